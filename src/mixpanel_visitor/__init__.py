@@ -1,0 +1,1 @@
+"""One visitor ID for browser and backend, and events that reach Mixpanel."""

@@ -1,0 +1,1 @@
+"""Delivery: files, threads and network. Knows records; never requests or visitors."""

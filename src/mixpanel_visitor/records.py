@@ -1,0 +1,23 @@
+"""Record: the only thing that crosses from the core to delivery."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Endpoint = Literal["import", "engage", "groups"]
+"""Where Mixpanel takes it: events (`/import`), people profiles (`/engage`), group profiles (`/groups`)."""
+
+ENDPOINTS: tuple[Endpoint, ...] = ("import", "engage", "groups")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An event or a profile update in its final bytes, addressed to an endpoint.
+
+    `body` is one JSON object in UTF-8 without any newline byte: what leaves for Mixpanel is these bytes
+    and no others, so that every delivery of a record is identical and Mixpanel can deduplicate it.
+    """
+
+    endpoint: Endpoint
+    body: bytes
