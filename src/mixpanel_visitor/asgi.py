@@ -1,0 +1,162 @@
+"""VisitorMiddleware for any ASGI application.
+
+Every `http` and `websocket` request gets a visitor: `scope["state"]["visitor"]` and its ID as
+`scope["state"]["visitor_id"]`. What handlers queued is stored right after the last part of the response
+has been sent, and again when the application returns. It trusts the scope's `scheme` for the cookie's
+`Secure`: behind a proxy that ends TLS, let the server read the proxy's headers (`uvicorn --proxy-headers`).
+
+Nothing of this package raises into the application or the server, and nothing of theirs is swallowed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import context
+from .core.request import facts_from_scope
+from .tracker import EXIT_TIMEOUT_S, Tracker
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping
+
+    from .core.exchange import Exchange
+    from .visitor import Visitor
+
+    Scope = MutableMapping[str, Any]
+    Message = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+    App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+SCOPE_KEY = "mixpanel_visitor.visitor"
+"""The visitor in the scope itself: `state` may be shared between requests by a faulty server."""
+
+_HEADS = frozenset(("http.response.start", "websocket.accept", "websocket.http.response.start"))
+
+
+class VisitorMiddleware:
+    """Wrap an ASGI application: `app = VisitorMiddleware(app, token="...", secret_key="...")`.
+
+    Takes the fields of `Settings` as keywords, or a `tracker` that several applications share. With its own
+    tracker, it delivers from the lifespan's start-up on and drains at its shut-down.
+    """
+
+    def __init__(self, app: App, *, tracker: Tracker | None = None, **settings: Any) -> None:
+        if tracker is not None and settings:
+            raise TypeError(f"give either tracker= or settings, not both: {', '.join(sorted(settings))}")
+        self.app = app
+        self.tracker = tracker if tracker is not None else Tracker(**settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, one socket or the lifespan."""
+        kind = scope["type"]
+        if kind in ("http", "websocket") and SCOPE_KEY not in scope:
+            await self._serve(scope, receive, send)
+        elif kind == "lifespan":
+            await self.app(scope, receive, self._draining(send))
+        else:
+            await self.app(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            exchange, visitor = self.tracker.begin(facts_from_scope(scope), soon=True)
+            _announce(scope, visitor)
+        except Exception:
+            self.tracker.failed("the ASGI middleware")
+            await self.app(scope, receive, send)
+            return
+        token = context.enter(visitor)
+        try:
+            await self.app(scope, receive, _Responder(self.tracker, exchange, send))
+        finally:
+            # No await here: in a cancelled task it would raise and the events would be lost.
+            self.tracker.finish(exchange, soon=True)
+            context.leave(token)
+
+    def _draining(self, send: Send) -> Send:
+        tracker = self.tracker
+
+        async def send_and_drain(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                try:
+                    tracker.start()
+                except Exception:
+                    tracker.failed("start-up")
+            elif message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+                # This blocks the loop, for two seconds at most: all requests are over, and any other way
+                # would depend on the loop's library. Uvicorn gives no later chance (no atexit on SIGTERM).
+                try:
+                    tracker.drain(EXIT_TIMEOUT_S)
+                except Exception:
+                    tracker.failed("shut-down")
+            await send(message)
+
+        return send_and_drain
+
+
+class _Responder:
+    """The `send` that the application gets: adds our headers to the head, hands over after the end."""
+
+    __slots__ = ("_before", "_exchange", "_head_sent", "_send", "_tracker", "_trailers")
+
+    def __init__(self, tracker: Tracker, exchange: Exchange, send: Send) -> None:
+        self._tracker = tracker
+        self._exchange = exchange
+        self._send = send
+        self._head_sent = False
+        self._trailers = False
+        self._before = tracker.settings.durability == "before-response"
+
+    async def __call__(self, message: Message) -> None:
+        kind = message["type"]
+        if kind in _HEADS and not self._head_sent:
+            message = self._with_headers(message)
+        elif self._before and self._exchange.has_records and self._is_last(message):
+            self._tracker.hand_over(self._exchange, soon=False)
+        await self._send(message)
+        if self._exchange.has_records and self._head_sent:
+            # After the last part, and between the parts of a stream, which may never end.
+            self._tracker.hand_over(self._exchange, soon=True)
+
+    def _is_last(self, message: Message) -> bool:
+        kind = message["type"]
+        if kind in ("http.response.body", "http.response.zerocopysend"):
+            return not message.get("more_body", False) and not self._trailers
+        if kind == "http.response.trailers":
+            return not message.get("more_trailers", False)
+        return kind in ("http.response.pathsend", "websocket.close")
+
+    def _with_headers(self, message: Message) -> Message:
+        try:
+            self._trailers = bool(message.get("trailers", False))
+            exchange = self._exchange
+            status = int(message.get("status", 101))
+            if status >= 200 or status == 101:
+                self._head_sent = True
+            if not exchange.wants_cookie:
+                exchange.started = True
+                return message
+            raw = list(message.get("headers") or ())
+            texts = [(bytes(n).decode("latin-1"), bytes(v).decode("latin-1")) for n, v in raw]
+            added = self._tracker.respond(exchange, status, texts)
+            if not added:
+                return message
+            # A new message with a new list: applications send the same list again for other visitors.
+            raw.extend((name.encode("latin-1"), value.encode("latin-1")) for name, value in added)
+            return {**message, "headers": raw}
+        except Exception:
+            self._tracker.failed("the response's head")
+            return message
+
+
+def _announce(scope: Scope, visitor: Visitor) -> None:
+    """Put the visitor where handlers look for it."""
+    scope[SCOPE_KEY] = visitor
+    state = scope.get("state")
+    if state is None:
+        scope["state"] = state = {}
+    elif "visitor" in state:
+        # The server hands the same dict to several requests (gunicorn 24 to 26.1 did): this one gets its own.
+        scope["state"] = state = dict(state)
+    state["visitor"] = visitor
+    state["visitor_id"] = visitor.id

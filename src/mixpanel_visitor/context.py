@@ -1,0 +1,102 @@
+"""The current visitor: one ContextVar, and the only place that sets and resets it."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from .errors import NoVisitorError
+from .logs import QuietLog, call_site
+
+if TYPE_CHECKING:
+    from contextvars import Token
+
+    from .visitor import Visitor
+
+_current: ContextVar[Visitor | None] = ContextVar("mixpanel_visitor", default=None)
+_log = QuietLog()
+_refused = itertools.count()
+
+
+def enter(visitor: Visitor) -> Token[Visitor | None]:
+    """Make this the current visitor; give what `leave` needs."""
+    return _current.set(visitor)
+
+
+def leave(token: Token[Visitor | None]) -> None:
+    """Bring back the visitor that was current before."""
+    try:
+        _current.reset(token)
+    except ValueError:
+        # An async generator or a server closed us in another context than the one that began the request.
+        _current.set(None)
+
+
+def get_current() -> Visitor | None:
+    """Give the visitor of this request, or None."""
+    return _current.get()
+
+
+class CurrentVisitor:
+    """The visitor of the request that is running here, as Flask's `current_user` is its user.
+
+    Outside of a request it is falsy; reading an ID raises `NoVisitorError`; tracking is refused, logged and
+    counted, never raised, because a helper that tracks may also run in a cron job.
+    """
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        return _current.get() is not None
+
+    def __repr__(self) -> str:
+        visitor = _current.get()
+        return "<no current visitor>" if visitor is None else repr(visitor)
+
+    def __eq__(self, other: object) -> bool:
+        return _current.get() is other
+
+    def __hash__(self) -> int:
+        return hash(_current.get())
+
+    def __getattr__(self, name: str) -> Any:
+        visitor = _current.get()
+        if visitor is not None:
+            return getattr(visitor, name)
+        if name.startswith(("people_", "group_")) or name in _CALLS:
+            return _refuse(name)
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise NoVisitorError(
+            f"current_visitor.{name}: there is no request here, so there is no visitor. In a job, say who it "
+            "is: `with tracker.visitor('user-42') as visitor: visitor.track(...)`."
+        )
+
+
+_CALLS = ("track", "identify", "reset", "register", "set_group")
+
+
+def _refuse(name: str) -> Any:
+    def refused(*_args: object, **_more: object) -> None:
+        next(_refused)
+        site = call_site()
+        _log(
+            logging.WARNING,
+            f"outside {site}",
+            "current_visitor.%s(...) at %s was ignored: there is no request here. In a job, use "
+            "`with tracker.visitor('user-42') as visitor:`.",
+            name,
+            site,
+        )
+
+    return refused
+
+
+def refused_outside() -> int:
+    """Count the calls that were refused because there was no request, in this process so far."""
+    return int(_refused.__reduce__()[1][0])
+
+
+current_visitor: Visitor = CurrentVisitor()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]

@@ -1,0 +1,217 @@
+"""The anchor cookie: our own signed cookie, which holds the device ID and, after log-in, the user.
+
+The value is `1~<device id>~<issued at>~<user>.<signature>`: a format version, the device ID, the time of
+issue (unix seconds in base 36) and the user, then 43 characters of HMAC-SHA256 by itsdangerous. It is made
+of cookie-safe characters only. A signature does not stop somebody from planting a cookie of their own; the
+`__Host-` prefix on https does (RFC 6265bis, 4.1.3.2).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from itsdangerous import BadSignature, Signer
+
+from .request import cookie_values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+MAX_VALUE_CHARS = 290
+"""A longer value is not ours: it is refused before anything is computed."""
+
+MAX_TRIED = 4
+"""So many cookies of our name are verified in one request; a browser sends one, or two after a change."""
+
+MAX_USER_CHARS = 120
+"""A user ID whose encoding is longer is kept as a hash: enough to notice another user, no more."""
+
+RENEW_AFTER_S = 86_400
+"""A cookie is issued anew at most once a day, so that an active visitor's never expires."""
+
+CLOCK_SKEW_S = 86_400
+"""A cookie may come from a host whose clock is ahead by so much."""
+
+_VERSION = "1"
+_DEVICE_ID = re.compile(r"[0-9A-Za-z_.:-]{1,64}")
+_SAFE = re.compile(r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]+")
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_CACHE_SIZE = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anchor:
+    """What the cookie says. `issued_at_s` is in unix seconds; `user_tag` stands for a long user ID."""
+
+    device_id: str
+    issued_at_s: int
+    user_id: str | None = None
+    user_tag: str | None = None
+
+    def belongs_to(self, user_id: str) -> bool:
+        """Tell whether the visitor of this cookie has already been identified as `user_id`."""
+        return self.user_id == user_id or (self.user_tag is not None and self.user_tag == user_tag(user_id))
+
+    @property
+    def has_user(self) -> bool:
+        """Whether somebody has logged in on this device since its ID was made."""
+        return self.user_id is not None or self.user_tag is not None
+
+
+class AnchorCodec:
+    """Signs and verifies anchor cookies; knows several keys, oldest first, of which the last one signs."""
+
+    def __init__(
+        self,
+        secret_keys: Sequence[str],
+        *,
+        name: str,
+        domain: str | None,
+        max_age_s: int,
+        count: Callable[[str], None],
+    ) -> None:
+        self._signer = Signer(
+            list(secret_keys),
+            salt=b"mixpanel-visitor.anchor",
+            key_derivation="hmac",
+            digest_method=hashlib.sha256,
+        )
+        self._max_age_s = max_age_s
+        self._count = count
+        self._verified: dict[str, Anchor] = {}
+        host_only = domain is None
+        scope = "; Path=/" if host_only else f"; Domain={domain}; Path=/"
+        self._names = {True: f"__Host-{name}" if host_only else name, False: name}
+        self._scopes = {
+            True: f"{scope}; HttpOnly; Secure; SameSite=Lax",
+            False: f"{scope}; HttpOnly; SameSite=Lax",
+        }
+
+    def name(self, *, secure: bool) -> str:
+        """Give the cookie's name; on https without a domain it carries the `__Host-` prefix."""
+        return self._names[secure]
+
+    def set_cookie(self, anchor: Anchor, *, secure: bool) -> str:
+        """Build the value of a Set-Cookie header that stores the anchor."""
+        return f"{self._names[secure]}={self.encode(anchor)}; Max-Age={self._max_age_s}{self._scopes[secure]}"
+
+    def expire_cookie(self, *, secure: bool) -> str:
+        """Build the value of a Set-Cookie header that removes our cookie."""
+        return f"{self._names[secure]}=; Max-Age=0{self._scopes[secure]}"
+
+    def encode(self, anchor: Anchor) -> str:
+        """Sign the anchor."""
+        user = ""
+        if anchor.user_id is not None:
+            user = "u" + base64.urlsafe_b64encode(anchor.user_id.encode()).decode().rstrip("=")
+            if len(user) > MAX_USER_CHARS:
+                user = "h" + user_tag(anchor.user_id)
+        elif anchor.user_tag is not None:
+            user = "h" + anchor.user_tag
+        payload = f"{_VERSION}~{anchor.device_id}~{_base36(anchor.issued_at_s)}~{user}"
+        return self._signer.sign(payload).decode("ascii")
+
+    def find(self, cookies: str, *, secure: bool, now_s: float) -> Anchor | None:
+        """Find the anchor in a Cookie header: None where there is none that we signed.
+
+        Two valid cookies with different device IDs mean that somebody tossed one in: then neither is
+        believed (`cookie_conflict`).
+        """
+        values = cookie_values(cookies, self._names[secure], commas=True)
+        if not values:
+            return None
+        if len(values) > 1:
+            self._count("cookie_duplicate")
+        found: Anchor | None = None
+        for value in values[:MAX_TRIED]:
+            anchor = self.decode(value, now_s=now_s)
+            if anchor is None:
+                continue
+            if found is not None and found.device_id != anchor.device_id:
+                self._count("cookie_conflict")
+                return None
+            if found is None or anchor.issued_at_s > found.issued_at_s:
+                found = anchor
+        return found
+
+    def decode(self, value: str, *, now_s: float) -> Anchor | None:
+        """Verify one value; None, and a count of the reason, where it is not ours or too old."""
+        anchor = self._verified.get(value)
+        if anchor is None:
+            anchor = self._verify(value)
+            if anchor is None:
+                return None
+            if len(self._verified) >= _CACHE_SIZE:
+                self._verified.clear()
+            self._verified[value] = anchor
+        age_s = now_s - anchor.issued_at_s
+        if not -CLOCK_SKEW_S <= age_s <= self._max_age_s:
+            self._count("cookie_expired")
+            return None
+        return anchor
+
+    def _verify(self, value: str) -> Anchor | None:
+        if not value:
+            self._count("cookie_empty")
+            return None
+        if len(value) > MAX_VALUE_CHARS:
+            self._count("cookie_oversized")
+            return None
+        if not _SAFE.fullmatch(value):
+            self._count("cookie_malformed")
+            return None
+        try:
+            payload = self._signer.unsign(value).decode("ascii")
+        except BadSignature:
+            self._count("cookie_bad_signature")
+            return None
+        anchor = _parse(payload)
+        if anchor is None:
+            self._count("cookie_malformed")
+        return anchor
+
+
+def is_device_id(value: str) -> bool:
+    """Tell whether a string may be a device ID: a strict alphabet: safe in logs and HTML."""
+    return _DEVICE_ID.fullmatch(value) is not None
+
+
+def user_tag(user_id: str) -> str:
+    """Give a short hash of a user ID; it only ever stands inside a signed cookie."""
+    return hashlib.sha256(b"mixpanel-visitor.user:" + user_id.encode()).hexdigest()[:32]
+
+
+def _parse(payload: str) -> Anchor | None:
+    parts = payload.split("~")
+    if len(parts) != 4 or parts[0] != _VERSION or not is_device_id(parts[1]):
+        return None
+    user_id = tag = None
+    kind, user = parts[3][:1], parts[3][1:]
+    try:
+        issued_at_s = int(parts[2], 36)
+        if kind == "u":
+            padded = user + "=" * (-len(user) % 4)
+            user_id = base64.b64decode(padded, altchars=b"-_", validate=True).decode()
+        elif kind == "h":
+            tag = user
+        elif kind:
+            return None
+        if kind and not user:
+            return None
+    except (ValueError, binascii.Error):
+        return None
+    return Anchor(device_id=parts[1], issued_at_s=issued_at_s, user_id=user_id, user_tag=tag)
+
+
+def _base36(number: int) -> str:
+    digits = ""
+    number = max(0, number)
+    while number:
+        number, rest = divmod(number, 36)
+        digits = _DIGITS[rest] + digits
+    return digits or "0"

@@ -1,0 +1,102 @@
+"""Policy: may we track this request, and may its response carry our cookie?
+
+Sources: Fetch Metadata (Sec-Fetch-*), RFC 9111 (shared caches), RFC 9213 (CDN-Cache-Control), Global
+Privacy Control, and what mixpanel-browser itself honours (DNT, its opt-out cookie, its list of bots).
+"""
+
+from __future__ import annotations
+
+import re
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Literal
+
+from .request import response_header
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .request import RequestFacts
+
+Consent = Literal["granted", "denied", "unknown"]
+
+# The user agents for which mixpanel-browser sends nothing (its utils.js, isBlockedUA), in lower case.
+_BOTS = re.compile(
+    "|".join(
+        re.escape(name)
+        for name in (
+            *("ahrefsbot", "ahrefssiteaudit", "amazonbot", "baiduspider", "bingbot", "bingpreview"),
+            *("chrome-lighthouse", "facebookexternal", "petalbot", "pinterest", "screaming frog"),
+            *("yahoo! slurp", "yandex", "adsbot-google", "apis-google", "duplexweb-google"),
+            *("feedfetcher-google", "google favicon", "google web preview", "google-read-aloud"),
+            *("googlebot", "googleweblight", "mediapartners-google", "storebot-google"),
+        )
+    )
+)
+_MAX_AGE = re.compile(r"(?:^|[\s,])(?:s-maxage|max-age)\s*=\s*\"?([0-9]{1,12})")
+
+
+def opted_out(facts: RequestFacts, *, token: str, respect_dnt: bool, respect_gpc: bool) -> bool:
+    """Tell whether the browser says that this person does not want to be tracked."""
+    if respect_dnt and facts.header("dnt") == "1":
+        return True
+    if respect_gpc and facts.header("sec-gpc") == "1":
+        return True
+    if "mp_opt" not in facts.cookies:
+        return False
+    return facts.cookie(f"__mp_opt_in_out_{token}") == "0" or bool(facts.cookie("mp_optout"))
+
+
+def is_bot(user_agent: str) -> bool:
+    """Tell whether mixpanel-browser would stay silent for this user agent."""
+    return _BOTS.search(user_agent.lower()) is not None
+
+
+def is_prefetch(facts: RequestFacts) -> bool:
+    """Tell whether the browser fetches ahead of a visit that may never happen."""
+    for name in ("sec-purpose", "purpose", "x-sec-purpose", "x-purpose", "x-moz"):
+        value = facts.header(name).lower()
+        if value.startswith(("prefetch", "preview")):
+            return True
+    return False
+
+
+def may_set_cookie(facts: RequestFacts, *, tracked: bool) -> bool:
+    """Tell whether this request is one whose answer may store an ID.
+
+    A visit is a document, or anything from a client that sends no fetch metadata (curl, test clients, old
+    browsers). A sub-resource of the same site counts once its handler has `tracked`, so that a JSON API
+    behind a single-page app works.
+    """
+    if facts.method in ("HEAD", "OPTIONS", "TRACE") or is_prefetch(facts):
+        return False
+    destination = facts.header("sec-fetch-dest")
+    if destination in ("", "document"):
+        return True
+    return tracked and facts.header("sec-fetch-site") in ("same-origin", "same-site", "none")
+
+
+def shared_cacheable(headers: Sequence[tuple[str, str]], *, now_s: float) -> bool:
+    """Tell whether a shared cache may store this response and hand one visitor's cookie to everybody."""
+    for name in ("cdn-cache-control", "surrogate-control"):
+        value = response_header(headers, name)
+        if value is not None and _has_lifetime(value.lower()):
+            return True
+    cache_control = response_header(headers, "cache-control")
+    if cache_control is None:
+        expires = response_header(headers, "expires")
+        return expires is not None and _is_later(expires, now_s)
+    directives = cache_control.lower()
+    if "private" in directives or "no-store" in directives:
+        return False
+    return "public" in directives or "immutable" in directives or _has_lifetime(directives)
+
+
+def _has_lifetime(directives: str) -> bool:
+    return any(int(seconds) > 0 for seconds in _MAX_AGE.findall(directives))
+
+
+def _is_later(expires: str, now_s: float) -> bool:
+    try:
+        return parsedate_to_datetime(expires).timestamp() > now_s
+    except (ValueError, TypeError, OverflowError):
+        return False  # RFC 9111, 5.3: an invalid date, "0" above all, means "already expired"

@@ -1,0 +1,166 @@
+"""RequestFacts: what we look at in a request, the same for WSGI and ASGI, read without a framework.
+
+Framework request objects are worse than the raw headers here: their cookie parsers disagree, and some can
+be blinded by one crafted cookie. So the Cookie header is split by our own rules (RFC 6265bis, 5.6.3): split
+at `;`, then at the first `=`, trim space and tab; quotes belong to the value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+MAX_CANDIDATES = 200
+"""So many occurrences of a cookie's name are looked at: more is an attack, not a browser."""
+
+_BLANKS = " \t"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFacts:
+    """The request as far as identity and policy need it; what a `consent` callable is given.
+
+    `scheme` is `"http"` or `"https"` (`ws` and `wss` are folded into them), `path` and `query` are as on
+    the wire, `client` is the address of the peer or None, `cookies` is the raw Cookie header in latin-1
+    (several headers joined with `"; "`).
+    """
+
+    protocol: Literal["http", "websocket"]
+    method: str
+    scheme: str
+    host: str
+    path: str
+    query: str
+    client: str | None
+    cookies: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+
+    def header(self, name: str) -> str:
+        """Give the value of a request header by its lower-case name, or `""`; the last one wins."""
+        return self.headers.get(name, "")
+
+    def cookie(self, name: str) -> str:
+        """Give the first value of a cookie, raw as the browser sent it, or `""`."""
+        values = cookie_values(self.cookies, name)
+        return values[0] if values else ""
+
+
+class EnvironHeaders(dict[str, str]):
+    """Header names looked up in a WSGI environ: `"user-agent"` finds `HTTP_USER_AGENT`."""
+
+    __slots__ = ("_environ",)
+
+    def __init__(self, environ: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._environ = environ
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Look the header up; content-type and content-length have no `HTTP_` in an environ."""
+        name = key.upper().replace("-", "_")
+        if name not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            name = "HTTP_" + name
+        value = self._environ.get(name)
+        return default if value is None else value
+
+    def __missing__(self, key: str) -> str:
+        value = self.get(key)
+        if value is None:
+            raise KeyError(key)
+        return str(value)
+
+    def __contains__(self, key: object) -> bool:
+        return self.get(str(key)) is not None
+
+
+def facts_from_scope(scope: Mapping[str, Any]) -> RequestFacts:
+    """Read an ASGI `http` or `websocket` scope.
+
+    Names "should" be lower case in ASGI, not must; several Cookie headers are allowed under HTTP/2.
+    """
+    headers: dict[str, str] = {}
+    cookies: list[str] = []
+    for raw_name, raw_value in scope.get("headers") or ():
+        name = bytes(raw_name).decode("latin-1").lower()
+        value = bytes(raw_value).decode("latin-1")
+        if name == "cookie":
+            cookies.append(value)
+        else:
+            headers[name] = value
+    cookie_header = cookies[0] if len(cookies) == 1 else "; ".join(cookies)
+    headers["cookie"] = cookie_header
+    server = scope.get("server")
+    host = headers.get("host") or (f"{server[0]}:{server[1]}" if server else "")
+    client = scope.get("client")
+    raw_path = scope.get("raw_path")
+    path = raw_path.decode("latin-1") if raw_path else quote(str(scope.get("path", "")))
+    is_websocket = scope["type"] == "websocket"
+    return RequestFacts(
+        protocol="websocket" if is_websocket else "http",
+        method="GET" if is_websocket else str(scope.get("method", "GET")),
+        scheme="https" if scope.get("scheme") in ("https", "wss") else "http",
+        host=host,
+        path=path.partition("?")[0],
+        query=bytes(scope.get("query_string") or b"").decode("latin-1"),
+        client=client[0] if client else None,
+        cookies=cookie_header,
+        headers=headers,
+    )
+
+
+def facts_from_environ(environ: Mapping[str, Any]) -> RequestFacts:
+    """Read a WSGI environ (PEP 3333): its text is latin-1 in disguise and stays so."""
+    host = environ.get("HTTP_HOST") or f"{environ.get('SERVER_NAME', '')}:{environ.get('SERVER_PORT', '')}"
+    path = f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"
+    return RequestFacts(
+        protocol="http",
+        method=str(environ.get("REQUEST_METHOD", "GET")),
+        scheme="https" if environ.get("wsgi.url_scheme") == "https" else "http",
+        host=str(host),
+        path=quote(path.encode("latin-1", "replace")),
+        query=str(environ.get("QUERY_STRING", "")),
+        client=environ.get("REMOTE_ADDR") or None,
+        cookies=str(environ.get("HTTP_COOKIE", "")),
+        headers=EnvironHeaders(environ),
+    )
+
+
+def cookie_values(header: str, name: str, *, commas: bool = False) -> list[str]:
+    """Give every value of the cookie `name`, in the order of the header.
+
+    With `commas`, a comma separates as well: WSGI servers join several Cookie headers with one. Only fit
+    for values that are signed and hold no comma themselves.
+    """
+    values: list[str] = []
+    needle = name + "="
+    position = header.find(needle)
+    seen = 0
+    while position >= 0 and seen < MAX_CANDIDATES:
+        seen += 1
+        start = position + len(needle)
+        if _begins_pair(header, position, commas=commas):
+            end = header.find(";", start)
+            end = len(header) if end < 0 else end
+            if commas:
+                comma = header.find(",", start, end)
+                end = comma if comma >= 0 else end
+            values.append(header[start:end].strip(_BLANKS))
+            position = header.find(needle, end)
+        else:
+            position = header.find(needle, start)
+    return values
+
+
+def _begins_pair(header: str, position: int, *, commas: bool) -> bool:
+    while position > 0 and header[position - 1] in _BLANKS:
+        position -= 1
+    return position == 0 or header[position - 1] == ";" or (commas and header[position - 1] == ",")
+
+
+def response_header(headers: Iterable[tuple[str, str]], name: str) -> str | None:
+    """Give all values of a response header by its lower-case name joined with commas; None: absent."""
+    found = [value for key, value in headers if key.lower() == name]
+    return ", ".join(found) if found else None

@@ -1,0 +1,101 @@
+"""The door for Flask: an extension with `init_app`, for any number of applications in a process.
+
+```python
+visitors = MixpanelVisitor(app)  # or visitors.init_app(app)
+
+
+@app.post("/signup")
+def signup():
+    current_visitor.track("Signed up", plan="pro")
+    return {"visitor": g.visitor_id}
+```
+
+Templates have `current_visitor` and `visitor_id`. The settings come from keywords, from `app.config`
+(`MIXPANEL_TOKEN`, `MIXPANEL_VISITOR_SPOOL`, ...) and from the environment; without a key of its own the
+cookie is signed with the application's `SECRET_KEY`, and `SECRET_KEY_FALLBACKS` are still accepted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from . import context
+from .core.request import facts_from_environ
+from .errors import MissingExtraError
+from .settings import Settings
+from .tracker import Tracker
+from .wsgi import VISITOR_ID_KEY, VISITOR_KEY, VisitorMiddleware
+
+try:
+    from flask import current_app, g, has_request_context, request
+    from werkzeug.local import LocalProxy
+except ImportError as error:  # pragma: no cover
+    raise MissingExtraError("flask", "flask") from error
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from .visitor import Visitor
+
+__all__ = ["MixpanelVisitor", "current_visitor"]
+
+EXTENSION = "mixpanel_visitor"
+
+
+class MixpanelVisitor:
+    """The Flask extension. Holds no application; each one's tracker is in `app.extensions`."""
+
+    def __init__(self, app: Flask | None = None, *, tracker: Tracker | None = None, **settings: Any) -> None:
+        self._tracker = tracker
+        self._settings = settings
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Give every request of the application a visitor; wrong settings raise here, all at once."""
+        if EXTENSION in app.extensions:
+            raise RuntimeError(
+                "this Flask application has a MixpanelVisitor already: call init_app once for each one"
+            )
+        tracker = self._tracker
+        if tracker is None:
+            tracker = Tracker(Settings.resolve(self._settings, mapping=app.config))
+        app.extensions[EXTENSION] = tracker
+        app.wsgi_app = VisitorMiddleware(app.wsgi_app, tracker=tracker)  # type: ignore[method-assign]
+        app.before_request(_remember)
+        app.context_processor(_template_context)
+
+    @property
+    def tracker(self) -> Tracker:
+        """The tracker of the application that is running here."""
+        return cast("Tracker", current_app.extensions[EXTENSION])
+
+
+def _remember() -> None:
+    visitor = _visitor()
+    g.visitor = visitor
+    g.visitor_id = visitor.id
+
+
+def _template_context() -> dict[str, Any]:
+    if not has_request_context():
+        return {}
+    visitor = _visitor()
+    return {"current_visitor": visitor, "visitor_id": visitor.id}
+
+
+def _visitor() -> Visitor:
+    if not has_request_context():
+        return context.current_visitor  # falsy; says what to do
+    visitor = request.environ.get(VISITOR_KEY)
+    if visitor is None:
+        # `app.test_request_context()` does not pass through the middleware: events are stored at once.
+        tracker: Tracker = current_app.extensions[EXTENSION]
+        exchange, visitor = tracker.begin(facts_from_environ(request.environ), soon=False)
+        tracker.finish(exchange, soon=False)
+        request.environ[VISITOR_KEY] = visitor
+        request.environ[VISITOR_ID_KEY] = visitor.id
+    return cast("Visitor", visitor)
+
+
+current_visitor: Visitor = cast("Visitor", LocalProxy(_visitor))

@@ -1,0 +1,53 @@
+"""QuietLog: the package's logger, at most one line a minute for each kind of trouble."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = logging.getLogger("mixpanel_visitor")
+
+EVERY_S = 60.0
+_MAX_KINDS = 1000
+_PACKAGE = str(Path(__file__).parent)
+
+
+class QuietLog:
+    """Logs the first of a kind, then counts the others and says how many there were, once a minute."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._kinds: dict[str, tuple[float, int]] = {}
+
+    def __call__(self, level: int, kind: str, message: str, *args: object, exc_info: bool = False) -> None:
+        """Log `message % args` unless a line of this kind was logged within the last minute."""
+        now_s = self._monotonic()
+        with self._lock:
+            last_s, silenced = self._kinds.get(kind, (-EVERY_S, 0))
+            if now_s - last_s < EVERY_S:
+                self._kinds[kind] = (last_s, silenced + 1)
+                return
+            if len(self._kinds) >= _MAX_KINDS:
+                self._kinds.clear()
+            self._kinds[kind] = (now_s, 0)
+        if silenced:
+            message = f"{message} ({silenced} more like this since the last line)"
+        logger.log(level, message, *args, exc_info=exc_info)
+
+
+def call_site() -> str:
+    """Name the line of the host application that called into this package."""
+    frame = sys._getframe(1)  # noqa: SLF001  # inspect.stack() reads source files; this does not
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

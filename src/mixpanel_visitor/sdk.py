@@ -1,0 +1,111 @@
+"""The official `mixpanel.Mixpanel` over our spool: the only file that imports the official package.
+
+The official `alias` makes its own blocking HTTP request and ignores the consumer it was given; `Mixpanel`
+here is the official class with that one method mended.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import mixpanel
+import orjson
+
+from .core.identity import DEVICE_PREFIX, distinct_id, identity_properties
+
+if TYPE_CHECKING:
+    from .records import Endpoint
+    from .writer import Sink, Writer
+
+_ENDPOINTS: dict[str, Endpoint] = {
+    "events": "import",
+    "imports": "import",
+    "people": "engage",
+    "groups": "groups",
+}
+
+
+class Mixpanel(mixpanel.Mixpanel):  # type: ignore[misc]
+    """The official class; `alias` goes through the consumer as everything else does."""
+
+    def alias(self, alias_id: str, original: str, meta: dict[str, Any] | None = None) -> None:
+        """Map `alias_id` to the distinct ID `original`; unlike the official one, without waiting."""
+        event = {
+            "event": "$create_alias",
+            "properties": {"distinct_id": original, "alias": alias_id, "token": self._token},
+        }
+        event.update(meta or {})
+        self._consumer.send("events", mixpanel.json_dumps(event, cls=self._serializer))
+
+
+class SpoolConsumer:
+    """A consumer for the official library: what it is sent is stored in the spool, and nothing waits.
+
+    Never raises: what Mixpanel would refuse is logged and counted, as with `visitor.track`.
+    """
+
+    def __init__(self, writer: Writer, sink: Sink) -> None:
+        self._writer = writer
+        self._sink = sink
+
+    def send(
+        self, endpoint: str, json_message: str, api_key: object = None, api_secret: object = None
+    ) -> None:
+        """Store one message, or a list of them, for `"events"`, `"imports"`, `"people"` or `"groups"`.
+
+        Keys and secrets are those of the tracker; what is given here is not needed and not used.
+        """
+        del api_key, api_secret
+        where = _ENDPOINTS.get(endpoint)
+        if where is None:
+            known = ", ".join(_ENDPOINTS)
+            self._writer.refuse("bad_endpoint", "message", f"no endpoint {endpoint!r}; there are {known}")
+            return
+        try:
+            parsed = _parsed(json_message)
+        except ValueError as error:
+            self._writer.refuse("not_serialisable", "message", f"it is not JSON: {error}")
+            return
+        for message in parsed if isinstance(parsed, list) else [parsed]:
+            if not isinstance(message, dict):
+                self._writer.refuse("bad_properties", "message", "it is not a JSON object")
+            elif where == "import":
+                self._writer.ready_event(self._sink, self._belonging(message))
+            else:
+                self._writer.profile(self._sink, where, message)
+
+    def flush(self) -> None:
+        """Do nothing: there is no buffer here. The name is the official BufferedConsumer's."""
+
+    def _belonging(self, event: dict[str, Any]) -> dict[str, Any]:
+        return event
+
+
+class VisitorConsumer(SpoolConsumer):
+    """The consumer of `visitor.mixpanel`: completes the identity of events that are this visitor's."""
+
+    def _belonging(self, event: dict[str, Any]) -> dict[str, Any]:
+        properties = event.get("properties")
+        if not isinstance(properties, dict) or str(event.get("event", "")).startswith("$"):
+            return event
+        identity = self._sink.identity
+        given = properties.get("distinct_id")
+        # A bare device ID would become a user of its own, which can never be merged.
+        if given == distinct_id(identity) or (given is not None and given == identity.device_id):
+            properties.update(identity_properties(self._writer.id_mode, identity))
+        elif isinstance(given, str) and given.startswith(DEVICE_PREFIX):
+            properties.setdefault("$device_id", given.removeprefix(DEVICE_PREFIX))
+        return event
+
+
+def bound_mixpanel(writer: Writer, sink: Sink) -> Mixpanel:
+    """Build the official client whose messages go where the visitor's go."""
+    return Mixpanel(writer.token, consumer=VisitorConsumer(writer, sink))
+
+
+def _parsed(message: str) -> Any:
+    try:
+        return orjson.loads(message)
+    except orjson.JSONDecodeError:
+        return json.loads(message)  # takes the NaN that the official library writes

@@ -1,0 +1,456 @@
+"""Tracker: joins the core and delivery. One per application; several apps may share it."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import time
+import uuid
+import weakref
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, Self
+
+from .context import refused_outside
+from .core.anchor import AnchorCodec
+from .core.exchange import ExchangeRules
+from .core.identity import DEVICE_PREFIX, Identity, from_any_id
+from .core.visits import OfflineVisit
+from .delivery.committer import Committer
+from .delivery.mixpanel_api import MixpanelAPI
+from .delivery.opening import open_spool
+from .delivery.sender import Sender
+from .errors import SpoolError
+from .ledger import Ledger
+from .logs import QuietLog, logger
+from .settings import Settings
+from .visitor import OfflineVisitor, Visitor
+from .writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from .core.exchange import Exchange
+    from .core.policy import Consent
+    from .core.request import RequestFacts
+    from .delivery.mixpanel_api import Answer
+    from .delivery.spool import Spool
+    from .records import Endpoint, Record
+    from .sdk import SpoolConsumer
+
+EXIT_TIMEOUT_S = 2.0
+"""So long an ending process waits for Mixpanel; what is not delivered then stays in the spool."""
+
+_POLL_S = 0.02
+
+
+def _fresh_id() -> str:
+    return str(uuid.uuid4())
+
+
+def _insert_id() -> str:
+    return os.urandom(16).hex()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a tracker is built from besides its settings; tests and embedders replace some of it."""
+
+    clock: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    wait: Callable[[float], None] = time.sleep
+    fresh_id: Callable[[], str] = _fresh_id
+    insert_id: Callable[[], str] = _insert_id
+    spool: Spool | None = None
+    post: Callable[[Endpoint, Sequence[bytes]], Answer] | None = None
+
+
+class Tracker:
+    """Accepts events, keeps them safe, delivers them to Mixpanel.
+
+    The keyword arguments are the fields of `Settings`; what is not given comes from the environment. Wrong
+    settings raise `SettingsError` here, all at once. Nothing is opened or started before the first request
+    or event.
+    """
+
+    def __init__(self, settings: Settings | None = None, *, parts: Parts | None = None, **given: Any) -> None:
+        self.settings = settings if settings is not None else Settings.resolve(given)
+        self._parts = parts = parts or Parts()
+        self._ledger = Ledger()
+        self._log = QuietLog(parts.monotonic)
+        self._closed = False
+        self._started = False
+        self._spool = parts.spool if parts.spool is not None else open_spool(self.settings.spool)
+        self._api: MixpanelAPI | None = None
+        post = parts.post
+        if post is None:
+            account = self.settings.service_account
+            self._api = MixpanelAPI(
+                self.settings.api_host,
+                self.settings.token,
+                service_account=(account.username, account.secret, account.project_id) if account else None,
+            )
+            post = self._api.post
+        self._sender = Sender(self._spool, post, clock=parts.clock, monotonic=parts.monotonic)
+        self._committer = Committer(self._commit)
+        self._writer = Writer(
+            token=self.settings.token,
+            id_mode=self.settings.id_mode,
+            lib_version=_version(),
+            clock=parts.clock,
+            insert_id=parts.insert_id,
+            ledger=self._ledger,
+            log=self._log,
+            extra_properties=self.settings.extra_properties,
+            before_send=self.settings.before_send,
+            raise_errors=self.settings.on_error == "raise",
+        )
+        self._rules = ExchangeRules(
+            anchors=AnchorCodec(
+                self.settings.secret_key,
+                name=self.settings.cookie_name,
+                domain=self.settings.cookie_domain,
+                max_age_s=self.settings.cookie_max_age_s,
+                count=self._ledger.note,
+            ),
+            token=self.settings.token,
+            id_mode=self.settings.id_mode,
+            bots=self.settings.bots,
+            respect_dnt=self.settings.respect_dnt,
+            respect_gpc=self.settings.respect_gpc,
+            consent=self._consent,
+            left_alone=self._left_alone,
+            refusal=self._refusal,
+            count=self._ledger.note,
+        )
+        _forget_in_children(self)
+
+    @classmethod
+    def from_env(cls, **given: Any) -> Self:
+        """Build a tracker from the environment alone, with exceptions given as keywords."""
+        return cls(Settings.from_env(**given))
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, object], **given: Any) -> Self:
+        """Build a tracker from a mapping with keys such as `MIXPANEL_TOKEN`: Flask's config, a TOML table."""
+        return cls(Settings.from_mapping(mapping, **given))
+
+    def __repr__(self) -> str:
+        return f"<Tracker to {self.settings.api_host} over {self.settings.spool}>"
+
+    # --- for the adapters: none of these raises ---------------------------------------------------
+
+    def begin(self, facts: RequestFacts, *, soon: bool) -> tuple[Exchange, Visitor]:
+        """Begin an exchange. `soon`: its records are committed by a thread, for callers in an event loop."""
+        exchange = self._open(facts)
+        exchange.hand_over = self._hand_over_soon if soon else self._hand_over_now
+        if not self._started:
+            self.start()
+        return exchange, Visitor(exchange, self._writer, fresh_id=self._parts.fresh_id)
+
+    def respond(
+        self, exchange: Exchange, status: int, headers: Sequence[tuple[str, str]]
+    ) -> list[tuple[str, str]]:
+        """Give the headers to add to the response that is about to start."""
+        try:
+            return exchange.respond(status, headers)
+        except Exception:
+            self.failed("respond")
+            return []
+
+    def hand_over(self, exchange: Exchange, *, soon: bool) -> None:
+        """Commit what the exchange has queued so far."""
+        records = exchange.take()
+        if records:
+            self._hand_over(records, soon=soon)
+
+    def _hand_over_soon(self, exchange: Exchange) -> None:
+        self.hand_over(exchange, soon=True)
+
+    def _hand_over_now(self, exchange: Exchange) -> None:
+        self.hand_over(exchange, soon=False)
+
+    def finish(self, exchange: Exchange, *, soon: bool) -> None:
+        """End the exchange and commit what is left; may be called more than once."""
+        records = exchange.finish()
+        if records:
+            self._hand_over(records, soon=soon)
+
+    def failed(self, where: str) -> None:
+        """Note that our own code failed; called from an except block, so that the host never knows."""
+        self._ledger.note("internal_error")
+        self._log(
+            logging.ERROR,
+            f"internal {where}",
+            "mixpanel-visitor failed in %s; the request went on without it. Please report this.",
+            where,
+            exc_info=True,
+        )
+
+    def _open(self, facts: RequestFacts) -> Exchange:
+        try:
+            return self._rules.open(facts, now_s=self._parts.clock(), fresh_id=self._parts.fresh_id)
+        except Exception:
+            self.failed("begin")
+            return self._rules.inert(facts, fresh_id=self._parts.fresh_id)
+
+    def _hand_over(self, records: list[Record], *, soon: bool) -> None:
+        try:
+            if soon and self.settings.durability == "after-response":
+                self._committer.submit(records)
+            else:
+                self._commit(records)
+        except Exception:
+            self.failed("hand over")
+
+    # --- outside of a request -----------------------------------------------------------------------
+
+    def visitor(
+        self, any_id: str | None = None, *, user_id: str | None = None, device_id: str | None = None
+    ) -> OfflineVisitor:
+        """Give a visitor for a job, a script or a test.
+
+        `any_id` is a user's ID, or a visitor ID as `request.state.visitor_id` gives it: what begins with
+        `$device:` or has the shape of a UUID is taken as a device ID. Where users' own IDs are UUIDs, say
+        `user_id=` instead.
+        """
+        if any_id is not None and (user_id is not None or device_id is not None):
+            raise TypeError("visitor() takes either one ID or user_id= and device_id=, not both")
+        if any_id is not None:
+            identity = from_any_id(str(any_id))
+        else:
+            identity = Identity(device_id=device_id, user_id=user_id)
+        if not self._started:
+            self.start()
+        visit = OfflineVisit(
+            identity, id_mode=self.settings.id_mode, refusal=self._refusal, store=self._commit
+        )
+        return OfflineVisitor(visit, self._writer, fresh_id=self._parts.fresh_id)
+
+    def track(
+        self,
+        distinct_id: str,
+        event: str,
+        properties: Mapping[str, Any] | None = None,
+        /,
+        **more_properties: Any,
+    ) -> None:
+        """Store one event under exactly this distinct ID; it is durable when this returns."""
+        identity: dict[str, Any] = {"distinct_id": distinct_id}
+        if isinstance(distinct_id, str) and distinct_id.startswith(DEVICE_PREFIX):
+            identity["$device_id"] = distinct_id.removeprefix(DEVICE_PREFIX)
+        if more_properties:
+            properties = {**(properties or {}), **more_properties}
+        self._writer.event(self._anyone(), event, properties, identity=identity)
+
+    def consumer(self) -> SpoolConsumer:
+        """Give the official library a consumer: `mixpanel.Mixpanel(token, consumer=tracker.consumer())`."""
+        from .sdk import SpoolConsumer  # noqa: PLC0415  # the official package takes 0.2 s to import
+
+        return SpoolConsumer(self._writer, self._anyone())
+
+    def _anyone(self) -> OfflineVisit:
+        if not self._started:
+            self.start()
+        return OfflineVisit(
+            Identity(device_id=None),
+            id_mode=self.settings.id_mode,
+            refusal=self._refusal,
+            store=self._commit,
+        )
+
+    # --- life ---------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to deliver, in this process; done by the first request or event, or by ASGI's lifespan."""
+        self._started = True
+        if self._closed or not self._delivers:
+            return
+        _close_at_exit(self)
+        self._sender.start()
+
+    def flush(self, timeout_s: float = 5.0) -> bool:
+        """Wait until everything this process stored so far is acknowledged; False: not within `timeout_s`.
+
+        Dead-lettered events are settled as well, but `stats()` tells of them.
+        """
+        deadline_s = self._parts.monotonic() + timeout_s
+        self._committer.drain(timeout_s)
+        while self._spool.counts().pending:
+            left_s = deadline_s - self._parts.monotonic()
+            if left_s <= 0:
+                return False
+            if self._delivers:
+                self._sender.request_flush()
+                if not self._sender.start():
+                    self._sender.drain(left_s)
+            self._parts.wait(min(_POLL_S, left_s))
+        return True
+
+    def drain(self, timeout_s: float = EXIT_TIMEOUT_S) -> bool:
+        """Store what is queued, try to deliver it, let go of threads and files; the next event goes on.
+
+        False: something stays in the spool for the next process.
+        """
+        self._committer.stop(timeout_s)
+        delivered = True
+        if self._delivers:
+            delivered = self._sender.drain(timeout_s)
+            self._sender.stop(timeout_s)
+        self._spool.close()
+        if self._api is not None:
+            self._api.close()
+        self._started = False
+        return delivered and not self._spool.counts().pending
+
+    def close(self, timeout_s: float = 5.0) -> bool:
+        """Stop accepting, drain, free; also done at exit. Events that come later are refused and counted."""
+        self._closed = True
+        return self.drain(timeout_s)
+
+    def stats(self) -> dict[str, Any]:
+        """Give the counters of this process.
+
+        `accepted == delivered + pending + dead_lettered + sum(refused.values())`, always. `pending` counts
+        what is in open requests (`buffered`) and what waits in the spool (`spooled`); `spool` holds the
+        figures of the whole spool, with what earlier and other processes left there.
+        """
+        counts = self._spool.counts()
+        ledger = self._ledger.snapshot()
+        refused = dict(ledger["refused"])
+        if counts.lost:
+            refused["spool_removed"] = counts.lost
+        settled = counts.delivered + counts.dead_lettered + sum(refused.values())
+        return {
+            "accepted": ledger["accepted"],
+            "delivered": counts.delivered,
+            "pending": ledger["accepted"] - settled,
+            "dead_lettered": counts.dead_lettered,
+            "refused": refused,
+            "buffered": ledger["buffered"],
+            "spooled": counts.pending,
+            "refused_outside_request": refused_outside(),
+            "notes": ledger["notes"],
+            "spool": {
+                "pending": counts.store_pending,
+                "dead_lettered": counts.store_dead,
+                "bytes": counts.store_bytes,
+                "oldest_age_s": counts.oldest_age_s,
+                "corrupt_bytes": counts.corrupt_bytes,
+                "torn_tails": counts.torn_tails,
+                "leader": counts.leader,
+            },
+            "sender": self._sender.stats(),
+        }
+
+    # --- inside -------------------------------------------------------------------------------------
+
+    @property
+    def _delivers(self) -> bool:
+        return self.settings.deliver and self.settings.enabled and not self.settings.dry_run
+
+    def _refusal(self) -> str | None:
+        if self._closed:
+            return "closed"
+        return None if self.settings.enabled else "disabled"
+
+    def _commit(self, records: list[Record]) -> None:
+        """Put records into the spool, or refuse and count them; never raises."""
+        if self.settings.dry_run:
+            for record in records:
+                logger.info("dry run, not sent: %s %s", record.endpoint, record.body.decode())
+            self._ledger.refuse("dry_run", len(records))
+            return
+        try:
+            self._spool.put(records)
+        except SpoolError as error:
+            self._ledger.refuse(error.reason, len(records))
+            self._log(logging.ERROR, error.reason, "%d events were refused: %s", len(records), error)
+        except Exception:
+            self._ledger.refuse("internal_error", len(records))
+            self.failed("commit")
+        else:
+            self._ledger.commit(len(records))
+            if self._delivers:
+                self._sender.notify()
+
+    def _consent(self, facts: RequestFacts) -> Consent:
+        ask = self.settings.consent
+        if ask is None:
+            return "granted"
+        try:
+            answer = ask(facts)
+        except Exception:
+            self.failed("the consent callable")
+            return "unknown"
+        if answer in ("granted", "denied", "unknown"):
+            return answer  # type: ignore[no-any-return]
+        self._log(
+            logging.ERROR,
+            "consent",
+            "consent returned %r; it must return 'granted', 'denied' or 'unknown'. Nothing is tracked.",
+            answer,
+        )
+        return "unknown"
+
+    def _left_alone(self, facts: RequestFacts) -> bool:
+        ask = self.settings.request_filter
+        if ask is None:
+            return False
+        try:
+            return bool(ask(facts))
+        except Exception:
+            self.failed("the request_filter callable")
+            return False
+
+    def _forget(self) -> None:
+        """In a forked child: what the parent accepted is the parent's."""
+        self._ledger.reset()
+        self._log = QuietLog(self._parts.monotonic)
+        self._started = False
+
+
+def _version() -> str:
+    try:
+        return version("mixpanel-visitor")
+    except PackageNotFoundError:
+        return "0"
+
+
+def _forget_in_children(tracker: Tracker) -> None:
+    reference = weakref.ref(tracker)
+
+    def forget() -> None:
+        alive = reference()
+        if alive is not None:
+            alive._forget()  # noqa: SLF001
+
+    os.register_at_fork(after_in_child=forget)
+
+
+_to_close: weakref.WeakSet[Tracker] = weakref.WeakSet()
+_hooked: set[int] = set()
+
+
+def _close_at_exit(tracker: Tracker) -> None:
+    """Drain at exit; a process of `multiprocessing` leaves without atexit, by its own finalizers."""
+    _to_close.add(tracker)
+    pid = os.getpid()
+    if pid in _hooked:
+        return
+    if not _hooked:
+        atexit.register(_close_all)
+    _hooked.add(pid)
+    if "multiprocessing.process" in sys.modules:
+        from multiprocessing.process import parent_process  # noqa: PLC0415
+        from multiprocessing.util import Finalize  # noqa: PLC0415
+
+        if parent_process() is not None:
+            Finalize(None, _close_all, exitpriority=10)
+
+
+def _close_all() -> None:
+    for tracker in list(_to_close):
+        tracker.drain(EXIT_TIMEOUT_S)

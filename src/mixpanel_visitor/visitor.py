@@ -1,0 +1,301 @@
+"""Visitor: what a handler holds. Every method returns at once, does no I/O and never raises."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import context
+from .core.identity import distinct_id, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from contextvars import Token
+    from types import TracebackType
+    from typing import Protocol, Self
+
+    from mixpanel import Mixpanel
+
+    from .core.identity import Login, Source
+    from .core.policy import Consent
+    from .core.visits import OfflineVisit
+    from .writer import Sink, Writer
+
+    class Visit(Sink, Protocol):
+        """The exchange behind a request's visitor, or its like outside of a request."""
+
+        consent: Consent
+        is_bot: bool
+
+        def identify(self, user_id: str, fresh_id: Callable[[], str]) -> Login:
+            """Log a user in."""
+            ...
+
+        def reset(self, fresh_id: Callable[[], str]) -> None:
+            """Log out."""
+            ...
+
+
+class Visitor:
+    """One visitor, in one request or in one job.
+
+    The methods for profiles and groups have the names and meaning of the official library's, without the
+    leading distinct ID. Where Mixpanel would refuse what is given, the call is logged once a minute with
+    its place, counted by reason and otherwise without effect (`on_error="raise"` makes it raise).
+    """
+
+    __slots__ = ("_fresh_id", "_registered", "_visit", "_writer")
+
+    def __init__(self, visit: Visit, writer: Writer, *, fresh_id: Callable[[], str]) -> None:
+        self._visit = visit
+        self._writer = writer
+        self._fresh_id = fresh_id
+        self._registered: dict[str, Any] | None = None
+
+    # --- who ------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """The visitor ID: the browser SDK's own `$device_id`; without a device, the user's ID."""
+        identity = self._visit.identity
+        return identity.device_id or identity.user_id or ""
+
+    @property
+    def device_id(self) -> str | None:
+        """The random ID of this browser; None in a job that only knows a user."""
+        return self._visit.identity.device_id
+
+    @property
+    def user_id(self) -> str | None:
+        """The application's own ID of whoever is logged in; None: nobody is."""
+        return self._visit.identity.user_id
+
+    @property
+    def distinct_id(self) -> str:
+        """Exactly what Mixpanel will count by: the user ID, else `$device:<device ID>`."""
+        return distinct_id(self._visit.identity)
+
+    @property
+    def source(self) -> Source:
+        """Where the ID comes from, such as `"cookie"` or `"generated"`; `"none"`: for this request only."""
+        return self._visit.identity.source
+
+    @property
+    def vouched(self) -> bool:
+        """Whether this host made the device ID, or has seen it in a cookie that it signed."""
+        return self._visit.identity.vouched
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the device ID was made in this request."""
+        return self._visit.identity.is_new
+
+    @property
+    def consent(self) -> Consent:
+        """`"granted"`, `"denied"` or `"unknown"`; nothing is tracked unless it is granted."""
+        return self._visit.consent
+
+    @property
+    def is_bot(self) -> bool:
+        """Whether the user agent is one for which mixpanel-browser stays silent."""
+        return self._visit.is_bot
+
+    def __repr__(self) -> str:
+        return f"<Visitor {self.source} is_new={self.is_new} identified={self.user_id is not None}>"
+
+    def identify(self, user_id: str, /) -> None:
+        """Log in: from here on events carry the user, in this request and in the visitor's later ones.
+
+        `user_id` is the application's own ID, a str. Somebody else who logs in on the same device gets a
+        new device ID first, so that the two are never merged.
+        """
+        why = refusal(user_id)
+        if why is not None:
+            self._writer.refuse("banned_id", "identify", why)
+            return
+        login = self._visit.identify(user_id, self._fresh_id)
+        if login.event is not None:
+            self._writer.event(self._visit, login.event, None, identity=login.properties)
+
+    def reset(self) -> None:
+        """Log out: forget the user, start a new device ID, drop what was registered."""
+        self._registered = None
+        self._visit.reset(self._fresh_id)
+
+    # --- events ---------------------------------------------------------------------------------
+
+    def track(
+        self, event: str, properties: Mapping[str, Any] | None = None, /, **more_properties: Any
+    ) -> None:
+        """Enqueue an event; its time, ID and identity are those of this moment.
+
+        `time` (seconds, milliseconds or a datetime) and `$insert_id` may be given as properties.
+        """
+        if more_properties and (properties is None or hasattr(properties, "items")):
+            properties = {**(properties or {}), **more_properties}
+        self._writer.event(self._visit, event, properties, registered=self._registered)
+
+    def register(self, properties: Mapping[str, Any] | None = None, /, **more_properties: Any) -> None:
+        """Add super properties: they go with every further event of this request."""
+        self._registered = {**(self._registered or {}), **(properties or {}), **more_properties}
+
+    def set_group(self, group_key: str, group_id: Any, /) -> None:
+        """Put the visitor into a group: on every further event of this request, and on the profile."""
+        groups = list(group_id) if isinstance(group_id, (list, tuple, set)) else [group_id]
+        self.register({group_key: groups})
+        self.people_set({group_key: groups})
+
+    @property
+    def mixpanel(self) -> Mixpanel:
+        """A real `mixpanel.Mixpanel` of the official package, whose consumer is our spool.
+
+        Its methods take a distinct ID as ever: pass `visitor.distinct_id`.
+        """
+        from .sdk import bound_mixpanel  # noqa: PLC0415  # the official package takes 0.2 s to import
+
+        return bound_mixpanel(self._writer, self._visit)
+
+    # --- people ---------------------------------------------------------------------------------
+
+    def people_set(self, properties: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> None:
+        """Set properties of the visitor's profile."""
+        self.people_update({"$set": properties}, meta)
+
+    def people_set_once(self, properties: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> None:
+        """Set properties of the profile where they are not set yet."""
+        self.people_update({"$set_once": properties}, meta)
+
+    def people_increment(self, properties: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> None:
+        """Add to numerical properties of the profile; negative numbers subtract."""
+        self.people_update({"$add": properties}, meta)
+
+    def people_append(self, properties: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> None:
+        """Append a value to list properties of the profile."""
+        self.people_update({"$append": properties}, meta)
+
+    def people_union(self, properties: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> None:
+        """Add the values of lists to list properties of the profile, without repeating any."""
+        self.people_update({"$union": properties}, meta)
+
+    def people_remove(self, properties: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> None:
+        """Remove a value from list properties of the profile."""
+        self.people_update({"$remove": properties}, meta)
+
+    def people_unset(self, properties: Sequence[str], meta: Mapping[str, Any] | None = None) -> None:
+        """Remove properties from the profile, by name."""
+        self.people_update({"$unset": properties}, meta)
+
+    def people_delete(self, meta: Mapping[str, Any] | None = None) -> None:
+        """Delete the profile."""
+        self.people_update({"$delete": ""}, meta)
+
+    def people_track_charge(
+        self,
+        amount: float,
+        properties: Mapping[str, Any] | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Append a charge to the profile's `$transactions`; `amount` is in the project's currency."""
+        self.people_append({"$transactions": {**(properties or {}), "$amount": amount}}, meta)
+
+    def people_clear_charges(self, meta: Mapping[str, Any] | None = None) -> None:
+        """Remove all charges from the profile."""
+        self.people_unset(["$transactions"], meta)
+
+    def people_update(self, message: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> None:
+        """Send any profile update, such as `{"$set": {...}}`; `meta` overrides Mixpanel's own fields."""
+        self._writer.profile(
+            self._visit, "engage", {"$distinct_id": self.distinct_id, **message, **(meta or {})}
+        )
+
+    # --- groups ---------------------------------------------------------------------------------
+
+    def group_set(
+        self,
+        group_key: str,
+        group_id: str,
+        properties: Mapping[str, Any],
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Set properties of a group's profile."""
+        self._group(group_key, group_id, {"$set": properties}, meta)
+
+    def group_set_once(
+        self,
+        group_key: str,
+        group_id: str,
+        properties: Mapping[str, Any],
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Set properties of a group's profile where they are not set yet."""
+        self._group(group_key, group_id, {"$set_once": properties}, meta)
+
+    def group_union(
+        self,
+        group_key: str,
+        group_id: str,
+        properties: Mapping[str, Any],
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add the values of lists to list properties of a group's profile."""
+        self._group(group_key, group_id, {"$union": properties}, meta)
+
+    def group_unset(
+        self,
+        group_key: str,
+        group_id: str,
+        properties: Sequence[str],
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Remove properties from a group's profile, by name."""
+        self._group(group_key, group_id, {"$unset": properties}, meta)
+
+    def group_remove(
+        self,
+        group_key: str,
+        group_id: str,
+        properties: Mapping[str, Any],
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Remove a value from list properties of a group's profile."""
+        self._group(group_key, group_id, {"$remove": properties}, meta)
+
+    def group_delete(self, group_key: str, group_id: str, meta: Mapping[str, Any] | None = None) -> None:
+        """Delete a group's profile."""
+        self._group(group_key, group_id, {"$delete": ""}, meta)
+
+    def group_update(self, message: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> None:
+        """Send any group update; `message` names `$group_key`, `$group_id` and one operation."""
+        self._writer.profile(self._visit, "groups", {**message, **(meta or {})})
+
+    def _group(
+        self, group_key: str, group_id: str, operation: Mapping[str, Any], meta: Mapping[str, Any] | None
+    ) -> None:
+        self.group_update({"$group_key": group_key, "$group_id": group_id, **operation}, meta)
+
+
+class OfflineVisitor(Visitor):
+    """A visitor outside of a request: with `with`, its events are stored together at the block's end."""
+
+    __slots__ = ("_offline", "_token")
+
+    def __init__(self, visit: OfflineVisit, writer: Writer, *, fresh_id: Callable[[], str]) -> None:
+        super().__init__(visit, writer, fresh_id=fresh_id)
+        self._offline = visit
+        self._token: Token[Visitor | None] | None = None
+
+    def __enter__(self) -> Self:
+        """Make this the current visitor until the end of the block."""
+        self._offline.gather()
+        self._token = context.enter(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._token is not None:
+            context.leave(self._token)
+            self._token = None
+        self._offline.finish()

@@ -1,0 +1,238 @@
+"""Writer: turns a handler's call into a record, with the stamps of now, or says why it cannot."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from typing import TYPE_CHECKING, Any
+
+from .core.events import IDENTITY_PROPERTIES, PROFILE_OPERATIONS, event_record, profile_record, time_ms
+from .core.identity import identity_properties
+from .errors import InvalidEventError
+from .logs import call_site
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Protocol
+
+    from .core.identity import Identity, IdMode
+    from .core.request import RequestFacts
+    from .ledger import Ledger
+    from .logs import QuietLog
+    from .records import Endpoint, Record
+
+    class Sink(Protocol):
+        """Where a visitor's records go: an exchange, or a visit outside of any request."""
+
+        facts: RequestFacts | None
+        identity: Identity
+
+        @property
+        def refusal(self) -> str | None:
+            """Why nothing is tracked here; None: it is."""
+            ...
+
+        def add(self, record: Record) -> None:
+            """Queue a record."""
+            ...
+
+
+class Writer:
+    """What all visitors of a tracker write with. `write` and its kin never raise unless asked to."""
+
+    def __init__(
+        self,
+        *,
+        token: str,
+        id_mode: IdMode,
+        lib_version: str,
+        clock: Callable[[], float],
+        insert_id: Callable[[], str],
+        ledger: Ledger,
+        log: QuietLog,
+        extra_properties: Mapping[str, Any] | Callable[..., Mapping[str, Any]] | None = None,
+        before_send: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None,
+        raise_errors: bool = False,
+    ) -> None:
+        self.token = token
+        self.id_mode: IdMode = id_mode
+        self._lib_version = lib_version
+        self._clock = clock
+        self._insert_id = insert_id
+        self._ledger = ledger
+        self._log = log
+        self._extra_properties = _with_facts(extra_properties)
+        self._before_send = before_send
+        self._raise_errors = raise_errors
+
+    def event(
+        self,
+        sink: Sink,
+        name: str,
+        properties: Mapping[str, Any] | None,
+        *,
+        identity: Mapping[str, Any] | None = None,
+        registered: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write an event of the sink's visitor; `identity` replaces the visitor's identity properties."""
+
+        def make() -> Record:
+            stamped = self._stamped(sink, identity, registered)
+            if properties:
+                if not hasattr(properties, "items"):
+                    raise InvalidEventError(
+                        "bad_properties", f"properties must be a dict, not {type(properties).__name__}"
+                    )
+                stamped.update(
+                    (key, value) for key, value in properties.items() if key not in IDENTITY_PROPERTIES
+                )
+                if not properties.keys().isdisjoint(IDENTITY_PROPERTIES):
+                    self._warn_identity(name)
+                if "time" in properties:
+                    stamped["time"] = time_ms(properties["time"])
+            return self._final({"event": name, "properties": stamped})
+
+        self._submit(sink, make, f"event {name!r}")
+
+    def profile(self, sink: Sink, endpoint: Endpoint, update: Mapping[str, Any]) -> None:
+        """Write a profile update; token and time are added here."""
+
+        def make() -> Record:
+            stamped = {"$token": self.token, "$time": round(self._clock(), 3), **update}
+            return profile_record(endpoint, stamped)
+
+        operation = next((name for name in PROFILE_OPERATIONS if name in update), "?")
+        self._submit(sink, make, f"profile update {operation}")
+
+    def ready_event(self, sink: Sink, event: dict[str, Any]) -> None:
+        """Write an event that the official library has built; only stamps that are missing are added."""
+
+        def make() -> Record:
+            properties = event.get("properties")
+            if isinstance(properties, dict):
+                properties["time"] = time_ms(properties.get("time", self._clock()))
+                properties.setdefault("$insert_id", self._insert_id())
+            return self._final(event)
+
+        self._submit(sink, make, f"event {event.get('event')!r}")
+
+    def refuse(self, sink_reason: str, what: str, message: str) -> None:
+        """Count a call that cannot become a record, and log it once a minute with the call site."""
+        self._ledger.accept()
+        self._refused(sink_reason, what, message)
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _submit(self, sink: Sink, make: Callable[[], Record], what: str) -> None:
+        self._ledger.accept()
+        reason = sink.refusal
+        if reason is not None:
+            self._ledger.refuse(reason)
+            return
+        try:
+            record = make()
+        except InvalidEventError as error:
+            self._refused(error.reason, what, str(error))
+            if self._raise_errors:
+                raise
+        except _DroppedError:
+            self._ledger.refuse("before_send")
+        except Exception as error:
+            self._refused("internal_error", what, f"{type(error).__name__}: {error}")
+            if self._raise_errors:
+                raise
+        else:
+            sink.add(record)
+
+    def _stamped(
+        self,
+        sink: Sink,
+        identity: Mapping[str, Any] | None,
+        registered: Mapping[str, Any] | None,
+    ) -> dict[str, Any]:
+        stamped: dict[str, Any] = {
+            "token": self.token,
+            "time": round(self._clock() * 1000),
+            "$insert_id": self._insert_id(),
+            "mp_lib": "python",
+            "$lib_version": self._lib_version,
+        }
+        extra = self._extra_properties
+        if callable(extra):
+            extra = self._called(extra, sink.facts)
+        if extra:
+            stamped.update(extra)
+        if registered:
+            stamped.update(registered)
+        stamped.update(identity or identity_properties(self.id_mode, sink.identity))
+        return stamped
+
+    def _called(
+        self, extra: Callable[..., Mapping[str, Any]], facts: RequestFacts | None
+    ) -> Mapping[str, Any]:
+        try:
+            return extra(facts) or {}
+        except Exception:
+            self._ledger.note("extra_properties_failed")
+            self._log(
+                logging.ERROR,
+                "extra_properties",
+                "extra_properties raised; the event goes without them. Mend the callable.",
+                exc_info=True,
+            )
+            return {}
+
+    def _final(self, event: dict[str, Any]) -> Record:
+        if self._before_send is not None:
+            try:
+                last_word = self._before_send(event)
+            except Exception as error:
+                # It may be the scrubber of personal data: what it could not look at does not leave.
+                raise InvalidEventError(
+                    "before_send_failed", f"before_send raised {type(error).__name__}: {error}"
+                ) from error
+            if last_word is None:
+                raise _DroppedError
+            event = last_word
+        return event_record(event)
+
+    def _warn_identity(self, name: str) -> None:
+        site = call_site()
+        self._log(
+            logging.WARNING,
+            f"identity {site}",
+            "event %r at %s: token, distinct_id, $device_id and $user_id are the visitor's own and cannot be "
+            "given as properties; they were left out. Use visitor.identify(...) or tracker.track(...).",
+            name,
+            site,
+        )
+
+    def _refused(self, reason: str, what: str, message: str) -> None:
+        self._ledger.refuse(reason)
+        site = call_site()
+        self._log(
+            logging.WARNING,
+            f"{reason} {site}",
+            "%s was not accepted (%s) at %s: %s",
+            what,
+            reason,
+            site,
+            message,
+        )
+
+
+def _with_facts(extra: Any) -> Any:
+    """Let an `extra_properties` callable take the request facts or nothing at all."""
+    if not callable(extra):
+        return extra
+    try:
+        inspect.signature(extra).bind(None)
+    except TypeError:
+        return lambda _facts: extra()
+    except ValueError:
+        return extra  # a builtin without a signature
+    return extra
+
+
+class _DroppedError(Exception):
+    """before_send returned None."""

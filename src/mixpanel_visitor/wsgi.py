@@ -1,0 +1,158 @@
+"""VisitorMiddleware for any WSGI application (PEP 3333).
+
+Every request gets a visitor: `environ["mixpanel_visitor.visitor"]` and its ID as
+`environ["mixpanel_visitor.visitor_id"]`. What handlers queued is stored when the response's body has been
+iterated to its end, when it fails, or when the server closes it, whichever comes first; for a plain list and
+for a file that the server sends by itself, when the application returns it. It trusts `wsgi.url_scheme` for
+the cookie's `Secure`: behind a proxy that ends TLS, put this inside of werkzeug's `ProxyFix`.
+
+Nothing of this package raises into the application or the server, and nothing of theirs is swallowed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import context
+from .core.request import facts_from_environ
+from .tracker import Tracker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from .core.exchange import Exchange
+    from .visitor import Visitor
+
+    Environ = dict[str, Any]
+    StartResponse = Callable[..., Callable[[bytes], object]]
+    App = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+VISITOR_KEY = "mixpanel_visitor.visitor"
+VISITOR_ID_KEY = "mixpanel_visitor.visitor_id"
+
+
+class VisitorMiddleware:
+    """Wrap a WSGI application: `app = VisitorMiddleware(app, token="...", secret_key="...")`.
+
+    Takes the fields of `Settings` as keywords, or a `tracker` that several applications share.
+    """
+
+    def __init__(self, app: App, *, tracker: Tracker | None = None, **settings: Any) -> None:
+        if tracker is not None and settings:
+            raise TypeError(f"give either tracker= or settings, not both: {', '.join(sorted(settings))}")
+        self.app = app
+        self.tracker = tracker if tracker is not None else Tracker(**settings)
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve one request."""
+        if VISITOR_KEY in environ:
+            return self.app(environ, start_response)
+        tracker = self.tracker
+        try:
+            exchange, visitor = tracker.begin(facts_from_environ(environ), soon=False)
+        except Exception:
+            tracker.failed("the WSGI middleware")
+            return self.app(environ, start_response)
+        environ[VISITOR_KEY] = visitor
+        environ[VISITOR_ID_KEY] = visitor.id
+        # Looked up before the application may replace it; servers compare with their own.
+        file_wrapper = environ.get("wsgi.file_wrapper")
+        token = context.enter(visitor)
+        try:
+            body = self.app(environ, _starter(tracker, exchange, start_response))
+        except BaseException:
+            tracker.finish(exchange, soon=False)
+            raise
+        finally:
+            context.leave(token)
+        if _is_file(body, file_wrapper):
+            # The server sends the very object with sendfile: it must not be wrapped, so this is the end.
+            tracker.finish(exchange, soon=False)
+            return body
+        if type(body) is list:
+            # The whole response is here, and servers are fastest with a plain list: it goes out untouched.
+            tracker.finish(exchange, soon=False)
+            return body
+        if hasattr(body, "__len__"):
+            return _SizedBody(body, tracker, exchange, visitor)
+        return _Body(body, tracker, exchange, visitor)
+
+
+def _starter(tracker: Tracker, exchange: Exchange, start_response: StartResponse) -> StartResponse:
+    def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
+        if exchange.wants_cookie:
+            try:
+                code = int(status[:3])
+                headers = [*headers, *map(_titled, tracker.respond(exchange, code, headers))]
+            except Exception:
+                tracker.failed("start_response")
+        exchange.started = True
+        return start_response(status, headers, *exc_info)
+
+    return start
+
+
+def _titled(header: tuple[str, str]) -> tuple[str, str]:
+    return header[0].title(), header[1]
+
+
+def _is_file(body: Any, file_wrapper: Any) -> bool:
+    if file_wrapper is None:
+        return False
+    if isinstance(file_wrapper, type):
+        return isinstance(body, file_wrapper)
+    return hasattr(body, "read") or hasattr(body, "fileno")  # uWSGI, where it is a builtin function
+
+
+class _Body:
+    """The application's body: ends the exchange once, on exhaustion, error or close."""
+
+    __slots__ = ("_before", "_body", "_exchange", "_iterator", "_tracker", "_visitor")
+
+    def __init__(self, body: Iterable[bytes], tracker: Tracker, exchange: Exchange, visitor: Visitor) -> None:
+        self._body = body
+        self._iterator: Iterator[bytes] | None = None
+        self._tracker = tracker
+        self._exchange = exchange
+        self._visitor = visitor
+        self._before = tracker.settings.durability == "before-response"
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        token = context.enter(self._visitor)
+        try:
+            if self._iterator is None:
+                self._iterator = iter(self._body)
+            elif self._exchange.has_records:
+                self._tracker.hand_over(self._exchange, soon=False)  # the chunk before this one is sent
+            chunk = next(self._iterator)
+        except BaseException:  # StopIteration above all
+            self._tracker.finish(self._exchange, soon=False)
+            raise
+        finally:
+            context.leave(token)
+        if self._before and self._exchange.has_records:
+            self._tracker.hand_over(self._exchange, soon=False)  # any chunk may be the last one
+        return chunk
+
+    def close(self) -> None:
+        """Close the application's body, then store what is left."""
+        token = context.enter(self._visitor)
+        try:
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                close()
+        finally:
+            self._tracker.finish(self._exchange, soon=False)
+            context.leave(token)
+
+
+class _SizedBody(_Body):
+    """A body that knows its number of chunks: servers make a Content-Length of it where that is one."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        return len(self._body)  # type: ignore[arg-type]

@@ -1,0 +1,207 @@
+"""The anchor cookie: what is signed, what is believed, what is counted."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mixpanel_visitor.core.anchor import MAX_VALUE_CHARS, Anchor, AnchorCodec, is_device_id
+
+DEVICE = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"
+NOW_S = 1_763_900_000
+YEAR_S = 365 * 86_400
+
+
+@pytest.fixture
+def notes():
+    return Counter()
+
+
+@pytest.fixture
+def codec(notes):
+    return make(notes)
+
+
+def make(notes, keys=("a-key-of-some-length",), domain=None):
+    def count(name):
+        notes[name] += 1
+
+    return AnchorCodec(keys, name="mpv", domain=domain, max_age_s=YEAR_S, count=count)
+
+
+def anchor(**more):
+    return Anchor(**{"device_id": DEVICE, "issued_at_s": NOW_S, **more})
+
+
+@pytest.mark.parametrize("user_id", [None, "user-42", "anna@example.com", "Łódź", "~.;,= \n"])
+def test_what_was_signed_comes_back(codec, user_id):
+    """The device and any user ID survive the cookie unchanged."""
+    value = codec.encode(anchor(user_id=user_id))
+    assert codec.decode(value, now_s=NOW_S) == anchor(user_id=user_id)
+
+
+@given(st.text(min_size=1, max_size=300))
+@settings(max_examples=100, deadline=None)
+def test_any_user_id_keeps_the_cookie_small_and_recognisable(user_id):
+    """However long a user's ID, the value stays under 300 bytes and knows the user again."""
+    codec = make(Counter())
+    value = codec.encode(anchor(user_id=user_id))
+    assert len(f"__Host-mpv={value}") < 300
+    assert codec.decode(value, now_s=NOW_S).belongs_to(user_id)
+    assert not codec.decode(value, now_s=NOW_S).belongs_to(user_id + "x")
+
+
+def test_the_value_is_made_of_cookie_characters(codec):
+    """No quotes, commas, semicolons, backslashes or blanks (RFC 6265, 4.1.1)."""
+    value = codec.encode(anchor(user_id='a";, \\b'))
+    assert not set(value) & set('",; \\')
+
+
+def test_a_known_visitors_cookie_is_about_100_bytes(codec):
+    """It travels with every request, so it is short."""
+    assert len(codec.encode(anchor())) < 100
+
+
+@pytest.mark.parametrize("position", range(0, 91, 7))
+def test_any_changed_character_is_noticed(codec, notes, position):
+    """A forged cookie is refused and counted; it never raises."""
+    value = codec.encode(anchor())
+    forged = value[:position] + ("x" if value[position] != "x" else "y") + value[position + 1 :]
+    assert codec.decode(forged, now_s=NOW_S) is None
+    assert notes.total() == 1
+
+
+@pytest.mark.parametrize("length", [0, 1, 40, 45, 80])
+def test_a_truncated_cookie_is_refused(codec, length):
+    """Part of a value is no value."""
+    assert codec.decode(codec.encode(anchor())[:length], now_s=NOW_S) is None
+
+
+def test_an_oversized_cookie_is_refused_unread(codec, notes):
+    """Nothing is computed over a value that cannot be ours."""
+    assert codec.decode("1" * (MAX_VALUE_CHARS + 1), now_s=NOW_S) is None
+    assert notes == {"cookie_oversized": 1}
+
+
+@given(st.text(max_size=320))
+@settings(max_examples=200, deadline=None)
+def test_arbitrary_text_is_never_believed(text):
+    """No value that we did not sign is believed, and none raises."""
+    assert make(Counter()).decode(text, now_s=NOW_S) is None
+
+
+def test_another_key_is_not_believed(notes):
+    """Somebody else's signature is none."""
+    theirs = make(Counter(), keys=("their-key-of-some-length",)).encode(anchor())
+    assert make(notes).decode(theirs, now_s=NOW_S) is None
+    assert notes == {"cookie_bad_signature": 1}
+
+
+def test_old_keys_still_verify_and_the_last_one_signs(notes):
+    """Rotation: add the new key at the end, take the old one out when its cookies have expired."""
+    old = make(Counter(), keys=("old-key-of-some-length",))
+    both = make(notes, keys=("old-key-of-some-length", "new-key-of-some-length"))
+    new = make(Counter(), keys=("new-key-of-some-length",))
+    assert both.decode(old.encode(anchor()), now_s=NOW_S) == anchor()
+    assert new.decode(both.encode(anchor()), now_s=NOW_S) == anchor()
+
+
+@pytest.mark.parametrize(
+    ("age_s", "valid"), [(0, True), (YEAR_S, True), (YEAR_S + 1, False), (-3600, True), (-90_000, False)]
+)
+def test_age_is_checked_here_as_well(codec, age_s, valid):
+    """The browser's Max-Age is a wish; a clock that is a little ahead is forgiven."""
+    value = codec.encode(anchor())
+    assert (codec.decode(value, now_s=NOW_S + age_s) is not None) is valid
+
+
+def test_a_verified_value_still_grows_old(codec):
+    """The cache of verified values does not keep a cookie alive."""
+    value = codec.encode(anchor())
+    assert codec.decode(value, now_s=NOW_S)
+    assert codec.decode(value, now_s=NOW_S + YEAR_S + 1) is None
+
+
+def test_the_valid_one_of_several_is_found(codec, notes):
+    """A tossed cookie before ours does not hide ours."""
+    value = codec.encode(anchor())
+    assert codec.find(f"mpv=EVIL; mpv={value}", secure=False, now_s=NOW_S) == anchor()
+    assert notes["cookie_duplicate"] == 1
+
+
+def test_two_valid_visitors_are_a_conflict(codec, notes):
+    """Two signed IDs mean that one was planted: neither is believed."""
+    one, two = codec.encode(anchor()), codec.encode(anchor(device_id="other"))
+    assert codec.find(f"mpv={one}; mpv={two}", secure=False, now_s=NOW_S) is None
+    assert notes["cookie_conflict"] == 1
+
+
+def test_the_newer_of_two_cookies_of_one_device_counts(codec):
+    """After a change of domain a browser may send both."""
+    old, new = codec.encode(anchor()), codec.encode(anchor(issued_at_s=NOW_S + 5, user_id="u"))
+    found = codec.find(f"mpv={new}; mpv={old}", secure=False, now_s=NOW_S + 10)
+    assert found.user_id == "u"
+
+
+def test_https_uses_the_host_prefix(codec):
+    """A sibling host cannot set a cookie with the prefix, so the plain name is not believed on https."""
+    value = codec.encode(anchor())
+    assert codec.find(f"mpv={value}", secure=True, now_s=NOW_S) is None
+    assert codec.find(f"__Host-mpv={value}", secure=True, now_s=NOW_S) == anchor()
+
+
+def test_set_cookie_on_https(codec):
+    """On https the cookie is __Host-, Secure, HttpOnly and Lax, for the whole site and a year."""
+    header = codec.set_cookie(anchor(), secure=True)
+    name, _, rest = header.partition("=")
+    assert name == "__Host-mpv"
+    assert set(rest.split("; ")[1:]) == {f"Max-Age={YEAR_S}", "Path=/", "HttpOnly", "Secure", "SameSite=Lax"}
+
+
+def test_set_cookie_on_http(codec):
+    """On the own machine without TLS the cookie is a plain one, or curl would not send it back."""
+    header = codec.set_cookie(anchor(), secure=False)
+    assert header.startswith("mpv=")
+    assert "Secure" not in header
+    assert "Domain" not in header
+
+
+def test_a_domain_excludes_the_host_prefix(notes):
+    """`__Host-` forbids a Domain, so with one the plain name is used."""
+    header = make(notes, domain="example.com").set_cookie(anchor(), secure=True)
+    assert header.startswith("mpv=")
+    assert "; Domain=example.com; Path=/; HttpOnly; Secure" in header
+
+
+def test_expire_removes_the_same_cookie(codec):
+    """Name, path and prefix are those that it was set with."""
+    assert codec.expire_cookie(secure=True) == (
+        "__Host-mpv=; Max-Age=0; Path=/; HttpOnly; Secure; SameSite=Lax"
+    )
+
+
+@pytest.mark.parametrize("bad", ["", "a b", "a\n", "<script>", "é", "x" * 65])
+def test_device_ids_have_a_strict_alphabet(bad):
+    """What is no device ID could break a log or a page."""
+    assert not is_device_id(bad)
+
+
+def test_a_signed_value_of_another_version_is_refused(codec, notes):
+    """A later format is not read as today's."""
+    value = codec._signer.sign(f"2~{DEVICE}~abc~").decode()
+    assert codec.decode(value, now_s=NOW_S) is None
+    assert notes == {"cookie_malformed": 1}
+
+
+@pytest.mark.parametrize("payload", ["1~d", "1~d~!~", "1~d~1~x", "1~d~1~u!", "1~~1~", "1~d~1~u_w"])
+def test_signed_nonsense_is_refused(codec, payload):
+    """Even what carries our signature is read with care."""
+    assert codec.decode(codec._signer.sign(payload).decode(), now_s=40) is None
+
+
+def test_the_cache_of_verified_values_is_bounded(codec):
+    """A flood of visitors does not grow the process."""
+    for number in range(5000):
+        codec.decode(codec.encode(anchor(device_id=f"d{number}")), now_s=NOW_S)
+    assert len(codec._verified) <= 4096

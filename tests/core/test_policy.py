@@ -1,0 +1,111 @@
+"""Policy: whom we may track, and which responses may carry a cookie."""
+
+import pytest
+from support.facts import BROWSER_DOCUMENT, BROWSER_FETCH, VECTORS, facts
+
+from mixpanel_visitor.core.policy import is_bot, is_prefetch, may_set_cookie, opted_out, shared_cacheable
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+NOW_S = 1_763_900_000
+
+
+def out(headers, *, dnt=True, gpc=True):
+    return opted_out(facts(headers), token=TOKEN, respect_dnt=dnt, respect_gpc=gpc)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"dnt": "1"},
+        {"sec-gpc": "1"},
+        {"cookie": f"__mp_opt_in_out_{TOKEN}=0"},
+        {"cookie": "mp_optout=1"},
+    ],
+)
+def test_opt_out_signals(headers):
+    """DNT, GPC and the SDK's own opt-out cookies are a no."""
+    assert out(headers)
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"dnt": "0"}, {"cookie": f"__mp_opt_in_out_{TOKEN}=1"}, {"cookie": "mp_opt=0"}]
+)
+def test_no_signal_is_no_opt_out(headers):
+    """An opt-in or silence leaves it to the consent setting."""
+    assert not out(headers)
+
+
+def test_dnt_and_gpc_can_be_left_unheard():
+    """Two settings say whether they count."""
+    assert not out({"dnt": "1"}, dnt=False)
+    assert not out({"sec-gpc": "1"}, gpc=False)
+
+
+@pytest.mark.parametrize("case", VECTORS["prefetch"], ids=lambda case: str(case["headers"]))
+def test_prefetch_vectors(case):
+    """Captured prefetch headers are recognised."""
+    headers = {name.lower(): value for name, value in case["headers"].items()}
+    assert is_prefetch(facts(headers)) is case["prefetch"]
+
+
+@pytest.mark.parametrize(
+    ("agent", "bot"),
+    [
+        ("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)", True),
+        ("Mozilla/5.0 AppleWebKit Chrome-Lighthouse", True),
+        ("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/156.0 Safari/537.36", False),
+        ("curl/8.5.0", False),
+        ("", False),
+    ],
+)
+def test_bots_are_those_of_the_browser_sdk(agent, bot):
+    """Whoever tries it with curl is a visitor."""
+    assert is_bot(agent) is bot
+
+
+@pytest.mark.parametrize(
+    ("headers", "method", "tracked", "may"),
+    [
+        (BROWSER_DOCUMENT, "GET", False, True),
+        (BROWSER_DOCUMENT, "POST", False, True),
+        (BROWSER_DOCUMENT, "HEAD", True, False),
+        (BROWSER_DOCUMENT, "OPTIONS", True, False),
+        ({**BROWSER_DOCUMENT, "sec-purpose": "prefetch"}, "GET", False, False),
+        ({}, "GET", False, True),
+        (BROWSER_FETCH, "GET", False, False),
+        (BROWSER_FETCH, "POST", True, True),
+        ({**BROWSER_FETCH, "sec-fetch-site": "same-site"}, "POST", True, True),
+        ({**BROWSER_FETCH, "sec-fetch-site": "cross-site"}, "POST", True, False),
+        ({"sec-fetch-dest": "image", "sec-fetch-site": "same-origin"}, "GET", False, False),
+    ],
+)
+def test_where_a_cookie_may_be_set(headers, method, tracked, may):
+    """Documents, clients without fetch metadata, and same-site requests whose handler tracked."""
+    assert may_set_cookie(facts(headers, method=method), tracked=tracked) is may
+
+
+@pytest.mark.parametrize(
+    ("headers", "shared"),
+    [
+        ([], False),
+        ([("Cache-Control", "private")], False),
+        ([("Cache-Control", "no-store")], False),
+        ([("Cache-Control", "no-cache")], False),
+        ([("Cache-Control", "max-age=0")], False),
+        ([("Cache-Control", "public")], True),
+        ([("Cache-Control", "max-age=60")], True),
+        ([("Cache-Control", "private, max-age=60")], False),
+        ([("Cache-Control", "max-age=0, s-maxage=60")], True),
+        ([("cache-control", "Public, Max-Age=60")], True),
+        ([("Cache-Control", "immutable")], True),
+        ([("CDN-Cache-Control", "max-age=60"), ("Cache-Control", "private")], True),
+        ([("Surrogate-Control", "max-age=60")], True),
+        ([("Expires", "Wed, 21 Oct 2037 07:28:00 GMT")], True),
+        ([("Expires", "Wed, 21 Oct 2015 07:28:00 GMT")], False),
+        ([("Expires", "0")], False),
+        ([("Expires", "nonsense")], False),
+    ],
+)
+def test_publicly_cacheable_answers(headers, shared):
+    """A shared cache would hand one visitor's ID to everybody."""
+    assert shared_cacheable(headers, now_s=NOW_S) is shared

@@ -1,0 +1,136 @@
+"""RequestFacts: the request as both protocols describe it, and our own cookie splitter."""
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.facts import VECTORS
+
+from mixpanel_visitor.core.request import (
+    cookie_values,
+    facts_from_environ,
+    facts_from_scope,
+    response_header,
+)
+
+
+@pytest.mark.parametrize("case", VECTORS["cookie_header"], ids=lambda case: case["header"] or "empty")
+def test_cookie_header_vectors(case):
+    """Every captured Cookie header is split as a browser wrote it."""
+    assert cookie_values(case["header"], case["name"]) == case["values"]
+
+
+def test_commas_separate_only_on_request():
+    """WSGI servers join Cookie headers with a comma; elsewhere a comma belongs to the value."""
+    assert cookie_values("a=1,mpv=x, mpv=y;b=2", "mpv", commas=True) == ["x", "y"]
+    assert cookie_values("mpv=x,y", "mpv") == ["x,y"]
+
+
+def test_blanks_around_a_pair_are_trimmed():
+    """Space and tab around names and values do not count."""
+    assert cookie_values("a=1;\t mpv= x \t;b=2", "mpv") == ["x"]
+
+
+@given(st.text(), st.sampled_from(["mpv", "__Host-mpv", "a.b*"]))
+@settings(max_examples=200, deadline=None)
+def test_any_text_is_split_without_an_error(header, name):
+    """Whatever a client sends, splitting it does not raise and gives parts of the header."""
+    for value in cookie_values(header, name, commas=True):
+        assert value in header
+
+
+def test_64_kib_of_junk_is_fast():
+    """A header full of our name is cut off early; 64 KiB take far less than a request does."""
+    junk = "mpv=" * 16384
+    started = time.perf_counter()
+    assert len(cookie_values(junk, "mpv", commas=True)) <= 200
+    cookie_values(";" * 65536 + "mpv", "mpv")
+    assert time.perf_counter() - started < 1  # typically 1 ms; not a benchmark, a guard against squares
+
+
+def scope(**more):
+    return {
+        "type": "http",
+        "method": "POST",
+        "scheme": "https",
+        "path": "/a b",
+        "raw_path": b"/a%20b",
+        "query_string": b"x=1",
+        "headers": [(b"host", b"shop.example.com"), (b"cookie", b"a=1"), (b"Cookie", b"b=2")],
+        "client": ("10.0.0.1", 1234),
+        "server": ("127.0.0.1", 80),
+        **more,
+    }
+
+
+def test_a_scope_is_read():
+    """An http scope gives method, scheme, host, path and query as on the wire."""
+    facts = facts_from_scope(scope())
+    assert (facts.method, facts.scheme, facts.host) == ("POST", "https", "shop.example.com")
+    assert (facts.path, facts.query, facts.client) == ("/a%20b", "x=1", "10.0.0.1")
+
+
+def test_several_cookie_headers_are_joined():
+    """HTTP/2 may split the Cookie header; names may come in any case."""
+    assert facts_from_scope(scope()).cookies == "a=1; b=2"
+
+
+def test_a_bare_scope_is_enough():
+    """Everything optional in ASGI may be missing."""
+    facts = facts_from_scope({"type": "http", "headers": []})
+    assert (facts.method, facts.scheme, facts.host, facts.client) == ("GET", "http", "", None)
+
+
+def test_a_websocket_scope_has_the_scheme_of_its_page():
+    """wss counts as https: the same cookies are sent."""
+    facts = facts_from_scope(scope(type="websocket", scheme="wss"))
+    assert (facts.protocol, facts.scheme, facts.method) == ("websocket", "https", "GET")
+
+
+ENVIRON = {
+    "REQUEST_METHOD": "POST",
+    "SCRIPT_NAME": "/app",
+    "PATH_INFO": "/a b",
+    "QUERY_STRING": "x=1",
+    "SERVER_NAME": "localhost",
+    "SERVER_PORT": "8000",
+    "REMOTE_ADDR": "10.0.0.1",
+    "CONTENT_TYPE": "application/json",
+    "HTTP_COOKIE": "a=1",
+    "HTTP_USER_AGENT": "curl/8",
+    "wsgi.url_scheme": "https",
+}
+
+
+def test_an_environ_is_read():
+    """A WSGI environ gives the same facts; without a Host header the server's own name counts."""
+    facts = facts_from_environ(ENVIRON)
+    assert (facts.method, facts.scheme, facts.host) == ("POST", "https", "localhost:8000")
+    assert (facts.path, facts.query, facts.cookies) == ("/app/a%20b", "x=1", "a=1")
+
+
+def test_environ_headers_have_their_usual_names():
+    """Consent callables ask for headers in lower case, whatever the protocol."""
+    facts = facts_from_environ(ENVIRON)
+    assert facts.header("user-agent") == "curl/8"
+    assert facts.header("content-type") == "application/json"
+    assert facts.header("dnt") == ""
+    assert "user-agent" in facts.headers
+    assert facts.headers["user-agent"] == "curl/8"
+    with pytest.raises(KeyError):
+        facts.headers["dnt"]
+
+
+def test_cookie_reads_the_first_value():
+    """`facts.cookie` is for consent cookies: the first value, or nothing."""
+    facts = facts_from_environ({**ENVIRON, "HTTP_COOKIE": "ok=1; ok=2"})
+    assert facts.cookie("ok") == "1"
+    assert facts.cookie("no") == ""
+
+
+def test_response_headers_are_found_in_any_case():
+    """Several headers of a name are one list, as RFC 9110 says."""
+    headers = [("Cache-Control", "public"), ("cache-control", "max-age=1")]
+    assert response_header(headers, "cache-control") == "public, max-age=1"
+    assert response_header(headers, "expires") is None

@@ -1,0 +1,38 @@
+"""Requests and vectors for tests of the core."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mixpanel_visitor.core.request import RequestFacts
+
+DATA = Path(__file__).parent.parent / "data"
+VECTORS: dict[str, Any] = json.loads((DATA / "identity-vectors.json").read_text())
+
+
+def facts(
+    headers: dict[str, str] | None = None,
+    *,
+    method: str = "GET",
+    scheme: str = "http",
+    protocol: Any = "http",
+) -> RequestFacts:
+    """Build the facts of a request with these lower-case headers."""
+    headers = headers or {}
+    return RequestFacts(
+        protocol=protocol,
+        method=method,
+        scheme=scheme,
+        host="shop.example.com",
+        path="/",
+        query="",
+        client="127.0.0.1",
+        cookies=headers.get("cookie", ""),
+        headers=headers,
+    )
+
+
+BROWSER_DOCUMENT = {"sec-fetch-dest": "document", "sec-fetch-site": "none", "sec-fetch-mode": "navigate"}
+BROWSER_FETCH = {"sec-fetch-dest": "empty", "sec-fetch-site": "same-origin", "sec-fetch-mode": "cors"}
