@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import context
 from .core.request import facts_from_scope
-from .tracker import EXIT_TIMEOUT_S, Tracker
+from .lifetime import EXIT_TIMEOUT_S
+from .tracker import Tracker
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -22,10 +23,11 @@ if TYPE_CHECKING:
     from .core.exchange import Exchange
     from .visitor import Visitor
 
-    Scope = MutableMapping[str, Any]
     Message = MutableMapping[str, Any]
-    Receive = Callable[[], Awaitable[Message]]
-    Send = Callable[[Message], Awaitable[None]]
+    # Any, as Starlette's own factories have it: frameworks and asgiref differ in how they type the three.
+    Scope = Any
+    Receive = Callable[[], Awaitable[Any]]
+    Send = Callable[[Any], Awaitable[None]]
     App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SCOPE_KEY = "mixpanel_visitor.visitor"
@@ -41,7 +43,7 @@ class VisitorMiddleware:
     tracker, it delivers from the lifespan's start-up on and drains at its shut-down.
     """
 
-    def __init__(self, app: App, *, tracker: Tracker | None = None, **settings: Any) -> None:
+    def __init__(self, app: App, /, *, tracker: Tracker | None = None, **settings: Any) -> None:
         if tracker is not None and settings:
             raise TypeError(f"give either tracker= or settings, not both: {', '.join(sorted(settings))}")
         self.app = app
@@ -97,42 +99,35 @@ class VisitorMiddleware:
 class _Responder:
     """The `send` that the application gets: adds our headers to the head, hands over after the end."""
 
-    __slots__ = ("_before", "_exchange", "_head_sent", "_send", "_tracker", "_trailers")
+    __slots__ = ("_before", "_exchange", "_head_sent", "_send", "_tracker")
 
     def __init__(self, tracker: Tracker, exchange: Exchange, send: Send) -> None:
         self._tracker = tracker
         self._exchange = exchange
         self._send = send
         self._head_sent = False
-        self._trailers = False
         self._before = tracker.settings.durability == "before-response"
 
     async def __call__(self, message: Message) -> None:
         kind = message["type"]
         if kind in _HEADS and not self._head_sent:
             message = self._with_headers(message)
-        elif self._before and self._exchange.has_records and self._is_last(message):
+        if self._before and self._exchange.has_records:
+            # Any message may complete the response for the client: the head of a 204, the part that fills
+            # the Content-Length.
             self._tracker.hand_over(self._exchange, soon=False)
         await self._send(message)
         if self._exchange.has_records and self._head_sent:
             # After the last part, and between the parts of a stream, which may never end.
             self._tracker.hand_over(self._exchange, soon=True)
 
-    def _is_last(self, message: Message) -> bool:
-        kind = message["type"]
-        if kind in ("http.response.body", "http.response.zerocopysend"):
-            return not message.get("more_body", False) and not self._trailers
-        if kind == "http.response.trailers":
-            return not message.get("more_trailers", False)
-        return kind in ("http.response.pathsend", "websocket.close")
-
     def _with_headers(self, message: Message) -> Message:
         try:
-            self._trailers = bool(message.get("trailers", False))
             exchange = self._exchange
             status = int(message.get("status", 101))
-            if status >= 200 or status == 101:
-                self._head_sent = True
+            if status < 200 and status != 101:
+                return message  # informational: the real head is still to come
+            self._head_sent = True
             if not exchange.wants_cookie:
                 exchange.started = True
                 return message

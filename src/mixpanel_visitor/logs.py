@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,20 +23,19 @@ class QuietLog:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._lock = threading.Lock()
         self._kinds: dict[str, tuple[float, int]] = {}
 
     def __call__(self, level: int, kind: str, message: str, *args: object, exc_info: bool = False) -> None:
         """Log `message % args` unless a line of this kind was logged within the last minute."""
         now_s = self._monotonic()
-        with self._lock:
-            last_s, silenced = self._kinds.get(kind, (-EVERY_S, 0))
-            if now_s - last_s < EVERY_S:
-                self._kinds[kind] = (last_s, silenced + 1)
-                return
-            if len(self._kinds) >= _MAX_KINDS:
-                self._kinds.clear()
-            self._kinds[kind] = (now_s, 0)
+        # Without a lock, which a fork could leave locked: two threads may both log, and that is all.
+        last_s, silenced = self._kinds.get(kind, (-EVERY_S, 0))
+        if now_s - last_s < EVERY_S:
+            self._kinds[kind] = (last_s, silenced + 1)
+            return
+        if len(self._kinds) >= _MAX_KINDS:
+            self._kinds.clear()
+        self._kinds[kind] = (now_s, 0)
         if silenced:
             message = f"{message} ({silenced} more like this since the last line)"
         logger.log(level, message, *args, exc_info=exc_info)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
-import sys
 import time
 import uuid
-import weakref
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Self
@@ -23,7 +20,9 @@ from .delivery.mixpanel_api import MixpanelAPI
 from .delivery.opening import open_spool
 from .delivery.sender import Sender
 from .errors import SpoolError
+from .host import Host
 from .ledger import Ledger
+from .lifetime import EXIT_TIMEOUT_S, drain_at_exit, in_children
 from .logs import QuietLog, logger
 from .settings import Settings
 from .visitor import OfflineVisitor, Visitor
@@ -33,15 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from .core.exchange import Exchange
-    from .core.policy import Consent
     from .core.request import RequestFacts
     from .delivery.mixpanel_api import Answer
     from .delivery.spool import Spool
     from .records import Endpoint, Record
     from .sdk import SpoolConsumer
-
-EXIT_TIMEOUT_S = 2.0
-"""So long an ending process waits for Mixpanel; what is not delivered then stays in the spool."""
 
 _POLL_S = 0.02
 
@@ -93,7 +88,14 @@ class Tracker:
                 service_account=(account.username, account.secret, account.project_id) if account else None,
             )
             post = self._api.post
-        self._sender = Sender(self._spool, post, clock=parts.clock, monotonic=parts.monotonic)
+        self._sender = Sender(
+            self._spool,
+            post,
+            post_within=self._post_within if self._api else None,
+            clock=parts.clock,
+            monotonic=parts.monotonic,
+            log=self._log,
+        )
         self._committer = Committer(self._commit)
         self._writer = Writer(
             token=self.settings.token,
@@ -107,6 +109,7 @@ class Tracker:
             before_send=self.settings.before_send,
             raise_errors=self.settings.on_error == "raise",
         )
+        host = Host(consent=self.settings.consent, request_filter=self.settings.request_filter, log=self._log)
         self._rules = ExchangeRules(
             anchors=AnchorCodec(
                 self.settings.secret_key,
@@ -120,12 +123,12 @@ class Tracker:
             bots=self.settings.bots,
             respect_dnt=self.settings.respect_dnt,
             respect_gpc=self.settings.respect_gpc,
-            consent=self._consent,
-            left_alone=self._left_alone,
+            consent=host.consent,
+            left_alone=host.left_alone,
             refusal=self._refusal,
             count=self._ledger.note,
         )
-        _forget_in_children(self)
+        in_children(self._forget)
 
     @classmethod
     def from_env(cls, **given: Any) -> Self:
@@ -268,7 +271,7 @@ class Tracker:
         self._started = True
         if self._closed or not self._delivers:
             return
-        _close_at_exit(self)
+        drain_at_exit(self)
         self._sender.start()
 
     def flush(self, timeout_s: float = 5.0) -> bool:
@@ -356,6 +359,10 @@ class Tracker:
             return "closed"
         return None if self.settings.enabled else "disabled"
 
+    def _post_within(self, endpoint: Endpoint, bodies: Sequence[bytes], timeout_s: float) -> Answer:
+        assert self._api is not None
+        return self._api.post(endpoint, bodies, timeout_s=timeout_s)
+
     def _commit(self, records: list[Record]) -> None:
         """Put records into the spool, or refuse and count them; never raises."""
         if self.settings.dry_run:
@@ -376,39 +383,9 @@ class Tracker:
             if self._delivers:
                 self._sender.notify()
 
-    def _consent(self, facts: RequestFacts) -> Consent:
-        ask = self.settings.consent
-        if ask is None:
-            return "granted"
-        try:
-            answer = ask(facts)
-        except Exception:
-            self.failed("the consent callable")
-            return "unknown"
-        if answer in ("granted", "denied", "unknown"):
-            return answer  # type: ignore[no-any-return]
-        self._log(
-            logging.ERROR,
-            "consent",
-            "consent returned %r; it must return 'granted', 'denied' or 'unknown'. Nothing is tracked.",
-            answer,
-        )
-        return "unknown"
-
-    def _left_alone(self, facts: RequestFacts) -> bool:
-        ask = self.settings.request_filter
-        if ask is None:
-            return False
-        try:
-            return bool(ask(facts))
-        except Exception:
-            self.failed("the request_filter callable")
-            return False
-
     def _forget(self) -> None:
         """In a forked child: what the parent accepted is the parent's."""
         self._ledger.reset()
-        self._log = QuietLog(self._parts.monotonic)
         self._started = False
 
 
@@ -417,40 +394,3 @@ def _version() -> str:
         return version("mixpanel-visitor")
     except PackageNotFoundError:
         return "0"
-
-
-def _forget_in_children(tracker: Tracker) -> None:
-    reference = weakref.ref(tracker)
-
-    def forget() -> None:
-        alive = reference()
-        if alive is not None:
-            alive._forget()  # noqa: SLF001
-
-    os.register_at_fork(after_in_child=forget)
-
-
-_to_close: weakref.WeakSet[Tracker] = weakref.WeakSet()
-_hooked: set[int] = set()
-
-
-def _close_at_exit(tracker: Tracker) -> None:
-    """Drain at exit; a process of `multiprocessing` leaves without atexit, by its own finalizers."""
-    _to_close.add(tracker)
-    pid = os.getpid()
-    if pid in _hooked:
-        return
-    if not _hooked:
-        atexit.register(_close_all)
-    _hooked.add(pid)
-    if "multiprocessing.process" in sys.modules:
-        from multiprocessing.process import parent_process  # noqa: PLC0415
-        from multiprocessing.util import Finalize  # noqa: PLC0415
-
-        if parent_process() is not None:
-            Finalize(None, _close_all, exitpriority=10)
-
-
-def _close_all() -> None:
-    for tracker in list(_to_close):
-        tracker.drain(EXIT_TIMEOUT_S)

@@ -23,8 +23,15 @@ if TYPE_CHECKING:
     class Visit(Sink, Protocol):
         """The exchange behind a request's visitor, or its like outside of a request."""
 
-        consent: Consent
-        is_bot: bool
+        @property
+        def consent(self) -> Consent:
+            """Whether this person may be tracked."""
+            ...
+
+        @property
+        def is_bot(self) -> bool:
+            """Whether it is no person."""
+            ...
 
         def identify(self, user_id: str, fresh_id: Callable[[], str]) -> Login:
             """Log a user in."""

@@ -24,8 +24,15 @@ if TYPE_CHECKING:
     class Sink(Protocol):
         """Where a visitor's records go: an exchange, or a visit outside of any request."""
 
-        facts: RequestFacts | None
-        identity: Identity
+        @property
+        def facts(self) -> RequestFacts | None:
+            """The request, where there is one."""
+            ...
+
+        @property
+        def identity(self) -> Identity:
+            """Who the visitor is at this moment."""
+            ...
 
         @property
         def refusal(self) -> str | None:

@@ -37,7 +37,7 @@ class VisitorMiddleware:
     Takes the fields of `Settings` as keywords, or a `tracker` that several applications share.
     """
 
-    def __init__(self, app: App, *, tracker: Tracker | None = None, **settings: Any) -> None:
+    def __init__(self, app: App, /, *, tracker: Tracker | None = None, **settings: Any) -> None:
         if tracker is not None and settings:
             raise TypeError(f"give either tracker= or settings, not both: {', '.join(sorted(settings))}")
         self.app = app
@@ -79,7 +79,7 @@ class VisitorMiddleware:
 
 
 def _starter(tracker: Tracker, exchange: Exchange, start_response: StartResponse) -> StartResponse:
-    def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
+    def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
         if exchange.wants_cookie:
             try:
                 code = int(status[:3])
@@ -87,7 +87,9 @@ def _starter(tracker: Tracker, exchange: Exchange, start_response: StartResponse
             except Exception:
                 tracker.failed("start_response")
         exchange.started = True
-        return start_response(status, headers, *exc_info)
+        if exc_info is None:
+            return start_response(status, headers)  # some servers' takes no third argument
+        return start_response(status, headers, exc_info)
 
     return start
 

@@ -186,7 +186,9 @@ def test_a_value_that_holds_itself_is_refused():
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner) | st.sets(st.integers()),
+    lambda inner: (
+        st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner) | st.sets(st.integers())
+    ),
     max_leaves=8,
 )
 

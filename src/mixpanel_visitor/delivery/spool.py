@@ -43,14 +43,16 @@ class Claim:
 class SpoolCounts:
     """What this spool object knows: first the records that were put through it, then the whole store.
 
-    `written == delivered + dead_lettered + pending`, always. The `store_` figures count what every process
-    that shares the store has left waiting there; `store_bytes` is in bytes, `oldest_age_s` in seconds.
+    `written == delivered + dead_lettered + pending + lost`, always; `lost` ones were damaged on the disk, or
+    somebody has deleted them there. The `store_` figures count what every process that shares the store has
+    left waiting there; `store_bytes` is in bytes, `oldest_age_s` in seconds.
     """
 
     written: int = 0
     delivered: int = 0
     dead_lettered: int = 0
     pending: int = 0
+    lost: int = 0
     store_pending: int = 0
     store_dead: int = 0
     store_bytes: int = 0

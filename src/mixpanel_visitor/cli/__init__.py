@@ -1,0 +1,56 @@
+"""The command `mixpanel-visitor`: one file per command, imported when that command is used.
+
+To add a command, write `cli/<name>.py` with a click command called `command` and give it a line in
+`COMMANDS`. Exit codes: 0, 1 (a finding or a failure), 2 (usage).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import NamedTuple, cast
+
+import click
+
+
+class CommandEntry(NamedTuple):
+    """Where a command is, and its line in the list of commands."""
+
+    module: str
+    help_line: str
+
+
+COMMANDS: dict[str, CommandEntry] = {
+    "dev": CommandEntry(
+        "mixpanel_visitor.cli.dev", "Run a local Mixpanel with a page that shows what arrives."
+    ),
+    "version": CommandEntry("mixpanel_visitor.cli.version", "Print the version."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that lists its commands from a table and imports only the one that is run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Names in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import the command."""
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        return cast("click.Command", importlib.import_module(entry.module).command)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the list of commands without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help_line) for name, entry in COMMANDS.items()])
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mixpanel-visitor", message="%(prog)s %(version)s")
+def main() -> None:
+    """One visitor ID for browser and backend, and events that reach Mixpanel.
+
+    Not affiliated with Mixpanel.
+    """

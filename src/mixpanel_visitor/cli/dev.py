@@ -1,0 +1,148 @@
+"""`mixpanel-visitor dev`: the local Mixpanel in a terminal."""
+
+from __future__ import annotations
+
+import datetime as dt
+import errno
+import os
+import signal
+import socket
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+from mixpanel_visitor.emulator import Arrival, LocalMixpanel, ProfileChange, Rejection, StoredEvent
+from mixpanel_visitor.emulator.listing import change_json, event_json, rejection_json
+from mixpanel_visitor.emulator.server import is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+DEFAULT_PORT = 8484
+
+_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
+_NAME_CHARS = 60
+_MESSAGE_CHARS = 200
+
+
+@click.command("dev")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=DEFAULT_PORT,
+    show_default=True,
+    help="The port; 0 takes a free one.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
+@click.option("--token", help="Let in this project token only; any is let in without it.")
+@click.option("--quiet", is_flag=True, help="Print where it listens and nothing more.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
+def command(*, port: int, host: str, token: str | None, quiet: bool, as_json: bool) -> None:
+    """Run a local Mixpanel until Ctrl-C.
+
+    It takes what is meant for Mixpanel, refuses what Mixpanel documents that it refuses, and shows what has
+    arrived: here, on a page, and as JSON under /_local/. Nothing is written to disk or leaves this machine.
+    """
+    # Blocked before any thread starts, so that the wait below is the one place where they arrive.
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    local = LocalMixpanel(host, port, token=token, allow_remote=True)
+    try:
+        if not quiet:
+            local.store.subscribe(_printer(_json_line if as_json else _text_line))
+        try:
+            local.start()
+        except OSError as error:
+            raise click.ClickException(_why_not(error, host, port)) from error
+        _greet(local, as_json=as_json)
+        signal.sigwait(_SIGNALS)
+    finally:
+        local.stop()
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+    if not quiet:
+        stats = local.store.stats()
+        if as_json:
+            click.echo(orjson.dumps({"type": "stopped", "stats": stats}))
+        else:
+            click.echo(
+                f"Stopped: {stats['unique']} events have come, {stats['rejected']} records were refused."
+            )
+
+
+def _greet(local: LocalMixpanel, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(orjson.dumps({"type": "listening", "url": local.url, "port": local.port}))
+    else:
+        click.echo(f"The local Mixpanel listens. Its page: {local.url}/")
+        click.echo(f"To send here, set:  MIXPANEL_API_HOST={local.url}")
+        click.echo("Ctrl-C ends it.")
+    if not is_loopback(local.host):
+        click.echo(
+            f"Warning: {local.host} is not only this machine. "
+            "Anyone who reaches it can send here and read what has arrived.",
+            err=True,
+        )
+
+
+def _printer(line: Callable[[Arrival], str]) -> Callable[[Sequence[Arrival]], None]:
+    def print_lines(arrivals: Sequence[Arrival]) -> None:
+        try:
+            click.echo("\n".join(map(line, arrivals)))
+        except BrokenPipeError:
+            # Whoever read our lines is gone (`dev | head`): so are we.
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return print_lines
+
+
+def _json_line(arrival: Arrival) -> str:
+    match arrival:
+        case StoredEvent():
+            shown = {"type": "event", **event_json(arrival)}
+        case ProfileChange():
+            shown = {"type": "profile_update", **change_json(arrival)}
+        case Rejection():
+            shown = {"type": "rejected", **rejection_json(arrival)}
+    return orjson.dumps(shown).decode()
+
+
+def _text_line(arrival: Arrival) -> str:
+    match arrival:
+        case StoredEvent(event=event):
+            who: Any = event.distinct_id
+            if not who:
+                properties = arrival.properties
+                who = properties.get("$user_id") or properties.get("$device_id") or "(nobody)"
+            again = f"  (came {arrival.deliveries} times)" if arrival.deliveries > 1 else ""
+            return f"{_clock(event.time_ms)}  {_plain(event.name):<24}  {_plain(who)}{again}"
+        case ProfileChange(update=update):
+            who = f"{update.group_key}: {update.profile_id}" if update.group_key else update.profile_id
+            return f"{_clock(arrival.received_at_ms)}  {update.operation:<24}  {_plain(who)}"
+        case Rejection(index=index):
+            where = f"/{arrival.endpoint}" + (f" record {index}" if index is not None else "")
+            reason = _plain(arrival.message, _MESSAGE_CHARS)
+            return click.style(f"{_clock(arrival.received_at_ms)}  refused by {where}: {reason}", fg="red")
+
+
+def _clock(ms: int) -> str:
+    return dt.datetime.fromtimestamp(ms / 1000).astimezone().isoformat(" ", "milliseconds")[:23]
+
+
+def _plain(text: Any, most: int = _NAME_CHARS) -> str:
+    """Someone else's text, unable to move the cursor or to colour the terminal."""
+    shown = "".join(char if char.isprintable() else "?" for char in str(text)[: most + 1])
+    return shown if len(shown) <= most else shown[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _why_not(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        other = port + 1 if port < 65_535 else 0
+        return (
+            f"port {port} on {host} is taken. Stop what listens there, or choose another: "
+            f"mixpanel-visitor dev --port {other}"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"this user may not listen at port {port}. Choose one above 1023: mixpanel-visitor dev"
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return f"{host} is not an address of this machine. Leave --host out, or use 0.0.0.0 for all of them"
+    return f"cannot listen at {host}, port {port}: {error}"

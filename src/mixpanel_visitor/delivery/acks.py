@@ -1,0 +1,161 @@
+"""Acks: how far each segment has been dealt with, in one small file that is replaced as a whole.
+
+Only the leader writes it. Without it, or with an old one, records are delivered again and nothing is lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+from mixpanel_visitor.records import ENDPOINTS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mixpanel_visitor.logs import QuietLog
+    from mixpanel_visitor.records import Endpoint
+
+KEEP_RETIRED_MS = 3_600_000
+MAX_RETIRED = 512
+"""So many entries of deleted segments are kept, so that their writers can still learn what became of them."""
+
+_VERSION = 1
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """Of one segment: all records of a lane that start below its mark are settled, and how they were.
+
+    `retired_ms` is when the segment was found to be gone; None while it is there.
+    """
+
+    marks: dict[Endpoint, int] = field(default_factory=lambda: dict.fromkeys(ENDPOINTS, 0))
+    delivered: int = 0
+    dead: int = 0
+    retired_ms: int | None = None
+
+
+class Acks:
+    """The file `acks.json` in memory: `segments` by name, saved where it was changed."""
+
+    def __init__(self, path: Path, log: QuietLog) -> None:
+        self.path = path
+        self.segments: dict[str, Progress] = {}
+        self._log = log
+        self._changed = False
+
+    def load(self) -> None:
+        """Read the file; a missing one is empty, a damaged one too, but that is logged."""
+        self.segments = {}
+        self._changed = False
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self._log(logging.WARNING, f"acks {self.path}", "%s cannot be read (%s).", self.path, error)
+            return
+        try:
+            self.segments = _decode(data)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            self._log(
+                logging.WARNING,
+                f"acks {self.path}",
+                "%s is damaged (%s): how far delivery had come is forgotten, and what is still in the spool "
+                "is delivered again. Mixpanel drops such duplicates. Nothing needs to be done.",
+                self.path,
+                error,
+            )
+
+    def note(self, name: str, progress: Progress) -> None:
+        """Remember how far a segment has come."""
+        if self.segments.get(name) != progress:
+            self.segments[name] = progress
+            self._changed = True
+
+    def figures(self) -> dict[str, tuple[int, int, int]]:
+        """Of each segment: records delivered, dead-lettered, and (never known here) out with a claim."""
+        return {name: (entry.delivered, entry.dead, 0) for name, entry in self.segments.items()}
+
+    def retire(self, name: str, now_ms: int) -> None:
+        """The segment is gone; its figures are kept for an hour, for the process that wrote it."""
+        progress = self.segments.get(name)
+        if progress is not None and progress.retired_ms is None:
+            progress.retired_ms = now_ms
+            self._changed = True
+
+    def prune(self, now_ms: int) -> None:
+        """Forget segments that are gone for an hour, and the longest gone of too many."""
+        retired = sorted(
+            (p.retired_ms, name) for name, p in self.segments.items() if p.retired_ms is not None
+        )
+        surplus = len(retired) - MAX_RETIRED
+        for index, (retired_ms, name) in enumerate(retired):
+            if index < surplus or now_ms - retired_ms > KEEP_RETIRED_MS:
+                del self.segments[name]
+                self._changed = True
+
+    def save(self) -> None:
+        """Replace the file if anything changed; if that fails, log it and go on in memory."""
+        if not self._changed:
+            return
+        temporary = self.path.with_name(f"acks-{os.getpid()}.tmp")
+        try:
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with open(fd, "wb") as file:  # noqa: PTH123  # a Path cannot be opened with a mode of its own
+                file.write(_encode(self.segments))
+            temporary.replace(self.path)
+            self._changed = False
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            self._log(
+                logging.WARNING,
+                f"acks {self.path}",
+                "%s cannot be written (%s). Delivery goes on; if this process dies now, what it has "
+                "delivered since is delivered again. Free space or mend the directory.",
+                self.path,
+                error,
+            )
+
+
+def _encode(segments: dict[str, Progress]) -> bytes:
+    entries: dict[str, dict[str, int]] = {}
+    for name, progress in sorted(segments.items()):
+        entry = {endpoint[0]: progress.marks[endpoint] for endpoint in ENDPOINTS}
+        entry |= {"delivered": progress.delivered, "dead": progress.dead}
+        if progress.retired_ms is not None:
+            entry["retired_ms"] = progress.retired_ms
+        entries[name] = entry
+    text = _dumps(entries)
+    return f'{{"version":{_VERSION},"crc":"{crc32(text.encode()):08x}","segments":{text}}}\n'.encode()
+
+
+def _decode(data: bytes) -> dict[str, Progress]:
+    document = json.loads(data)
+    entries = document["segments"]
+    if document["version"] != _VERSION:
+        raise ValueError(f"its version is {document['version']!r}, not {_VERSION}")
+    # A mark that is wrong would skip records, so that a plausible number is not proof enough.
+    if document["crc"] != f"{crc32(_dumps(entries).encode()):08x}":
+        raise ValueError("its checksum is wrong")
+    return {name: _progress(entry) for name, entry in entries.items()}
+
+
+def _progress(entry: dict[str, Any]) -> Progress:
+    return Progress(
+        marks={endpoint: int(entry[endpoint[0]]) for endpoint in ENDPOINTS},
+        delivered=int(entry["delivered"]),
+        dead=int(entry["dead"]),
+        retired_ms=entry.get("retired_ms"),
+    )
+
+
+def _dumps(entries: dict[str, Any]) -> str:
+    return json.dumps(entries, separators=(",", ":"))

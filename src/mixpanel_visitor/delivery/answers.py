@@ -1,0 +1,314 @@
+"""Answers: what an answer from Mixpanel means for each record of the request.
+
+Pure: no I/O, no clock. `interpret` never raises, whatever bytes a server or a proxy has sent.
+
+Sources: Mixpanel's ingestion OpenAPI (StrictReceived, StrictInvalid, StrictTooLarge, RateLimitExceeded,
+Received) and its advice for 429 and 5xx: wait 2 s, doubling to 60 s, plus 1 to 5 s of jitter.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import re
+from dataclasses import dataclass, field
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, Literal
+
+import orjson
+
+from mixpanel_visitor.delivery.spool import DeadReason
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mixpanel_visitor.delivery.mixpanel_api import Answer
+    from mixpanel_visitor.records import Endpoint
+
+Kind = Literal["delivered", "partial", "retry", "pause", "split", "bisect"]
+
+StatusClass = Literal[
+    "ok", "invalid", "poison", "too_large", "config", "rate_limited", "server", "garbage", "network"
+]
+
+RETRY_AFTER_MAX_S = 600.0
+"""A longer Retry-After is cut to this: no header may silence a spool for days."""
+
+FUTURE_WAIT_MIN_S = 60.0
+FUTURE_WAIT_MAX_S = 600.0
+FUTURE_GIVE_UP_S = 7 * 86_400.0
+"""An event further ahead than this is a mistake, not a fast clock: it goes to the dead letters."""
+
+TEXT_MAX = 200
+"""So much of a server's text is repeated in a log line."""
+
+_LIMIT = re.compile(rb"limit of (\d{1,15}) bytes", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What to do with the records of one request; indexes count within that request.
+
+    | kind | records |
+    |---|---|
+    | `delivered` | all are delivered |
+    | `partial` | delivered, except `dead` (set aside) and `retry` (time in the future: wait `wait_s`) |
+    | `retry` | none is known to be delivered: send all again after a back-off of at least `wait_s` |
+    | `pause` | none was taken, the configuration is wrong: keep all |
+    | `split` | none was taken, the request was too large; `limit_bytes` if the server said what it takes |
+    | `bisect` | none was taken, one of them (nobody says which) is refused |
+    """
+
+    kind: Kind
+    status_class: StatusClass
+    message: str = ""
+    dead: Mapping[int, DeadReason] = field(default_factory=dict)
+    retry: tuple[int, ...] = ()
+    wait_s: float | None = None
+    limit_bytes: int | None = None
+    shortfall: int = 0
+
+    def delivered(self, count: int) -> list[int]:
+        """Indexes to acknowledge, of a request with `count` records."""
+        if self.kind not in ("delivered", "partial"):
+            return []
+        kept = set(self.retry)
+        return [index for index in range(count) if index not in self.dead and index not in kept]
+
+
+def interpret(endpoint: Endpoint, answer: Answer, records: Sequence[bytes], *, now_s: float) -> Verdict:
+    """Judge the answer to a request that held `records`; `now_s` is the wall clock, for dates in headers."""
+    status = answer.status
+    if status == 413:
+        return _too_large(answer, records)
+    if status in (401, 402, 403, 404) or 300 <= status < 400:
+        return _misconfigured(answer)
+    # Where the body decides, one that ended early decides nothing: that is the network's doing.
+    if status == 0 or (answer.failure and status in (200, 400)):
+        failure = _clean(answer.failure) or "no answer"
+        return Verdict(kind="retry", status_class="network", message=f"Mixpanel was not reached ({failure})")
+    if status == 200:
+        return _received(endpoint, answer, records, now_s)
+    if status == 400:
+        parsed = _parse(answer.body)
+        return _refused(answer, parsed if isinstance(parsed, dict) else {}, records, now_s)
+    wait_s = retry_after_s(answer.headers, now_s)
+    if status == 429:
+        message = "Mixpanel's rate limit is reached (429)"
+        return Verdict(kind="retry", status_class="rate_limited", message=message, wait_s=wait_s)
+    if status in (408, 425) or status >= 500:
+        message = f"Mixpanel is in trouble ({status})"
+        return Verdict(kind="retry", status_class="server", message=message, wait_s=wait_s)
+    if 400 < status < 500:
+        return _misconfigured(answer)
+    return _garbage(answer)
+
+
+def backoff_s(failures: int, jitter_s: float, retry_after: float | None = None) -> float:
+    """Seconds to wait after so many failures in a row before this one; `jitter_s` is drawn from 1 to 5."""
+    own_s = min(60.0, 2.0 * 2.0 ** min(failures, 10)) + jitter_s
+    return max(own_s, min(retry_after or 0.0, RETRY_AFTER_MAX_S))
+
+
+def pause_s(pauses: int) -> float:
+    """Seconds to pause for a wrong configuration, after so many pauses in a row: 60, doubling to 600."""
+    return min(600.0, 60.0 * 2.0 ** min(pauses, 10))
+
+
+def server_time_s(headers: Mapping[str, str]) -> float | None:
+    """The server's wall clock from the Date header, in seconds since the epoch; whole seconds."""
+    return _http_date_s(headers.get("date", ""))
+
+
+def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
+    """Retry-After in seconds from now, 0 to 600; None where it is missing or nonsense (RFC 9110 10.2.3).
+
+    A date in it is the server's, so it is compared with the server's own Date where there is one.
+    """
+    value = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"[0-9]+(\.[0-9]*)?", value):
+        # More digits than nine are years, and int() of thousands of digits raises.
+        return RETRY_AFTER_MAX_S if len(value) > 9 else min(float(value), RETRY_AFTER_MAX_S)
+    until_s = _http_date_s(value)
+    if until_s is None:
+        return None
+    base_s = server_time_s(headers)
+    return min(max(0.0, until_s - (now_s if base_s is None else base_s)), RETRY_AFTER_MAX_S)
+
+
+def _received(endpoint: Endpoint, answer: Answer, records: Sequence[bytes], now_s: float) -> Verdict:
+    parsed = _parse(answer.body)
+    if isinstance(parsed, dict) and _is(parsed.get("code"), 200):
+        shortfall = _shortfall(parsed, len(records))
+        return Verdict(kind="delivered", status_class="ok", shortfall=shortfall)
+    if endpoint != "import":
+        # Profiles answer 200 even for a failure; what happened is in the body.
+        status = parsed.get("status") if isinstance(parsed, dict) else parsed
+        if _is(status, 1):
+            return Verdict(kind="delivered", status_class="ok")
+        if _is(status, 0) or (isinstance(parsed, dict) and _is(parsed.get("code"), 400)):
+            return _refused(answer, parsed if isinstance(parsed, dict) else {}, records, now_s)
+    return _garbage(answer)
+
+
+def _refused(answer: Answer, parsed: dict[str, Any], records: Sequence[bytes], now_s: float) -> Verdict:
+    failed = _failed_records(parsed.get("failed_records"), records)
+    if not failed:
+        if len(records) > 1:
+            message = f"Mixpanel refused a batch without saying which record is at fault ({answer.status})"
+            return Verdict(kind="bisect", status_class="invalid", message=message)
+        error = _clean(parsed.get("error")) or f"refused with {answer.status} and no reason"
+        poison = DeadReason(message=f"poison: {error}", status=answer.status)
+        return Verdict(
+            kind="partial",
+            status_class="poison",
+            message="1 record refused without naming a field",
+            dead=dict.fromkeys(range(len(records)), poison),
+        )
+    base_s = server_time_s(answer.headers)
+    base_s = now_s if base_s is None else base_s
+    dead: dict[int, DeadReason] = {}
+    ahead_s: dict[int, float] = {}
+    for index, problems in failed.items():
+        # Without a readable time of its own there is nothing to wait for but the clock's next minute.
+        early_s = _event_time_s(records[index], base_s) - base_s
+        if all(map(_is_future, problems)) and early_s <= FUTURE_GIVE_UP_S:
+            ahead_s[index] = early_s
+        else:
+            dead[index] = DeadReason(
+                field=problems[0].field,
+                message="; ".join(problem.message for problem in problems),
+                status=answer.status,
+            )
+    retry = tuple(sorted(ahead_s))
+    fields = ", ".join(sorted({reason.field for reason in dead.values() if reason.field})) or "-"
+    return Verdict(
+        kind="partial",
+        status_class="invalid",
+        message=f"{len(dead)} of {len(records)} records refused (fields: {_clean(fields)}), "
+        f"{len(retry)} not taken yet because their time is in the future",
+        dead=dead,
+        retry=retry,
+        wait_s=min(max(min(ahead_s.values()), FUTURE_WAIT_MIN_S), FUTURE_WAIT_MAX_S) if retry else None,
+        shortfall=_shortfall(parsed, len(records) - len(failed)),
+    )
+
+
+def _too_large(answer: Answer, records: Sequence[bytes]) -> Verdict:
+    found = _LIMIT.search(answer.body)
+    limit_bytes = int(found[1]) if found else None
+    message = f"Mixpanel says that a request is too large (413, its limit: {limit_bytes or 'not said'} bytes)"
+    if len(records) > 1:
+        return Verdict(kind="split", status_class="too_large", message=message, limit_bytes=limit_bytes)
+    reason = DeadReason(message=f"too large: {message}", status=413)
+    dead = dict.fromkeys(range(len(records)), reason)
+    return Verdict(
+        kind="partial", status_class="too_large", message=message, dead=dead, limit_bytes=limit_bytes
+    )
+
+
+def _misconfigured(answer: Answer) -> Verdict:
+    status = answer.status
+    if status in (401, 402, 403):
+        parsed = _parse(answer.body)
+        error = _clean(parsed.get("error")) if isinstance(parsed, dict) else ""
+        message = f"Mixpanel refused the credentials ({status}: {error or 'no reason given'})"
+    elif 300 <= status < 400:
+        message = f"Mixpanel's address redirects elsewhere ({status}), which is never followed"
+    else:
+        message = f"Mixpanel's address does not take events ({status})"
+    return Verdict(kind="pause", status_class="config", message=message)
+
+
+def _garbage(answer: Answer) -> Verdict:
+    message = f"something other than Mixpanel answered ({answer.status}, {len(answer.body)} bytes)"
+    return Verdict(kind="retry", status_class="garbage", message=message)
+
+
+def _failed_records(listed: object, records: Sequence[bytes]) -> dict[int, list[DeadReason]]:
+    """Each failed record with its problems; empty where any entry cannot be matched to a record for sure."""
+    if not isinstance(listed, list):
+        return {}
+    failed: dict[int, list[DeadReason]] = {}
+    by_id: dict[str, int] | None = None
+    for entry in listed:
+        if not isinstance(entry, dict):
+            return {}
+        index = entry.get("index")
+        if isinstance(index, float) and index.is_integer():
+            index = int(index)  # the OpenAPI calls it a number
+        # Mixpanel's prose spells it `$insert_id`, its OpenAPI `insert_id`.
+        given = entry.get("insert_id") or entry.get("$insert_id")
+        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(records):
+            index = None
+        if given and (index is None or _insert_id(records[index]) not in (given, None)):
+            if by_id is None:
+                by_id = {found: at for at, body in enumerate(records) if (found := _insert_id(body))}
+            index = by_id.get(given) if isinstance(given, str) else None
+        if index is None:
+            return {}
+        problem = DeadReason(
+            field=_clean(entry.get("field")), message=_clean(entry.get("message"), limit=1_000)
+        )
+        failed.setdefault(index, []).append(problem)
+    return failed
+
+
+def _is_future(problem: DeadReason) -> bool:
+    text = f"{problem.field} {problem.message}".lower()
+    return "future" in text and "time" in text
+
+
+def _properties(body: bytes) -> dict[str, Any]:
+    record = _parse(body)
+    if not isinstance(record, dict):
+        return {}
+    properties = record.get("properties")
+    return properties if isinstance(properties, dict) else record
+
+
+def _insert_id(body: bytes) -> str | None:
+    value = _properties(body).get("$insert_id")
+    return value if isinstance(value, str) else None
+
+
+def _event_time_s(body: bytes, default_s: float) -> float:
+    value = _properties(body).get("time")
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return default_s
+    # Mixpanel takes seconds or milliseconds; 1e11 s is the year 5138, 1e11 ms is 1973.
+    return value / 1000.0 if abs(value) >= 1e11 else float(value)
+
+
+def _shortfall(parsed: dict[str, Any], expected: int) -> int:
+    imported = parsed.get("num_records_imported")
+    if not isinstance(imported, int) or isinstance(imported, bool):
+        return 0
+    return max(0, expected - max(0, imported))
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except ValueError:
+        return None
+
+
+def _is(value: object, number: int) -> bool:
+    """JSON's `true` is not 1, though Python's is."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == number
+
+
+def _clean(text: object, *, limit: int = TEXT_MAX) -> str:
+    """Someone else's text, fit for one line of a log or file."""
+    if not isinstance(text, str):
+        return ""
+    return "".join(char if char.isprintable() else " " for char in text[:limit]).strip()
+
+
+def _http_date_s(value: str) -> float | None:
+    try:
+        parsed = email.utils.parsedate_to_datetime(value)
+        # "-0000" gives a time without a zone; HTTP's dates are always GMT (RFC 9110 5.6.7).
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError, AttributeError):
+        return None

@@ -1,0 +1,306 @@
+"""Appender: the writing side of a journal. One write for each `put`, into a segment of this process alone."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from mixpanel_visitor.delivery import frames
+from mixpanel_visitor.delivery.acks import Acks
+from mixpanel_visitor.delivery.own_segments import OwnSegment, OwnSegments
+from mixpanel_visitor.delivery.segments import Identity, SegmentWriter, list_segments, segment_name, sync_path
+from mixpanel_visitor.delivery.space import Space
+from mixpanel_visitor.errors import SpoolUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from mixpanel_visitor.delivery.claim_desk import Survey
+    from mixpanel_visitor.delivery.own_segments import Totals
+    from mixpanel_visitor.logs import QuietLog
+    from mixpanel_visitor.records import Record
+
+VERSION = b"1\n"
+LOOK_EVERY_S = 1.0
+SETTLE_EVERY = 256
+PATIENCE_S = 5.0
+"""So long a thread waits for another one's write; a disk that hangs must not hang every request for ever."""
+
+
+class Appender:
+    """Writes frames, rolls segments, and notices when somebody removes them.
+
+    Made for many threads. `news` is set by every put, for the reader in the same process to clear.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+        max_bytes: int | None,
+        segment_bytes: int,
+        segment_age_s: float,
+        log: QuietLog,
+    ) -> None:
+        self.news = False
+        self.lock = threading.Lock()
+        self._holder = 0
+        self._directory = directory
+        self._clock = clock
+        self._monotonic = monotonic
+        self._segment_bytes = segment_bytes
+        self._segment_age_s = segment_age_s
+        self._log = log
+        self._space = Space(directory, max_bytes)
+        self._own = OwnSegments()
+        self._writer: SegmentWriter | None = None
+        self._segment = OwnSegment(name="")
+        self._opened = 0
+        self._opened_ms = -1
+        self._settle_at = SETTLE_EVERY
+        self._unsynced: list[Path] = []
+        self._store: Identity | None = None
+        self._look_again_s = float("-inf")
+        self._keep_house_again_s = float("-inf")
+
+    def put(self, records: Sequence[Record]) -> None:
+        """Write all of `records` or none; `SpoolError` if that cannot be done."""
+        data = frames.encode(records, int(self._clock() * 1000))
+        if not data:
+            return
+        now_s = self._monotonic()
+        if not self.acquire(PATIENCE_S):
+            raise SpoolUnavailableError(
+                f"The spool {self._directory} is busy: another thread's write has not come back for "
+                f"{PATIENCE_S:.0f} s (or this thread's own was interrupted by this one). Check the disk."
+            )
+        try:
+            if now_s >= self._look_again_s:
+                self._look(now_s)
+            self._space.take(len(data), now_s)
+            self._append(data, len(records), now_s)
+        except OSError as error:
+            raise SpoolUnavailableError(
+                f"The spool {self._directory} did not take records: {error}. "
+                "Free space on the volume, or see that this process may write there."
+            ) from error
+        finally:
+            self.release()
+        self.news = True
+
+    def sync(self) -> None:
+        """Make what was written survive a power failure; where that fails, log it and try again next time."""
+        if not self.acquire(PATIENCE_S):
+            return
+        try:
+            paths, self._unsynced = self._unsynced, []
+            if self._writer is not None and self._writer.dirty:
+                self._writer.dirty = False
+                paths.append(self._writer.path)
+        finally:
+            self.release()
+        if not paths:
+            return
+        failed = []
+        for path in dict.fromkeys((*paths, self._directory)):
+            try:
+                sync_path(path)
+            except FileNotFoundError:
+                pass  # delivered and deleted meanwhile
+            except OSError as error:
+                failed.append(path)
+                message = "%s cannot be synced (%s): a power failure now would lose records. Check the disk."
+                self._log(logging.ERROR, f"sync {self._directory}", message, path, error)
+        self._unsynced += failed
+
+    def keep_house(self) -> None:
+        """Sync, seal an old segment, notice what was removed: at most once a second. Raises nothing."""
+        now_s = self._monotonic()
+        if now_s < self._keep_house_again_s:
+            return
+        self._keep_house_again_s = now_s + LOOK_EVERY_S
+        self.sync()
+        if self.acquire(PATIENCE_S):
+            try:
+                self._notice_removal()
+                # Sealed, it can be deleted once it is delivered, though nothing is put any more.
+                if self._writer is not None and now_s - self._writer.opened_s >= self._segment_age_s:
+                    self._seal()
+            finally:
+                self.release()
+
+    def seal(self) -> None:
+        """Close the segment and sync; the next put begins another."""
+        if self.acquire(PATIENCE_S):
+            try:
+                self._seal()
+                self._look_again_s = float("-inf")
+            finally:
+                self.release()
+        self.sync()
+
+    def names(self) -> list[str]:
+        """Names of the segments whose end is not known yet."""
+        if self.acquire(PATIENCE_S):
+            try:
+                self._notice_removal()
+                return self._own.names()
+            finally:
+                self.release()
+        return []
+
+    def settle_up(self, names: list[str], survey: Survey) -> Totals:
+        """Add up what became of all that was written here; `names` are from before the survey."""
+        if not self.acquire(PATIENCE_S):
+            return self._own.totals()
+        try:
+            if survey.names is not None:
+                there = survey.names
+                if self._writer is not None:
+                    there = there | {self._writer.path.name}
+                self._own.settle_up(names, there, survey.known)
+            return self._own.totals()
+        finally:
+            self.release()
+
+    def abandon(self) -> None:
+        """In a forked child: close the copy of the parent's segment."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.abandon()
+
+    def acquire(self, timeout_s: float) -> bool:
+        """Take the lock; False where that takes too long, or this very thread was interrupted holding it."""
+        me = threading.get_ident()
+        if not self.lock.acquire(blocking=False) and (
+            self._holder == me or not self.lock.acquire(timeout=timeout_s)
+        ):
+            return False
+        self._holder = me
+        return True
+
+    def release(self) -> None:
+        """Let go of the lock."""
+        self._holder = 0
+        self.lock.release()
+
+    # --- inside; all with the lock held --------------------------------------------------------
+
+    def _append(self, data: bytes, count: int, now_s: float) -> None:
+        writer = self._writer
+        if writer is not None and (
+            (writer.size and writer.size + len(data) > self._segment_bytes)
+            or now_s - writer.opened_s >= self._segment_age_s
+        ):
+            self._seal()
+        try:
+            self._write(data, count, now_s)
+        except OSError:
+            # The file may be the matter (a limit on its size), and not the disk.
+            self._write(data, count, now_s)
+
+    def _write(self, data: bytes, count: int, now_s: float) -> None:
+        writer = self._writer or self._open(now_s)
+        try:
+            writer.append(data)
+        except OSError:
+            self._seal()
+            raise
+        self._segment.written += count
+
+    def _open(self, now_s: float) -> SegmentWriter:
+        self._opened += 1
+        # Two in one millisecond, or a clock that was set back, must not change the order.
+        self._opened_ms = max(int(self._clock() * 1000), self._opened_ms + 1)
+        name = segment_name(time_ms=self._opened_ms, number=self._opened)
+        path = self._directory / name
+        try:
+            writer = SegmentWriter(path, opened_s=now_s)
+        except FileNotFoundError:
+            self._notice_removal()
+            self._make_directory()
+            writer = SegmentWriter(path, opened_s=now_s)
+        if len(self._own) >= self._settle_at:
+            self._settle_old()
+        self._segment = self._own.begin(name)
+        self._writer = writer
+        return writer
+
+    def _settle_old(self) -> None:
+        """For a process that nobody asks for its counts: do not remember every segment for ever."""
+        names = self._own.names()
+        with contextlib.suppress(OSError):
+            sizes, _ = list_segments(self._directory)
+            acks = Acks(self._directory / "acks.json", self._log)
+            acks.load()
+            self._own.settle_up(names, set(sizes), acks.figures())
+        self._settle_at = len(self._own) + SETTLE_EVERY
+
+    def _seal(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            if writer.dirty:
+                self._unsynced.append(writer.path)
+            writer.close()
+
+    def _look(self, now_s: float) -> None:
+        self._look_again_s = now_s + LOOK_EVERY_S
+        self._notice_removal()
+        if self._store is None:
+            self._make_directory()
+
+    def _make_directory(self) -> None:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._directory / "VERSION"
+        with contextlib.suppress(FileExistsError):
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with contextlib.closing(os.fdopen(fd, "wb")) as file:
+                file.write(VERSION)
+        self._store = Identity.of_path(path)
+        found = path.read_bytes().strip()
+        if found.isdigit() and int(found) > int(VERSION):
+            self._log(
+                logging.WARNING,
+                f"version {self._directory}",
+                "%s was made by a later version of mixpanel-visitor (format %s, here %s). Both may share it, "
+                "but this process delivers only what is in its own format.",
+                self._directory,
+                found.decode(),
+                VERSION.decode().strip(),
+            )
+
+    def _notice_removal(self) -> None:
+        """Somebody may delete the directory of a running process: go on in a new one and say what is lost."""
+        if self._store is None:
+            return
+        in_place = self._writer is None or self._writer.is_in_place()
+        if in_place and self._store_is_same():
+            return
+        if not in_place:
+            self._seal()
+        self._store = None
+        missing = [name for name in self._own.names() if not (self._directory / name).exists()]
+        lost = self._own.mark_removed(missing)
+        if lost:
+            self._log(
+                logging.ERROR,
+                f"removed {self._directory}",
+                "The spool %s was removed while this process used it: up to %d records that waited there are "
+                "lost. It is made anew. Nothing but mixpanel-visitor should delete files in it.",
+                self._directory,
+                lost,
+            )
+
+    def _store_is_same(self) -> bool:
+        try:
+            return Identity.of_path(self._directory / "VERSION") == self._store
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True

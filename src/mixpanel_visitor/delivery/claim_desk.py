@@ -1,0 +1,225 @@
+"""ClaimDesk: the reading side of a journal; while this process leads, it hands out and settles claims."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+from mixpanel_visitor.delivery.acks import Acks
+from mixpanel_visitor.delivery.census import Census
+from mixpanel_visitor.delivery.damage import DamageBook
+from mixpanel_visitor.delivery.dead_letters import DeadLetter, DeadLetters
+from mixpanel_visitor.delivery.leadership import Leadership
+from mixpanel_visitor.delivery.segment_index import SegmentIndex
+from mixpanel_visitor.delivery.segment_reader import Outcome
+from mixpanel_visitor.delivery.segments import list_segments
+from mixpanel_visitor.delivery.spool import Claim
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from mixpanel_visitor.delivery.segment_index import Position
+    from mixpanel_visitor.delivery.spool import DeadReason
+    from mixpanel_visitor.logs import QuietLog
+    from mixpanel_visitor.records import Endpoint
+
+REFRESH_EVERY_S = 0.25
+SCAN_BYTES = 4 * 2**20
+"""So much is scanned in one call: about ten milliseconds, most of them with the interpreter's lock held."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Survey:
+    """What is in the store; `names` is None where the directory could not be listed."""
+
+    names: set[str] | None = None
+    pending: int = 0
+    dead: int = 0
+    bytes: int = 0
+    oldest_ms: int | None = None
+    corrupt_bytes: int = 0
+    torn_tails: int = 0
+    leader: bool = False
+    known: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+
+
+class ClaimDesk:
+    """One process's access to what all processes have written.
+
+    Methods survive trouble with the disk: they log it, do what they can, and raise nothing. `lock` is held
+    by every method; it is public for the sake of forks.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+        dead_bytes: int,
+        log: QuietLog,
+    ) -> None:
+        # Reentrant: a signal handler may ask for the counts in the middle of a claim.
+        self.lock = threading.RLock()
+        self._directory = directory
+        self._clock = clock
+        self._monotonic = monotonic
+        self._log = log
+        self._acks = Acks(directory / "acks.json", log)
+        self._damage = DamageBook(log)
+        self._dead_letters = DeadLetters(directory / "dead", max_bytes=dead_bytes, clock=clock, log=log)
+        self._leadership = Leadership(directory / "leader.lock", monotonic=monotonic, log=log)
+        self._index: SegmentIndex | None = None
+        self._term = 0
+        self._look_again_s = float("-inf")
+        self._census = Census(directory)
+
+    def claim(self, endpoint: Endpoint, max_records: int, max_bytes: int, *, news: bool) -> Claim | None:
+        """Take the oldest unclaimed records; with `news` the directory is looked at in any case."""
+        with self.lock:
+            index = self._lead()
+            if index is None:
+                return None
+            now_s = self._monotonic()
+            if news or now_s >= self._look_again_s:
+                self._look_again_s = now_s + REFRESH_EVERY_S
+                index.refresh()
+                self._tidy(index)
+            index.scan(SCAN_BYTES)
+            bodies, positions = index.take(endpoint, max_records, max_bytes)
+            if not bodies:
+                return None
+            return Claim(endpoint=endpoint, bodies=tuple(bodies), positions=tuple(positions))
+
+    def ack(self, claim: Claim, indexes: Iterable[int]) -> None:
+        """These have been delivered."""
+        with self.lock:
+            index = self._index
+            if index is not None:
+                index.settle(claim.endpoint, _positions(claim, indexes), Outcome.DELIVERED)
+                self._settled(index)
+
+    def release(self, claim: Claim, indexes: Iterable[int]) -> None:
+        """These are to be claimed again."""
+        with self.lock:
+            if self._index is not None:
+                self._index.give_back(claim.endpoint, _positions(claim, indexes))
+
+    def bury(self, claim: Claim, reasons: Mapping[int, DeadReason]) -> None:
+        """Write these to the dead letters; where that fails they are released, not forgotten."""
+        with self.lock:
+            index = self._index
+            if index is None:
+                return
+            positions = _positions(claim, reasons)
+            held = set(index.held(claim.endpoint, positions))
+            time_ms = int(self._clock() * 1000)
+            letters = [
+                DeadLetter(time_ms=time_ms, endpoint=claim.endpoint, reason=reasons[i], body=claim.bodies[i])
+                for i, position in zip(reasons, positions, strict=True)
+                if position in held
+            ]
+            try:
+                self._dead_letters.add(letters)
+            except OSError as error:
+                index.give_back(claim.endpoint, positions)
+                self._log(
+                    logging.ERROR,
+                    f"bury {self._directory}",
+                    "Dead letters cannot be written to %s (%s). The records stay in the spool and are tried "
+                    "again. Free space on the volume, or mend the directory.",
+                    self._directory / "dead",
+                    error,
+                )
+                return
+            index.settle(claim.endpoint, positions, Outcome.DEAD)
+            self._settled(index)
+
+    def survey(self) -> Survey:
+        """What all processes together have in the store, and how far each segment is dealt with."""
+        with self.lock:
+            survey = self._survey_as_leader() if self._index is not None else self._survey_as_follower()
+            survey.corrupt_bytes = self._damage.corrupt_bytes
+            survey.torn_tails = self._damage.torn_tails
+            try:
+                survey.dead = self._dead_letters.count()
+            except OSError as error:
+                self._trouble(error)
+            return survey
+
+    def close(self) -> None:
+        """Save how far delivery has come, forget all claims, and let another process lead."""
+        with self.lock:
+            index, self._index = self._index, None
+            if index is not None:
+                self._tidy(index, at_once=True)
+            self._leadership.drop()
+            self._look_again_s = float("-inf")
+
+    def abandon(self) -> None:
+        """In a forked child: the lead and all claims are the parent's."""
+        self._index = None
+        self._leadership.abandon()
+
+    # --- inside --------------------------------------------------------------------------------
+
+    def _lead(self) -> SegmentIndex | None:
+        if not self._leadership.claim():
+            self._index = None
+            return None
+        if self._index is None or self._term != self._leadership.term:
+            # What an earlier index knows may be out of date: another process may have led in between.
+            self._term = self._leadership.term
+            self._acks.load()
+            self._index = SegmentIndex(self._directory, acks=self._acks, damage=self._damage, log=self._log)
+            self._look_again_s = float("-inf")
+        return self._index
+
+    def _settled(self, index: SegmentIndex) -> None:
+        self._acks.save()
+        self._tidy(index)
+
+    def _tidy(self, index: SegmentIndex, *, at_once: bool = False) -> None:
+        now_s = float("inf") if at_once else self._monotonic()
+        index.tidy(now_s=now_s, now_ms=int(self._clock() * 1000))
+
+    def _survey_as_leader(self) -> Survey:
+        index = cast("SegmentIndex", self._index)
+        listed = index.refresh()
+        index.scan(SCAN_BYTES)
+        return Survey(
+            names=index.names() if listed else None,
+            pending=index.pending(),
+            bytes=index.size_bytes(),
+            oldest_ms=index.oldest_ms(),
+            leader=True,
+            known=self._acks.figures() | index.figures(),
+        )
+
+    def _survey_as_follower(self) -> Survey:
+        try:
+            sizes, _ = list_segments(self._directory)
+        except OSError as error:
+            self._trouble(error)
+            return Survey()
+        # After the list: of a segment that is missing there, the leader has written the last figures before.
+        self._acks.load()
+        self._census.take(sizes, self._acks.segments)
+        return Survey(
+            names=set(sizes),
+            pending=self._census.pending,
+            bytes=sum(sizes.values()),
+            oldest_ms=self._census.oldest_ms,
+            known=self._acks.figures(),
+        )
+
+    def _trouble(self, error: OSError) -> None:
+        message = "%s cannot be looked at (%s): its figures are not up to date. Mend the directory."
+        self._log(logging.WARNING, f"survey {self._directory}", message, self._directory, error)
+
+
+def _positions(claim: Claim, indexes: Iterable[int]) -> list[Position]:
+    return [cast("Position", claim.positions[index]) for index in indexes]

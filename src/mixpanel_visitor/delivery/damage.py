@@ -1,0 +1,49 @@
+"""Damage: what of the segments could not be read, counted once however often it is met."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mixpanel_visitor.logs import QuietLog
+
+
+class DamageBook:
+    """`corrupt_bytes` that are no frame; `torn_tails`, last frames that a dying writer left unfinished."""
+
+    def __init__(self, log: QuietLog) -> None:
+        self.corrupt_bytes = 0
+        self.torn_tails = 0
+        self._log = log
+        self._counted: dict[str, set[int]] = {}
+        self._torn: set[str] = set()
+
+    def corrupt(self, path: Path, start: int, end: int) -> None:
+        """Bytes from `start` to `end` of a segment are damaged."""
+        counted = self._counted.setdefault(path.name, set())
+        if start >= end or start in counted:
+            return
+        counted.add(start)
+        self.corrupt_bytes += end - start
+        self._log(
+            logging.ERROR,
+            f"corrupt {path.parent}",
+            "%d bytes of %s are damaged: the records in them are lost, all others are not. "
+            "If this happens again, check the disk.",
+            end - start,
+            path,
+        )
+
+    def torn(self, path: Path) -> None:
+        """The last frame of a segment was never finished, because its writer died."""
+        if path.name not in self._torn:
+            self._torn.add(path.name)
+            self.torn_tails += 1
+
+    def forget(self, path: Path) -> None:
+        """The segment is gone: it will not be met again."""
+        self._counted.pop(path.name, None)
+        self._torn.discard(path.name)

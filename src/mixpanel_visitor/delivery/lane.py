@@ -1,0 +1,294 @@
+"""Lane: one endpoint's way from the spool to Mixpanel, with everything it must remember on the way.
+
+A lane holds what it has claimed until each record is settled, through waits and splits. It has no thread
+and no lock of its own: the sender calls `step`, one call at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from mixpanel_visitor.delivery.answers import backoff_s, interpret, pause_s
+from mixpanel_visitor.delivery.batching import MAX_RECORDS, Limits, Piece, Work, request_bytes
+from mixpanel_visitor.delivery.stats import LaneStats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mixpanel_visitor.delivery.answers import StatusClass, Verdict
+    from mixpanel_visitor.delivery.mixpanel_api import Answer
+    from mixpanel_visitor.delivery.spool import Claim, Spool
+    from mixpanel_visitor.delivery.stats import SenderStats
+    from mixpanel_visitor.records import Endpoint
+
+    Post = Callable[[Endpoint, Sequence[bytes]], Answer]
+    PostWithin = Callable[[Endpoint, Sequence[bytes], float], Answer]
+
+POISONS_IN_A_ROW = 10
+"""After so many single records refused with nothing accepted between, the fault is hardly in the records."""
+
+_ADVICE: dict[StatusClass, str] = {
+    "config": "Check MIXPANEL_TOKEN and MIXPANEL_REGION.",
+    "garbage": "Look for a proxy or a captive portal between this host and Mixpanel.",
+    "network": "Check that this host reaches Mixpanel: name service, firewall, proxy, certificates.",
+    "rate_limited": "If this lasts, the project sends more than Mixpanel admits (30,000 events a second).",
+    "server": "Nothing needs to be done here; Mixpanel's status page may tell more.",
+}
+
+
+class Say(Protocol):
+    """Writes to the log; `logs.QuietLog` is one."""
+
+    def __call__(self, level: int, kind: str, message: str, *args: object) -> None:
+        """Log one line, at most once a minute for each `kind`."""
+        ...
+
+
+class Lane:
+    """Claims, posts, and settles the records of one endpoint.
+
+    Whatever fails, records stay claimed here or waiting in the spool; only an answer about them lets them go.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        spool: Spool,
+        post: Post,
+        post_within: PostWithin | None,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+        uniform: Callable[[float, float], float],
+        poll_s: float,
+        say: Say,
+        stats: SenderStats,
+    ) -> None:
+        self.endpoint: Endpoint = endpoint
+        self.limits = Limits()
+        self.idle = False
+        self._spool = spool
+        self._post = post
+        self._post_within = post_within
+        self._clock = clock
+        self._monotonic = monotonic
+        self._uniform = uniform
+        self._poll_s = poll_s
+        self._say = say
+        self._stats = stats
+        self._work = Work()
+        self._parked: list[tuple[float, Piece]] = []
+        self._owed: deque[Callable[[], None]] = deque()
+        self._not_before_s = monotonic()
+        self._why = ""
+        self._failures = 0  # answers in a row that ask for another try
+        self._pauses = 0  # answers in a row that say the configuration is wrong
+        self._poisons = 0  # single records in a row that were refused
+        self._errors = 0  # exceptions in a row, from the spool for example
+
+    def step(self, ends_s: float | None = None) -> float:
+        """Send one request if there is one to send; seconds until the lane wants the next call (0: now).
+
+        `ends_s` (monotonic) bounds the request in time. `idle` then says whether anything is left to do.
+        Never raises.
+        """
+        wait_s = self._not_before_s - self._monotonic()
+        if wait_s > 0:
+            return wait_s
+        try:
+            wait_s = self._advance(ends_s)
+            self._errors = 0
+        except Exception as error:
+            self.idle = False
+            wait_s = min(60.0, 2.0 ** min(self._errors, 10))
+            self._errors += 1
+            self._wait(wait_s, f"{type(error).__name__}: {error}")
+            self._stats.errors += 1
+            self._stats.failed(self._why, now_s=self._clock())
+            self._say(
+                logging.ERROR,
+                f"error {self.endpoint}",
+                "Sending to /%s met an error of its own or of the spool (%s: %s). Its records are kept, "
+                "the next try is in %.0f s.",
+                *(self.endpoint, type(error).__name__, error, wait_s),
+            )
+        return wait_s
+
+    def release(self) -> None:
+        """Give everything that is held back to the spool; raises what the spool raises."""
+        self._pay()
+        held = self._work.drain() + [piece for _, piece in self._parked]
+        self._parked.clear()
+        by_claim: dict[int, tuple[Claim, list[int]]] = {}
+        for piece in held:
+            by_claim.setdefault(id(piece.claim), (piece.claim, []))[1].extend(piece.indexes)
+        for claim, indexes in by_claim.values():
+            self._owed.append(partial(self._spool.release, claim, sorted(indexes)))
+        self._pay()
+
+    def stats(self) -> LaneStats:
+        """The figures of now."""
+        wait_s = self._not_before_s - self._monotonic()
+        return LaneStats(
+            paused_until_s=self._clock() + wait_s if wait_s > 0 else 0.0,
+            why=self._why if wait_s > 0 else "",
+            failures=self._failures + self._pauses + self._errors,
+            limit_bytes=self.limits.max_bytes,
+            held=len(self._work),
+            parked=self._parked_count(),
+        )
+
+    def _advance(self, ends_s: float | None) -> float:
+        self._pay()
+        self._unpark()
+        piece = self._work.first(self.limits.max_bytes)
+        if piece is None:
+            claim = self._spool.claim(self.endpoint, self.limits.max_records, self.limits.claim_bytes)
+            if not claim:
+                self.idle = not self._parked
+                due_s = min((due_s for due_s, _ in self._parked), default=None)
+                return (
+                    self._poll_s if due_s is None else min(self._poll_s, max(0.0, due_s - self._monotonic()))
+                )
+            self._work.add(Piece(claim=claim, indexes=range(len(claim))))
+            piece = self._work.first(self.limits.max_bytes)
+        self.idle = False
+        if piece is not None:
+            self._send(piece, ends_s)
+        return max(0.0, self._not_before_s - self._monotonic())
+
+    def _send(self, piece: Piece, ends_s: float | None) -> None:
+        bodies = piece.bodies
+        if ends_s is None or self._post_within is None:
+            answer = self._post(self.endpoint, bodies)
+        else:
+            answer = self._post_within(self.endpoint, bodies, ends_s - self._monotonic())
+        now_s = self._clock()
+        verdict = interpret(self.endpoint, answer, bodies, now_s=now_s)
+        self._count(answer, verdict, len(bodies), now_s)
+        if verdict.kind not in ("retry", "pause"):
+            self._recovered()
+        match verdict.kind:
+            case "delivered" | "partial":
+                self.limits.accepted(request_bytes(bodies))
+                self._settle(piece, verdict)
+            case "split":
+                self.limits.too_large(request_bytes(bodies), verdict.limit_bytes)
+                self._work.shrink(self.limits.max_bytes)
+            case "bisect":
+                self._work.bisect()
+            case "retry":
+                wait_s = backoff_s(self._failures, self._uniform(1.0, 5.0), verdict.wait_s)
+                self._failures += 1
+                self._trouble(logging.WARNING, verdict, wait_s)
+            case "pause":
+                wait_s = pause_s(self._pauses)
+                self._pauses += 1
+                self._trouble(logging.ERROR, verdict, wait_s)
+
+    def _settle(self, piece: Piece, verdict: Verdict) -> None:
+        delivered = [piece.indexes[index] for index in verdict.delivered(len(piece.indexes))]
+        dead = {piece.indexes[index]: reason for index, reason in verdict.dead.items()}
+        self._work.done(whole=verdict.kind == "delivered")
+        if delivered:
+            self._owed.append(partial(self._spool.ack, piece.claim, delivered))
+        if dead:
+            self._owed.append(partial(self._spool.bury, piece.claim, dead))
+        if verdict.retry:
+            later = Piece(claim=piece.claim, indexes=[piece.indexes[index] for index in verdict.retry])
+            self._park(later, verdict.wait_s or 0.0)
+        if dead or verdict.retry:
+            self._say(
+                logging.WARNING,
+                f"refused {self.endpoint}",
+                "Mixpanel did not take everything sent to /%s: %s. Refused records are in the dead letters, "
+                "with Mixpanel's reasons; correct the code that makes them.",
+                *(self.endpoint, verdict.message),
+            )
+        if delivered:
+            self._poisons = 0
+        elif verdict.status_class == "poison":
+            self._poison()
+        self._pay()
+
+    def _pay(self) -> None:
+        # A settlement the spool has not taken is tried again before anything else: what Mixpanel has
+        # acknowledged must not be sent a second time because a disk was full for a minute.
+        while self._owed:
+            self._owed[0]()
+            self._owed.popleft()
+
+    def _park(self, piece: Piece, wait_s: float) -> None:
+        # Held here, not released: at the head of the spool one event with a date of next week would come
+        # with every claim. Many of them mean a wrong clock, and then the lane may as well wait.
+        if self._parked_count() + len(piece.indexes) <= MAX_RECORDS:
+            self._parked.append((self._monotonic() + wait_s, piece))
+            return
+        self._owed.append(partial(self._spool.release, piece.claim, piece.indexes))
+        self._wait(wait_s, "too many records have a time in the future")
+
+    def _unpark(self) -> None:
+        now_s = self._monotonic()
+        for due in [parked for parked in self._parked if parked[0] <= now_s]:
+            self._parked.remove(due)
+            self._work.put_first(due[1])
+
+    def _parked_count(self) -> int:
+        return sum(len(piece.indexes) for _, piece in self._parked)
+
+    def _poison(self) -> None:
+        self._poisons += 1
+        if self._poisons <= POISONS_IN_A_ROW:
+            return
+        wait_s = pause_s(self._poisons - POISONS_IN_A_ROW - 1)
+        self._wait(wait_s, "one record after the other is refused")
+        self._say(
+            logging.ERROR,
+            f"poisons {self.endpoint}",
+            "Mixpanel refused %d records in a row sent to /%s and took none between. That is more likely the "
+            "configuration than the records: sending pauses for %.0f s. Check MIXPANEL_TOKEN and any proxy.",
+            *(self._poisons, self.endpoint, wait_s),
+        )
+
+    def _trouble(self, level: int, verdict: Verdict, wait_s: float) -> None:
+        self._wait(wait_s, verdict.message)
+        self._say(
+            level,
+            f"{verdict.status_class} {self.endpoint}",
+            "Sending to /%s failed: %s. Events are kept in the spool and sending pauses for %.0f s. %s",
+            *(self.endpoint, verdict.message, wait_s, _ADVICE.get(verdict.status_class, "")),
+        )
+
+    def _recovered(self) -> None:
+        if self._failures or self._pauses:
+            self._say(
+                logging.INFO, f"recovered {self.endpoint}", "Sending to /%s works again.", self.endpoint
+            )
+        self._failures = self._pauses = 0
+
+    def _wait(self, wait_s: float, why: str) -> None:
+        self._not_before_s = self._monotonic() + wait_s
+        self._why = why
+
+    def _count(self, answer: Answer, verdict: Verdict, count: int, now_s: float) -> None:
+        clock_was_wrong = self._stats.clock_is_wrong
+        self._stats.record(answer, verdict, count, now_s=now_s)
+        if verdict.shortfall:
+            self._say(
+                logging.WARNING,
+                f"shortfall {self.endpoint}",
+                "Mixpanel accepted a batch for /%s but counted %d of %d records less. They count as "
+                "delivered here; compare with the project's own figures.",
+                *(self.endpoint, verdict.shortfall, count),
+            )
+        if self._stats.clock_is_wrong and not clock_was_wrong:
+            self._say(
+                logging.WARNING,
+                "clock",
+                "This host's clock differs from Mixpanel's by %.0f s. Mixpanel rewrites times in the future, "
+                "which also defeats its deduplication: synchronise the clock (NTP).",
+                self._stats.clock_offset_s,
+            )

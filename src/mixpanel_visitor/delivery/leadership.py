@@ -1,0 +1,103 @@
+"""Leadership: one process at a time delivers what all that share a directory have put there."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from mixpanel_visitor.delivery.segments import Identity, close_inherited
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mixpanel_visitor.logs import QuietLog
+
+TRY_EVERY_S = 1.0
+
+
+class Leadership:
+    """A lock on `leader.lock`, which the kernel frees when its holder dies: no lease, no clock.
+
+    `term` counts how often this object has come to lead.
+    """
+
+    def __init__(self, path: Path, *, monotonic: Callable[[], float], log: QuietLog) -> None:
+        self.term = 0
+        self._path = path
+        self._monotonic = monotonic
+        self._log = log
+        self._fd = -1
+        self._identity = Identity(0, 0)
+        self._look_again_s = monotonic()
+
+    @property
+    def held(self) -> bool:
+        """Whether this process leads, as far as it has looked."""
+        return self._fd >= 0
+
+    def claim(self) -> bool:
+        """Take the lead if it is free, and keep it; looks at the disk at most once a second."""
+        now_s = self._monotonic()
+        if now_s < self._look_again_s:
+            return self.held
+        self._look_again_s = now_s + TRY_EVERY_S
+        if self.held:
+            # Somebody may have removed the directory, and others may lead in the new one.
+            if self._is_in_place():
+                return True
+            self.drop()
+        try:
+            self._try()
+        except OSError as error:
+            message = "%s cannot be locked (%s): this process does not deliver what waits in the spool."
+            self._log(logging.WARNING, f"leader {self._path}", message, self._path, error)
+        return self.held
+
+    def drop(self) -> None:
+        """Let another process lead."""
+        fd, self._fd = self._fd, -1
+        self._look_again_s = self._monotonic()
+        if fd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+    def abandon(self) -> None:
+        """Close the copy that a forked child has inherited; the lead stays the parent's."""
+        fd, self._fd = self._fd, -1
+        close_inherited(fd, self._identity)
+
+    def _try(self) -> None:
+        # Nothing is created in a directory that nobody has put anything into.
+        if not self._path.parent.is_dir():
+            return
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._identity = Identity.of_descriptor(fd)
+            # Between our open and our lock the file may have been removed and made anew by another.
+            if Identity.of_path(self._path) == self._identity:
+                self._fd, fd = fd, -1
+                self.term += 1
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def _is_in_place(self) -> bool:
+        try:
+            return Identity.of_path(self._path) == self._identity
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+
+    def __del__(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(fd)

@@ -1,0 +1,206 @@
+"""MemorySpool: a spool that ends with its process, for tests, and where there is no disk to write to."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from mixpanel_visitor.delivery import fork_guard
+from mixpanel_visitor.delivery.dead_letters import DeadLetter
+from mixpanel_visitor.delivery.spool import Claim, SpoolCounts
+from mixpanel_visitor.errors import SpoolFullError
+from mixpanel_visitor.records import ENDPOINTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from mixpanel_visitor.delivery.spool import DeadReason
+    from mixpanel_visitor.records import Endpoint, Record
+
+MAX_BYTES = 64 * 2**20
+MAX_DEAD = 1000
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """A stored record; `number` is its place in the order of all, `claim` the claim it is out with."""
+
+    number: int
+    time_ms: int
+    endpoint: Endpoint
+    body: bytes
+    claim: int = 0
+
+
+class MemorySpool:
+    """A `Spool` in memory, of `max_bytes` of bodies at most; of the dead letters it keeps the last 1000.
+
+    A forked child starts with an empty one: what was put before is the parent's.
+    """
+
+    def __init__(
+        self,
+        max_bytes: int = MAX_BYTES,
+        *,
+        max_dead: int = MAX_DEAD,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._max_bytes = max_bytes
+        self._max_dead = max_dead
+        self._clock = clock
+        self._begin()
+        fork_guard.watch(self)
+
+    def _begin(self) -> None:
+        self._lock = threading.RLock()
+        self._number = 0
+        self._claims = 0
+        self._unsettled: dict[int, _Entry] = {}
+        self._waiting: dict[Endpoint, deque[_Entry]] = {endpoint: deque() for endpoint in ENDPOINTS}
+        self._bytes = 0
+        self._delivered = 0
+        self._dead = 0
+        self._dead_letters: deque[DeadLetter] = deque(maxlen=self._max_dead)
+
+    def put(self, records: Sequence[Record]) -> None:
+        """Store all of `records`, or none and raise `SpoolFullError`."""
+        for record in records:
+            if b"\n" in record.body:
+                raise ValueError(
+                    f"the body of a record must not contain a newline byte: {record.body[:80]!r}..."
+                )
+        size = sum(len(record.body) for record in records)
+        time_ms = int(self._clock() * 1000)
+        with self._lock:
+            if self._bytes + size > self._max_bytes:
+                raise SpoolFullError(
+                    f"The spool in memory is full: it may hold {self._max_bytes:,} bytes and holds "
+                    f"{self._bytes:,}. New records are refused until some are delivered; what is stored is "
+                    "kept. Check that Mixpanel is reachable."
+                )
+            self._bytes += size
+            for record in records:
+                self._number += 1
+                entry = _Entry(self._number, time_ms, record.endpoint, record.body)
+                self._unsettled[entry.number] = entry
+                self._waiting[record.endpoint].append(entry)
+
+    def claim(self, endpoint: Endpoint, max_records: int, max_bytes: int) -> Claim | None:
+        """Take the oldest unclaimed records of a lane."""
+        with self._lock:
+            waiting = self._waiting[endpoint]
+            self._claims += 1
+            taken: list[_Entry] = []
+            size = 0
+            while waiting and len(taken) < max_records:
+                size += len(waiting[0].body)
+                if taken and size > max_bytes:
+                    break
+                entry = waiting.popleft()
+                entry.claim = self._claims
+                taken.append(entry)
+            if not taken:
+                return None
+            return Claim(
+                endpoint=endpoint,
+                bodies=tuple(entry.body for entry in taken),
+                positions=tuple((self._claims, entry) for entry in taken),
+            )
+
+    def ack(self, claim: Claim, indexes: Iterable[int]) -> None:
+        """These records of the claim have been delivered: forget them."""
+        with self._lock:
+            self._delivered += len(self._settle(self._held(claim, indexes)))
+
+    def release(self, claim: Claim, indexes: Iterable[int]) -> None:
+        """The next claim of the lane returns these first."""
+        with self._lock:
+            self._give_back(self._held(claim, indexes))
+
+    def bury(self, claim: Claim, reasons: Mapping[int, DeadReason]) -> None:
+        """Set these aside, each with its reason."""
+        time_ms = int(self._clock() * 1000)
+        with self._lock:
+            for index, reason in reasons.items():
+                for entry in self._settle(self._held(claim, [index])):
+                    self._dead += 1
+                    self._dead_letters.append(
+                        DeadLetter(time_ms=time_ms, endpoint=entry.endpoint, reason=reason, body=entry.body)
+                    )
+
+    def counts(self) -> SpoolCounts:
+        """The figures of now; the store is this object."""
+        now_ms = self._clock() * 1000
+        with self._lock:
+            oldest = next(iter(self._unsettled.values()), None)
+            return SpoolCounts(
+                written=self._number,
+                delivered=self._delivered,
+                dead_lettered=self._dead,
+                pending=len(self._unsettled),
+                store_pending=len(self._unsettled),
+                store_dead=len(self._dead_letters),
+                store_bytes=self._bytes,
+                oldest_age_s=max(0.0, (now_ms - oldest.time_ms) / 1000) if oldest else 0.0,
+                leader=True,
+            )
+
+    def sync(self) -> None:
+        """Nothing here survives the process; there is nothing to do."""
+
+    def close(self) -> None:
+        """Forget all claims; what was not settled is claimed again."""
+        with self._lock:
+            self._give_back([entry for entry in self._unsettled.values() if entry.claim])
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """The dead letters, oldest first."""
+        with self._lock:
+            return list(self._dead_letters)
+
+    # --- inside --------------------------------------------------------------------------------
+
+    def _held(self, claim: Claim, indexes: Iterable[int]) -> list[_Entry]:
+        """Those entries that are still out with this very claim."""
+        positions = [cast("tuple[int, _Entry]", claim.positions[index]) for index in indexes]
+        return [
+            entry
+            for number, entry in dict.fromkeys(positions)
+            if entry.claim == number and self._unsettled.get(entry.number) is entry
+        ]
+
+    def _settle(self, entries: list[_Entry]) -> list[_Entry]:
+        for entry in entries:
+            del self._unsettled[entry.number]
+            entry.claim = 0
+            self._bytes -= len(entry.body)
+        return entries
+
+    def _give_back(self, entries: list[_Entry]) -> None:
+        for entry in entries:
+            entry.claim = 0
+        for endpoint, waiting in self._waiting.items():
+            back = sorted(
+                (entry for entry in entries if entry.endpoint == endpoint), key=lambda entry: entry.number
+            )
+            if not back:
+                continue
+            # Returned ones stand in front, and all of them are older than those never claimed.
+            while waiting and waiting[0].number < back[-1].number:
+                back.append(waiting.popleft())
+            waiting.extendleft(sorted(back, key=lambda entry: entry.number, reverse=True))
+
+    # --- forks ---------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """Nothing to wait for: the child begins anew."""
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew: events and claims of before are the parent's."""
+        self._begin()

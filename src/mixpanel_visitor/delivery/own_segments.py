@@ -1,0 +1,102 @@
+"""OwnSegments: what this process has written, and what became of it, whoever delivered it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+@dataclass(slots=True, kw_only=True)
+class OwnSegment:
+    """A segment that this process has written; `removed` where somebody else than the leader deleted it."""
+
+    name: str
+    written: int = 0
+    delivered: int = 0
+    dead: int = 0
+    removed: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Totals:
+    """`written == delivered + dead + pending + lost`."""
+
+    written: int = 0
+    delivered: int = 0
+    dead: int = 0
+    pending: int = 0
+    lost: int = 0
+
+
+@dataclass(slots=True)
+class OwnSegments:
+    """The segments whose end is not known yet, and the sums of all others."""
+
+    _segments: dict[str, OwnSegment] = field(default_factory=dict)
+    _past: Totals = field(default_factory=Totals)
+
+    def begin(self, name: str) -> OwnSegment:
+        """Begin to count what is written to a segment."""
+        return self._segments.setdefault(name, OwnSegment(name=name))
+
+    def __len__(self) -> int:
+        return len(self._segments)
+
+    def names(self) -> list[str]:
+        """Names of the segments whose end is not known yet."""
+        return list(self._segments)
+
+    def mark_removed(self, names: Iterable[str]) -> int:
+        """Somebody has deleted these; return how many records are lost with them, as far as is known."""
+        lost = 0
+        for name in names:
+            segment = self._segments.get(name)
+            if segment is not None and not segment.removed:
+                segment.removed = True
+                lost += segment.written - segment.delivered - segment.dead
+        return lost
+
+    def settle_up(
+        self, names: Iterable[str], there: set[str], figures: Mapping[str, tuple[int, int, int]]
+    ) -> None:
+        """Learn what became of the segments in `names`, given which are `there` and what the leader knows.
+
+        Its `figures` are records delivered, dead-lettered, and out with a claim. Of a segment that is gone
+        for long it knows nothing any more; that one was delivered, for the leader deletes no other.
+        """
+        for name in names:
+            segment = self._segments.get(name)
+            if segment is None:
+                continue
+            known = figures.get(name)
+            claimed = 0
+            if known is not None:
+                delivered, dead, claimed = known
+                # A record that two leaders have delivered is still one.
+                segment.dead = max(segment.dead, min(dead, segment.written))
+                segment.delivered = max(segment.delivered, min(delivered, segment.written - segment.dead))
+            if name in there or claimed:
+                continue
+            if known is None and not segment.removed:
+                segment.delivered = segment.written - segment.dead
+            self._fold(segment)
+
+    def totals(self) -> Totals:
+        """Add up what is known."""
+        totals = replace(self._past)
+        for segment in self._segments.values():
+            totals.written += segment.written
+            totals.delivered += segment.delivered
+            totals.dead += segment.dead
+        totals.pending = totals.written - totals.delivered - totals.dead - totals.lost
+        return totals
+
+    def _fold(self, segment: OwnSegment) -> None:
+        del self._segments[segment.name]
+        self._past.written += segment.written
+        self._past.delivered += segment.delivered
+        self._past.dead += segment.dead
+        self._past.lost += segment.written - segment.delivered - segment.dead

@@ -1,0 +1,265 @@
+"""SegmentIndex: all segments of a directory as the leader sees them, oldest first, whoever wrote them.
+
+So the records of processes that have died are found like all others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mixpanel_visitor.delivery.segment_reader import Allowance, Outcome, SegmentReader
+from mixpanel_visitor.delivery.segments import is_unlocked, list_segments
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from mixpanel_visitor.delivery.acks import Acks
+    from mixpanel_visitor.delivery.damage import DamageBook
+    from mixpanel_visitor.logs import QuietLog
+    from mixpanel_visitor.records import Endpoint
+
+Position = tuple[SegmentReader, int]
+"""A claimed record: where it is, and the offset at which its frame starts."""
+
+TRY_TO_END_EVERY_S = 1.0
+SWEEP_EVERY_S = 60.0
+STALE_TEMPORARY_S = 60.0
+_LEAST_SCAN_BYTES = 64 * 1024
+_TYPICAL_FRAME_BYTES = 1024
+
+
+class SegmentIndex:
+    """Finds records, hands them out, and deletes segments in which nothing is left to do.
+
+    Only for the process that leads. Trouble with one segment is logged and does not keep from the others.
+    """
+
+    def __init__(self, directory: Path, *, acks: Acks, damage: DamageBook, log: QuietLog) -> None:
+        self._directory = directory
+        self._acks = acks
+        self._damage = damage
+        self._log = log
+        self._readers: dict[str, SegmentReader] = {}
+        self._ordered: list[SegmentReader] = []
+        self._temporaries: list[str] = []
+        self._sweep_again_s = 0.0
+
+    # --- finding -------------------------------------------------------------------------------
+
+    def refresh(self) -> bool:
+        """See which segments there are, and how large; False where that failed."""
+        try:
+            sizes, self._temporaries = list_segments(self._directory)
+        except OSError as error:
+            self._trouble("list", self._directory, error)
+            return False
+        known = self._readers
+        for name, size in sizes.items():
+            reader = known.get(name)
+            if reader is None:
+                reader = SegmentReader(self._directory / name, self._damage, self._acks.segments.get(name))
+                known[name] = reader
+                self._ordered = []
+            reader.size = size
+        for name in known.keys() - sizes.keys():
+            self._lose(known[name])
+        if len(self._ordered) != len(known):
+            self._ordered = [known[name] for name in sorted(known)]
+        return True
+
+    def scan(self, budget_bytes: int) -> None:
+        """Look for records in what was added, oldest segment first, about `budget_bytes` at most."""
+        for reader in self._ordered:
+            if reader.unread_bytes and not reader.gone:
+                with self._surviving(reader):
+                    budget_bytes -= reader.scan(max(budget_bytes, _LEAST_SCAN_BYTES))
+                if budget_bytes <= 0:
+                    return
+
+    # --- claiming and settling -----------------------------------------------------------------
+
+    def take(
+        self, endpoint: Endpoint, max_records: int, max_bytes: int
+    ) -> tuple[list[bytes], list[Position]]:
+        """Claim records: first those that were given back, then the oldest."""
+        allowance = Allowance(max_records, max_bytes)
+        bodies: list[bytes] = []
+        positions: list[Position] = []
+        for returned in (True, False):
+            for reader in self._ordered:
+                if allowance.records <= 0:
+                    return bodies, positions
+                if reader.gone or not reader.waiting(endpoint, returned=returned):
+                    continue
+                taken: list[tuple[int, bytes]] | None = None
+                before = replace(allowance)
+                with self._surviving(reader):
+                    taken = reader.take(endpoint, allowance, returned=returned)
+                if taken is None:
+                    allowance = before
+                    continue
+                for offset, body in taken:
+                    bodies.append(body)
+                    positions.append((reader, offset))
+                if reader.waiting(endpoint, returned=returned):
+                    # The next one does not fit: those behind it must not overtake it.
+                    return bodies, positions
+        return bodies, positions
+
+    def held(self, endpoint: Endpoint, positions: Iterable[Position]) -> list[Position]:
+        """Those of `positions` that are out with a claim of this index."""
+        return [
+            (reader, offset)
+            for reader, offset in positions
+            if self._readers.get(reader.name) is reader and reader.holds(endpoint, offset)
+        ]
+
+    def settle(self, endpoint: Endpoint, positions: Iterable[Position], outcome: Outcome) -> None:
+        """These have come to their end."""
+        touched = self._by_reader(endpoint, positions)
+        for reader, offsets in touched.items():
+            reader.settle(endpoint, offsets, outcome)
+            self._acks.note(reader.name, reader.progress())
+
+    def give_back(self, endpoint: Endpoint, positions: Iterable[Position]) -> None:
+        """These are to be claimed again."""
+        for reader, offsets in self._by_reader(endpoint, positions).items():
+            reader.give_back(endpoint, offsets)
+
+    def _by_reader(self, endpoint: Endpoint, positions: Iterable[Position]) -> dict[SegmentReader, list[int]]:
+        grouped: dict[SegmentReader, list[int]] = {}
+        for reader, offset in self.held(endpoint, positions):
+            grouped.setdefault(reader, []).append(offset)
+        return grouped
+
+    # --- cleaning up ---------------------------------------------------------------------------
+
+    def tidy(self, *, now_s: float, now_ms: int) -> None:
+        """Delete segments of dead or rolled writers in which nothing is left to do.
+
+        The kernel can always delete, even on a full disk, and it never waits for a writer.
+        """
+        for reader in list(self._ordered):
+            if reader.gone:
+                if not reader.claimed:
+                    self._acks.retire(reader.name, now_ms)
+                    self._forget(reader)
+                continue
+            with self._surviving(reader):
+                idle = not reader.unread_bytes and not reader.ended
+                if idle and (reader.has_rest or not reader.unsettled) and now_s >= reader.look_again_s:
+                    reader.look_again_s = now_s + TRY_TO_END_EVERY_S
+                    reader.try_to_end()
+                if reader.ended and not reader.unsettled:
+                    self._delete(reader, now_ms)
+        if now_s >= self._sweep_again_s:
+            self._sweep_again_s = now_s + SWEEP_EVERY_S
+            self._sweep()
+            self._acks.prune(now_ms)
+            for name in self._acks.segments.keys() - self._readers.keys():
+                self._acks.retire(name, now_ms)
+        self._acks.save()
+
+    def _delete(self, reader: SegmentReader, now_ms: int) -> None:
+        if reader.later:
+            self._log(
+                logging.WARNING,
+                f"later {reader.path}",
+                "%s was written by a later version of mixpanel-visitor and is left alone. "
+                "A process with that version delivers it; see that one runs.",
+                reader.path,
+            )
+            return
+        # Saved before: whoever finds it gone must find its last figures.
+        self._acks.note(reader.name, reader.progress())
+        self._acks.save()
+        reader.path.unlink()
+        self._acks.retire(reader.name, now_ms)
+        self._forget(reader)
+
+    def _lose(self, reader: SegmentReader) -> None:
+        if reader.gone:
+            return
+        lost = reader.vanish()
+        if lost:
+            self._log(
+                logging.ERROR,
+                f"lost {self._directory}",
+                "%s was removed from outside with at least %d records in it: they are lost. "
+                "Nothing but mixpanel-visitor should delete files in %s.",
+                reader.path,
+                lost,
+                self._directory,
+            )
+        self._acks.note(reader.name, reader.progress())
+
+    def _forget(self, reader: SegmentReader) -> None:
+        del self._readers[reader.name]
+        self._ordered.remove(reader)
+        self._damage.forget(reader.path)
+
+    def _sweep(self) -> None:
+        """Remove what processes have left behind that died in the moment of creating a file."""
+        for name in self._temporaries:
+            path = self._directory / name
+            with contextlib.suppress(OSError):
+                # The file system's clock, which a test or a wrong setting cannot have changed under us.
+                if time.time() - path.stat().st_mtime > STALE_TEMPORARY_S and is_unlocked(path):
+                    path.unlink()
+
+    @contextlib.contextmanager
+    def _surviving(self, reader: SegmentReader) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            self._lose(reader)
+        except OSError as error:
+            self._trouble("read", reader.path, error)
+
+    def _trouble(self, what: str, path: Path, error: OSError) -> None:
+        self._log(
+            logging.WARNING,
+            f"{what} {self._directory}",
+            "Cannot %s %s (%s): what is in there has to wait. Mend the disk or the permissions.",
+            what,
+            path,
+            error,
+        )
+
+    # --- figures -------------------------------------------------------------------------------
+
+    def names(self) -> set[str]:
+        """Names of the segments that were there at the last look."""
+        return {reader.name for reader in self._ordered if not reader.gone}
+
+    def figures(self) -> dict[str, tuple[int, int, int]]:
+        """Of each segment: records delivered, dead-lettered, and out with a claim."""
+        return {
+            name: (reader.count(Outcome.DELIVERED), reader.count(Outcome.DEAD), reader.claimed)
+            for name, reader in self._readers.items()
+        }
+
+    def pending(self) -> int:
+        """Records that are not settled; an estimate as long as not all segments were read."""
+        found = sum(reader.unsettled for reader in self._ordered)
+        unread_bytes = sum(reader.unread_bytes for reader in self._ordered)
+        if not unread_bytes:
+            return found
+        frames = sum(reader.frames for reader in self._ordered)
+        scanned_bytes = sum(reader.scanned_bytes for reader in self._ordered)
+        mean_bytes = scanned_bytes / frames if frames else _TYPICAL_FRAME_BYTES
+        return found + max(1, round(unread_bytes / mean_bytes))
+
+    def size_bytes(self) -> int:
+        """Size of all segments together."""
+        return sum(reader.size for reader in self._ordered if not reader.gone)
+
+    def oldest_ms(self) -> int | None:
+        """When the oldest record that is not settled was put, in milliseconds; None: there is none."""
+        times_ms = [time_ms for reader in self._ordered if (time_ms := reader.oldest_ms()) is not None]
+        return min(times_ms, default=None)

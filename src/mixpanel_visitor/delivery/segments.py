@@ -1,0 +1,183 @@
+"""Segment: a file of frames, written by one process and never reused.
+
+Its writer holds a lock on it for as long as it lives; the kernel lets go of it however the process ends.
+So a free lock means: nothing will ever be added here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import sys
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+SUFFIX = ".seg"
+TEMPORARY_SUFFIX = ".tmp"
+
+
+class Identity(NamedTuple):
+    """Which file it is, whatever its name; as its descriptor's number is used again after a close."""
+
+    device: int
+    inode: int
+
+    @classmethod
+    def of_descriptor(cls, fd: int) -> Identity:
+        """Identity of an open file."""
+        status = os.fstat(fd)
+        return cls(status.st_dev, status.st_ino)
+
+    @classmethod
+    def of_path(cls, path: Path) -> Identity:
+        """Identity of the file that has this name now."""
+        status = path.stat()
+        return cls(status.st_dev, status.st_ino)
+
+
+class SegmentWriter:
+    """The writing end of a segment, open and locked; `size` is in bytes, `opened_s` in monotonic time."""
+
+    def __init__(self, path: Path, *, opened_s: float) -> None:
+        """Create the segment; OSError if that cannot be done.
+
+        It gets its name only once it is locked: nobody ever sees a segment of a living writer unlocked.
+        """
+        self.path = path
+        self.opened_s = opened_s
+        self.size = 0
+        self.dirty = False
+        self._fd = -1
+        temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+        self._fd = os.open(temporary, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._identity = Identity.of_descriptor(self._fd)
+            temporary.rename(path)
+        except BaseException:
+            self.close()
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+
+    def append(self, frames: bytes) -> None:
+        """Add all of `frames` with one write, or nothing and raise OSError; then write here no more."""
+        write_whole(self._fd, frames, size=self.size, path=self.path)
+        self.size += len(frames)
+        self.dirty = True
+
+    def is_in_place(self) -> bool:
+        """Whether the file still has its name; a failure to find out counts as yes."""
+        try:
+            return Identity.of_path(self.path) == self._identity == Identity.of_descriptor(self._fd)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            return error.errno not in (errno.ENOTDIR, errno.EBADF)
+
+    def close(self) -> None:
+        """Let go of the file and its lock; a file in which nothing was ever written goes too."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            if not self.size:
+                with contextlib.suppress(OSError):
+                    self.path.unlink()
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+    def abandon(self) -> None:
+        """Close the copy that a forked child has inherited; file and lock are the parent's."""
+        fd, self._fd = self._fd, -1
+        close_inherited(fd, self._identity)
+
+    def __del__(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+def close_inherited(fd: int, identity: Identity) -> None:
+    """Close a descriptor inherited over a fork, unless its number has come to mean another file.
+
+    Never unlocks: a lock belongs to the open file, which is the parent's too.
+    """
+    with contextlib.suppress(OSError):
+        if fd >= 0 and Identity.of_descriptor(fd) == identity:
+            os.close(fd)
+
+
+def segment_name(*, time_ms: int, number: int) -> str:
+    """Make a name that no other segment has; names sort by age."""
+    unique = os.urandom(4).hex()
+    return f"{max(time_ms, 0):016d}-{_boot_id()}-{os.getpid()}-{unique}-{number:06d}{SUFFIX}"
+
+
+@cache
+def _boot_id() -> str:
+    # Only for people who look into the directory: which segments are from before the last boot.
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
+    except OSError:
+        return "00000000"
+
+
+def list_segments(directory: Path) -> tuple[dict[str, int], list[str]]:
+    """Names and sizes of all segments, and names of temporary files; of a missing directory, none."""
+    sizes: dict[str, int] = {}
+    temporaries: list[str] = []
+    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.endswith(SUFFIX):
+                with contextlib.suppress(FileNotFoundError):
+                    sizes[entry.name] = entry.stat(follow_symlinks=False).st_size
+            elif entry.name.endswith(TEMPORARY_SUFFIX):
+                temporaries.append(entry.name)
+    return sizes, temporaries
+
+
+def is_unlocked(path: Path) -> bool:
+    """Whether no process holds the lock on this file."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def write_whole(fd: int, data: bytes, *, size: int, path: Path) -> None:
+    """Append all of `data` with one write, or restore the file to its `size` and raise OSError."""
+    written = -1
+    try:
+        written = os.write(fd, data)
+    finally:
+        if written != len(data):
+            with contextlib.suppress(OSError):
+                os.ftruncate(fd, size)
+    if written != len(data):
+        # A disk that is nearly full takes a part; the next write would get the error.
+        message = f"{os.strerror(errno.ENOSPC)}: only {written} of {len(data)} bytes were written"
+        raise OSError(errno.ENOSPC, message, str(path))
+
+
+def sync_path(path: Path) -> None:
+    """Make a file, or the names in a directory, survive a power failure; OSError if that fails.
+
+    Through a descriptor of its own, so that no lock of the writer's needs to be held while the disk works.
+    """
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        if sys.platform == "darwin":
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # on macOS fsync leaves it in the drive's cache
+        elif path.is_dir():
+            os.fsync(fd)
+        else:
+            os.fdatasync(fd)
+    finally:
+        os.close(fd)

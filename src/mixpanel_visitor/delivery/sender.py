@@ -1,0 +1,271 @@
+"""Sender: empties the spool into Mixpanel, from a thread of its own or, at exit, from the calling one.
+
+The thread is only an engine: each round over the lanes is one call of `step`, and a lock sees to it that
+no two threads are ever in one. Nothing starts before `start`, and a forked child starts anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import random
+import sys
+import threading
+import time
+import weakref
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from mixpanel_visitor.delivery.batching import MAX_RECORDS
+from mixpanel_visitor.delivery.lane import Lane
+from mixpanel_visitor.delivery.stats import SenderStats
+from mixpanel_visitor.logs import QuietLog
+from mixpanel_visitor.records import ENDPOINTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mixpanel_visitor.delivery.lane import Post, PostWithin, Say
+    from mixpanel_visitor.delivery.spool import Spool
+    from mixpanel_visitor.records import Endpoint
+
+THREAD_NAME = "mixpanel-visitor-sender"
+
+
+class Sender:
+    """Delivers what `spool` holds through `post`; `step`, `drain` and the thread never run at once.
+
+    `post_within` is the same with a time-out in seconds, for `drain`: without it a server that hangs can
+    hold `drain` up beyond its deadline for as long as one `post` takes.
+
+    After the first `notify` the thread waits `linger_s` seconds, so that what is put together is sent
+    together; every `poll_s` seconds it looks for what other processes have put. Clock, chance and waiting
+    are arguments for the tests.
+    """
+
+    _thread: threading.Thread | None
+    _turn: _Turn
+    _noted: int
+    _noted_at_s: float | None
+    _flush: bool
+
+    def __init__(
+        self,
+        spool: Spool,
+        post: Post,
+        *,
+        post_within: PostWithin | None = None,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        uniform: Callable[[float, float], float] = random.uniform,
+        wait: Callable[[float], object] | None = None,
+        linger_s: float = 1.0,
+        poll_s: float = 0.5,
+        endpoints: Sequence[Endpoint] = ENDPOINTS,
+        log: Say | None = None,
+    ) -> None:
+        self._monotonic = monotonic
+        self._wait = wait or self._rest
+        self._linger_s = linger_s
+        self._log = log
+        self._endpoints = tuple(endpoints)
+        self._make_lane = partial(
+            Lane,
+            spool=spool,
+            post=post,
+            post_within=post_within,
+            clock=clock,
+            monotonic=monotonic,
+            uniform=uniform,
+            poll_s=poll_s,
+            say=self._say,
+        )
+        self._start_over()
+        if hasattr(os, "register_at_fork"):
+            # Weak: a hook can never be unregistered, and must not keep every sender ever made alive.
+            hook = weakref.WeakMethod(self._start_over)
+            os.register_at_fork(after_in_child=lambda: (method := hook()) and method())
+
+    def step(self) -> float:
+        """Send at most one request of each lane; seconds until the next call is worth it (0: at once)."""
+        self._check_fork()
+        with self._busy:
+            return min(lane.step() for lane in self._lanes)
+
+    def start(self) -> bool:
+        """See to it that the thread runs; False where none can be started (then `drain` now and then)."""
+        self._check_fork()
+        thread = self._thread
+        if thread is not None and thread.is_alive() and not self._turn.stopping:
+            return True
+        # Who finds the door closed has nothing to do; not waiting keeps this safe in signal handlers.
+        if not self._starting.acquire(blocking=False):
+            return True
+        try:
+            turn = _Turn()
+            thread = threading.Thread(target=self._run, args=(turn,), name=THREAD_NAME, daemon=True)
+            thread.start()
+        except RuntimeError:
+            return False
+        else:
+            self._turn, self._thread = turn, thread
+            return True
+        finally:
+            self._starting.release()
+
+    def notify(self, records: int = 1) -> None:
+        """So many records were put: wake the thread. Cheap, never waits, safe in any thread or handler."""
+        self._check_fork()
+        before = self._noted
+        # Two threads may count as one here: the figure only decides how long to linger.
+        self._noted = before + records
+        if self._noted_at_s is None:
+            self._noted_at_s = self._monotonic()
+            self._wake.put(None)
+        elif before < MAX_RECORDS <= before + records:
+            self._wake.put(None)
+
+    def request_flush(self) -> None:
+        """Send what waits without lingering; returns at once."""
+        self._check_fork()
+        if not self._flush:
+            self._flush = True
+            self._wake.put(None)
+
+    def drain(self, deadline_s: float) -> bool:
+        """Deliver in the calling thread for at most `deadline_s` seconds from now.
+
+        True: nothing is left that this process could send. False: time is up, or what is left has to wait
+        longer than that (a pause, an outage). Needs no thread, so it works at exit.
+        """
+        self._check_fork()
+        ends_s = self._monotonic() + deadline_s
+        while (left_s := ends_s - self._monotonic()) > 0:
+            if not self._busy.acquire(timeout=min(left_s, threading.TIMEOUT_MAX)):
+                return False
+            try:
+                waits_s = []
+                for lane in self._lanes:
+                    if self._monotonic() >= ends_s:
+                        return False
+                    wait_s = lane.step(ends_s)
+                    if not lane.idle:
+                        waits_s.append(wait_s)
+            finally:
+                self._busy.release()
+            if not waits_s:
+                return True
+            if min(waits_s) >= ends_s - self._monotonic():
+                return False
+            if min(waits_s) > 0:
+                self._wait(min(waits_s))
+        return False
+
+    def stop(self, timeout_s: float) -> bool:
+        """End the thread and give back what it held; False where it is still busy after `timeout_s` seconds.
+
+        `start` may be called again.
+        """
+        self._check_fork()
+        ends_s = self._monotonic() + timeout_s
+        thread = self._thread
+        self._turn.stopping = True
+        self._wake.put(None)
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(max(0.0, timeout_s))
+            if thread.is_alive():
+                return False
+        self._thread = None
+        if not self._busy.acquire(timeout=max(0.0, ends_s - self._monotonic())):
+            return False
+        try:
+            for lane in self._lanes:
+                try:
+                    lane.release()
+                except Exception as error:
+                    # Nothing is lost: what is not released is claimed anew by the next process.
+                    message = "The spool did not take back records of /%s (%s: %s)."
+                    args = (lane.endpoint, type(error).__name__, error)
+                    self._say(logging.WARNING, f"release {lane.endpoint}", message, *args)
+        finally:
+            self._busy.release()
+        return True
+
+    def stats(self) -> dict[str, Any]:
+        """Counts, the state of each lane, and whether the thread has been seen to run."""
+        self._check_fork()
+        thread = self._thread
+        figures = asdict(self._stats)
+        figures["http"], figures["retried"] = dict(self._stats.http), dict(self._stats.retried)
+        figures["lanes"] = {lane.endpoint: asdict(lane.stats()) for lane in self._lanes}
+        figures["running"] = thread is not None and thread.is_alive() and self._turn.began
+        return figures
+
+    def _check_fork(self) -> None:
+        # os.register_at_fork does not see every fork: uWSGI runs its hooks only when told to.
+        if self._pid != os.getpid():
+            self._start_over()
+
+    def _start_over(self) -> None:
+        # In a child, what the lanes held belongs to the parent, and a lock may be held by nobody alive.
+        self._busy = threading.Lock()
+        self._starting = threading.Lock()
+        # A SimpleQueue, not an Event: its put may interrupt itself (signal handlers, garbage collection).
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._thread = None
+        self._turn = _Turn()
+        self._noted = 0
+        self._noted_at_s = None
+        self._flush = False
+        self._quiet_log: Say = self._log or QuietLog(self._monotonic)
+        self._stats = SenderStats()
+        self._lanes = [self._make_lane(endpoint, stats=self._stats) for endpoint in self._endpoints]
+        self._pid = os.getpid()
+
+    def _run(self, turn: _Turn) -> None:
+        turn.began = True
+        while not turn.stopping:
+            try:
+                self._linger(turn)
+                wait_s = 0.0
+                while wait_s <= 0 and not turn.stopping:
+                    wait_s = self.step()
+            except Exception as error:
+                if sys.is_finalizing():
+                    return  # modules are being taken apart under us; the records are safe in the spool
+                wait_s = 1.0
+                message = "The sender met an error of its own (%s: %s) and goes on."
+                self._say(logging.ERROR, "loop", message, type(error).__name__, error)
+            if not turn.stopping:
+                self._wait(wait_s)
+
+    def _linger(self, turn: _Turn) -> None:
+        noted_at_s = self._noted_at_s
+        if noted_at_s is not None:
+            while not (turn.stopping or self._flush or self._noted >= MAX_RECORDS):
+                left_s = noted_at_s + self._linger_s - self._monotonic()
+                if left_s <= 0:
+                    break
+                self._wait(left_s)
+        # Before the claim, so that what is put from here on notifies again.
+        self._noted, self._noted_at_s, self._flush = 0, None, False
+
+    def _say(self, level: int, kind: str, message: str, *args: object) -> None:
+        # The host's handlers and filters may raise; that must not end the thread.
+        with contextlib.suppress(Exception):
+            self._quiet_log(level, kind, message, *args)
+
+    def _rest(self, seconds: float) -> None:
+        with contextlib.suppress(queue.Empty):
+            self._wake.get(timeout=seconds)
+
+
+@dataclass(slots=True)
+class _Turn:
+    """One life of the thread: told to stop, and seen to run."""
+
+    stopping: bool = False
+    began: bool = False

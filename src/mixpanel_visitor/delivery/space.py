@@ -1,0 +1,66 @@
+"""Space: how much a spool may still grow before new records are refused."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from mixpanel_visitor.delivery.segments import list_segments
+from mixpanel_visitor.errors import SpoolFullError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAX_BYTES = 2**30
+MAX_SHARE_OF_VOLUME = 0.10
+MIN_FREE_SHARE_OF_VOLUME = 0.05
+MEASURE_EVERY_S = 1.0
+
+
+class Space:
+    """Measures at most once a second, and counts what this process writes in between.
+
+    The segments may have `max_bytes` together (None: 1 GB, or 10 % of the volume if that is less), and
+    5 % of the volume stay free. Dead letters have a bound of their own. Records are refused, never dropped.
+    """
+
+    def __init__(self, directory: Path, max_bytes: int | None) -> None:
+        self._directory = directory
+        self._max_bytes = max_bytes
+        self._measure_again_s = float("-inf")
+        self._room_bytes = 0
+        self._why_full = ""
+
+    def take(self, count_bytes: int, now_s: float) -> None:
+        """Reserve room for so many bytes more, or raise `SpoolFullError`; `now_s` is monotonic."""
+        if now_s >= self._measure_again_s:
+            self._measure_again_s = now_s + MEASURE_EVERY_S
+            self._measure()
+        if count_bytes > self._room_bytes:
+            raise SpoolFullError(
+                f"The spool {self._directory} is full: {self._why_full}. New records are refused until some "
+                "are delivered; what is stored is kept. Check that Mixpanel is reachable, free space on the "
+                "volume, or allow the spool more."
+            )
+        self._room_bytes -= count_bytes
+
+    def _measure(self) -> None:
+        sizes, _ = list_segments(self._directory)
+        used = sum(sizes.values())
+        limit = MAX_BYTES if self._max_bytes is None else self._max_bytes
+        room_on_volume: float = float("inf")
+        with contextlib.suppress(OSError):
+            volume = os.statvfs(self._directory)
+            total = volume.f_blocks * volume.f_frsize
+            free = volume.f_bavail * volume.f_frsize
+            if total:  # some file systems do not say
+                room_on_volume = free - total * MIN_FREE_SHARE_OF_VOLUME
+                if self._max_bytes is None:
+                    limit = min(limit, int(total * MAX_SHARE_OF_VOLUME))
+        if room_on_volume < limit - used:
+            self._why_full = f"less than {MIN_FREE_SHARE_OF_VOLUME:.0%} of its volume would be left free"
+            self._room_bytes = int(room_on_volume)
+        else:
+            self._why_full = f"it may hold {limit:,} bytes and holds {used:,}"
+            self._room_bytes = limit - used

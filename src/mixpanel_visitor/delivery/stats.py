@@ -1,0 +1,80 @@
+"""Stats: what the sender has counted, for health checks, metrics and the status command."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mixpanel_visitor.delivery.answers import server_time_s
+
+if TYPE_CHECKING:
+    from mixpanel_visitor.delivery.answers import Verdict
+    from mixpanel_visitor.delivery.mixpanel_api import Answer
+
+CLOCK_OFFSET_MAX_S = 5.0
+"""Mixpanel's Date header has whole seconds and travels; more than this is a clock that is wrong."""
+
+
+@dataclass(slots=True, kw_only=True)
+class SenderStats:
+    """Counts since this sender was made in this process.
+
+    `http` counts answers by status (0: none came), `retried` requests to be sent again by class of trouble.
+    `shortfall` counts records that Mixpanel acknowledged without importing; `duplicates_possible` records
+    sent again though Mixpanel may have them; `errors` exceptions, of the spool for example.
+    `clock_offset_s` is Mixpanel's clock minus ours, `last_error_at_s` is wall clock.
+    """
+
+    batches: int = 0
+    delivered: int = 0
+    dead: int = 0
+    http: Counter[int] = field(default_factory=Counter)
+    retried: Counter[str] = field(default_factory=Counter)
+    shortfall: int = 0
+    duplicates_possible: int = 0
+    errors: int = 0
+    last_error: str = ""
+    last_error_at_s: float = 0.0
+    clock_offset_s: float | None = None
+
+    @property
+    def clock_is_wrong(self) -> bool:
+        """The clocks are further apart than a Date header can be imprecise."""
+        return self.clock_offset_s is not None and abs(self.clock_offset_s) > CLOCK_OFFSET_MAX_S
+
+    def record(self, answer: Answer, verdict: Verdict, count: int, *, now_s: float) -> None:
+        """Count one request with `count` records."""
+        self.batches += 1
+        self.http[answer.status] += 1
+        self.delivered += len(verdict.delivered(count))
+        self.dead += len(verdict.dead)
+        self.shortfall += verdict.shortfall
+        if verdict.kind not in ("delivered", "partial"):
+            self.retried[verdict.status_class] += 1
+            self.failed(verdict.message, now_s=now_s)
+        if verdict.kind == "retry" and answer.sent and verdict.status_class != "rate_limited":
+            self.duplicates_possible += count
+        server_s = server_time_s(answer.headers)
+        if server_s is not None:
+            self.clock_offset_s = server_s - now_s
+
+    def failed(self, message: str, *, now_s: float) -> None:
+        """Remember what went wrong last."""
+        self.last_error, self.last_error_at_s = message, now_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneStats:
+    """Where one lane stands.
+
+    Until `paused_until_s` (wall clock, 0: not paused) it waits, and `why`. `held` records are claimed and
+    not settled, `parked` ones wait until their time is no longer in the future; `failures` in a row.
+    """
+
+    paused_until_s: float
+    why: str
+    failures: int
+    limit_bytes: int
+    held: int
+    parked: int

@@ -1,0 +1,78 @@
+"""Arrivals: what the store has received, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+if TYPE_CHECKING:
+    from .profiles import ProfileEndpoint, Update
+    from .rules import Event, EventEndpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvent:
+    """An event with what became of it.
+
+    `deliveries` counts how often it came, `altered` says that a later delivery had other properties: then
+    these are the latest ones, as in Mixpanel. `number` runs from 1 in the order of first arrival.
+    """
+
+    number: int
+    endpoint: EventEndpoint
+    event: Event
+    received_at_ms: int
+    deliveries: int
+    altered: bool
+
+    @property
+    def name(self) -> str:
+        """The event's name."""
+        return self.event.name
+
+    @property
+    def properties(self) -> dict[str, Any]:
+        """The properties as an object."""
+        parsed: dict[str, Any] = orjson.loads(self.event.properties)
+        return parsed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """A person's or a group's properties after all updates so far; people have no `group_key`."""
+
+    token: str
+    group_key: str
+    profile_id: str | int | float
+    properties: dict[str, Any]
+    updates: int
+    updated_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileChange:
+    """One update that was applied."""
+
+    endpoint: ProfileEndpoint
+    update: Update
+    received_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """A record that was refused, or with `index` None a whole request; `record` is its JSON if not large."""
+
+    endpoint: str
+    status: int
+    message: str
+    index: int | None = None
+    field: str = ""
+    insert_id: str = ""
+    record: bytes | None = None
+    received_at_ms: int = 0
+
+
+Arrival = StoredEvent | ProfileChange | Rejection
+"""What a listener of the store is told of."""

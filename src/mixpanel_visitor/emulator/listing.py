@@ -1,0 +1,136 @@
+"""Listing: what has arrived as JSON, under `/_local/`, for tests and people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from .messages import Reply, Request, json_reply
+from .payload import PayloadError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .arrivals import Profile, ProfileChange, Rejection, StoredEvent
+    from .store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """The JSON pages over one store; each lists the newest last and takes `limit`."""
+
+    store: Store
+
+    def events(self, request: Request) -> Reply:
+        """`GET /_local/events?limit=&event=&distinct_id=&since=`: the unique events that are kept.
+
+        `since` is in milliseconds and includes its own.
+        """
+        query = request.query
+        found = self.store.events(
+            limit=_number(query, "limit"),
+            event=query.get("event"),
+            distinct_id=query.get("distinct_id"),
+            since_ms=_number(query, "since"),
+        )
+        return json_reply({"events": [event_json(each) for each in found]})
+
+    def profiles(self, request: Request) -> Reply:
+        """`GET /_local/profiles`: what the updates so far have made of each person."""
+        found = self.store.profiles(limit=_number(request.query, "limit"))
+        return json_reply({"profiles": [profile_json(each) for each in found]})
+
+    def groups(self, request: Request) -> Reply:
+        """`GET /_local/groups`: the same for groups."""
+        found = self.store.groups(limit=_number(request.query, "limit"))
+        return json_reply({"groups": [profile_json(each) for each in found]})
+
+    def rejected(self, request: Request) -> Reply:
+        """`GET /_local/rejected`: refused records with the reason, and refused requests (`index` is null)."""
+        found = self.store.rejections(limit=_number(request.query, "limit"))
+        return json_reply({"rejected": [rejection_json(each) for each in found]})
+
+    def stats(self, _request: Request) -> Reply:
+        """`GET /_local/stats`: the counts of `Store.stats`."""
+        return json_reply(self.store.stats())
+
+    def reset(self, _request: Request) -> Reply:
+        """`POST /_local/reset`: forget everything."""
+        self.store.reset()
+        return json_reply({"status": "ok"})
+
+    def health(self, _request: Request) -> Reply:
+        """`GET /_local/health`: it answers, so it lives."""
+        return json_reply({"status": "ok"})
+
+
+def event_json(stored: StoredEvent) -> dict[str, Any]:
+    """An event as it is listed; values are ready for `orjson.dumps`."""
+    return {
+        "number": stored.number,
+        "endpoint": stored.endpoint,
+        "event": stored.event.name,
+        "distinct_id": stored.event.distinct_id,
+        "insert_id": stored.event.insert_id,
+        "time_ms": stored.event.time_ms,
+        "received_at_ms": stored.received_at_ms,
+        "deliveries": stored.deliveries,
+        "altered": stored.altered,
+        "properties": orjson.Fragment(stored.event.properties),
+    }
+
+
+def profile_json(profile: Profile) -> dict[str, Any]:
+    """A person's or a group's profile as it is listed, under the names of `/engage` and `/groups`."""
+    if profile.group_key:
+        identity = {"$group_key": profile.group_key, "$group_id": profile.profile_id}
+    else:
+        identity = {"$distinct_id": profile.profile_id}
+    return {
+        "$token": profile.token,
+        **identity,
+        "properties": profile.properties,
+        "updates": profile.updates,
+        "updated_at_ms": profile.updated_at_ms,
+    }
+
+
+def change_json(change: ProfileChange) -> dict[str, Any]:
+    """One profile update as it arrived."""
+    update = change.update
+    if update.group_key:
+        identity = {"$group_key": update.group_key, "$group_id": update.profile_id}
+    else:
+        identity = {"$distinct_id": update.profile_id}
+    return {
+        "endpoint": change.endpoint,
+        **identity,
+        "operation": update.operation,
+        "value": update.operand,
+        "received_at_ms": change.received_at_ms,
+    }
+
+
+def rejection_json(rejection: Rejection) -> dict[str, Any]:
+    """A refused record or request as it is listed; `record` is null where it is large or there is none."""
+    return {
+        "endpoint": rejection.endpoint,
+        "status": rejection.status,
+        "index": rejection.index,
+        "field": rejection.field,
+        "reason": rejection.message,
+        "insert_id": rejection.insert_id,
+        "record": None if rejection.record is None else orjson.Fragment(rejection.record),
+        "received_at_ms": rejection.received_at_ms,
+    }
+
+
+def _number(query: Mapping[str, str], name: str) -> int | None:
+    text = query.get(name, "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 15):
+        raise PayloadError(400, f"{name} must be a whole number, not {text!r}")
+    return int(text)

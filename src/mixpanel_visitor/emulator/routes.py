@@ -1,0 +1,141 @@
+"""Routes: which path is answered by whom, and who may ask; a Request in, a Reply out."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from .ingestion import Ingestion
+from .listing import Listing
+from .messages import Reply, Request, error_reply
+from .page import page
+from .payload import PayloadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .store import Store
+
+Kind = Literal["ingestion", "local"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """What answers a path, and the methods it takes."""
+
+    kind: Kind
+    methods: tuple[str, ...]
+    answer: Callable[[Request], Reply]
+
+
+class Site:
+    """Everything the local Mixpanel answers.
+
+    The ingestion endpoints may be called from any website, as Mixpanel's. What has arrived may not: without
+    `any_host` a request for it must name this machine by "localhost" or an address in its Host header, or
+    else a website could read it through a name of its own that leads here (DNS rebinding).
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        token: str | None,
+        max_body_bytes: int,
+        gzip_profiles: bool,
+        any_host: bool,
+    ) -> None:
+        self._store = store
+        self._any_host = any_host
+        ingestion = Ingestion(
+            store=store, token=token, max_body_bytes=max_body_bytes, gzip_profiles=gzip_profiles
+        )
+        listing = Listing(store=store)
+        both, get, post = ("GET", "POST"), ("GET",), ("POST",)
+        self._routes: Mapping[str, Route] = {
+            "/import": Route(kind="ingestion", methods=post, answer=ingestion.import_events),
+            "/track": Route(kind="ingestion", methods=both, answer=ingestion.track),
+            "/engage": Route(kind="ingestion", methods=both, answer=ingestion.engage),
+            "/groups": Route(kind="ingestion", methods=both, answer=ingestion.groups),
+            "/": Route(kind="local", methods=get, answer=page),
+            "/_local/events": Route(kind="local", methods=get, answer=listing.events),
+            "/_local/stats": Route(kind="local", methods=get, answer=listing.stats),
+            "/_local/profiles": Route(kind="local", methods=get, answer=listing.profiles),
+            "/_local/groups": Route(kind="local", methods=get, answer=listing.groups),
+            "/_local/rejected": Route(kind="local", methods=get, answer=listing.rejected),
+            "/_local/health": Route(kind="local", methods=get, answer=listing.health),
+            "/_local/reset": Route(kind="local", methods=post, answer=listing.reset),
+        }
+
+    def now_ms(self) -> int:
+        """The wall clock of this Mixpanel."""
+        return self._store.now_ms()
+
+    def answer(self, request: Request) -> Reply:
+        """Answer a request; what is not ours to look at is counted by path and status."""
+        route = self._routes.get(request.path)
+        if route is None:
+            reply = error_reply(404, f"there is nothing at {request.path}")
+        elif route.kind == "local":
+            return self._local(route, request)
+        elif request.method == "OPTIONS":
+            reply = _with_cors(request, Reply(status=204), preflight=True)
+        elif request.method not in route.methods:
+            reply = _wrong_method(route)
+        else:
+            reply = _with_cors(request, route.answer(request))
+        self._store.count_request(request.path, reply.status)
+        return reply
+
+    def _local(self, route: Route, request: Request) -> Reply:
+        method = "GET" if request.method == "HEAD" else request.method
+        if method not in route.methods:
+            return _wrong_method(route)
+        host = request.headers.get("host", "")
+        if not self._any_host and not _names_this_machine(host):
+            return error_reply(403, f"the local Mixpanel is not to be reached as {host!r}, but as localhost")
+        origin = request.headers.get("origin")
+        if method == "POST" and origin is not None and origin.partition("://")[2] != host:
+            return error_reply(403, "another website may not do this")
+        try:
+            return route.answer(request)
+        except PayloadError as error:
+            return error_reply(error.status, str(error))
+
+
+def _with_cors(request: Request, reply: Reply, *, preflight: bool = False) -> Reply:
+    origin = request.headers.get("origin", "")
+    # A folded header line would come back as a header of its own.
+    if not origin or not origin.isprintable() or " " in origin:
+        return reply
+    headers = [
+        ("Access-Control-Allow-Origin", origin),
+        ("Access-Control-Allow-Credentials", "true"),
+        ("Vary", "Origin"),
+    ]
+    if preflight:
+        headers += [
+            ("Access-Control-Allow-Methods", "GET, POST, OPTIONS"),
+            ("Access-Control-Allow-Headers", "Authorization, Content-Encoding, Content-Type"),
+            ("Access-Control-Max-Age", "600"),
+        ]
+    return replace(reply, headers=(*reply.headers, *headers))
+
+
+def _wrong_method(route: Route) -> Reply:
+    extra = ("OPTIONS",) if route.kind == "ingestion" else (("HEAD",) if "GET" in route.methods else ())
+    allowed = ", ".join((*route.methods, *extra))
+    return error_reply(405, f"only {allowed} is answered here", headers=(("Allow", allowed),))
+
+
+def _names_this_machine(host: str) -> bool:
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    name = name.lower().rstrip(".")
+    if name in ("", "localhost") or name.endswith(".localhost"):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

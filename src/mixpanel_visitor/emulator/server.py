@@ -1,0 +1,243 @@
+"""Server: the local Mixpanel on a socket; everything that knows HTTP's wire, and no rule of Mixpanel's."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import ipaddress
+import logging
+import socket
+import socketserver
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, cast
+
+from .bodies import UnreadableBodyError, read_body
+from .messages import Reply, Request, error_reply
+from .payload import PayloadError, parse_form
+from .routes import Site
+from .store import Store, wall_clock_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Self
+
+logger = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 10 * 1024 * 1024
+IDLE_S = 60.0
+_STOP_S = 5.0
+_UNSPECIFIED = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - where they are reached
+
+
+class LocalMixpanel:
+    """A local Mixpanel: the ingestion endpoints, a JSON listing and a page, on a thread of its own.
+
+    Used as a context manager, or with `start` and `stop`; after a `stop` it can be started again, at the
+    same port and with what it had received. With a `token` only that one is let in. It holds what users
+    did and asks nobody for a password, so it binds to a loopback address unless `allow_remote` is given.
+    `now_ms` is its wall clock: rules about time and the Date header follow it.
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        token: str | None = None,
+        max_events: int = 50_000,
+        max_body_bytes: int = MAX_BODY_BYTES,
+        gzip_profiles: bool = True,
+        allow_remote: bool = False,
+        now_ms: Callable[[], int] = wall_clock_ms,
+    ) -> None:
+        if not allow_remote and not is_loopback(host):
+            raise ValueError(
+                f"{host!r} is not a loopback address: anyone in the network could read what arrives. "
+                "Use 127.0.0.1, or allow_remote=True if that is wanted"
+            )
+        self.store = Store(max_events=max_events, now_ms=now_ms)
+        self.host = host
+        self._port = port
+        self._max_body_bytes = max_body_bytes
+        self._site = Site(
+            self.store,
+            token=token,
+            max_body_bytes=max_body_bytes,
+            gzip_profiles=gzip_profiles,
+            any_host=not is_loopback(host),
+        )
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def port(self) -> int:
+        """The port; 0 until the first start if none was asked for."""
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """What to set as `MIXPANEL_API_HOST`."""
+        host = _UNSPECIFIED.get(self.host, self.host)
+        host = f"[{host}]" if ":" in host else host
+        return f"http://{host}:{self._port}"
+
+    def start(self) -> Self:
+        """Bind and serve; raises OSError when the address cannot be had."""
+        if self._server is not None:
+            raise RuntimeError(f"the local Mixpanel already listens at {self.url}")
+        self._server = server = _Server(self.host, self._port, self._site, self._max_body_bytes)
+        self._port = server.server_address[1]
+        self._thread = threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="local-mixpanel", daemon=True
+        )
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop listening and close all connections; what has arrived stays in the store."""
+        server, thread = self._server, self._thread
+        if server is None or thread is None:
+            return
+        self._server = self._thread = None
+        server.shutdown()
+        thread.join(_STOP_S)
+        server.server_close()
+        server.close_connections()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach this host; a name other than localhost may lead anywhere."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 512
+
+    def __init__(self, host: str, port: int, site: Site, max_body_bytes: int) -> None:
+        self.site = site
+        self.max_body_bytes = max_body_bytes
+        self._connections: set[socket.socket] = set()
+        self._changed = threading.Condition()
+        if ":" in host:
+            self.address_family = socket.AF_INET6
+        super().__init__((host, port), _Handler)
+
+    def server_bind(self) -> None:
+        # Not HTTPServer's: that asks DNS for the host's full name, which may take seconds.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name = str(self.server_address[0])
+        self.server_port = int(self.server_address[1])
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._changed:
+            self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        with self._changed:
+            self._connections.discard(request)
+            self._changed.notify_all()
+
+    def close_connections(self) -> None:
+        """Hang up on everyone, kept-alive connections above all, and wait for their threads."""
+        with self._changed:
+            for connection in self._connections:
+                with contextlib.suppress(OSError):  # the client was faster
+                    connection.shutdown(socket.SHUT_RDWR)
+            self._changed.wait_for(lambda: not self._connections, _STOP_S)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+        # A client that hangs up is its own business.
+        error = sys.exc_info()[1]
+        if not isinstance(error, (ConnectionError, TimeoutError)):
+            logger.error("The local Mixpanel failed on a connection", exc_info=error)
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+    timeout = IDLE_S
+
+    def serve(self) -> None:
+        server = cast("_Server", self.server)
+        try:
+            request = self._request(server.max_body_bytes)
+        except UnreadableBodyError as error:
+            self.close_connection = True
+            self._send(error_reply(error.status, str(error)))
+            return
+        except PayloadError as error:
+            self._send(error_reply(error.status, str(error)))
+            return
+        try:
+            reply = server.site.answer(request)
+        except Exception:
+            logger.exception("The local Mixpanel failed on %s %s", request.method, request.path)
+            reply = error_reply(500, "the local Mixpanel failed, see its log")
+        self._send(reply)
+
+    do_GET = do_POST = do_HEAD = do_OPTIONS = do_PUT = do_PATCH = do_DELETE = serve  # noqa: N815
+
+    def handle_expect_100(self) -> bool:
+        proceed = super().handle_expect_100()
+        self.wfile.flush()  # our writes are buffered, and the client waits for this one
+        return proceed
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
+        self.close_connection = True
+        self._send(error_reply(code, message or "the request is not HTTP"))
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Requests are shown by who listens to the store, not on stderr."""
+
+    def version_string(self) -> str:
+        return "LocalMixpanel"
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        if timestamp is None:
+            timestamp = cast("_Server", self.server).site.now_ms() / 1000
+        return super().date_time_string(timestamp)
+
+    def _request(self, max_bytes: int) -> Request:
+        target, _, query = self.path.partition("?")
+        body, truncated = read_body(self.rfile, self.headers, max_bytes)
+        return Request(
+            method=self.command,
+            path=target.rstrip("/") or "/",
+            query=parse_form(query),
+            headers={name.lower(): value for name, value in self.headers.items()},
+            body=body,
+            truncated=truncated,
+        )
+
+    def _send(self, reply: Reply) -> None:
+        self.send_response(reply.status)
+        for name, value in reply.headers:
+            self.send_header(name, value)
+        if reply.status != 204:
+            self.send_header("Content-Type", reply.content_type)
+            self.send_header("Content-Length", str(len(reply.body)))
+            self.send_header("X-Content-Type-Options", "nosniff")
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD" and reply.status != 204:
+            self.wfile.write(reply.body)

@@ -1,0 +1,278 @@
+"""Store: what has arrived, as Mixpanel would count it.
+
+Thread-safe. Events are deduplicated by (event, time, distinct_id, $insert_id). The last `max_events` are
+kept with their content; everything is counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, OrderedDict, deque
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .arrivals import Profile, ProfileChange, StoredEvent
+from .profiles import applied
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from .arrivals import Arrival, Rejection
+    from .profiles import ProfileEndpoint, Update
+    from .rules import Event, EventEndpoint
+
+logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+MAX_REJECTIONS = 1_000
+MAX_KEYS = 1_000_000
+"""So many events back a duplicate is known; about 200 bytes each."""
+MAX_PATHS = 100
+
+
+class _Slot:
+    """A stored event while deliveries may still change it; `event` is None once it is pushed out."""
+
+    __slots__ = ("altered", "deliveries", "digest", "endpoint", "event", "number", "received_at_ms")
+
+    def __init__(
+        self, number: int, endpoint: EventEndpoint, event: Event, digest: int, received_at_ms: int
+    ) -> None:
+        self.number = number
+        self.endpoint: EventEndpoint = endpoint
+        self.event: Event | None = event
+        self.digest = digest
+        self.received_at_ms = received_at_ms
+        self.deliveries = 1
+        self.altered = False
+
+    def stored(self, event: Event) -> StoredEvent:
+        return StoredEvent(
+            number=self.number,
+            endpoint=self.endpoint,
+            event=event,
+            received_at_ms=self.received_at_ms,
+            deliveries=self.deliveries,
+            altered=self.altered,
+        )
+
+
+def wall_clock_ms() -> int:
+    """Now, in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+class Store:
+    """Everything one local Mixpanel has received; `now_ms` is its wall clock."""
+
+    def __init__(self, *, max_events: int = 50_000, now_ms: Callable[[], int] = wall_clock_ms) -> None:
+        if max_events < 1:
+            raise ValueError(f"max_events must be at least 1, not {max_events}")
+        self._max_events = max_events
+        self._now_ms = now_ms
+        self._lock = threading.Lock()
+        self._listeners: tuple[Callable[[Sequence[Arrival]], None], ...] = ()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything and count from zero again; listeners stay."""
+        with self._lock:
+            self._counts: Counter[str] = Counter()
+            self._last_arrival_ms: int | None = None
+            self._requests: dict[str, Counter[int]] = {}
+            self._events: deque[_Slot] = deque()
+            # Keyed by the hash of the key: 64 bits, so that among a million events a false duplicate has
+            # a chance of one in thirty million, at a third of the memory.
+            self._seen: OrderedDict[int, _Slot] = OrderedDict()
+            self._rejections: deque[Rejection] = deque(maxlen=MAX_REJECTIONS)
+            self._profiles: OrderedDict[tuple[str, str, Any], Profile] = OrderedDict()
+
+    def subscribe(self, listener: Callable[[Sequence[Arrival]], None]) -> Callable[[], None]:
+        """Call `listener` with the arrivals of each request, in the thread that serves it; gives the undo."""
+        with self._lock:
+            self._listeners = (*self._listeners, listener)
+
+        def unsubscribe() -> None:
+            with self._lock:
+                self._listeners = tuple(each for each in self._listeners if each is not listener)
+
+        return unsubscribe
+
+    def add_events(self, endpoint: EventEndpoint, events: Sequence[Event]) -> None:
+        """Take accepted events, in order."""
+        keys = [_dedup_key(event) for event in events]
+        digests = [hash(event.properties) for event in events]
+        listening = bool(self._listeners)
+        arrivals: list[Arrival] = []
+        with self._lock:
+            now_ms = self._now_ms()
+            for event, key, digest in zip(events, keys, digests, strict=True):
+                slot = self._seen.get(key) if key is not None else None
+                if slot is None:
+                    slot = self._insert(endpoint, event, key, digest, now_ms)
+                else:
+                    self._repeat(slot, event, digest)
+                if listening:
+                    arrivals.append(slot.stored(event))
+            self._counts["received"] += len(events)
+            self._last_arrival_ms = now_ms
+        self._tell(arrivals)
+
+    def add_updates(self, endpoint: ProfileEndpoint, updates: Sequence[Update]) -> None:
+        """Apply accepted profile updates, in order."""
+        arrivals: list[Arrival] = []
+        with self._lock:
+            now_ms = self._now_ms()
+            for update in updates:
+                self._apply(update, now_ms)
+                arrivals.append(ProfileChange(endpoint=endpoint, update=update, received_at_ms=now_ms))
+            self._counts["profile_updates" if endpoint == "engage" else "groups"] += len(updates)
+            self._last_arrival_ms = now_ms
+        self._tell(arrivals)
+
+    def reject(self, rejections: Sequence[Rejection]) -> None:
+        """Note what was refused; only refused records are counted, not refused requests."""
+        with self._lock:
+            self._rejections.extend(rejections)
+            self._counts["rejected"] += sum(rejection.index is not None for rejection in rejections)
+        self._tell(rejections)
+
+    def count_request(self, path: str, status: int) -> None:
+        """Count an answered request; beyond `MAX_PATHS` paths the rest is counted as one."""
+        with self._lock:
+            if path not in self._requests and len(self._requests) >= MAX_PATHS:
+                path = "(other)"
+            self._requests.setdefault(path, Counter())[status] += 1
+
+    def stats(self) -> dict[str, Any]:
+        """Counters since the start or the last reset.
+
+        `received` == `unique` + `duplicates`; `altered` are duplicates with other properties than before;
+        `rejected` are refused records; `profile_updates` and `groups` are applied updates of people and of
+        groups; `retained` events can be listed; `requests` is {path: {status: how many}}, of the ingestion
+        endpoints and of paths that do not exist.
+        """
+        with self._lock:
+            counts = self._counts
+            return {
+                "received": counts["received"],
+                "unique": counts["received"] - counts["duplicates"],
+                "duplicates": counts["duplicates"],
+                "altered": counts["altered"],
+                "rejected": counts["rejected"],
+                "profile_updates": counts["profile_updates"],
+                "groups": counts["groups"],
+                "retained": len(self._events),
+                "last_arrival_ms": self._last_arrival_ms,
+                "requests": {
+                    path: {str(status): count for status, count in statuses.items()}
+                    for path, statuses in self._requests.items()
+                },
+            }
+
+    def events(
+        self,
+        *,
+        limit: int | None = None,
+        event: str | None = None,
+        distinct_id: str | None = None,
+        since_ms: int | None = None,
+    ) -> list[StoredEvent]:
+        """The retained unique events that match, newest last; `since_ms` is compared with their arrival."""
+        found: list[StoredEvent] = []
+        with self._lock:
+            for slot in reversed(self._events):
+                if limit is not None and len(found) >= limit:
+                    break
+                if (
+                    slot.event is not None
+                    and (event is None or slot.event.name == event)
+                    and (distinct_id is None or slot.event.distinct_id == distinct_id)
+                    and (since_ms is None or slot.received_at_ms >= since_ms)
+                ):
+                    found.append(slot.stored(slot.event))
+        found.reverse()
+        return found
+
+    def profiles(self, *, limit: int | None = None) -> list[Profile]:
+        """People's profiles, the one updated last being last."""
+        return self._listed(limit, groups=False)
+
+    def groups(self, *, limit: int | None = None) -> list[Profile]:
+        """Groups' profiles, the one updated last being last."""
+        return self._listed(limit, groups=True)
+
+    def rejections(self, *, limit: int | None = None) -> list[Rejection]:
+        """The last refused records and requests, newest last."""
+        with self._lock:
+            return _last(self._rejections, limit)
+
+    def now_ms(self) -> int:
+        """The store's wall clock."""
+        return self._now_ms()
+
+    def _insert(
+        self, endpoint: EventEndpoint, event: Event, key: int | None, digest: int, now_ms: int
+    ) -> _Slot:
+        self._counts["inserted"] += 1
+        slot = _Slot(self._counts["inserted"], endpoint, event, digest, now_ms)
+        self._events.append(slot)
+        if len(self._events) > self._max_events:
+            self._events.popleft().event = None
+        if key is not None:
+            self._seen[key] = slot
+            if len(self._seen) > MAX_KEYS:
+                self._seen.popitem(last=False)
+        return slot
+
+    def _repeat(self, slot: _Slot, event: Event, digest: int) -> None:
+        self._counts["duplicates"] += 1
+        slot.deliveries += 1
+        if slot.digest != digest:
+            self._counts["altered"] += 1
+            slot.altered = True
+            slot.digest = digest
+            if slot.event is not None:
+                slot.event = event  # "only the latest ingested one will be considered in queries"
+
+    def _apply(self, update: Update, now_ms: int) -> None:
+        key = (update.token, update.group_key, update.profile_id)
+        before = self._profiles.pop(key, None)
+        if update.operation == "$delete":
+            return
+        self._profiles[key] = Profile(
+            token=update.token,
+            group_key=update.group_key,
+            profile_id=update.profile_id,
+            properties=applied(before.properties if before else {}, update.operation, update.operand),
+            updates=before.updates + 1 if before else 1,
+            updated_at_ms=now_ms,
+        )
+        if len(self._profiles) > self._max_events:
+            self._profiles.popitem(last=False)
+
+    def _listed(self, limit: int | None, *, groups: bool) -> list[Profile]:
+        with self._lock:
+            return _last([each for each in self._profiles.values() if bool(each.group_key) == groups], limit)
+
+    def _tell(self, arrivals: Sequence[Arrival]) -> None:
+        if not arrivals:
+            return
+        for listener in self._listeners:
+            try:
+                listener(arrivals)
+            except Exception:
+                logger.exception("A listener of the local Mixpanel failed")
+
+
+def _dedup_key(event: Event) -> int | None:
+    if event.insert_id is None:
+        return None
+    return hash((event.name, event.time_ms, event.distinct_id, event.insert_id))
+
+
+def _last(found: Iterable[_T], limit: int | None) -> list[_T]:
+    listed = list(found)
+    return listed if limit is None else listed[max(0, len(listed) - limit) :]

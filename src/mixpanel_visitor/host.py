@@ -1,0 +1,69 @@
+"""Host: the application's own callables, called so that their mistakes cost us nothing but an answer."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .core.policy import Consent
+    from .core.request import RequestFacts
+    from .logs import QuietLog
+
+
+class Host:
+    """Asks `consent` and `request_filter`; what fails is logged, and tracks nobody."""
+
+    def __init__(
+        self,
+        *,
+        consent: Callable[..., Any] | None,
+        request_filter: Callable[..., Any] | None,
+        log: QuietLog,
+    ) -> None:
+        self._consent = consent
+        self._request_filter = request_filter
+        self._log = log
+
+    def consent(self, facts: RequestFacts) -> Consent:
+        """Ask whether this person may be tracked."""
+        if self._consent is None:
+            return "granted"
+        answer: Any = None
+        try:
+            answer = self._consent(facts)
+        except Exception:
+            self._failed("consent", "Nothing is tracked for this request.")
+        else:
+            if answer in ("granted", "denied", "unknown"):
+                said: Consent = answer
+                return said
+            self._log(
+                logging.ERROR,
+                "consent",
+                "consent returned %r; it must return 'granted', 'denied' or 'unknown'. Nothing is tracked.",
+                answer,
+            )
+        return "unknown"
+
+    def left_alone(self, facts: RequestFacts) -> bool:
+        """Ask whether to leave this request alone."""
+        if self._request_filter is None:
+            return False
+        try:
+            return bool(self._request_filter(facts))
+        except Exception:
+            self._failed("request_filter", "The request is treated as any other.")
+            return False
+
+    def _failed(self, name: str, consequence: str) -> None:
+        self._log(
+            logging.ERROR,
+            f"host {name}",
+            "the %s callable raised. %s Mend the callable.",
+            name,
+            consequence,
+            exc_info=True,
+        )

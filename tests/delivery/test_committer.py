@@ -1,0 +1,174 @@
+"""Committer: requests hand over and go on; nothing is left behind."""
+
+import os
+import threading
+
+from mixpanel_visitor.delivery.committer import MAX_WAITING, Committer
+from mixpanel_visitor.records import Record
+
+TIMEOUT_S = 10
+
+
+def records(*names):
+    return [Record("import", name.encode()) for name in names]
+
+
+class Book:
+    """Remembers commits, and in which thread; can be made to wait."""
+
+    def __init__(self):
+        self.groups = []
+        self.threads = set()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+        self.wrote = threading.Semaphore(0)
+
+    def commit(self, group):
+        self.entered.set()
+        assert self.gate.wait(TIMEOUT_S)
+        self.groups.append([record.body.decode() for record in group])
+        self.threads.add(threading.current_thread().name)
+        self.wrote.release()
+
+    @property
+    def names(self):
+        return sorted(name for group in self.groups for name in group)
+
+
+def running(book):
+    """A committer whose thread has proven that it runs."""
+    committer = Committer(book.commit)
+    committer.submit(records("first"))
+    deadline = threading.Event()
+    while not committer._running:
+        deadline.wait(0.001)
+    return committer
+
+
+def test_the_first_is_committed_by_the_caller():
+    """Until the thread has proven that it runs, nobody depends on it."""
+    book = Book()
+    committer = Committer(book.commit)
+    committer.submit(records("a"))
+    assert book.groups == [["a"]]
+    assert book.threads == {threading.current_thread().name}
+    committer.stop(TIMEOUT_S)
+
+
+def test_later_ones_are_committed_by_the_thread():
+    """The event loop does not touch the disk."""
+    book = Book()
+    committer = running(book)
+    committer.submit(records("b"))
+    for _ in range(2):
+        assert book.wrote.acquire(timeout=TIMEOUT_S)
+    assert "mixpanel-visitor-committer" in book.threads
+    committer.stop(TIMEOUT_S)
+
+
+def test_what_waits_is_committed_together():
+    """Requests that finish while the disk is busy share the next write, in their order."""
+    book = Book()
+    committer = running(book)
+    book.entered.clear()
+    book.gate.clear()
+    committer.submit(records("b"))
+    assert book.entered.wait(TIMEOUT_S)
+    committer.submit(records("c", "d"))
+    committer.submit(records("e"))
+    book.gate.set()
+    committer.stop(TIMEOUT_S)
+    assert book.groups == [["first"], ["b"], ["c", "d", "e"]]
+
+
+def test_a_full_queue_is_committed_by_the_caller():
+    """Memory is bounded, and nobody waits for the thread."""
+    book = Book()
+    committer = running(book)
+    book.entered.clear()
+    book.gate.clear()
+    committer.submit(records("b"))
+    assert book.entered.wait(TIMEOUT_S)
+    for number in range(MAX_WAITING):
+        committer.submit(records(str(number)))
+    book.gate.set()
+    committer.submit(records("over"))
+    committer.stop(TIMEOUT_S)
+    assert len(book.names) == MAX_WAITING + 3
+
+
+def test_drain_commits_in_the_calling_thread():
+    """At exit no thread may be counted on."""
+    book = Book()
+    committer = running(book)
+    committer.submit(records("b"))
+    assert committer.drain(TIMEOUT_S)
+    assert book.names == ["b", "first"]
+    committer.stop(TIMEOUT_S)
+
+
+def test_drain_gives_up_on_a_stuck_disk():
+    """It says so instead of hanging."""
+    book = Book()
+    committer = running(book)
+    book.entered.clear()
+    book.gate.clear()
+    committer.submit(records("b"))
+    assert book.entered.wait(TIMEOUT_S)
+    assert not committer.drain(0)
+    book.gate.set()
+    committer.stop(TIMEOUT_S)
+
+
+def test_a_stopped_committer_goes_on_with_the_next():
+    """Stopping loses nothing and ends nothing for good."""
+    book = Book()
+    committer = running(book)
+    committer.stop(TIMEOUT_S)
+    committer.submit(records("b"))
+    committer.drain(TIMEOUT_S)
+    assert book.names == ["b", "first"]
+    committer.stop(TIMEOUT_S)
+
+
+def test_many_threads_lose_nothing():
+    """Submitting, draining and stopping at once, every record is committed exactly once."""
+    book = Book()
+    committer = running(book)
+
+    def submit(thread):
+        for number in range(200):
+            committer.submit(records(f"{thread}-{number}"))
+            if number % 50 == 0:
+                committer.drain(TIMEOUT_S)
+            if number % 70 == 0:
+                committer.stop(TIMEOUT_S)
+
+    threads = [threading.Thread(target=submit, args=(name,)) for name in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    committer.stop(TIMEOUT_S)
+    assert len(book.names) == len(set(book.names)) == 801
+
+
+def test_a_forked_child_starts_empty():
+    """What waited in the parent is the parent's; the child commits its own."""
+    book = Book()
+    committer = running(book)
+    committer._waiting.append(records("the parent's"))
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        committer.submit(records("the child's"))
+        committer.drain(TIMEOUT_S)
+        os.write(writer, ",".join(book.names).encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert os.read(reader, 100) == b"first,the child's"
+    os.close(reader)
+    os.close(writer)
+    committer.stop(TIMEOUT_S)
+    assert book.names == ["first", "the parent's"]

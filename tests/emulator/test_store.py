@@ -1,0 +1,126 @@
+"""What the store keeps, counts and tells."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from mixpanel_visitor.emulator.arrivals import ProfileChange, Rejection, StoredEvent
+from mixpanel_visitor.emulator.profiles import Update
+from mixpanel_visitor.emulator.rules import Event
+from mixpanel_visitor.emulator.store import MAX_PATHS, MAX_REJECTIONS, Store
+
+
+def make(number: int, properties: bytes = b"{}") -> Event:
+    """Make an event with this number for time and ID."""
+    return Event(name="a", time_ms=number, distinct_id="u", insert_id=f"i-{number}", properties=properties)
+
+
+@pytest.fixture
+def store():
+    """Give a store that keeps three events."""
+    return Store(max_events=3, now_ms=lambda: 1_000)
+
+
+def test_only_the_last_events_are_kept_and_all_are_counted(store):
+    """The bound is on what can be listed."""
+    store.add_events("import", [make(number) for number in range(5)])
+    assert [each.event.insert_id for each in store.events()] == ["i-2", "i-3", "i-4"]
+    stats = store.stats()
+    assert (stats["received"], stats["unique"], stats["retained"]) == (5, 5, 3)
+
+
+def test_an_event_that_was_pushed_out_is_still_known(store):
+    """A late duplicate is one, and a late change too."""
+    store.add_events("import", [make(number) for number in range(5)])
+    store.add_events("import", [make(0), make(1, b'{"a":1}')])
+    stats = store.stats()
+    assert (stats["unique"], stats["duplicates"], stats["altered"]) == (5, 2, 1)
+    assert [each.event.insert_id for each in store.events()] == ["i-2", "i-3", "i-4"]
+
+
+def test_numbers_run_in_the_order_of_arrival(store):
+    """A duplicate has the number of the first."""
+    store.add_events("import", [make(7), make(8), make(7), make(9)])
+    assert [(each.number, each.deliveries) for each in store.events()] == [(1, 2), (2, 1), (3, 1)]
+
+
+def test_reset_forgets_everything(store):
+    """Counts, events, profiles, refusals and requests."""
+    store.add_events("import", [make(1)])
+    store.add_updates(
+        "engage", [Update(token="t", group_key="", profile_id="u", operation="$set", operand={})]
+    )
+    store.reject([Rejection(endpoint="import", status=400, message="no", index=0)])
+    store.count_request("/import", 200)
+    store.reset()
+    assert store.events() == store.profiles() == store.groups() == store.rejections() == []
+    assert all(not value for value in store.stats().values())
+
+
+def test_the_number_of_refusals_that_are_kept_is_bounded(store):
+    """All are counted."""
+    refusals = [
+        Rejection(endpoint="import", status=400, message="no", index=n) for n in range(MAX_REJECTIONS + 5)
+    ]
+    store.reject(refusals)
+    assert len(store.rejections()) == MAX_REJECTIONS
+    assert store.rejections(limit=1) == refusals[-1:]
+    assert store.stats()["rejected"] == MAX_REJECTIONS + 5
+
+
+def test_the_number_of_paths_that_are_counted_is_bounded(store):
+    """A scanner cannot fill the memory."""
+    for number in range(MAX_PATHS + 50):
+        store.count_request(f"/{number}", 404)
+    requests = store.stats()["requests"]
+    assert len(requests) == MAX_PATHS + 1
+    assert requests["(other)"] == {"404": 50}
+
+
+def test_the_number_of_profiles_is_bounded(store):
+    """The one that was updated longest ago goes first."""
+    updates = [
+        Update(token="t", group_key="", profile_id=each, operation="$set", operand={})
+        for each in ("a", "b", "c", "a", "d")
+    ]
+    store.add_updates("engage", updates)
+    assert [profile.profile_id for profile in store.profiles()] == ["c", "a", "d"]
+
+
+def test_a_listener_is_told_of_everything(store):
+    """Events with their deliveries, updates and refusals, request by request."""
+    heard = []
+    stop = store.subscribe(heard.append)
+    update = Update(token="t", group_key="", profile_id="u", operation="$set", operand={})
+    store.add_events("track", [make(1), make(1)])
+    store.add_updates("engage", [update])
+    store.reject([Rejection(endpoint="track", status=400, message="no", index=0)])
+    stop()
+    store.add_events("track", [make(2)])
+    assert [[type(each) for each in arrivals] for arrivals in heard] == [
+        [StoredEvent, StoredEvent],
+        [ProfileChange],
+        [Rejection],
+    ]
+    assert [each.deliveries for each in heard[0]] == [1, 2]
+
+
+def test_a_listener_that_fails_harms_nobody(store, caplog):
+    """It is logged, and what arrived is stored."""
+
+    def fail(_arrivals):
+        raise ValueError("listener")
+
+    store.subscribe(fail)
+    with caplog.at_level(logging.ERROR):
+        store.add_events("import", [make(1)])
+    assert len(store.events()) == 1
+    assert "listener" in caplog.text
+
+
+def test_a_store_keeps_at_least_one_event():
+    """Zero is a mistake."""
+    with pytest.raises(ValueError, match="max_events"):
+        Store(max_events=0)

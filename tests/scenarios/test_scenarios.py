@@ -1,0 +1,193 @@
+"""One suite for every server and framework: what a visitor, the application and Mixpanel see."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+
+import pytest
+from support.apps import APPS_COOKIE, CHUNKS, ENDLESS_CHUNK, FILE, UNWRAPPED, USER
+
+ANONYMOUS = "$device:"
+
+
+class Story:
+    """A harness and the moment it began, to look at what has arrived."""
+
+    def __init__(self, harness):
+        self.harness = harness
+        self.began_ms = int(time.time() * 1000)
+
+    def page(self, **more):
+        return self.harness.request("GET", "/page", **more)
+
+    def post(self, path):
+        return self.harness.request("POST", path)
+
+    def unchanged(self, seen, method, path):
+        """Check that the answer is what the application gives without us, apart from what is ours."""
+        plain = self.harness.request(method, UNWRAPPED + path, cookies=False)
+        assert (seen.status, seen.error, seen.others) == (plain.status, plain.error, plain.others)
+        return plain
+
+    def events(self, *names):
+        """Give the events; they are exactly these, well formed, and each came once."""
+        events = self.harness.events(len(names))
+        assert [event["event"] for event in events] == list(names)
+        now_ms = int(time.time() * 1000)
+        for event in events:
+            assert type(event["properties"]["time"]) is int
+            assert self.began_ms <= event["properties"]["time"] <= now_ms
+            assert (event["deliveries"], event["altered"]) == (1, False)
+        assert len({event["properties"]["$insert_id"] for event in events}) == len(names)
+        assert self.harness.inbox.stats()["rejected"] == 0
+        return [event["properties"] for event in events]
+
+    def anonymous_events(self, device_id, *names):
+        """Give the events; they are exactly these, and all of this device, with nobody logged in."""
+        events = self.events(*names)
+        for properties in events:
+            assert properties["$device_id"] == device_id
+            assert properties["distinct_id"] == ANONYMOUS + device_id
+            assert "$user_id" not in properties
+        return events
+
+
+@pytest.fixture
+def story(harness):
+    """A visit that begins with this test."""
+    return Story(harness)
+
+
+def test_new_visitor(story):
+    """The page, the cookie and the event speak of one ID; the application's answer is otherwise its own."""
+    seen = story.page()
+    story.unchanged(seen, "GET", "/page")
+    assert len(seen.our_cookies) == 1
+    assert "; httponly" in seen.our_cookies[0].lower()
+    assert seen.values("set-cookie").count(APPS_COOKIE) == 1
+    story.anonymous_events(seen.text, "Page")
+
+
+def test_known_visitor(story):
+    """The second page has the same ID and sets nothing of ours."""
+    first = story.page()
+    second = story.page()
+    assert second.text == first.text
+    assert second.our_cookies == []
+    assert "private" not in second.values("cache-control")
+    story.anonymous_events(first.text, "Page", "Page")
+
+
+def test_another_visitor(story):
+    """Without a cookie it is somebody else."""
+    ids = [story.page().text, story.page(cookies=False).text]
+    assert ids[0] != ids[1]
+    assert [event["$device_id"] for event in story.events("Page", "Page")] == ids
+
+
+def test_stream(story):
+    """All that is tracked while a body streams arrives; the body is whole and comes in the same pieces."""
+    visitor_id = story.page().text
+    seen = story.harness.request("GET", "/stream")
+    plain = story.unchanged(seen, "GET", "/stream")
+    assert seen.body == b"".join(CHUNKS)
+    assert seen.parts == plain.parts
+    if story.harness.keeps_parts:
+        assert seen.parts == list(CHUNKS)
+    events = story.anonymous_events(visitor_id, "Page", "Started", "Chunk", "Chunk", "Chunk", "Ended")
+    assert [event["n"] for event in events if "n" in event] == [1, 2, 3]
+
+
+def test_error_before_the_response(story):
+    """The server's own answer to an exception is unchanged, and what was tracked before it arrives."""
+    seen = story.harness.request("GET", "/error", cookies=False)
+    story.unchanged(seen, "GET", "/error")
+    (event,) = story.events("Failing")
+    assert event["distinct_id"].startswith(ANONYMOUS)
+
+
+def test_error_in_the_body(story):
+    """The response breaks off as it would without us, and what was tracked arrives."""
+    visitor_id = story.page().text
+    seen = story.harness.request("GET", "/error-in-body")
+    plain = story.unchanged(seen, "GET", "/error-in-body")
+    assert seen.body == plain.body
+    story.anonymous_events(visitor_id, "Page", "Failing", "Failed")
+
+
+def test_disconnect(story):
+    """Nothing is lost when the client goes away, not even what is tracked at the closing."""
+    if story.harness.notices_disconnect:
+        assert story.harness.disconnect("/endless").startswith(ENDLESS_CHUNK[:1])
+        names = ("Begun", "Closed")
+    else:
+        assert story.harness.disconnect("/stream") == CHUNKS[0]
+        names = ("Started", "Chunk", "Chunk", "Chunk", "Ended")
+    events = story.events(*names)
+    assert len({event["distinct_id"] for event in events}) == 1
+
+
+def test_head(story):
+    """HEAD is no visit: the headers are the application's own, and nothing follows them."""
+    seen = story.harness.request("HEAD", "/page")
+    plain = story.unchanged(seen, "HEAD", "/page")
+    assert len(seen.headers) == len(plain.headers)
+    assert seen.our_cookies == []
+    assert seen.body == b""
+    story.events("Page")
+
+
+def test_file(story):
+    """A file comes byte for byte, with the headers it would have without us."""
+    visitor_id = story.page().text
+    seen = story.harness.request("GET", "/file")
+    story.unchanged(seen, "GET", "/file")
+    assert seen.body == FILE.read_bytes()
+    story.anonymous_events(visitor_id, "Page", "File")
+
+
+def test_login(story):
+    """From the log-in on events carry the user, the cookie is issued anew once, later requests know."""
+    visitor_id = story.page().text
+    login = story.post("/login")
+    assert len(login.our_cookies) == 1
+    after = story.page()
+    again = story.post("/login")
+    assert (after.our_cookies, again.our_cookies) == ([], [])
+    assert {login.text, after.text, again.text} == {visitor_id}
+    before, *later = story.events("Page", "Logged in", "Page", "Logged in")
+    assert before["distinct_id"] == ANONYMOUS + visitor_id
+    for event in later:
+        assert (event["distinct_id"], event["$user_id"], event["$device_id"]) == (USER, USER, visitor_id)
+
+
+def test_logout(story):
+    """After the log-out it is a fresh device, in this answer's cookie and in the next request."""
+    device_id = story.post("/login").text
+    logout = story.post("/logout")
+    assert len(logout.our_cookies) == 1
+    assert logout.text != device_id
+    assert story.page().text == logout.text
+    _, *later = story.events("Logged in", "Logged out", "Page")
+    for event in later:
+        assert event["distinct_id"] == ANONYMOUS + logout.text
+        assert event["$device_id"] == logout.text
+        assert "$user_id" not in event
+
+
+@pytest.mark.servers
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl on this machine")
+def test_curl(started, tmp_path):
+    """Curl with a cookie jar gets its cookie and keeps its ID."""
+    harness = started("uvicorn")
+    jar = tmp_path / "jar"
+
+    def curl():
+        command = ["curl", "--silent", "--fail", "--cookie", jar, "--cookie-jar", jar, harness.url + "/page"]
+        return subprocess.run(command, check=True, capture_output=True, timeout=10).stdout
+
+    first = curl()
+    assert "\tmpv\t" in jar.read_text()
+    assert curl() == first

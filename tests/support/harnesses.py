@@ -1,0 +1,241 @@
+"""Harnesses: one way to talk to an application, whoever runs it, and to see what came of it.
+
+Here are those that run in this process; `support.servers` has the real ones. Each has an application of
+`support.apps`, a browser with cookies, and a local Mixpanel of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, Protocol
+from wsgiref.validate import validator
+
+from a2wsgi import WSGIMiddleware
+from starlette.testclient import TestClient
+
+from mixpanel_visitor.emulator import LocalMixpanel
+from mixpanel_visitor.tracker import Tracker
+from mixpanel_visitor.wsgi import VisitorMiddleware
+
+from . import apps
+from .asgi_driver import call_asgi, http_scope
+from .inbox import Inbox
+from .responses import Jar, Response
+from .spools import SECRET_KEY
+from .wsgi_driver import call_wsgi, environ_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+TOKEN = "scenarios"
+
+_FLUSH_S = 10.0
+
+
+class Harness(Protocol):
+    """An application that somebody serves, a browser, and a local Mixpanel."""
+
+    inbox: Inbox
+    """What has arrived at its local Mixpanel."""
+
+    notices_disconnect: bool
+    """Whether the application learns that the client has gone."""
+
+    keeps_parts: bool
+    """Whether the client can tell in which pieces the body came."""
+
+    def begin(self) -> None:
+        """Start anew: a browser without cookies, a local Mixpanel without events."""
+        ...
+
+    def request(
+        self, method: str, path: str, *, headers: dict[str, str] | None = None, cookies: bool = True
+    ) -> Response:
+        """Ask; `cookies=False` neither sends nor keeps any."""
+        ...
+
+    def disconnect(self, path: str) -> bytes:
+        """Ask, read the first part of the body, and go away."""
+        ...
+
+    def events(self, expected: int) -> list[dict[str, Any]]:
+        """Give all that has arrived once everything was flushed; at least `expected` events will come."""
+        ...
+
+
+class InProcess:
+    """A harness whose application runs in this process. Subclasses say how."""
+
+    notices_disconnect = True
+    keeps_parts = True
+
+    def __init__(self, tracker: Tracker, inbox: Inbox) -> None:
+        self.tracker = tracker
+        self.inbox = inbox
+        self.jar = Jar()
+
+    def begin(self) -> None:
+        assert self.tracker.flush(_FLUSH_S)
+        self.jar.clear()
+        self.inbox.clear()
+
+    def request(
+        self, method: str, path: str, *, headers: dict[str, str] | None = None, cookies: bool = True
+    ) -> Response:
+        response = self.call(method, path, {**(self.jar.header if cookies else {}), **(headers or {})})
+        if cookies:
+            self.jar.keep(response.headers)
+        return response
+
+    def disconnect(self, path: str) -> bytes:
+        return self.call("GET", path, {}, parts=1).parts[0]
+
+    def events(self, expected: int) -> list[dict[str, Any]]:
+        assert self.tracker.flush(_FLUSH_S)
+        events = self.inbox.events()
+        assert len(events) >= expected, [event["event"] for event in events]
+        return events
+
+    def call(self, method: str, path: str, headers: dict[str, str], *, parts: int | None = None) -> Response:
+        """Serve one request; the client goes away after so many `parts`."""
+        raise NotImplementedError
+
+
+class WSGIHarness(InProcess):
+    """Bare WSGI under a driver of our own, with the standard library's validator on both sides of us."""
+
+    def __init__(self, tracker: Tracker, inbox: Inbox) -> None:
+        super().__init__(tracker, inbox)
+        self._wrapped = validator(VisitorMiddleware(validator(apps.wsgi_pages), tracker=tracker))
+        self._unwrapped = validator(apps.wsgi_pages)
+
+    def call(self, method: str, path: str, headers: dict[str, str], *, parts: int | None = None) -> Response:
+        app = self._unwrapped if path.startswith(apps.UNWRAPPED) else self._wrapped
+        environ = environ_of(method, path.removeprefix(apps.UNWRAPPED), headers)
+        return call_wsgi(app, environ, parts=parts)
+
+
+class ASGIHarness(InProcess):
+    """Bare ASGI under a driver of our own, without a lifespan."""
+
+    def __init__(self, tracker: Tracker, inbox: Inbox) -> None:
+        super().__init__(tracker, inbox)
+        self.app = apps.build_asgi(tracker)
+
+    def call(self, method: str, path: str, headers: dict[str, str], *, parts: int | None = None) -> Response:
+        return call_asgi(self.app, http_scope(method, path, headers), parts=parts)
+
+
+class BridgeHarness(ASGIHarness):
+    """Our WSGI application in an ASGI server, by a2wsgi, which does not tell when a client has gone."""
+
+    notices_disconnect = False
+
+    def __init__(self, tracker: Tracker, inbox: Inbox) -> None:
+        super().__init__(tracker, inbox)
+        self.app = WSGIMiddleware(apps.build_wsgi(tracker))
+
+
+class FlaskHarness(InProcess):
+    """Flask under its own test client, which keeps the cookies."""
+
+    def __init__(self, tracker: Tracker, inbox: Inbox) -> None:
+        super().__init__(tracker, inbox)
+        self._app = apps.build_flask(tracker)
+        self._browser = self._app.test_client()
+
+    def begin(self) -> None:
+        super().begin()
+        self._browser = self._app.test_client()
+
+    def request(
+        self, method: str, path: str, *, headers: dict[str, str] | None = None, cookies: bool = True
+    ) -> Response:
+        client = self._browser if cookies else self._app.test_client(use_cookies=False)
+        seen = Response()
+        try:
+            with client.open(path, method=method, headers=headers, buffered=False) as answer:
+                seen.status = answer.status_code
+                seen.headers = list(answer.headers.items())
+                seen.parts.extend(part for part in answer.response if part)
+        except RuntimeError as error:
+            seen.error = repr(error)
+        return seen
+
+    def disconnect(self, path: str) -> bytes:
+        with self._browser.get(path, buffered=False) as answer:
+            return next(iter(answer.response))
+
+
+class StarletteHarness(InProcess):
+    """Starlette under its own test client, with lifespan; the client keeps the cookies."""
+
+    keeps_parts = False
+
+    def __init__(self, tracker: Tracker, inbox: Inbox, client: TestClient) -> None:
+        super().__init__(tracker, inbox)
+        self._client = client
+
+    def begin(self) -> None:
+        super().begin()
+        self._client.cookies.clear()
+
+    def request(
+        self, method: str, path: str, *, headers: dict[str, str] | None = None, cookies: bool = True
+    ) -> Response:
+        kept = dict(self._client.cookies)
+        if not cookies:
+            self._client.cookies.clear()
+        answer = self._client.request(method, path, headers=headers)
+        if not cookies:
+            self._client.cookies.clear()
+            self._client.cookies.update(kept)
+        return Response(
+            status=answer.status_code, headers=answer.headers.multi_items(), parts=[answer.content]
+        )
+
+    def disconnect(self, path: str) -> bytes:
+        with self._client.stream("GET", path) as answer:
+            return next(answer.iter_bytes())
+
+
+@contextlib.contextmanager
+def _tracked(directory: Path) -> Iterator[tuple[Tracker, Inbox]]:
+    with LocalMixpanel() as mixpanel:
+        tracker = Tracker(
+            token=TOKEN, secret_key=SECRET_KEY, api_host=mixpanel.url, spool=str(directory / "spool")
+        )
+        try:
+            yield tracker, Inbox(mixpanel.url)
+        finally:
+            tracker.close()
+
+
+def _simple(kind: Callable[[Tracker, Inbox], Harness]) -> Callable[[Path], AbstractContextManager[Harness]]:
+    @contextlib.contextmanager
+    def start(directory: Path) -> Iterator[Harness]:
+        with _tracked(directory) as (tracker, inbox):
+            yield kind(tracker, inbox)
+
+    return start
+
+
+@contextlib.contextmanager
+def _starlette(directory: Path) -> Iterator[Harness]:
+    with (
+        _tracked(directory) as (tracker, inbox),
+        TestClient(apps.build_starlette(tracker), raise_server_exceptions=False) as client,
+    ):
+        yield StarletteHarness(tracker, inbox, client)
+
+
+IN_PROCESS: dict[str, Callable[[Path], AbstractContextManager[Harness]]] = {
+    "wsgi": _simple(WSGIHarness),
+    "asgi": _simple(ASGIHarness),
+    "wsgi-in-asgi": _simple(BridgeHarness),
+    "flask": _simple(FlaskHarness),
+    "starlette": _starlette,
+}
+"""Each starts a harness that keeps its spool in a directory."""

@@ -1,0 +1,34 @@
+"""Inbox: what has arrived at a local Mixpanel."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from typing import Any
+
+_TIMEOUT_S = 10
+
+
+class Inbox:
+    """The listing of a `LocalMixpanel`, over HTTP as everybody reads it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def events(self) -> list[dict[str, Any]]:
+        """Give all events, oldest first."""
+        events: list[dict[str, Any]] = self._ask("/_local/events")["events"]
+        return sorted(events, key=lambda event: int(event["properties"]["time"]))
+
+    def stats(self) -> dict[str, Any]:
+        """Give the counters."""
+        return self._ask("/_local/stats")
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._ask("/_local/reset", method="POST")
+
+    def _ask(self, path: str, method: str = "GET") -> Any:
+        request = urllib.request.Request(self.url + path, method=method)
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+            return json.load(response)

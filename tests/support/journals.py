@@ -1,0 +1,126 @@
+"""What the tests of the spools share: clocks that stand still, records, and other interpreters."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mixpanel_visitor.delivery.frames import HEADER_BYTES
+from mixpanel_visitor.delivery.journal import Journal
+from mixpanel_visitor.records import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mixpanel_visitor.delivery.spool import Spool
+    from mixpanel_visitor.records import Endpoint
+
+START_S = 1_763_934_567.890
+TIMEOUT_S = 20
+ALL = 10**9
+TESTS = Path(__file__).parent.parent
+
+
+class Clock:
+    """Wall clock and monotonic clock in one; both move only when told to."""
+
+    def __init__(self) -> None:
+        self.wall_s = START_S
+        self.monotonic_s = 1000.0
+
+    def time(self) -> float:
+        """Wall clock."""
+        return self.wall_s
+
+    def monotonic(self) -> float:
+        """Monotonic clock."""
+        return self.monotonic_s
+
+    def tick(self, seconds: float) -> None:
+        """Let time pass."""
+        self.wall_s += seconds
+        self.monotonic_s += seconds
+
+
+def open_journal(directory: Path, clock: Clock | None = None, **options: Any) -> Journal:
+    """Open a journal with the test's clock."""
+    clock = clock or Clock()
+    return Journal(directory, clock=clock.time, monotonic=clock.monotonic, **options)
+
+
+def event(name: object) -> Record:
+    """Make a record for /import."""
+    return Record("import", f'{{"event":"{name}"}}'.encode())
+
+
+def profile(name: object) -> Record:
+    """Make a record for /engage."""
+    return Record("engage", f'{{"$set":"{name}"}}'.encode())
+
+
+def names(bodies: Any) -> list[str]:
+    """Give the names back that `event` and `profile` were given."""
+    return [body.split(b'"')[3].decode() for body in bodies]
+
+
+def claims(spool: Spool, endpoint: Endpoint = "import", max_records: int = 2000) -> Iterator[Any]:
+    """Claim until nothing is left."""
+    while (claim := spool.claim(endpoint, max_records, ALL)) is not None:
+        yield claim
+
+
+def waiting(spool: Spool, endpoint: Endpoint = "import") -> list[str]:
+    """Give the names of all that can be claimed, and put it back."""
+    found = list(claims(spool, endpoint))
+    for claim in found:
+        spool.release(claim, range(len(claim)))
+    return [name for claim in found for name in names(claim.bodies)]
+
+
+def deliver(spool: Spool, endpoint: Endpoint = "import") -> list[str]:
+    """Claim and acknowledge everything; give its names."""
+    delivered = []
+    for claim in claims(spool, endpoint):
+        delivered += names(claim.bodies)
+        spool.ack(claim, range(len(claim)))
+    return delivered
+
+
+def balanced(spool: Spool) -> bool:
+    """Whether what was put is all accounted for."""
+    counts = spool.counts()
+    return counts.written == counts.delivered + counts.dead_lettered + counts.pending + counts.lost
+
+
+def segments(directory: Path) -> list[Path]:
+    """Give the segments in a directory, oldest first."""
+    return sorted(directory.glob("*.seg"))
+
+
+def frame_size(record: Record) -> int:
+    """Give the size of a record on disk."""
+    return HEADER_BYTES + len(record.body) + 1
+
+
+def start_python(script: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
+    """Run a script in an interpreter of its own; it can import from `support`."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", script, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def run_python(script: str, *arguments: object) -> str:
+    """Run a script to its end, which must be a good one; give what it has printed."""
+    with start_python(script, *arguments) as process:
+        printed, errors = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0, errors
+    assert not errors
+    return printed.strip()

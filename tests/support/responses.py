@@ -1,0 +1,68 @@
+"""Response: what a client saw of an answer, the same from every driver, test client and server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+OUR_COOKIE = "mpv="
+
+
+@dataclass(kw_only=True)
+class Response:
+    """One answer. `parts` are the pieces in which the body came, `error` how it ended, if not well."""
+
+    status: int = 0
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    parts: list[bytes] = field(default_factory=list)
+    error: str | None = None
+
+    @property
+    def body(self) -> bytes:
+        """The whole body."""
+        return b"".join(self.parts)
+
+    @property
+    def text(self) -> str:
+        """The whole body as text."""
+        return self.body.decode()
+
+    def values(self, name: str) -> list[str]:
+        """Give every value of a header."""
+        return [value for key, value in self.headers if key.lower() == name]
+
+    @property
+    def our_cookies(self) -> list[str]:
+        """The Set-Cookie headers that are ours."""
+        return [value for value in self.values("set-cookie") if value.startswith(OUR_COOKIE)]
+
+    @property
+    def others(self) -> list[tuple[str, str]]:
+        """All headers but ours and the clock's, in lower case and sorted: servers may reorder them."""
+        return sorted(
+            (name.lower(), value)
+            for name, value in self.headers
+            if name.lower() != "date"
+            and (name.lower(), value) != ("cache-control", "private")
+            and not (name.lower() == "set-cookie" and value.startswith(OUR_COOKIE))
+        )
+
+
+class Jar(dict[str, str]):
+    """As much of a browser's cookie store as one site needs."""
+
+    def keep(self, headers: list[tuple[str, str]]) -> None:
+        """Store what the response's Set-Cookie headers say."""
+        for name, value in headers:
+            if name.lower() != "set-cookie":
+                continue
+            pair, _, attributes = value.partition(";")
+            key, _, content = pair.partition("=")
+            if "max-age=0" in attributes.lower().replace(" ", "").split(";"):
+                self.pop(key, None)
+            else:
+                self[key] = content
+
+    @property
+    def header(self) -> dict[str, str]:
+        """The Cookie header to send, if any."""
+        return {"cookie": "; ".join(f"{key}={value}" for key, value in self.items())} if self else {}

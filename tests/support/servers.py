@@ -1,0 +1,191 @@
+"""Harnesses with real servers: a process, a listening socket made here, raw HTTP as the client."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mixpanel_visitor.emulator import LocalMixpanel
+
+from .apps import UNWRAPPED
+from .harnesses import TOKEN, Harness
+from .inbox import Inbox
+from .responses import Jar, Response
+from .spools import SECRET_KEY
+from .waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+TESTS = Path(__file__).parent.parent
+
+_START_S = 20.0
+_STOP_S = 10.0
+_REQUEST_S = 10.0
+_ARRIVAL_S = 10.0
+
+
+class ServerHarness:
+    """A server in a process of its own, asked over the wire."""
+
+    notices_disconnect = True
+    keeps_parts = True
+
+    def __init__(self, port: int, inbox: Inbox) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self._address = ("127.0.0.1", port)
+        self.inbox = inbox
+        self.jar = Jar()
+
+    def begin(self) -> None:
+        self._flush()
+        self.jar.clear()
+        self.inbox.clear()
+
+    def request(
+        self, method: str, path: str, *, headers: dict[str, str] | None = None, cookies: bool = True
+    ) -> Response:
+        headers = {**(self.jar.header if cookies else {}), **(headers or {})}
+        ask = self._ask_for_head if method == "HEAD" else self._ask
+        response = ask(method, path, headers)
+        if cookies:
+            self.jar.keep(response.headers)
+        return response
+
+    def _ask(self, method: str, path: str, headers: dict[str, str]) -> Response:
+        seen = Response()
+        with contextlib.closing(http.client.HTTPConnection(*self._address, timeout=_REQUEST_S)) as connection:
+            connection.request(method, path, headers=headers)
+            with connection.getresponse() as answer:
+                seen.status = answer.status
+                seen.headers = answer.getheaders()
+                try:
+                    while part := answer.read1():  # at most one chunk of a chunked body
+                        seen.parts.append(part)
+                except (http.client.HTTPException, OSError) as error:
+                    seen.error = type(error).__name__
+                else:
+                    if answer.length:
+                        seen.error = f"{answer.length} bytes are missing"
+        return seen
+
+    def _ask_for_head(self, method: str, path: str, headers: dict[str, str]) -> Response:
+        """Ask on a socket of our own: `http.client` would not look for a body here."""
+        lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", "Connection: close"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        with socket.create_connection(self._address, timeout=_REQUEST_S) as connection:
+            connection.sendall("\r\n".join([*lines, "", ""]).encode())
+            raw = b""
+            while received := connection.recv(65536):
+                raw += received
+        head, _, body = raw.partition(b"\r\n\r\n")
+        status_line, _, fields = head.partition(b"\r\n")
+        return Response(
+            status=int(status_line.split()[1]),
+            headers=http.client.parse_headers(BytesIO(fields + b"\r\n\r\n")).items(),
+            parts=[body],
+        )
+
+    def disconnect(self, path: str) -> bytes:
+        with contextlib.closing(http.client.HTTPConnection(*self._address, timeout=_REQUEST_S)) as connection:
+            connection.request("GET", path)
+            with connection.getresponse() as answer:
+                return answer.read1()
+
+    def events(self, expected: int) -> list[dict[str, Any]]:
+        events: list[dict[str, Any]] = []
+
+        def arrived() -> bool:
+            nonlocal events
+            self._flush()
+            events = self.inbox.events()
+            return len(events) >= expected
+
+        assert wait_until(arrived, _ARRIVAL_S), [event["event"] for event in events]
+        return events
+
+    def _flush(self) -> None:
+        assert self._ask("GET", "/flush", {}).status == 200
+
+    def is_up(self) -> bool:
+        """Whether the server answers."""
+        try:
+            return self._ask("GET", UNWRAPPED + "/page", {}).status == 200
+        except OSError:
+            return False
+
+
+def _server(*command: str) -> Callable[[Path], AbstractContextManager[Harness]]:
+    @contextlib.contextmanager
+    def start(directory: Path) -> Iterator[Harness]:
+        with (
+            LocalMixpanel() as mixpanel,
+            tempfile.TemporaryDirectory(prefix="mpv-") as home,  # short: gunicorn has a Unix socket in it
+            served(command, mixpanel.url, directory, home) as port,
+        ):
+            harness = ServerHarness(port, Inbox(mixpanel.url))
+            yield harness
+
+    return start
+
+
+@contextlib.contextmanager
+def served(command: tuple[str, ...], mixpanel_url: str, directory: Path, home: str) -> Iterator[int]:
+    """Run `python -m command` on a socket of ours until the end of the block; give the port."""
+    log_path = directory / "server.log"
+    with socket.socket() as listener, log_path.open("wb") as log:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(128)
+        port = listener.getsockname()[1]
+        process = subprocess.Popen(
+            [sys.executable, "-m", *(part.format(fd=listener.fileno()) for part in command)],
+            env={
+                **os.environ,
+                "HOME": home,
+                "PYTHONPATH": str(TESTS),
+                "MIXPANEL_TOKEN": TOKEN,
+                "MIXPANEL_API_HOST": mixpanel_url,
+                "MIXPANEL_VISITOR_SECRET_KEY": SECRET_KEY,
+                "MIXPANEL_VISITOR_SPOOL": str(directory / "spool"),
+            },
+            pass_fds=[listener.fileno()],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        probe = ServerHarness(port, Inbox(mixpanel_url))
+        started = wait_until(lambda: process.poll() is not None or probe.is_up(), _START_S)
+        if not started or process.poll() is not None:
+            raise RuntimeError(f"{command[0]} did not start:\n{log_path.read_text()}")
+        yield port
+    finally:
+        process.terminate()
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+_GUNICORN = ("gunicorn", "--bind", "fd://{fd}", "--workers", "1")
+_UVICORN = ("uvicorn", "--fd", "{fd}", "--log-level", "warning")
+
+SERVERS: dict[str, Callable[[Path], AbstractContextManager[Harness]]] = {
+    "gunicorn-sync": _server(*_GUNICORN, "--worker-class", "sync", "support.apps:wsgi_app"),
+    "gunicorn-gthread": _server(
+        *_GUNICORN, "--worker-class", "gthread", "--threads", "4", "support.apps:flask_app"
+    ),
+    "waitress": _server("support.waitress_runner", "{fd}"),
+    "uvicorn": _server(*_UVICORN, "support.apps:starlette_app"),
+    "uvicorn-bare": _server(*_UVICORN, "support.apps:asgi_app"),
+}
+"""Each starts a harness whose server keeps its spool in a directory."""

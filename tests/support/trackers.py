@@ -1,0 +1,60 @@
+"""Trackers for tests: nothing leaves, and what was stored can be looked at."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from mixpanel_visitor.delivery.memory import MemorySpool
+from mixpanel_visitor.tracker import Parts, Tracker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mixpanel_visitor.records import Record
+
+NOW_S = 1_763_900_000.5
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+class RememberingSpool(MemorySpool):
+    """The memory spool, with a list of everything that was ever put into it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[Record] = []
+
+    def put(self, records: Sequence[Record]) -> None:
+        """Store, and remember."""
+        super().put(records)
+        self.records.extend(records)
+
+    def messages(self, endpoint: str) -> list[dict[str, Any]]:
+        """Give what was put for an endpoint, decoded."""
+        return [orjson.loads(record.body) for record in self.records if record.endpoint == endpoint]
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """Give the events that were put, decoded."""
+        return self.messages("import")
+
+    @property
+    def names(self) -> list[str]:
+        """Give the names of the events that were put."""
+        return [event["event"] for event in self.events]
+
+
+def recording_tracker(**given: Any) -> tuple[Tracker, RememberingSpool]:
+    """Build a tracker that only spools, with a clock that stands and IDs that count up."""
+    spool = RememberingSpool()
+    numbers = count(1)
+    parts = Parts(
+        clock=lambda: NOW_S,
+        fresh_id=lambda: f"00000000-0000-4000-8000-{next(numbers):012}",
+        insert_id=lambda: f"insert-{next(numbers)}",
+        spool=spool,
+    )
+    settings = {"token": TOKEN, "secret_key": "a-key-of-some-length", "spool": "memory:", "deliver": False}
+    return Tracker(parts=parts, **{**settings, **given}), spool

@@ -1,0 +1,76 @@
+"""README, docstrings and examples are code: all of it is executed."""
+
+import os
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+from sybil import Sybil
+from sybil.parsers.markdown import PythonCodeBlockParser
+from sybil.parsers.rest import DocTestParser
+
+import mixpanel_visitor
+from mixpanel_visitor.emulator import LocalMixpanel
+
+ROOT = Path(__file__).parent.parent
+SOURCE = Path(mixpanel_visitor.__file__).parent
+
+
+@pytest.fixture
+def mixpanel(monkeypatch, tmp_path):
+    """A local Mixpanel to which everything that is built here sends."""
+    with LocalMixpanel() as local:
+        monkeypatch.setenv("MIXPANEL_API_HOST", local.url)
+        monkeypatch.setenv("MIXPANEL_VISITOR_SPOOL", str(tmp_path / "spool"))
+        monkeypatch.delenv("MIXPANEL_TOKEN", raising=False)
+        yield local
+
+
+def evaluate(sybil, path):
+    document = sybil.parse(path)
+    examples = list(document.examples())
+    for example in examples:
+        example.evaluate()
+    return document, len(examples)
+
+
+def test_the_readme_runs(mixpanel):
+    """Its code blocks run one after the other, and its events arrive."""
+    document, number = evaluate(Sybil([PythonCodeBlockParser()], path=str(ROOT)), ROOT / "README.md")
+    assert number >= 4
+    names = document.namespace
+    for tracker in (names["tracker"], names["flask_app"].extensions["mixpanel_visitor"]):
+        assert tracker.flush(timeout_s=10)
+        tracker.close()
+    arrived = {event["event"] for event in mixpanel.store.events()}
+    assert arrived >= {"Signed up", "Invoice paid"}
+
+
+def test_the_readme_names_the_two_commands():
+    """And they are there, and can be run."""
+    readme = (ROOT / "README.md").read_text()
+    for command in ("scripts/demo", "scripts/test"):
+        assert f"$ {command} " in readme
+        assert os.access(ROOT / command, os.X_OK)
+
+
+def test_the_first_screen_says_who_we_are_not():
+    """The trademark is somebody else's."""
+    assert "Not affiliated with Mixpanel" in (ROOT / "README.md").read_text()[:800]
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_docstring_examples_run(path):
+    """Examples at a >>> prompt do what they say."""
+    evaluate(Sybil([DocTestParser()], path=str(SOURCE)), path)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+def test_examples_can_be_imported(path, mixpanel, monkeypatch):
+    """Each is a whole program, configured by the environment."""
+    monkeypatch.setenv("MIXPANEL_TOKEN", "example")
+    monkeypatch.setenv("MIXPANEL_VISITOR_SECRET_KEY", "a-key-of-some-length")
+    monkeypatch.setattr(sys, "argv", [str(path)])
+    namespace = runpy.run_path(str(path))
+    assert "app" in namespace or "main" in namespace

@@ -1,0 +1,70 @@
+"""The package as a whole: what importing it costs, what it shows, how large its rooms are."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mixpanel_visitor
+
+SOURCE = Path(mixpanel_visitor.__file__).parent
+HEAVY = ("mixpanel", "redis", "requests", "urllib3", "starlette", "flask", "werkzeug", "httpx", "click")
+
+PROBE = """
+import sys, threading, os
+import {module}
+names = {heavy!r}
+print([name for name in names if name in sys.modules], threading.active_count(), len(os.listdir("/proc/self/fd"))
+      if os.path.isdir("/proc/self/fd") else 0)
+"""
+
+
+def probe(module):
+    code = PROBE.format(module=module, heavy=HEAVY)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return found.stdout.strip()
+
+
+@pytest.mark.parametrize("module", ["mixpanel_visitor", "mixpanel_visitor.asgi", "mixpanel_visitor.wsgi"])
+def test_importing_loads_nothing_heavy_and_starts_nothing(module):
+    """No framework, no HTTP client, no official library; no thread, no open file."""
+    loaded, threads, files = re.fullmatch(r"(\[.*\]) (\d+) (\d+)", probe(module)).groups()
+    assert loaded == "[]"
+    assert threads == "1"
+    assert files in ("0", "4")  # stdin, stdout, stderr, and the listing itself
+
+
+def test_constructing_a_tracker_starts_and_opens_nothing(tmp_path):
+    """Not even the spool's directory is made before the first event."""
+    code = (
+        "import threading, sys, os; from mixpanel_visitor import Tracker;"
+        f"t = Tracker(token='t', secret_key='a-key-of-some-length', spool={str(tmp_path / 'spool')!r});"
+        f"print(threading.active_count(), os.path.exists({str(tmp_path / 'spool')!r}), 'urllib3' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["1", "False", "False"]
+
+
+def test_the_public_names_are_the_intended_ones():
+    """Whoever star-imports gets these and no others; each can be had."""
+    assert mixpanel_visitor.__all__ == sorted(mixpanel_visitor.__all__)
+    for name in mixpanel_visitor.__all__:
+        assert getattr(mixpanel_visitor, name) is not None
+    public = {name for name in vars(mixpanel_visitor) if not name.startswith("_")}
+    modules = {path.stem for path in SOURCE.iterdir()}
+    assert public - modules == set(mixpanel_visitor.__all__)
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_a_module_has_one_noun(path):
+    """Over 400 lines, a new noun wants out."""
+    assert len(path.read_text().splitlines()) <= 400
+
+
+def test_missing_extras_say_how_to_install_them():
+    """The error of a missing framework holds the command."""
+    error = mixpanel_visitor.MissingExtraError("flask", "flask")
+    assert "pip install 'mixpanel-visitor[flask]'" in str(error)
+    assert isinstance(error, ImportError)

@@ -1,0 +1,243 @@
+"""Tracker: where core and delivery meet. Its ledger adds up whatever happens."""
+
+import pytest
+from support.facts import facts
+from support.trackers import recording_tracker
+
+from mixpanel_visitor.delivery.mixpanel_api import Answer
+from mixpanel_visitor.errors import SettingsError, SpoolError, SpoolFullError
+from mixpanel_visitor.tracker import Parts, Tracker
+
+SETTINGS = {"token": "t", "secret_key": "a-key-of-some-length", "spool": "memory:"}
+
+
+def balanced(stats):
+    settled = stats["delivered"] + stats["dead_lettered"] + sum(stats["refused"].values())
+    return stats["accepted"] == settled + stats["pending"] and stats["pending"] == (
+        stats["buffered"] + stats["spooled"]
+    )
+
+
+def accepting(requests=None):
+    """A Mixpanel that takes everything."""
+
+    def post(endpoint, bodies):
+        if requests is not None:
+            requests.append((endpoint, list(bodies)))
+        body = b'{"code":200,"num_records_imported":%d,"status":"OK"}' % len(bodies)
+        return Answer(status=200, headers={}, body=body if endpoint == "import" else b"1")
+
+    return post
+
+
+def test_wrong_settings_raise_at_construction():
+    """All mistakes at once, and nothing else of ours ever raises."""
+    with pytest.raises(SettingsError) as caught:
+        Tracker(secret_key="a-key-of-some-length", regoin="eu")
+    assert len(caught.value.problems) == 2
+
+
+def test_events_are_delivered_and_the_ledger_adds_up():
+    """From `track` to acknowledged, through the spool and the sender."""
+    requests = []
+    tracker = Tracker(**SETTINGS, parts=Parts(post=accepting(requests)))
+    with tracker.visitor("u") as visitor:
+        visitor.track("a")
+        visitor.people_set({"x": 1})
+        visitor.track("")
+    assert tracker.flush(timeout_s=10)
+    stats = tracker.stats()
+    assert (stats["accepted"], stats["delivered"], stats["pending"]) == (3, 2, 0)
+    assert stats["refused"] == {"bad_name": 1}
+    assert balanced(stats)
+    assert sorted(endpoint for endpoint, _ in requests) == ["engage", "import"]
+    tracker.close()
+
+
+def test_open_requests_count_as_pending():
+    """What a handler has queued is not lost from the books before the response ends."""
+    tracker, _ = recording_tracker()
+    exchange, visitor = tracker.begin(facts(), soon=True)
+    visitor.track("x")
+    stats = tracker.stats()
+    assert (stats["accepted"], stats["pending"], stats["buffered"]) == (1, 1, 1)
+    assert balanced(stats)
+    tracker.finish(exchange, soon=False)
+    stats = tracker.stats()
+    assert (stats["pending"], stats["buffered"], stats["spooled"]) == (1, 0, 1)
+    assert balanced(stats)
+
+
+def test_flush_is_false_while_mixpanel_is_away():
+    """It says so within its time-out, and keeps the events."""
+
+    def refused(_endpoint, _bodies):
+        return Answer(status=0, headers={}, body=b"", failure="refused")
+
+    now_s = iter(range(10_000))
+    tracker = Tracker(
+        **SETTINGS,
+        deliver=False,
+        parts=Parts(post=refused, monotonic=lambda: next(now_s), wait=lambda _s: None),
+    )
+    tracker.track("u", "x")
+    assert not tracker.flush(timeout_s=5)
+    assert tracker.stats()["pending"] == 1
+
+
+def test_flush_of_nothing_is_true():
+    """There is nothing to wait for."""
+    tracker, _ = recording_tracker()
+    assert tracker.flush(timeout_s=0)
+
+
+def test_after_close_events_are_refused():
+    """By name and counted; close may be called again."""
+    tracker, spool = recording_tracker()
+    assert tracker.close(timeout_s=1)
+    assert tracker.close(timeout_s=1)
+    tracker.track("u", "x")
+    exchange, visitor = tracker.begin(facts(), soon=False)
+    visitor.track("y")
+    tracker.finish(exchange, soon=False)
+    assert spool.records == []
+    assert tracker.stats()["refused"] == {"closed": 2}
+
+
+def test_drain_is_not_the_end():
+    """ASGI's lifespan drains; a server that starts again goes on."""
+    tracker, spool = recording_tracker()
+    tracker.drain(timeout_s=1)
+    tracker.track("u", "x")
+    assert spool.names == ["x"]
+
+
+class BrokenSpool:
+    """Fails in the way it was told to."""
+
+    def __init__(self, inner, error):
+        self.inner = inner
+        self.error = error
+
+    def put(self, records):
+        raise self.error
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (SpoolFullError("1 GB"), "spool_full"),
+        (SpoolError("?"), "spool_error"),
+        (RuntimeError("bug"), "internal_error"),
+    ],
+)
+def test_a_spool_that_fails_costs_events_and_nothing_else(error, reason, caplog):
+    """Refused, counted, logged; the request goes on."""
+    _, spool = recording_tracker()
+    tracker = Tracker(**SETTINGS, deliver=False, parts=Parts(spool=BrokenSpool(spool, error)))
+    exchange, visitor = tracker.begin(facts(), soon=False)
+    visitor.track("x")
+    visitor.track("y")
+    tracker.finish(exchange, soon=False)
+    stats = tracker.stats()
+    assert stats["refused"] == {reason: 2}
+    assert balanced(stats)
+    assert caplog.records
+
+
+def test_disabled_tracks_nothing_and_sets_nothing():
+    """`enabled=False`: handlers still find a visitor."""
+    tracker, spool = recording_tracker(enabled=False)
+    exchange, visitor = tracker.begin(facts(), soon=False)
+    visitor.track("x")
+    assert tracker.respond(exchange, 200, []) == []
+    tracker.finish(exchange, soon=False)
+    assert spool.records == []
+    assert tracker.stats()["refused"] == {"disabled": 1}
+
+
+def test_dry_run_logs_instead_of_sending(caplog):
+    """Every event is validated and shown; none is stored or sent."""
+    caplog.set_level("INFO", "mixpanel_visitor")
+    tracker, spool = recording_tracker(dry_run=True)
+    tracker.track("u", "Signed up")
+    assert spool.records == []
+    assert "Signed up" in caplog.text
+    assert tracker.stats()["refused"] == {"dry_run": 1}
+
+
+def test_one_liners_use_exactly_the_given_id():
+    """`tracker.track` is for those who know their distinct ID."""
+    tracker, spool = recording_tracker()
+    tracker.track("user-42", "a", {"x": 1}, y=2)
+    tracker.track("$device:abc", "b")
+    one, two = (event["properties"] for event in spool.events)
+    assert (one["distinct_id"], one["x"], one["y"]) == ("user-42", 1, 2)
+    assert "$device_id" not in one
+    assert (two["distinct_id"], two["$device_id"]) == ("$device:abc", "abc")
+
+
+@pytest.mark.parametrize("answer", ["denied", "unknown", "nonsense", None, RuntimeError("bug")])
+def test_consent_is_asked_and_its_mistakes_mean_no(answer):
+    """Whatever is not `granted` tracks nothing."""
+
+    def consent(_facts):
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    tracker, spool = recording_tracker(consent=consent)
+    exchange, visitor = tracker.begin(facts(), soon=False)
+    visitor.track("x")
+    assert tracker.respond(exchange, 200, []) == []
+    tracker.finish(exchange, soon=False)
+    assert spool.records == []
+    assert visitor.consent in ("denied", "unknown")
+
+
+def test_a_failing_request_filter_leaves_nothing_alone(caplog):
+    """It is logged; the request is treated as any other."""
+
+    def broken(_facts):
+        raise RuntimeError("bug")
+
+    tracker, _ = recording_tracker(request_filter=broken)
+    exchange, _ = tracker.begin(facts(), soon=False)
+    assert tracker.respond(exchange, 200, [])
+    assert "request_filter" in caplog.text
+
+
+def test_an_internal_error_gives_an_inert_visitor(caplog):
+    """If our own code fails, the handler still finds a visitor with an ID, and the app goes on."""
+    calls = []
+
+    def clock():
+        calls.append(1)
+        raise RuntimeError("bug")
+
+    tracker = Tracker(**SETTINGS, deliver=False, parts=Parts(clock=clock))
+    exchange, visitor = tracker.begin(facts(), soon=False)
+    assert visitor.id
+    visitor.track("x")
+    assert tracker.respond(exchange, 200, []) == []
+    assert tracker.stats()["notes"]["internal_error"] == 1
+    assert "report" in caplog.text
+
+
+def test_from_env_and_from_mapping(monkeypatch):
+    """The same settings from the environment or from a mapping with the same names."""
+    values = {"MIXPANEL_TOKEN": "t", "MIXPANEL_VISITOR_SECRET_KEY": "a-key-of-some-length"}
+    assert Tracker.from_mapping(values, spool="memory:").settings.token == "t"
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    assert Tracker.from_env(spool="memory:", region="eu").settings.region == "eu"
+
+
+def test_repr_holds_no_secret():
+    """A tracker may be logged."""
+    tracker, _ = recording_tracker()
+    assert "a-key-of-some-length" not in repr(tracker)
+    assert "a-key-of-some-length" not in repr(tracker.settings)

@@ -1,0 +1,274 @@
+"""Visitor: what a handler can say, and that nothing it says can hurt it."""
+
+import logging
+import uuid
+
+import pytest
+from support.facts import facts
+from support.trackers import NOW_S, TOKEN, recording_tracker
+
+from mixpanel_visitor.errors import InvalidEventError
+
+DEVICE = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"
+
+
+def begin(tracker, headers=None, **more):
+    return tracker.begin(facts(headers, **more), soon=False)
+
+
+def test_an_event_is_frozen_at_the_call():
+    """Time, insert id and identity are those of the moment of `track`; later changes do not reach it."""
+    tracker, spool = recording_tracker()
+    exchange, visitor = begin(tracker)
+    properties = {"plan": "pro"}
+    visitor.track("Signed up", properties)
+    properties["plan"] = "free"
+    visitor.identify("user-42")
+    visitor.track("Welcomed")
+    tracker.finish(exchange, soon=False)
+    before, after = (event["properties"] for event in spool.events)
+    assert before["plan"] == "pro"
+    assert before["time"] == round(NOW_S * 1000)
+    assert before["distinct_id"] == f"$device:{visitor.device_id}"
+    assert "$user_id" not in before
+    assert (after["distinct_id"], after["$user_id"]) == ("user-42", "user-42")
+    assert after["$device_id"] == before["$device_id"] == visitor.id
+    assert before["$insert_id"] != after["$insert_id"]
+    assert before["token"] == TOKEN
+
+
+def test_attributes_of_a_new_visitor():
+    """Everything a handler may want to know."""
+    tracker, _ = recording_tracker()
+    _, visitor = begin(tracker)
+    assert visitor.id == visitor.device_id
+    assert str(uuid.UUID(visitor.id)) == visitor.id
+    assert visitor.distinct_id == f"$device:{visitor.id}"
+    assert visitor.user_id is None
+    assert (visitor.source, visitor.vouched, visitor.is_new) == ("generated", True, True)
+    assert (visitor.consent, visitor.is_bot) == ("granted", False)
+    assert visitor.id not in repr(visitor)  # an ID is personal data and does not belong into logs
+
+
+def test_properties_may_be_keywords():
+    """A dict, keywords, or both; the event's name may be a property's name too."""
+    tracker, spool = recording_tracker()
+    tracker.visitor("u").track("x", {"a": 1}, b=2, event="e", properties="p")
+    properties = spool.events[0]["properties"]
+    assert (properties["a"], properties["b"]) == (1, 2)
+    assert (properties["event"], properties["properties"]) == ("e", "p")
+
+
+def test_registered_properties_go_with_later_events():
+    """Super properties last until the end of the request or the log-out."""
+    tracker, spool = recording_tracker()
+    visitor = tracker.visitor("u")
+    visitor.track("before")
+    visitor.register({"theme": "dark"}, beta=True)
+    visitor.track("after", theme="light")
+    visitor.reset()
+    visitor.track("fresh")
+    before, after, fresh = (event["properties"] for event in spool.events)
+    assert "theme" not in before
+    assert (after["theme"], after["beta"]) == ("light", True)
+    assert "theme" not in fresh
+
+
+def test_set_group_marks_events_and_the_profile():
+    """As mixpanel-browser's `set_group` does."""
+    tracker, spool = recording_tracker()
+    visitor = tracker.visitor("u")
+    visitor.set_group("company", "Acme")
+    visitor.track("x")
+    assert spool.events[0]["properties"]["company"] == ["Acme"]
+    assert spool.messages("engage")[0]["$set"] == {"company": ["Acme"]}
+
+
+def test_a_given_time_and_insert_id_are_kept():
+    """Backdating and own IDs for deduplication are legitimate."""
+    tracker, spool = recording_tracker()
+    tracker.visitor("u").track("x", {"time": 1_700_000_000, "$insert_id": "mine-1"})
+    properties = spool.events[0]["properties"]
+    assert (properties["time"], properties["$insert_id"]) == (1_700_000_000_000, "mine-1")
+
+
+def test_identity_cannot_be_given_as_properties(caplog):
+    """An event that belonged to somebody else by accident could not be taken back."""
+    tracker, spool = recording_tracker()
+    tracker.visitor("u").track("x", {"distinct_id": "v", "$device_id": "d", "$user_id": "w", "token": "t"})
+    properties = spool.events[0]["properties"]
+    assert (properties["distinct_id"], properties["$user_id"], properties["token"]) == ("u", "u", TOKEN)
+    assert "$device_id" not in properties
+    assert __file__ in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ((None,), "bad_name"),
+        (("",), "bad_name"),
+        (("x", "not a dict"), "bad_properties"),
+        (("x", {"a": object()}), "not_serialisable"),
+        (("x", {"a": "y" * 2_000_000}), "too_large"),
+        (("x", {"time": "yesterday"}), "bad_time"),
+    ],
+)
+def test_bad_input_is_logged_and_counted_and_the_rest_goes_on(caplog, arguments, reason):
+    """The log names the line of the application; the request's other events are stored."""
+    tracker, spool = recording_tracker()
+    visitor = tracker.visitor("u")
+    visitor.track(*arguments)
+    visitor.track("good")
+    assert spool.names == ["good"]
+    assert tracker.stats()["refused"] == {reason: 1}
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert __file__ in caplog.text
+
+
+def test_bad_input_is_logged_once_a_minute(caplog):
+    """A loop of mistakes does not fill the disk with log lines."""
+    tracker, _ = recording_tracker()
+    visitor = tracker.visitor("u")
+    for _ in range(50):
+        visitor.track("")
+    assert len(caplog.records) == 1
+    assert tracker.stats()["refused"] == {"bad_name": 50}
+
+
+def test_on_error_raise_is_for_tests():
+    """With `on_error="raise"` the mistake is an exception at its own line."""
+    tracker, _ = recording_tracker(on_error="raise")
+    with pytest.raises(InvalidEventError, match="name"):
+        tracker.visitor("u").track("")
+    assert tracker.stats()["refused"] == {"bad_name": 1}
+
+
+def test_a_banned_id_cannot_log_in(caplog):
+    """`str(None)` must not become the user of thousands."""
+    tracker, _ = recording_tracker()
+    _, visitor = begin(tracker)
+    visitor.identify("None")
+    visitor.identify(42)
+    assert visitor.user_id is None
+    assert tracker.stats()["refused"] == {"banned_id": 2}
+    assert "None" in caplog.text
+
+
+def test_before_send_has_the_last_word():
+    """It may change an event or drop it; dropped ones are counted."""
+
+    def scrub(event):
+        if event["event"] == "secret":
+            return None
+        event["properties"].pop("password", None)
+        return event
+
+    tracker, spool = recording_tracker(before_send=scrub)
+    visitor = tracker.visitor("u")
+    visitor.track("secret")
+    visitor.track("login", password="hunter2")
+    assert spool.names == ["login"]
+    assert "password" not in spool.events[0]["properties"]
+    assert tracker.stats()["refused"] == {"before_send": 1}
+
+
+def test_a_failing_before_send_lets_nothing_out():
+    """It may be the scrubber of personal data, so what it could not see is refused, and nothing raises."""
+
+    def scrub(_event):
+        raise KeyError("oops")
+
+    tracker, spool = recording_tracker(before_send=scrub)
+    tracker.visitor("u").track("x")
+    assert spool.records == []
+    assert tracker.stats()["refused"] == {"before_send_failed": 1}
+
+
+def boom():
+    raise RuntimeError("boom")
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        ({"app": "shop"}, {"app": "shop"}),
+        (lambda: {"app": "shop"}, {"app": "shop"}),
+        (lambda facts: {"path": facts and facts.path}, {"path": "/"}),
+        (boom, {}),
+        (dict, {}),
+    ],
+)
+def test_extra_properties_are_added(extra, expected):
+    """A mapping, or a callable with or without the request; a failing one costs the event nothing."""
+    tracker, spool = recording_tracker(extra_properties=extra)
+    exchange, visitor = begin(tracker)
+    visitor.track("x")
+    tracker.finish(exchange, soon=False)
+    assert expected.items() <= spool.events[0]["properties"].items()
+
+
+def test_explicit_properties_beat_registered_and_extra_ones():
+    """The closer to the call, the stronger."""
+    tracker, spool = recording_tracker(extra_properties={"a": 1, "b": 1, "c": 1})
+    visitor = tracker.visitor("u")
+    visitor.register(b=2, c=2)
+    visitor.track("x", c=3)
+    properties = spool.events[0]["properties"]
+    assert (properties["a"], properties["b"], properties["c"]) == (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"), [({"dnt": "1"}, "consent_denied"), ({"user-agent": "Googlebot"}, "bot")]
+)
+def test_events_of_those_we_may_not_track_are_refused(headers, reason):
+    """They are counted, so that the ledger adds up, and nothing is stored."""
+    tracker, spool = recording_tracker()
+    exchange, visitor = begin(tracker, headers)
+    visitor.track("x")
+    visitor.people_set({"a": 1})
+    tracker.finish(exchange, soon=False)
+    assert spool.records == []
+    assert tracker.stats()["refused"] == {reason: 2}
+    assert visitor.id
+
+
+def test_an_offline_visitor_may_be_a_device():
+    """A visitor ID from a request may be used in a job."""
+    tracker, spool = recording_tracker()
+    tracker.visitor(DEVICE).track("x")
+    properties = spool.events[0]["properties"]
+    assert (properties["distinct_id"], properties["$device_id"]) == (f"$device:{DEVICE}", DEVICE)
+
+
+def test_an_offline_user_id_may_look_like_a_device():
+    """Where users' IDs are UUIDs, a keyword says so."""
+    tracker, spool = recording_tracker()
+    tracker.visitor(user_id=DEVICE).track("x")
+    properties = spool.events[0]["properties"]
+    assert (properties["distinct_id"], properties["$user_id"]) == (DEVICE, DEVICE)
+    with pytest.raises(TypeError):
+        tracker.visitor("u", user_id="v")
+
+
+def test_a_block_stores_its_events_together():
+    """`with tracker.visitor(...)` is one write, also when the block fails."""
+    tracker, spool = recording_tracker()
+    with pytest.raises(KeyError), tracker.visitor("u") as visitor:
+        visitor.track("a")
+        visitor.track("b")
+        assert spool.records == []
+        raise KeyError
+    assert spool.names == ["a", "b"]
+    visitor.track("later")
+    assert spool.names == ["a", "b", "later"]
+
+
+def test_original_mode_sends_identify_in_the_request():
+    """The identity event goes the same durable way as all others, before what follows it."""
+    tracker, spool = recording_tracker(id_mode="original")
+    exchange, visitor = begin(tracker)
+    visitor.identify("user-42")
+    visitor.track("x")
+    tracker.finish(exchange, soon=False)
+    assert spool.names == ["$identify", "x"]
+    assert spool.events[0]["properties"]["$anon_id"] == f"$device:{visitor.device_id}"

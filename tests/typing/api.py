@@ -1,0 +1,45 @@
+"""How users' code looks to type checkers: never run, only checked by mypy and pyright."""
+
+from typing import assert_type
+
+from mixpanel_visitor import Tracker, Visitor, current_visitor
+from mixpanel_visitor.asgi import VisitorMiddleware as ASGIMiddleware
+from mixpanel_visitor.flask import MixpanelVisitor
+from mixpanel_visitor.flask import current_visitor as flask_visitor
+from mixpanel_visitor.starlette import VisitorMiddleware, get_visitor
+from mixpanel_visitor.wsgi import VisitorMiddleware as WSGIMiddleware
+
+from flask import Flask
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+
+
+def handler(request: Request) -> None:
+    """A handler uses the visitor without a cast."""
+    visitor = get_visitor(request)
+    assert_type(visitor, Visitor)
+    assert_type(visitor.id, str)
+    assert_type(visitor.user_id, str | None)
+    visitor.track("Signed up", {"plan": "pro"}, seats=3)
+    visitor.people_set({"$email": "a@example.com"})
+    visitor.people_unset(["a"])
+    visitor.set_group("company", "Acme")
+    current_visitor.track("x")
+    flask_visitor.track("x")
+    if current_visitor:
+        assert_type(current_visitor.distinct_id, str)
+
+
+def application() -> None:
+    """Every way of installing it type-checks."""
+    tracker = Tracker(token="t", secret_key=["old", "new"], region="eu")
+    starlette = Starlette(middleware=[Middleware(VisitorMiddleware, token="t", secret_key="s")])
+    starlette.add_middleware(VisitorMiddleware, tracker=tracker)
+    ASGIMiddleware(starlette, tracker=tracker)
+    flask = Flask(__name__)
+    WSGIMiddleware(flask, token="t")
+    MixpanelVisitor(flask, tracker=tracker)
+    with tracker.visitor("user-42") as visitor:
+        visitor.track("Invoice paid", amount=12)
+    assert_type(tracker.flush(timeout_s=5), bool)
