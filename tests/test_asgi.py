@@ -212,10 +212,13 @@ def test_wrapping_twice_does_nothing_twice(wrap, spool):
         visitors.append(scope["state"]["visitor"])
         await answering(START, BODY)(scope, receive, send)
 
-    seen = call_asgi(wrap(wrap(app)), http_scope())
+    outer = wrap(wrap(app))
+    seen = call_asgi(outer, http_scope())
     assert len(seen.our_cookies) == 1
     assert visitors[0].id in seen.our_cookies[0]
     assert spool.names == ["Page"]
+    assert outer.tracker.stats()["accepted"] == 1
+    assert outer.tracker.stats()["notes"] == {}
 
 
 def test_a_state_shared_between_requests_does_not_leak(wrap):
@@ -287,6 +290,14 @@ def test_a_scope_that_breaks_us_does_not_break_the_application(wrap):
     scope["headers"] = [(None, None)]
     app = wrap(answering(START, BODY, track=False))
     assert call_asgi(app, scope).body == b"hello"
+    assert app.tracker.stats()["notes"] == {"internal_error": 1}
+
+
+def test_a_head_that_breaks_us_does_not_break_the_application(wrap):
+    """Headers that we cannot read go to the server as they are."""
+    start = {**START, "headers": [("not", "bytes")]}
+    app = wrap(answering(start, BODY))
+    assert exchange(app).sent[0] is start
     assert app.tracker.stats()["notes"] == {"internal_error": 1}
 
 
@@ -624,15 +635,17 @@ def test_a_failing_spool_does_not_reach_the_application(wrap, spool, trouble, re
 def test_a_failing_start_of_ours_does_not_stop_the_server(spool):
     """Where the tracker cannot start or drain, the lifespan goes on."""
 
-    class Broken(RecordingSpool):
-        def counts(self):
-            raise OSError("the disk is gone")
+    class Broken(Tracker):
+        def start(self):
+            raise OSError("no threads")
 
-        def close(self):
-            raise OSError("the disk is gone")
+        def drain(self, timeout_s=0.0):
+            raise OSError("no disk")
 
-    app = VisitorMiddleware(answering(COMPLETE, OVER, track=False), tracker=tracker_into(Broken()))
+    tracker = Broken(token="t", secret_key=SECRET_KEY, spool="memory:", parts=Parts(spool=spool))
+    app = VisitorMiddleware(answering(COMPLETE, OVER, track=False), tracker=tracker)
     assert exchange(app, dict(LIFESPAN)).sent == [COMPLETE, OVER]
+    assert tracker.stats()["notes"] == {"internal_error": 2}
 
 
 # --- the current visitor ---------------------------------------------------------------------

@@ -175,6 +175,13 @@ def test_a_job_within_an_application_has_its_visitor(app, spool):
     assert spool.names == ["Billed"]
 
 
+def test_an_application_without_the_extension_has_nobody():
+    """A helper that tracks may be shared with an application that has no visitors."""
+    with flask.Flask(__name__).test_request_context("/"):
+        assert not current_visitor
+        current_visitor.track("For nobody")
+
+
 def test_templates_outside_of_a_request_render(app):
     """Mails are rendered in jobs: the names are there to be asked for, and nobody is there."""
     with app.app_context():

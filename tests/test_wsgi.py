@@ -400,9 +400,12 @@ def test_before_response_stores_before_each_part(wrap, spool):
 
 def test_wrapping_twice_does_nothing_twice(wrap, spool):
     """One visitor, one cookie, each event once."""
-    seen = call(wrap(wrap(answering(Body()))))
+    outer = wrap(wrap(answering(Body())))
+    seen = call(outer)
     assert len(seen.our_cookies) == 1
     assert spool.names == ["Page"]
+    assert outer.tracker.stats()["accepted"] == 1
+    assert outer.tracker.stats()["notes"] == {}
 
 
 # --- our own failures ------------------------------------------------------------------------
@@ -458,6 +461,25 @@ def test_a_head_that_breaks_us_does_not_break_the_application(wrap):
     assert app(environ_of(), lambda *call: starter.extend(call)) == [b"hello"]
     assert starter == [None, None]
     assert app.tracker.stats()["notes"] == {"internal_error": 1}
+
+
+def test_an_environ_that_breaks_us_does_not_break_the_application(wrap):
+    """Where we cannot read a request, the application is served without us."""
+
+    def app(environ, start_response):
+        start_response("200 OK", HEADERS)
+        return [b"hello"]
+
+    app = wrap(app)
+    assert call(app, PATH_INFO="/", SCRIPT_NAME=Unreadable()).body == b"hello"
+    assert app.tracker.stats()["notes"] == {"internal_error": 1}
+
+
+class Unreadable:
+    """What no server should put into an environ."""
+
+    def __str__(self):
+        raise LookupError("of a server")
 
 
 def test_settings_and_a_tracker_exclude_each_other(spool):

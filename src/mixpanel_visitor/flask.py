@@ -89,8 +89,10 @@ def _visitor() -> Visitor:
         return context.current_visitor  # falsy; says what to do
     visitor = request.environ.get(VISITOR_KEY)
     if visitor is None:
+        tracker: Tracker | None = current_app.extensions.get(EXTENSION)
+        if tracker is None:
+            return context.current_visitor  # a helper that tracks, in an application without visitors
         # `app.test_request_context()` does not pass through the middleware: events are stored at once.
-        tracker: Tracker = current_app.extensions[EXTENSION]
         exchange, visitor = tracker.begin(facts_from_environ(request.environ), soon=False)
         tracker.finish(exchange, soon=False)
         request.environ[VISITOR_KEY] = visitor

@@ -92,7 +92,7 @@ def a_host(value: Any) -> str:
     """Take a host or a URL; give a base URL without a slash at its end."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError("it must be a host name or URL")
-    text = value.strip().rstrip("/")
+    text = value.strip()
     if "://" not in text:
         name = urlsplit(f"//{text}").hostname or ""
         text = f"{'http' if _is_loopback(name) else 'https'}://{text}"
@@ -107,7 +107,7 @@ def a_host(value: Any) -> str:
         raise ValueError("it must be host and path alone, without user, query or fragment")
     if url.hostname == "api-js.mixpanel.com":
         raise ValueError("that is the browser's host; use 'api.mixpanel.com', or region")
-    return text
+    return text.rstrip("/")
 
 
 def a_service_account(value: Any) -> ServiceAccount:

@@ -10,7 +10,6 @@ import pytest
 
 from mixpanel_visitor.emulator import LocalMixpanel
 
-PERSON = "$distinct_id"
 NOW_S = 1_800_000_000
 
 EVENTS = {
@@ -113,9 +112,8 @@ def test_no_method_is_forgotten():
 
 def test_its_api_secret_is_accepted(library, local):
     """The older credentials of import_data."""
-    EVENTS_WITH_SECRET = functools.partial(library.import_data, None, "u-1", "Old", NOW_S - 9_000_000)
     library._consumer._credentials = None
-    EVENTS_WITH_SECRET(api_secret="secret")
+    library.import_data(None, "u-1", "Old", NOW_S - 9_000_000, api_secret="secret")
     assert local.store.events()[0].name == "Old"
 
 

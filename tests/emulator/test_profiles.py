@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixpanel_visitor.emulator.profiles import Update, applied, check_update
@@ -189,6 +189,7 @@ keys = st.sampled_from(["$token", "$distinct_id", "$group_key", "$group_id", *OP
     ),
     endpoint=st.sampled_from(["engage", "groups"]),
 )
+@settings(deadline=None)
 def test_any_updates_get_a_verdict_and_can_be_applied(items, endpoint):
     """No JSON raises, neither when it is judged nor when it is applied to what came before."""
     properties: dict[str, Any] = {}

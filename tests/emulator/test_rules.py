@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixpanel_visitor.emulator.rules import BANNED_IDS, Event, Problem, check_event
@@ -277,6 +277,7 @@ interesting = st.sampled_from(
     ),
     endpoint=st.sampled_from(["import", "track"]),
 )
+@settings(deadline=None)
 def test_any_json_gets_a_verdict(item, endpoint):
     """No value that JSON can hold raises, and what is accepted has what deduplication needs."""
     outcome = check_event(item, endpoint=endpoint, now_ms=NOW_MS)

@@ -160,11 +160,11 @@ def test_a_chunked_body_is_taken(client, event):
 
 
 def test_a_client_that_asks_first_is_told_to_go_on(local, event):
-    """curl does so for large bodies (Expect: 100-continue)."""
+    """As curl does for large bodies (Expect: 100-continue)."""
     body = events_body(event())
     with socket.create_connection(("127.0.0.1", local.port), timeout=10) as connection:
-        head = f"POST /track HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
-        connection.sendall(head.encode())
+        connection.sendall(b"POST /track HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n")
+        connection.sendall(b"Content-Length: %d\r\n\r\n" % len(body))
         assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
         connection.sendall(body)
         assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
@@ -215,7 +215,7 @@ def test_a_body_beyond_all_measure_is_refused_unread(local):
 def test_what_is_not_http_is_answered_in_json_or_not_at_all(local, data):
     """No HTML page of the standard library, no traceback."""
     answer = talk(local, data)
-    assert not answer or b"application/json" in answer
+    assert not answer or json.loads(answer.rpartition(b"\r\n")[2])["code"] >= 400
 
 
 def test_an_old_client_gets_its_answer(local):
@@ -248,8 +248,7 @@ def test_many_clients_at_once_lose_nothing(local, connect, event):
     statuses: list[int] = []
 
     def send(client: Any, batch: list[Any]) -> None:
-        for _ in range(3):
-            statuses.append(client.import_(batch).status)
+        statuses.extend(client.import_(batch).status for _ in range(3))
 
     threads = [threading.Thread(target=send, args=pair) for pair in zip(clients, batches, strict=True)]
     for thread in threads:

@@ -8,6 +8,10 @@ import time
 
 import pytest
 from support.apps import APPS_COOKIE, CHUNKS, ENDLESS_CHUNK, FILE, UNWRAPPED, USER
+from support.inbox import Inbox
+from support.servers import served
+
+from mixpanel_visitor.emulator import LocalMixpanel
 
 ANONYMOUS = "$device:"
 
@@ -175,6 +179,17 @@ def test_logout(story):
         assert event["distinct_id"] == ANONYMOUS + logout.text
         assert event["$device_id"] == logout.text
         assert "$user_id" not in event
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("name", ["gunicorn-sync", "gunicorn-gthread", "uvicorn", "uvicorn-bare"])
+def test_a_server_that_is_told_to_end_delivers_first(name, tmp_path):
+    """What was tracked right before SIGTERM is with Mixpanel when the process has ended."""
+    with LocalMixpanel() as mixpanel:
+        inbox = Inbox(mixpanel.url)
+        with served(name, inbox, tmp_path) as server:
+            server.request("GET", "/page")
+        assert [event["event"] for event in inbox.events()] == ["Page"]
 
 
 @pytest.mark.servers

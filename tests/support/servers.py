@@ -124,68 +124,70 @@ class ServerHarness:
             return False
 
 
-def _server(*command: str) -> Callable[[Path], AbstractContextManager[Harness]]:
+_GUNICORN = ("gunicorn", "--bind", "fd://{fd}", "--workers", "1")
+_UVICORN = ("uvicorn", "--fd", "{fd}", "--log-level", "warning")
+
+COMMANDS = {
+    "gunicorn-sync": (*_GUNICORN, "--worker-class", "sync", "support.apps:wsgi_app"),
+    "gunicorn-gthread": (*_GUNICORN, "--worker-class", "gthread", "--threads", "4", "support.apps:flask_app"),
+    "waitress": ("support.waitress_runner", "{fd}"),
+    "uvicorn": (*_UVICORN, "support.apps:starlette_app"),
+    "uvicorn-bare": (*_UVICORN, "support.apps:asgi_app"),
+}
+"""What `python -m` runs for each server; `{fd}` is the listening socket."""
+
+
+@contextlib.contextmanager
+def served(name: str, inbox: Inbox, directory: Path) -> Iterator[ServerHarness]:
+    """Run a server until the end of the block; its spool and its log are in `directory`."""
+    log_path = directory / "server.log"
+    with (
+        tempfile.TemporaryDirectory(prefix="mpv-") as home,  # short: gunicorn puts a Unix socket there
+        contextlib.ExitStack() as running,
+    ):
+        with socket.socket() as listener, log_path.open("wb") as log:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(128)
+            harness = ServerHarness(listener.getsockname()[1], inbox)
+            process = subprocess.Popen(
+                [sys.executable, "-m", *(part.format(fd=listener.fileno()) for part in COMMANDS[name])],
+                env={
+                    **os.environ,
+                    "HOME": home,
+                    "PYTHONPATH": str(TESTS),
+                    "MIXPANEL_TOKEN": TOKEN,
+                    "MIXPANEL_API_HOST": inbox.url,
+                    "MIXPANEL_VISITOR_SECRET_KEY": SECRET_KEY,
+                    "MIXPANEL_VISITOR_SPOOL": str(directory / "spool"),
+                },
+                pass_fds=[listener.fileno()],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+            running.callback(_end, process)
+        wait_until(lambda: process.poll() is not None or harness.is_up(), _START_S)
+        if process.poll() is not None or not harness.is_up():
+            raise RuntimeError(f"{name} did not start:\n{log_path.read_text()}")
+        yield harness
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _started(name: str) -> Callable[[Path], AbstractContextManager[Harness]]:
     @contextlib.contextmanager
     def start(directory: Path) -> Iterator[Harness]:
-        with (
-            LocalMixpanel() as mixpanel,
-            tempfile.TemporaryDirectory(prefix="mpv-") as home,  # short: gunicorn has a Unix socket in it
-            served(command, mixpanel.url, directory, home) as port,
-        ):
-            harness = ServerHarness(port, Inbox(mixpanel.url))
+        with LocalMixpanel() as mixpanel, served(name, Inbox(mixpanel.url), directory) as harness:
             yield harness
 
     return start
 
 
-@contextlib.contextmanager
-def served(command: tuple[str, ...], mixpanel_url: str, directory: Path, home: str) -> Iterator[int]:
-    """Run `python -m command` on a socket of ours until the end of the block; give the port."""
-    log_path = directory / "server.log"
-    with socket.socket() as listener, log_path.open("wb") as log:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(128)
-        port = listener.getsockname()[1]
-        process = subprocess.Popen(
-            [sys.executable, "-m", *(part.format(fd=listener.fileno()) for part in command)],
-            env={
-                **os.environ,
-                "HOME": home,
-                "PYTHONPATH": str(TESTS),
-                "MIXPANEL_TOKEN": TOKEN,
-                "MIXPANEL_API_HOST": mixpanel_url,
-                "MIXPANEL_VISITOR_SECRET_KEY": SECRET_KEY,
-                "MIXPANEL_VISITOR_SPOOL": str(directory / "spool"),
-            },
-            pass_fds=[listener.fileno()],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        probe = ServerHarness(port, Inbox(mixpanel_url))
-        started = wait_until(lambda: process.poll() is not None or probe.is_up(), _START_S)
-        if not started or process.poll() is not None:
-            raise RuntimeError(f"{command[0]} did not start:\n{log_path.read_text()}")
-        yield port
-    finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-_GUNICORN = ("gunicorn", "--bind", "fd://{fd}", "--workers", "1")
-_UVICORN = ("uvicorn", "--fd", "{fd}", "--log-level", "warning")
-
-SERVERS: dict[str, Callable[[Path], AbstractContextManager[Harness]]] = {
-    "gunicorn-sync": _server(*_GUNICORN, "--worker-class", "sync", "support.apps:wsgi_app"),
-    "gunicorn-gthread": _server(
-        *_GUNICORN, "--worker-class", "gthread", "--threads", "4", "support.apps:flask_app"
-    ),
-    "waitress": _server("support.waitress_runner", "{fd}"),
-    "uvicorn": _server(*_UVICORN, "support.apps:starlette_app"),
-    "uvicorn-bare": _server(*_UVICORN, "support.apps:asgi_app"),
-}
+SERVERS = {name: _started(name) for name in COMMANDS}
 """Each starts a harness whose server keeps its spool in a directory."""

@@ -23,6 +23,9 @@ COMMANDS: dict[str, CommandEntry] = {
     "dev": CommandEntry(
         "mixpanel_visitor.cli.dev", "Run a local Mixpanel with a page that shows what arrives."
     ),
+    "demo": CommandEntry(
+        "mixpanel_visitor.cli.demo", "Walk one visitor through an example shop; needs no account."
+    ),
     "version": CommandEntry("mixpanel_visitor.cli.version", "Print the version."),
 }
 

@@ -59,14 +59,14 @@ class Acks:
         except FileNotFoundError:
             return
         except OSError as error:
-            self._log(logging.WARNING, f"acks {self.path}", "%s cannot be read (%s).", self.path, error)
+            self._log(logging.WARNING, f"read {self.path}", "%s cannot be read (%s).", self.path, error)
             return
         try:
             self.segments = _decode(data)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             self._log(
                 logging.WARNING,
-                f"acks {self.path}",
+                f"damaged {self.path}",
                 "%s is damaged (%s): how far delivery had come is forgotten, and what is still in the spool "
                 "is delivered again. Mixpanel drops such duplicates. Nothing needs to be done.",
                 self.path,
@@ -87,8 +87,8 @@ class Acks:
         """The segment is gone; its figures are kept for an hour, for the process that wrote it."""
         progress = self.segments.get(name)
         if progress is not None and progress.retired_ms is None:
+            # No reason to save: whoever loads the figures without this sees that the segment is gone.
             progress.retired_ms = now_ms
-            self._changed = True
 
     def prune(self, now_ms: int) -> None:
         """Forget segments that are gone for an hour, and the longest gone of too many."""
@@ -117,7 +117,7 @@ class Acks:
                 temporary.unlink()
             self._log(
                 logging.WARNING,
-                f"acks {self.path}",
+                f"write {self.path}",
                 "%s cannot be written (%s). Delivery goes on; if this process dies now, what it has "
                 "delivered since is delivered again. Free space or mend the directory.",
                 self.path,

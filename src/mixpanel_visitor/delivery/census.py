@@ -44,13 +44,20 @@ class Census:
         self._counted = {name: self._counted.get(name, _Counted()) for name in sizes}
         self.pending, self.oldest_ms = 0, None
         budget = BUDGET_BYTES
-        for name, size in sorted(sizes.items()):
+        for name in sorted(sizes):
             counted = self._counted[name]
             with contextlib.suppress(OSError):
-                budget -= self._count(name, counted, min(size - counted.bytes, budget))
+                budget -= self._count(name, counted, min(sizes[name] - counted.bytes, budget))
+        lines = sum(counted.lines for counted in self._counted.values())
+        mean_bytes = (
+            sum(counted.bytes for counted in self._counted.values()) / lines
+            if lines
+            else _TYPICAL_FRAME_BYTES
+        )
+        for name, size in sizes.items():
+            counted = self._counted[name]
             known = progress.get(name)
             settled = known.delivered + known.dead if known else 0
-            mean_bytes = counted.bytes / counted.lines if counted.lines else _TYPICAL_FRAME_BYTES
             waiting = counted.lines + round((size - counted.bytes) / mean_bytes) - settled
             if waiting > 0:
                 self.pending += waiting

@@ -87,8 +87,10 @@ class ClaimDesk:
             if news or now_s >= self._look_again_s:
                 self._look_again_s = now_s + REFRESH_EVERY_S
                 index.refresh()
+                index.scan(SCAN_BYTES)
                 self._tidy(index)
-            index.scan(SCAN_BYTES)
+            else:
+                index.scan(SCAN_BYTES)
             bodies, positions = index.take(endpoint, max_records, max_bytes)
             if not bodies:
                 return None

@@ -128,7 +128,7 @@ def scan(data: bytes) -> Scan:
             break
         claimed_end = span_end(data, position)
         end = claimed_end if position < claimed_end < line_end and frame_end(data, claimed_end) else line_end
-        later = _is_later(data[position:end])
+        later = is_later(data[position:end])
         if damages and damages[-1].end == position and damages[-1].later == later:
             damages[-1] = damages[-1]._replace(end=end)
         else:
@@ -137,6 +137,7 @@ def scan(data: bytes) -> Scan:
     return Scan(starts, damages, position)
 
 
-def _is_later(line: bytes) -> bool:
+def is_later(line: bytes) -> bool:
+    """Whether a line, or the beginning of one, looks as if a later version of this format had made it."""
     # With our own version in its place the line would be good: then only that byte was hit.
     return line.startswith(_LATER_VERSIONS) and not frame_end(_VERSION + line[1:], 0)

@@ -144,19 +144,16 @@ class SegmentIndex:
 
         The kernel can always delete, even on a full disk, and it never waits for a writer.
         """
-        for reader in list(self._ordered):
-            if reader.gone:
-                if not reader.claimed:
-                    self._acks.retire(reader.name, now_ms)
-                    self._forget(reader)
-                continue
-            with self._surviving(reader):
-                idle = not reader.unread_bytes and not reader.ended
-                if idle and (reader.has_rest or not reader.unsettled) and now_s >= reader.look_again_s:
-                    reader.look_again_s = now_s + TRY_TO_END_EVERY_S
+        for reader in self._ordered:
+            idle = not (reader.unread_bytes or reader.ended or reader.gone)
+            if idle and (reader.has_rest or not reader.unsettled) and now_s >= reader.look_again_s:
+                reader.look_again_s = now_s + TRY_TO_END_EVERY_S
+                with self._surviving(reader):
                     reader.try_to_end()
-                if reader.ended and not reader.unsettled:
-                    self._delete(reader, now_ms)
+        self._delete([reader for reader in self._ordered if reader.ended and not reader.unsettled], now_ms)
+        for reader in [reader for reader in self._ordered if reader.gone and not reader.claimed]:
+            self._acks.retire(reader.name, now_ms)
+            self._forget(reader)
         if now_s >= self._sweep_again_s:
             self._sweep_again_s = now_s + SWEEP_EVERY_S
             self._sweep()
@@ -165,22 +162,25 @@ class SegmentIndex:
                 self._acks.retire(name, now_ms)
         self._acks.save()
 
-    def _delete(self, reader: SegmentReader, now_ms: int) -> None:
-        if reader.later:
-            self._log(
-                logging.WARNING,
-                f"later {reader.path}",
-                "%s was written by a later version of mixpanel-visitor and is left alone. "
-                "A process with that version delivers it; see that one runs.",
-                reader.path,
-            )
-            return
-        # Saved before: whoever finds it gone must find its last figures.
-        self._acks.note(reader.name, reader.progress())
+    def _delete(self, finished: list[SegmentReader], now_ms: int) -> None:
+        # Saved before: whoever finds one gone must find its last figures.
+        for reader in finished:
+            self._acks.note(reader.name, reader.progress())
         self._acks.save()
-        reader.path.unlink()
-        self._acks.retire(reader.name, now_ms)
-        self._forget(reader)
+        for reader in finished:
+            if reader.later:
+                self._log(
+                    logging.WARNING,
+                    f"later {reader.path}",
+                    "%s was written by a later version of mixpanel-visitor and is left alone. "
+                    "A process with that version delivers it; see that one runs.",
+                    reader.path,
+                )
+                continue
+            with self._surviving(reader):
+                reader.path.unlink()
+                self._acks.retire(reader.name, now_ms)
+                self._forget(reader)
 
     def _lose(self, reader: SegmentReader) -> None:
         if reader.gone:

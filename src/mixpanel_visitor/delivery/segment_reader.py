@@ -190,6 +190,7 @@ class SegmentReader:
             # Only now, behind the lock, is the size the last word.
             self.size = os.fstat(fd).st_size
             self._seen = min(self._seen, self.size)
+            rest = os.pread(fd, BLOCK_BYTES, self.scanned)
         except BlockingIOError:
             return
         finally:
@@ -197,7 +198,9 @@ class SegmentReader:
         if self.unread_bytes:
             return
         self.ended = True
-        self.later = not (self.frames or self._ours) and any(damage.later for damage in self._suspects)
+        self.later = not (self.frames or self._ours) and (
+            any(damage.later for damage in self._suspects) or frames.is_later(rest)
+        )
         if not self.later:
             self._count_damage()
             if self.has_rest:

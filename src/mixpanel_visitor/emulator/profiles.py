@@ -40,7 +40,7 @@ class Update:
 
 
 def check_update(item: Any, *, endpoint: ProfileEndpoint) -> Update | Problem:
-    """Judge one update of a request to `/engage` or `/groups`."""
+    """Judge one update of a request to `/engage` or `/groups`; `item` is any JSON as orjson reads it."""
     if not isinstance(item, dict):
         return Problem(field="", message="must be a JSON object")
     if not is_text(item.get("$token")):
