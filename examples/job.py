@@ -1,6 +1,6 @@
 """A job outside of any request: events are durable at once, and delivered before it ends.
 
-    MIXPANEL_TOKEN=... MIXPANEL_VISITOR_SECRET_KEY=... python examples/job.py user-42
+MIXPANEL_TOKEN=... MIXPANEL_VISITOR_SECRET_KEY=... python examples/job.py user-42
 """
 
 import sys

@@ -253,11 +253,17 @@ def test_an_offline_user_id_may_look_like_a_device():
 def test_a_block_stores_its_events_together():
     """`with tracker.visitor(...)` is one write, also when the block fails."""
     tracker, spool = recording_tracker()
-    with pytest.raises(KeyError), tracker.visitor("u") as visitor:
-        visitor.track("a")
-        visitor.track("b")
-        assert spool.records == []
-        raise KeyError
+    visitor = tracker.visitor("u")
+
+    def job():
+        with visitor:
+            visitor.track("a")
+            visitor.track("b")
+            assert spool.records == []
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        job()
     assert spool.names == ["a", "b"]
     visitor.track("later")
     assert spool.names == ["a", "b", "later"]

@@ -131,7 +131,7 @@ class _Responder:
             if not exchange.wants_cookie:
                 exchange.started = True
                 return message
-            raw = list(message.get("headers") or ())
+            raw: list[tuple[bytes, bytes]] = list(message.get("headers") or ())
             texts = [(bytes(n).decode("latin-1"), bytes(v).decode("latin-1")) for n, v in raw]
             added = self._tracker.respond(exchange, status, texts)
             if not added:

@@ -175,7 +175,7 @@ class Writer:
         return stamped
 
     def _called(
-        self, extra: Callable[..., Mapping[str, Any]], facts: RequestFacts | None
+        self, extra: Callable[..., Any], facts: RequestFacts | None
     ) -> Mapping[str, Any]:
         try:
             return extra(facts) or {}

@@ -147,7 +147,7 @@ class Scalar:
     ("value", "expected"),
     [
         (Decimal("1.50"), 1.5),
-        (Decimal("7"), 7),
+        (Decimal(7), 7),
         (Decimal("NaN"), None),
         (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
         (Colour.RED, "red"),

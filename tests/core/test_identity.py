@@ -17,7 +17,7 @@ DEVICE = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"
 STATES = [
     case
     for case in VECTORS["mixpanel_server_identity"]
-    if "event" not in case or case["event"] is None and case["mode"] == "legacy"
+    if "event" not in case or (case["event"] is None and case["mode"] == "legacy")
 ]
 
 

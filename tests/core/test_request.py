@@ -83,7 +83,7 @@ def test_a_bare_scope_is_enough():
 
 
 def test_a_websocket_scope_has_the_scheme_of_its_page():
-    """wss counts as https: the same cookies are sent."""
+    """A wss scheme counts as https: the same cookies are sent."""
     facts = facts_from_scope(scope(type="websocket", scheme="wss"))
     assert (facts.protocol, facts.scheme, facts.method) == ("websocket", "https", "GET")
 

@@ -2,17 +2,17 @@
 
 from typing import assert_type
 
+from flask import Flask
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+
 from mixpanel_visitor import Tracker, Visitor, current_visitor
 from mixpanel_visitor.asgi import VisitorMiddleware as ASGIMiddleware
 from mixpanel_visitor.flask import MixpanelVisitor
 from mixpanel_visitor.flask import current_visitor as flask_visitor
 from mixpanel_visitor.starlette import VisitorMiddleware, get_visitor
 from mixpanel_visitor.wsgi import VisitorMiddleware as WSGIMiddleware
-
-from flask import Flask
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.requests import Request
 
 
 def handler(request: Request) -> None:
