@@ -381,7 +381,7 @@ class Tracker:
         else:
             self._ledger.commit(len(records))
             if self._delivers:
-                self._sender.notify()
+                self._sender.notify(len(records))
 
     def _forget(self) -> None:
         """In a forked child: what the parent accepted is the parent's."""

@@ -174,9 +174,7 @@ class Writer:
         stamped.update(identity or identity_properties(self.id_mode, sink.identity))
         return stamped
 
-    def _called(
-        self, extra: Callable[..., Any], facts: RequestFacts | None
-    ) -> Mapping[str, Any]:
+    def _called(self, extra: Callable[..., Any], facts: RequestFacts | None) -> Mapping[str, Any]:
         try:
             return extra(facts) or {}
         except Exception:

@@ -200,6 +200,13 @@ def test_a_host_that_is_not_ours_is_explained(host):
     assert f"{host} is not an address of this machine" in result.output
 
 
+def test_an_empty_token_is_a_usage_error():
+    """Nobody could send with it."""
+    result = CliRunner().invoke(main, ["dev", "--port", "0", "--token", ""])
+    assert result.exit_code == 2
+    assert "must not be empty" in result.output
+
+
 def test_it_leaves_no_thread_and_no_blocked_signal():
     """After it could not start."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])

@@ -3,6 +3,8 @@
 import os
 import threading
 
+import pytest
+
 from mixpanel_visitor.delivery.committer import MAX_WAITING, Committer
 from mixpanel_visitor.records import Record
 
@@ -41,7 +43,7 @@ def running(book):
     committer = Committer(book.commit)
     committer.submit(records("first"))
     deadline = threading.Event()
-    while not committer._running:
+    while not committer._turn.running:
         deadline.wait(0.001)
     return committer
 
@@ -132,6 +134,16 @@ def test_a_stopped_committer_goes_on_with_the_next():
     committer.stop(TIMEOUT_S)
 
 
+def test_a_thread_that_was_stopped_before_it_ran_leaves_nothing_waiting():
+    """Its successor, or the caller, commits what comes later."""
+    book = Book()
+    committer = Committer(book.commit)
+    for name in ("a", "b", "c"):
+        committer.submit(records(name))
+        committer.stop(TIMEOUT_S)
+    assert book.names == ["a", "b", "c"]
+
+
 def test_many_threads_lose_nothing():
     """Submitting, draining and stopping at once, every record is committed exactly once."""
     book = Book()
@@ -154,6 +166,7 @@ def test_many_threads_lose_nothing():
     assert len(book.names) == len(set(book.names)) == 801
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 on; forking is the point
 def test_a_forked_child_starts_empty():
     """What waited in the parent is the parent's; the child commits its own."""
     book = Book()

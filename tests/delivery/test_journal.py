@@ -279,6 +279,51 @@ def test_an_unfinished_frame_of_a_living_writer_is_waited_for(open_spool, direct
     assert (counts.torn_tails, counts.corrupt_bytes) == (0, 0)
 
 
+def test_a_write_that_was_taken_back_is_no_torn_tail(open_spool, directory, clock):
+    """Though it was seen half done."""
+    directory.mkdir()
+    line = frames.encode([event(1)], 1)
+    writer = SegmentWriter(directory / "0000000000000001-x-1-0-1.seg", opened_s=0.0)
+    writer.append(line + line[:30])
+    journal = open_spool()
+    assert deliver(journal) == ["1"]
+    os.truncate(writer.path, len(line))
+    writer.close()
+    clock.tick(2)
+    assert journal.claim("import", 10, ALL) is None
+    assert segments(directory) == []
+    assert journal.counts().torn_tails == 0
+
+
+def test_records_that_were_taken_back_are_not_sent(open_spool, directory, clock):
+    """Found whole, but gone before they were claimed: that is neither a loss nor damage."""
+    directory.mkdir()
+    line = frames.encode([event(1)], 1)
+    writer = SegmentWriter(directory / "0000000000000001-x-1-0-1.seg", opened_s=0.0)
+    writer.append(line + line)
+    journal = open_spool()
+    assert journal.claim("groups", 10, ALL) is None
+    assert journal.counts().store_pending == 2
+    os.truncate(writer.path, len(line))
+    writer.close()
+    assert deliver(journal) == ["1"]
+    clock.tick(2)
+    assert journal.claim("import", 10, ALL) is None
+    assert segments(directory) == []
+    assert journal.counts().corrupt_bytes == 0
+
+
+def test_damage_is_counted_once(open_spool, directory, clock, caplog):
+    """Though another lead meets it again."""
+    leave_behind(directory, [], rest=b"rubbish\n" + frames.encode([event(1)], 1))
+    journal = open_spool()
+    for _ in range(3):
+        assert waiting(journal) == ["1"]
+        assert journal.counts().corrupt_bytes == len(b"rubbish\n")
+        journal.close()
+    assert "are damaged" in caplog.text
+
+
 def test_damage_costs_only_what_it_has_hit(open_spool, directory, clock, caplog):
     """One byte flipped anywhere in a dead segment: the other records are delivered."""
     chance = random.Random(7)
@@ -428,6 +473,31 @@ def test_rubbish_for_an_acks_file_is_survived(open_spool, directory, rubbish, ca
     (directory / "acks.json").write_bytes(rubbish)
     assert deliver(open_spool()) == [str(number) for number in range(10)]
     assert "is damaged" in caplog.text
+
+
+def test_answers_to_old_claims_do_not_reach_the_acks_file(open_spool, directory, clock):
+    """What a new lead has claimed must not be marked as done by an answer to the old one."""
+    journal = open_journal(directory, clock)
+    journal.put([event(1), event(2)])
+    old = journal.claim("import", 10, ALL)
+    journal.close()
+    journal.claim("import", 10, ALL)
+    journal.ack(old, [0, 1])
+    del journal
+    assert waiting(open_spool()) == ["1", "2"]
+
+
+def test_entries_of_segments_that_are_gone_are_forgotten(open_spool, directory, clock):
+    """Their leader may have died right after it deleted them."""
+    half_delivered(directory)
+    for path in segments(directory):
+        path.unlink()
+    journal = open_spool()
+    for _ in range(2):
+        assert journal.claim("import", 10, ALL) is None
+        clock.tick(3700)
+    assert journal.claim("import", 10, ALL) is None
+    assert json.loads((directory / "acks.json").read_bytes())["segments"] == {}
 
 
 def test_acks_that_cannot_be_written_are_kept_in_memory(open_spool, directory, caplog):

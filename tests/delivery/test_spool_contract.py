@@ -254,7 +254,9 @@ def test_close_forgets_claims(spool):
     new = spool.claim("import", 10, ALL)
     assert names(new.bodies) == ["2"]
     spool.ack(old, [1])
-    assert spool.counts().pending == 1
+    spool.bury(old, {1: REFUSED})
+    counts = spool.counts()
+    assert (counts.pending, counts.store_dead) == (1, 0)
     spool.ack(new, [0])
     counts = spool.counts()
     assert (counts.written, counts.delivered, counts.pending) == (2, 2, 0)

@@ -196,6 +196,26 @@ def test_malformed_chunks_are_refused(local, chunks):
     assert talk(local, head + chunks).startswith(b"HTTP/1.1 400 ")
 
 
+def test_a_chunk_header_without_end_is_refused(local):
+    """It is not read for ever."""
+    head = b"POST /track HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert talk(local, head + b"0" * 10_000).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"Content-Length: 9\r\n\r\n[{",
+        b"Transfer-Encoding: chunked\r\n\r\n9\r\n[{",
+        b"Transfer-Encoding: chunked\r\n\r\n9",
+    ],
+)
+def test_half_a_body_is_not_answered(local, rest):
+    """The client has left; nothing of it is stored."""
+    assert talk(local, b"POST /track HTTP/1.1\r\nHost: localhost\r\n" + rest) == b""
+    assert local.store.stats()["requests"] == {}
+
+
 def test_a_body_beyond_all_measure_is_refused_unread(local):
     """Nobody is read for minutes."""
     answer = talk(local, b"POST /track HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999999\r\n\r\n")
@@ -216,6 +236,12 @@ def test_what_is_not_http_is_answered_in_json_or_not_at_all(local, data):
     """No HTML page of the standard library, no traceback."""
     answer = talk(local, data)
     assert not answer or json.loads(answer.rpartition(b"\r\n")[2])["code"] >= 400
+
+
+def test_a_query_of_a_thousand_fields_is_refused(client, event):
+    """400, and the connection lives on."""
+    assert client.post("/track?" + "&".join(f"a{n}=1" for n in range(1_001)), event()).status == 400
+    assert client.post("/track", event()).body == b"1"
 
 
 def test_an_old_client_gets_its_answer(local):

@@ -94,6 +94,12 @@ def test_a_form_without_data_is_a_0(client, body):
     assert answer["error"]
 
 
+def test_a_list_without_events_is_a_0(client):
+    """There is nothing valid in it, and the answer keeps to its form."""
+    assert client.post("/track", []).body == b"0"
+    assert client.post("/track?verbose=1", []).json() == {"error": "the request has no records", "status": 0}
+
+
 def test_an_old_event_is_refused_and_counted(client, local, event):
     """More than five days are for /import."""
     assert client.post("/track", event(time=1_799_000_000)).body == b"0"

@@ -44,9 +44,12 @@ def command(*, port: int, host: str, token: str | None, quiet: bool, as_json: bo
     It takes what is meant for Mixpanel, refuses what Mixpanel documents that it refuses, and shows what has
     arrived: here, on a page, and as JSON under /_local/. Nothing is written to disk or leaves this machine.
     """
+    try:
+        local = LocalMixpanel(host, port, token=token, allow_remote=True)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     # Blocked before any thread starts, so that the wait below is the one place where they arrive.
     unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    local = LocalMixpanel(host, port, token=token, allow_remote=True)
     try:
         if not quiet:
             local.store.subscribe(_printer(_json_line if as_json else _text_line))

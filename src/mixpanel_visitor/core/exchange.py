@@ -222,7 +222,7 @@ class Exchange:
             self._rules.count(skipped)
             return []
         added = [("set-cookie", self._set_cookie())]
-        if response_header(headers, "cache-control") is None:
+        if status != 101 and response_header(headers, "cache-control") is None:
             added.append(("cache-control", "private"))
         return added
 

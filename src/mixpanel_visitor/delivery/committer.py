@@ -7,6 +7,7 @@ started, and when it falls behind, `submit` commits in the calling thread instea
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import deque
@@ -31,26 +32,24 @@ class Committer:
     def _reset(self) -> None:
         self._pid = os.getpid()
         self._waiting: deque[list[Record]] = deque()
-        self._wake = threading.Event()
         self._busy = threading.Lock()
-        self._started = False
-        self._running = False
-        self._stopping = False
+        self._turn: _Turn | None = None
 
     def submit(self, records: list[Record]) -> None:
         """Take records for a commit that happens soon; returns at once."""
         if self._pid != os.getpid():
             self._reset()  # a fork: the thread and what waited for it are the parent's
-        if not self._running or len(self._waiting) >= MAX_WAITING:
-            if not self._started:
-                self._start()
+        turn = self._turn
+        if turn is None or not turn.running or len(self._waiting) >= MAX_WAITING:
             self._commit(records)
+            if turn is None:
+                self._start()
             return
         self._waiting.append(records)
-        if not self._wake.is_set():
-            self._wake.set()
-        if not self._running:
-            self.drain(0.0)  # stopped between the look and the append: whoever holds the lock takes it
+        if not turn.wake.is_set():
+            turn.wake.set()
+        if turn.stopping:
+            self._commit_waiting()  # the thread may have had its last look before the append
 
     def drain(self, timeout_s: float) -> bool:
         """Commit in the calling thread what still waits; False where the thread kept us from it."""
@@ -64,31 +63,30 @@ class Committer:
             self._busy.release()
         return True
 
-    def stop(self, timeout_s: float) -> None:
-        """Commit what waits and let the thread end; a later `submit` starts another."""
-        self.drain(timeout_s)
-        self._stopping = True
-        self._running = False
-        self._wake.set()
+    def stop(self, timeout_s: float) -> bool:
+        """Let the thread end and commit what waits; a later `submit` starts another."""
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.stopping = True
+            turn.wake.set()
+        return self.drain(timeout_s)
 
     def _start(self) -> None:
-        self._started = True
-        self._stopping = False
-        thread = threading.Thread(target=self._run, name="mixpanel-visitor-committer", daemon=True)
-        try:
+        turn = self._turn = _Turn()
+        thread = threading.Thread(
+            target=self._run, args=(turn,), name="mixpanel-visitor-committer", daemon=True
+        )
+        # Refused where there are no threads, or the interpreter is on its way out: then callers commit.
+        with contextlib.suppress(RuntimeError):
             thread.start()
-        except RuntimeError:
-            return  # no threads here, or the interpreter is on its way out: callers commit
 
-    def _run(self) -> None:
-        self._running = True
-        wake = self._wake
-        while not self._stopping:
-            wake.wait()
-            wake.clear()  # before the look into the queue: whoever appends later sets it again
+    def _run(self, turn: _Turn) -> None:
+        turn.running = True
+        while not turn.stopping:
+            turn.wake.wait()
+            turn.wake.clear()  # before the look into the queue: whoever appends later sets it again
             with self._busy:
                 self._commit_waiting()
-        self._started = False
 
     def _commit_waiting(self) -> None:
         while self._waiting:
@@ -96,3 +94,12 @@ class Committer:
             while self._waiting and len(together) < MAX_WAITING:
                 together.extend(self._waiting.popleft())
             self._commit(together)
+
+
+class _Turn:
+    """One life of the thread: seen to run, told to stop."""
+
+    def __init__(self) -> None:
+        self.wake = threading.Event()
+        self.running = False
+        self.stopping = False

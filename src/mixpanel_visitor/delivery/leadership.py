@@ -44,6 +44,8 @@ class Leadership:
         now_s = self._monotonic()
         if now_s < self._look_again_s:
             return self.held
+        if not self.held and not self._path.parent.is_dir():
+            return False  # nothing was put yet; the first put must not have to wait for the next look
         self._look_again_s = now_s + TRY_EVERY_S
         if self.held:
             # Somebody may have removed the directory, and others may lead in the new one.
@@ -71,9 +73,6 @@ class Leadership:
         close_inherited(fd, self._identity)
 
     def _try(self) -> None:
-        # Nothing is created in a directory that nobody has put anything into.
-        if not self._path.parent.is_dir():
-            return
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

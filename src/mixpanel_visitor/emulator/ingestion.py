@@ -104,8 +104,6 @@ class Ingestion:
         gzip = self.gzip_profiles or request.path in ("/import", "/track")
         single = request.path != "/import"
         read = payload.read(request, max_bytes=self.max_body_bytes, gzip=gzip, single=single)
-        if not read.items:
-            raise payload.PayloadError(400, "the request has no records")
         if len(read.items) > MAX_RECORDS:
             raise payload.PayloadError(413, f"request exceeds max limit of {MAX_RECORDS} records")
         return read

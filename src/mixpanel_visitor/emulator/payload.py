@@ -47,7 +47,7 @@ class Payload:
 
 
 def read(request: Request, *, max_bytes: int, gzip: bool = True, single: bool = True) -> Payload:
-    """Find the records of a request.
+    """Find the records of a request, of which there is at least one.
 
     `max_bytes` bounds the body before and after decompression; without `single` a JSON body must be a list.
     """
@@ -85,14 +85,20 @@ def _read(
         data = parameters.pop("data", "")
         if not data:
             raise PayloadError(400, "data, missing or empty")
-        return Payload(items=_as_items(_from_text(data)), parameters=parameters, is_form=True)
+        return _payload(_as_items(_from_text(data)), parameters, is_form=True)
     if content_type == _NDJSON:
         items = [_from_json(line) for line in body.split(b"\n") if line.strip()]
-        return Payload(items=items, parameters=parameters)
+        return _payload(items, parameters)
     value = _from_json(body)
     if not single and not isinstance(value, list):
         raise PayloadError(400, "the body must be a JSON list of records")
-    return Payload(items=_as_items(value), parameters=parameters)
+    return _payload(_as_items(value), parameters)
+
+
+def _payload(items: list[Any], parameters: Mapping[str, str], *, is_form: bool = False) -> Payload:
+    if not items:
+        raise PayloadError(400, "the request has no records")
+    return Payload(items=items, parameters=parameters, is_form=is_form)
 
 
 def _decompressed(request: Request, max_bytes: int) -> bytes:

@@ -57,6 +57,8 @@ class LocalMixpanel:
                 f"{host!r} is not a loopback address: anyone in the network could read what arrives. "
                 "Use 127.0.0.1, or allow_remote=True if that is wanted"
             )
+        if token == "":
+            raise ValueError("the token must not be empty; leave it out to let any in")
         self.store = Store(max_events=max_events, now_ms=now_ms)
         self.host = host
         self._port = port

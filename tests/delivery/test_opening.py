@@ -1,0 +1,69 @@
+"""Opening: what the `spool` setting may be."""
+
+from pathlib import Path
+
+import pytest
+from support.journals import event
+
+from mixpanel_visitor.delivery.journal import Journal
+from mixpanel_visitor.delivery.memory import MemorySpool
+from mixpanel_visitor.delivery.opening import open_spool
+from mixpanel_visitor.errors import SettingsError, SpoolFullError
+
+
+@pytest.mark.parametrize("location", ["memory:", "memory://", "MEMORY:"])
+def test_memory(location):
+    """For tests, and where there is no disk."""
+    assert isinstance(open_spool(location), MemorySpool)
+
+
+def test_a_directory(tmp_path):
+    """As text, as a path, or as a URL; nothing is created."""
+    for location in [str(tmp_path / "a b"), tmp_path / "a b", f"file://{tmp_path}/a%20b"]:
+        spool = open_spool(location)
+        assert isinstance(spool, Journal)
+        assert spool.directory == tmp_path / "a b"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_relative_directory_is_fixed_at_once(tmp_path, monkeypatch):
+    """A daemon may change its working directory later."""
+    monkeypatch.chdir(tmp_path)
+    spool = open_spool("spool:1")
+    assert isinstance(spool, Journal)
+    assert spool.directory == tmp_path / "spool:1"
+
+
+def test_a_tilde_is_the_home_directory(monkeypatch):
+    """Also where the setting did not pass through a shell."""
+    monkeypatch.setenv("HOME", "/home/somebody")
+    for location in ["~/spool", Path("~/spool")]:
+        spool = open_spool(location)
+        assert isinstance(spool, Journal)
+        assert spool.directory == Path("/home/somebody/spool")
+
+
+@pytest.mark.parametrize("location", ["redis://localhost/0", "rediss://host", "unix:///run/redis.sock"])
+def test_redis_is_refused_in_so_many_words(location):
+    """It is in the documentation of later versions."""
+    with pytest.raises(SettingsError, match="Redis spools are not in this version"):
+        open_spool(location)
+
+
+@pytest.mark.parametrize(
+    "location", ["", "  ", "s3://bucket", "kafka://x", "file://host/x", "file:x", "file://relative"]
+)
+def test_what_is_no_spool_is_a_mistake_in_the_settings(location):
+    """The message says what may stand there."""
+    with pytest.raises(SettingsError, match=r"directory"):
+        open_spool(location)
+
+
+@pytest.mark.parametrize("location", ["memory:", "spool"])
+def test_a_bound_can_be_given(location, tmp_path, monkeypatch):
+    """For both kinds, in bytes."""
+    monkeypatch.chdir(tmp_path)
+    spool = open_spool(location, max_bytes=10)
+    with pytest.raises(SpoolFullError):
+        spool.put([event("too long for that")])
+    spool.close()
