@@ -51,6 +51,7 @@ class Server:
 
     def kill_worker(self, chance):
         """Kill one worker; the master starts another."""
+        assert wait_until(lambda: self.workers() != [], 30)
         with contextlib.suppress(ProcessLookupError):
             os.kill(chance.choice(self.workers()), signal.SIGKILL)
 

@@ -1,41 +1,63 @@
-"""Settings: from keywords, mappings and the environment; all mistakes at once, each with its fix."""
+"""Settings: where values come from, what is refused, and that every refusal names its fix."""
 
 import dataclasses
-from ipaddress import ip_network
+import datetime as dt
+import hashlib
+import ipaddress
+import logging
+from pathlib import Path
 
 import pytest
 
 from mixpanel_visitor.errors import SettingsError
-from mixpanel_visitor.setting_rules import ServiceAccount
-from mixpanel_visitor.settings import Settings
+from mixpanel_visitor.settings import ServiceAccount, Settings
+from mixpanel_visitor.settings.spool import default_spool
 
-GOOD = {"token": "abc", "secret_key": "a-key-of-some-length"}
+TOKEN = "0123456789abcdef0123456789abcdef"
+KEY = "a-key-of-some-length"
+HOME = {"HOME": "/home/anna"}
+ACCOUNT = {
+    "MIXPANEL_SERVICE_ACCOUNT_USERNAME": "robot",
+    "MIXPANEL_SERVICE_ACCOUNT_SECRET": "hush-hush",
+    "MIXPANEL_PROJECT_ID": "4711",
+}
 
 
 def resolve(*, mapping=None, environ=None, require_secret=True, **given):
-    return Settings.resolve(given, mapping=mapping, environ=environ or {}, require_secret=require_secret)
+    """Resolve with a token, a key and a home, unless they are what is tested."""
+    return Settings.resolve(
+        {"token": TOKEN, "secret_key": KEY, **given},
+        mapping=mapping,
+        environ={**HOME, **(environ or {})},
+        require_secret=require_secret,
+    )
 
 
-def good(**given):
-    return resolve(**{**GOOD, **given})
-
-
-def problems(**given):
+def problems(**sources):
+    """Resolve, and give what is wrong."""
     with pytest.raises(SettingsError) as caught:
-        resolve(**given)
+        resolve(**sources)
     return caught.value.problems
 
 
-def test_the_defaults_are_those_of_the_contract():
-    """Only the token and a key have to be given."""
-    settings = dataclasses.asdict(good())
-    assert settings.pop("spool").endswith(settings["api_host"].removeprefix("https://") + "-6064648a905e")
-    assert settings == {
-        "token": "abc",
-        "secret_key": ("a-key-of-some-length",),
+def problem(**sources):
+    """Give what is wrong where it is one thing."""
+    (only,) = problems(**sources)
+    return only
+
+
+# --- defaults ---------------------------------------------------------------------------------------
+
+
+def test_every_default_is_the_one_of_the_contract():
+    """With a token and a key alone, everything else is as documented."""
+    assert dataclasses.asdict(resolve()) == {
+        "token": TOKEN,
+        "secret_key": (KEY,),
         "region": "us",
         "api_host": "https://api.mixpanel.com",
         "service_account": None,
+        "spool": default_spool(TOKEN, "https://api.mixpanel.com", HOME),
         "durability": "after-response",
         "deliver": True,
         "id_mode": "simplified",
@@ -61,260 +83,749 @@ def test_the_defaults_are_those_of_the_contract():
     }
 
 
-def test_all_mistakes_are_reported_at_once():
-    """One start, one list, every line with its fix."""
-    found = problems(
-        regoin="eu", cookie_max_age_s=0, bots="maybe", environ={"MIXPANEL_VISITOR_DELIVER": "perhaps"}
-    )
-    assert len(found) == 6
-    text = "\n".join(found)
-    for part in ("did you mean region?", "cookie_max_age_s", "'drop', 'tag', 'keep'", "(it is 'perhaps')"):
-        assert part in text
-    assert "MIXPANEL_TOKEN" in text
-    assert "MIXPANEL_VISITOR_SECRET_KEY" in text
+def test_the_docstring_explains_every_setting():
+    """`help(Settings)` is where messages send people."""
+    for item in dataclasses.fields(Settings):
+        assert f"`{item.name}`" in Settings.__doc__
 
 
-def test_the_error_is_readable():
-    """A developer sees it in a traceback."""
-    with pytest.raises(SettingsError, match="2 mistakes in the settings:\n  - token: it is missing"):
-        resolve()
+def test_settings_do_not_change():
+    """They are shared by threads and requests."""
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        resolve().token = "other"
+
+
+# --- sources ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("given", "mapping", "environ", "expected"),
     [
-        ("k", "m", "e", "k"),
-        (None, "m", "e", "m"),
-        (None, None, "e", "e"),
+        ({"bots": "tag"}, {"MIXPANEL_VISITOR_BOTS": "keep"}, {"MIXPANEL_VISITOR_BOTS": "drop"}, "tag"),
+        ({}, {"MIXPANEL_VISITOR_BOTS": "keep"}, {"MIXPANEL_VISITOR_BOTS": "tag"}, "keep"),
+        ({}, {}, {"MIXPANEL_VISITOR_BOTS": "tag"}, "tag"),
+        ({}, {}, {}, "drop"),
     ],
 )
-def test_keyword_beats_mapping_beats_environment(given, mapping, environ, expected):
-    """The closer to the code, the stronger."""
+def test_keyword_beats_mapping_beats_environment_beats_default(given, mapping, environ, expected):
+    """The nearer to the code, the stronger."""
+    assert resolve(mapping=mapping, environ=environ, **given).bots == expected
+
+
+def test_the_environment_is_read_at_the_call(monkeypatch):
+    """Not at import: a program may still be loading its .env file then."""
+    monkeypatch.setenv("MIXPANEL_TOKEN", "from-env")
+    monkeypatch.setenv("MIXPANEL_VISITOR_SECRET_KEY", KEY)
+    assert Settings.from_env(region="in").token == "from-env"
+    monkeypatch.setenv("MIXPANEL_TOKEN", "changed")
+    assert Settings.from_env().token == "changed"
+
+
+def test_a_mapping_is_completed_from_the_environment(monkeypatch):
+    """Flask's config holds what is public, the environment what is secret."""
+    monkeypatch.setenv("MIXPANEL_VISITOR_SECRET_KEY", KEY)
+    settings = Settings.from_mapping({"MIXPANEL_TOKEN": "t", "MIXPANEL_VISITOR_DELIVER": False}, bots="tag")
+    assert (settings.token, settings.secret_key) == ("t", (KEY,))
+    assert (settings.deliver, settings.bots) == (False, "tag")
+
+
+def test_every_text_setting_can_come_from_the_environment():
+    """Each by its documented name."""
+    settings = Settings.resolve(
+        {},
+        environ={
+            "MIXPANEL_TOKEN": "t",
+            "MIXPANEL_REGION": "EU",
+            "MIXPANEL_API_HOST": "localhost:8080",
+            **ACCOUNT,
+            "MIXPANEL_VISITOR_SECRET_KEY": KEY,
+            "MIXPANEL_VISITOR_SPOOL": "/var/spool/mpv",
+            "MIXPANEL_VISITOR_DURABILITY": "before-response",
+            "MIXPANEL_VISITOR_DELIVER": "0",
+            "MIXPANEL_VISITOR_ID_MODE": "original",
+            "MIXPANEL_VISITOR_BROWSER_SDK": "spid, mixpanel",
+            "MIXPANEL_VISITOR_SPID_CLIENT_ID": "4da5b5d4",
+            "MIXPANEL_VISITOR_SPID_SIGN_SECRET": "foobar",
+            "MIXPANEL_VISITOR_SPID_PRODUCTION": "no",
+            "MIXPANEL_VISITOR_HANDOVER_PATH": "none",
+            "MIXPANEL_VISITOR_COOKIE_NAME": "who",
+            "MIXPANEL_VISITOR_COOKIE_DOMAIN": "example.com",
+            "MIXPANEL_VISITOR_COOKIE_MAX_AGE_S": "86400",
+            "MIXPANEL_VISITOR_RESPECT_DNT": "off",
+            "MIXPANEL_VISITOR_RESPECT_GPC": "FALSE",
+            "MIXPANEL_VISITOR_TRUSTED_PROXIES": "10.0.0.0/8, 192.0.2.7",
+            "MIXPANEL_VISITOR_BOTS": "keep",
+            "MIXPANEL_VISITOR_ENABLED": "false",
+            "MIXPANEL_VISITOR_DRY_RUN": "yes",
+            "MIXPANEL_VISITOR_ON_ERROR": "raise",
+        },
+    )
+    expected = Settings(
+        token="t",
+        secret_key=(KEY,),
+        region="eu",
+        api_host="http://localhost:8080",
+        service_account=ServiceAccount(username="robot", secret="hush-hush", project_id="4711"),
+        spool="/var/spool/mpv",
+        durability="before-response",
+        deliver=False,
+        id_mode="original",
+        browser_sdk=("spid", "mixpanel"),
+        spid_client_id="4da5b5d4",
+        spid_sign_secret="foobar",
+        spid_production=False,
+        handover_path=None,
+        cookie_name="who",
+        cookie_domain="example.com",
+        cookie_max_age_s=86_400,
+        respect_dnt=False,
+        respect_gpc=False,
+        trusted_proxies=(ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("192.0.2.7/32")),
+        bots="keep",
+        enabled=False,
+        dry_run=True,
+        on_error="raise",
+    )
+    assert settings == expected
+
+
+def test_a_mapping_takes_functions_and_python_values():
+    """Flask's config is Python code."""
+
+    def consent(facts):
+        return "granted"
+
     settings = resolve(
-        secret_key="a-key-of-some-length",
-        mapping={"MIXPANEL_TOKEN": mapping} if mapping else {},
-        environ={"MIXPANEL_TOKEN": environ},
-        **({"token": given} if given else {}),
+        mapping={"MIXPANEL_VISITOR_CONSENT": consent, "MIXPANEL_VISITOR_EXTRA_PROPERTIES": {"app": "shop"}}
     )
-    assert settings.token == expected
+    assert settings.consent is consent
+    assert settings.extra_properties == {"app": "shop"}
+
+
+def test_a_function_in_the_environment_is_a_mistake():
+    """It would be lost silently."""
+    line = problem(environ={"MIXPANEL_VISITOR_BEFORE_SEND": "myapp:scrub"})
+    assert "MIXPANEL_VISITOR_BEFORE_SEND in the environment" in line
+    assert "keyword" in line
+
+
+def test_an_empty_variable_is_one_that_is_not_set():
+    """Compose files and CI turn unset variables into empty ones."""
+    assert resolve(environ={"MIXPANEL_VISITOR_SPOOL": "", "MIXPANEL_REGION": " "}).region == "us"
+
+
+def test_none_is_not_given_where_it_is_no_value():
+    """`Tracker(region=config.get("region"))` falls through to the next source."""
+    assert resolve(region=None, environ={"MIXPANEL_REGION": "in"}).region == "in"
+
+
+def test_none_is_given_where_it_is_a_value():
+    """`handover_path=None` turns it off, whatever the environment says."""
+    settings = resolve(handover_path=None, environ={"MIXPANEL_VISITOR_HANDOVER_PATH": "/x"})
+    assert settings.handover_path is None
+
+
+def test_other_tools_variables_are_left_alone():
+    """Only MIXPANEL_VISITOR_... is ours to judge."""
+    assert resolve(environ={"MIXPANEL_DEBUG": "1", "MIXPANEL_PROJECT_ID": "7"}).service_account is None
+
+
+# --- all problems, and what they say ------------------------------------------------------------------
+
+
+def test_all_mistakes_are_reported_at_once():
+    """One start of the application is enough to see them all."""
+    found = problems(
+        token=None,
+        secret_key="",
+        regoin="eu",
+        durability="sometimes",
+        environ={"MIXPANEL_VISITOR_COOKIE_MAX_AGE_S": "1e9", "MIXPANEL_VISITOR_SPOOOL": "/x"},
+        mapping={"MIXPANEL_VISITOR_BOT": "tag"},
+    )
+    starts = ("durability", "cookie_max_age_s", "token", "secret_key", "regoin", "MIXPANEL_VISITOR_SPOOOL",
+              "MIXPANEL_VISITOR_BOT")  # fmt: skip
+    assert len(found) == len(starts)
+    for start in starts:
+        assert [line for line in found if line.startswith(start)], start
+
+
+def test_the_error_is_readable_as_a_whole():
+    """Its text has one line for each mistake."""
+    with pytest.raises(SettingsError, match=r"2 mistakes in the settings:\n  - .*\n  - "):
+        resolve(bots="eat", dry_run="maybe")
 
 
 @pytest.mark.parametrize(
-    ("text", "value"),
-    [("1", True), ("true", True), ("Yes", True), ("ON", True), ("0", False), ("False", False), ("no", False)],
-)
-def test_flags_in_the_environment(text, value):
-    """The usual words, in any case."""
-    assert good(environ={"MIXPANEL_VISITOR_DRY_RUN": text}).dry_run is value
-
-
-def test_every_setting_but_callables_can_come_from_the_environment():
-    """Under its documented name; an empty variable is one that is not set."""
-    environ = {
-        "MIXPANEL_TOKEN": "t",
-        "MIXPANEL_REGION": "eu",
-        "MIXPANEL_VISITOR_SECRET_KEY": "a-key-of-some-length",
-        "MIXPANEL_VISITOR_SPOOL": "memory:",
-        "MIXPANEL_VISITOR_DURABILITY": "before-response",
-        "MIXPANEL_VISITOR_ID_MODE": "original",
-        "MIXPANEL_VISITOR_BROWSER_SDK": "mixpanel,spid",
-        "MIXPANEL_VISITOR_SPID_CLIENT_ID": "4d",
-        "MIXPANEL_VISITOR_TRUSTED_PROXIES": "10.0.0.0/8, ::1",
-        "MIXPANEL_VISITOR_COOKIE_MAX_AGE_S": "3600",
-        "MIXPANEL_VISITOR_COOKIE_NAME": "",
-        "MIXPANEL_SERVICE_ACCOUNT_USERNAME": "u",
-        "MIXPANEL_SERVICE_ACCOUNT_SECRET": "s",
-        "MIXPANEL_PROJECT_ID": "7",
-    }
-    settings = resolve(environ=environ)
-    assert (settings.region, settings.api_host) == ("eu", "https://api-eu.mixpanel.com")
-    assert (settings.spool, settings.durability) == ("memory:", "before-response")
-    assert settings.id_mode == "original"
-    assert settings.browser_sdk == ("mixpanel", "spid")
-    assert settings.trusted_proxies == (ip_network("10.0.0.0/8"), ip_network("::1"))
-    assert (settings.cookie_max_age_s, settings.cookie_name) == (3600, "mpv")
-    assert settings.service_account == ServiceAccount(username="u", secret="s", project_id="7")
-
-
-def test_a_typo_in_the_environment_is_found():
-    """A setting that is silently not applied would be worse."""
-    (problem,) = problems(**GOOD, environ={"MIXPANEL_VISITOR_SPOLL": "x"})
-    assert "did you mean MIXPANEL_VISITOR_SPOOL?" in problem
-
-
-def test_other_peoples_variables_are_left_alone():
-    """MIXPANEL_... without VISITOR may belong to anybody."""
-    assert good(environ={"MIXPANEL_SOMETHING": "x"})
-
-
-def test_other_names_of_the_token():
-    """MIXPANEL_PROJECT_TOKEN is taken; MIXPANEL_API_TOKEN is asked about."""
-    environ = {"MIXPANEL_PROJECT_TOKEN": "t"}
-    assert resolve(secret_key="a-key-of-some-length", environ=environ).token == "t"
-    (problem,) = problems(secret_key="a-key-of-some-length", environ={"MIXPANEL_API_TOKEN": "t"})
-    assert "did you mean MIXPANEL_TOKEN" in problem
-
-
-def test_flasks_own_key_signs():
-    """Oldest first, the last one signs, as Flask's session has it."""
-    mapping = {"MIXPANEL_TOKEN": "t", "SECRET_KEY": "a-current-key", "SECRET_KEY_FALLBACKS": ["older"]}
-    assert resolve(mapping=mapping).secret_key == ("older", "a-current-key")
-    own = {**mapping, "MIXPANEL_VISITOR_SECRET_KEY": "our-own-key-long-enough"}
-    assert resolve(mapping=own).secret_key == ("our-own-key-long-enough",)
-
-
-def test_callables_may_come_from_a_mapping():
-    """Flask's config holds objects."""
-    assert good(mapping={"MIXPANEL_VISITOR_CONSENT": len}).consent is len
-
-
-def test_a_process_that_only_delivers_needs_no_key():
-    """Workers sign nothing."""
-    assert resolve(token="t", require_secret=False).secret_key == ()
-
-
-@pytest.mark.parametrize(
-    ("given", "host"),
+    ("sources", "name", "origin"),
     [
-        ("api-eu.mixpanel.com", "https://api-eu.mixpanel.com"),
-        ("https://proxy.example.com/mp/", "https://proxy.example.com/mp"),
-        ("localhost:8484", "http://localhost:8484"),
-        ("127.0.0.1:8484", "http://127.0.0.1:8484"),
-        ("[::1]:8484", "http://[::1]:8484"),
-        ("http://mixpanel:8484", "http://mixpanel:8484"),
+        ({"bots": "eat"}, "bots='eat'", "(keyword)"),
+        ({"mapping": {"MIXPANEL_REGION": "xx"}}, "region='xx'", "(MIXPANEL_REGION in the mapping)"),
+        ({"environ": {"MIXPANEL_REGION": "xx"}}, "region='xx'", "(MIXPANEL_REGION in the environment)"),
     ],
 )
-def test_hosts_and_urls(given, host):
-    """Either form; plain http only for the own machine, or where it is written out."""
-    assert good(api_host=given).api_host == host
+def test_a_problem_names_setting_value_and_origin(sources, name, origin):
+    """Whoever reads the log knows which line to change."""
+    assert problem(**sources).startswith(f"{name} {origin}: ")
 
 
 @pytest.mark.parametrize(
-    "bad", ["", "https://", "ftp://x", "https://x?y", "https://u:p@x", "x:99999", "api-js.mixpanel.com", 7]
-)
-def test_bad_hosts(bad):
-    """What cannot be sent to is a mistake now, not in an hour."""
-    assert problems(**GOOD, api_host=bad)
-
-
-def test_a_host_tells_its_region_and_must_not_contradict_it():
-    """Events sent to the wrong region are lost without a word from Mixpanel."""
-    assert good(api_host="api-in.mixpanel.com").region == "in"
-    (problem,) = problems(**GOOD, api_host="api.mixpanel.com", region="eu")
-    assert "wrong region" in problem
-
-
-@pytest.mark.parametrize(
-    "account",
+    ("sources", "meant"),
     [
-        ServiceAccount(username="u", secret="s", project_id="7"),
-        {"username": "u", "secret": "s", "project_id": 7},
-        ("u", "s", "7"),
+        ({"regoin": "eu"}, "did you mean region?"),
+        ({"disabled": True}, "did you mean enabled?"),
+        ({"mapping": {"MIXPANEL_VISITOR_SPOL": "/x"}}, "did you mean MIXPANEL_VISITOR_SPOOL?"),
+        ({"environ": {"MIXPANEL_VISITOR_ENABLE": "0"}}, "did you mean MIXPANEL_VISITOR_ENABLED?"),
+        ({"environ": {"MIXPANEL_VISITOR_TOKEN": "t"}}, "did you mean MIXPANEL_TOKEN?"),
+        ({"durability": "after-respones"}, "did you mean 'after-response'?"),
+        ({"spool": "memory"}, "did you mean 'memory:'?"),
+        ({"trusted_proxies": "10.1.2.3/8"}, "did you mean '10.0.0.0/8'?"),
     ],
 )
-def test_service_accounts(account):
-    """An object, a mapping or the three in a tuple."""
-    assert good(service_account=account).service_account == ServiceAccount(
-        username="u", secret="s", project_id="7"
+def test_misspellings_are_recognised(sources, meant):
+    """Keywords, keys and values alike."""
+    assert meant in problem(**sources)
+
+
+@pytest.mark.parametrize("sources", [{"zzz": 1}, {"environ": {"MIXPANEL_VISITOR_ZZZ": "1"}}])
+def test_a_name_that_resembles_nothing_points_to_the_table(sources):
+    """No far-fetched guesses."""
+    assert "help(mixpanel_visitor.Settings)" in problem(**sources)
+
+
+# --- token and keys -----------------------------------------------------------------------------------
+
+
+def test_a_missing_token_names_the_variable():
+    """It is the first thing everybody meets."""
+    assert "MIXPANEL_TOKEN" in problem(token=None)
+
+
+def test_the_token_of_django_analytical_is_recognised():
+    """Its variable has another name; we say so instead of guessing."""
+    assert "did you mean MIXPANEL_TOKEN?" in problem(token=None, environ={"MIXPANEL_API_TOKEN": "t"})
+
+
+def test_the_second_name_of_the_token_is_accepted():
+    """MIXPANEL_PROJECT_TOKEN is common too; MIXPANEL_TOKEN is stronger."""
+    both = {"MIXPANEL_TOKEN": "one", "MIXPANEL_PROJECT_TOKEN": "two"}
+    assert resolve(token=None, environ={"MIXPANEL_PROJECT_TOKEN": "two"}).token == "two"
+    assert resolve(token=None, environ=both).token == "one"
+
+
+@pytest.mark.parametrize("token", ["", "a b", "t\n", "tökén", 7])
+def test_a_token_is_letters_digits_dash_and_underscore(token):
+    """Anything else was not copied well."""
+    assert problem(token=token).startswith(f"token={token!r}")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (KEY, (KEY,)),
+        (["old-key-old-key-1", KEY], ("old-key-old-key-1", KEY)),
+        ((KEY,), (KEY,)),
+        (b"bytes-as-in-flasks-docs", ("bytes-as-in-flasks-docs",)),
+        (b'_5#y2L"F4Q8z\n\xec]/', ("5f352379324c22463451387a0aec5d2f",)),
+        ('["old-key-old-key-1", "new-key-new-key-1"]', ("old-key-old-key-1", "new-key-new-key-1")),
+    ],
+)
+def test_one_key_or_several(given, expected):
+    """They come out as a tuple, oldest first."""
+    assert resolve(secret_key=given).secret_key == expected
+
+
+@pytest.mark.parametrize("given", ["", " ", [], [KEY, ""], 7, [None], '["a", ', "\udcec" * 20])
+def test_bad_keys_are_refused_without_showing_them(given):
+    """An empty key would sign, too."""
+    assert problem(secret_key=given).startswith("secret_key (keyword): ")
+
+
+def test_the_key_is_required_where_requests_are_served():
+    """The message holds the command that makes one."""
+    assert "secrets.token_urlsafe" in problem(secret_key=None)
+
+
+def test_a_worker_needs_no_key():
+    """It sees no cookies."""
+    assert resolve(secret_key=None, require_secret=False).secret_key == ()
+
+
+def test_the_token_is_no_secret():
+    """It stands in every page that loads mixpanel-browser."""
+    line = problem(secret_key=["an-older-key-of-ours", TOKEN])
+    assert "every browser can read" in line
+    assert TOKEN not in line
+
+
+def test_a_short_key_is_warned_of_once(caplog):
+    """One line, without the key; the application starts."""
+    with caplog.at_level(logging.WARNING, "mixpanel_visitor"):
+        assert resolve(secret_key=["short-1", "short-2"]).secret_key == ("short-1", "short-2")
+    (record,) = caplog.records
+    assert record.name == "mixpanel_visitor"
+    assert "short-" not in record.getMessage()
+
+
+# --- Flask's own keys ---------------------------------------------------------------------------------
+
+
+def test_flasks_secret_key_signs_and_its_fallbacks_are_believed():
+    """Oldest first, SECRET_KEY last."""
+    mapping = {"SECRET_KEY": KEY, "SECRET_KEY_FALLBACKS": ["older-key-older-key", "old-key-old-key-1"]}
+    assert resolve(secret_key=None, mapping=mapping).secret_key == (
+        "older-key-older-key",
+        "old-key-old-key-1",
+        KEY,
     )
 
 
-def test_half_a_service_account_is_a_mistake():
-    """It names what is missing, and never shows the secret."""
-    (problem,) = problems(**GOOD, environ={"MIXPANEL_SERVICE_ACCOUNT_SECRET": "hush"})
-    assert "MIXPANEL_SERVICE_ACCOUNT_USERNAME and MIXPANEL_PROJECT_ID missing" in problem
-    assert "hush" not in problem
+def test_a_single_fallback_need_not_be_a_list():
+    """As with our own key."""
+    mapping = {"SECRET_KEY": KEY, "SECRET_KEY_FALLBACKS": "old-key-old-key-1"}
+    assert resolve(secret_key=None, mapping=mapping).secret_key == ("old-key-old-key-1", KEY)
+
+
+def test_flasks_config_has_both_keys_even_when_unset():
+    """Then they are None."""
+    mapping = {"SECRET_KEY": KEY, "SECRET_KEY_FALLBACKS": None}
+    assert resolve(secret_key=None, mapping=mapping).secret_key == (KEY,)
+    line = problem(secret_key=None, mapping={"SECRET_KEY": None, "SECRET_KEY_FALLBACKS": None})
+    assert "SECRET_KEY" in line
 
 
 @pytest.mark.parametrize(
-    ("name", "bad"),
+    "sources",
     [
-        ("token", ""),
-        ("token", "a b"),
-        ("secret_key", ""),
-        ("secret_key", []),
-        ("secret_key", [""]),
-        ("secret_key", 7),
-        ("spool", "redis://localhost"),
-        ("spool", "s3://bucket"),
-        ("spool", ""),
-        ("spool", 7),
-        ("durability", "never"),
-        ("deliver", "perhaps"),
-        ("deliver", 2),
-        ("browser_sdk", "segment"),
-        ("browser_sdk", 7),
-        ("handover_path", "no-slash"),
-        ("handover_path", "/a?b"),
-        ("cookie_name", "a b"),
-        ("cookie_name", "__Host-mpv"),
-        ("cookie_domain", "localhost"),
-        ("cookie_domain", "127.0.0.1"),
-        ("cookie_max_age_s", 401 * 86_400),
-        ("cookie_max_age_s", True),
-        ("consent", "yes"),
-        ("before_send", 7),
-        ("extra_properties", 7),
-        ("request_filter", 7),
-        ("trusted_proxies", "nonsense"),
-        ("trusted_proxies", 7),
-        ("spid_client_id", ""),
-        ("on_error", "explode"),
-        ("service_account", ("u",)),
+        {"secret_key": "our-own-key-our-own"},
+        {"secret_key": None, "environ": {"MIXPANEL_VISITOR_SECRET_KEY": "our-own-key-our-own"}},
     ],
 )
-def test_bad_values(name, bad):
-    """Each setting has a rule, and the message begins with its name."""
-    (problem,) = problems(**{**GOOD, name: bad})
-    assert problem.startswith(f"{name}: ")
+def test_a_key_of_ours_replaces_flasks(sources):
+    """Wherever it is given."""
+    assert resolve(mapping={"SECRET_KEY": KEY}, **sources).secret_key == ("our-own-key-our-own",)
+
+
+def test_our_key_in_the_mapping_replaces_flasks():
+    """The two are not joined."""
+    mapping = {"SECRET_KEY": KEY, "MIXPANEL_VISITOR_SECRET_KEY": ["our-own-key-our-own"]}
+    assert resolve(secret_key=None, mapping=mapping).secret_key == ("our-own-key-our-own",)
+
+
+def test_a_bad_fallback_is_blamed_on_its_key():
+    """And the good key beside it is not shown."""
+    line = problem(secret_key=None, mapping={"SECRET_KEY": KEY, "SECRET_KEY_FALLBACKS": [7]})
+    assert "SECRET_KEY_FALLBACKS" in line
+    assert KEY not in line
+
+
+def test_the_environments_secret_key_is_not_ours():
+    """SECRET_KEY there belongs to anybody."""
+    assert problem(secret_key=None, environ={"SECRET_KEY": KEY}).startswith("secret_key: is missing")
+
+
+# --- region and host ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "expected"),
+    ("region", "host"),
+    [("us", "api.mixpanel.com"), ("eu", "api-eu.mixpanel.com"), ("in", "api-in.mixpanel.com")],
+)
+def test_region_and_mixpanels_host_follow_from_each_other(region, host):
+    """Either is enough, and both together are no contradiction."""
+    for given in ({"region": region}, {"api_host": host}, {"region": region, "api_host": f"https://{host}/"}):
+        settings = resolve(**given)
+        assert (settings.region, settings.api_host) == (region, f"https://{host}")
+
+
+def test_another_regions_host_is_a_contradiction():
+    """Events sent to the wrong region are lost, so we say which setting to change."""
+    line = problem(region="eu", environ={"MIXPANEL_API_HOST": "api.mixpanel.com"})
+    for part in ("region='eu' (keyword)", "MIXPANEL_API_HOST in the environment", "give region='us'"):
+        assert part in line
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
     [
-        ("secret_key", ["a" * 16, "b" * 16], ("a" * 16, "b" * 16)),
-        ("secret_key", b"a" * 16, ("a" * 16,)),
-        ("browser_sdk", None, ()),
-        ("browser_sdk", "none", ()),
-        ("handover_path", None, None),
-        ("cookie_domain", ".Example.com", "example.com"),
-        ("trusted_proxies", None, ()),
-        ("trusted_proxies", ["10.1.2.3/8"], (ip_network("10.0.0.0/8"),)),
-        ("region", "EU", "eu"),
-        ("spool", "file:///var/spool/x", "file:///var/spool/x"),
+        ("proxy.example.com", "https://proxy.example.com"),
+        ("https://Proxy.Example.com:443/mixpanel/", "https://proxy.example.com/mixpanel"),
+        ("http://mixpanel_proxy:9000", "http://mixpanel_proxy:9000"),
+        ("localhost:8080", "http://localhost:8080"),
+        ("http://localhost:80", "http://localhost"),
+        ("mixpanel.localhost", "http://mixpanel.localhost"),
+        ("127.0.0.1:5000/base", "http://127.0.0.1:5000/base"),
+        ("[::1]:5000", "http://[::1]:5000"),
+        ("192.0.2.1", "https://192.0.2.1"),
     ],
 )
-def test_good_values(name, value, expected):
-    """Values come out in one form."""
-    assert getattr(good(**{name: value}), name) == expected
+def test_a_host_becomes_a_base_url(given, expected):
+    """Without a scheme it is https, but for the loopback interface; and that form stays as it is."""
+    assert resolve(api_host=given).api_host == expected
+    assert resolve(api_host=expected).api_host == expected
 
 
-def test_spid_needs_its_client():
-    """A client's cookies are named after it."""
-    (problem,) = problems(**GOOD, id_mode="spid")
-    assert "spid_client_id" in problem
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("api-js.mixpanel.com", "use 'api.mixpanel.com'"),
+        ("https://eu.mixpanel.com", "use 'api-eu.mixpanel.com'"),
+        ("https://api.mixpanel.com/track", "without port or path"),
+        ("http://api.mixpanel.com", "https"),
+        ("https://u:hush@proxy.example.com", "credentials"),
+        ("proxy.example.com?x=1", "query"),
+        ("proxy.example.com#", "fragment"),
+        ("ftp://proxy.example.com", "https://"),
+        ("proxy.example.com:70000", "no valid address"),
+        ("proxy.example.com:0", "no valid host"),
+        ("https://", "white space"),
+        ("https://[::1", "no valid address"),
+        ("https:///x", "no valid host"),
+        ("a b", "white space"),
+        ("exa\nmple.com", "white space"),
+        ("bücher.example", "ASCII"),
+        (80, "str"),
+    ],
+)
+def test_a_bad_host_is_refused(given, why):
+    """Each with the fix, and a password in it is not shown."""
+    line = problem(api_host=given)
+    assert why in line
+    assert "hush" not in line
 
 
-def test_the_default_spool_is_one_for_each_token_and_host(tmp_path):
-    """Two projects never share a directory, and nothing is made on disk."""
-    environ = {"XDG_STATE_HOME": str(tmp_path)}
-    one, two = good(environ=environ).spool, good(environ=environ, token="other").spool
-    assert one != two
-    assert one.startswith(str(tmp_path / "mixpanel-visitor"))
+# --- service account --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("robot", "hush-hush", 4711),
+        {"username": "robot", "secret": "hush-hush", "project_id": "4711"},
+        ServiceAccount(username="robot", secret="hush-hush", project_id="4711"),
+    ],
+)
+def test_a_service_account_has_three_forms(given):
+    """All give the same value."""
+    expected = ServiceAccount(username="robot", secret="hush-hush", project_id="4711")
+    assert resolve(service_account=given).service_account == expected
+
+
+def test_a_service_account_may_be_spread_over_the_sources():
+    """The secret in the environment, the rest in Flask's config."""
+    mapping = {key: value for key, value in ACCOUNT.items() if not key.endswith("SECRET")}
+    environ = {"MIXPANEL_SERVICE_ACCOUNT_SECRET": "hush-hush"}
+    assert resolve(mapping=mapping, environ=environ).service_account.secret == "hush-hush"
+
+
+def test_a_partial_service_account_names_what_is_missing():
+    """By the key that has to be set."""
+    line = problem(environ={"MIXPANEL_SERVICE_ACCOUNT_USERNAME": "robot", "MIXPANEL_PROJECT_ID": "4711"})
+    assert "MIXPANEL_SERVICE_ACCOUNT_SECRET" in line
+    assert "lacks secret" in line
+    assert "lacks project_id" not in line
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "robot",
+        ("robot", "hush-hush"),
+        {"user": "robot", "secret": "hush-hush", "project_id": "1"},
+        ("ro:bot", "hush-hush", "1"),
+        ("robot", "hush hush", "1"),
+        ServiceAccount(username="", secret="hush-hush", project_id="1"),
+    ],
+)
+def test_a_bad_service_account_is_refused_without_its_secret(given):
+    """Whatever its form."""
+    line = problem(service_account=given)
+    assert line.startswith("service_account (keyword): ")
+    assert "hush" not in line
+
+
+# --- spool ----------------------------------------------------------------------------------------------
+
+
+def test_the_default_spool_is_one_for_each_token_and_host():
+    """Two projects, or a test and production, never share one."""
+    hosts = ["https://api.mixpanel.com", "https://api-eu.mixpanel.com", "http://localhost:8080/x"]
+    places = [default_spool(token, host, HOME, platform="linux") for token in ("a", "b") for host in hosts]
+    assert len(set(places)) == len(places)
+    digest = hashlib.sha256(b"aapi.mixpanel.com").hexdigest()[:8]
+    assert places[0] == f"/home/anna/.local/state/mixpanel-visitor/{digest}-api.mixpanel.com"
+    assert places[2].endswith("-localhost-8080-x")
+
+
+@pytest.mark.parametrize(
+    ("environ", "platform", "state"),
+    [
+        ({"XDG_STATE_HOME": "/state", **HOME}, "linux", "/state"),
+        ({"XDG_STATE_HOME": "relative", **HOME}, "linux", "/home/anna/.local/state"),
+        (HOME, "darwin", "/home/anna/Library/Application Support"),
+        ({}, "linux", str(Path.home() / ".local/state")),
+    ],
+)
+def test_the_default_spool_is_in_the_users_state_directory(environ, platform, state):
+    """By the XDG specification, or the Mac's custom."""
+    assert default_spool("t", "https://h", environ, platform=platform).startswith(
+        f"{state}/mixpanel-visitor/"
+    )
+
+
+def test_computing_the_default_spool_makes_no_directory(tmp_path):
+    """Nothing is touched before the first event."""
+    settings = resolve(environ={"XDG_STATE_HOME": str(tmp_path)})
+    assert settings.spool.startswith(str(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_secrets_are_not_shown():
-    """Neither in the representation nor in problems."""
-    settings = good(spid_sign_secret="hush-hush", service_account=("u", "hush", "7"))
-    assert "hush" not in repr(settings)
-    assert "a-key-of-some-length" not in repr(settings)
-    (problem,) = problems(token="abc", secret_key=["fine-and-long-enough", ""])
-    assert "fine" not in problem
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("memory:", "memory:"),
+        ("/var/spool/mpv/", "/var/spool/mpv/"),
+        ("file:///var/spool/mpv", "file:///var/spool/mpv"),
+        (Path("spool"), "spool"),
+        ("~/spool", str(Path("~/spool").expanduser())),
+        ("./memory", "./memory"),
+        (Path("memory"), "./memory"),
+    ],
+)
+def test_a_spool_is_a_directory_or_memory(given, expected):
+    """A path object will do, `~` is expanded."""
+    assert resolve(spool=given).spool == expected
 
 
-def test_a_short_key_is_warned_about_once(caplog):
-    """It works, but whoever guesses it can forge visitors."""
-    good(secret_key=["short", "shorter"])
-    assert len(caplog.records) == 1
-    assert "token_hex" in caplog.text
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("redis://:hush@localhost/0", "Redis spools are not in this version; give a directory"),
+        ("rediss://localhost", "Redis"),
+        ("redis+cluster://localhost", "Redis"),
+        ("redis:localhost", "Redis"),
+        ("redis://:hush/hush@localhost/0", "Redis"),
+        ("redis://:" + "hush" * 100 + "@localhost/0", "Redis"),
+        ("sqlite:///x.db", "there is no sqlite spool"),
+        ("file://server/spool", "three slashes"),
+        ("memory://", "did you mean 'memory:'?"),
+        ("~nobody-of-that-name/spool", "absolute path"),
+        ("", "directory"),
+        ("a\0b", "directory"),
+        (7, "not int"),
+    ],
+)
+def test_a_bad_spool_is_refused(given, why):
+    """A password in its URL is not shown."""
+    line = problem(spool=given)
+    assert why in line
+    assert "hush" not in line
+
+
+# --- single settings --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(text, True) for text in ("1", "true", "YES", "On", " true ", True, 1)]
+    + [(text, False) for text in ("0", "false", "No", "OFF", False, 0)],
+)
+def test_booleans_have_the_usual_words(value, expected):
+    """From any source, in any case."""
+    assert resolve(mapping={"MIXPANEL_VISITOR_DRY_RUN": value}).dry_run is expected
+
+
+@pytest.mark.parametrize("value", ["maybe", "2", 2, 1.0, []])
+def test_other_words_are_no_booleans(value):
+    """`bool("false")` is how events get sent by accident."""
+    assert "true or false" in problem(dry_run=value)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("mixpanel", ("mixpanel",)),
+        (("mixpanel", "spid"), ("mixpanel", "spid")),
+        ("spid,mixpanel,spid", ("spid", "mixpanel")),
+        ({"spid", "mixpanel"}, ("mixpanel", "spid")),
+        (None, ()),
+        ("none", ()),
+        ((), ()),
+    ],
+)
+def test_browser_sdks_come_out_as_a_tuple(given, expected):
+    """One, both or none."""
+    assert resolve(browser_sdk=given, spid_client_id="c").browser_sdk == expected
+
+
+def test_an_unknown_browser_sdk_is_refused():
+    """There are two."""
+    assert "None is no SDK" in problem(browser_sdk="segment")
+
+
+@pytest.mark.parametrize("given", [{"browser_sdk": "spid"}, {"id_mode": "spid"}])
+@pytest.mark.parametrize("client", [{}, {"spid_client_id": None}])
+def test_spid_needs_a_client_id(given, client):
+    """The cookie's name is made of it."""
+    line = problem(**given, **client)
+    assert line.startswith("spid_client_id: is missing")
+    assert "MIXPANEL_VISITOR_SPID_CLIENT_ID" in line
+
+
+def test_a_bad_client_id_is_one_problem():
+    """It is wrong, not also missing."""
+    assert problem(id_mode="spid", spid_client_id="a b").startswith("spid_client_id='a b'")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("10.0.0.0/8,fd00::/8", ["10.0.0.0/8", "fd00::/8"]),
+        (["192.0.2.7", ipaddress.ip_network("10.0.0.0/8")], ["192.0.2.7/32", "10.0.0.0/8"]),
+        (ipaddress.ip_address("::1"), ["::1/128"]),
+        (None, []),
+        ("none", []),
+        ("0.0.0.0/0 ::/0", ["0.0.0.0/0", "::/0"]),
+    ],
+)
+def test_trusted_proxies_become_networks(given, expected):
+    """From text, lists or what ipaddress makes."""
+    assert [str(network) for network in resolve(trusted_proxies=given).trusted_proxies] == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "why"), [("*", "choose its own address"), ("localhost", "no network"), ([7], "int")]
+)
+def test_who_is_no_network_is_not_trusted(given, why):
+    """A star least of all."""
+    assert why in problem(trusted_proxies=given)
+
+
+@pytest.mark.parametrize("name", ["__Host-mpv", "__secure-mpv", "a b", "a=b", "a;", "", "é", "x" * 65])
+def test_a_cookie_name_is_a_token_without_prefix(name):
+    """The prefix is ours to add (RFC 6265bis, 4.1.3)."""
+    assert problem(cookie_name=name).startswith("cookie_name=")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [(".Example.COM", "example.com"), ("shop.example.co.uk", "shop.example.co.uk")]
+)
+def test_a_cookie_domain_is_normalised(given, expected):
+    """Browsers ignore the dot."""
+    assert resolve(cookie_domain=given).cookie_domain == expected
+
+
+@pytest.mark.parametrize(
+    "domain",
+    ["localhost", "192.0.2.1", "::1", "https://example.com", "example.com:80", "-a.com", "a..b", "bücher.de",
+     "x" * 64 + ".com", "a." * 130 + "com", "", "example.com/"],
+)  # fmt: skip
+def test_a_cookie_domain_looks_like_one(domain):
+    """A browser would drop the cookie silently."""
+    assert problem(cookie_domain=domain).startswith("cookie_domain=")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [(60, 60), (34_560_000, 34_560_000), ("3600", 3600), (dt.timedelta(days=30), 2_592_000), (3600.0, 3600)],
+)
+def test_a_cookies_life_is_in_seconds(given, expected):
+    """Up to 400 days."""
+    assert resolve(cookie_max_age_s=given).cookie_max_age_s == expected
+
+
+@pytest.mark.parametrize("given", [59, 34_560_001, "a year", "", True, 60.5, float("nan"), float("inf"), []])
+def test_a_bad_life_is_refused(given):
+    """Browsers would cut or drop the cookie."""
+    assert "seconds" in problem(cookie_max_age_s=given)
+
+
+@pytest.mark.parametrize("path", ["visitor", "/", "", "/a b", "/a?b", "/a#b", 7])
+def test_the_handover_path_is_below_the_root(path):
+    """It must not swallow the front page."""
+    assert problem(handover_path=path).startswith("handover_path=")
+
+
+@pytest.mark.parametrize("name", ["consent", "before_send", "request_filter", "extra_properties"])
+def test_hooks_are_plain_functions(name):
+    """An async one would return a coroutine that nobody awaits."""
+
+    async def hook(facts):
+        return "granted"
+
+    assert "not an async one" in problem(**{name: hook})
+    assert "not str" in problem(**{name: "myapp.hook"})
+    assert getattr(resolve(**{name: repr}), name) is repr
+
+
+def test_extra_properties_are_a_copy():
+    """Settings do not change behind our back."""
+    properties = {"app": "shop"}
+    settings = resolve(extra_properties=properties)
+    properties["app"] = "other"
+    assert settings.extra_properties == {"app": "shop"}
+
+
+def test_extra_properties_have_names():
+    """A number is none."""
+    assert "property names" in problem(extra_properties={1: 2})
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("region", ["us", "eu", "in"]),
+        ("durability", ["after-response", "before-response"]),
+        ("id_mode", ["simplified", "original", "legacy", "spid"]),
+        ("bots", ["drop", "tag", "keep"]),
+        ("on_error", ["log", "raise"]),
+    ],
+)
+def test_a_choice_takes_its_words_and_lists_them(name, words):
+    """In any case; everything else is told what there is."""
+    for word in words:
+        assert getattr(resolve(**{name: word.upper()}, spid_client_id="c"), name) == word
+    line = problem(**{name: "xyzzy"})
+    assert all(repr(word) in line for word in words)
+    assert repr(words[0]) in problem(**{name: 7})
+
+
+# --- secrets, and Settings() itself -------------------------------------------------------------------------
+
+
+def test_repr_hides_secrets():
+    """Settings may be logged."""
+    shown = repr(
+        resolve(secret_key=KEY, spid_sign_secret="hush", service_account=("robot", "hush-hush", "1"))
+    )
+    assert KEY not in shown
+    assert "hush" not in shown
+    assert "robot" in shown
+
+
+def test_settings_made_by_hand_are_as_strict():
+    """A bare string for the keys would otherwise sign with its last character."""
+    assert Settings(token="t", secret_key=KEY, spool="memory:").secret_key == (KEY,)
+    with pytest.raises(SettingsError) as caught:
+        Settings(token="t", secret_key=KEY, bots="eat", api_host="api-eu.mixpanel.com")
+    assert len(caught.value.problems) == 2
+
+
+def test_a_copy_with_changes_is_checked_and_keeps_the_rest():
+    """`dataclasses.replace` is how tests vary settings."""
+    settings = resolve(region="eu")
+    changed = dataclasses.replace(settings, deliver=False)
+    assert (changed.deliver, changed.api_host, changed.spool) == (False, settings.api_host, settings.spool)
+    with pytest.raises(SettingsError):
+        dataclasses.replace(settings, region="us")
+
+
+def test_a_strange_value_cannot_break_the_report():
+    """Its repr is shown, short, and even where it fails."""
+
+    class Strange:
+        def __repr__(self):
+            raise RuntimeError("no")
+
+    assert "Strange" in problem(bots=Strange())
+    assert len(problem(bots="x" * 10_000)) < 300

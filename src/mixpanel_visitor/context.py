@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
+from collections import Counter
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _current: ContextVar[Visitor | None] = ContextVar("mixpanel_visitor", default=None)
 _log = QuietLog()
-_refused = itertools.count()
+_refused = Counter[str]()
 
 
 def enter(visitor: Visitor) -> Token[Visitor | None]:
@@ -80,7 +80,7 @@ _CALLS = ("track", "identify", "reset", "register", "set_group")
 
 def _refuse(name: str) -> Any:
     def refused(*_args: object, **_more: object) -> None:
-        next(_refused)
+        _refused[name] += 1
         site = call_site()
         _log(
             logging.WARNING,
@@ -96,7 +96,7 @@ def _refuse(name: str) -> Any:
 
 def refused_outside() -> int:
     """Count the calls that were refused because there was no request, in this process so far."""
-    return int(_refused.__reduce__()[1][0])
+    return _refused.total()
 
 
 current_visitor: Visitor = CurrentVisitor()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]

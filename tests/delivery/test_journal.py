@@ -155,6 +155,17 @@ def test_a_segment_is_rolled_by_age(open_spool, directory, clock):
     assert len(segments(directory)) == 2
 
 
+def test_an_old_segment_is_sealed_by_sync(open_spool, directory, clock):
+    """In processes that only put, and may have nothing to put for hours."""
+    journal = open_spool()
+    journal.put([event(1)])
+    clock.tick(601)
+    journal.sync()
+    reader = open_spool()
+    assert deliver(reader) == ["1"]
+    assert segments(directory) == []
+
+
 def test_an_idle_old_segment_is_sealed_and_deleted(journal, directory, clock):
     """Without another put: a claim is enough."""
     journal.put([event(1)])
@@ -198,7 +209,7 @@ def test_files_are_synced_when_told_and_once_a_second_by_claims(journal, directo
 def test_a_journal_that_is_forgotten_leaves_no_descriptor(directory, clock):
     """Without a close: descriptors, locks and lead go with the object."""
     gc.collect()
-    descriptors = Path("/proc/self/fd")
+    descriptors = Path("/dev/fd")
     before = len(list(descriptors.iterdir()))
     for number in range(3):
         clock.tick(1)
@@ -759,6 +770,20 @@ def test_a_removal_between_two_looks_is_noticed_by_the_roll(open_spool, director
     counts = journal.counts()
     assert (counts.written, counts.lost, counts.pending) == (2, 1, 1)
     assert deliver(journal) == ["2"]
+
+
+def test_a_replaced_version_file_is_no_removal(open_spool, directory, clock, caplog):
+    """An editor, or a later version, may do that: what the leader has deleted was delivered all the same."""
+    journal = open_spool(segment_bytes=1)
+    for number in range(3):
+        journal.put([event(number)])
+    assert len(deliver(journal)) == 3
+    (directory / "VERSION").unlink()
+    clock.tick(1)
+    journal.put([event(3)])
+    counts = journal.counts()
+    assert (counts.written, counts.delivered, counts.pending, counts.lost) == (4, 3, 1, 0)
+    assert caplog.text == ""
 
 
 def test_sealed_segments_that_are_removed_are_lost_too(journal, directory, clock):

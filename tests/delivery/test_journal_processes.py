@@ -354,6 +354,20 @@ with tempfile.TemporaryDirectory() as temporary:
     assert printed == "1"
 
 
+def test_an_interpreter_may_end_without_a_close(tmp_path):
+    """Nothing is said, and nothing is lost."""
+    script = r"""
+import sys
+from support.journals import event, open_journal, waiting
+
+journal = open_journal(sys.argv[1])
+journal.put([event(sys.argv[2])])
+print(waiting(journal))
+"""
+    assert run_python(script, tmp_path, "one") == "['one']"
+    assert "'one'" in run_python(script, tmp_path, "two")
+
+
 def test_close_works_at_exit():
     """From an atexit handler, where no thread can be started any more."""
     printed = run_python(

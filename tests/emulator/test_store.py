@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 import pytest
 
@@ -38,6 +39,15 @@ def test_an_event_that_was_pushed_out_is_still_known(store):
     stats = store.stats()
     assert (stats["unique"], stats["duplicates"], stats["altered"]) == (5, 2, 1)
     assert [each.event.insert_id for each in store.events()] == ["i-2", "i-3", "i-4"]
+
+
+def test_an_event_that_was_pushed_out_frees_its_memory(store):
+    """Only what is needed to know it again stays."""
+    event = make(0)
+    before = sys.getrefcount(event)
+    store.add_events("import", [event])
+    store.add_events("import", [make(number) for number in range(1, 5)])
+    assert sys.getrefcount(event) == before
 
 
 def test_numbers_run_in_the_order_of_arrival(store):

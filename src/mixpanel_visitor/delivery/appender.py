@@ -67,7 +67,7 @@ class Appender:
         self._unsynced: list[Path] = []
         self._store: Identity | None = None
         self._look_again_s = float("-inf")
-        self._keep_house_again_s = float("-inf")
+        self._kept_house_s = float("-inf")
 
     def put(self, records: Sequence[Record]) -> None:
         """Write all of `records` or none; `SpoolError` if that cannot be done."""
@@ -94,46 +94,30 @@ class Appender:
             self.release()
         self.news = True
 
-    def sync(self) -> None:
-        """Make what was written survive a power failure; where that fails, log it and try again next time."""
+    def keep_house(self, *, every_s: float = 0.0) -> None:
+        """Sync, seal an old segment, notice what was removed; not within `every_s` of the last time.
+
+        Raises nothing: what cannot be synced is logged and tried again the next time.
+        """
+        now_s = self._monotonic()
+        if now_s < self._kept_house_s + every_s:
+            return
+        self._kept_house_s = now_s
         if not self.acquire(PATIENCE_S):
             return
         try:
+            self._notice_removal()
+            # Sealed, it can be deleted once it is delivered, though nothing is put any more.
+            if self._writer is not None and now_s - self._writer.opened_s >= self._segment_age_s:
+                self._seal()
             paths, self._unsynced = self._unsynced, []
             if self._writer is not None and self._writer.dirty:
                 self._writer.dirty = False
                 paths.append(self._writer.path)
         finally:
             self.release()
-        if not paths:
-            return
-        failed = []
-        for path in dict.fromkeys((*paths, self._directory)):
-            try:
-                sync_path(path)
-            except FileNotFoundError:
-                pass  # delivered and deleted meanwhile
-            except OSError as error:
-                failed.append(path)
-                message = "%s cannot be synced (%s): a power failure now would lose records. Check the disk."
-                self._log(logging.ERROR, f"sync {self._directory}", message, path, error)
-        self._unsynced += failed
-
-    def keep_house(self) -> None:
-        """Sync, seal an old segment, notice what was removed: at most once a second. Raises nothing."""
-        now_s = self._monotonic()
-        if now_s < self._keep_house_again_s:
-            return
-        self._keep_house_again_s = now_s + LOOK_EVERY_S
-        self.sync()
-        if self.acquire(PATIENCE_S):
-            try:
-                self._notice_removal()
-                # Sealed, it can be deleted once it is delivered, though nothing is put any more.
-                if self._writer is not None and now_s - self._writer.opened_s >= self._segment_age_s:
-                    self._seal()
-            finally:
-                self.release()
+        if paths:
+            self._unsynced.extend(self._sync([*paths, self._directory]))
 
     def seal(self) -> None:
         """Close the segment and sync; the next put begins another."""
@@ -143,7 +127,7 @@ class Appender:
                 self._look_again_s = float("-inf")
             finally:
                 self.release()
-        self.sync()
+        self.keep_house()
 
     def names(self) -> list[str]:
         """Names of the segments whose end is not known yet."""
@@ -189,6 +173,20 @@ class Appender:
         """Let go of the lock."""
         self._holder = 0
         self.lock.release()
+
+    def _sync(self, paths: list[Path]) -> list[Path]:
+        """Sync files and the directory, without the lock, for a disk may be slow; give those that failed."""
+        failed = []
+        for path in dict.fromkeys(paths):
+            try:
+                sync_path(path)
+            except FileNotFoundError:
+                pass  # delivered and deleted meanwhile
+            except OSError as error:
+                failed.append(path)
+                message = "%s cannot be synced (%s): a power failure now would lose records. Check the disk."
+                self._log(logging.ERROR, f"sync {self._directory}", message, path, error)
+        return failed
 
     # --- inside; all with the lock held --------------------------------------------------------
 
@@ -285,8 +283,11 @@ class Appender:
         if not in_place:
             self._seal()
         self._store = None
+        # What the leader has deleted still stands in acks.json, unless that was removed as well.
+        acks = Acks(self._directory / "acks.json", self._log)
+        acks.load()
         missing = [name for name in self._own.names() if not (self._directory / name).exists()]
-        lost = self._own.mark_removed(missing)
+        lost = self._own.mark_removed(missing, acks.figures())
         if lost:
             self._log(
                 logging.ERROR,

@@ -9,7 +9,8 @@ dead/*.jsonl       dead letters
 ```
 
 A record is in the page cache when `put` returns: it survives the death of the process in any form, and a
-power failure once `sync` has run. Records leave in the order of their segments, oldest first.
+power failure once `sync` has run. Of a `put` that is killed before it returns, none, some or all records may
+be stored. Records leave in the order of their segments, oldest first.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 SEGMENT_BYTES = 8 * 2**20
 SEGMENT_AGE_S = 600.0
+HOUSEKEEPING_EVERY_S = 1.0
 FORK_PATIENCE_S = 0.5
 
 
@@ -80,7 +82,7 @@ class Journal:
         Looks for work of other processes four times a second, and for the lead once a second.
         """
         sides = self._here()
-        sides.appender.keep_house()
+        sides.appender.keep_house(every_s=HOUSEKEEPING_EVERY_S)
         # Cleared first: what is put during the look is seen at the next one.
         news, sides.appender.news = sides.appender.news, False
         return sides.desk.claim(endpoint, max_records, max_bytes, news=news)
@@ -121,8 +123,11 @@ class Journal:
         )
 
     def sync(self) -> None:
-        """Make all that was put survive a power failure. `claim` does it too, at most once a second."""
-        self._here().appender.sync()
+        """Make all that was put survive a power failure, and close a segment that is old.
+
+        For about each second, in processes that only put; where records are claimed, `claim` sees to it.
+        """
+        self._here().appender.keep_house()
 
     def close(self) -> None:
         """Sync, close the segment, forget all claims and let another process lead; needs no thread."""

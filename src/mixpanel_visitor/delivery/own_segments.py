@@ -49,14 +49,18 @@ class OwnSegments:
         """Names of the segments whose end is not known yet."""
         return list(self._segments)
 
-    def mark_removed(self, names: Iterable[str]) -> int:
-        """Somebody has deleted these; return how many records are lost with them, as far as is known."""
+    def mark_removed(self, names: Iterable[str], figures: Mapping[str, tuple[int, int, int]]) -> int:
+        """These are gone, and where the leader has no `figures` of one, it was not the leader.
+
+        Return how many records are lost with them, as far as is known.
+        """
         lost = 0
         for name in names:
-            segment = self._segments.get(name)
-            if segment is not None and not segment.removed:
-                segment.removed = True
-                lost += segment.written - segment.delivered - segment.dead
+            segment = self._segments[name]
+            delivered, dead, _ = figures.get(name, (segment.delivered, segment.dead, 0))
+            if not segment.removed:
+                lost += max(0, segment.written - delivered - dead)
+            segment.removed = segment.removed or name not in figures
         return lost
 
     def settle_up(

@@ -1,0 +1,92 @@
+"""The API host: an address of Mixpanel's, or of a proxy, as base URL without a slash at its end."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+HOSTS = {"us": "api.mixpanel.com", "eu": "api-eu.mixpanel.com", "in": "api-in.mixpanel.com"}
+"""Mixpanel's ingestion host in each region; none forwards to another (Mixpanel docs, "EU Data Residency")."""
+
+_REGIONS = {host: region for region, host in HOSTS.items()}
+_NOT_FOR_SERVERS = {
+    "api-js.mixpanel.com": ("the browser's host", HOSTS["us"]),
+    "mixpanel.com": ("the web site", HOSTS["us"]),
+    "www.mixpanel.com": ("the web site", HOSTS["us"]),
+    "eu.mixpanel.com": ("the web site", HOSTS["eu"]),
+    "in.mixpanel.com": ("the web site", HOSTS["in"]),
+}
+_NAME = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?")
+_EXAMPLE = "such as 'api-eu.mixpanel.com' or 'https://proxy.example.com/mixpanel'"
+
+
+def api_host(value: Any) -> str:
+    """Take a host name or URL. Without a scheme it is https, on the loopback interface http.
+
+    >>> api_host("api-eu.mixpanel.com/"), api_host("localhost:8080")
+    ('https://api-eu.mixpanel.com', 'http://localhost:8080')
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"must be a host or URL as str, not {type(value).__name__}, {_EXAMPLE}")
+    text = value.strip()
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        scheme, rest = "", text
+    # urlsplit drops tabs and newlines silently, and takes a backslash for part of a name.
+    if not rest or not text.isascii() or any(character <= " " or character in '\\"<>' for character in text):
+        raise ValueError(f"must be a host or URL in ASCII without white space, {_EXAMPLE}")
+    if separator and scheme.lower() not in ("http", "https"):
+        raise ValueError(f"must begin with https:// or http://, not {scheme}://")
+    if "@" in rest:
+        raise ValueError("must not hold credentials; the token or service_account is sent instead")
+    if "?" in rest or "#" in rest:
+        raise ValueError("must not hold a query or fragment; give the address alone")
+    name, port, path = _split(rest)
+    secure = scheme.lower() == "https" or (not separator and not _is_loopback(name))
+    authority = f"[{name}]" if ":" in name else name
+    if port is not None and port != (443 if secure else 80):
+        authority += f":{port}"
+    url = f"{'https' if secure else 'http'}://{authority}{path}"
+    _check_mixpanel(name, url)
+    return url
+
+
+def region_of(url: str) -> str | None:
+    """Give the region whose ingestion host this is; None: not one of Mixpanel's."""
+    return _REGIONS.get(url.removeprefix("https://"))
+
+
+def _split(rest: str) -> tuple[str, int | None, str]:
+    """Split what follows the scheme into name, port and path; the name is checked."""
+    try:
+        url = urlsplit(f"https://{rest}")
+        name, port = (url.hostname or "").removesuffix("."), url.port
+    except ValueError as error:
+        raise ValueError(f"is no valid address ({error}), write it {_EXAMPLE}") from None
+    if port == 0 or not (_NAME.fullmatch(name) or _address(name)):
+        raise ValueError(f"names no valid host, write it {_EXAMPLE}")
+    return name, port, url.path.rstrip("/")
+
+
+def _check_mixpanel(name: str, url: str) -> None:
+    if name in _NOT_FOR_SERVERS:
+        what, instead = _NOT_FOR_SERVERS[name]
+        raise ValueError(f"that is {what}; use {instead!r}, or leave it out and give region")
+    if name in _REGIONS and url != f"https://{name}":
+        raise ValueError(f"Mixpanel's own host is reached at https, without port or path; use {name!r}")
+
+
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(name)
+    except ValueError:
+        return None
+
+
+def _is_loopback(name: str) -> bool:
+    address = _address(name)
+    if address is not None:
+        return address.is_loopback
+    return name == "localhost" or name.endswith(".localhost")

@@ -1,0 +1,193 @@
+"""Settings: the table of everything that can be configured, with its defaults."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from mixpanel_visitor.errors import SettingsError
+
+from . import parsers
+from .api_host import api_host
+from .parsers import boolean, hook, one_of, optional
+from .rules import MAKE_A_KEY, check, missing
+from .service_account import PART_KEYS, ServiceAccount, service_account
+from .sources import PREFIX, Found, Sources, Spec
+from .spool import spool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from ipaddress import IPv4Network, IPv6Network
+
+SHORT_KEY_CHARS = 16
+"""A signing key below this gives a warning."""
+
+logger = logging.getLogger("mixpanel_visitor")
+
+
+def _setting(parse: Callable[[Any], Any], *keys: str, **more: bool) -> dict[str, Any]:
+    """Describe how a field is read; without `keys` its key is MIXPANEL_VISITOR_ and its name."""
+    return {"parse": parse, "keys": keys, **more}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of one tracker, checked and in normal form; made by `resolve` and its two short forms.
+
+    In the environment and in a mapping (Flask's config) a setting is called MIXPANEL_VISITOR_ and its name
+    in capitals, but for those with a name in brackets. A mapping may also hold the four callables.
+
+    | setting | meaning |
+    |---|---|
+    | `token` | project token (MIXPANEL_TOKEN, or MIXPANEL_PROJECT_TOKEN); required |
+    | `secret_key` | signs the visitor cookie; one key or several, oldest first, the last one signs; |
+    | | as text several are a JSON list; in a mapping SECRET_KEY and its FALLBACKS do too; required |
+    | `region` | `"us"`, `"eu"` or `"in"`, where the project's data is kept (MIXPANEL_REGION) |
+    | `api_host` | host or URL, for a proxy or the local Mixpanel (MIXPANEL_API_HOST); default: the region's |
+    | `service_account` | username, secret and project ID for `/import` in place of the token |
+    | | (MIXPANEL_SERVICE_ACCOUNT_USERNAME, MIXPANEL_SERVICE_ACCOUNT_SECRET, MIXPANEL_PROJECT_ID) |
+    | `spool` | where accepted events wait: a directory, its `file:///` URL, or `memory:`; default: a |
+    | | directory under the user's state directory, one for each token and host |
+    | `durability` | `"after-response"`: written to the spool right after the response; |
+    | | `"before-response"`: before its last byte leaves |
+    | `deliver` | False: this process only spools, a `mixpanel-visitor worker` sends |
+    | `id_mode` | how the project merges IDs: `"simplified"`, `"original"`, `"legacy"`, `"spid"` |
+    | `browser_sdk` | whose ID to match: `"mixpanel"`, `"spid"`, both, or None (*) |
+    | `spid_client_id`, `spid_sign_secret`, `spid_production` | the client at SPiD, for `"spid"` (*) |
+    | `handover_path` | where the browser posts its ID; None turns it off (*) |
+    | `cookie_name` | sent with `__Host-` before it on https without a `cookie_domain` |
+    | `cookie_domain`, `cookie_max_age_s` | the cookie's domain; its life in seconds, up to 400 days |
+    | `consent` | `(request facts) -> "granted" / "denied" / "unknown"`; None: who did not opt out |
+    | `respect_dnt`, `respect_gpc` | take `DNT: 1`, `Sec-GPC: 1` for an opt-out |
+    | `trusted_proxies` | CIDRs that may speak through `X-Forwarded-For`, `-Proto`, `Forwarded` (*) |
+    | `bots` | `"drop"` their events, `"tag"` (tracked, never given a cookie) or `"keep"` them |
+    | `before_send` | `(event) -> event or None`, the last word on every event |
+    | `extra_properties` | mapping, or callable `(request facts)` or `()`, added to every event |
+    | `request_filter` | `(request facts) -> bool`: True for requests to leave alone |
+    | `enabled`, `dry_run` | False: track nothing; True: check and log, but send nothing |
+    | `on_error` | bad input to `track`: `"log"`, or `"raise"` for tests |
+
+    (*) checked, but not used in this version.
+    """
+
+    token: str = field(metadata=_setting(parsers.identifier, "MIXPANEL_TOKEN", "MIXPANEL_PROJECT_TOKEN"))
+    secret_key: tuple[str, ...] = field(repr=False, metadata=_setting(parsers.secret_keys, secret=True))
+    region: Literal["us", "eu", "in"] = field(
+        default="us", metadata=_setting(one_of("us", "eu", "in"), "MIXPANEL_REGION")
+    )
+    api_host: str = field(default="", metadata=_setting(api_host, "MIXPANEL_API_HOST"))
+    service_account: ServiceAccount | None = field(
+        default=None, metadata=_setting(service_account, *PART_KEYS.values(), secret=True, none=True)
+    )
+    spool: str = field(default="", metadata=_setting(spool))
+    durability: Literal["after-response", "before-response"] = field(
+        default="after-response", metadata=_setting(one_of("after-response", "before-response"))
+    )
+    deliver: bool = field(default=True, metadata=_setting(boolean))
+    id_mode: Literal["simplified", "original", "legacy", "spid"] = field(
+        default="simplified", metadata=_setting(one_of("simplified", "original", "legacy", "spid"))
+    )
+    browser_sdk: tuple[str, ...] = field(
+        default=("mixpanel",), metadata=_setting(parsers.browser_sdks, none=True)
+    )
+    spid_client_id: str | None = field(
+        default=None, metadata=_setting(optional(parsers.identifier), none=True)
+    )
+    spid_sign_secret: str | None = field(
+        default=None, repr=False, metadata=_setting(optional(parsers.secret), secret=True, none=True)
+    )
+    spid_production: bool = field(default=True, metadata=_setting(boolean))
+    handover_path: str | None = field(
+        default="/_visitor", metadata=_setting(optional(parsers.handover_path), none=True)
+    )
+    cookie_name: str = field(default="mpv", metadata=_setting(parsers.cookie_name))
+    cookie_domain: str | None = field(
+        default=None, metadata=_setting(optional(parsers.cookie_domain), none=True)
+    )
+    cookie_max_age_s: int = field(default=365 * 86_400, metadata=_setting(parsers.cookie_age))
+    consent: Callable[[Any], Any] | None = field(
+        default=None, metadata=_setting(hook, none=True, code_only=True)
+    )
+    respect_dnt: bool = field(default=True, metadata=_setting(boolean))
+    respect_gpc: bool = field(default=True, metadata=_setting(boolean))
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = field(
+        default=(), metadata=_setting(parsers.networks, none=True)
+    )
+    bots: Literal["drop", "tag", "keep"] = field(
+        default="drop", metadata=_setting(one_of("drop", "tag", "keep"))
+    )
+    before_send: Callable[[dict[str, Any]], dict[str, Any] | None] | None = field(
+        default=None, metadata=_setting(hook, none=True, code_only=True)
+    )
+    extra_properties: Mapping[str, Any] | Callable[..., Mapping[str, Any]] | None = field(
+        default=None, metadata=_setting(parsers.properties, none=True, code_only=True)
+    )
+    request_filter: Callable[[Any], Any] | None = field(
+        default=None, metadata=_setting(hook, none=True, code_only=True)
+    )
+    enabled: bool = field(default=True, metadata=_setting(boolean))
+    dry_run: bool = field(default=False, metadata=_setting(boolean))
+    on_error: Literal["log", "raise"] = field(default="log", metadata=_setting(one_of("log", "raise")))
+
+    def __post_init__(self) -> None:
+        """Check and normalise: `Settings(...)` and `dataclasses.replace` are as strict as `resolve`."""
+        given = {name: getattr(self, name) for name in _SPECS}
+        for derived in ("api_host", "spool"):
+            if given[derived] == "":
+                del given[derived]
+        found = {name: Found(value, "keyword") for name, value in given.items()}
+        values, problems = check(_SPECS, found, os.environ)
+        if problems:
+            raise SettingsError(problems)
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        if any(len(key) < SHORT_KEY_CHARS for key in self.secret_key):
+            logger.warning(
+                "a secret_key has fewer than %d characters: who guesses it can forge visitor cookies. %s",
+                SHORT_KEY_CHARS,
+                MAKE_A_KEY,
+            )
+
+    @classmethod
+    def from_env(cls, **given: Any) -> Self:
+        """Read the environment; keywords win."""
+        return cls.resolve(given)
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any], /, **given: Any) -> Self:
+        """Read a mapping with keys such as MIXPANEL_TOKEN, and the environment after it; keywords win."""
+        return cls.resolve(given, mapping=mapping)
+
+    @classmethod
+    def resolve(
+        cls,
+        given: Mapping[str, Any],
+        *,
+        mapping: Mapping[str, Any] | None = None,
+        environ: Mapping[str, str] | None = None,
+        require_secret: bool = True,
+    ) -> Self:
+        """Join the sources: keyword beats mapping beats environment (default: this process's) beats default.
+
+        None in a keyword or the mapping means "not given" where it is no value of the setting; empty text in
+        the mapping or the environment means that always. `require_secret=False` is for processes that see
+        no requests. Raises `SettingsError` with all mistakes.
+        """
+        environ = os.environ if environ is None else environ
+        sources = Sources(_SPECS, given, {} if mapping is None else mapping, environ)
+        values, problems = check(_SPECS, sources.found, environ)
+        problems += missing(sources, values, require_secret=require_secret)
+        problems += sources.problems
+        if problems:
+            raise SettingsError(problems)
+        return cls(**{"secret_key": (), **values})
+
+
+_SPECS = {
+    item.name: Spec(
+        **{**item.metadata, "name": item.name, "keys": item.metadata["keys"] or (PREFIX + item.name.upper(),)}
+    )
+    for item in fields(Settings)
+}

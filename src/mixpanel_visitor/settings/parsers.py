@@ -1,0 +1,250 @@
+"""Parsers: each gives a setting's value in its normal form, or raises ValueError: what is wrong, the fix."""
+
+from __future__ import annotations
+
+import datetime as dt
+import inspect
+import ipaddress
+import json
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .sources import closest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+BROWSER_SDKS = ("mixpanel", "spid")
+MIN_COOKIE_AGE_S = 60
+MAX_COOKIE_AGE_S = 400 * 86_400
+"""Browsers cut a longer life to this (RFC 6265bis, 5.5)."""
+
+_IDENTIFIER = re.compile(r"[0-9A-Za-z_-]+")
+_COOKIE_NAME = re.compile(r"[0-9A-Za-z!#$%&'*+.^_`|~-]{1,64}")  # a token: RFC 6265, 4.1.1
+_COOKIE_PREFIXES = ("__host-", "__secure-", "__http-")  # browsers compare them without regard to case
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_DOMAIN = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)+{_LABEL}")
+_PATH = re.compile(r"/[!-~]+")
+_SEPARATORS = re.compile(r"[\s,]+")
+_BOOLEANS = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+}
+_EVERYBODY = (
+    "would let every client choose its own address; give the networks of your proxies, such as '10.0.0.0/8' "
+    "(if only proxies can reach this server at all, say so: '0.0.0.0/0, ::/0')"
+)
+
+
+def optional(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Make a parser that also takes None, and the word `none` where only text can be given."""
+
+    def parse_optional(value: Any) -> Any:
+        if value is None or (isinstance(value, str) and value.strip().lower() == "none"):
+            return None
+        return parse(value)
+
+    return parse_optional
+
+
+def one_of(*choices: str) -> Callable[[Any], str]:
+    """Make a parser for one word out of a few; case does not matter."""
+    quoted = [repr(choice) for choice in choices]
+    listed = f"{', '.join(quoted[:-1])} or {quoted[-1]}"
+
+    def parse_choice(value: Any) -> str:
+        word = value.strip().lower() if isinstance(value, str) else ""
+        if word in choices:
+            return word
+        close = closest(word, choices)
+        raise ValueError(f"must be {listed}" + (f"; did you mean {close!r}?" if close else ""))
+
+    return parse_choice
+
+
+def identifier(value: Any) -> str:
+    """Take a token or client ID: letters, digits, `-` and `_`. Mixpanel's have 32 hex digits; any will do."""
+    text = _text(value, "must be a str")
+    if not _IDENTIFIER.fullmatch(text):
+        raise ValueError("must consist of letters, digits, '-' and '_', without white space; copy it again")
+    return text
+
+
+def secret(value: Any) -> str:
+    """Take a secret as it is."""
+    return _text(value, "must be a str")
+
+
+def secret_keys(value: Any) -> tuple[str, ...]:
+    """Take one key or several, oldest first, the last one signs; as text, several are a JSON list.
+
+    `()` says that there is none, for processes that see no requests.
+    """
+    if isinstance(value, str) and value.lstrip().startswith('["'):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise ValueError('begins like a JSON list but is none; write ["old key", "new key"]') from None
+    keys = value if isinstance(value, (list, tuple)) else [value]
+    return tuple(_secret_key(key) for key in keys)
+
+
+def boolean(value: Any) -> bool:
+    """Take a bool, 0 or 1, or one of the usual words."""
+    word = str(value).strip().lower() if isinstance(value, (bool, int, str)) else ""
+    if word not in _BOOLEANS:
+        raise ValueError("must be true or false (or 1/0, yes/no, on/off)")
+    return _BOOLEANS[word]
+
+
+def browser_sdks(value: Any) -> tuple[str, ...]:
+    """Take one SDK or several, in order; None, `()` or `none` for no SDK."""
+    if value is None or (isinstance(value, str) and value.strip().lower() == "none"):
+        return ()
+    parse = one_of(*BROWSER_SDKS)
+    try:
+        return tuple(dict.fromkeys(parse(name) for name in _items(value)))
+    except ValueError as error:
+        raise ValueError(f"{error}; both are ('mixpanel', 'spid'), None is no SDK") from None
+
+
+def networks(value: Any) -> tuple[Network, ...]:
+    """Take CIDRs and addresses, as text with commas or as a list; None for nobody."""
+    if value is None or (isinstance(value, str) and value.strip().lower() == "none"):
+        return ()
+    return tuple(_network(item) for item in _items(value))
+
+
+def cookie_name(value: Any) -> str:
+    """Take a cookie name without the prefix that is ours to add."""
+    text = _text(value, "must be a str")
+    if not _COOKIE_NAME.fullmatch(text):
+        raise ValueError("must be up to 64 letters, digits and !#$%&'*+-.^_`|~ (RFC 6265), such as 'mpv'")
+    for prefix in _COOKIE_PREFIXES:
+        if text.lower().startswith(prefix):
+            raise ValueError(
+                "must not begin with a prefix; leave it out, __Host- is added on https where no "
+                "cookie_domain is set"
+            )
+    return text
+
+
+def cookie_domain(value: Any) -> str:
+    """Take the domain that shares the cookie with all its sub-domains; a leading dot is dropped."""
+    text = _text(value, "must be a domain as str").strip().removeprefix(".").lower()
+    if not _is_domain(text):
+        raise ValueError(
+            "must be a domain such as 'example.com': no URL, port, IP address or single label; leave it out "
+            "for a cookie of this host alone, write other alphabets as xn--..."
+        )
+    return text
+
+
+def cookie_age(value: Any) -> int:
+    """Take whole seconds, also as text or timedelta."""
+    if isinstance(value, dt.timedelta):
+        value = value.total_seconds()
+    if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,12}\s*", value, re.ASCII):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value // 1:
+        raise ValueError("must be a whole number of seconds, such as 31536000 for 365 days")
+    if not MIN_COOKIE_AGE_S <= value <= MAX_COOKIE_AGE_S:
+        raise ValueError(
+            f"must be between {MIN_COOKIE_AGE_S} and {MAX_COOKIE_AGE_S} seconds: browsers keep no cookie "
+            "for more than 400 days"
+        )
+    return int(value)
+
+
+def handover_path(value: Any) -> str:
+    """Take a path below the root of the application."""
+    text = _text(value, "must be a path as str, or None")
+    if not _PATH.fullmatch(text) or "?" in text or "#" in text:
+        raise ValueError("must be a path that begins with '/', such as '/_visitor', or None to turn it off")
+    return text
+
+
+def hook(value: Any) -> Callable[..., Any] | None:
+    """Take a function, or None."""
+    if value is None:
+        return None
+    if not callable(value):
+        raise ValueError(f"must be a function or None, not {type(value).__name__}")
+    if inspect.iscoroutinefunction(value):
+        raise ValueError("must be a plain function, not an async one: nothing here can await it")
+    function: Callable[..., Any] = value
+    return function
+
+
+def properties(value: Any) -> Mapping[str, Any] | Callable[..., Any] | None:
+    """Take a mapping of names to values (copied: settings do not change), what gives one, or None."""
+    if isinstance(value, Mapping):
+        strange = [key for key in value if not isinstance(key, str)]
+        if strange:
+            raise ValueError(f"must have property names as keys, {strange[0]!r} is no str")
+        return dict(value)
+    if value is not None and not callable(value):
+        raise ValueError(f"must be a mapping, or a function that gives one, not {type(value).__name__}")
+    return hook(value)
+
+
+def _text(value: Any, requirement: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{requirement}, not {type(value).__name__}")
+    if not value.strip():
+        raise ValueError(f"{requirement} that is not empty")
+    return value
+
+
+def _items(value: Any) -> list[Any]:
+    if isinstance(value, str):
+        return [item for item in _SEPARATORS.split(value) if item]
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=str)
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _secret_key(key: Any) -> str:
+    if isinstance(key, bytes):
+        # Flask's documentation shows SECRET_KEY as bytes; any text made of them serves, if always the same.
+        try:
+            key = key.decode()
+        except UnicodeDecodeError:
+            key = key.hex()
+    text = _text(key, "must be a str, or a list of them (oldest first),")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be valid UTF-8; make one of hex digits instead") from None
+    return text
+
+
+def _network(item: Any) -> Network:
+    if isinstance(item, (ipaddress.IPv4Network, ipaddress.IPv6Network)):
+        return item
+    if isinstance(item, (ipaddress.IPv4Address, ipaddress.IPv6Address)):
+        return ipaddress.ip_network(item)
+    if not isinstance(item, str):  # ip_network() takes numbers for addresses
+        raise ValueError(f"must be networks such as '10.0.0.0/8', not {type(item).__name__}")
+    if item.strip() == "*":
+        raise ValueError(f"'*' {_EVERYBODY}")
+    try:
+        return ipaddress.ip_network(item.strip())
+    except ValueError:
+        hint = _without_host_bits(item.strip())
+    raise ValueError(f"{item!r} is no network; {hint}")
+
+
+def _without_host_bits(text: str) -> str:
+    try:
+        return f"did you mean {str(ipaddress.ip_network(text, strict=False))!r}?"
+    except ValueError:
+        return "write '10.0.0.0/8', '192.0.2.7' or 'fd00::/8'"
+
+
+def _is_domain(text: str) -> bool:
+    # A last label of digits alone makes it an IPv4 address to browsers (URL Standard, "ends in a number").
+    return _DOMAIN.fullmatch(text) is not None and not text.rpartition(".")[2].isdigit()

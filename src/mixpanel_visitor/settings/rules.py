@@ -1,0 +1,88 @@
+"""Rules: what holds between settings; which are required, which follow from others, which contradict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .api_host import HOSTS, region_of
+from .spool import default_spool
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .sources import Found, Sources, Spec
+
+MAKE_A_KEY = "Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+
+
+def check(
+    specs: Mapping[str, Spec], found: Mapping[str, Found], environ: Mapping[str, str]
+) -> tuple[dict[str, Any], list[str]]:
+    """Parse what was found, derive what follows from it; give the values in normal form, and the problems.
+
+    A setting that does not parse is left out of the values, and no rule complains about it once more.
+    """
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, raw in found.items():
+        try:
+            values[name] = specs[name].parse(raw.value)
+        except ValueError as error:
+            problems.append(f"{raw.describe(specs[name])}: {error}")
+
+    def described(name: str) -> str:
+        return found[name].describe(specs[name])
+
+    if "api_host" not in found:
+        if "region" in values or "region" not in found:
+            values["api_host"] = f"https://{HOSTS[values.get('region', 'us')]}"
+    elif region := region_of(values.get("api_host", "")):
+        if "region" not in found:
+            values["region"] = region
+        elif values.get("region", region) != region:
+            problems.append(
+                f"{described('api_host')}: that is Mixpanel's host of region {region!r}, which contradicts "
+                f"{described('region')}, and no region forwards to another; give region={region!r}, or leave "
+                "api_host out"
+            )
+    for name, wants_spid in (
+        ("browser_sdk", "spid" in values.get("browser_sdk", ())),
+        ("id_mode", values.get("id_mode") == "spid"),
+    ):
+        if wants_spid and ("spid_client_id" not in found or values.get("spid_client_id", "") is None):
+            problems.append(
+                f"spid_client_id: is missing, and {described(name)} needs it; give your client's ID at SPiD "
+                "(MIXPANEL_VISITOR_SPID_CLIENT_ID)"
+            )
+            break
+    if values.get("token") in values.get("secret_key", ()):
+        problems.append(
+            f"{described('secret_key')}: is the project token, which every browser can read. {MAKE_A_KEY}"
+        )
+    if "spool" not in found and "token" in values and "api_host" in values:
+        try:
+            values["spool"] = default_spool(values["token"], values["api_host"], environ)
+        except ValueError as error:
+            problems.append(f"spool: {error}")
+    return values, problems
+
+
+def missing(sources: Sources, values: Mapping[str, Any], *, require_secret: bool) -> list[str]:
+    """Give a problem for each required setting that nobody gave."""
+    problems: list[str] = []
+    if "token" not in sources.found:
+        hint = ""
+        if sources.has_key("MIXPANEL_API_TOKEN"):
+            hint = "; MIXPANEL_API_TOKEN is set, did you mean MIXPANEL_TOKEN?"
+        problems.append(
+            "token: is missing; give token='...' or set MIXPANEL_TOKEN to the project token (Mixpanel: "
+            f"Project settings; any word does for the local Mixpanel, or with enabled=False){hint}"
+        )
+    if require_secret and "secret_key" not in sources.found:
+        problems.append(
+            "secret_key: is missing; give secret_key='...' or set MIXPANEL_VISITOR_SECRET_KEY (in Flask's "
+            f"config SECRET_KEY does as well). {MAKE_A_KEY}"
+        )
+    elif require_secret and values.get("secret_key") == ():
+        problems.append(f"secret_key ({sources.found['secret_key'].origin}): is empty. {MAKE_A_KEY}")
+    return problems

@@ -1,0 +1,162 @@
+"""Sources: which value each setting gets, and from where; keyword beats mapping beats environment."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import reprlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .service_account import PART_KEYS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+PREFIX = "MIXPANEL_VISITOR_"
+
+_URL_PASSWORD = re.compile(r"//.*@", re.DOTALL)
+_shorten = reprlib.Repr()
+_shorten.maxstring = _shorten.maxother = 80
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """How one setting is read: its check, and its names outside of Python.
+
+    `parse` gives the value in its normal form (and that form unchanged), or raises ValueError with what is
+    wrong and the fix. `keys` are the names in a mapping and in the environment, the first is the one to
+    recommend. `none`: None is a value. `code_only`: no text can say it, so the environment cannot.
+    """
+
+    name: str
+    parse: Callable[[Any], Any]
+    keys: tuple[str, ...]
+    secret: bool = False
+    none: bool = False
+    code_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A raw value and its origin, in the words of a message."""
+
+    value: Any
+    origin: str
+
+    def describe(self, spec: Spec) -> str:
+        """Name the setting, its value and where it came from, without giving a secret away."""
+        if spec.secret:
+            return f"{spec.name} ({self.origin})"
+        # Masked first: what shortening leaves of a long URL may be its password without the @.
+        value = _URL_PASSWORD.sub("//***@", self.value) if isinstance(self.value, str) else self.value
+        shown = _URL_PASSWORD.sub("//***@", _shorten.repr(value))
+        return f"{spec.name}={shown} ({self.origin})"
+
+
+class Sources:
+    """The values that were given for the settings in `specs`, and the names that are no setting."""
+
+    def __init__(
+        self,
+        specs: Mapping[str, Spec],
+        given: Mapping[str, Any],
+        mapping: Mapping[str, Any],
+        environ: Mapping[str, str],
+    ) -> None:
+        self.problems: list[str] = []
+        self.found: dict[str, Found] = {}
+        self._specs = specs
+        self._given = given
+        # Empty text is what compose files and CI make of a variable that is not set.
+        self._outside = [
+            ("the mapping", {key: value for key, value in mapping.items() if not _is_blank(value)}),
+            ("the environment", {key: value for key, value in environ.items() if not _is_blank(value)}),
+        ]
+        for spec in specs.values():
+            found = self._find(spec)
+            if found is not None:
+                self.found[spec.name] = found
+        self._refuse_unknown(mapping, environ)
+
+    def has_key(self, key: str) -> bool:
+        """Tell whether the mapping or the environment holds something under `key`."""
+        return any(key in source for _, source in self._outside)
+
+    def _find(self, spec: Spec) -> Found | None:
+        if spec.name in self._given and (spec.none or self._given[spec.name] is not None):
+            return Found(self._given[spec.name], "keyword")
+        if spec.name == "service_account":
+            return self._service_account()
+        for title, source in self._outside:
+            if spec.code_only and title == "the environment":
+                continue
+            for key in spec.keys:
+                if key in source and (spec.none or source[key] is not None):
+                    return Found(source[key], f"{key} in {title}")
+        return self._framework_secret() if spec.name == "secret_key" else None
+
+    def _service_account(self) -> Found | None:
+        """Join the three parts; the secret may well stand elsewhere than the name."""
+        parts: dict[str, object] = {}
+        origins: list[str] = []
+        for part, key in PART_KEYS.items():
+            for title, source in self._outside:
+                if source.get(key) is not None:
+                    parts[part] = source[key]
+                    origins.append(f"{key} in {title}")
+                    break
+        # A project ID alone belongs to some other tool.
+        return Found(parts, ", ".join(origins)) if parts.keys() - {"project_id"} else None
+
+    def _framework_secret(self) -> Found | None:
+        """Flask's own keys: the fallbacks are still believed, SECRET_KEY signs."""
+        title, mapping = self._outside[0]
+        secret, fallbacks = mapping.get("SECRET_KEY"), mapping.get("SECRET_KEY_FALLBACKS")
+        if secret is None:
+            return None
+        if fallbacks is None:
+            return Found(secret, f"SECRET_KEY in {title}")
+        if isinstance(fallbacks, (list, tuple)):
+            return Found([*fallbacks, secret], f"SECRET_KEY_FALLBACKS and SECRET_KEY in {title}")
+        return Found([fallbacks, secret], f"SECRET_KEY_FALLBACKS and SECRET_KEY in {title}")
+
+    def _refuse_unknown(self, mapping: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+        for name in self._given:
+            if name not in self._specs:
+                hint = did_you_mean(name, self._specs) or "help(mixpanel_visitor.Settings) lists all of them"
+                self.problems.append(f"{name} (keyword): there is no such setting; {hint}")
+        keys = {key: spec for spec in self._specs.values() for key in spec.keys}
+        for title, source in (("the mapping", mapping), ("the environment", environ)):
+            for key in source:
+                if not isinstance(key, str) or not key.startswith(PREFIX):
+                    continue  # MIXPANEL_... without VISITOR may be anybody's
+                spec = keys.get(key)
+                if spec is None:
+                    self.problems.append(f"{key} in {title}: there is no such setting; {self._hint(key)}")
+                elif spec.code_only and title == "the environment":
+                    self.problems.append(
+                        f"{key} in {title}: {spec.name} cannot be text; give it in code, as keyword"
+                    )
+
+    def _hint(self, key: str) -> str:
+        close = closest(key.removeprefix(PREFIX).lower(), self._specs)
+        if close is None:
+            return "help(mixpanel_visitor.Settings) lists all of them"
+        return f"did you mean {self._specs[close].keys[0]}?"
+
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """Give the known word that this one is most likely a misspelling of."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return close[0] if close else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Ask for the likely word; `""` where nothing is near."""
+    close = closest(word, known)
+    return f"did you mean {close}?" if close else ""
+
+
+def _is_blank(value: object) -> bool:
+    return isinstance(value, str) and not value.strip()

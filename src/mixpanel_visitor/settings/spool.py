@@ -1,0 +1,79 @@
+"""The spool's place: a directory or `memory:`, and where it is when nobody says."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MEMORY = "memory:"
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://|((?:redis|rediss|valkey)[a-z+]*):")
+_MEANT_MEMORY = ("memory", ":memory:", "memory:/", "memory://")
+
+
+def spool(value: Any) -> str:
+    """Take a directory (as it is, but for a leading `~`), its `file:///` URL, or `memory:`."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+        if value.lower() in _MEANT_MEMORY:
+            value = f"./{value}"  # a path object cannot mean anything but a directory
+    if not isinstance(value, str):
+        raise ValueError(f"must be a directory or {MEMORY!r}, not {type(value).__name__}")
+    if not value.strip() or "\0" in value:
+        raise ValueError(f"must be the name of a directory, or {MEMORY!r}")
+    if value == MEMORY:
+        return value
+    if value.lower() in _MEANT_MEMORY:
+        raise ValueError(f"did you mean {MEMORY!r}? A directory of that name is './memory'")
+    scheme = _SCHEME.match(value)
+    if scheme is not None and (scheme[1] or "").lower() == "file":
+        if not value[len("file://") :].startswith(("/", "localhost/")):
+            raise ValueError("must have three slashes as a file URL: file:///a/directory")
+        return value
+    if scheme is not None:
+        name = (scheme[1] or scheme[2]).lower()
+        if name.startswith(("redis", "valkey")):
+            raise ValueError("Redis spools are not in this version; give a directory on a local disk")
+        raise ValueError(f"there is no {name} spool; give a directory as a plain path, or {MEMORY!r}")
+    if not value.startswith("~"):
+        return value
+    try:
+        return str(Path(value).expanduser())
+    except RuntimeError:
+        raise ValueError("the home directory in it is not known; give an absolute path") from None
+
+
+def default_spool(
+    token: str, api_host: str, environ: Mapping[str, str], *, platform: str = sys.platform
+) -> str:
+    """Give a directory under the user's state directory, one for each token and host.
+
+    The disk is not touched. Raises ValueError where the user has no home (arbitrary UIDs in containers).
+    """
+    host = api_host.partition("://")[2]
+    digest = hashlib.sha256(f"{token}{host}".encode()).hexdigest()[:8]
+    name = re.sub(r"[^0-9a-z.]+", "-", host.lower()).strip("-.")[:80]
+    return str(_state_home(environ, platform) / "mixpanel-visitor" / f"{digest}-{name}")
+
+
+def _state_home(environ: Mapping[str, str], platform: str) -> Path:
+    state = Path(environ.get("XDG_STATE_HOME", ""))
+    if state.is_absolute():  # "If ... not absolute ... ignore it" (XDG Base Directory Specification)
+        return state
+    home = Path(environ.get("HOME", ""))
+    if not home.is_absolute():
+        try:
+            home = Path.home()
+        except RuntimeError:
+            raise ValueError(
+                "this user has no home directory to keep the spool in; give spool='/some/directory' "
+                "(MIXPANEL_VISITOR_SPOOL)"
+            ) from None
+    return home / ("Library/Application Support" if platform == "darwin" else ".local/state")
