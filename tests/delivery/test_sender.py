@@ -659,9 +659,11 @@ def started(rig):
         assert sender.stop(5.0)
 
 
-def sender_threads() -> list[threading.Thread]:
-    """The threads that senders have started."""
-    return [thread for thread in threading.enumerate() if thread.name == THREAD_NAME]
+@pytest.fixture
+def sender_threads():
+    """Give the threads that senders have started since this test began; others may have left theirs."""
+    before = set(threading.enumerate())
+    return lambda: [thread for thread in set(threading.enumerate()) - before if thread.name == THREAD_NAME]
 
 
 def test_the_thread_delivers(started):
@@ -678,27 +680,27 @@ def test_the_thread_delivers(started):
     assert rig.spool.acked == events(1)
 
 
-def test_starting_twice_makes_one_thread(started):
+def test_starting_twice_makes_one_thread(sender_threads, started):
     """Start may be called with every record."""
     rig = started()
     assert all(rig.sender.start() for _ in range(3))
     assert len(sender_threads()) == 1
 
 
-def test_the_thread_is_a_daemon(started):
+def test_the_thread_is_a_daemon(sender_threads, started):
     """It never keeps a process from exiting."""
     rig = started()
     rig.sender.start()
     assert sender_threads()[0].daemon
 
 
-def test_nothing_runs_before_start(started):
+def test_nothing_runs_before_start(sender_threads, started):
     """Making a sender costs no thread."""
     started()
     assert sender_threads() == []
 
 
-def test_a_stopped_sender_can_start_again(started):
+def test_a_stopped_sender_can_start_again(sender_threads, started):
     """The thread's life may be repeated."""
     rig = started()
     rig.sender.start()
