@@ -90,10 +90,10 @@ class Writer:
                     raise InvalidEventError(
                         "bad_properties", f"properties must be a dict, not {type(properties).__name__}"
                     )
-                stamped.update(
-                    (key, value) for key, value in properties.items() if key not in IDENTITY_PROPERTIES
-                )
-                if not properties.keys().isdisjoint(IDENTITY_PROPERTIES):
+                if properties.keys().isdisjoint(IDENTITY_PROPERTIES):
+                    stamped.update(properties)
+                else:
+                    stamped.update(_without_identity(properties))
                     self._warn_identity(name)
                 if "time" in properties:
                     stamped["time"] = time_ms(properties["time"])
@@ -224,6 +224,10 @@ class Writer:
             site,
             message,
         )
+
+
+def _without_identity(properties: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in properties.items() if key not in IDENTITY_PROPERTIES}
 
 
 def _with_facts(extra: Any) -> Any:

@@ -443,6 +443,37 @@ def test_one_unreadable_segment_does_not_keep_from_the_others(open_spool, direct
     assert "Cannot read" in caplog.text
 
 
+def test_a_record_larger_than_a_look_is_found(journal):
+    """One claim scans four megabytes; a record may have more, and those behind it still come."""
+    large = event("x" * 6_000_000)
+    journal.put([event(1)])
+    journal.put([large])
+    journal.put([event(2)])
+    bodies = []
+    for _ in range(3):
+        claim = journal.claim("import", 10, ALL)
+        bodies += claim.bodies if claim else ()
+    assert bodies == [event(1).body, large.body, event(2).body]
+
+
+def test_a_file_that_is_no_text_at_all_is_given_up(open_spool, directory, clock, caplog):
+    """It is longer than any record and has no newline; it is not read again and again."""
+    path = leave_behind(directory, [])
+    with path.open("r+b") as file:
+        file.truncate(frames.MAX_BODY_BYTES + 2**20)
+    journal = open_spool()
+    journal.put([event(1)])
+    assert deliver(journal) == ["1"]
+    for _ in range(2):
+        clock.tick(2)
+        assert journal.claim("import", 10, ALL) is None
+    assert not path.exists()
+    counts = journal.counts()
+    assert counts.corrupt_bytes > 0
+    assert counts.store_pending == 0
+    assert "are damaged" in caplog.text
+
+
 # --- acks.json ---------------------------------------------------------------------------------
 
 
@@ -890,6 +921,29 @@ def test_a_path_that_is_no_directory_is_reported_with_what_to_do(directory, cloc
     journal.put([event(1)])
     assert deliver(journal) == ["1"]
     journal.close()
+
+
+def test_trouble_with_the_lock_is_logged(journal, directory, caplog):
+    """This process then delivers nothing, but it still takes records."""
+    (directory / "leader.lock").mkdir(parents=True)
+    journal.put([event(1)])
+    assert journal.claim("import", 10, ALL) is None
+    assert "cannot be locked" in caplog.text
+    assert journal.counts().store_pending == 1
+
+
+def test_a_sync_that_fails_is_logged_and_tried_again(journal, directory, clock, caplog):
+    """Here the segment cannot be opened: its name has become a link to itself."""
+    journal.put([event(1)])
+    (path,) = segments(directory)
+    path.rename(directory / "aside")
+    path.symlink_to(path)
+    journal.sync()
+    assert "cannot be synced" in caplog.text
+    path.unlink()
+    (directory / "aside").rename(path)
+    journal.sync()
+    assert deliver(journal) == ["1"]
 
 
 def test_a_put_within_a_put_is_refused_at_once(journal):

@@ -42,6 +42,7 @@ PROFILE_OPERATIONS = (
     "$delete",
 )
 
+_FLAT = frozenset((str, int, float, bool, type(None)))
 _INSERT_ID = re.compile(r"[A-Za-z0-9-]{1,36}")
 _SECONDS_BELOW = 100_000_000_000  # as milliseconds this is 1973; as seconds it is the year 5138
 
@@ -120,9 +121,9 @@ def _check_properties(properties: Mapping[str, Any]) -> None:
             f"it has {len(properties)} properties and Mixpanel takes fewer than {MAX_PROPERTIES}",
         )
     for key, value in properties.items():
-        if not isinstance(key, str):
+        if type(key) is not str and not isinstance(key, str):
             raise InvalidEventError("bad_properties", f"property names are strings, not {key!r}")
-        if isinstance(value, (dict, list, tuple)):
+        if type(value) not in _FLAT and isinstance(value, (dict, list, tuple)):
             _check_nested(key, value, 1)
 
 

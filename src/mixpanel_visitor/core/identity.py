@@ -135,6 +135,6 @@ def refusal(any_id: object) -> str | None:
         return f"Mixpanel refuses {any_id!r} as an ID, because bugs send it for many people"
     if len(any_id) > MAX_ID_CHARS:
         return f"an ID may have {MAX_ID_CHARS} characters, this one has {len(any_id)}"
-    if any(0xD800 <= ord(character) <= 0xDFFF for character in any_id):
+    if not any_id.isascii() and any("\ud800" <= character <= "\udfff" for character in any_id):
         return "an ID must be valid Unicode, this one holds a lone surrogate"
     return None

@@ -7,8 +7,7 @@ at `;`, then at the first `=`, trim space and tab; quotes belong to the value.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from urllib.parse import quote
 
 if TYPE_CHECKING:
@@ -20,13 +19,12 @@ MAX_CANDIDATES = 200
 _BLANKS = " \t"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestFacts:
+class RequestFacts(NamedTuple):
     """The request as far as identity and policy need it; what a `consent` callable is given.
 
     `scheme` is `"http"` or `"https"` (`ws` and `wss` are folded into them), `path` and `query` are as on
     the wire, `client` is the address of the peer or None, `cookies` is the raw Cookie header in latin-1
-    (several headers joined with `"; "`).
+    (several headers joined with `"; "`). A NamedTuple, because one is made for every request.
     """
 
     protocol: Literal["http", "websocket"]
@@ -36,44 +34,59 @@ class RequestFacts:
     path: str
     query: str
     client: str | None
-    cookies: str = field(repr=False)
-    headers: Mapping[str, str] = field(repr=False)
+    cookies: str
+    headers: HeaderLookup
 
     def header(self, name: str) -> str:
         """Give the value of a request header by its lower-case name, or `""`; the last one wins."""
-        return self.headers.get(name, "")
+        return self.headers.get(name) or ""
 
     def cookie(self, name: str) -> str:
         """Give the first value of a cookie, raw as the browser sent it, or `""`."""
         values = cookie_values(self.cookies, name)
         return values[0] if values else ""
 
+    def __repr__(self) -> str:
+        return f"<RequestFacts {self.method} {self.scheme}://{self.host}{self.path}>"
 
-class EnvironHeaders(dict[str, str]):
-    """Header names looked up in a WSGI environ: `"user-agent"` finds `HTTP_USER_AGENT`."""
+
+class HeaderLookup(Protocol):
+    """Request headers by their lower-case names."""
+
+    def get(self, name: str, /) -> str | None:
+        """Give a header's value, or None."""
+        ...
+
+
+class EnvironHeaders:
+    """Looks headers up in a WSGI environ: `"user-agent"` is `HTTP_USER_AGENT` there."""
 
     __slots__ = ("_environ",)
 
     def __init__(self, environ: Mapping[str, Any]) -> None:
-        super().__init__()
         self._environ = environ
 
-    def get(self, key: str, default: Any = None) -> Any:
-        """Look the header up; content-type and content-length have no `HTTP_` in an environ."""
-        name = key.upper().replace("-", "_")
-        if name not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-            name = "HTTP_" + name
-        value = self._environ.get(name)
-        return default if value is None else value
+    def get(self, name: str, /) -> str | None:
+        """Give a header's value; content-type and content-length have no `HTTP_` in an environ."""
+        key = name.upper().replace("-", "_")
+        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            key = "HTTP_" + key
+        value: str | None = self._environ.get(key)
+        return value
 
-    def __missing__(self, key: str) -> str:
-        value = self.get(key)
-        if value is None:
-            raise KeyError(key)
-        return str(value)
 
-    def __contains__(self, key: object) -> bool:
-        return self.get(str(key)) is not None
+class ScopeHeaders:
+    """Looks headers up in an ASGI scope; decodes those that are asked for, not all."""
+
+    __slots__ = ("_headers",)
+
+    def __init__(self, headers: dict[bytes, bytes]) -> None:
+        self._headers = headers
+
+    def get(self, name: str, /) -> str | None:
+        """Give a header's value."""
+        value = self._headers.get(name.encode())
+        return None if value is None else value.decode("latin-1")
 
 
 def facts_from_scope(scope: Mapping[str, Any]) -> RequestFacts:
@@ -81,33 +94,27 @@ def facts_from_scope(scope: Mapping[str, Any]) -> RequestFacts:
 
     Names "should" be lower case in ASGI, not must; several Cookie headers are allowed under HTTP/2.
     """
-    headers: dict[str, str] = {}
-    cookies: list[str] = []
-    for raw_name, raw_value in scope.get("headers") or ():
-        name = bytes(raw_name).decode("latin-1").lower()
-        value = bytes(raw_value).decode("latin-1")
-        if name == "cookie":
-            cookies.append(value)
-        else:
-            headers[name] = value
-    cookie_header = cookies[0] if len(cookies) == 1 else "; ".join(cookies)
-    headers["cookie"] = cookie_header
+    raw = list(scope.get("headers") or ())
+    headers: dict[bytes, bytes] = dict(raw)
+    if len(headers) != len(raw) or not all(map(bytes.islower, headers)):
+        pairs = [(bytes(name).lower(), bytes(value)) for name, value in raw]
+        headers = dict(pairs)
+        headers[b"cookie"] = b"; ".join(value for name, value in pairs if name == b"cookie")
+    host = headers.get(b"host")
     server = scope.get("server")
-    host = headers.get("host") or (f"{server[0]}:{server[1]}" if server else "")
     client = scope.get("client")
     raw_path = scope.get("raw_path")
-    path = raw_path.decode("latin-1") if raw_path else quote(str(scope.get("path", "")))
     is_websocket = scope["type"] == "websocket"
     return RequestFacts(
-        protocol="websocket" if is_websocket else "http",
-        method="GET" if is_websocket else str(scope.get("method", "GET")),
-        scheme="https" if scope.get("scheme") in ("https", "wss") else "http",
-        host=host,
-        path=path.partition("?")[0],
-        query=bytes(scope.get("query_string") or b"").decode("latin-1"),
-        client=client[0] if client else None,
-        cookies=cookie_header,
-        headers=headers,
+        "websocket" if is_websocket else "http",
+        "GET" if is_websocket else scope.get("method", "GET"),
+        "https" if scope.get("scheme") in ("https", "wss") else "http",
+        host.decode("latin-1") if host else (f"{server[0]}:{server[1]}" if server else ""),
+        (raw_path.decode("latin-1") if raw_path else quote(scope.get("path", ""))).partition("?")[0],
+        (scope.get("query_string") or b"").decode("latin-1"),
+        client[0] if client else None,
+        headers.get(b"cookie", b"").decode("latin-1"),
+        ScopeHeaders(headers),
     )
 
 

@@ -73,13 +73,25 @@ class SegmentIndex:
         return True
 
     def scan(self, budget_bytes: int) -> None:
-        """Look for records in what was added, oldest segment first, about `budget_bytes` at most."""
+        """Look for records in what was added, oldest segment first, about `budget_bytes` at most.
+
+        More only where nothing at all was found: as long as there is something to claim, one lane or another
+        finds it, and whoever drains the spool does not take it for empty.
+        """
+        while self._scan(budget_bytes) and not any(reader.unsettled for reader in self._ordered):
+            pass
+
+    def _scan(self, budget_bytes: int) -> bool:
+        any_read = False
         for reader in self._ordered:
             if reader.unread_bytes and not reader.gone:
                 with self._surviving(reader):
-                    budget_bytes -= reader.scan(max(budget_bytes, _LEAST_SCAN_BYTES))
+                    read_bytes = reader.scan(max(budget_bytes, _LEAST_SCAN_BYTES))
+                    any_read = any_read or read_bytes > 0
+                    budget_bytes -= read_bytes
                 if budget_bytes <= 0:
-                    return
+                    break
+        return any_read
 
     # --- claiming and settling -----------------------------------------------------------------
 
