@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.journals import Clock, event, run_python
 
-from mixpanel_visitor.delivery.dead_letters import DeadLetter, DeadLetters
+from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter, DeadLetters
 from mixpanel_visitor.delivery.spool import DeadReason
 
 
@@ -118,7 +118,7 @@ def test_what_does_not_fit_is_taken_back():
     printed = run_python(
         """
 import resource, tempfile
-from mixpanel_visitor.delivery.dead_letters import DeadLetter, DeadLetters
+from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter, DeadLetters
 from mixpanel_visitor.delivery.spool import DeadReason
 
 def letters(count):

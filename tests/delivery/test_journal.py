@@ -30,9 +30,9 @@ from support.journals import (
     waiting,
 )
 
-from mixpanel_visitor.delivery import frames
-from mixpanel_visitor.delivery.dead_letters import DeadLetters
-from mixpanel_visitor.delivery.segments import SegmentWriter
+from mixpanel_visitor.delivery.journal import frames
+from mixpanel_visitor.delivery.journal.dead_letters import DeadLetters
+from mixpanel_visitor.delivery.journal.segments import SegmentWriter
 from mixpanel_visitor.delivery.spool import DeadReason
 from mixpanel_visitor.errors import SpoolFullError, SpoolUnavailableError
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.journals import ALL, Clock, balanced, deliver, event, names, open_journal, profile, segments
 
-from mixpanel_visitor.delivery import frames
-from mixpanel_visitor.delivery.dead_letters import DeadLetters
+from mixpanel_visitor.delivery.journal import frames
+from mixpanel_visitor.delivery.journal.dead_letters import DeadLetters
 from mixpanel_visitor.delivery.spool import DeadReason
 
 LANES = {"import": event, "engage": profile}
@@ -89,6 +89,7 @@ class JournalModel(RuleBasedStateMachine):
             records.append(LANES[lane](name))
             self.orders.setdefault((who, self.lives[who], lane), []).append(name)
             self.unsettled.add(name)
+        self.clock.tick(0.002)  # so that the order of segments, and with it a history, can be repeated
         self.journals[who].put(records)
         self.written[who] += len(records)
 
@@ -139,9 +140,10 @@ class JournalModel(RuleBasedStateMachine):
         self.leader = None
         self.out = []
         for order in self.orders.values():
-            open_ones = [index for index, name in enumerate(order) if name in self.unsettled]
-            if open_ones:
-                self.may_repeat |= set(order[open_ones[0] :]) & self.settled
+            # One that was settled may itself be open again, after acks.json was lost.
+            may_be_open = self.unsettled | self.may_repeat
+            first = next((index for index, name in enumerate(order) if name in may_be_open), len(order))
+            self.may_repeat |= set(order[first:]) & self.settled
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -196,6 +198,16 @@ class JournalModel(RuleBasedStateMachine):
         self.unsettled -= got
         self.settled |= got
         self.buried += len(got)
+
+    @precondition(lambda self: self.leader)
+    @rule()
+    def deliver_what_waits(self):
+        """Deliver all that is not out with a claim, so that segments come to their end."""
+        for lane in LANES:
+            got = set(deliver(self.journals[self.leader], lane))
+            assert got <= self.unsettled | self.may_repeat
+            self.unsettled -= got
+            self.settled |= got
 
     # --- always --------------------------------------------------------------------------------
 

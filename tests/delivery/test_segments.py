@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.journals import run_python
 
-from mixpanel_visitor.delivery import frames
-from mixpanel_visitor.delivery.segments import (
+from mixpanel_visitor.delivery.journal import frames
+from mixpanel_visitor.delivery.journal.segments import (
     Identity,
     SegmentWriter,
     close_inherited,
@@ -213,7 +213,7 @@ def test_a_short_write_is_taken_back():
         """
 import os, resource, tempfile
 from pathlib import Path
-from mixpanel_visitor.delivery.segments import SegmentWriter
+from mixpanel_visitor.delivery.journal.segments import SegmentWriter
 
 with tempfile.TemporaryDirectory() as directory:
     path = Path(directory, "a.seg")

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mixpanel_visitor.delivery.frames import HEADER_BYTES
 from mixpanel_visitor.delivery.journal import Journal
+from mixpanel_visitor.delivery.journal.frames import HEADER_BYTES
 from mixpanel_visitor.records import Record
 
 if TYPE_CHECKING:

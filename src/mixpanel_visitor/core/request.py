@@ -94,7 +94,7 @@ def facts_from_scope(scope: Mapping[str, Any]) -> RequestFacts:
 
     Names "should" be lower case in ASGI, not must; several Cookie headers are allowed under HTTP/2.
     """
-    raw = list(scope.get("headers") or ())
+    raw: list[tuple[bytes, bytes]] = list(scope.get("headers") or ())
     headers: dict[bytes, bytes] = dict(raw)
     if len(headers) != len(raw) or not all(map(bytes.islower, headers)):
         pairs = [(bytes(name).lower(), bytes(value)) for name, value in raw]

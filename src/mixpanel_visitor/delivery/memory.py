@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from mixpanel_visitor.delivery import fork_guard
-from mixpanel_visitor.delivery.dead_letters import DeadLetter
+from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter
 from mixpanel_visitor.delivery.spool import Claim, SpoolCounts
 from mixpanel_visitor.errors import SpoolFullError
 from mixpanel_visitor.records import ENDPOINTS

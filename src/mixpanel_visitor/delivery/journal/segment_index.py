@@ -11,15 +11,15 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mixpanel_visitor.delivery.segment_reader import Allowance, Outcome, SegmentReader
-from mixpanel_visitor.delivery.segments import is_unlocked, list_segments
+from mixpanel_visitor.delivery.journal.segment_reader import Allowance, Outcome, SegmentReader
+from mixpanel_visitor.delivery.journal.segments import is_unlocked, list_segments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from mixpanel_visitor.delivery.acks import Acks
-    from mixpanel_visitor.delivery.damage import DamageBook
+    from mixpanel_visitor.delivery.journal.acks import Acks
+    from mixpanel_visitor.delivery.journal.damage import DamageBook
     from mixpanel_visitor.logs import QuietLog
     from mixpanel_visitor.records import Endpoint
 

@@ -13,15 +13,15 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mixpanel_visitor.delivery import frames
-from mixpanel_visitor.delivery.acks import Progress
+from mixpanel_visitor.delivery.journal import frames
+from mixpanel_visitor.delivery.journal.acks import Progress
 from mixpanel_visitor.records import ENDPOINTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from mixpanel_visitor.delivery.damage import DamageBook
+    from mixpanel_visitor.delivery.journal.damage import DamageBook
     from mixpanel_visitor.records import Endpoint
 
 BLOCK_BYTES = 256 * 1024

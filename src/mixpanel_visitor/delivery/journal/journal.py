@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixpanel_visitor.delivery import fork_guard
-from mixpanel_visitor.delivery.appender import Appender
-from mixpanel_visitor.delivery.claim_desk import ClaimDesk
-from mixpanel_visitor.delivery.dead_letters import MAX_BYTES as MAX_DEAD_BYTES
+from mixpanel_visitor.delivery.journal.appender import Appender
+from mixpanel_visitor.delivery.journal.claim_desk import ClaimDesk
+from mixpanel_visitor.delivery.journal.dead_letters import MAX_BYTES as MAX_DEAD_BYTES
 from mixpanel_visitor.delivery.spool import SpoolCounts
 from mixpanel_visitor.logs import QuietLog
 

@@ -8,7 +8,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from mixpanel_visitor.delivery.segments import Identity, close_inherited
+from mixpanel_visitor.delivery.journal.segments import Identity, close_inherited
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,21 +7,21 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
-from mixpanel_visitor.delivery.acks import Acks
-from mixpanel_visitor.delivery.census import Census
-from mixpanel_visitor.delivery.damage import DamageBook
-from mixpanel_visitor.delivery.dead_letters import DeadLetter, DeadLetters
-from mixpanel_visitor.delivery.leadership import Leadership
-from mixpanel_visitor.delivery.segment_index import SegmentIndex
-from mixpanel_visitor.delivery.segment_reader import Outcome
-from mixpanel_visitor.delivery.segments import list_segments
+from mixpanel_visitor.delivery.journal.acks import Acks
+from mixpanel_visitor.delivery.journal.census import Census
+from mixpanel_visitor.delivery.journal.damage import DamageBook
+from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter, DeadLetters
+from mixpanel_visitor.delivery.journal.leadership import Leadership
+from mixpanel_visitor.delivery.journal.segment_index import SegmentIndex
+from mixpanel_visitor.delivery.journal.segment_reader import Outcome
+from mixpanel_visitor.delivery.journal.segments import list_segments
 from mixpanel_visitor.delivery.spool import Claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from mixpanel_visitor.delivery.segment_index import Position
+    from mixpanel_visitor.delivery.journal.segment_index import Position
     from mixpanel_visitor.delivery.spool import DeadReason
     from mixpanel_visitor.logs import QuietLog
     from mixpanel_visitor.records import Endpoint

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from mixpanel_visitor.delivery.segments import write_whole
+from mixpanel_visitor.delivery.journal.segments import write_whole
 from mixpanel_visitor.delivery.spool import DeadReason
 from mixpanel_visitor.logs import QuietLog
 from mixpanel_visitor.records import ENDPOINTS

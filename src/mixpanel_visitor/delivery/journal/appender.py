@@ -8,19 +8,25 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from mixpanel_visitor.delivery import frames
-from mixpanel_visitor.delivery.acks import Acks
-from mixpanel_visitor.delivery.own_segments import OwnSegment, OwnSegments
-from mixpanel_visitor.delivery.segments import Identity, SegmentWriter, list_segments, segment_name, sync_path
-from mixpanel_visitor.delivery.space import Space
+from mixpanel_visitor.delivery.journal import frames
+from mixpanel_visitor.delivery.journal.acks import Acks
+from mixpanel_visitor.delivery.journal.own_segments import OwnSegment, OwnSegments
+from mixpanel_visitor.delivery.journal.segments import (
+    Identity,
+    SegmentWriter,
+    list_segments,
+    segment_name,
+    sync_path,
+)
+from mixpanel_visitor.delivery.journal.space import Space
 from mixpanel_visitor.errors import SpoolUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from mixpanel_visitor.delivery.claim_desk import Survey
-    from mixpanel_visitor.delivery.own_segments import Totals
+    from mixpanel_visitor.delivery.journal.claim_desk import Survey
+    from mixpanel_visitor.delivery.journal.own_segments import Totals
     from mixpanel_visitor.logs import QuietLog
     from mixpanel_visitor.records import Record
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from mixpanel_visitor.delivery.segments import list_segments
+from mixpanel_visitor.delivery.journal.segments import list_segments
 from mixpanel_visitor.errors import SpoolFullError
 
 if TYPE_CHECKING:
