@@ -1,12 +1,19 @@
 """Tracker: where core and delivery meet. Its ledger adds up whatever happens."""
 
+import contextlib
+import os
+import socket
+import time
+
 import pytest
 from support.facts import facts
 from support.trackers import recording_tracker
 
+from mixpanel_visitor import asgi, context, wsgi
 from mixpanel_visitor.delivery.mixpanel_api import Answer
 from mixpanel_visitor.errors import SettingsError, SpoolError, SpoolFullError
-from mixpanel_visitor.tracker import Parts, Tracker
+from mixpanel_visitor.parts import Parts
+from mixpanel_visitor.tracker import Tracker
 
 SETTINGS = {"token": "t", "secret_key": "a-key-of-some-length", "spool": "memory:"}
 
@@ -241,3 +248,96 @@ def test_repr_holds_no_secret():
     tracker, _ = recording_tracker()
     assert "a-key-of-some-length" not in repr(tracker)
     assert "a-key-of-some-length" not in repr(tracker.settings)
+
+
+def test_projects_that_share_a_directory_do_not_share_a_spool(tmp_path):
+    """Whoever leads delivers all that is in a spool, so each token has its own in there."""
+    requests = {"a": [], "b": []}
+    trackers = {
+        token: Tracker(
+            token=token,
+            secret_key="a-key-of-some-length",
+            spool=str(tmp_path),
+            parts=Parts(post=accepting(requests[token])),
+        )
+        for token in requests
+    }
+    for token, tracker in trackers.items():
+        tracker.track("u", f"event of {token}")
+    for tracker in trackers.values():
+        assert tracker.flush(timeout_s=10)
+        tracker.close()
+    for token, sent in requests.items():
+        ((_, (body,)),) = sent
+        assert f"event of {token}".encode() in body
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("hook", ["handler", "job"])
+def test_a_fork_leaves_the_parents_events_to_the_parent(hook):
+    """What was queued before is stored once; the child's books begin empty."""
+    tracker, spool = recording_tracker()
+    if hook == "handler":
+        exchange, visitor = tracker.begin(facts(), soon=False)
+        block = contextlib.nullcontext(visitor)
+        token = context.enter(visitor)
+    else:
+        block = tracker.visitor("u")
+    reader, writer = os.pipe()
+    with block as visitor:
+        visitor.track("parent's")
+        pid = os.fork()
+        if pid == 0:
+            visitor.track("child's")
+            tracker.finish(exchange, soon=False) if hook == "handler" else block.__exit__(None, None, None)
+            os.write(writer, f"{spool.names} {tracker.stats()['accepted']}".encode())
+            os._exit(0)
+    if hook == "handler":
+        tracker.finish(exchange, soon=False)
+        context.leave(token)
+    os.waitpid(pid, 0)
+    assert os.read(reader, 1000).decode() == '["child\'s"] 1'
+    os.close(reader)
+    os.close(writer)
+    assert spool.names == ["parent's"]
+
+
+def test_drain_is_bounded_while_mixpanel_hangs():
+    """A server that accepts and never answers does not keep a process from ending."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        tracker = Tracker(**SETTINGS, api_host=f"http://127.0.0.1:{deaf.getsockname()[1]}")
+        tracker.track("u", "x")
+        tracker._sender.request_flush()
+        connection, _ = deaf.accept()
+        with connection:
+            started_s = time.monotonic()
+            assert not tracker.drain(timeout_s=0.2)
+            assert time.monotonic() - started_s < 10  # one post may take 60 s; not a benchmark
+    assert tracker.stats()["pending"] == 1
+
+
+def test_calls_after_close_are_logged(caplog):
+    """Counted only, they would look as if they had worked."""
+    tracker, _ = recording_tracker()
+    tracker.close(timeout_s=1)
+    tracker.track("u", "x")
+    assert "was closed" in caplog.text
+
+
+@pytest.mark.parametrize("given", [{}, {"any_id": "u", "user_id": "v"}, {"any_id": "u", "device_id": "d"}])
+def test_a_visitor_outside_of_a_request_needs_one_id(given):
+    """None, or two that may contradict each other, is a mistake in the code."""
+    tracker, _ = recording_tracker()
+    with pytest.raises(TypeError, match="either one ID"):
+        tracker.visitor(given.pop("any_id", None), **given)
+
+
+@pytest.mark.parametrize("middleware", [asgi.VisitorMiddleware, wsgi.VisitorMiddleware])
+def test_a_middleware_takes_a_tracker_or_settings(middleware):
+    """Anything else is a mistake at construction, not at the first request."""
+    tracker, _ = recording_tracker()
+    assert middleware(None, tracker=tracker).tracker is tracker
+    with pytest.raises(TypeError, match="either tracker= or settings"):
+        middleware(None, tracker=tracker, token="t")
+    with pytest.raises(TypeError, match=r"must be a mixpanel_visitor\.Tracker"):
+        middleware(None, tracker=Tracker)

@@ -278,3 +278,46 @@ def test_original_mode_sends_identify_in_the_request():
     tracker.finish(exchange, soon=False)
     assert spool.names == ["$identify", "x"]
     assert spool.events[0]["properties"]["$anon_id"] == f"$device:{visitor.device_id}"
+
+
+class Hostile:
+    """Raises at whatever is done with it."""
+
+    def __repr__(self):
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda visitor: visitor.track(Hostile()),
+        lambda visitor: visitor.track("x", {"a": Hostile()}),
+        lambda visitor: visitor.track("x", "text", a=1),
+        lambda visitor: visitor.register("text"),
+        lambda visitor: visitor.register([1]),
+        lambda visitor: visitor.set_group(["company"], "Acme"),
+        lambda visitor: visitor.set_group("", "Acme"),
+        lambda visitor: visitor.set_group("company", None),
+        lambda visitor: visitor.people_set({None: 1}),
+        lambda visitor: visitor.people_set("text"),
+        lambda visitor: visitor.group_set("company", None, {"a": 1}),
+        lambda visitor: visitor.identify(Hostile()),
+    ],
+)
+def test_nothing_that_is_said_raises(call):
+    """It is refused, counted once and logged; the next event goes through."""
+    tracker, spool = recording_tracker()
+    visitor = tracker.visitor("u")
+    call(visitor)
+    visitor.track("good")
+    assert spool.names == ["good"]
+    assert sum(tracker.stats()["refused"].values()) == 1
+
+
+def test_one_liners_do_not_raise_either():
+    """`tracker.track` refuses as `visitor.track` does."""
+    tracker, spool = recording_tracker()
+    tracker.track("u", "x", "text", a=1)
+    tracker.track(None, "x")
+    assert spool.records == []
+    assert tracker.stats()["refused"] == {"bad_properties": 1, "banned_id": 1}

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 from . import context
 from .core.request import facts_from_scope
 from .lifetime import EXIT_TIMEOUT_S
-from .tracker import Tracker
+from .tracker import given_or_made
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
     from .core.exchange import Exchange
+    from .tracker import Tracker
     from .visitor import Visitor
 
     Message = MutableMapping[str, Any]
@@ -44,10 +45,8 @@ class VisitorMiddleware:
     """
 
     def __init__(self, app: App, /, *, tracker: Tracker | None = None, **settings: Any) -> None:
-        if tracker is not None and settings:
-            raise TypeError(f"give either tracker= or settings, not both: {', '.join(sorted(settings))}")
         self.app = app
-        self.tracker = tracker if tracker is not None else Tracker(**settings)
+        self.tracker = given_or_made(tracker, settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, one socket or the lifespan."""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import os
-import time
-import uuid
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Self
 
-from .context import refused_outside
+from .context import get_current, refused_outside
 from .core.anchor import AnchorCodec
 from .core.exchange import ExchangeRules
 from .core.identity import DEVICE_PREFIX, Identity, from_any_id
@@ -24,42 +21,21 @@ from .host import Host
 from .ledger import Ledger
 from .lifetime import EXIT_TIMEOUT_S, drain_at_exit, in_children
 from .logs import QuietLog, logger
+from .parts import Parts
 from .settings import Settings
-from .visitor import OfflineVisitor, Visitor
+from .visitor import OfflineVisitor, Visitor, merged
 from .writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from .core.exchange import Exchange
     from .core.request import RequestFacts
     from .delivery.mixpanel_api import Answer
-    from .delivery.spool import Spool
     from .records import Endpoint, Record
     from .sdk import SpoolConsumer
 
 _POLL_S = 0.02
-
-
-def _fresh_id() -> str:
-    return str(uuid.uuid4())
-
-
-def _insert_id() -> str:
-    return os.urandom(16).hex()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What a tracker is built from besides its settings; tests and embedders replace some of it."""
-
-    clock: Callable[[], float] = time.time
-    monotonic: Callable[[], float] = time.monotonic
-    wait: Callable[[float], None] = time.sleep
-    fresh_id: Callable[[], str] = _fresh_id
-    insert_id: Callable[[], str] = _insert_id
-    spool: Spool | None = None
-    post: Callable[[Endpoint, Sequence[bytes]], Answer] | None = None
 
 
 class Tracker:
@@ -77,7 +53,8 @@ class Tracker:
         self._log = QuietLog(parts.monotonic)
         self._closed = False
         self._started = False
-        self._spool = parts.spool if parts.spool is not None else open_spool(self.settings.spool)
+        project = hashlib.sha256(self.settings.token.encode()).hexdigest()[:8]
+        self._spool = parts.spool or open_spool(self.settings.spool, project=project)
         self._api: MixpanelAPI | None = None
         post = parts.post
         if post is None:
@@ -219,8 +196,8 @@ class Tracker:
         `$device:` or has the shape of a UUID is taken as a device ID. Where users' own IDs are UUIDs, say
         `user_id=` instead.
         """
-        if any_id is not None and (user_id is not None or device_id is not None):
-            raise TypeError("visitor() takes either one ID or user_id= and device_id=, not both")
+        if (any_id is None) == (user_id is None and device_id is None):
+            raise TypeError("visitor() takes either one ID, or user_id= and device_id=")
         if any_id is not None:
             identity = from_any_id(str(any_id))
         else:
@@ -244,8 +221,7 @@ class Tracker:
         identity: dict[str, Any] = {"distinct_id": distinct_id}
         if isinstance(distinct_id, str) and distinct_id.startswith(DEVICE_PREFIX):
             identity["$device_id"] = distinct_id.removeprefix(DEVICE_PREFIX)
-        if more_properties:
-            properties = {**(properties or {}), **more_properties}
+        properties = merged(properties, more_properties)
         self._writer.event(self._anyone(), event, properties, identity=identity)
 
     def consumer(self) -> SpoolConsumer:
@@ -277,7 +253,7 @@ class Tracker:
     def flush(self, timeout_s: float = 5.0) -> bool:
         """Wait until everything this process stored so far is acknowledged; False: not within `timeout_s`.
 
-        Dead-lettered events are settled as well, but `stats()` tells of them.
+        What was refused or dead-lettered is not waited for: `stats()` tells of it.
         """
         deadline_s = self._parts.monotonic() + timeout_s
         self._committer.drain(timeout_s)
@@ -297,14 +273,19 @@ class Tracker:
 
         False: something stays in the spool for the next process.
         """
-        self._committer.stop(timeout_s)
+        ends_s = self._parts.monotonic() + timeout_s
+
+        def left_s() -> float:
+            return max(_POLL_S, ends_s - self._parts.monotonic())
+
+        self._committer.stop(left_s())
         delivered = True
         if self._delivers:
-            delivered = self._sender.drain(timeout_s)
-            self._sender.stop(timeout_s)
+            delivered = self._sender.drain(left_s())
+            self._sender.stop(left_s())
         self._spool.close()
         if self._api is not None:
-            self._api.close()
+            self._api.close(left_s())
         self._started = False
         return delivered and not self._spool.counts().pending
 
@@ -387,6 +368,20 @@ class Tracker:
         """In a forked child: what the parent accepted is the parent's."""
         self._ledger.reset()
         self._started = False
+        visitor = get_current()
+        if visitor is not None:
+            visitor.forget()
+
+
+def given_or_made(tracker: Tracker | None, settings: Mapping[str, Any]) -> Tracker:
+    """Take the tracker that a middleware was given, or make one from its settings."""
+    if tracker is None:
+        return Tracker(**settings)
+    if not isinstance(tracker, Tracker):
+        raise TypeError(f"tracker= must be a mixpanel_visitor.Tracker, not {tracker!r}")
+    if settings:
+        raise TypeError(f"give either tracker= or settings, not both: {', '.join(sorted(settings))}")
+    return tracker
 
 
 def _version() -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .core.identity import Login, Source
     from .core.policy import Consent
     from .core.visits import OfflineVisit
+    from .records import Record
     from .writer import Sink, Writer
 
     class Visit(Sink, Protocol):
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
 
         def reset(self, fresh_id: Callable[[], str]) -> None:
             """Log out."""
+            ...
+
+        def take(self) -> list[Record]:
+            """Give what is queued and forget it."""
             ...
 
 
@@ -128,6 +133,10 @@ class Visitor:
         self._registered = None
         self._visit.reset(self._fresh_id)
 
+    def forget(self) -> None:
+        """In a forked child: what was queued before is the parent's to store."""
+        self._visit.take()
+
     # --- events ---------------------------------------------------------------------------------
 
     def track(
@@ -137,16 +146,21 @@ class Visitor:
 
         `time` (seconds, milliseconds or a datetime) and `$insert_id` may be given as properties.
         """
-        if more_properties and (properties is None or hasattr(properties, "items")):
-            properties = {**(properties or {}), **more_properties}
+        properties = merged(properties, more_properties)
         self._writer.event(self._visit, event, properties, registered=self._registered)
 
     def register(self, properties: Mapping[str, Any] | None = None, /, **more_properties: Any) -> None:
         """Add super properties: they go with every further event of this request."""
+        if properties is not None and not hasattr(properties, "items"):
+            self._writer.refuse("bad_properties", "register", "it takes a dict, or keywords")
+            return
         self._registered = {**(self._registered or {}), **(properties or {}), **more_properties}
 
     def set_group(self, group_key: str, group_id: Any, /) -> None:
         """Put the visitor into a group: on every further event of this request, and on the profile."""
+        if not isinstance(group_key, str) or not group_key or group_id is None:
+            self._writer.refuse("bad_update", "set_group", "it takes a key and an ID: 'company', 'Acme'")
+            return
         groups = list(group_id) if isinstance(group_id, (list, tuple, set)) else [group_id]
         self.register({group_key: groups})
         self.people_set({group_key: groups})
@@ -278,6 +292,13 @@ class Visitor:
         self, group_key: str, group_id: str, operation: Mapping[str, Any], meta: Mapping[str, Any] | None
     ) -> None:
         self.group_update({"$group_key": group_key, "$group_id": group_id, **operation}, meta)
+
+
+def merged(properties: Any, more: Mapping[str, Any]) -> Any:
+    """Add keywords to given properties; what are no properties is left for the writer to refuse."""
+    if more and (properties is None or hasattr(properties, "items")):
+        return {**(properties or {}), **more}
+    return properties
 
 
 class OfflineVisitor(Visitor):

@@ -99,7 +99,7 @@ class Writer:
                     stamped["time"] = time_ms(properties["time"])
             return self._final({"event": name, "properties": stamped})
 
-        self._submit(sink, make, f"event {name!r}")
+        self._submit(sink, make, "event", name)
 
     def profile(self, sink: Sink, endpoint: Endpoint, update: Mapping[str, Any]) -> None:
         """Write a profile update; token and time are added here."""
@@ -109,7 +109,7 @@ class Writer:
             return profile_record(endpoint, stamped)
 
         operation = next((name for name in PROFILE_OPERATIONS if name in update), "?")
-        self._submit(sink, make, f"profile update {operation}")
+        self._submit(sink, make, "profile update", operation)
 
     def ready_event(self, sink: Sink, event: dict[str, Any]) -> None:
         """Write an event that the official library has built; only stamps that are missing are added."""
@@ -121,31 +121,36 @@ class Writer:
                 properties.setdefault("$insert_id", self._insert_id())
             return self._final(event)
 
-        self._submit(sink, make, f"event {event.get('event')!r}")
+        self._submit(sink, make, "event", event.get("event"))
 
-    def refuse(self, sink_reason: str, what: str, message: str) -> None:
+    def refuse(self, reason: str, what: str, message: str) -> None:
         """Count a call that cannot become a record, and log it once a minute with the call site."""
         self._ledger.accept()
-        self._refused(sink_reason, what, message)
+        self._refused(reason, what, message)
+        if self._raise_errors:
+            raise InvalidEventError(reason, message)
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _submit(self, sink: Sink, make: Callable[[], Record], what: str) -> None:
+    def _submit(self, sink: Sink, make: Callable[[], Record], kind: str, name: object) -> None:
         self._ledger.accept()
         reason = sink.refusal
+        if reason == "closed":
+            self._refused(reason, kind, "the tracker was closed; close it after the last event")
+            return
         if reason is not None:
             self._ledger.refuse(reason)
             return
         try:
             record = make()
         except InvalidEventError as error:
-            self._refused(error.reason, what, str(error))
+            self._refused(error.reason, f"{kind} {_shown(name)}", str(error))
             if self._raise_errors:
                 raise
         except _DroppedError:
             self._ledger.refuse("before_send")
         except Exception as error:
-            self._refused("internal_error", what, f"{type(error).__name__}: {error}")
+            self._refused("internal_error", f"{kind} {_shown(name)}", f"it raised {type(error).__name__}")
             if self._raise_errors:
                 raise
         else:
@@ -224,6 +229,10 @@ class Writer:
             site,
             message,
         )
+
+
+def _shown(name: object) -> str:
+    return repr(name[:80]) if isinstance(name, str) else f"<{type(name).__name__}>"
 
 
 def _without_identity(properties: Mapping[str, Any]) -> dict[str, Any]:

@@ -130,6 +130,8 @@ _UVICORN = ("uvicorn", "--fd", "{fd}", "--log-level", "warning")
 COMMANDS = {
     "gunicorn-sync": (*_GUNICORN, "--worker-class", "sync", "support.apps:wsgi_app"),
     "gunicorn-gthread": (*_GUNICORN, "--worker-class", "gthread", "--threads", "4", "support.apps:flask_app"),
+    # Built before the fork, and patched by gevent after it.
+    "gunicorn-gevent": (*_GUNICORN, "--preload", "--worker-class", "gevent", "support.apps:flask_app"),
     "waitress": ("support.waitress_runner", "{fd}"),
     "uvicorn": (*_UVICORN, "support.apps:starlette_app"),
     "uvicorn-bare": (*_UVICORN, "support.apps:asgi_app"),

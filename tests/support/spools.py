@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from mixpanel_visitor.delivery.spool import SpoolCounts
-from mixpanel_visitor.tracker import Parts, Tracker
+from mixpanel_visitor.parts import Parts
+from mixpanel_visitor.tracker import Tracker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

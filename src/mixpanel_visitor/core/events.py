@@ -92,6 +92,8 @@ def profile_record(endpoint: Endpoint, update: Mapping[str, Any]) -> Record:
             raise InvalidEventError("banned_id", why)
     elif not (isinstance(update.get("$group_key"), str) and update.get("$group_key")):
         raise InvalidEventError("bad_update", "a group update needs a group key, such as 'company'")
+    elif update.get("$group_id") in (None, ""):
+        raise InvalidEventError("bad_update", "a group update needs the group's ID, such as 'Acme'")
     _check_operand(operations[0], update[operations[0]])
     return Record(endpoint, encode(update))
 
@@ -159,6 +161,8 @@ def _check_operand(operation: str, operand: Any) -> None:
         raise InvalidEventError(
             "bad_update", f"{operation} takes a dict of properties, not {type(operand).__name__}"
         )
+    if not all(isinstance(name, str) for name in operand):
+        raise InvalidEventError("bad_update", f"{operation}: property names are strings")
     if operation == "$add":
         for key, value in operand.items():
             if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):

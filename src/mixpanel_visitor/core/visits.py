@@ -72,9 +72,14 @@ class OfflineVisit:
         """Go on as somebody new."""
         self.identity = replace(log_out(self.identity, fresh_id()), vouched=False)
 
+    def take(self) -> list[Record]:
+        """Give what was gathered and forget it."""
+        records, self._records = self._records, []
+        return records
+
     def finish(self) -> None:
         """Store what was gathered; what comes later is stored at once."""
         self._gathering = False
-        records, self._records = self._records, []
+        records = self.take()
         if records:
             self._store(records)

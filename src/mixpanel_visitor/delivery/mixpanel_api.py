@@ -136,12 +136,17 @@ class MixpanelAPI:
                 self._used_at_s = self._monotonic()
         return exchange.answer()
 
-    def close(self) -> None:
-        """Close the connection; the next `post` opens a new one."""
+    def close(self, timeout_s: float = 1.0) -> bool:
+        """Close the connection; the next `post` opens a new one. False: a request is still under way."""
         if self._pid != os.getpid():
             self._start_over()
-        with self._lock:
+        if not self._lock.acquire(timeout=max(0.0, timeout_s)):
+            return False
+        try:
             self._disconnect()
+        finally:
+            self._lock.release()
+        return True
 
     def _start_over(self) -> None:
         # After a fork the lock may be held by a thread that is not here, and the socket is the parent's:

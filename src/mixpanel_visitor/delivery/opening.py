@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 _FORMS = "a directory, file:///a/directory, or memory:"
 
 
-def open_spool(location: str | os.PathLike[str], *, max_bytes: int | None = None) -> Spool:
+def open_spool(location: str | os.PathLike[str], *, project: str = "", max_bytes: int | None = None) -> Spool:
     """Make the spool at `location`; nothing is opened or created before its first use.
 
     A directory (`~` is the user's home), `file://` and a directory, or `memory:`. SettingsError for what is
-    none of these. `max_bytes` bounds what may wait in it; None: the storage's own bound.
+    none of these. `project` names a directory of its own inside of it: whoever leads a spool delivers all
+    that is in there, so two projects must not share one. `max_bytes` bounds what may wait; None: the
+    storage's own bound.
     """
     if not isinstance(location, str):
-        return Journal(Path(location).expanduser(), max_bytes=max_bytes)
+        return Journal(Path(location).expanduser() / project, max_bytes=max_bytes)
     scheme = location.partition(":")[0].lower() if ":" in location else ""
     if scheme == "memory":
         return MemorySpool() if max_bytes is None else MemorySpool(max_bytes)
@@ -35,9 +37,9 @@ def open_spool(location: str | os.PathLike[str], *, max_bytes: int | None = None
         parts = urlsplit(location)
         if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
             raise SettingsError([f"spool is {location!r}: a file URL has three slashes, file:///a/directory"])
-        return Journal(Path(unquote(parts.path)), max_bytes=max_bytes)
+        return Journal(Path(unquote(parts.path)) / project, max_bytes=max_bytes)
     if "://" in location:
         raise SettingsError([f"spool is {location!r}: a spool is {_FORMS}"])
     if not location.strip():
         raise SettingsError([f"spool is empty: give {_FORMS}"])
-    return Journal(Path(location).expanduser(), max_bytes=max_bytes)
+    return Journal(Path(location).expanduser() / project, max_bytes=max_bytes)

@@ -51,6 +51,7 @@ class Sender:
     _noted: int
     _noted_at_s: float | None
     _flush: bool
+    _fresh: bool
 
     def __init__(
         self,
@@ -101,6 +102,11 @@ class Sender:
         thread = self._thread
         if thread is not None and thread.is_alive() and not self._turn.stopping:
             return True
+        if self._fresh:
+            # Only now: gunicorn's gevent worker patches the standard library after the fork, and a native
+            # lock or queue of before would stop all its greenlets.
+            self._fresh = False
+            self._make_locks()
         # Who finds the door closed has nothing to do; not waiting keeps this safe in signal handlers.
         if not self._starting.acquire(blocking=False):
             return True
@@ -211,10 +217,8 @@ class Sender:
 
     def _start_over(self) -> None:
         # In a child, what the lanes held belongs to the parent, and a lock may be held by nobody alive.
-        self._busy = threading.Lock()
-        self._starting = threading.Lock()
-        # A SimpleQueue, not an Event: its put may interrupt itself (signal handlers, garbage collection).
-        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._make_locks()
+        self._fresh = True
         self._thread = None
         self._turn = _Turn()
         self._noted = 0
@@ -224,6 +228,12 @@ class Sender:
         self._stats = SenderStats()
         self._lanes = [self._make_lane(endpoint, stats=self._stats) for endpoint in self._endpoints]
         self._pid = os.getpid()
+
+    def _make_locks(self) -> None:
+        self._busy = threading.Lock()
+        self._starting = threading.Lock()
+        # A SimpleQueue, not an Event: its put may interrupt itself (signal handlers, garbage collection).
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def _run(self, turn: _Turn) -> None:
         turn.began = True

@@ -35,8 +35,8 @@ class Space:
     def take(self, count_bytes: int, now_s: float) -> None:
         """Reserve room for so many bytes more, or raise `SpoolFullError`; `now_s` is monotonic."""
         if now_s >= self._measure_again_s:
-            self._measure_again_s = now_s + MEASURE_EVERY_S
             self._measure()
+            self._measure_again_s = now_s + MEASURE_EVERY_S
         if count_bytes > self._room_bytes:
             raise SpoolFullError(
                 f"The spool {self._directory} is full: {self._why_full}. New records are refused until some "
