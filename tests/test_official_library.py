@@ -255,3 +255,11 @@ def test_times_are_those_of_the_call():
     visitor.people_set({"a": 1})
     assert spool.events[0]["properties"]["time"] == round(NOW_S * 1000)
     assert spool.messages("engage")[0]["$time"] == NOW_S
+
+
+def test_an_event_without_properties_is_refused_by_name():
+    """What an old producer sends wrongly is counted as what it is."""
+    tracker, spool = recording_tracker()
+    tracker.consumer().send("events", '{"event": "x", "properties": "none"}')
+    assert spool.records == []
+    assert tracker.stats()["refused"] == {"bad_properties": 1}

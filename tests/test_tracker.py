@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import threading
 import time
 
 import pytest
@@ -10,6 +11,7 @@ from support.facts import facts
 from support.trackers import recording_tracker
 
 from mixpanel_visitor import asgi, context, wsgi
+from mixpanel_visitor.core.exchange import HAND_OVER_RECORDS
 from mixpanel_visitor.delivery.mixpanel_api import Answer
 from mixpanel_visitor.errors import SettingsError, SpoolError, SpoolFullError
 from mixpanel_visitor.parts import Parts
@@ -341,3 +343,61 @@ def test_a_middleware_takes_a_tracker_or_settings(middleware):
         middleware(None, tracker=tracker, token="t")
     with pytest.raises(TypeError, match=r"must be a mixpanel_visitor\.Tracker"):
         middleware(None, tracker=Tracker)
+
+
+def test_before_response_stores_in_the_calling_thread():
+    """Whoever has the response can rely on the event, so no thread may be waited for."""
+    tracker, spool = recording_tracker(durability="before-response")
+    for name in ("a", "b", "c"):
+        exchange, visitor = tracker.begin(facts(), soon=True)
+        visitor.track(name)
+        tracker.finish(exchange, soon=True)
+    assert spool.names == ["a", "b", "c"]
+
+
+def test_a_full_request_is_stored_before_it_ends():
+    """A stream that tracks without end leaves its events in the spool on the way."""
+    tracker, spool = recording_tracker()
+    _, visitor = tracker.begin(facts(), soon=False)
+    for _ in range(HAND_OVER_RECORDS):
+        visitor.track("x")
+    assert len(spool.names) == HAND_OVER_RECORDS
+
+
+@pytest.mark.parametrize(
+    "say",
+    [
+        lambda tracker: tracker.track("u", "x"),
+        lambda tracker: tracker.visitor("u").track("x"),
+        lambda tracker: tracker.begin(facts(protocol="websocket"), soon=False)[1].track("x"),
+    ],
+)
+def test_the_first_event_starts_delivery(say):
+    """Nobody has to call `start` or `flush`."""
+    delivered = threading.Event()
+    accept = accepting()
+
+    def post(endpoint, bodies):
+        delivered.set()
+        return accept(endpoint, bodies)
+
+    tracker = Tracker(**SETTINGS, parts=Parts(post=post))
+    say(tracker)
+    assert delivered.wait(20)
+    tracker.close(timeout_s=5)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 on; forking is the point
+def test_a_forked_child_answers_for_its_own_events():
+    """The counters of a child start from zero."""
+    tracker, _ = recording_tracker()
+    tracker.begin(facts(), soon=False)[1].track("the parent's")
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(writer, str(tracker.stats()["accepted"]).encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert os.read(reader, 10) == b"0"
+    os.close(reader)
+    os.close(writer)

@@ -321,3 +321,75 @@ def test_one_liners_do_not_raise_either():
     tracker.track(None, "x")
     assert spool.records == []
     assert tracker.stats()["refused"] == {"bad_properties": 1, "banned_id": 1}
+
+
+def test_properties_beside_a_refused_identity_are_kept():
+    """Only what is the visitor's own is left out."""
+    tracker, spool = recording_tracker()
+    tracker.visitor("u").track("x", {"distinct_id": "v", "plan": "pro"})
+    assert spool.events[0]["properties"]["plan"] == "pro"
+
+
+def test_a_refused_call_is_accepted_first():
+    """The books add up: whatever is refused by reason was counted when it came."""
+    tracker, _ = recording_tracker()
+    _, visitor = begin(tracker)
+    visitor.identify("null")
+    stats = tracker.stats()
+    assert (stats["accepted"], stats["refused"], stats["pending"]) == (1, {"banned_id": 1}, 0)
+    assert stats["buffered"] == 0
+
+
+def test_nonsense_from_before_send_costs_one_event(caplog):
+    """What is neither an event nor None is counted, logged and never raised."""
+    tracker, spool = recording_tracker(before_send=lambda event: event if event["event"] == "good" else 42)
+    visitor = tracker.visitor("u")
+    visitor.track("x")
+    visitor.track("good")
+    assert spool.names == ["good"]
+    assert sum(tracker.stats()["refused"].values()) == 1
+    assert __file__ in caplog.text
+
+
+def test_nonsense_from_before_send_raises_under_test():
+    """With `on_error="raise"` a mistake in a hook is an exception as well."""
+    tracker, _ = recording_tracker(before_send=lambda _event: 42, on_error="raise")
+    with pytest.raises(Exception, match=r"int|dict"):
+        tracker.visitor("u").track("x")
+
+
+def test_failing_extra_properties_are_logged_and_counted(caplog):
+    """The event goes without them, and the developer is told."""
+    tracker, spool = recording_tracker(extra_properties=boom)
+    tracker.visitor("u").track("x")
+    assert spool.names == ["x"]
+    assert tracker.stats()["notes"] == {"extra_properties_failed": 1}
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+def test_an_offline_log_in_goes_with_later_events():
+    """In a job as in a request: from `identify` on, events carry the user and the device."""
+    tracker, spool = recording_tracker()
+    visitor = tracker.visitor(DEVICE)
+    visitor.identify("user-42")
+    visitor.track("x")
+    properties = spool.events[0]["properties"]
+    assert (properties["$user_id"], properties["$device_id"]) == ("user-42", DEVICE)
+
+
+def test_an_offline_log_out_makes_somebody_new():
+    """A job that resets goes on under a fresh device ID, for which no host vouches."""
+    tracker, spool = recording_tracker()
+    visitor = tracker.visitor("user-42")
+    visitor.reset()
+    visitor.track("x")
+    assert visitor.user_id is None
+    assert not visitor.vouched
+    assert spool.events[0]["properties"]["distinct_id"] == f"$device:{visitor.device_id}"
+
+
+def test_an_offline_visitor_is_a_person():
+    """Jobs know whom they speak of."""
+    tracker, _ = recording_tracker()
+    visitor = tracker.visitor("u")
+    assert (visitor.is_bot, visitor.consent) == (False, "granted")

@@ -205,3 +205,44 @@ def test_the_cache_of_verified_values_is_bounded(codec):
     for number in range(5000):
         codec.decode(codec.encode(anchor(device_id=f"d{number}")), now_s=NOW_S)
     assert len(codec._verified) <= 4096
+
+
+def test_only_a_few_cookies_of_our_name_are_tried(codec, notes):
+    """A header full of forgeries costs four signatures, not two hundred."""
+    forged = "; ".join(["mpv=EVIL"] * 4)
+    assert codec.find(f"{forged}; mpv={codec.encode(anchor())}", secure=False, now_s=NOW_S) is None
+    assert notes == {"cookie_duplicate": 1, "cookie_bad_signature": 4}
+
+
+def test_either_form_of_a_user_is_a_user(codec):
+    """Whether the cookie keeps the user's ID or, of a long one, its hash: somebody has logged in."""
+    for user_id in ("u", "u" * 200):
+        assert codec.decode(codec.encode(anchor(user_id=user_id)), now_s=NOW_S).has_user
+    assert not codec.decode(codec.encode(anchor()), now_s=NOW_S).has_user
+
+
+@pytest.mark.parametrize(
+    ("value", "age_s", "note"),
+    [("", 0, "cookie_empty"), ("a b", 0, "cookie_malformed"), (None, YEAR_S + 1, "cookie_expired")],
+)
+def test_a_refused_cookie_is_counted_by_reason(codec, notes, value, age_s, note):
+    """Whoever wonders why visitors are new finds the reason among the notes."""
+    value = codec.encode(anchor()) if value is None else value
+    assert codec.decode(value, now_s=NOW_S + age_s) is None
+    assert notes == {note: 1}
+
+
+def test_a_hashed_user_survives_the_daily_renewal(codec):
+    """The cookie that is issued anew still knows the user whose ID was too long for it."""
+    user_id = "u" * 200
+    once = codec.decode(codec.encode(anchor(user_id=user_id)), now_s=NOW_S)
+    twice = codec.decode(codec.encode(once), now_s=NOW_S)
+    assert (twice.user_id, twice.user_tag) == (None, once.user_tag)
+    assert twice.belongs_to(user_id)
+
+
+@pytest.mark.parametrize("payload", ["1~d~1~x1", "1~d~1~u", "1~d~1~h"])
+def test_a_signed_user_without_a_kind_or_an_id_is_refused(codec, notes, payload):
+    """Of a user that cannot be read nothing is believed."""
+    assert codec.decode(codec._signer.sign(payload).decode(), now_s=40) is None
+    assert notes == {"cookie_malformed": 1}

@@ -313,3 +313,53 @@ def test_a_socket_hands_over_each_record(house):
     exchange.hand_over = lambda self: taken.extend(self.take())
     exchange.add(RECORD)
     assert taken == [RECORD]
+
+
+def test_an_accepted_socket_gets_the_cookie_alone(house):
+    """There is nothing to cache in a 101, so nothing is said about caching."""
+    added = house.open(BROWSER_DOCUMENT, protocol="websocket").respond(101, [])
+    assert [name for name, _ in added] == ["set-cookie"]
+
+
+def test_other_cookies_and_other_headers_do_not_stop_ours(house):
+    """Only a Set-Cookie of our own name means that somebody else has set it."""
+    headers = [("Set-Cookie", "session=1"), ("X-Copy", "mpv=1"), ("Set-Cookie", "mpv2=1")]
+    assert "set-cookie" in dict(house.open().respond(200, headers))
+
+
+@pytest.mark.parametrize(
+    ("headers", "note"),
+    [
+        ({"user-agent": "Googlebot/2.1"}, "cookie_skipped_bot"),
+        (BROWSER_FETCH, "cookie_skipped_no_visit"),
+    ],
+)
+def test_a_skipped_cookie_is_counted_by_reason(house, headers, note):
+    """Whoever wonders why a request has no cookie finds the reason among the notes."""
+    house.open(headers).respond(*OK)
+    assert house.notes == {note: 1}
+
+
+def test_a_log_in_without_consent_is_counted_as_such(house):
+    """A handler that identifies somebody who opted out changes nothing in the browser."""
+    exchange = house.open({"dnt": "1"})
+    exchange.identify("user", house.fresh)
+    exchange.respond(*OK)
+    assert house.notes == {"cookie_skipped_consent": 1}
+
+
+@pytest.mark.parametrize(
+    ("consent", "with_cookie", "wanted"),
+    [("denied", True, True), ("denied", False, False), ("unknown", True, False), ("unknown", False, False)],
+)
+def test_without_consent_only_a_removal_is_wanted(consent, with_cookie, wanted):
+    """No adapter has to look at a head that we have nothing to say about."""
+    house = House(consent=lambda _facts: consent)
+    exchange = house.open(house.cookie() if with_cookie else {})
+    assert exchange.wants_cookie is wanted
+
+
+def test_requests_left_alone_are_nobodys_and_no_bots():
+    """Nothing is looked at there, so nothing is claimed."""
+    exchange = House(left_alone=lambda _facts: True).open({"user-agent": "Googlebot/2.1"})
+    assert not exchange.is_bot

@@ -74,13 +74,57 @@ def test_disallowed_ids_are_refused(banned, dress):
     assert refusal(dress(banned)) is not None
 
 
-@pytest.mark.parametrize("bad", ["", "  ", "x" * 256, "\ud800", None, 42, b"x"])
+@pytest.mark.parametrize("bad", ["", "  ", "x" * 256, "\ud800", chr(0xDFFF), None, 42, b"x"])
 def test_what_is_no_id_is_refused_with_a_reason(bad):
     """The message is for the developer, so there always is one."""
     assert len(refusal(bad)) > 10
 
 
-@pytest.mark.parametrize("good", ["user-42", "42", "anna@example.com", "Łódź", f"$device:{DEVICE}"])
+@pytest.mark.parametrize(
+    "good", ["user-42", "42", "anna@example.com", "Łódź", f"$device:{DEVICE}", "x" * 255]
+)
 def test_ordinary_ids_are_fine(good):
     """Applications' own IDs have any form."""
     assert refusal(good) is None
+
+
+def test_with_a_spid_uid_no_device_is_named():
+    """The uid is the visitor throughout; a device beside it would start a merge."""
+    properties = identity_properties("spid", Identity(device_id=DEVICE, user_id="uid"))
+    assert properties == {"distinct_id": "uid", "$user_id": "uid"}
+
+
+def test_a_fresh_device_is_new_and_vouched_for():
+    """Log-out and the log-in of somebody else make a device ID here, so this host answers for it."""
+    known = Identity(device_id=DEVICE, user_id="anna", source="cookie")
+    other = log_in("simplified", known, "bert", linked=False, fresh_device_id="fresh").identity
+    assert (other.source, other.vouched, other.is_new) == ("generated", True, True)
+    assert log_out(known, "fresh").vouched
+
+
+def test_an_id_outside_of_a_request_is_not_vouched_for():
+    """Nobody has seen it in a cookie here, and nobody has made it now."""
+    identity = from_any_id(DEVICE)
+    assert not identity.vouched
+    assert not identity.is_new
+
+
+def test_without_a_device_there_is_nothing_to_link():
+    """Original mode sends no `$identify` for a job that only knows the user."""
+    login = log_in("original", Identity(device_id=None), "u", linked=False, fresh_device_id=None)
+    assert login.event is None
+
+
+@pytest.mark.parametrize(
+    ("given", "device_id"),
+    [
+        ("$device:abc", "abc"),
+        (DEVICE, DEVICE),
+        (DEVICE.upper(), DEVICE.upper()),
+        (DEVICE.replace("6", "g"), None),
+        (DEVICE.replace("-", ""), None),
+    ],
+)
+def test_what_is_taken_for_a_device_outside_of_a_request(given, device_id):
+    """The prefix, or 8-4-4-4-12 hexadecimal digits; all else is a user's ID."""
+    assert from_any_id(given).device_id == device_id

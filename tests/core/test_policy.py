@@ -94,6 +94,7 @@ def test_where_a_cookie_may_be_set(headers, method, tracked, may):
         ([("Cache-Control", "max-age=0")], False),
         ([("Cache-Control", "public")], True),
         ([("Cache-Control", "max-age=60")], True),
+        ([("Cache-Control", "max-age=1")], True),
         ([("Cache-Control", "private, max-age=60")], False),
         ([("Cache-Control", "max-age=0, s-maxage=60")], True),
         ([("cache-control", "Public, Max-Age=60")], True),
@@ -109,3 +110,8 @@ def test_where_a_cookie_may_be_set(headers, method, tracked, may):
 def test_publicly_cacheable_answers(headers, shared):
     """A shared cache would hand one visitor's ID to everybody."""
     assert shared_cacheable(headers, now_s=NOW_S) is shared
+
+
+def test_old_firefox_says_prefetch_in_a_header_of_its_own():
+    """`X-Moz: prefetch` is a prefetch as well."""
+    assert is_prefetch(facts({"x-moz": "prefetch"}))

@@ -185,3 +185,80 @@ def test_a_forked_child_starts_empty():
     os.close(writer)
     committer.stop(TIMEOUT_S)
     assert book.names == ["first", "the parent's"]
+
+
+def never(_thread):
+    """As uWSGI without threads: the thread is made and does not run."""
+
+
+def refused(_thread):
+    raise RuntimeError("can't start new thread")
+
+
+@pytest.mark.parametrize("start", [never, refused])
+def test_without_threads_callers_commit(monkeypatch, start):
+    """Nothing waits for a thread that does not run."""
+    monkeypatch.setattr(threading.Thread, "start", start)
+    book = Book()
+    committer = Committer(book.commit)
+    for name in ("a", "b", "c"):
+        committer.submit(records(name))
+    assert book.groups == [["a"], ["b"], ["c"]]
+
+
+def test_beyond_a_full_queue_the_caller_commits_its_own_at_once():
+    """The queue is bounded even while the disk keeps the thread."""
+    book = Book()
+    here = threading.current_thread()
+
+    def commit(group):
+        if threading.current_thread() is here:
+            book.groups.append([record.body.decode() for record in group])
+        else:
+            book.commit(group)
+
+    committer = Committer(commit)
+    committer.submit(records("first"))
+    deadline = threading.Event()
+    while not committer._turn.running:
+        deadline.wait(0.001)
+    book.gate.clear()
+    committer.submit(records("stuck"))
+    assert book.entered.wait(TIMEOUT_S)
+    for number in range(MAX_WAITING):
+        committer.submit(records(str(number)))
+    assert book.groups == [["first"]]
+    committer.submit(records("over"))
+    assert book.groups == [["first"], ["over"]]
+    book.gate.set()
+    assert committer.stop(TIMEOUT_S)
+
+
+def test_stop_ends_the_thread():
+    """A stopped committer leaves no thread behind, and its thread never keeps a process alive."""
+    before = set(threading.enumerate())
+    committer = running(Book())
+    (thread,) = set(threading.enumerate()) - before
+    assert thread.daemon
+    committer.stop(TIMEOUT_S)
+    thread.join(TIMEOUT_S)
+    assert not thread.is_alive()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 on; forking is the point
+def test_a_forked_child_that_only_drains_commits_nothing():
+    """A child that ends without an event of its own must not store the parent's again."""
+    book = Book()
+    committer = running(book)
+    committer._waiting.append(records("the parent's"))
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        committer.drain(TIMEOUT_S)
+        os.write(writer, ",".join(book.names).encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert os.read(reader, 100) == b"first"
+    os.close(reader)
+    os.close(writer)
+    committer.stop(TIMEOUT_S)

@@ -508,6 +508,18 @@ def test_a_damaged_acks_file_costs_duplicates_only(open_spool, directory, caplog
     assert "delivered again" in caplog.text
 
 
+def test_a_plausible_but_wrong_mark_is_not_believed(open_spool, directory, caplog):
+    """One digit is another digit: without the checksum the records in between would never be sent."""
+    half_delivered(directory)
+    good = (directory / "acks.json").read_bytes()
+    mark = 3 * frame_size(event(1))
+    wrong = good.replace(b'"i":%d,' % mark, b'"i":%d,' % (mark + frame_size(event(1))))
+    assert wrong != good
+    (directory / "acks.json").write_bytes(wrong)
+    assert waiting(open_spool()) == [str(number) for number in range(10)]
+    assert "its checksum is wrong" in caplog.text
+
+
 @pytest.mark.parametrize("rubbish", [b"", b"{}", b"[]", b"null", b"\xff\x00", b'{"version":2}', b"[" * 5000])
 def test_rubbish_for_an_acks_file_is_survived(open_spool, directory, rubbish, caplog):
     """Empty after a power failure, cut off, or not ours at all."""
@@ -744,6 +756,23 @@ def test_delivery_under_two_leaders_counts_once(open_spool, directory, clock):
     second.close()
     counts = first.counts()
     assert (counts.delivered, counts.pending, counts.lost) == (4, 0, 0)
+
+
+def test_a_duplicate_that_is_refused_was_delivered(open_spool, directory, clock):
+    """Delivered, delivered again because acks.json was lost, and then refused: the figures still add up."""
+    first, second = open_spool(), open_spool()
+    first.put([event(1)])
+    claim = first.claim("import", 10, ALL)
+    first.ack(claim, [0])
+    assert first.counts().delivered == 1
+    (directory / "acks.json").unlink()
+    second.put([event(2)])
+    first._sides.desk.close()  # the lead goes, the segment stays
+    clock.tick(1)
+    claim = second.claim("import", 10, ALL)
+    second.bury(claim, {0: REFUSED, 1: REFUSED})
+    counts = first.counts()
+    assert (counts.written, counts.delivered, counts.dead_lettered, counts.lost) == (1, 1, 0, 0)
 
 
 def test_counts_of_a_large_store_are_estimated_first(open_spool, directory, clock):
