@@ -179,6 +179,9 @@ def test_bad_messages_are_refused_and_counted():
     tracker, spool = recording_tracker()
     consumer = tracker.consumer()
     consumer.send("nowhere", "{}")
+    consumer.send(["events"], "{}")
+    consumer.send("events", None)
+    consumer.send("events", "[" * 100_000)
     consumer.send("events", "not json")
     consumer.send("events", "[1]")
     consumer.send("events", '{"event": "x", "properties": {"distinct_id": "null"}}')
@@ -186,8 +189,8 @@ def test_bad_messages_are_refused_and_counted():
     consumer.flush()
     assert spool.records == []
     assert tracker.stats()["refused"] == {
-        "bad_endpoint": 1,
-        "not_serialisable": 1,
+        "bad_endpoint": 2,
+        "not_serialisable": 3,
         "bad_properties": 1,
         "banned_id": 1,
         "bad_update": 1,

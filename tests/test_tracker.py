@@ -3,8 +3,11 @@
 import contextlib
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from support.facts import facts
@@ -401,3 +404,46 @@ def test_a_forked_child_answers_for_its_own_events():
     assert os.read(reader, 10) == b"0"
     os.close(reader)
     os.close(writer)
+
+
+def test_a_process_that_only_stores_empties_its_queue_at_exit(tmp_path):
+    """`deliver=False`: what a thread was about to write is written when the interpreter ends."""
+    code = (
+        "import sys; from mixpanel_visitor import Tracker; from support.facts import facts;"
+        "tracker = Tracker(token='t', secret_key='a-key-of-some-length', spool=sys.argv[1], deliver=False);"
+        "exchanges = [tracker.begin(facts(), soon=True) for _ in range(300)];"
+        "[visitor.track('x') or tracker.finish(exchange, soon=True) for exchange, visitor in exchanges]"
+    )
+    path = os.pathsep.join((str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")))
+    environment = {**os.environ, "PYTHONPATH": path}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment, check=True)
+    stored = b"".join(segment.read_bytes() for segment in tmp_path.rglob("*.seg"))
+    assert stored.count(b'"event":"x"') == 300
+
+
+def test_flush_and_drain_do_not_say_yes_while_the_disk_is_stuck():
+    """Events that wait for the committer are not stored, let alone acknowledged."""
+    entered, gate = threading.Event(), threading.Event()
+    _, spool = recording_tracker()
+    put = spool.put
+
+    def stuck(records):
+        put(records)
+        if len(spool.records) > 1:
+            entered.set()
+            gate.wait(10)
+
+    spool.put = stuck
+    tracker = Tracker(**SETTINGS, deliver=False, parts=Parts(spool=spool))
+    for name in ("first", "second"):
+        exchange, visitor = tracker.begin(facts(), soon=True)
+        visitor.track(name)
+        tracker.finish(exchange, soon=True)
+        turn = tracker._committer._turn
+        while turn is not None and not turn.running:
+            gate.wait(0.001)
+    assert entered.wait(10)
+    assert not tracker.flush(timeout_s=0)
+    assert not tracker.drain(timeout_s=0)
+    gate.set()
+    tracker.close(timeout_s=5)

@@ -2,11 +2,13 @@
 
 import logging
 import uuid
+from types import MappingProxyType
 
 import pytest
 from support.facts import facts
 from support.trackers import NOW_S, TOKEN, recording_tracker
 
+from mixpanel_visitor.context import current_visitor
 from mixpanel_visitor.errors import InvalidEventError
 
 DEVICE = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"
@@ -302,6 +304,13 @@ class Hostile:
         lambda visitor: visitor.people_set("text"),
         lambda visitor: visitor.group_set("company", None, {"a": 1}),
         lambda visitor: visitor.identify(Hostile()),
+        lambda visitor: visitor.identify(visitor.distinct_id if visitor.user_id is None else "$device:x"),
+        lambda visitor: visitor.register({1: 2}),
+        lambda visitor: visitor.people_update(None),
+        lambda visitor: visitor.people_set({"a": 1}, "meta"),
+        lambda visitor: visitor.people_track_charge(5, "text"),
+        lambda visitor: visitor.people_track_charge("5"),
+        lambda visitor: visitor.group_update(None),
     ],
 )
 def test_nothing_that_is_said_raises(call):
@@ -393,3 +402,50 @@ def test_an_offline_visitor_is_a_person():
     tracker, _ = recording_tracker()
     visitor = tracker.visitor("u")
     assert (visitor.is_bot, visitor.consent) == (False, "granted")
+
+
+def test_identity_cannot_come_through_the_back_door():
+    """Neither `register` nor `extra_properties` can put another person or project onto an event."""
+    victim = {"$user_id": "victim", "distinct_id": "victim", "token": "other"}
+    tracker, spool = recording_tracker(extra_properties=victim)
+    visitor = tracker.visitor(DEVICE)
+    visitor.register(victim)
+    visitor.track("x")
+    properties = spool.events[0]["properties"]
+    assert (properties["distinct_id"], properties["token"]) == (f"$device:{DEVICE}", TOKEN)
+    assert "$user_id" not in properties
+
+
+def test_properties_may_be_any_mapping():
+    """What frameworks hand around is not always a dict."""
+    tracker, spool = recording_tracker()
+    tracker.visitor("u").track("x", MappingProxyType({"a": 1}))
+    tracker.visitor("u").track("y", MappingProxyType({"a": 1}), b=2)
+    tracker.visitor("u").people_set(MappingProxyType({"a": 1}))
+    assert spool.events[0]["properties"]["a"] == 1
+    assert spool.events[1]["properties"]["b"] == 2
+    assert spool.messages("engage")[0]["$set"] == {"a": 1}
+
+
+def test_blocks_may_be_nested():
+    """The events are stored at the end of the outer one, and nobody is left current."""
+    tracker, spool = recording_tracker()
+    visitor = tracker.visitor("u")
+    with visitor:
+        with visitor:
+            visitor.track("x")
+        assert spool.names == []
+        assert current_visitor.id == "u"
+    assert spool.names == ["x"]
+    assert not current_visitor
+
+
+def test_two_users_of_one_device_outside_of_a_request_are_two():
+    """As in a request, the second one gets a device of its own."""
+    tracker, spool = recording_tracker(id_mode="original")
+    visitor = tracker.visitor(device_id=DEVICE)
+    visitor.identify("anna")
+    visitor.identify("bert")
+    anna, bert = (event["properties"] for event in spool.events)
+    assert anna["$anon_id"] == f"$device:{DEVICE}"
+    assert bert["$anon_id"] != anna["$anon_id"]

@@ -57,14 +57,14 @@ class SpoolConsumer:
         Keys and secrets are those of the tracker; what is given here is not needed and not used.
         """
         del api_key, api_secret
-        where = _ENDPOINTS.get(endpoint)
+        where = _ENDPOINTS.get(endpoint) if isinstance(endpoint, str) else None
         if where is None:
             known = ", ".join(_ENDPOINTS)
             self._writer.refuse("bad_endpoint", "message", f"no endpoint {endpoint!r}; there are {known}")
             return
         try:
             parsed = _parsed(json_message)
-        except ValueError as error:
+        except (ValueError, TypeError, RecursionError) as error:
             self._writer.refuse("not_serialisable", "message", f"it is not JSON: {error}")
             return
         for message in parsed if isinstance(parsed, list) else [parsed]:

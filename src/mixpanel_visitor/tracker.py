@@ -245,10 +245,11 @@ class Tracker:
     def start(self) -> None:
         """Begin to deliver, in this process; done by the first request or event, or by ASGI's lifespan."""
         self._started = True
-        if self._closed or not self._delivers:
+        if self._closed:
             return
-        drain_at_exit(self)
-        self._sender.start()
+        drain_at_exit(self)  # a process that only stores has a queue to empty, too
+        if self._delivers:
+            self._sender.start()
 
     def flush(self, timeout_s: float = 5.0) -> bool:
         """Wait until everything this process stored so far is acknowledged; False: not within `timeout_s`.
@@ -256,7 +257,8 @@ class Tracker:
         What was refused or dead-lettered is not waited for: `stats()` tells of it.
         """
         deadline_s = self._parts.monotonic() + timeout_s
-        self._committer.drain(timeout_s)
+        if not self._committer.drain(timeout_s):
+            return False
         while self._spool.counts().pending:
             left_s = deadline_s - self._parts.monotonic()
             if left_s <= 0:
@@ -278,16 +280,15 @@ class Tracker:
         def left_s() -> float:
             return max(_POLL_S, ends_s - self._parts.monotonic())
 
-        self._committer.stop(left_s())
-        delivered = True
+        settled = self._committer.stop(left_s())
         if self._delivers:
-            delivered = self._sender.drain(left_s())
+            settled = self._sender.drain(left_s()) and settled
             self._sender.stop(left_s())
         self._spool.close()
         if self._api is not None:
             self._api.close(left_s())
         self._started = False
-        return delivered and not self._spool.counts().pending
+        return settled and not self._spool.counts().pending
 
     def close(self, timeout_s: float = 5.0) -> bool:
         """Stop accepting, drain, free; also done at exit. Events that come later are refused and counted."""

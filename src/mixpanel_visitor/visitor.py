@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import context
-from .core.identity import distinct_id, refusal
+from .core.identity import DEVICE_PREFIX, distinct_id, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -121,6 +121,8 @@ class Visitor:
         new device ID first, so that the two are never merged.
         """
         why = refusal(user_id)
+        if why is None and user_id.startswith(DEVICE_PREFIX):
+            why = "this is a device's ID; identify takes the application's own ID of the user"
         if why is not None:
             self._writer.refuse("banned_id", "identify", why)
             return
@@ -151,10 +153,11 @@ class Visitor:
 
     def register(self, properties: Mapping[str, Any] | None = None, /, **more_properties: Any) -> None:
         """Add super properties: they go with every further event of this request."""
-        if properties is not None and not hasattr(properties, "items"):
-            self._writer.refuse("bad_properties", "register", "it takes a dict, or keywords")
+        added = merged(properties, more_properties) or {}
+        if not isinstance(added, dict) or not all(isinstance(name, str) for name in added):
+            self._writer.refuse("bad_properties", "register", "it takes a dict with strings for names")
             return
-        self._registered = {**(self._registered or {}), **(properties or {}), **more_properties}
+        self._registered = {**(self._registered or {}), **added}
 
     def set_group(self, group_key: str, group_id: Any, /) -> None:
         """Put the visitor into a group: on every further event of this request, and on the profile."""
@@ -216,7 +219,11 @@ class Visitor:
         meta: Mapping[str, Any] | None = None,
     ) -> None:
         """Append a charge to the profile's `$transactions`; `amount` is in the project's currency."""
-        self.people_append({"$transactions": {**(properties or {}), "$amount": amount}}, meta)
+        charge = merged(properties, {"$amount": amount})
+        if not isinstance(charge, dict) or not hasattr(amount, "__float__"):
+            self._writer.refuse("bad_update", "people_track_charge", "it takes a number, and a dict")
+            return
+        self.people_append({"$transactions": charge}, meta)
 
     def people_clear_charges(self, meta: Mapping[str, Any] | None = None) -> None:
         """Remove all charges from the profile."""
@@ -224,9 +231,7 @@ class Visitor:
 
     def people_update(self, message: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> None:
         """Send any profile update, such as `{"$set": {...}}`; `meta` overrides Mixpanel's own fields."""
-        self._writer.profile(
-            self._visit, "engage", {"$distinct_id": self.distinct_id, **message, **(meta or {})}
-        )
+        self._writer.profile(self._visit, "engage", {"$distinct_id": self.distinct_id}, message, meta)
 
     # --- groups ---------------------------------------------------------------------------------
 
@@ -286,7 +291,7 @@ class Visitor:
 
     def group_update(self, message: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> None:
         """Send any group update; `message` names `$group_key`, `$group_id` and one operation."""
-        self._writer.profile(self._visit, "groups", {**message, **(meta or {})})
+        self._writer.profile(self._visit, "groups", message, meta)
 
     def _group(
         self, group_key: str, group_id: str, operation: Mapping[str, Any], meta: Mapping[str, Any] | None
@@ -296,25 +301,28 @@ class Visitor:
 
 def merged(properties: Any, more: Mapping[str, Any]) -> Any:
     """Add keywords to given properties; what are no properties is left for the writer to refuse."""
-    if more and (properties is None or hasattr(properties, "items")):
+    if not more:
+        return properties
+    try:
         return {**(properties or {}), **more}
-    return properties
+    except Exception:  # what it is, only its maker knows
+        return properties
 
 
 class OfflineVisitor(Visitor):
     """A visitor outside of a request: with `with`, its events are stored together at the block's end."""
 
-    __slots__ = ("_offline", "_token")
+    __slots__ = ("_offline", "_tokens")
 
     def __init__(self, visit: OfflineVisit, writer: Writer, *, fresh_id: Callable[[], str]) -> None:
         super().__init__(visit, writer, fresh_id=fresh_id)
         self._offline = visit
-        self._token: Token[Visitor | None] | None = None
+        self._tokens: list[Token[Visitor | None]] = []
 
     def __enter__(self) -> Self:
         """Make this the current visitor until the end of the block."""
         self._offline.gather()
-        self._token = context.enter(self)
+        self._tokens.append(context.enter(self))
         return self
 
     def __exit__(
@@ -323,7 +331,6 @@ class OfflineVisitor(Visitor):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._token is not None:
-            context.leave(self._token)
-            self._token = None
-        self._offline.finish()
+        context.leave(self._tokens.pop())
+        if not self._tokens:
+            self._offline.finish()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .core.events import IDENTITY_PROPERTIES, PROFILE_OPERATIONS, event_record, profile_record, time_ms
@@ -12,7 +13,7 @@ from .errors import InvalidEventError
 from .logs import call_site
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from typing import Protocol
 
     from .core.identity import Identity, IdMode
@@ -86,7 +87,7 @@ class Writer:
         def make() -> Record:
             stamped = self._stamped(sink, identity, registered)
             if properties:
-                if not hasattr(properties, "items"):
+                if not isinstance(properties, Mapping):
                     raise InvalidEventError(
                         "bad_properties", f"properties must be a dict, not {type(properties).__name__}"
                     )
@@ -101,15 +102,20 @@ class Writer:
 
         self._submit(sink, make, "event", name)
 
-    def profile(self, sink: Sink, endpoint: Endpoint, update: Mapping[str, Any]) -> None:
-        """Write a profile update; token and time are added here."""
+    def profile(self, sink: Sink, endpoint: Endpoint, *parts: Mapping[str, Any] | None) -> None:
+        """Write the profile update that `parts` add up to; token and time are added here."""
 
         def make() -> Record:
-            stamped = {"$token": self.token, "$time": round(self._clock(), 3), **update}
+            stamped: dict[str, Any] = {"$token": self.token, "$time": round(self._clock(), 3)}
+            for part in parts:
+                if part is not None and not isinstance(part, Mapping):
+                    raise InvalidEventError("bad_update", f"it takes a dict, not {type(part).__name__}")
+                stamped.update(part or {})
             return profile_record(endpoint, stamped)
 
-        operation = next((name for name in PROFILE_OPERATIONS if name in update), "?")
-        self._submit(sink, make, "profile update", operation)
+        operations = (name for part in parts if isinstance(part, dict) for name in part)
+        name = next((name for name in operations if name in PROFILE_OPERATIONS), "?")
+        self._submit(sink, make, "profile update", name)
 
     def ready_event(self, sink: Sink, event: dict[str, Any]) -> None:
         """Write an event that the official library has built; only stamps that are missing are added."""
@@ -172,10 +178,9 @@ class Writer:
         extra = self._extra_properties
         if callable(extra):
             extra = self._called(extra, sink.facts)
-        if extra:
-            stamped.update(extra)
-        if registered:
-            stamped.update(registered)
+        for properties in (extra, registered):
+            if properties:
+                stamped.update(_without_identity(properties))
         stamped.update(identity or identity_properties(self.id_mode, sink.identity))
         return stamped
 

@@ -246,3 +246,10 @@ def test_a_signed_user_without_a_kind_or_an_id_is_refused(codec, notes, payload)
     """Of a user that cannot be read nothing is believed."""
     assert codec.decode(codec._signer.sign(payload).decode(), now_s=40) is None
     assert notes == {"cookie_malformed": 1}
+
+
+def test_a_comma_does_not_get_past_the_prefix(codec):
+    """A sibling host may set `x=1,__Host-mpv=...` for the whole domain; on https that is not ours."""
+    planted = codec.encode(anchor())
+    assert codec.find(f"x=1,__Host-mpv={planted}", secure=True, now_s=NOW_S) is None
+    assert codec.find(f"x=1,mpv={planted}", secure=False, now_s=NOW_S) == anchor()

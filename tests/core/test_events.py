@@ -5,6 +5,7 @@ import datetime as dt
 import enum
 import uuid
 from decimal import Decimal
+from types import MappingProxyType
 
 import orjson
 import pytest
@@ -50,6 +51,7 @@ def test_bad_names(name):
         ({"$insert_id": "x" * 37}, "bad_insert_id"),
         ({"$insert_id": "a_b"}, "bad_insert_id"),
         ({"$insert_id": None}, "bad_insert_id"),
+        ({"$insert_id": "undefined"}, "bad_insert_id"),
         ({"x": object()}, "not_serialisable"),
         ({"x": "y" * 1_000_000}, "too_large"),
         ({"x": {"a": {"b": {"c": {"d": 1}}}}}, "too_deep"),
@@ -169,6 +171,7 @@ class Scalar:
         (2**70, str(2**70)),
         ("\ud800", "?"),
         ((1, 2), [1, 2]),
+        (MappingProxyType({"a": 1}), {"a": 1}),
         ({1: 2}, {"1": 2}),
     ],
 )

@@ -105,6 +105,16 @@ def test_where_a_cookie_may_be_set(headers, method, tracked, may):
         ([("Expires", "Wed, 21 Oct 2015 07:28:00 GMT")], False),
         ([("Expires", "0")], False),
         ([("Expires", "nonsense")], False),
+        ([("Cache-Control", "must-revalidate"), ("Expires", "Wed, 21 Oct 2037 07:28:00 GMT")], True),
+        ([("Cache-Control", "no-cache"), ("Expires", "Wed, 21 Oct 2037 07:28:00 GMT")], False),
+        ([("Cache-Control", "max-age=0"), ("Expires", "Wed, 21 Oct 2037 07:28:00 GMT")], False),
+        ([("Cache-Control", 'max-age=60, private="x-user"')], True),
+        ([("Cache-Control", 'private="x-user", no-store')], False),
+        ([("Cache-Control", "max-age=0, s-maxage=0")], False),
+        ([("Cache-Control", "max-age=60, s-maxage=0")], False),
+        ([("Cache-Control", "max-age=nonsense")], True),
+        ([("Cache-Control", "no-cache"), ("Cloudflare-CDN-Cache-Control", "max-age=60")], True),
+        ([("Cache-Control", "x-public=1")], False),
     ],
 )
 def test_publicly_cacheable_answers(headers, shared):

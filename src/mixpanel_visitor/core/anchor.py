@@ -122,7 +122,9 @@ class AnchorCodec:
         Two valid cookies with different device IDs mean that somebody tossed one in: then neither is
         believed (`cookie_conflict`).
         """
-        values = cookie_values(cookies, self._names[secure], commas=True)
+        # On https a comma does not separate: a sibling host may not set our prefixed name, but it may set a
+        # cookie of another name whose value holds ",__Host-mpv=...".
+        values = cookie_values(cookies, self._names[secure], commas=not secure)
         if not values:
             return None
         if len(values) > 1:

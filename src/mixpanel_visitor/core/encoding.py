@@ -8,15 +8,13 @@ without one as UTC ("Property data types").
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from mixpanel_visitor.errors import InvalidEventError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 MAX_RECORD_BYTES = 1_000_000
 """Mixpanel takes events and updates under 1 MB (reference: import-events)."""
@@ -77,6 +75,8 @@ def _plain(value: Any) -> Any:
     for base in _JSON_TYPES:
         if isinstance(value, base):
             return base(value)
+    if isinstance(value, Mapping):
+        return dict(value)
     if hasattr(value, "tolist"):  # numpy values and arrays that orjson does not take, pandas
         return value.tolist()
     raise TypeError(f"a value of type {type(value).__name__} has no JSON form")

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mixpanel_visitor.errors import InvalidEventError
 from mixpanel_visitor.records import Record
 
 from .encoding import encode
-from .identity import refusal
+from .identity import DISALLOWED_IDS, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from mixpanel_visitor.records import Endpoint
 
 MAX_NAME_CHARS = 255
@@ -67,7 +66,11 @@ def event_record(event: Mapping[str, Any]) -> Record:
         )
     _check_properties(properties)
     insert_id = properties.get("$insert_id")
-    if not isinstance(insert_id, str) or not _INSERT_ID.fullmatch(insert_id):
+    if (
+        not isinstance(insert_id, str)
+        or not _INSERT_ID.fullmatch(insert_id)
+        or insert_id.lower() in DISALLOWED_IDS
+    ):
         raise InvalidEventError(
             "bad_insert_id", f"$insert_id must be 1 to 36 of A-Z a-z 0-9 and '-', not {insert_id!r}"
         )
@@ -157,7 +160,7 @@ def _check_operand(operation: str, operand: Any) -> None:
         if not isinstance(operand, (list, tuple)) or not all(isinstance(name, str) for name in operand):
             raise InvalidEventError("bad_update", "$unset takes a list of property names")
         return
-    if not isinstance(operand, dict):
+    if not isinstance(operand, Mapping):
         raise InvalidEventError(
             "bad_update", f"{operation} takes a dict of properties, not {type(operand).__name__}"
         )

@@ -177,7 +177,6 @@ class Exchange:
 
     def reset(self, fresh_id: Callable[[], str]) -> None:
         """Log out: forget the user and start a new device ID."""
-        self._current_anchor()
         self._adopt(log_out(self.identity, fresh_id()), changed=True)
 
     def _current_anchor(self) -> Anchor:
@@ -257,8 +256,6 @@ class Exchange:
             return "cookie_skipped_cacheable"
         if self.consent == "denied":
             return None if self._came_with_cookie else "cookie_skipped_consent"
-        if self.consent == "unknown":
-            return "cookie_skipped_consent"
         if self.is_bot:
             return "cookie_skipped_bot"
         if not self._changed and not may_set_cookie(self.facts, tracked=self._tracked):

@@ -32,7 +32,7 @@ _BOTS = re.compile(
         )
     )
 )
-_MAX_AGE = re.compile(r"(?:^|[\s,])(?:s-maxage|max-age)\s*=\s*\"?([0-9]{1,12})")
+_DIRECTIVE = re.compile(r'([0-9A-Za-z_-]+)(?:\s*=\s*(?:"([^"]*)"|([^,\s"]*)))?')
 
 
 def opted_out(facts: RequestFacts, *, token: str, respect_dnt: bool, respect_gpc: bool) -> bool:
@@ -77,22 +77,31 @@ def may_set_cookie(facts: RequestFacts, *, tracked: bool) -> bool:
 
 def shared_cacheable(headers: Sequence[tuple[str, str]], *, now_s: float) -> bool:
     """Tell whether a shared cache may store this response and hand one visitor's cookie to everybody."""
-    for name in ("cdn-cache-control", "surrogate-control"):
-        value = response_header(headers, name)
-        if value is not None and _has_lifetime(value.lower()):
+    for name, value in headers:
+        targeted = name.lower().endswith(("cdn-cache-control", "surrogate-control"))
+        if targeted and _lifetime_s(_directives(value)):
             return True
-    cache_control = response_header(headers, "cache-control")
-    if cache_control is None:
-        expires = response_header(headers, "expires")
-        return expires is not None and _is_later(expires, now_s)
-    directives = cache_control.lower()
-    if "private" in directives or "no-store" in directives:
+    directives = _directives(response_header(headers, "cache-control") or "")
+    # `private="field"` protects that field only (RFC 9111, 5.2.2.7); the bare word protects the response.
+    if directives.get("private") == "" or "no-store" in directives:
         return False
-    return "public" in directives or "immutable" in directives or _has_lifetime(directives)
+    if "public" in directives or "immutable" in directives or _lifetime_s(directives):
+        return True
+    if "max-age" in directives or "s-maxage" in directives or "no-cache" in directives:
+        return False
+    expires = response_header(headers, "expires")
+    return expires is not None and _is_later(expires, now_s)
 
 
-def _has_lifetime(directives: str) -> bool:
-    return any(int(seconds) > 0 for seconds in _MAX_AGE.findall(directives))
+def _directives(value: str) -> dict[str, str]:
+    """Read `name`, `name=value` and `name="quoted, value"`; names in lower case, `""`: no value."""
+    return {name.lower(): (quoted or plain).strip() for name, quoted, plain in _DIRECTIVE.findall(value)}
+
+
+def _lifetime_s(directives: dict[str, str]) -> int:
+    """Give how long a shared cache may keep the response; a number that cannot be read counts as long."""
+    value = directives.get("s-maxage", directives.get("max-age", "0"))
+    return int(value) if value.isdecimal() and len(value) < 12 else int(bool(value))
 
 
 def _is_later(expires: str, now_s: float) -> bool:

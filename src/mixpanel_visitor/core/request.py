@@ -138,8 +138,8 @@ def facts_from_environ(environ: Mapping[str, Any]) -> RequestFacts:
 def cookie_values(header: str, name: str, *, commas: bool = False) -> list[str]:
     """Give every value of the cookie `name`, in the order of the header.
 
-    With `commas`, a comma separates as well: WSGI servers join several Cookie headers with one. Only fit
-    for values that are signed and hold no comma themselves.
+    With `commas`, a comma separates as well: WSGI servers join several Cookie headers with one. Only fit for
+    values that are signed and hold no comma themselves, and never for a name with a prefix.
     """
     values: list[str] = []
     needle = name + "="

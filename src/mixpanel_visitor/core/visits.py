@@ -61,10 +61,13 @@ class OfflineVisit:
         self._gathering = True
 
     def identify(self, user_id: str, fresh_id: Callable[[], str]) -> Login:
-        """Attach a user to this device; there is no cookie here that could know an earlier one."""
-        del fresh_id
-        linked = self.identity.user_id == user_id
-        login = log_in(self._id_mode, self.identity, user_id, linked=linked, fresh_device_id=None)
+        """Attach a user to this device; another one than before gets a new device first."""
+        before = self.identity
+        linked = before.user_id == user_id
+        another = before.device_id is not None and before.user_id is not None and not linked
+        login = log_in(
+            self._id_mode, before, user_id, linked=linked, fresh_device_id=fresh_id() if another else None
+        )
         self.identity = login.identity
         return login
 

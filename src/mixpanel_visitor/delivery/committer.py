@@ -33,6 +33,7 @@ class Committer:
         self._pid = os.getpid()
         self._waiting: deque[list[Record]] = deque()
         self._busy = threading.Lock()
+        self._starting = threading.Lock()
         self._turn: _Turn | None = None
 
     def submit(self, records: list[Record]) -> None:
@@ -65,6 +66,8 @@ class Committer:
 
     def stop(self, timeout_s: float) -> bool:
         """Let the thread end and commit what waits; a later `submit` starts another."""
+        if self._pid != os.getpid():
+            self._reset()  # first: the parent may have held the lock inside of the event when it forked
         turn, self._turn = self._turn, None
         if turn is not None:
             turn.stopping = True
@@ -72,6 +75,15 @@ class Committer:
         return self.drain(timeout_s)
 
     def _start(self) -> None:
+        if not self._starting.acquire(blocking=False):
+            return  # another thread is at it
+        try:
+            if self._turn is None:
+                self._start_turn()
+        finally:
+            self._starting.release()
+
+    def _start_turn(self) -> None:
         turn = self._turn = _Turn()
         thread = threading.Thread(
             target=self._run, args=(turn,), name="mixpanel-visitor-committer", daemon=True
@@ -91,9 +103,11 @@ class Committer:
     def _commit_waiting(self) -> None:
         while self._waiting:
             together: list[Record] = []
-            while self._waiting and len(together) < MAX_WAITING:
-                together.extend(self._waiting.popleft())
-            self._commit(together)
+            with contextlib.suppress(IndexError):  # another thread was faster
+                while len(together) < MAX_WAITING:
+                    together.extend(self._waiting.popleft())
+            if together:
+                self._commit(together)
 
 
 class _Turn:

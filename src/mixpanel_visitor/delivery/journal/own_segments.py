@@ -79,9 +79,9 @@ class OwnSegments:
             claimed = 0
             if known is not None:
                 delivered, dead, claimed = known
-                # A record that two leaders have delivered is still one.
-                segment.dead = max(segment.dead, min(dead, segment.written))
+                # A record that two leaders have settled is still one, and what became of it first counts.
                 segment.delivered = max(segment.delivered, min(delivered, segment.written - segment.dead))
+                segment.dead = max(segment.dead, min(dead, segment.written - segment.delivered))
             if name in there or claimed:
                 continue
             if known is None and not segment.removed:
