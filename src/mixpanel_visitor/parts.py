@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from .records import Endpoint
 
 
+def _sleep(seconds: float) -> None:
+    time.sleep(seconds)  # looked up at the call: gevent may replace it after this module was imported
+
+
 def _fresh_id() -> str:
     return str(uuid.uuid4())
 
@@ -30,7 +34,7 @@ class Parts:
 
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
-    wait: Callable[[float], None] = time.sleep
+    wait: Callable[[float], None] = _sleep
     fresh_id: Callable[[], str] = _fresh_id
     insert_id: Callable[[], str] = _insert_id
     spool: Spool | None = None

@@ -71,6 +71,7 @@ class Tracker:
             post_within=self._post_within if self._api else None,
             clock=parts.clock,
             monotonic=parts.monotonic,
+            sync=getattr(self._spool, "sync", None),
             log=self._log,
         )
         self._committer = Committer(self._commit)

@@ -988,3 +988,11 @@ def test_a_paused_lane_says_why_and_until_when(rig):
         "held": 2,
         "parked": 0,
     }
+
+
+def test_the_thread_syncs_after_each_round(started):
+    """What was put while Mixpanel is away survives a power failure as well."""
+    synced = threading.Event()
+    rig = started(sync=synced.set)
+    rig.sender.start()
+    assert synced.wait(10.0)

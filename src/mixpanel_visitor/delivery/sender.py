@@ -38,6 +38,8 @@ THREAD_NAME = "mixpanel-visitor-sender"
 class Sender:
     """Delivers what `spool` holds through `post`; `step`, `drain` and the thread never run at once.
 
+    `sync` makes what was put survive a power failure; the thread calls it after each round.
+
     `post_within` is the same with a time-out in seconds, for `drain`: without it a server that hangs can
     hold `drain` up beyond its deadline for as long as one `post` takes.
 
@@ -66,11 +68,13 @@ class Sender:
         linger_s: float = 1.0,
         poll_s: float = 0.5,
         endpoints: Sequence[Endpoint] = ENDPOINTS,
+        sync: Callable[[], None] | None = None,
         log: Say | None = None,
     ) -> None:
         self._monotonic = monotonic
         self._wait = wait or self._rest
         self._linger_s = linger_s
+        self._sync = sync
         self._log = log
         self._endpoints = tuple(endpoints)
         self._make_lane = partial(
@@ -243,6 +247,9 @@ class Sender:
                 wait_s = 0.0
                 while wait_s <= 0 and not turn.stopping:
                     wait_s = self.step()
+                if self._sync is not None:
+                    # While Mixpanel is away nothing is claimed; what comes in must reach the disk too.
+                    self._sync()
             except Exception as error:
                 if sys.is_finalizing():
                     return  # modules are being taken apart under us; the records are safe in the spool
