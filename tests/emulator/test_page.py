@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 
 import pytest
+from support.components import needs
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_head_is_answered_without_a_body(client):
     assert int(answer.headers["content-length"]) > 1000
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+@needs("node")
 def test_the_script_is_javascript(page):
     """Its syntax is checked by node."""
     script = re.search(r"<script[^>]*>(.*)</script>", page.body.decode(), re.DOTALL)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import time
 
 import pytest
 from support.apps import APPS_COOKIE, CHUNKS, ENDLESS_CHUNK, FILE, UNWRAPPED, USER
+from support.components import needs
 from support.inbox import Inbox
 from support.servers import served
 
@@ -193,7 +193,7 @@ def test_a_server_that_is_told_to_end_delivers_first(name, tmp_path):
 
 
 @pytest.mark.servers
-@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl on this machine")
+@needs("curl")
 def test_curl(started, tmp_path):
     """Curl with a cookie jar gets its cookie and keeps its ID."""
     harness = started("uvicorn")

@@ -1,0 +1,14 @@
+"""Programs that some tests need: at home a missing one skips with a clear line, in CI it fails."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+
+def needs(program: str) -> pytest.MarkDecorator:
+    """Skip where the program is not installed, unless this is CI."""
+    missing = shutil.which(program) is None and not os.environ.get("CI")
+    return pytest.mark.skipif(missing, reason=f"{program} is not installed")
