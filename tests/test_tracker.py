@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -307,6 +306,7 @@ def test_a_fork_leaves_the_parents_events_to_the_parent(hook):
     assert spool.names == ["parent's"]
 
 
+@pytest.mark.timeout(20)  # without a bound it would wait for an answer, 30 s
 def test_drain_is_bounded_while_mixpanel_hangs():
     """A server that accepts and never answers does not keep a process from ending."""
     with socket.create_server(("127.0.0.1", 0)) as deaf:
@@ -315,9 +315,7 @@ def test_drain_is_bounded_while_mixpanel_hangs():
         tracker._sender.request_flush()
         connection, _ = deaf.accept()
         with connection:
-            started_s = time.monotonic()
             assert not tracker.drain(timeout_s=0.2)
-            assert time.monotonic() - started_s < 10  # one post may take 60 s; not a benchmark
     assert tracker.stats()["pending"] == 1
 
 

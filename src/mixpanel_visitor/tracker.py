@@ -54,7 +54,9 @@ class Tracker:
         self._closed = False
         self._started = False
         project = hashlib.sha256(self.settings.token.encode()).hexdigest()[:8]
-        self._spool = parts.spool or open_spool(self.settings.spool, project=project)
+        self._spool = (
+            parts.spool if parts.spool is not None else open_spool(self.settings.spool, project=project)
+        )
         self._api: MixpanelAPI | None = None
         post = parts.post
         if post is None:

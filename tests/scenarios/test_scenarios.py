@@ -182,7 +182,9 @@ def test_logout(story):
 
 
 @pytest.mark.servers
-@pytest.mark.parametrize("name", ["gunicorn-sync", "gunicorn-gthread", "uvicorn", "uvicorn-bare"])
+@pytest.mark.parametrize(
+    "name", ["gunicorn-sync", "gunicorn-gthread", "gunicorn-gevent", "uvicorn", "uvicorn-bare"]
+)
 def test_a_server_that_is_told_to_end_delivers_first(name, tmp_path):
     """What was tracked right before SIGTERM is with Mixpanel when the process has ended."""
     with LocalMixpanel() as mixpanel:

@@ -52,7 +52,7 @@ class Settings:
     | | directory under the user's state directory, one for each token and host |
     | `durability` | `"after-response"`: written to the spool right after the response; |
     | | `"before-response"`: before its last byte leaves |
-    | `deliver` | False: this process only spools, a `mixpanel-visitor worker` sends |
+    | `deliver` | False: this process only spools, another one that shares the spool sends |
     | `id_mode` | how the project merges IDs: `"simplified"`, `"original"`, `"legacy"`, `"spid"` |
     | `browser_sdk` | whose ID to match: `"mixpanel"`, `"spid"`, both, or None (*) |
     | `spid_client_id`, `spid_sign_secret`, `spid_production` | the client at SPiD, for `"spid"` (*) |
