@@ -62,6 +62,8 @@ def test_every_default_is_the_one_of_the_contract():
         "deliver": True,
         "id_mode": "simplified",
         "browser_sdk": ("mixpanel",),
+        "persistence_name": None,
+        "cross_subdomain_cookie": True,
         "spid_client_id": None,
         "spid_sign_secret": None,
         "spid_production": True,

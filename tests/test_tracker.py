@@ -6,11 +6,12 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from support.facts import facts
-from support.trackers import recording_tracker
+from support.trackers import known, recording_tracker
 
 from mixpanel_visitor import asgi, context, wsgi
 from mixpanel_visitor.core.exchange import HAND_OVER_RECORDS
@@ -359,7 +360,7 @@ def test_before_response_stores_in_the_calling_thread():
 def test_a_full_request_is_stored_before_it_ends():
     """A stream that tracks without end leaves its events in the spool on the way."""
     tracker, spool = recording_tracker()
-    _, visitor = tracker.begin(facts(), soon=False)
+    _, visitor = tracker.begin(facts(known()), soon=False)
     for _ in range(HAND_OVER_RECORDS):
         visitor.track("x")
     assert len(spool.names) == HAND_OVER_RECORDS
@@ -370,7 +371,9 @@ def test_a_full_request_is_stored_before_it_ends():
     [
         lambda tracker: tracker.track("u", "x"),
         lambda tracker: tracker.visitor("u").track("x"),
-        lambda tracker: tracker.begin(facts(protocol="websocket"), soon=False)[1].track("x"),
+        lambda tracker: tracker.begin(
+            facts(known(issued_at_s=int(time.time())), protocol="websocket"), soon=False
+        )[1].track("x"),
     ],
 )
 def test_the_first_event_starts_delivery(say):

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 import pytest
 from support.facts import facts
-from support.trackers import NOW_S, TOKEN, recording_tracker
+from support.trackers import NOW_S, TOKEN, known, recording_tracker
 
 from mixpanel_visitor.context import current_visitor
 from mixpanel_visitor.errors import InvalidEventError
@@ -15,7 +15,8 @@ DEVICE = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"
 
 
 def begin(tracker, headers=None, **more):
-    return tracker.begin(facts(headers, **more), soon=False)
+    """Begin the request of a visitor whom we know."""
+    return tracker.begin(facts(headers or known(), **more), soon=False)
 
 
 def test_an_event_is_frozen_at_the_call():
@@ -42,7 +43,7 @@ def test_an_event_is_frozen_at_the_call():
 def test_attributes_of_a_new_visitor():
     """Everything a handler may want to know."""
     tracker, _ = recording_tracker()
-    _, visitor = begin(tracker)
+    _, visitor = tracker.begin(facts(), soon=False)
     assert visitor.id == visitor.device_id
     assert str(uuid.UUID(visitor.id)) == visitor.id
     assert visitor.distinct_id == f"$device:{visitor.id}"

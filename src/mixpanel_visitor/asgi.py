@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from . import context
 from .core.request import facts_from_scope
 from .lifetime import EXIT_TIMEOUT_S
+from .reception import BODY_LIMIT_BYTES, Reception
 from .tracker import given_or_made
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 SCOPE_KEY = "mixpanel_visitor.visitor"
 """The visitor in the scope itself: `state` may be shared between requests by a faulty server."""
 
+TRACKER_KEY = "mixpanel_visitor.tracker"
+"""The tracker in the scope, for what templates need."""
+
 _HEADS = frozenset(("http.response.start", "websocket.accept", "websocket.http.response.start"))
 
 
@@ -47,12 +51,15 @@ class VisitorMiddleware:
     def __init__(self, app: App, /, *, tracker: Tracker | None = None, **settings: Any) -> None:
         self.app = app
         self.tracker = given_or_made(tracker, settings)
+        self._reception = Reception(self.tracker)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, one socket or the lifespan."""
         kind = scope["type"]
         if kind in ("http", "websocket") and SCOPE_KEY not in scope:
-            await self._serve(scope, receive, send)
+            ours = kind == "http" and scope["path"].endswith(self._reception.paths)
+            if not (ours and await self._received(scope, receive, send)):
+                await self._serve(scope, receive, send)
         elif kind == "lifespan":
             await self.app(scope, receive, self._draining(send))
         else:
@@ -61,6 +68,7 @@ class VisitorMiddleware:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             exchange, visitor = self.tracker.begin(facts_from_scope(scope), soon=True)
+            scope[TRACKER_KEY] = self.tracker
             _announce(scope, visitor)
         except Exception:
             self.tracker.failed("the ASGI middleware")
@@ -73,6 +81,25 @@ class VisitorMiddleware:
             # No await here: in a cancelled task it would raise and the events would be lost.
             self.tracker.finish(exchange, soon=True)
             context.leave(token)
+
+    async def _received(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Answer what is not the application's; False: it is."""
+        try:
+            facts = facts_from_scope(scope)
+            # Servers and frameworks differ in whether `path` begins with the `root_path`.
+            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            if not self._reception.takes(path, facts):
+                return False
+            reply = self._reception.reply(path, facts)
+        except Exception:
+            self.tracker.failed("the ASGI middleware")
+            return False
+        if reply is None:
+            reply = self._reception.take(facts, await _body(receive), soon=True)
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers]
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": reply.body})
+        return True
 
     def _draining(self, send: Send) -> Send:
         tracker = self.tracker
@@ -141,6 +168,17 @@ class _Responder:
         except Exception:
             self._tracker.failed("the response's head")
             return message
+
+
+async def _body(receive: Receive) -> bytes:
+    """Read a short body; of a longer one, enough to see that it is too long."""
+    body = b""
+    while len(body) < BODY_LIMIT_BYTES:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break  # or the client has gone, and what there is will do
+    return body
 
 
 def _announce(scope: Scope, visitor: Visitor) -> None:

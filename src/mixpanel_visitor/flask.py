@@ -10,9 +10,9 @@ def signup():
     return {"visitor": g.visitor_id}
 ```
 
-Templates have `current_visitor` and `visitor_id`. The settings come from keywords, from `app.config`
-(`MIXPANEL_TOKEN`, `MIXPANEL_VISITOR_SPOOL`, ...) and from the environment; without a key of its own the
-cookie is signed with the application's `SECRET_KEY`, and `SECRET_KEY_FALLBACKS` are still accepted.
+Templates have `current_visitor`, `visitor_id` and `visitor_script`. The settings come from keywords, from
+`app.config` (`MIXPANEL_TOKEN`, `MIXPANEL_VISITOR_SPOOL`, ...) and from the environment; without a key of its
+own the cookie is signed with the application's `SECRET_KEY`, and `SECRET_KEY_FALLBACKS` are still accepted.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from .visitor import Visitor
 
-__all__ = ["MixpanelVisitor", "current_visitor"]
+__all__ = ["MixpanelVisitor", "current_visitor", "visitor_script"]
 
 EXTENSION = "mixpanel_visitor"
 
@@ -81,7 +81,17 @@ def _template_context() -> dict[str, Any]:
     if not has_request_context():
         return {}
     visitor = _visitor()
-    return {"current_visitor": visitor, "visitor_id": visitor.id}
+    return {"current_visitor": visitor, "visitor_id": visitor.id, "visitor_script": visitor_script}
+
+
+def visitor_script(nonce: str | None = None) -> str:
+    """Give the script that hands the browser's own ID over, where no cookie does, as HTML for a page's head.
+
+    In templates `{{ visitor_script(csp_nonce) }}`; without a Content-Security-Policy it takes no nonce.
+    """
+    tracker: Tracker | None = current_app.extensions.get(EXTENSION)
+    snippet = None if tracker is None else tracker.snippet
+    return "" if snippet is None else snippet.inline(root_path=request.script_root, nonce=nonce)
 
 
 def _visitor() -> Visitor:

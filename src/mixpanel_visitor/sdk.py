@@ -92,7 +92,9 @@ class VisitorConsumer(SpoolConsumer):
         identity = self._sink.identity
         given = properties.get("distinct_id")
         # A bare device ID would become a user of its own, which can never be merged.
-        if given == distinct_id(identity) or (given is not None and given == identity.device_id):
+        if given == distinct_id(self._writer.id_mode, identity) or (
+            given is not None and given == identity.device_id
+        ):
             properties.update(identity_properties(self._writer.id_mode, identity))
         elif isinstance(given, str) and given.startswith(DEVICE_PREFIX):
             properties.setdefault("$device_id", given.removeprefix(DEVICE_PREFIX))

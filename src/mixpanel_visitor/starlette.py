@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .asgi import SCOPE_KEY, VisitorMiddleware
+from .asgi import SCOPE_KEY, TRACKER_KEY, VisitorMiddleware
 from .context import current_visitor
 from .errors import MissingExtraError, NoVisitorError
 
@@ -26,6 +26,7 @@ except ImportError as error:  # pragma: no cover
     raise MissingExtraError("starlette", "starlette") from error
 
 if TYPE_CHECKING:
+    from .tracker import Tracker
     from .visitor import Visitor
 
 __all__ = ["VisitorMiddleware", "current_visitor", "get_visitor", "visitor_context"]
@@ -47,6 +48,18 @@ def get_visitor(request: HTTPConnection) -> Visitor:
 
 
 def visitor_context(request: HTTPConnection) -> dict[str, Any]:
-    """Give templates `visitor` and `visitor_id`: `Jinja2Templates(context_processors=[visitor_context])`."""
+    """Give templates `visitor`, `visitor_id` and `visitor_script`.
+
+    `Jinja2Templates(..., context_processors=[visitor_context])`, and in a page's head
+    `{{ visitor_script(nonce) }}`: the script that hands the browser's own ID over, where no cookie does. The
+    nonce is that of the site's Content-Security-Policy; None: it has none.
+    """
     visitor = get_visitor(request)
-    return {"visitor": visitor, "visitor_id": visitor.id}
+    tracker: Tracker | None = request.scope.get(TRACKER_KEY)
+
+    def visitor_script(nonce: str | None = None) -> str:
+        snippet = None if tracker is None else tracker.snippet
+        root_path = request.scope.get("root_path", "")
+        return "" if snippet is None else snippet.inline(root_path=root_path, nonce=nonce)
+
+    return {"visitor": visitor, "visitor_id": visitor.id, "visitor_script": visitor_script}

@@ -8,16 +8,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Self
 
 from .context import get_current, refused_outside
-from .core.anchor import AnchorCodec
-from .core.exchange import ExchangeRules
-from .core.identity import DEVICE_PREFIX, Identity, from_any_id
+from .core.identity import DEVICE_PREFIX, Identity, from_any_id, from_known_ids
 from .core.visits import OfflineVisit
 from .delivery.committer import Committer
 from .delivery.mixpanel_api import MixpanelAPI
 from .delivery.opening import open_spool
 from .delivery.sender import Sender
 from .errors import SpoolError
-from .host import Host
+from .exchanges import Exchanges
 from .ledger import Ledger
 from .lifetime import EXIT_TIMEOUT_S, drain_at_exit, in_children
 from .logs import QuietLog, logger
@@ -30,10 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .core.exchange import Exchange
+    from .core.handover import Word
     from .core.request import RequestFacts
     from .delivery.mixpanel_api import Answer
     from .records import Endpoint, Record
     from .sdk import SpoolConsumer
+    from .snippet import Snippet
 
 _POLL_S = 0.02
 
@@ -89,24 +89,8 @@ class Tracker:
             before_send=self.settings.before_send,
             raise_errors=self.settings.on_error == "raise",
         )
-        host = Host(consent=self.settings.consent, request_filter=self.settings.request_filter, log=self._log)
-        self._rules = ExchangeRules(
-            anchors=AnchorCodec(
-                self.settings.secret_key,
-                name=self.settings.cookie_name,
-                domain=self.settings.cookie_domain,
-                max_age_s=self.settings.cookie_max_age_s,
-                count=self._ledger.note,
-            ),
-            token=self.settings.token,
-            id_mode=self.settings.id_mode,
-            bots=self.settings.bots,
-            respect_dnt=self.settings.respect_dnt,
-            respect_gpc=self.settings.respect_gpc,
-            consent=host.consent,
-            left_alone=host.left_alone,
-            refusal=self._refusal,
-            count=self._ledger.note,
+        self._exchanges = Exchanges(
+            self.settings, parts, ledger=self._ledger, log=self._log, refusal=self._refusal
         )
         in_children(self._forget)
 
@@ -123,6 +107,11 @@ class Tracker:
     def __repr__(self) -> str:
         return f"<Tracker to {self.settings.api_host} over {self.settings.spool}>"
 
+    @property
+    def snippet(self) -> Snippet | None:
+        """The script that hands the browser's ID over; None: the settings call for none."""
+        return self._exchanges.snippet
+
     # --- for the adapters: none of these raises ---------------------------------------------------
 
     def begin(self, facts: RequestFacts, *, soon: bool) -> tuple[Exchange, Visitor]:
@@ -131,7 +120,15 @@ class Tracker:
         exchange.hand_over = self._hand_over_soon if soon else self._hand_over_now
         if not self._started:
             self.start()
-        return exchange, Visitor(exchange, self._writer, fresh_id=self._parts.fresh_id)
+        visitor = Visitor(exchange, self._writer, fresh_id=self._parts.fresh_id)
+        if exchange.has_links:
+            exchange.announce = visitor.announce
+        return exchange, visitor
+
+    def heed(self, exchange: Exchange, visitor: Visitor, word: Word) -> None:
+        """Take what the browser hands over; raises `HandoverError` where it cannot be believed."""
+        exchange.heed(word, self._parts.fresh_id)
+        exchange.announce = visitor.announce
 
     def respond(
         self, exchange: Exchange, status: int, headers: Sequence[tuple[str, str]]
@@ -161,6 +158,14 @@ class Tracker:
         if records:
             self._hand_over(records, soon=soon)
 
+    def leaves_alone(self, facts: RequestFacts) -> bool:
+        """Tell whether this request is none of our business."""
+        return self._exchanges.leaves_alone(facts)
+
+    def note(self, name: str) -> None:
+        """Count something that happened, by name; `stats()` shows it."""
+        self._ledger.note(name)
+
     def failed(self, where: str) -> None:
         """Note that our own code failed; called from an except block, so that the host never knows."""
         self._ledger.note("internal_error")
@@ -174,10 +179,10 @@ class Tracker:
 
     def _open(self, facts: RequestFacts) -> Exchange:
         try:
-            return self._rules.open(facts, now_s=self._parts.clock(), fresh_id=self._parts.fresh_id)
+            return self._exchanges.open(facts)
         except Exception:
             self.failed("begin")
-            return self._rules.inert(facts, fresh_id=self._parts.fresh_id)
+            return self._exchanges.inert(facts)
 
     def _hand_over(self, records: list[Record], *, soon: bool) -> None:
         try:
@@ -202,9 +207,9 @@ class Tracker:
         if (any_id is None) == (user_id is None and device_id is None):
             raise TypeError("visitor() takes either one ID, or user_id= and device_id=")
         if any_id is not None:
-            identity = from_any_id(str(any_id))
+            identity = from_any_id(self.settings.id_mode, str(any_id))
         else:
-            identity = Identity(device_id=device_id, user_id=user_id)
+            identity = from_known_ids(self.settings.id_mode, device_id=device_id, user_id=user_id)
         if not self._started:
             self.start()
         visit = OfflineVisit(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import context
-from .core.identity import DEVICE_PREFIX, distinct_id, refusal
+from .core.identity import DEVICE_PREFIX, alias_properties, distinct_id, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from .core.identity import Login, Source
     from .core.policy import Consent
     from .core.visits import OfflineVisit
-    from .records import Record
     from .writer import Sink, Writer
 
     class Visit(Sink, Protocol):
         """The exchange behind a request's visitor, or its like outside of a request."""
+
+        announce: Callable[[dict[str, Any]], None] | None
 
         @property
         def consent(self) -> Consent:
@@ -38,12 +39,16 @@ if TYPE_CHECKING:
             """Log a user in."""
             ...
 
+        def owe(self, merge: dict[str, Any] | None) -> None:
+            """Note the identity event to be written if no event of the visitor follows."""
+            ...
+
         def reset(self, fresh_id: Callable[[], str]) -> None:
             """Log out."""
             ...
 
-        def take(self) -> list[Record]:
-            """Give what is queued and forget it."""
+        def forget(self) -> None:
+            """Drop what is queued."""
             ...
 
 
@@ -67,9 +72,9 @@ class Visitor:
 
     @property
     def id(self) -> str:
-        """The visitor ID: the browser SDK's own `$device_id`; without a device, the user's ID."""
+        """The visitor ID: SPiD's uid, or the browser SDK's own `$device_id`; without them, the user's ID."""
         identity = self._visit.identity
-        return identity.device_id or identity.user_id or ""
+        return identity.uid or identity.device_id or identity.user_id or ""
 
     @property
     def device_id(self) -> str | None:
@@ -83,8 +88,8 @@ class Visitor:
 
     @property
     def distinct_id(self) -> str:
-        """Exactly what Mixpanel will count by: the user ID, else `$device:<device ID>`."""
-        return distinct_id(self._visit.identity)
+        """Exactly what Mixpanel will count by: the user ID, else `$device:<device ID>`; SPiD's uid first."""
+        return distinct_id(self._writer.id_mode, self._visit.identity)
 
     @property
     def source(self) -> Source:
@@ -93,7 +98,7 @@ class Visitor:
 
     @property
     def vouched(self) -> bool:
-        """Whether this host made the device ID, or has seen it in a cookie that it signed."""
+        """Whether the ID is of our own making or signed by SPiD; False: it is the browser's word."""
         return self._visit.identity.vouched
 
     @property
@@ -126,18 +131,37 @@ class Visitor:
         if why is not None:
             self._writer.refuse("banned_id", "identify", why)
             return
+        self._visit.announce = self.announce
         login = self._visit.identify(user_id, self._fresh_id)
-        if login.event is not None:
-            self._writer.event(self._visit, login.event, None, identity=login.properties)
+        for link in login.links:
+            self.announce(link)
+        self._visit.owe(login.merge)
+
+    def alias(self, alias_id: str, /) -> None:
+        """Tell a project on the legacy ID system, once at registration, that this visitor is a user.
+
+        Later events under `alias_id`, which `identify` at a log-in brings, count for the visitor then. Give
+        Mixpanel a second or so before them. Projects on a newer ID Merge do not need it.
+        """
+        why = refusal(alias_id)
+        if why is not None:
+            self._writer.refuse("banned_id", "alias", why)
+            return
+        identity = alias_properties(self._writer.id_mode, self._visit.identity, alias_id)
+        self._writer.event(self._visit, "$create_alias", None, identity=identity)
 
     def reset(self) -> None:
         """Log out: forget the user, start a new device ID, drop what was registered."""
         self._registered = None
         self._visit.reset(self._fresh_id)
 
+    def announce(self, link: Mapping[str, Any]) -> None:
+        """Write the identity event that joins what was tracked under one ID to another."""
+        self._writer.event(self._visit, "$identify", None, identity=link)
+
     def forget(self) -> None:
         """In a forked child: what was queued before is the parent's to store."""
-        self._visit.take()
+        self._visit.forget()
 
     # --- events ---------------------------------------------------------------------------------
 

@@ -11,16 +11,19 @@ Nothing of this package raises into the application or the server, and nothing o
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from . import context
 from .core.request import facts_from_environ
+from .reception import BODY_LIMIT_BYTES, Reception
 from .tracker import given_or_made
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from .core.exchange import Exchange
+    from .reception import Reply
     from .tracker import Tracker
     from .visitor import Visitor
 
@@ -41,11 +44,17 @@ class VisitorMiddleware:
     def __init__(self, app: App, /, *, tracker: Tracker | None = None, **settings: Any) -> None:
         self.app = app
         self.tracker = given_or_made(tracker, settings)
+        self._reception = Reception(self.tracker)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
         if VISITOR_KEY in environ:
             return self.app(environ, start_response)
+        path = environ.get("PATH_INFO", "")
+        if path.endswith(self._reception.paths) and (reply := self._received(path, environ)) is not None:
+            status = HTTPStatus(reply.status)
+            start_response(f"{status.value} {status.phrase}", list(map(_titled, reply.headers)))
+            return [reply.body] if reply.body else []
         tracker = self.tracker
         try:
             exchange, visitor = tracker.begin(facts_from_environ(environ), soon=False)
@@ -75,6 +84,32 @@ class VisitorMiddleware:
         if hasattr(body, "__len__"):
             return _SizedBody(body, tracker, exchange, visitor)
         return _Body(body, tracker, exchange, visitor)
+
+    def _received(self, path: str, environ: Environ) -> Reply | None:
+        """Answer what is not the application's; None: it is."""
+        try:
+            facts = facts_from_environ(environ)
+            if not self._reception.takes(path, facts):
+                return None
+            reply = self._reception.reply(path, facts)
+            if reply is None:
+                reply = self._reception.take(facts, _body(environ), soon=False)
+        except Exception:
+            self.tracker.failed("the WSGI middleware")
+            return None
+        return reply
+
+
+def _body(environ: Environ) -> bytes:
+    """Read a short body; of a longer one, enough to see that it is too long."""
+    length = environ.get("CONTENT_LENGTH") or ""
+    if length:
+        size = min(int(length), BODY_LIMIT_BYTES)
+    else:
+        # Without a length only some servers say that reading ends (gunicorn's and werkzeug's extension).
+        size = BODY_LIMIT_BYTES if environ.get("wsgi.input_terminated") else 0
+    body: bytes = environ["wsgi.input"].read(size)
+    return body
 
 
 def _starter(tracker: Tracker, exchange: Exchange, start_response: StartResponse) -> StartResponse:

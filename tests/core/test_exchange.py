@@ -3,11 +3,16 @@
 from collections import Counter
 from itertools import count
 
+import orjson
 import pytest
 from support.facts import BROWSER_DOCUMENT, BROWSER_FETCH, facts
 
 from mixpanel_visitor.core.anchor import RENEW_AFTER_S, Anchor, AnchorCodec
-from mixpanel_visitor.core.exchange import HAND_OVER_RECORDS, ExchangeRules
+from mixpanel_visitor.core.browser_sdks.mixpanel import MixpanelBrowser, quoted_identity
+from mixpanel_visitor.core.exchange import HAND_OVER_RECORDS
+from mixpanel_visitor.core.exchange_rules import ExchangeRules
+from mixpanel_visitor.core.resolution import Resolver
+from mixpanel_visitor.core.set_cookies import HEAL_AFTER_S, SetCookies
 from mixpanel_visitor.records import Record
 
 NOW_S = 1_763_900_000
@@ -15,20 +20,36 @@ OK = (200, [("content-type", "text/html")])
 RECORD = Record("import", b"{}")
 
 
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
 class House:
     """Rules with everything they need, and what they counted."""
 
-    def __init__(self, **more):
+    def __init__(self, *, sdk=True, id_mode="simplified", **more):
         self.notes = Counter()
+        self.refused = Counter()
         self.ids = (f"fresh-{number}" for number in count(1))
         self.anchors = AnchorCodec(
             ["a-key-of-some-length"], name="mpv", domain=None, max_age_s=31_536_000, count=self.note
         )
+        self.mixpanel = None
+        if sdk:
+            self.mixpanel = MixpanelBrowser(
+                TOKEN,
+                persistence_name=None,
+                cross_subdomain=True,
+                cookie_domain=None,
+                max_age_s=31_536_000,
+                count=self.note,
+            )
         self.rules = ExchangeRules(
             **{
                 "anchors": self.anchors,
-                "token": "token",
-                "id_mode": "simplified",
+                "resolver": Resolver(id_mode=id_mode, mixpanel=self.mixpanel, count=self.note),
+                "set_cookies": SetCookies(self.anchors, self.mixpanel, seen_name="mpv_js"),
+                "token": TOKEN,
+                "id_mode": id_mode,
                 "bots": "drop",
                 "respect_dnt": True,
                 "respect_gpc": True,
@@ -36,9 +57,13 @@ class House:
                 "left_alone": lambda _facts: False,
                 "refusal": lambda: None,
                 "count": self.note,
+                "refuse": self.refuse,
                 **more,
             }
         )
+
+    def refuse(self, reason, number):
+        self.refused[reason] += number
 
     def note(self, name):
         self.notes[name] += 1
@@ -50,13 +75,19 @@ class House:
         return self.rules.open(facts(headers, **more), now_s=now_s, fresh_id=self.fresh)
 
     def cookie(self, *, secure=False, **more):
-        anchor = Anchor(**{"device_id": "known", "issued_at_s": NOW_S - 10, **more})
+        """The Cookie header of a visitor whom the browser's SDK knows as well."""
+        anchor = Anchor(**{"device_id": "known", "issued_at_s": NOW_S - 10, "seeded": True, **more})
         return {"cookie": f"{self.anchors.name(secure=secure)}={self.anchors.encode(anchor)}"}
 
     def read(self, added):
         """What the Set-Cookie among the added headers says."""
-        value = dict(added)["set-cookie"].partition(";")[0].partition("=")[2]
-        return self.anchors.decode(value, now_s=NOW_S)
+        (ours,) = [value for value in cookies(added) if value.startswith("mpv=")]
+        return self.anchors.decode(ours.partition(";")[0].partition("=")[2], now_s=NOW_S)
+
+
+def cookies(added):
+    """The Set-Cookie headers among those added."""
+    return [value for name, value in added if name == "set-cookie"]
 
 
 @pytest.fixture
@@ -93,7 +124,7 @@ def test_the_cookie_is_renewed_at_most_daily(house):
 def test_https_gets_the_prefixed_cookie(house):
     """The scheme decides about prefix and Secure."""
     added = house.open(BROWSER_DOCUMENT, scheme="https").respond(*OK)
-    assert dict(added)["set-cookie"].startswith("__Host-mpv=")
+    assert cookies(added)[0].startswith("__Host-mpv=")
 
 
 def test_a_silent_response_becomes_private(house):
@@ -171,7 +202,9 @@ def test_denied_consent_expires_the_cookie(house):
     exchange = house.open({**house.cookie(), "dnt": "1"})
     assert exchange.refusal == "consent_denied"
     assert exchange.identity.device_id != "known"
-    assert "Max-Age=0" in dict(exchange.respond(*OK))["set-cookie"]
+    removed = cookies(exchange.respond(*OK))
+    assert all("Max-Age=0" in value for value in removed)
+    assert {value.partition("=")[0] for value in removed} == {"mpv", house.mixpanel.name}
 
 
 def test_denied_consent_without_a_cookie_sets_none(house):
@@ -233,8 +266,8 @@ def test_another_user_gets_another_device(house):
 def test_original_mode_links_a_pair_once():
     """`$identify` goes out at the first log-in of a pair of device and user only."""
     house = House(id_mode="original")
-    assert house.open(house.cookie()).identify("u", house.fresh).event == "$identify"
-    assert house.open(house.cookie(user_id="u")).identify("u", house.fresh).event is None
+    assert len(house.open(house.cookie()).identify("u", house.fresh).links) == 1
+    assert house.open(house.cookie(user_id="u")).identify("u", house.fresh).links == ()
 
 
 def test_a_long_user_id_is_recognised_by_its_tag(house):
@@ -268,7 +301,7 @@ def test_identify_after_the_head_is_counted(house):
 
 def test_records_leave_once(house):
     """What was taken is not taken again."""
-    exchange = house.open()
+    exchange = house.open(house.cookie())
     exchange.add(RECORD)
     assert exchange.has_records
     assert exchange.take() == [RECORD]
@@ -278,7 +311,7 @@ def test_records_leave_once(house):
 
 def test_a_full_request_hands_over_early(house):
     """A stream that tracks without end does not grow without end."""
-    exchange = house.open()
+    exchange = house.open(house.cookie())
     taken = []
     exchange.hand_over = lambda self: taken.append(len(self.take()))
     for _ in range(HAND_OVER_RECORDS * 2):
@@ -308,7 +341,7 @@ def test_what_comes_after_the_end_is_handed_over_at_once(house):
 
 def test_a_socket_hands_over_each_record(house):
     """There is no end of the response to wait for."""
-    exchange = house.open(protocol="websocket")
+    exchange = house.open(house.cookie(), protocol="websocket")
     taken = []
     exchange.hand_over = lambda self: taken.extend(self.take())
     exchange.add(RECORD)
@@ -317,14 +350,14 @@ def test_a_socket_hands_over_each_record(house):
 
 def test_an_accepted_socket_gets_the_cookie_alone(house):
     """There is nothing to cache in a 101, so nothing is said about caching."""
-    added = house.open(BROWSER_DOCUMENT, protocol="websocket").respond(101, [])
+    added = house.open(protocol="websocket").respond(101, [])
     assert [name for name, _ in added] == ["set-cookie"]
 
 
 def test_other_cookies_and_other_headers_do_not_stop_ours(house):
     """Only a Set-Cookie of our own name means that somebody else has set it."""
     headers = [("Set-Cookie", "session=1"), ("X-Copy", "mpv=1"), ("Set-Cookie", "mpv2=1")]
-    assert "set-cookie" in dict(house.open().respond(200, headers))
+    assert cookies(house.open().respond(200, headers))
 
 
 @pytest.mark.parametrize(
@@ -363,3 +396,269 @@ def test_requests_left_alone_are_nobodys_and_no_bots():
     """Nothing is looked at there, so nothing is claimed."""
     exchange = House(left_alone=lambda _facts: True).open({"user-agent": "Googlebot/2.1"})
     assert not exchange.is_bot
+
+
+# --- the browser SDK's side ---------------------------------------------------------------------------
+
+DEVICE = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"
+
+
+def sdk_cookie(house, device_id):
+    """The Cookie header of a browser whose SDK has settled on an ID of its own."""
+    value = quoted_identity(device_id).removesuffix("%7D") + "%2C%22__mps%22%3A%7B%7D%7D"
+    return f"{house.mixpanel.name}={value}"
+
+
+def seeds(house, added):
+    """The Set-Cookie headers for the SDK."""
+    return [value for value in cookies(added) if value.startswith(f"{house.mixpanel.name}=")]
+
+
+def test_a_page_gives_the_sdk_our_id(house):
+    """The same ID in both cookies of the first answer; the SDK can read its own."""
+    added = house.open(BROWSER_DOCUMENT).respond(*OK)
+    (seed,) = seeds(house, added)
+    assert seed.startswith(f"{house.mixpanel.name}={quoted_identity('fresh-1')}; Domain=example.com; Path=/;")
+    assert "httponly" not in seed.lower()
+    assert house.read(added).seeded
+
+
+def test_old_browsers_say_by_accept_that_they_want_a_page(house):
+    """Fetch metadata is absent on plain http and before 2023."""
+    assert seeds(house, house.open({"accept": "text/html,*/*;q=0.8"}).respond(*OK))
+    assert not seeds(house, house.open({"accept": "application/json"}).respond(*OK))
+
+
+@pytest.mark.parametrize(
+    ("headers", "method", "status"),
+    [
+        (BROWSER_FETCH, "GET", 200),
+        (BROWSER_DOCUMENT, "POST", 200),
+        (BROWSER_DOCUMENT, "GET", 404),
+        (BROWSER_DOCUMENT, "GET", 500),
+        ({**BROWSER_DOCUMENT, "sec-purpose": "prefetch"}, "GET", 200),
+        ({**BROWSER_DOCUMENT, "sec-fetch-dest": "iframe"}, "GET", 200),
+    ],
+)
+def test_only_a_page_that_is_shown_is_seeded(house, headers, method, status):
+    """Where no SDK will run, none is told."""
+    exchange = house.open(headers, method=method)
+    exchange.add(RECORD)
+    assert not seeds(house, exchange.respond(status, []))
+
+
+def test_an_id_that_the_sdk_has_is_never_replaced(house):
+    """The browser's own ID is the visitor's."""
+    exchange = house.open({**BROWSER_DOCUMENT, "cookie": sdk_cookie(house, DEVICE)})
+    added = exchange.respond(*OK)
+    assert exchange.identity.device_id == house.read(added).device_id == DEVICE
+    assert not seeds(house, added)
+
+
+def test_a_cookie_that_the_sdk_would_take_is_left_alone(house):
+    """We do not believe it, and it is not ours to remove."""
+    cookie = f"{house.mixpanel.name}=%7B%22distinct_id%22%3A%22somebody%22%7D"
+    exchange = house.open({**BROWSER_DOCUMENT, "cookie": cookie})
+    assert exchange.identity.device_id == "fresh-1"
+    assert not seeds(house, exchange.respond(*OK))
+
+
+def test_a_cookie_that_the_sdk_would_ignore_is_replaced(house):
+    """It would start anew, so it may as well start with our ID."""
+    exchange = house.open({**BROWSER_DOCUMENT, "cookie": f"{house.mixpanel.name}=%E0%A4%A"})
+    assert seeds(house, exchange.respond(*OK))
+
+
+def test_a_visitor_minted_by_an_api_is_seeded_on_the_next_page(house):
+    """The SDK has not been told yet; our cookie remembers that."""
+    minted = house.read(house.open().respond(*OK))
+    assert not minted.seeded
+    cookie = f"mpv={house.anchors.encode(minted)}"
+    added = house.open({**BROWSER_DOCUMENT, "cookie": cookie}).respond(*OK)
+    assert seeds(house, added)
+    assert house.read(added).seeded
+
+
+@pytest.mark.parametrize(("away_s", "healed"), [(HEAL_AFTER_S, False), (HEAL_AFTER_S + 1, True)])
+@pytest.mark.parametrize("knows", [{"seeded": True}, {"agreed": True}])
+def test_a_lost_id_is_given_back_after_a_long_absence(house, knows, away_s, healed):
+    """Safari drops scripts' cookies after a week; what is gone sooner was removed, by an opt-out perhaps."""
+    headers = {**BROWSER_DOCUMENT, **house.cookie(issued_at_s=NOW_S - away_s, **knows)}
+    added = house.open(headers).respond(*OK)
+    assert bool(seeds(house, added)) is healed
+
+
+def test_a_log_out_renews_both_sides_in_one_answer(house):
+    """With cookie persistence the page needs no script for it, not even while it is open."""
+    headers = {"cookie": f"{house.cookie(user_id='u')['cookie']}; {sdk_cookie(house, 'known')}"}
+    exchange = house.open({**headers, **BROWSER_FETCH}, method="POST")
+    exchange.reset(house.fresh)
+    added = exchange.respond(*OK)
+    gone, seed = seeds(house, added)
+    assert "Max-Age=0" in gone
+    assert quoted_identity("fresh-1") in seed
+    assert house.read(added).device_id == "fresh-1"
+
+
+def test_the_next_user_starts_on_both_sides(house):
+    """Somebody else's log-in is a new device for the browser's events, too."""
+    exchange = house.open(house.cookie(user_id="anna"))
+    exchange.identify("bert", house.fresh)
+    assert quoted_identity("fresh-1") in seeds(house, exchange.respond(*OK))[-1]
+
+
+def test_the_browser_is_followed_by_our_cookie(house):
+    """On a sub-resource too: the browser has sent the other ID itself."""
+    cookie = f"{house.cookie(agreed=True)['cookie']}; {sdk_cookie(house, DEVICE)}"
+    added = house.open({**BROWSER_FETCH, "cookie": cookie}).respond(*OK)
+    assert house.read(added).device_id == DEVICE
+    assert not seeds(house, added)
+
+
+def test_denied_consent_removes_the_sdks_cookie_alone(house):
+    """Ours need not be there for the SDK's to go."""
+    exchange = house.open({"dnt": "1", "cookie": sdk_cookie(house, DEVICE)})
+    assert exchange.wants_cookie
+    assert {value.partition("=")[0] for value in cookies(exchange.respond(*OK))} == {
+        "mpv",
+        house.mixpanel.name,
+    }
+
+
+def test_without_an_sdk_only_our_cookie_is_set():
+    """`browser_sdk=None`."""
+    added = House(sdk=False).open(BROWSER_DOCUMENT).respond(*OK)
+    assert len(cookies(added)) == 1
+
+
+# --- whose events ------------------------------------------------------------------------------------
+
+
+def event(**properties):
+    return Record("import", orjson.dumps({"event": "x", "properties": properties}))
+
+
+def distinct_ids(records):
+    return [orjson.loads(record.body)["properties"]["distinct_id"] for record in records]
+
+
+def test_a_new_visitors_events_wait_for_the_answer(house):
+    """Whether the ID is worth anything, the answer decides."""
+    exchange = house.open(BROWSER_DOCUMENT)
+    exchange.add(event(distinct_id="$device:fresh-1"))
+    assert not exchange.has_records
+    exchange.respond(*OK)
+    assert distinct_ids(exchange.take()) == ["$device:fresh-1"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "method", "response"),
+    [
+        (BROWSER_DOCUMENT, "GET", (304, [])),
+        (BROWSER_DOCUMENT, "GET", (200, [("Cache-Control", "public, max-age=60")])),
+        (BROWSER_DOCUMENT, "HEAD", OK),
+        ({**BROWSER_DOCUMENT, "sec-purpose": "prefetch"}, "GET", OK),
+        ({**BROWSER_FETCH, "sec-fetch-site": "cross-site"}, "POST", OK),
+    ],
+)
+def test_where_no_cookie_can_be_set_events_are_nobodys(house, headers, method, response):
+    """They must not become a new person each; with an empty distinct ID Mixpanel only counts them."""
+    exchange = house.open(headers, method=method)
+    exchange.add(event(**{"distinct_id": "$device:fresh-1", "$device_id": "fresh-1"}))
+    assert exchange.respond(*response) == []
+    assert distinct_ids(exchange.finish()) == [""]
+
+
+def test_the_browsers_own_id_needs_no_cookie_of_ours(house):
+    """It comes again with the next request anyway."""
+    exchange = house.open({**BROWSER_DOCUMENT, "cookie": sdk_cookie(house, DEVICE)})
+    exchange.add(event(distinct_id=f"$device:{DEVICE}"))
+    exchange.respond(200, [("Cache-Control", "public")])
+    assert distinct_ids(exchange.finish()) == [f"$device:{DEVICE}"]
+
+
+def test_a_request_without_any_answer_is_nobodys(house):
+    """Its handler failed, and the server's own answer passes us by."""
+    exchange = house.open()
+    exchange.add(event(distinct_id="$device:fresh-1"))
+    assert distinct_ids(exchange.finish()) == [""]
+
+
+def test_a_tagged_bot_is_nobody():
+    """Its events may go through, but no visitor is minted for it."""
+    exchange = House(bots="tag").open({"user-agent": "Googlebot/2.1"})
+    exchange.add(event(distinct_id=f"$device:{exchange.identity.device_id}"))
+    exchange.respond(*OK)
+    assert distinct_ids(exchange.finish()) == [""]
+
+
+def test_a_log_out_after_the_head_makes_nobody(house):
+    """The new ID can no longer reach the browser."""
+    exchange = house.open(house.cookie(user_id="anna"))
+    exchange.respond(*OK)
+    exchange.reset(house.fresh)
+    exchange.add(event(distinct_id="$device:fresh-1"))
+    assert distinct_ids(exchange.finish()) == [""]
+
+
+# --- what is told to Mixpanel ---------------------------------------------------------------------------
+
+
+def logged_in(house, exchange):
+    """Log in; give the identity events that the exchange asks for."""
+    told = []
+    exchange.announce = told.append
+    exchange.owe(exchange.identify("u", house.fresh).merge)
+    return told
+
+
+def test_a_log_in_alone_is_told(house):
+    """No other event of this request joins device and user."""
+    exchange = house.open(house.cookie())
+    told = logged_in(house, exchange)
+    exchange.respond(*OK)
+    exchange.finish()
+    assert [(each["$device_id"], each["$user_id"]) for each in told] == [("known", "u")]
+
+
+def test_a_log_in_with_an_event_needs_no_other(house):
+    """The event itself carries both."""
+    exchange = house.open(house.cookie())
+    told = logged_in(house, exchange)
+    exchange.add(RECORD)
+    exchange.respond(*OK)
+    assert told == []
+
+
+def test_a_profile_update_joins_nothing(house):
+    """It names the user alone."""
+    exchange = house.open(house.cookie())
+    told = logged_in(house, exchange)
+    exchange.add(Record("engage", b"{}"))
+    exchange.respond(*OK)
+    assert len(told) == 1
+
+
+def test_a_log_in_and_out_tells_nothing(house):
+    """The device is no longer the one that was logged in on."""
+    exchange = house.open(house.cookie())
+    told = logged_in(house, exchange)
+    exchange.reset(house.fresh)
+    exchange.respond(*OK)
+    assert told == []
+
+
+def test_a_log_in_after_the_end_is_told_at_once(house):
+    """There is no later moment."""
+    exchange = house.open(house.cookie())
+    exchange.respond(*OK)
+    exchange.finish()
+    assert len(logged_in(house, exchange)) == 1
+
+
+def test_an_earlier_device_is_joined_at_the_log_in(house):
+    """And then forgotten: it is told once."""
+    exchange = house.open(house.cookie(earlier_id="earlier"))
+    login = exchange.identify("u", house.fresh)
+    assert [link["$anon_id"] for link in login.links] == ["$device:earlier"]
+    assert house.read(exchange.respond(*OK)).earlier_id is None

@@ -5,6 +5,7 @@ from support.facts import VECTORS
 
 from mixpanel_visitor.core.identity import (
     Identity,
+    alias_properties,
     distinct_id,
     from_any_id,
     identity_properties,
@@ -24,24 +25,78 @@ STATES = [
 @pytest.mark.parametrize("case", STATES, ids=lambda case: f"{case['mode']} {case['state']}")
 def test_identity_vectors(case):
     """Each ID mode sends what Mixpanel's merge rules ask for, in each state."""
-    identity = Identity(device_id=case.get("device_id"), user_id=case.get("user_id") or case.get("uid"))
+    identity = Identity(device_id=case.get("device_id"), user_id=case.get("user_id"), uid=case.get("uid"))
     assert identity_properties(case["mode"], identity) == case["properties"]
+
+
+def vector(event):
+    (case,) = [case for case in VECTORS["mixpanel_server_identity"] if case.get("event") == event]
+    return case
 
 
 def test_original_mode_sends_identify_once():
     """The vector of the log-in event in Original projects."""
-    (case,) = [c for c in VECTORS["mixpanel_server_identity"] if c.get("event") == "$identify"]
+    case = vector("$identify")
     before = Identity(device_id=case["device_id"])
     login = log_in("original", before, case["user_id"], linked=False, fresh_device_id=None)
-    assert (login.event, login.properties) == (case["event"], case["properties"])
+    assert (login.links, login.merge) == ((case["properties"],), None)
     again = log_in("original", login.identity, case["user_id"], linked=True, fresh_device_id=None)
-    assert again.event is None
+    assert (again.links, again.merge) == ((), None)
 
 
-@pytest.mark.parametrize("mode", ["simplified", "legacy", "spid"])
+def test_simplified_mode_joins_by_the_properties_of_any_event():
+    """So an event of its own is only owed where no other one follows, and it has them, too."""
+    login = log_in("simplified", Identity(device_id=DEVICE), "u", linked=False, fresh_device_id=None)
+    assert login.links == ()
+    assert login.merge.items() >= {"$device_id": DEVICE, "$user_id": "u", "distinct_id": "u"}.items()
+
+
+@pytest.mark.parametrize("mode", ["legacy", "spid"])
 def test_other_modes_send_no_identity_event(mode):
-    """Simplified merges by properties, legacy wants an explicit alias, SPiD's uid stays."""
-    assert log_in(mode, Identity(device_id=DEVICE), "u", linked=False, fresh_device_id=None).event is None
+    """Legacy wants an explicit alias, and SPiD's uid stays before and after log-in."""
+    login = log_in(mode, Identity(device_id=DEVICE), "u", linked=False, fresh_device_id=None)
+    assert (login.links, login.merge) == ((), None)
+
+
+def test_legacy_registration_vector():
+    """A legacy project is told once, at registration, which user a distinct ID became."""
+    case = vector("$create_alias")
+    before = Identity(device_id=case["device_id"])
+    assert alias_properties("legacy", before, case["user_id"]) == case["properties"]
+
+
+def test_spid_counts_by_the_uid_whoever_is_logged_in():
+    """No log-in changes what the events carry, with a uid and before there is one."""
+    known = Identity(device_id=DEVICE, uid="1ab2c3Xt3n8cgX0zk9m4")
+    for before in (known, Identity(device_id=DEVICE)):
+        login = log_in("spid", before, "u", linked=False, fresh_device_id="fresh")
+        assert identity_properties("spid", login.identity) == identity_properties("spid", before)
+
+
+@pytest.mark.parametrize("mode", ["simplified", "original"])
+def test_an_earlier_device_is_joined_as_well(mode):
+    """What we tracked before the browser's own ID was known becomes the user's at log-in."""
+    login = log_in(
+        mode, Identity(device_id=DEVICE), "u", linked=False, fresh_device_id=None, earlier_id="earlier"
+    )
+    assert login.links[0]["$anon_id"] == "$device:earlier"
+    assert login.links[0]["$identified_id"] == "u"
+
+
+def test_another_user_does_not_inherit_an_earlier_device():
+    """It was the first user's visit."""
+    before = Identity(device_id=DEVICE, user_id="anna")
+    login = log_in("original", before, "bert", linked=False, fresh_device_id="fresh", earlier_id="earlier")
+    assert [link["$anon_id"] for link in login.links] == ["$device:fresh"]
+
+
+def test_a_bare_id_stays_bare():
+    """What an old release of the SDK sends without the prefix, we send without it, to agree."""
+    identity = Identity(device_id=DEVICE, bare=True)
+    assert identity_properties("simplified", identity) == {"distinct_id": DEVICE, "$device_id": DEVICE}
+    login = log_in("original", identity, "u", linked=False, fresh_device_id=None)
+    assert login.links[0]["$anon_id"] == DEVICE
+    assert log_out(identity, "fresh").bare is False
 
 
 def test_another_user_starts_with_a_new_device():
@@ -49,7 +104,7 @@ def test_another_user_starts_with_a_new_device():
     before = Identity(device_id=DEVICE, user_id="anna", source="cookie", vouched=True)
     login = log_in("original", before, "bert", linked=False, fresh_device_id="fresh")
     assert (login.identity.device_id, login.identity.user_id) == ("fresh", "bert")
-    assert login.properties["$anon_id"] == "$device:fresh"
+    assert login.links[0]["$anon_id"] == "$device:fresh"
 
 
 def test_log_out_forgets_user_and_device():
@@ -64,7 +119,12 @@ def test_log_out_forgets_user_and_device():
 )
 def test_an_id_outside_of_a_request_is_read(given, expected):
     """`tracker.visitor` takes visitor IDs and user IDs."""
-    assert distinct_id(from_any_id(given)) == expected
+    assert distinct_id("simplified", from_any_id("simplified", given)) == expected
+
+
+def test_an_id_outside_of_a_request_may_be_a_uid():
+    """In ID mode `spid` what is no device is SPiD's."""
+    assert from_any_id("spid", "1ab2c3Xt3n8cgX0zk9m4").uid == "1ab2c3Xt3n8cgX0zk9m4"
 
 
 @pytest.mark.parametrize("banned", VECTORS["mixpanel_disallowed_ids"])
@@ -90,7 +150,7 @@ def test_ordinary_ids_are_fine(good):
 
 def test_with_a_spid_uid_no_device_is_named():
     """The uid is the visitor throughout; a device beside it would start a merge."""
-    properties = identity_properties("spid", Identity(device_id=DEVICE, user_id="uid"))
+    properties = identity_properties("spid", Identity(device_id=DEVICE, user_id="u", uid="uid"))
     assert properties == {"distinct_id": "uid", "$user_id": "uid"}
 
 
@@ -104,7 +164,7 @@ def test_a_fresh_device_is_new_and_vouched_for():
 
 def test_an_id_outside_of_a_request_is_not_vouched_for():
     """Nobody has seen it in a cookie here, and nobody has made it now."""
-    identity = from_any_id(DEVICE)
+    identity = from_any_id("simplified", DEVICE)
     assert not identity.vouched
     assert not identity.is_new
 
@@ -112,7 +172,7 @@ def test_an_id_outside_of_a_request_is_not_vouched_for():
 def test_without_a_device_there_is_nothing_to_link():
     """Original mode sends no `$identify` for a job that only knows the user."""
     login = log_in("original", Identity(device_id=None), "u", linked=False, fresh_device_id=None)
-    assert login.event is None
+    assert (login.links, login.merge) == ((), None)
 
 
 @pytest.mark.parametrize(
@@ -127,4 +187,4 @@ def test_without_a_device_there_is_nothing_to_link():
 )
 def test_what_is_taken_for_a_device_outside_of_a_request(given, device_id):
     """The prefix, or 8-4-4-4-12 hexadecimal digits; all else is a user's ID."""
-    assert from_any_id(given).device_id == device_id
+    assert from_any_id("simplified", given).device_id == device_id

@@ -105,11 +105,15 @@ def test_stream(story):
 
 
 def test_error_before_the_response(story):
-    """The server's own answer to an exception is unchanged, and what was tracked before it arrives."""
+    """The server's own answer to an exception is unchanged, and what was tracked before it arrives.
+
+    Under a new visitor's ID if the answer takes that along; else as nobody's.
+    """
     seen = story.harness.request("GET", "/error", cookies=False)
     story.unchanged(seen, "GET", "/error")
     (event,) = story.events("Failing")
-    assert event["distinct_id"].startswith(ANONYMOUS)
+    assert event["distinct_id"].startswith(ANONYMOUS) is bool(seen.our_cookies)
+    assert bool(event["distinct_id"]) is bool(seen.our_cookies)
 
 
 def test_error_in_the_body(story):
@@ -179,6 +183,37 @@ def test_logout(story):
         assert event["distinct_id"] == ANONYMOUS + logout.text
         assert event["$device_id"] == logout.text
         assert "$user_id" not in event
+
+
+DEVICE = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"
+OWN_PAGE = {"sec-fetch-site": "same-origin", "content-type": "application/json"}
+
+
+def hand_over(story, body, **headers):
+    return story.harness.request("POST", "/_visitor", headers={**OWN_PAGE, **headers}, body=body)
+
+
+def test_hand_over(story):
+    """The browser's own ID is the visitor's from the next request on."""
+    answer = hand_over(story, b'{"device_id": "%s"}' % DEVICE.encode())
+    assert (answer.status, answer.body, len(answer.our_cookies)) == (204, b"", 1)
+    assert story.page().text == DEVICE
+    story.anonymous_events(DEVICE, "Page")
+
+
+def test_a_hand_over_that_is_too_long(story):
+    """It is refused, and the server goes on."""
+    assert hand_over(story, b'{"device_id": "%s"}' % (b"x" * 100_000)).status == 413
+    assert story.page().status == 200
+    story.events("Page")
+
+
+def test_the_script_is_there(story):
+    """Every page may load it."""
+    answer = story.harness.request("GET", "/_visitor.js")
+    assert answer.status == 200
+    assert int(answer.values("content-length")[0]) == len(answer.body) > 100
+    assert answer.our_cookies == []
 
 
 @pytest.mark.servers

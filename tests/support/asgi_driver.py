@@ -120,11 +120,15 @@ def run(main: Coroutine[Any, Any, Any]) -> Any:
     return contextvars.Context().run(asyncio.run, watched())
 
 
-def call_asgi(app: ASGIApp, scope: dict[str, Any], *, parts: int | None = None) -> Response:
-    """Serve one request; the client goes away after so many `parts` of the body."""
+def call_asgi(
+    app: ASGIApp, scope: dict[str, Any], *, body: bytes = b"", parts: int | None = None
+) -> Response:
+    """Serve one request; the client goes away after so many `parts` of the response's body."""
+    if body:
+        scope["headers"].append((b"content-length", str(len(body)).encode()))
 
     async def main() -> Response:
-        conversation = Conversation(scope, parts=parts)
+        conversation = Conversation(scope, [{**REQUEST, "body": body}], parts=parts)
         error = None
         try:
             await conversation.with_app(app)

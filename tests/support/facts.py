@@ -17,6 +17,7 @@ def facts(
     *,
     method: str = "GET",
     scheme: str = "http",
+    host: str = "shop.example.com",
     protocol: Any = "http",
 ) -> RequestFacts:
     """Build the facts of a request with these lower-case headers."""
@@ -25,7 +26,7 @@ def facts(
         protocol=protocol,
         method=method,
         scheme=scheme,
-        host="shop.example.com",
+        host=host,
         path="/",
         query="",
         client="127.0.0.1",

@@ -51,7 +51,13 @@ class Harness(Protocol):
         ...
 
     def request(
-        self, method: str, path: str, *, headers: dict[str, str] | None = None, cookies: bool = True
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: dict[str, str] | None = None,
+        cookies: bool = True,
+        body: bytes = b"",
     ) -> Response:
         """Ask; `cookies=False` neither sends nor keeps any."""
         ...
@@ -82,9 +88,16 @@ class InProcess:
         self.inbox.clear()
 
     def request(
-        self, method: str, path: str, *, headers: dict[str, str] | None = None, cookies: bool = True
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: dict[str, str] | None = None,
+        cookies: bool = True,
+        body: bytes = b"",
     ) -> Response:
-        response = self.call(method, path, {**(self.jar.header if cookies else {}), **(headers or {})})
+        headers = {**(self.jar.header if cookies else {}), **(headers or {})}
+        response = self.call(method, path, headers, body=body)
         if cookies:
             self.jar.keep(response.headers)
         return response
@@ -98,7 +111,15 @@ class InProcess:
         assert len(events) >= expected, [event["event"] for event in events]
         return events
 
-    def call(self, method: str, path: str, headers: dict[str, str], *, parts: int | None = None) -> Response:
+    def call(
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        *,
+        body: bytes = b"",
+        parts: int | None = None,
+    ) -> Response:
         """Serve one request; the client goes away after so many `parts`."""
         raise NotImplementedError
 
@@ -111,9 +132,17 @@ class WSGIHarness(InProcess):
         self._wrapped = validator(VisitorMiddleware(validator(apps.wsgi_pages), tracker=tracker))
         self._unwrapped = validator(apps.wsgi_pages)
 
-    def call(self, method: str, path: str, headers: dict[str, str], *, parts: int | None = None) -> Response:
+    def call(
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        *,
+        body: bytes = b"",
+        parts: int | None = None,
+    ) -> Response:
         app = self._unwrapped if path.startswith(apps.UNWRAPPED) else self._wrapped
-        environ = environ_of(method, path.removeprefix(apps.UNWRAPPED), headers)
+        environ = environ_of(method, path.removeprefix(apps.UNWRAPPED), headers, body=body)
         return call_wsgi(app, environ, parts=parts)
 
 
@@ -124,8 +153,16 @@ class ASGIHarness(InProcess):
         super().__init__(tracker, inbox)
         self.app = apps.build_asgi(tracker)
 
-    def call(self, method: str, path: str, headers: dict[str, str], *, parts: int | None = None) -> Response:
-        return call_asgi(self.app, http_scope(method, path, headers), parts=parts)
+    def call(
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        *,
+        body: bytes = b"",
+        parts: int | None = None,
+    ) -> Response:
+        return call_asgi(self.app, http_scope(method, path, headers), body=body, parts=parts)
 
 
 class BridgeHarness(ASGIHarness):
@@ -151,12 +188,18 @@ class FlaskHarness(InProcess):
         self._browser = self._app.test_client()
 
     def request(
-        self, method: str, path: str, *, headers: dict[str, str] | None = None, cookies: bool = True
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: dict[str, str] | None = None,
+        cookies: bool = True,
+        body: bytes = b"",
     ) -> Response:
         client = self._browser if cookies else self._app.test_client(use_cookies=False)
         seen = Response()
         try:
-            with client.open(path, method=method, headers=headers, buffered=False) as answer:
+            with client.open(path, method=method, headers=headers, data=body, buffered=False) as answer:
                 seen.status = answer.status_code
                 seen.headers = list(answer.headers.items())
                 seen.parts.extend(part for part in answer.response if part)
@@ -183,12 +226,18 @@ class StarletteHarness(InProcess):
         self._client.cookies.clear()
 
     def request(
-        self, method: str, path: str, *, headers: dict[str, str] | None = None, cookies: bool = True
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: dict[str, str] | None = None,
+        cookies: bool = True,
+        body: bytes = b"",
     ) -> Response:
         kept = dict(self._client.cookies)
         if not cookies:
             self._client.cookies.clear()
-        answer = self._client.request(method, path, headers=headers)
+        answer = self._client.request(method, path, headers=headers, content=body)
         if not cookies:
             self._client.cookies.clear()
             self._client.cookies.update(kept)

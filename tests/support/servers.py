@@ -52,19 +52,27 @@ class ServerHarness:
         self.inbox.clear()
 
     def request(
-        self, method: str, path: str, *, headers: dict[str, str] | None = None, cookies: bool = True
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: dict[str, str] | None = None,
+        cookies: bool = True,
+        body: bytes = b"",
     ) -> Response:
         headers = {**(self.jar.header if cookies else {}), **(headers or {})}
-        ask = self._ask_for_head if method == "HEAD" else self._ask
-        response = ask(method, path, headers)
+        if method == "HEAD":
+            response = self._ask_for_head(method, path, headers)
+        else:
+            response = self._ask(method, path, headers, body)
         if cookies:
             self.jar.keep(response.headers)
         return response
 
-    def _ask(self, method: str, path: str, headers: dict[str, str]) -> Response:
+    def _ask(self, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> Response:
         seen = Response()
         with contextlib.closing(http.client.HTTPConnection(*self._address, timeout=_REQUEST_S)) as connection:
-            connection.request(method, path, headers=headers)
+            connection.request(method, path, body=body or None, headers=headers)
             with connection.getresponse() as answer:
                 seen.status = answer.status
                 seen.headers = answer.getheaders()

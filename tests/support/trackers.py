@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from mixpanel_visitor.core.anchor import Anchor, AnchorCodec
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.parts import Parts
 from mixpanel_visitor.tracker import Tracker
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 NOW_S = 1_763_900_000.5
 TOKEN = "0123456789abcdef0123456789abcdef"
+SECRET_KEY = "a-key-of-some-length"
 
 
 class RememberingSpool(MemorySpool):
@@ -47,15 +49,22 @@ class RememberingSpool(MemorySpool):
         return [event["event"] for event in self.events]
 
 
-def recording_tracker(**given: Any) -> tuple[Tracker, RememberingSpool]:
+def known(device_id: str = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b", **more: Any) -> dict[str, str]:
+    """Give the Cookie header of a visitor whom a `recording_tracker` has seen before."""
+    codec = AnchorCodec([SECRET_KEY], name="mpv", domain=None, max_age_s=31_536_000, count=lambda _name: None)
+    anchor = Anchor(**{"device_id": device_id, "issued_at_s": int(NOW_S), "seeded": True, **more})
+    return {"cookie": f"mpv={codec.encode(anchor)}"}
+
+
+def recording_tracker(*, now_s: float = NOW_S, **given: Any) -> tuple[Tracker, RememberingSpool]:
     """Build a tracker that only spools, with a clock that stands and IDs that count up."""
     spool = RememberingSpool()
     numbers = count(1)
     parts = Parts(
-        clock=lambda: NOW_S,
+        clock=lambda: now_s,
         fresh_id=lambda: f"00000000-0000-4000-8000-{next(numbers):012}",
         insert_id=lambda: f"insert-{next(numbers)}",
         spool=spool,
     )
-    settings = {"token": TOKEN, "secret_key": "a-key-of-some-length", "spool": "memory:", "deliver": False}
+    settings = {"token": TOKEN, "secret_key": SECRET_KEY, "spool": "memory:", "deliver": False}
     return Tracker(parts=parts, **{**settings, **given}), spool

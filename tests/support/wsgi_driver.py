@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from wsgiref.util import FileWrapper, setup_testing_defaults
 
@@ -14,7 +15,12 @@ if TYPE_CHECKING:
 
 
 def environ_of(
-    method: str = "GET", path: str = "/", headers: dict[str, str] | None = None, **more: Any
+    method: str = "GET",
+    path: str = "/",
+    headers: dict[str, str] | None = None,
+    *,
+    body: bytes = b"",
+    **more: Any,
 ) -> dict[str, Any]:
     """Build the environ of a request."""
     environ: dict[str, Any] = {
@@ -28,7 +34,11 @@ def environ_of(
         "wsgi.file_wrapper": FileWrapper,
     }
     for name, value in (headers or {}).items():
-        environ["HTTP_" + name.upper().replace("-", "_")] = value
+        key = name.upper().replace("-", "_")
+        environ[key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"] = value
+    if body:
+        environ.setdefault("CONTENT_LENGTH", str(len(body)))
+        environ["wsgi.input"] = BytesIO(body)
     setup_testing_defaults(environ)
     environ.update(more)
     return environ

@@ -1,9 +1,10 @@
 """The anchor cookie: our own signed cookie, which holds the device ID and, after log-in, the user.
 
-The value is `1~<device id>~<issued at>~<user>.<signature>`: a format version, the device ID, the time of
-issue (unix seconds in base 36) and the user, then 43 characters of HMAC-SHA256 by itsdangerous. It is made
-of cookie-safe characters only. A signature does not stop somebody from planting a cookie of their own; the
-`__Host-` prefix on https does (RFC 6265bis, 4.1.3.2).
+The value is `1~<device id>~<issued at>~<user>~<marks>~<uid>~<earlier device id>.<signature>`: a format
+version, the device ID, the time of issue (unix seconds in base 36), the user, one letter for each mark, the
+SPiD uid and an earlier device ID, without what is empty at the end; then 43 characters of HMAC-SHA256 by
+itsdangerous. It is made of cookie-safe characters only. A signature does not stop somebody from planting a
+cookie of their own; the `__Host-` prefix on https does (RFC 6265bis, 4.1.3.2).
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ MAX_TRIED = 4
 MAX_USER_CHARS = 120
 """A user ID whose encoding is longer is kept as a hash: enough to notice another user, no more."""
 
+MAX_TAG_CHARS = 33
+"""The same where the cookie holds other IDs as well: no longer than the hash itself."""
+
 RENEW_AFTER_S = 86_400
 """A cookie is issued anew at most once a day, so that an active visitor's never expires."""
 
@@ -43,15 +47,39 @@ _SAFE = re.compile(r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]+")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _CACHE_SIZE = 4096
 
+_MARKS: dict[str, Callable[[Anchor], bool]] = {
+    "w": lambda anchor: not anchor.vouched,
+    "b": lambda anchor: anchor.bare,
+    "s": lambda anchor: anchor.seeded,
+    "a": lambda anchor: anchor.agreed,
+    "v": lambda anchor: anchor.uid_signed,
+    "u": lambda anchor: anchor.unlinked,
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anchor:
-    """What the cookie says. `issued_at_s` is in unix seconds; `user_tag` stands for a long user ID."""
+    """What the cookie says. `issued_at_s` is in unix seconds; `user_tag` stands for a long user ID.
+
+    `vouched`: the device ID is of our own making, not the browser's word. `bare`: its anonymous distinct ID
+    lacks the `$device:`, as in old releases of the browser SDK. `seeded`: the SDK has been given the ID.
+    `agreed`: the SDK has been seen with it. `uid` is the SPiD visitor's, `uid_signed` tells that SPiD said
+    so. `earlier_id`: a device ID of ours from before the browser's own was known, to be joined at log-in.
+    `unlinked`: the user logged in while the device ID was the browser's mere word, so the two are not joined.
+    """
 
     device_id: str
     issued_at_s: int
     user_id: str | None = None
     user_tag: str | None = None
+    vouched: bool = True
+    bare: bool = False
+    seeded: bool = False
+    agreed: bool = False
+    uid: str | None = None
+    uid_signed: bool = False
+    earlier_id: str | None = None
+    unlinked: bool = False
 
     def belongs_to(self, user_id: str) -> bool:
         """Tell whether the visitor of this cookie has already been identified as `user_id`."""
@@ -109,12 +137,14 @@ class AnchorCodec:
         user = ""
         if anchor.user_id is not None:
             user = "u" + base64.urlsafe_b64encode(anchor.user_id.encode()).decode().rstrip("=")
-            if len(user) > MAX_USER_CHARS:
+            if len(user) > (MAX_USER_CHARS if anchor.uid is anchor.earlier_id is None else MAX_TAG_CHARS):
                 user = "h" + user_tag(anchor.user_id)
         elif anchor.user_tag is not None:
             user = "h" + anchor.user_tag
-        payload = f"{_VERSION}~{anchor.device_id}~{_base36(anchor.issued_at_s)}~{user}"
-        return self._signer.sign(payload).decode("ascii")
+        marks = "".join(mark for mark, is_set in _MARKS.items() if is_set(anchor))
+        head = f"{_VERSION}~{anchor.device_id}~{_base36(anchor.issued_at_s)}~{user}"
+        tail = f"~{marks}~{anchor.uid or ''}~{anchor.earlier_id or ''}".rstrip("~")
+        return self._signer.sign(head + tail).decode("ascii")
 
     def find(self, cookies: str, *, secure: bool, now_s: float) -> Anchor | None:
         """Find the anchor in a Cookie header: None where there is none that we signed.
@@ -190,12 +220,13 @@ def user_tag(user_id: str) -> str:
 
 def _parse(payload: str) -> Anchor | None:
     parts = payload.split("~")
-    if len(parts) != 4 or parts[0] != _VERSION or not is_device_id(parts[1]):
+    if not 4 <= len(parts) <= 7 or parts[0] != _VERSION or not is_device_id(parts[1]):
         return None
+    _, device_id, issued_at, user, marks, uid, earlier_id = (*parts, "", "", "")[:7]
     user_id = tag = None
-    kind, user = parts[3][:1], parts[3][1:]
+    kind, user = user[:1], user[1:]
     try:
-        issued_at_s = int(parts[2], 36)
+        issued_at_s = int(issued_at, 36)
         if kind == "u":
             padded = user + "=" * (-len(user) % 4)
             user_id = base64.b64decode(padded, altchars=b"-_", validate=True).decode()
@@ -207,7 +238,22 @@ def _parse(payload: str) -> Anchor | None:
             return None
     except (ValueError, binascii.Error):
         return None
-    return Anchor(device_id=parts[1], issued_at_s=issued_at_s, user_id=user_id, user_tag=tag)
+    if not (set(marks) <= _MARKS.keys() and all(is_device_id(each) for each in (uid, earlier_id) if each)):
+        return None
+    return Anchor(
+        device_id=device_id,
+        issued_at_s=issued_at_s,
+        user_id=user_id,
+        user_tag=tag,
+        vouched="w" not in marks,
+        bare="b" in marks,
+        seeded="s" in marks,
+        agreed="a" in marks,
+        uid=uid or None,
+        uid_signed="v" in marks,
+        earlier_id=earlier_id or None,
+        unlinked="u" in marks,
+    )
 
 
 def _base36(number: int) -> str:

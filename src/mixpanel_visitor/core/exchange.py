@@ -14,84 +14,33 @@ informational answers first): only the head that goes out counts, and it is aske
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .anchor import RENEW_AFTER_S, Anchor
-from .identity import Identity, IdMode, log_in, log_out
-from .policy import Consent, is_bot, may_set_cookie, opted_out, shared_cacheable
+from .handover import heard
+from .held_records import HeldRecords
+from .identity import log_in, log_out
+from .policy import may_set_cookie
 from .request import response_header
+from .resolution import Resolution
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mixpanel_visitor.records import Record
 
-    from .anchor import AnchorCodec
-    from .identity import Login
+    from .exchange_rules import ExchangeRules
+    from .handover import Word
+    from .identity import Identity, Login
+    from .policy import Consent
     from .request import RequestFacts
+
+    Link = dict[str, object]
 
 HAND_OVER_RECORDS = 100
 HAND_OVER_BYTES = 1_000_000
 """A request that has queued so much hands it over before it ends: streams and sockets may never end."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExchangeRules:
-    """Everything that all exchanges of one tracker share; `count` counts what happened, by name."""
-
-    anchors: AnchorCodec
-    token: str
-    id_mode: IdMode
-    bots: str
-    respect_dnt: bool
-    respect_gpc: bool
-    consent: Callable[[RequestFacts], Consent]
-    left_alone: Callable[[RequestFacts], bool]
-    refusal: Callable[[], str | None]
-    count: Callable[[str], None]
-
-    def open(self, facts: RequestFacts, *, now_s: float, fresh_id: Callable[[], str]) -> Exchange:
-        """Begin an exchange: decide whether we may track, and who the visitor is."""
-        if self.refusal() is not None or self.left_alone(facts):
-            return self.inert(facts, fresh_id=fresh_id)
-        secure = facts.scheme == "https"
-        anchor = self.anchors.find(facts.cookies, secure=secure, now_s=now_s) if facts.cookies else None
-        if opted_out(facts, token=self.token, respect_dnt=self.respect_dnt, respect_gpc=self.respect_gpc):
-            consent: Consent = "denied"
-        else:
-            consent = self.consent(facts)
-        bot = self.bots != "keep" and is_bot(facts.header("user-agent"))
-        if consent != "granted" or (anchor is None and bot):
-            identity = Identity(device_id=fresh_id(), source="none")
-        elif anchor is None:
-            identity = Identity(device_id=fresh_id(), source="generated", vouched=True, is_new=True)
-        else:
-            identity = Identity(
-                device_id=anchor.device_id, user_id=anchor.user_id, source="cookie", vouched=True
-            )
-        return Exchange(
-            rules=self,
-            facts=facts,
-            anchor=anchor,
-            identity=identity,
-            consent=consent,
-            bot=bot,
-            now_s=now_s,
-        )
-
-    def inert(self, facts: RequestFacts, *, fresh_id: Callable[[], str]) -> Exchange:
-        """Begin an exchange that tracks nothing and sets nothing, so that handlers need not know."""
-        return Exchange(
-            rules=self,
-            facts=facts,
-            anchor=None,
-            identity=Identity(device_id=fresh_id(), source="none"),
-            consent="unknown",
-            bot=False,
-            now_s=0.0,
-        )
 
 
 class Exchange:
@@ -99,11 +48,15 @@ class Exchange:
 
     `add` may be called from several threads. Its order (append, then look whether it is over) and that of
     `finish` (over, then take) make sure that no record is left behind.
+
+    `came` is what our cookie said, the anchor what it should say now: they are the same object unless
+    something has changed. There is an anchor if and only if consent is granted.
     """
 
     __slots__ = (
-        "_anchor", "_came_with_cookie", "_changed", "_now_s", "_records", "_rules", "_size_bytes", "_tracked",
-        "consent", "facts", "finished", "hand_over", "identity", "is_bot", "started",
+        "_anchor", "_came", "_changed", "_handed_over", "_links", "_merge", "_more_cookies", "_now_s",
+        "_records", "_renewed", "_rules", "_tracked", "announce", "consent", "facts", "finished", "hand_over",
+        "identity", "is_bot", "started",
     )  # fmt: skip
 
     def __init__(
@@ -111,20 +64,27 @@ class Exchange:
         *,
         rules: ExchangeRules,
         facts: RequestFacts,
-        anchor: Anchor | None,
+        came: Anchor | None,
+        found: Resolution | None,
         identity: Identity,
         consent: Consent,
         bot: bool,
         now_s: float,
     ) -> None:
         self._rules = rules
-        self._anchor = anchor
-        self._came_with_cookie = anchor is not None
+        self._came = came
+        self._anchor = None if found is None else found.anchor
+        self._links = () if found is None else found.links
+        self._merge: Link | None = None
+        self._more_cookies: list[str] = []
         self._now_s = now_s
         self._changed = False
-        self._records: deque[Record] = deque()
-        self._size_bytes = 0
+        self._renewed = False
+        self._handed_over = False
         self._tracked = False
+        self._records = HeldRecords(rules.refuse)
+        if found is not None and found.identity.is_new:
+            self._records.made(found.anchor.device_id)
         self.facts = facts
         self.identity = identity
         self.consent: Consent = consent
@@ -132,6 +92,7 @@ class Exchange:
         self.started = False
         self.finished = False
         self.hand_over: Callable[[Exchange], None] | None = None
+        self.announce: Callable[[Link], None] | None = None
 
     @property
     def refusal(self) -> str | None:
@@ -150,121 +111,194 @@ class Exchange:
     def add(self, record: Record) -> None:
         """Queue a record; it leaves with the next `take`."""
         self._tracked = True
-        self._records.append(record)
-        self._size_bytes += len(record.body)
+        if record.endpoint == "import":
+            self._merge = None  # this event carries device and user
+        self._records.add(record)
+        if self._records.is_held and self._records.size_bytes >= HAND_OVER_BYTES:
+            # Too much to wait for the response with: most responses carry the cookie.
+            self._records.decide(remembered=True)
         if self.hand_over is not None and (
             self.finished
             or self.facts.protocol == "websocket"  # there is no "after the response" for a socket
             or len(self._records) >= HAND_OVER_RECORDS
-            or self._size_bytes >= HAND_OVER_BYTES
+            or self._records.size_bytes >= HAND_OVER_BYTES
         ):
             self.hand_over(self)
 
     def identify(self, user_id: str, fresh_id: Callable[[], str]) -> Login:
         """Log a user in: a different user on the same device gets a new device ID first."""
-        anchor = self._current_anchor()
-        linked = anchor.belongs_to(user_id)
-        another = anchor.has_user and not linked
+        anchor = self._anchor
+        same = anchor is not None and anchor.belongs_to(user_id)
+        another = anchor is not None and anchor.has_user and not same
+        linked = anchor is not None and same and not anchor.unlinked
         login = log_in(
             self._rules.id_mode,
             self.identity,
             user_id,
             linked=linked,
             fresh_device_id=fresh_id() if another else None,
+            earlier_id=None if anchor is None else anchor.earlier_id,
         )
         self._adopt(login.identity, changed=not linked)
         return login
 
+    def owe(self, merge: Link | None) -> None:
+        """Note the identity event to be written if no event of the visitor follows that does its work."""
+        self._merge = merge
+        if self.finished:
+            self._settle()
+
     def reset(self, fresh_id: Callable[[], str]) -> None:
         """Log out: forget the user and start a new device ID."""
+        self._merge = None
         self._adopt(log_out(self.identity, fresh_id()), changed=True)
 
-    def _current_anchor(self) -> Anchor:
-        if self._anchor is None:
-            self._anchor = Anchor(device_id=self.identity.device_id or "", issued_at_s=int(self._now_s))
-            self._changed = True
-        return self._anchor
-
     def _adopt(self, identity: Identity, *, changed: bool) -> None:
-        self.identity = identity
+        before, self.identity = self.identity, identity
         if not changed:
             return
-        self._anchor = replace(
-            self._current_anchor(),
-            device_id=identity.device_id or "",
-            user_id=identity.user_id,
-            user_tag=None,
-        )
+        if self._anchor is None:
+            if self.consent == "denied":
+                self._rules.count("cookie_skipped_consent")
+            return
         self._changed = True
+        if identity.device_id == before.device_id:
+            self._anchor = replace(self._anchor, user_id=identity.user_id, user_tag=None, earlier_id=None)
+        else:
+            self._renewed = True
+            device_id = identity.device_id or ""
+            self._anchor = Anchor(
+                device_id=device_id, issued_at_s=self._anchor.issued_at_s, user_id=identity.user_id
+            )
+            self._records.made(device_id)
         if self.started:
             self._rules.count("cookie_too_late")
+            self._records.decide(remembered=False)
+
+    @property
+    def has_links(self) -> bool:
+        """Whether an identity event is owed once the response stores what it says; `announce` writes it."""
+        return bool(self._links)
+
+    def heed(self, word: Word, fresh_id: Callable[[], str]) -> None:
+        """Take what the browser hands over; raises `HandoverError` where it cannot be believed.
+
+        Without consent it is not even looked at; but for an opt-in, which is how consent comes back.
+        """
+        if self._rules.refusal() is not None:
+            return
+        if word.kind == "opted_out":
+            out = word.value is True
+            self._more_cookies = self._rules.set_cookies.opt_out(self.facts, out=out)
+            self.consent = "denied" if out else "unknown"
+            self._anchor = None
+            return
+        if self._anchor is None or self.is_bot:
+            return
+        before = None
+        if not self.identity.is_new:
+            before = Resolution(anchor=self._anchor, identity=self.identity, links=self._links)
+        found = heard(self._rules.resolver, word, before, now_s=self._now_s, fresh_id=fresh_id)
+        self._anchor, self.identity, self._links = found.anchor, found.identity, found.links
+        self._changed = self._handed_over = True
 
     # --- the adapter's side ---------------------------------------------------------------------
 
     @property
     def wants_cookie(self) -> bool:
         """Whether the response's head has to be looked at; False for a known visitor on most requests."""
-        if self.consent != "granted":
-            return self.consent == "denied" and self._anchor is not None
-        return self._changed or self._anchor is None or self._now_s - self._anchor.issued_at_s > RENEW_AFTER_S
+        anchor, came = self._anchor, self._came
+        if anchor is None:
+            return bool(self._more_cookies) or (
+                self.consent == "denied" and self._rules.set_cookies.has_any(self.facts)
+            )
+        return (
+            anchor is not came
+            or self._changed
+            or self._now_s - anchor.issued_at_s > RENEW_AFTER_S
+            or self._rules.set_cookies.wants_seed(self.facts, anchor, came, now_s=self._now_s)
+        )
 
     def respond(self, status: int, headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """Give the headers to add to a response that is about to start with `status` and `headers`."""
         if status < 200 and status != 101:
             return []  # informational: the real head is still to come
         self.started = True
-        if not self.wants_cookie:
-            return []
-        name = self._rules.anchors.name(secure=self.facts.scheme == "https")
-        skipped = self._why_not(status, headers, name)
-        if skipped is not None:
-            self._rules.count(skipped)
-            return []
-        added = [("set-cookie", self._set_cookie())]
-        if status != 101 and response_header(headers, "cache-control") is None:
-            added.append(("cache-control", "private"))
+        added = self._cookies(status, headers) if self.wants_cookie else []
+        self._records.decide(remembered=bool(added))
+        if added:
+            links, self._links = self._links, ()
+            for link in links:
+                self._tell(link)
+        self._settle()
         return added
 
     def take(self) -> list[Record]:
         """Give the records queued since the last call and forget them here."""
-        records: list[Record] = []
-        self._size_bytes = 0
-        while self._records:
-            try:
-                records.append(self._records.popleft())
-            except IndexError:
-                break  # another thread was faster
-        return records
+        return self._records.take()
+
+    def forget(self) -> None:
+        """Drop what is queued, without a word to Mixpanel."""
+        self._records.forget()
 
     def finish(self) -> list[Record]:
         """End the exchange: give what is left."""
+        if not self.finished:
+            self._settle()
+            if self._records.is_held:  # there was no response, as far as we saw
+                self._records.decide(remembered=False)
         self.finished = True
+        self.announce = None  # it leads back to here: a cycle, for the garbage collector to find
         return self.take()
 
     @property
     def has_records(self) -> bool:
         """Whether a `take` would give anything."""
-        return bool(self._records)
+        return bool(self._records) and not self._records.is_held
 
-    def _why_not(self, status: int, headers: Sequence[tuple[str, str]], name: str) -> str | None:
-        if status == 304:
-            return "cookie_skipped_not_modified"  # caches merge its headers into the stored response
-        prefix = f"{name}="
-        if any(key.lower() == "set-cookie" and value.startswith(prefix) for key, value in headers):
-            return "cookie_skipped_already_set"
-        if shared_cacheable(headers, now_s=self._now_s):
-            return "cookie_skipped_cacheable"
-        if self.consent == "denied":
-            return None if self._came_with_cookie else "cookie_skipped_consent"
+    def _settle(self) -> None:
+        """Write the event that joins device and user, if no other event of this request does."""
+        merge, self._merge = self._merge, None
+        if merge is not None:
+            self._tell(merge)
+
+    def _tell(self, link: Link) -> None:
+        if self.announce is not None:
+            self.announce(link)
+
+    def _cookies(self, status: int, headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        skipped = self._rules.set_cookies.why_not(status, headers, self.facts, now_s=self._now_s)
+        skipped = skipped or self._why_not()
+        if skipped is not None:
+            self._rules.count(skipped)
+            return []
+        added = [("set-cookie", cookie) for cookie in dict.fromkeys(self._cookie_values(status))]
+        if status != 101 and response_header(headers, "cache-control") is None:
+            added.append(("cache-control", "private"))
+        return added
+
+    def _why_not(self) -> str | None:
+        if self._anchor is None:
+            return None
         if self.is_bot:
             return "cookie_skipped_bot"
-        if not self._changed and not may_set_cookie(self.facts, tracked=self._tracked):
+        # The browser has sent its other ID itself, so it may be told that we follow it.
+        follows = self._came is not None and self._anchor is not self._came
+        if not self._changed and not may_set_cookie(self.facts, tracked=self._tracked or follows):
             return "cookie_skipped_no_visit"
         return None
 
-    def _set_cookie(self) -> str:
-        secure = self.facts.scheme == "https"
-        if self.consent == "denied":
-            return self._rules.anchors.expire_cookie(secure=secure)
-        anchor = self._current_anchor()
-        return self._rules.anchors.set_cookie(replace(anchor, issued_at_s=int(self._now_s)), secure=secure)
+    def _cookie_values(self, status: int) -> list[str]:
+        cookies = self._rules.set_cookies
+        if self._anchor is None:
+            forgotten = cookies.forget(self.facts) if self.consent == "denied" else []
+            return [*forgotten, *self._more_cookies]
+        anchor = replace(self._anchor, issued_at_s=int(self._now_s))
+        seeds: list[str] = []
+        if self._renewed or (
+            200 <= status < 400 and cookies.wants_seed(self.facts, anchor, self._came, now_s=self._now_s)
+        ):
+            seeds = cookies.seed(anchor, self.facts, replace=self._renewed)
+            anchor = replace(anchor, seeded=bool(seeds))
+        seen = [cookies.seen(anchor, self.facts)] if self._handed_over else []
+        return [*cookies.store(anchor, self.facts), *seeds, *seen]

@@ -3,6 +3,7 @@
 Sources: Mixpanel's "ID management" pages for the Simplified and the Original ID Merge and for the legacy
 system. A bare device ID as `distinct_id` would become a user of its own in a Simplified project and could
 never be merged, so the anonymous `distinct_id` is always `$device:<device id>`, as the browser SDK sends it.
+Only where an old release of that SDK keeps sending the bare ID do we send it as well, to agree with it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ IdMode = Literal["simplified", "original", "legacy", "spid"]
 Source = Literal["cookie", "mixpanel", "spid", "spid-signed", "generated", "none"]
 
 DEVICE_PREFIX = "$device:"
+
+NOBODY = ""
+"""Mixpanel's distinct ID for an event that belongs to no user ("Server-side events with no user")."""
 
 DISALLOWED_IDS = frozenset(
     (
@@ -31,89 +35,157 @@ _NONE_ID = "none"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """One visitor at one moment. `vouched`: the device ID was made or confirmed by us on this host."""
+    """One visitor at one moment.
+
+    `uid` is the SPiD visitor's ID, only set where the project counts by it (ID mode `spid`), and by no user
+    then. `bare`: the
+    browser's anonymous distinct ID lacks the `$device:`. `vouched`: the device ID was made by us, or SPiD
+    has signed the uid. `apart`: the device ID was not in our signed cookie, so no user is joined to it yet.
+    """
 
     device_id: str | None
     user_id: str | None = None
+    uid: str | None = None
+    bare: bool = False
     source: Source = "none"
     vouched: bool = False
     is_new: bool = False
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """What a log-in comes to: the identity afterwards, and the identity event to send, if any."""
+    """What a log-in comes to: the identity afterwards, and what has to be told to Mixpanel.
+
+    `links` are the properties of the identity events to send now. `merge` are those of one that is needed
+    only where no event of the visitor follows in this request: any event that carries device and user merges
+    the two in a Simplified project.
+    """
 
     identity: Identity
-    event: str | None
-    properties: dict[str, object]
+    links: tuple[dict[str, object], ...] = ()
+    merge: dict[str, object] | None = None
 
 
-def distinct_id(identity: Identity) -> str:
+def distinct_id(mode: IdMode, identity: Identity) -> str:
     """Give exactly what Mixpanel will count this visitor by."""
-    if identity.user_id is not None:
-        return identity.user_id
-    return f"{DEVICE_PREFIX}{identity.device_id or _NONE_ID}"
+    known = identity.uid if mode == "spid" else identity.user_id
+    if known is not None:
+        return known
+    return anonymous_id(identity.device_id or _NONE_ID, bare=identity.bare)
+
+
+def anonymous_id(device_id: str, *, bare: bool = False) -> str:
+    """Give the distinct ID of a device that nobody has logged in on."""
+    return device_id if bare else f"{DEVICE_PREFIX}{device_id}"
 
 
 def identity_properties(mode: IdMode, identity: Identity) -> dict[str, object]:
     """Build the identity properties of an event, by the rules of the project's ID mode."""
-    counted_by = distinct_id(identity)
+    properties: dict[str, object] = {"distinct_id": distinct_id(mode, identity)}
     if mode == "legacy":
-        return {"distinct_id": counted_by}
-    if mode == "spid" and identity.user_id is not None:
-        return {"distinct_id": counted_by, "$user_id": counted_by}
-    properties: dict[str, object] = {"distinct_id": counted_by}
-    if identity.device_id is not None:
+        return properties
+    if mode == "spid" and identity.uid is not None:
+        # What the browser sends after `mixpanel.identify(uid)`, which SPiD asks for, logged in or not.
+        properties["$user_id"] = identity.uid
+        return properties
+    if identity.device_id is not None and not (identity.apart and identity.user_id is not None):
         properties["$device_id"] = identity.device_id
-    if identity.user_id is not None:
+    if mode != "spid" and identity.user_id is not None:
         properties["$user_id"] = identity.user_id
     return properties
 
 
+def link_properties(mode: IdMode, user_id: str, device_id: str, *, bare: bool = False) -> dict[str, object]:
+    """Build the properties of the `$identify` that joins a device's history to a user's.
+
+    In an Original project it is the event itself that joins them; in a Simplified one, its `$device_id` and
+    `$user_id`, as on any event.
+    """
+    properties: dict[str, object] = {
+        "distinct_id": user_id,
+        "$identified_id": user_id,
+        "$anon_id": anonymous_id(device_id, bare=bare),
+    }
+    if mode != "original":
+        properties |= {"$device_id": device_id, "$user_id": user_id}
+    return properties
+
+
+def alias_properties(mode: IdMode, identity: Identity, alias: str) -> dict[str, object]:
+    """Build the properties of the `$create_alias` that a legacy project wants once, at registration."""
+    return {"distinct_id": distinct_id(mode, identity), "alias": alias}
+
+
 def log_in(
-    mode: IdMode, before: Identity, user_id: str, *, linked: bool, fresh_device_id: str | None
+    mode: IdMode,
+    before: Identity,
+    user_id: str,
+    *,
+    linked: bool,
+    fresh_device_id: str | None,
+    earlier_id: str | None = None,
 ) -> Login:
     """Attach a user to the visitor.
 
     `linked`: this pair of device and user has been told to Mixpanel already. `fresh_device_id`: the new
-    device ID where another user was here before; the two histories must not be merged.
+    device ID where another user was here before; the two histories must not be merged. `earlier_id`: a
+    device ID under which we tracked this visit before we knew the browser's.
     """
     after = replace(before, user_id=user_id)
+    if mode == "spid":
+        return Login(identity=after)  # the uid is SPiD's to give and to change, logged in or not
     if fresh_device_id is not None:
-        after = replace(after, device_id=fresh_device_id, source="generated", vouched=True, is_new=True)
+        after = renewed(after, fresh_device_id)
         linked = False
-    event: str | None = None
-    properties: dict[str, object] = {}
-    if mode == "original" and not linked and after.device_id is not None:
-        event = "$identify"
-        properties = {
-            "distinct_id": user_id,
-            "$identified_id": user_id,
-            "$anon_id": f"{DEVICE_PREFIX}{after.device_id}",
-        }
-    return Login(identity=after, event=event, properties=properties)
+        earlier_id = None
+    if linked or mode == "legacy" or after.device_id is None:
+        return Login(identity=after)
+    links = [] if earlier_id is None else [link_properties(mode, user_id, earlier_id)]
+    if after.apart:
+        return Login(identity=after, links=tuple(links))
+    link = link_properties(mode, user_id, after.device_id, bare=after.bare)
+    if mode == "original":
+        return Login(identity=after, links=(*links, link))
+    return Login(identity=after, links=tuple(links), merge=link)
 
 
 def log_out(before: Identity, fresh_device_id: str) -> Identity:
     """Forget the user and start a new device, so that the next person is not merged with this one."""
+    return renewed(replace(before, user_id=None), fresh_device_id)
+
+
+def renewed(identity: Identity, fresh_device_id: str) -> Identity:
+    """Give the identity a device ID that was made just now; a SPiD uid was the old one's and goes."""
     return replace(
-        before,
-        user_id=None,
+        identity,
         device_id=fresh_device_id,
+        uid=None,
+        bare=False,
         source="generated",
         vouched=True,
         is_new=True,
+        apart=False,
     )
 
 
-def from_any_id(any_id: str) -> Identity:
-    """Read an ID outside of a request: `$device:...` and UUIDs are device IDs, all else is a user's."""
+def from_any_id(mode: IdMode, any_id: str) -> Identity:
+    """Read an ID outside of a request: `$device:...` and UUIDs are device IDs, all else is a user's.
+
+    In ID mode `spid` all else is a SPiD uid.
+    """
     if any_id.startswith(DEVICE_PREFIX):
         return Identity(device_id=any_id.removeprefix(DEVICE_PREFIX), source="none")
     if is_uuid(any_id):
         return Identity(device_id=any_id, source="none")
-    return Identity(device_id=None, user_id=any_id, source="none")
+    return from_known_ids(mode, device_id=None, user_id=any_id)
+
+
+def from_known_ids(mode: IdMode, *, device_id: str | None, user_id: str | None) -> Identity:
+    """Make the identity of somebody whose IDs the caller knows; in ID mode `spid` the user ID is the uid."""
+    if mode == "spid":
+        return Identity(device_id=device_id, uid=user_id)
+    return Identity(device_id=device_id, user_id=user_id)
 
 
 def is_uuid(value: str) -> bool:

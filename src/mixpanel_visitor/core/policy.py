@@ -60,6 +60,14 @@ def is_prefetch(facts: RequestFacts) -> bool:
     return False
 
 
+def is_document(facts: RequestFacts) -> bool:
+    """Tell whether a page is asked for: by the browser's own word, or by what it accepts where it is old."""
+    destination = facts.header("sec-fetch-dest")
+    if destination:
+        return destination == "document" and not is_prefetch(facts)
+    return "text/html" in facts.header("accept") and not is_prefetch(facts)
+
+
 def may_set_cookie(facts: RequestFacts, *, tracked: bool) -> bool:
     """Tell whether this request is one whose answer may store an ID.
 

@@ -23,7 +23,7 @@ class OfflineVisit:
     `store` takes records at once; with `gather()` they wait for `finish()` and are stored together.
     """
 
-    __slots__ = ("_gathering", "_id_mode", "_records", "_refusal", "_store", "identity")
+    __slots__ = ("_gathering", "_id_mode", "_merge", "_records", "_refusal", "_store", "announce", "identity")
 
     facts: RequestFacts | None = None
     consent: Consent = "granted"
@@ -43,6 +43,8 @@ class OfflineVisit:
         self._store = store
         self._records: list[Record] = []
         self._gathering = False
+        self._merge: dict[str, object] | None = None
+        self.announce: Callable[[dict[str, object]], None] | None = None
 
     @property
     def refusal(self) -> str | None:
@@ -51,6 +53,8 @@ class OfflineVisit:
 
     def add(self, record: Record) -> None:
         """Store a record, or keep it for `finish`."""
+        if record.endpoint == "import":
+            self._merge = None  # this event carries device and user
         if self._gathering:
             self._records.append(record)
         else:
@@ -71,18 +75,31 @@ class OfflineVisit:
         self.identity = login.identity
         return login
 
+    def owe(self, merge: dict[str, object] | None) -> None:
+        """Note the identity event to be written if no event of the visitor follows that does its work."""
+        self._merge = merge
+        if not self._gathering:
+            self._settle()  # nobody says when this visit ends
+
     def reset(self, fresh_id: Callable[[], str]) -> None:
         """Go on as somebody new."""
+        self._merge = None
         self.identity = replace(log_out(self.identity, fresh_id()), vouched=False)
 
-    def take(self) -> list[Record]:
-        """Give what was gathered and forget it."""
-        records, self._records = self._records, []
-        return records
+    def forget(self) -> None:
+        """Drop what was gathered."""
+        self._records = []
 
     def finish(self) -> None:
         """Store what was gathered; what comes later is stored at once."""
+        self._settle()
         self._gathering = False
-        records = self.take()
+        records, self._records = self._records, []
         if records:
             self._store(records)
+
+    def _settle(self) -> None:
+        """Write the event that joins device and user, if no other event of this visit does."""
+        merge, self._merge = self._merge, None
+        if merge is not None and self.announce is not None:
+            self.announce(merge)

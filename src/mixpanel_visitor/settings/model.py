@@ -54,11 +54,13 @@ class Settings:
     | | `"before-response"`: before its last byte leaves |
     | `deliver` | False: this process only spools, another one that shares the spool sends |
     | `id_mode` | how the project merges IDs: `"simplified"`, `"original"`, `"legacy"`, `"spid"` |
-    | `browser_sdk` | whose ID to match: `"mixpanel"`, `"spid"`, both, or None (*) |
-    | `spid_client_id`, `spid_sign_secret`, `spid_production` | the client at SPiD, for `"spid"` (*) |
-    | `handover_path` | where the browser posts its ID; None turns it off (*) |
+    | `browser_sdk` | whose ID to match: `"mixpanel"`, `"spid"`, both (the first that has one counts), None |
+    | `persistence_name`, `cross_subdomain_cookie` | as in the `mixpanel.init` of the site's pages |
+    | `spid_client_id`, `spid_sign_secret`, `spid_production` | the client at SPiD, for `"spid"` |
+    | `handover_path` | where the browser posts its ID; None turns it off |
     | `cookie_name` | sent with `__Host-` before it on https without a `cookie_domain` |
-    | `cookie_domain`, `cookie_max_age_s` | the cookie's domain; its life in seconds, up to 400 days |
+    | `cookie_domain`, `cookie_max_age_s` | the cookie's domain, also for the browser SDK's cookie; its life |
+    | | in seconds, up to 400 days |
     | `consent` | `(request facts) -> "granted" / "denied" / "unknown"`; None: who did not opt out |
     | `respect_dnt`, `respect_gpc` | take `DNT: 1`, `Sec-GPC: 1` for an opt-out |
     | `trusted_proxies` | CIDRs that may speak through `X-Forwarded-For`, `-Proto`, `Forwarded` (*) |
@@ -92,6 +94,10 @@ class Settings:
     browser_sdk: tuple[str, ...] = field(
         default=("mixpanel",), metadata=_setting(parsers.browser_sdks, none=True)
     )
+    persistence_name: str | None = field(
+        default=None, metadata=_setting(optional(parsers.persistence_name), none=True)
+    )
+    cross_subdomain_cookie: bool = field(default=True, metadata=_setting(boolean))
     spid_client_id: str | None = field(
         default=None, metadata=_setting(optional(parsers.identifier), none=True)
     )

@@ -132,6 +132,14 @@ def cookie_name(value: Any) -> str:
     return text
 
 
+def persistence_name(value: Any) -> str:
+    """Take the browser SDK's `persistence_name`: its cookie is called `mp_` and this."""
+    text = _text(value, "must be a str")
+    if not _COOKIE_NAME.fullmatch(text):
+        raise ValueError("must be up to 64 characters of a cookie name (RFC 6265), as in mixpanel.init")
+    return text
+
+
 def cookie_domain(value: Any) -> str:
     """Take the domain that shares the cookie with all its sub-domains; a leading dot is dropped."""
     text = _text(value, "must be a domain as str").strip().removeprefix(".").lower()

@@ -1,0 +1,50 @@
+"""The Domain under which mixpanel-browser keeps its cookies.
+
+Source: mixpanel-browser 2.83.0 (`utils.js`, `extract_domain`) and the Domains that it was seen to write. The
+SDK knows no list of public suffixes: on `foo.github.io` it asks for `github.io`, and browsers refuse.
+"""
+
+from __future__ import annotations
+
+import re
+
+MAX_HOST_CHARS = 253
+"""A host name has no more (RFC 1035), and the SDK's expressions are slow on longer ones."""
+
+_SIMPLE = re.compile(r"[a-z0-9][a-z0-9-]*\.[a-z]+\Z")
+# For two-part endings such as `ac.uk`.
+_WITH_SHORT_ENDING = re.compile(r"[a-z0-9][a-z0-9-]+\.[a-z.]{2,6}\Z")
+
+
+class CookieDomain:
+    """Chooses the Domain of one site's cookies: the one that is configured, else as the SDK does."""
+
+    def __init__(self, configured: str | None, *, cross_subdomain: bool) -> None:
+        self._configured = (configured or "").removeprefix(".").lower()
+        self._cross_subdomain = cross_subdomain
+
+    def on(self, host: str) -> str:
+        """Give the Domain for a request's Host header; `""`: none, the cookie is for this host alone.
+
+        A Domain that does not cover the host would make browsers refuse the cookie: then there is none.
+        """
+        name = hostname(host)
+        domain = self._configured or (sdk_domain(name) if self._cross_subdomain else "")
+        return domain if name == domain or name.endswith(f".{domain}") else ""
+
+
+def sdk_domain(name: str) -> str:
+    """Give what the SDK's two expressions make of a host name in lower case; `""`: nothing."""
+    if len(name) > MAX_HOST_CHARS:
+        return ""
+    top_level = name.rpartition(".")[2]
+    is_simple = len(top_level) > 4 or top_level in ("com", "org")
+    found = (_SIMPLE if is_simple else _WITH_SHORT_ENDING).search(name)
+    return found[0] if found else ""
+
+
+def hostname(host: str) -> str:
+    """Take the port off a Host header and lower its case, as `location.hostname` does."""
+    if host.startswith("["):  # an IPv6 address
+        return host.partition("]")[0] + "]"
+    return host.partition(":")[0].lower()

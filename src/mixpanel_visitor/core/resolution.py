@@ -1,0 +1,199 @@
+"""Resolution: who the visitor is, from our own cookie and from what the browser's SDKs say.
+
+Our cookie is signed and lives longest; a browser's own word is neither, but it is what the browser's events
+carry, and to agree with them is the point. So the browser is followed when it changes, within limits. A user
+is never taken from it. A new device ID that the browser has made drops the user of the old one, because that
+is what its `reset()` at a log-out does. And a device ID is only joined to a user once it came in our signed
+cookie, so that nobody joins a stranger's history to his own by sending the stranger's ID once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from .anchor import Anchor
+from .browser_sdks.mixpanel import BrowserClaim
+from .identity import Identity, is_uuid, link_properties
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .browser_sdks.mixpanel import MixpanelBrowser
+    from .browser_sdks.spid import SpidBrowser, SpidVisitor
+    from .identity import IdMode, Source
+
+    Links = tuple[dict[str, object], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolution:
+    """Who it is, and what our cookie should say about it; `links` are identity events that this calls for."""
+
+    anchor: Anchor
+    identity: Identity
+    links: Links = ()
+
+
+class Resolver:
+    """Resolves visitors by the rules of one ID mode and the browser SDKs of one site.
+
+    `mixpanel` and `spid` are None where the site does not use them. Where both are used and the project
+    does not count by SPiD's uid, the first of `order` that says something counts.
+    """
+
+    def __init__(
+        self,
+        *,
+        id_mode: IdMode,
+        order: tuple[str, ...] = ("mixpanel",),
+        mixpanel: MixpanelBrowser | None = None,
+        spid: SpidBrowser | None = None,
+        count: Callable[[str], None],
+    ) -> None:
+        self.mixpanel = mixpanel
+        self.spid = spid
+        self._id_mode: IdMode = id_mode
+        self._spid_first = order[:1] == ("spid",)
+        self._count = count
+
+    def resolve(
+        self, anchor: Anchor | None, cookies: str, *, now_s: float, fresh_id: Callable[[], str]
+    ) -> Resolution:
+        """Resolve a request with these cookies; without any ID in them the visitor is new."""
+        claim = visitor = None
+        if cookies:
+            if self.mixpanel is not None:
+                known = None if anchor is None else anchor.device_id
+                claim = self.mixpanel.claim(cookies, known_device_id=known)
+            if self.spid is not None:
+                visitor = self.spid.find(cookies, now_s=now_s)
+        found = None if anchor is None else self._from_cookie(anchor)
+        if claim is not None and not (visitor is not None and self._spid_first and not self._by_uid):
+            found = self.follow(found, claim, now_s=now_s)
+        elif visitor is not None and not self._by_uid:
+            found = self.hear(found, visitor, now_s=now_s, fresh_id=fresh_id)
+        if visitor is not None and self._by_uid:
+            found = self.hear(found, visitor, now_s=now_s, fresh_id=fresh_id)
+        return found or _new(fresh_id(), now_s)
+
+    def follow(self, before: Resolution | None, claim: BrowserClaim, *, now_s: float) -> Resolution:
+        """Take the device ID that mixpanel-browser says it has."""
+        return self._followed(before, claim, "mixpanel", now_s=now_s)
+
+    def hear(
+        self,
+        before: Resolution | None,
+        visitor: SpidVisitor,
+        *,
+        now_s: float,
+        fresh_id: Callable[[], str],
+    ) -> Resolution:
+        """Take the visitor that SPiD's session names: as the uid, or as the device ID."""
+        known = None if before is None else before.anchor
+        if known is not None and not self._believes(known, visitor):
+            self._count("spid_uid_not_followed")
+            assert before is not None
+            return before
+        source: Source = "spid-signed" if visitor.signed else "spid"
+        if not self._by_uid:
+            claim = BrowserClaim(device_id=visitor.uid)
+            after = self._followed(before, claim, source, now_s=now_s, vouched=visitor.signed)
+            return replace(after, anchor=replace(after.anchor, uid=visitor.uid, uid_signed=visitor.signed))
+        if before is None:
+            before = _new(fresh_id(), now_s)
+        anchor = before.anchor
+        links = before.links
+        if known is not None and anchor.uid is None:
+            # What was tracked on this device before SPiD's answer was known.
+            links = (*links, link_properties("spid", visitor.uid, anchor.device_id, bare=anchor.bare))
+        same = anchor.uid == visitor.uid
+        signed = visitor.signed or (same and anchor.uid_signed)
+        return Resolution(
+            anchor=replace(anchor, uid=visitor.uid, uid_signed=signed),
+            identity=replace(before.identity, uid=visitor.uid, source=source, vouched=signed),
+            links=links,
+        )
+
+    @property
+    def _by_uid(self) -> bool:
+        return self._id_mode == "spid"
+
+    def _believes(self, anchor: Anchor, visitor: SpidVisitor) -> bool:
+        """Tell whether a session may replace the uid that our cookie holds.
+
+        A signature can be replayed from any browser while it lasts, and an anonymous uid is not signed at
+        all. So a signed one replaces another only if it was signed after our cookie was, and an anonymous
+        one never replaces one that SPiD had signed.
+        """
+        if anchor.uid is None or anchor.uid == visitor.uid:
+            return True
+        if not visitor.signed:
+            return not anchor.uid_signed
+        return visitor.issued_at_s is not None and visitor.issued_at_s >= anchor.issued_at_s
+
+    def _followed(
+        self,
+        before: Resolution | None,
+        claim: BrowserClaim,
+        source: Source,
+        *,
+        now_s: float,
+        vouched: bool = False,
+    ) -> Resolution:
+        if before is None:
+            anchor = Anchor(
+                device_id=claim.device_id,
+                issued_at_s=int(now_s),
+                vouched=vouched,
+                bare=claim.bare,
+                agreed=claim.settled,
+            )
+            return Resolution(anchor=anchor, identity=_identity(anchor, self._id_mode, source, apart=True))
+        known = before.anchor
+        if known.device_id == claim.device_id:
+            if not claim.settled or known.agreed:
+                return before
+            return replace(before, anchor=replace(known, agreed=True))
+        # An ID of ours that the browser never had: it is the same visit, and no log-out in between.
+        first_meeting = known.vouched and not known.agreed and is_uuid(known.device_id)
+        keeps_user = first_meeting or (claim.user_id is not None and known.belongs_to(claim.user_id))
+        anchor = replace(
+            known,
+            device_id=claim.device_id,
+            user_id=known.user_id if keeps_user else None,
+            user_tag=known.user_tag if keeps_user else None,
+            vouched=vouched,
+            bare=claim.bare,
+            agreed=claim.settled,
+            earlier_id=known.device_id if first_meeting and not known.has_user else None,
+            unlinked=keeps_user and known.has_user,
+        )
+        return Resolution(anchor=anchor, identity=_identity(anchor, self._id_mode, source, apart=True))
+
+    def _from_cookie(self, anchor: Anchor) -> Resolution:
+        identity = _identity(anchor, self._id_mode, "cookie")
+        if not anchor.unlinked or anchor.user_id is None or self._id_mode in ("legacy", "spid"):
+            return Resolution(anchor=anchor, identity=identity)
+        link = link_properties(self._id_mode, anchor.user_id, anchor.device_id, bare=anchor.bare)
+        return Resolution(anchor=replace(anchor, unlinked=False), identity=identity, links=(link,))
+
+
+def _new(device_id: str, now_s: float) -> Resolution:
+    return Resolution(
+        anchor=Anchor(device_id=device_id, issued_at_s=int(now_s)),
+        identity=Identity(device_id=device_id, source="generated", vouched=True, is_new=True),
+    )
+
+
+def _identity(anchor: Anchor, id_mode: IdMode, source: Source, *, apart: bool = False) -> Identity:
+    uid = anchor.uid if id_mode == "spid" else None
+    return Identity(
+        device_id=anchor.device_id,
+        user_id=anchor.user_id,
+        uid=uid,
+        bare=anchor.bare,
+        source=source,
+        vouched=anchor.vouched if uid is None else anchor.uid_signed,
+        apart=apart,
+    )

@@ -1,0 +1,121 @@
+"""SetCookies: the Set-Cookie headers of a response, and whether it may carry any."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .policy import is_document, shared_cacheable
+from .request import cookie_values
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .anchor import Anchor, AnchorCodec
+    from .browser_sdks.mixpanel import MixpanelBrowser
+    from .request import RequestFacts
+
+    Headers = Sequence[tuple[str, str]]
+
+HEAL_AFTER_S = 6 * 86_400
+"""Safari forgets what a script wrote after seven days without a visit; what is gone sooner, somebody removed.
+
+An opt-out removes the SDK's cookie, so one that is missing is only given back after so long an absence.
+"""
+
+SEEN_SUFFIX = "_js"
+
+
+class SetCookies:
+    """Builds the cookies of one site: ours, the browser SDK's, and the one that our script reads."""
+
+    def __init__(self, anchors: AnchorCodec, mixpanel: MixpanelBrowser | None, *, seen_name: str) -> None:
+        self._anchors = anchors
+        self._mixpanel = mixpanel
+        self._seen_name = seen_name
+
+    def why_not(self, status: int, headers: Headers, facts: RequestFacts, *, now_s: float) -> str | None:
+        """Say why this response carries no cookie of ours, whatever it would say; None: it may."""
+        if status == 304:
+            return "cookie_skipped_not_modified"  # caches merge its headers into the stored response
+        prefix = f"{self._anchors.name(secure=facts.scheme == 'https')}="
+        if any(key.lower() == "set-cookie" and value.startswith(prefix) for key, value in headers):
+            return "cookie_skipped_already_set"
+        if shared_cacheable(headers, now_s=now_s):
+            return "cookie_skipped_cacheable"
+        return None
+
+    # --- what the browser has -------------------------------------------------------------------
+
+    def has_any(self, facts: RequestFacts) -> bool:
+        """Tell whether the browser has a cookie with an ID in it, believed or not: ours or the SDK's."""
+        if not facts.cookies:
+            return False
+        ours = self._anchors.name(secure=facts.scheme == "https")
+        return bool(cookie_values(facts.cookies, ours)) or (
+            self._mixpanel is not None and bool(cookie_values(facts.cookies, self._mixpanel.name))
+        )
+
+    def wants_seed(self, facts: RequestFacts, anchor: Anchor, came: Anchor | None, *, now_s: float) -> bool:
+        """Tell whether the SDK on this page should be given the ID, because it has none yet or lost it.
+
+        Never over an ID that it has, and only where a page is asked for that it could run on.
+        """
+        if self._mixpanel is None or facts.method != "GET":
+            return False
+        known = anchor.seeded or anchor.agreed
+        if known and (came is None or now_s - came.issued_at_s <= HEAL_AFTER_S):
+            return False
+        return is_document(facts) and not self._mixpanel.occupied(facts.cookies)
+
+    # --- what it is told ------------------------------------------------------------------------
+
+    def store(self, anchor: Anchor, facts: RequestFacts) -> list[str]:
+        """Store the anchor; forget what our script has seen, if that was another ID."""
+        cookies = [self._anchors.set_cookie(anchor, secure=facts.scheme == "https")]
+        if self._seen_name in facts.cookies:
+            seen = facts.cookie(self._seen_name)
+            if seen and seen != seen_value(anchor):
+                cookies.append(self._expire_seen())
+        return cookies
+
+    def seed(self, anchor: Anchor, facts: RequestFacts, *, replace: bool) -> list[str]:
+        """Give the SDK the anchor's device ID; with `replace`, in place of whatever it has."""
+        if self._mixpanel is None:
+            return []
+        return self._mixpanel.seed(
+            anchor.device_id,
+            bare=anchor.bare,
+            host=facts.host,
+            secure=facts.scheme == "https",
+            replace=replace,
+        )
+
+    def forget(self, facts: RequestFacts) -> list[str]:
+        """Remove every cookie that holds an ID."""
+        cookies = [self._anchors.expire_cookie(secure=facts.scheme == "https")]
+        if self._mixpanel is not None:
+            cookies += self._mixpanel.expire(host=facts.host)
+        if self._seen_name in facts.cookies:
+            cookies.append(self._expire_seen())
+        return cookies
+
+    def opt_out(self, facts: RequestFacts, *, out: bool) -> list[str]:
+        """Remember an opt-out where the SDK would with its cookie persistence, or forget it."""
+        if self._mixpanel is None:
+            return []
+        if out:
+            return self._mixpanel.opt_out(host=facts.host, secure=facts.scheme == "https")
+        return self._mixpanel.opt_in(host=facts.host)
+
+    def seen(self, anchor: Anchor, facts: RequestFacts) -> str:
+        """Tell our script which IDs the server knows, so that it does not hand them over again."""
+        secure = "; Secure" if facts.scheme == "https" else ""
+        return f"{self._seen_name}={seen_value(anchor)}; Path=/; SameSite=Lax{secure}"
+
+    def _expire_seen(self) -> str:
+        return f"{self._seen_name}=; Path=/; Max-Age=0"
+
+
+def seen_value(anchor: Anchor) -> str:
+    """Give the IDs that our cookie holds, as our script compares them."""
+    return anchor.device_id if anchor.uid in (None, anchor.device_id) else f"{anchor.device_id}~{anchor.uid}"

@@ -1,0 +1,112 @@
+"""Exchanges: opens an exchange for each request, by one tracker's settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .core.anchor import AnchorCodec
+from .core.browser_sdks.mixpanel import MixpanelBrowser
+from .core.browser_sdks.spid import SpidBrowser
+from .core.exchange_rules import ExchangeRules
+from .core.resolution import Resolver
+from .core.set_cookies import SEEN_SUFFIX, SetCookies
+from .host import Host
+from .snippet import Snippet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .core.exchange import Exchange
+    from .core.request import RequestFacts
+    from .ledger import Ledger
+    from .logs import QuietLog
+    from .parts import Parts
+    from .settings import Settings
+
+
+class Exchanges:
+    """The rules of a site's exchanges, and the script that its pages may load; `snippet` is None: none."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        parts: Parts,
+        *,
+        ledger: Ledger,
+        log: QuietLog,
+        refusal: Callable[[], str | None],
+    ) -> None:
+        self._parts = parts
+        host = Host(consent=settings.consent, request_filter=settings.request_filter, log=log)
+        mixpanel = _mixpanel(settings, ledger) if "mixpanel" in settings.browser_sdk else None
+        anchors = AnchorCodec(
+            settings.secret_key,
+            name=settings.cookie_name,
+            domain=settings.cookie_domain,
+            max_age_s=settings.cookie_max_age_s,
+            count=ledger.note,
+        )
+        seen_name = settings.cookie_name + SEEN_SUFFIX
+        self._rules = ExchangeRules(
+            anchors=anchors,
+            resolver=Resolver(
+                id_mode=settings.id_mode,
+                order=settings.browser_sdk,
+                mixpanel=mixpanel,
+                spid=_spid(settings, ledger) if "spid" in settings.browser_sdk else None,
+                count=ledger.note,
+            ),
+            set_cookies=SetCookies(anchors, mixpanel, seen_name=seen_name),
+            token=settings.token,
+            id_mode=settings.id_mode,
+            bots=settings.bots,
+            respect_dnt=settings.respect_dnt,
+            respect_gpc=settings.respect_gpc,
+            consent=host.consent,
+            left_alone=host.left_alone,
+            refusal=refusal,
+            count=ledger.note,
+            refuse=ledger.refuse,
+        )
+        self.snippet: Snippet | None = None
+        if settings.handover_path is not None and settings.browser_sdk:
+            self.snippet = Snippet(
+                handover_path=settings.handover_path,
+                seen_cookie=seen_name,
+                mixpanel=None if mixpanel is None else (mixpanel.name, mixpanel.opt_out_name),
+                spid_client_id=settings.spid_client_id if "spid" in settings.browser_sdk else None,
+                spid_production=settings.spid_production,
+            )
+
+    def open(self, facts: RequestFacts) -> Exchange:
+        """Begin an exchange."""
+        return self._rules.open(facts, now_s=self._parts.clock(), fresh_id=self._parts.fresh_id)
+
+    def inert(self, facts: RequestFacts) -> Exchange:
+        """Begin an exchange that tracks nothing and sets nothing."""
+        return self._rules.inert(facts, fresh_id=self._parts.fresh_id)
+
+    def leaves_alone(self, facts: RequestFacts) -> bool:
+        """Tell whether this request is none of our business."""
+        return self._rules.left_alone(facts)
+
+
+def _mixpanel(settings: Settings, ledger: Ledger) -> MixpanelBrowser:
+    return MixpanelBrowser(
+        settings.token,
+        persistence_name=settings.persistence_name,
+        cross_subdomain=settings.cross_subdomain_cookie,
+        cookie_domain=settings.cookie_domain,
+        max_age_s=settings.cookie_max_age_s,
+        count=ledger.note,
+    )
+
+
+def _spid(settings: Settings, ledger: Ledger) -> SpidBrowser:
+    assert settings.spid_client_id is not None  # the settings' own rule
+    return SpidBrowser(
+        settings.spid_client_id,
+        sign_secret=settings.spid_sign_secret,
+        production=settings.spid_production,
+        count=ledger.note,
+    )

@@ -1,0 +1,101 @@
+"""Reception: the two requests that the middleware answers itself, the hand-over and the script for it.
+
+`POST <handover_path>` takes an ID from the browser; `GET <handover_path>.js` is the script that sends it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from .core.handover import MAX_BODY_BYTES, HandoverError, check, read_word
+
+if TYPE_CHECKING:
+    from .core.request import RequestFacts
+    from .tracker import Tracker
+
+SCRIPT_SUFFIX = ".js"
+SCRIPT_MAX_AGE_S = 3600
+
+BODY_LIMIT_BYTES = MAX_BODY_BYTES + 1
+"""So much of a body is read: enough to see that it is too long."""
+
+
+class Reply(NamedTuple):
+    """A whole answer."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes = b""
+
+
+class Reception:
+    """Answers for one tracker, whatever the protocol."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
+        self._snippet = tracker.snippet
+        self._path = tracker.settings.handover_path or ""
+        self.paths = () if tracker.snippet is None else (self._path, self._path + SCRIPT_SUFFIX)
+
+    def takes(self, path: str, facts: RequestFacts) -> bool:
+        """Tell whether a request is ours to answer; `path` is below the root of the application.
+
+        Only to be asked where the request's path ends with one of `paths`.
+        """
+        return path in self.paths and not self._tracker.leaves_alone(facts)
+
+    def reply(self, path: str, facts: RequestFacts) -> Reply | None:
+        """Answer a request without looking at its body; None: its body is needed, for `take`."""
+        if path != self._path:
+            return self._script(facts)
+        try:
+            check(facts)
+        except HandoverError as error:
+            return self._refused(error)
+        return None
+
+    def take(self, facts: RequestFacts, body: bytes, *, soon: bool) -> Reply:
+        """Answer a hand-over; sets the cookie that stands for the ID from now on."""
+        tracker = self._tracker
+        try:
+            exchange, visitor = tracker.begin(facts, soon=soon)
+            try:
+                tracker.heed(exchange, visitor, read_word(body))
+            except HandoverError as error:
+                tracker.finish(exchange, soon=soon)
+                return self._refused(error)
+            headers = [("cache-control", "no-store")]
+            headers += tracker.respond(exchange, 204, headers)
+            tracker.finish(exchange, soon=soon)
+        except Exception:
+            tracker.failed("the hand-over")
+            return Reply(204, [("cache-control", "no-store")])
+        return Reply(204, headers)
+
+    def _refused(self, error: HandoverError, *, allowed: str = "POST") -> Reply:
+        self._tracker.note(error.note)
+        headers = [("cache-control", "no-store"), ("content-type", "text/plain; charset=utf-8")]
+        if error.status == 405:
+            headers.append(("allow", allowed))
+        return _sized(error.status, headers, f"{error}\n".encode())
+
+    def _script(self, facts: RequestFacts) -> Reply:
+        assert self._snippet is not None
+        if facts.method not in ("GET", "HEAD"):
+            error = HandoverError(405, "handover_method", "the script is there to be read, with GET")
+            return self._refused(error, allowed="GET, HEAD")
+        cached = [("cache-control", f"public, max-age={SCRIPT_MAX_AGE_S}"), ("etag", self._snippet.etag)]
+        if self._snippet.etag in facts.header("if-none-match"):
+            return Reply(304, cached)
+        headers = [
+            *cached,
+            ("content-type", self._snippet.content_type),
+            ("x-content-type-options", "nosniff"),
+        ]
+        script = self._snippet.script()
+        reply = _sized(200, headers, script)
+        return reply._replace(body=b"") if facts.method == "HEAD" else reply
+
+
+def _sized(status: int, headers: list[tuple[str, str]], body: bytes) -> Reply:
+    return Reply(status, [*headers, ("content-length", str(len(body)))], body)

@@ -1,0 +1,327 @@
+"""What an attacker may try, and what comes of it; over both protocols.
+
+Each test is one threat: somebody without the signing key, who can send any request from his own browser, set
+cookies from a sibling host, lead a victim's browser to us from his own site, or all of it.
+"""
+
+import json
+import logging
+import re
+
+import pytest
+from support.clients import CLIENTS
+from support.facts import VECTORS
+from support.trackers import TOKEN, known, recording_tracker
+
+from mixpanel_visitor.core.browser_sdks.mixpanel import quoted_identity
+
+VICTIM = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"
+MALLORY = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
+SDK_NAME = f"mp_{TOKEN}_mixpanel"
+OWN_PAGE = {"sec-fetch-site": "same-origin", "content-type": "application/json"}
+
+
+@pytest.fixture(params=list(CLIENTS))
+def make(request):
+    """Give a browser and its site, the tracker and the spool."""
+
+    def build(handler=lambda visitor: visitor.track("Page"), **settings):
+        tracker, spool = recording_tracker(durability="before-response", **settings)
+        return CLIENTS[request.param](tracker, handler), tracker, spool
+
+    return build
+
+
+def cookie_of(device_id, **more):
+    """A cookie that we have signed, without its name."""
+    return known(device_id, **more)["cookie"].removeprefix("mpv=")
+
+
+def notes(tracker):
+    return tracker.stats()["notes"]
+
+
+def joined(spool):
+    """Every pair of device and user that Mixpanel was told."""
+    pairs = set()
+    for event in spool.events:
+        properties = event["properties"]
+        device_id = properties.get("$device_id") or properties.get("$anon_id", "").removeprefix("$device:")
+        user_id = properties.get("$user_id") or properties.get("$identified_id")
+        if device_id and user_id:
+            pairs.add((device_id, user_id))
+    return pairs
+
+
+# --- a signed cookie of somebody else's ---------------------------------------------------------------
+
+
+def test_fixation_is_stopped_by_the_prefix(make):
+    """A sibling host can plant `mpv`, validly signed, but no `__Host-mpv`: on https only that one counts."""
+    client, _, _ = make()
+    client.jar["mpv"] = cookie_of(MALLORY)
+    answer = client.request("GET", "/", scheme="https")
+    assert answer.text != MALLORY
+    assert any(value.startswith("__Host-mpv=") for value in answer.values("set-cookie"))
+
+
+@pytest.mark.parametrize("mode", ["simplified", "original"])
+def test_fixation_does_not_merge_with_a_user_who_logs_in(make, mode):
+    """A planted cookie that somebody has logged in with is bound to him: the victim starts a new device."""
+    client, _, spool = make(lambda visitor: (visitor.identify("anna"), visitor.track("In")), id_mode=mode)
+    client.jar["mpv"] = cookie_of(MALLORY, user_id="mallory")
+    client.request("POST", "/login")
+    assert {user_id for _, user_id in joined(spool)} == {"anna"}
+    assert MALLORY not in {device_id for device_id, _ in joined(spool)}
+
+
+def test_a_tossed_cookie_makes_both_unbelievable(make):
+    """Two validly signed IDs, and no way to tell which one is the browser's: neither, and it is counted."""
+    client, tracker, _ = make()
+    both = f"mpv={cookie_of(MALLORY)}; mpv={cookie_of(VICTIM)}"
+    assert client.request("GET", "/", {"cookie": both}).text not in (MALLORY, VICTIM)
+    assert notes(tracker)["cookie_conflict"] == 1
+
+
+def test_a_comma_does_not_get_past_the_prefix(make):
+    """A sibling host may set a cookie whose value looks like another cookie after a comma."""
+    client, _, _ = make()
+    client.jar["theme"] = f"dark,__Host-mpv={cookie_of(MALLORY)}"
+    assert client.request("GET", "/", scheme="https").text != MALLORY
+
+
+def test_an_evicted_cookie_is_not_replaced_by_a_tossed_one(make):
+    """A flooded cookie jar loses ours; what is tossed in its place has no prefix."""
+    client, _, _ = make()
+    client.jar.update({f"flood{number}": "x" for number in range(180)})
+    client.jar["mpv"] = cookie_of(MALLORY)
+    assert client.request("GET", "/", scheme="https").text != MALLORY
+
+
+@pytest.mark.parametrize(
+    "header",
+    ['a="; mpv={}; b="', "bad name=2; mpv={}", "nameless; mpv={}", "=x; mpv={}", 'a="\\"; mpv={}; b="'],
+)
+def test_other_cookies_cannot_hide_ours(make, header):
+    """A sandwich of quotes or one malformed pair blinds other parsers."""
+    client, _, _ = make()
+    assert client.request("GET", "/", {"cookie": header.format(cookie_of(VICTIM))}).text == VICTIM
+
+
+@pytest.mark.parametrize("size", [5_000, 65_536])
+def test_oversize_is_refused_unread(make, size):
+    """As our cookie, as the SDK's, and as thousands of pairs: another visitor, and no harm."""
+    client, tracker, _ = make()
+    for cookies in (f"mpv={'x' * size}", f"{SDK_NAME}={'%7B' * (size // 3)}", "mpv=1;" * (size // 6)):
+        assert client.request("GET", "/", {"cookie": cookies}).status == 200
+    assert notes(tracker)["cookie_oversized"] == 1
+    assert "internal_error" not in notes(tracker)
+
+
+def test_a_forged_cookie_is_nobodys(make):
+    """Whatever is changed in a signed value, it is not believed."""
+    client, tracker, _ = make()
+    forged = cookie_of(VICTIM).replace(VICTIM, MALLORY)
+    assert client.request("GET", "/", {"cookie": f"mpv={forged}"}).text not in (VICTIM, MALLORY)
+    assert notes(tracker)["cookie_bad_signature"] == 1
+
+
+# --- an unsigned ID ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "identity",
+    [
+        {"distinct_id": "anna@example.com"},
+        {"distinct_id": "anna@example.com", "$device_id": "anna@example.com"},
+        {"distinct_id": "42"},
+        {"distinct_id": VICTIM},
+        {"distinct_id": "42", "$device_id": "42", "$had_persisted_distinct_id": True},
+        {"distinct_id": f"$device:{VICTIM}", "$device_id": MALLORY},
+    ],
+)
+def test_nobody_writes_into_a_users_profile(make, identity):
+    """Only what can be no user's ID is taken from a cookie that anybody can write."""
+    client, tracker, spool = make()
+    quoted = json.dumps(identity, separators=(",", ":"))
+    for plain, encoded in (
+        ("{", "%7B"),
+        ("}", "%7D"),
+        ('"', "%22"),
+        (":", "%3A"),
+        (",", "%2C"),
+        ("$", "%24"),
+    ):
+        quoted = quoted.replace(plain, encoded)
+    client.request("GET", "/", {"cookie": f"{SDK_NAME}={quoted}", "accept": "text/html"})
+    (event,) = spool.events
+    ours = f"$device:{event['properties']['$device_id']}"
+    assert event["properties"]["distinct_id"] == ours
+    assert not {identity["distinct_id"], f"$device:{VICTIM}", f"$device:{MALLORY}"} & {ours}
+    assert notes(tracker)["mixpanel_cookie_refused"] == 1
+
+
+def test_a_user_in_the_sdks_cookie_is_not_logged_in(make):
+    """Who is logged in, only the application knows."""
+    client, _, spool = make()
+    value = quoted_identity(MALLORY).replace(f"%24device%3A{MALLORY}", "anna").removesuffix("%7D")
+    client.request("GET", "/", {"cookie": f"{SDK_NAME}={value}%2C%22%24user_id%22%3A%22anna%22%7D"})
+    assert joined(spool) == set()
+    assert spool.events[0]["properties"]["distinct_id"] == f"$device:{MALLORY}"
+
+
+@pytest.mark.parametrize("name", ["x-visitor-id", "x-mixpanel-distinct-id", "x-device-id", "mpv"])
+def test_no_id_is_taken_from_headers(make, name):
+    """What other middlewares believe."""
+    client, _, _ = make()
+    assert client.request("GET", "/", {name: VICTIM}).text != VICTIM
+
+
+def test_no_id_is_taken_from_a_query(make):
+    """Links are shared, logged, and sent to other sites as referrers."""
+    client, _, _ = make()
+    query = f"mpv={cookie_of(VICTIM)}&distinct_id={VICTIM}&visitor_id={VICTIM}"
+    more = (
+        {"query_string": query.encode()} if isinstance(client, CLIENTS["asgi"]) else {"QUERY_STRING": query}
+    )
+    assert client.request("GET", "/", **more).text != VICTIM
+
+
+@pytest.mark.parametrize("mode", ["simplified", "original"])
+def test_a_victims_device_is_not_merged_with_the_attackers_user(make, mode):
+    """Who sends somebody's device ID with his own log-in joins nothing: it was not in our signed cookie."""
+    client, _, spool = make(lambda visitor: (visitor.identify("mallory"), visitor.track("In")), id_mode=mode)
+    client.jar[SDK_NAME] = quoted_identity(VICTIM)
+    client.request("POST", "/login")
+    assert VICTIM not in {device_id for device_id, _ in joined(spool)}
+    assert "$merge" not in spool.names
+
+
+# --- the hand-over ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-fetch-site": "cross-site", "content-type": "application/json"},
+        {"sec-fetch-site": "same-site", "content-type": "application/json"},
+        {"sec-fetch-site": "none", "content-type": "application/json"},
+        {"origin": "https://attacker.example", "content-type": "application/json"},
+        {"origin": "null", "content-type": "application/json"},
+        {"content-type": "application/json"},
+        {"sec-fetch-site": "same-origin", "content-type": "text/plain;charset=UTF-8"},
+        {"sec-fetch-site": "same-origin", "content-type": "application/x-www-form-urlencoded"},
+        {"sec-fetch-site": "same-origin", "content-type": "multipart/form-data"},
+    ],
+)
+def test_no_other_site_hands_an_id_over(make, headers):
+    """Neither by a form nor by a beacon, which need no preflight; and no CORS header invites anybody."""
+    client, _, _ = make()
+    answer = client.request("POST", "/_visitor", headers, json.dumps({"device_id": MALLORY}).encode())
+    assert answer.status in (403, 415)
+    assert answer.values("set-cookie") == []
+    assert not [name for name, _ in answer.headers if name.lower().startswith("access-control")]
+    assert client.request("GET", "/").text != MALLORY
+
+
+def test_a_preflight_is_not_answered(make):
+    """So a browser does not send what would need one."""
+    client, _, _ = make()
+    answer = client.request("OPTIONS", "/_visitor", {"origin": "https://attacker.example"})
+    assert answer.status == 405
+    assert not answer.values("access-control-allow-origin")
+
+
+def test_a_replayed_session_is_old(make):
+    """A `sig` can be sent from any browser, but not for long."""
+    session = VECTORS["spid_sig"]["freshness"]
+    settings = {"browser_sdk": "spid", "id_mode": "spid", "spid_client_id": "c"}
+    client, tracker, _ = make(spid_sign_secret=session["secret"], **settings)
+    body = json.dumps({"sig": session["sig"]}).encode()
+    assert client.request("POST", "/_visitor", OWN_PAGE, body).status == 400
+    assert notes(tracker)["spid_sig_stale"] == 1
+
+
+def test_the_outer_object_of_a_session_is_not_believed(make):
+    """The signature covers what is inside of it, and only that is read."""
+    forged = VECTORS["spid_cookie_tampered"]
+    settings = {"browser_sdk": "spid", "id_mode": "spid", "spid_client_id": "c", "now_s": 1_760_000_000}
+    client, _, _ = make(spid_sign_secret=forged["secret"], **settings)
+    answer = client.request("GET", "/", {"cookie": f"spid_js_c={forged['raw']}"})
+    assert answer.text == forged["signed_uid"]
+
+
+# --- junk --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("banned", [*VECTORS["mixpanel_disallowed_ids"], "NULL", "Undefined"])
+def test_banned_ids_are_nobodys(make, banned):
+    """Bugs send them for many people, who would become one."""
+    client, _, _ = make()
+    cookie = f"{SDK_NAME}={quoted_identity(banned)}"
+    assert client.request("GET", "/", {"cookie": cookie}).text != banned
+    body = json.dumps({"device_id": banned}).encode()
+    assert client.request("POST", "/_visitor", OWN_PAGE, body).status == 400
+
+
+SURROGATE = "\ud800"
+HOSTILE = ["a\r\nSet-Cookie: x=1", "\x1b[31mred", "</script><script>alert(1)</script>", SURROGATE, "a b", "é"]
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_nothing_hostile_reaches_headers_logs_or_pages(make, caplog, hostile):
+    """An ID has a strict alphabet; what has not, is refused without being repeated anywhere."""
+    caplog.set_level(logging.DEBUG)
+    client, _, _ = make()
+    body = json.dumps({"device_id": hostile}).encode()
+    answers = [
+        client.request("POST", "/_visitor", OWN_PAGE, body),
+        client.request(
+            "GET", "/", {"cookie": f"{SDK_NAME}={quoted_identity(hostile.replace(chr(0xD800), '?'))}"}
+        ),
+    ]
+    for answer in answers:
+        assert re.fullmatch(r"[0-9a-f-]{36}|[ -~\n]*", answer.text)
+        assert hostile not in answer.text
+        assert all(value.isprintable() for _, value in answer.headers)
+    assert hostile not in caplog.text
+
+
+def test_ids_do_not_stand_in_logs(make, caplog):
+    """They are personal data; what is logged and counted are reasons."""
+    caplog.set_level(logging.DEBUG)
+    client, tracker, _ = make()
+    client.request("GET", "/", {"cookie": f"mpv={cookie_of(VICTIM)}; mpv={cookie_of(MALLORY)}"})
+    client.request("POST", "/_visitor", OWN_PAGE, b'{"device_id": "%s "}' % VICTIM.encode())
+    assert VICTIM not in caplog.text
+    assert VICTIM not in json.dumps(tracker.stats())
+
+
+# --- shared caches and bots --------------------------------------------------------------------------------
+
+
+def test_the_script_is_the_same_for_everybody(make):
+    """It is cached by shared caches, so it holds no visitor's ID and sets none."""
+    client, _, _ = make()
+    answer = client.request("GET", "/_visitor.js", {"cookie": f"mpv={cookie_of(VICTIM)}"})
+    assert answer.body == client.request("GET", "/_visitor.js").body
+    assert answer.values("set-cookie") == []
+
+
+def test_an_answer_with_our_cookie_is_private(make):
+    """Or a shared cache would hand one visitor's ID to everybody."""
+    client, _, _ = make()
+    answer = client.request("GET", "/")
+    assert answer.our_cookies
+    assert answer.values("cache-control") == ["private"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"user-agent": "Googlebot/2.1"}, {"sec-purpose": "prefetch"}, {"purpose": "prefetch"}],
+)
+def test_nobody_is_minted_for_robots_and_prefetches(make, headers):
+    """Millions of visitors who never come again."""
+    client, _, _ = make()
+    client.request("GET", "/", {**headers, "accept": "text/html"})
+    assert client.jar == {}

@@ -1,0 +1,276 @@
+"""The hand-over endpoint and the script for it, over both protocols."""
+
+import base64
+import hashlib
+import hmac
+import json
+
+import pytest
+from support.clients import CLIENTS
+from support.trackers import NOW_S, TOKEN, known, recording_tracker
+
+from mixpanel_visitor.core.handover import MAX_BODY_BYTES
+
+DEVICE = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"
+OTHER = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
+UID = "1ab2c3Xt3n8cgX0zk9m4"
+SECRET = "a-sign-secret"
+OWN_PAGE = {"sec-fetch-site": "same-origin", "content-type": "application/json"}
+SPID = {"browser_sdk": "spid", "id_mode": "spid", "spid_client_id": "4321abc", "spid_sign_secret": SECRET}
+
+
+@pytest.fixture(params=list(CLIENTS))
+def make(request):
+    """Give a client over either protocol, its tracker and its spool."""
+
+    def build(handler=lambda _visitor: None, **settings):
+        tracker, spool = recording_tracker(durability="before-response", **settings)
+        return CLIENTS[request.param](tracker, handler), tracker, spool
+
+    return build
+
+
+def signed(uid=UID, **more):
+    """Sign a session as SPiD does."""
+    session = {
+        "serverTime": int(NOW_S),
+        "expiresIn": 7200,
+        "visitor": {"uid": uid},
+        "algorithm": "HMAC-SHA256",
+    }
+    payload = base64.urlsafe_b64encode(json.dumps({**session, **more}).encode()).rstrip(b"=")
+    mac = hmac.new(SECRET.encode(), payload, hashlib.sha256).digest()
+    return f"{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}.{payload.decode()}"
+
+
+def hand_over(client, word, headers=OWN_PAGE, **more):
+    body = word if isinstance(word, bytes) else json.dumps(word).encode()
+    return client.request("POST", "/_visitor", headers, body, **more)
+
+
+def knows(client):
+    """Whom the server takes the browser for on its next request."""
+    return client.request("GET", "/").text
+
+
+def test_a_device_id_becomes_the_visitors(make):
+    """204 without a body, not to be stored by any cache; the next request knows."""
+    client, _, _ = make()
+    answer = hand_over(client, {"device_id": DEVICE})
+    assert (answer.status, answer.body) == (204, b"")
+    assert answer.values("cache-control") == ["no-store"]
+    assert not answer.values("access-control-allow-origin")
+    assert knows(client) == DEVICE
+
+
+def test_the_script_is_told_that_it_was_heard(make):
+    """In a cookie for this session which it can read, so that it says it once."""
+    client, _, _ = make()
+    hand_over(client, {"device_id": DEVICE})
+    assert client.jar["mpv_js"] == DEVICE
+
+
+def test_a_log_out_makes_the_script_speak_again(make):
+    """What it has been told is no longer so."""
+    client, _, _ = make(lambda visitor: visitor.reset())
+    hand_over(client, {"device_id": DEVICE})
+    client.request("POST", "/logout")
+    assert "mpv_js" not in client.jar
+
+
+def test_a_lost_cookie_makes_the_script_speak_again(make):
+    """The server has made a new ID, and the browser still has its own."""
+    client, _, _ = make()
+    hand_over(client, {"device_id": DEVICE})
+    del client.jar["mpv"]
+    assert knows(client) != DEVICE
+    assert "mpv_js" not in client.jar
+
+
+def test_a_signed_session_gives_the_uid(make):
+    """SPiD's word, for which we vouch."""
+    seen = []
+    client, _, _ = make(lambda visitor: seen.append((visitor.vouched, visitor.distinct_id)), **SPID)
+    assert hand_over(client, {"sig": signed()}).status == 204
+    assert knows(client) == UID
+    assert seen == [(True, UID)]
+
+
+def test_an_anonymous_uid_is_the_browsers_word(make):
+    """Nobody has signed it, but the site's own page has said it."""
+    seen = []
+    client, _, _ = make(lambda visitor: seen.append((visitor.vouched, visitor.distinct_id)), **SPID)
+    assert hand_over(client, {"uid": UID}).status == 204
+    assert knows(client) == UID
+    assert seen == [(False, UID)]
+
+
+def test_what_came_before_the_uid_is_joined_to_it(make):
+    """The page was served before SPiD had answered: its events were the device's."""
+    client, _, spool = make(lambda visitor: visitor.track("Page"), **SPID)
+    device_id = knows(client)
+    hand_over(client, {"uid": UID})
+    hand_over(client, {"uid": UID})
+    page, link = spool.events
+    assert page["properties"]["distinct_id"] == f"$device:{device_id}"
+    assert link["event"] == "$identify"
+    assert (link["properties"]["$device_id"], link["properties"]["$user_id"]) == (device_id, UID)
+
+
+def test_what_came_before_the_browsers_id_is_joined_at_the_log_in(make):
+    """Two device IDs only ever become one person through a user."""
+
+    def handler(visitor):
+        visitor.track("Page")
+        visitor.identify("anna")
+
+    client, tracker, spool = make()
+    first = knows(client)
+    hand_over(client, {"device_id": DEVICE})
+    assert spool.events == []
+    later = type(client)(tracker, handler)
+    later.jar.update(client.jar)
+    later.request("POST", "/login")
+    links = [event["properties"] for event in spool.events if event["event"] == "$identify"]
+    assert {link["$device_id"] for link in links} == {first, DEVICE}
+    assert {link["$user_id"] for link in links} == {"anna"}
+
+
+def test_an_opt_out_is_heard(make):
+    """Our cookies go, the SDK's goes, and the next request is not tracked."""
+    client, tracker, spool = make(lambda visitor: visitor.track("Page"))
+    client.request("GET", "/", {"accept": "text/html"})
+    assert {"mpv", f"mp_{TOKEN}_mixpanel"} <= set(client.jar)
+    assert hand_over(client, {"opted_out": True}).status == 204
+    assert client.jar == {f"__mp_opt_in_out_{TOKEN}": "0"}
+    client.request("GET", "/", {"accept": "text/html"})
+    assert client.jar == {f"__mp_opt_in_out_{TOKEN}": "0"}
+    assert spool.names == ["Page"]
+    assert tracker.stats()["refused"] == {"consent_denied": 1}
+
+
+def test_an_opt_in_is_heard_and_touches_nothing_else(make):
+    """The browser has its ID again already."""
+    client, _, _ = make()
+    hand_over(client, {"opted_out": True})
+    client.jar[f"mp_{TOKEN}_mixpanel"] = "theirs"
+    hand_over(client, {"opted_out": False})
+    assert client.jar == {f"mp_{TOKEN}_mixpanel": "theirs"}
+
+
+def test_without_consent_nothing_is_taken(make):
+    """It is not even an error of the page's."""
+    client, _, _ = make(consent=lambda _facts: "denied")
+    assert hand_over(client, {"device_id": DEVICE}).status == 204
+    assert client.jar == {}
+
+
+@pytest.mark.parametrize(
+    ("word", "headers", "status", "note"),
+    [
+        ({"device_id": DEVICE}, {**OWN_PAGE, "sec-fetch-site": "cross-site"}, 403, "handover_cross_site"),
+        ({"device_id": DEVICE}, {**OWN_PAGE, "content-type": "text/plain"}, 415, "handover_content_type"),
+        ({"device_id": "x" * MAX_BODY_BYTES}, OWN_PAGE, 413, "handover_too_large"),
+        (b"{", OWN_PAGE, 400, "handover_malformed"),
+        ({"device_id": "undefined"}, OWN_PAGE, 400, "handover_refused"),
+        ({"device_id": "<script>"}, OWN_PAGE, 400, "handover_refused"),
+        ({"device_id": 5}, OWN_PAGE, 400, "handover_refused"),
+        ({"uid": UID}, OWN_PAGE, 400, "handover_not_expected"),
+    ],
+)
+def test_what_is_refused_changes_nothing(make, word, headers, status, note):
+    """The answer says why, the counters say so, and the visitor stays who he was."""
+    client, tracker, _ = make()
+    before = knows(client)
+    answer = hand_over(client, word, headers)
+    assert (answer.status, answer.values("set-cookie")) == (status, [])
+    assert answer.values("cache-control") == ["no-store"]
+    assert answer.text.endswith("\n")
+    assert tracker.stats()["notes"][note] == 1
+    assert knows(client) == before
+
+
+def test_a_body_without_a_length_is_read_where_the_server_ends_it():
+    """Chunked requests reach WSGI applications like this."""
+    tracker, _ = recording_tracker()
+    client = CLIENTS["wsgi"](tracker)
+    assert hand_over(client, {"device_id": DEVICE}, **{"wsgi.input_terminated": True}).status == 204
+    too_long = {"device_id": "x" * MAX_BODY_BYTES}
+    assert hand_over(client, too_long, **{"wsgi.input_terminated": True}).status == 413
+
+
+def test_only_post_hands_over(make):
+    """And the answer says so."""
+    client, _, _ = make()
+    answer = client.request("GET", "/_visitor")
+    assert (answer.status, answer.values("allow")) == (405, ["POST"])
+
+
+def test_the_script_is_served_and_cached(make):
+    """Whoever has it asks whether it has changed."""
+    client, tracker, _ = make()
+    answer = client.request("GET", "/_visitor.js")
+    assert answer.status == 200
+    assert answer.body == tracker.snippet.script()
+    assert answer.values("content-type") == ["text/javascript; charset=utf-8"]
+    assert answer.values("set-cookie") == []
+    (etag,) = answer.values("etag")
+    again = client.request("GET", "/_visitor.js", {"if-none-match": etag})
+    assert (again.status, again.body) == (304, b"")
+    head = client.request("HEAD", "/_visitor.js")
+    assert (head.status, head.body) == (200, b"")
+    assert client.request("POST", "/_visitor.js").status == 405
+
+
+@pytest.mark.parametrize("settings", [{"handover_path": None}, {"browser_sdk": None}])
+def test_the_path_can_be_the_applications(make, settings):
+    """Turned off, or without any SDK, nothing is answered in its place."""
+    client, _, _ = make(**settings)
+    for path in ("/_visitor", "/_visitor.js"):
+        assert client.request("GET", path).status == 200
+
+
+def test_a_path_of_ones_own(make):
+    """Ad blockers know well-known paths."""
+    client, _, _ = make(handover_path="/a/b")
+    assert client.request("GET", "/_visitor").status == 200
+    assert client.request("GET", "/a/b").status == 405
+    assert client.request("GET", "/a/b.js").status == 200
+    assert client.request("GET", "/x/a/b").status == 200
+
+
+def test_requests_left_alone_reach_the_application(make):
+    """`request_filter` has the last word on these as well."""
+    client, _, _ = make(request_filter=lambda facts: facts.path.startswith("/_visitor"))
+    assert client.request("GET", "/_visitor").status == 200
+
+
+@pytest.mark.parametrize("more", [{"root_path": "/shop", "path": "/shop/_visitor"}, {"root_path": "/shop"}])
+def test_a_mounted_asgi_application(more):
+    """The path is below the root, which servers may or may not repeat in it."""
+    tracker, _ = recording_tracker()
+    answer = CLIENTS["asgi"](tracker).request("GET", more.pop("path", "/_visitor"), **more)
+    assert answer.status == 405
+
+
+def test_a_mounted_wsgi_application():
+    """WSGI keeps the two apart."""
+    tracker, _ = recording_tracker()
+    answer = CLIENTS["wsgi"](tracker).request("GET", "/_visitor", SCRIPT_NAME="/shop")
+    assert answer.status == 405
+
+
+def test_a_disabled_tracker_takes_nothing(make):
+    """And breaks no page that still has the script."""
+    client, _, _ = make(enabled=False)
+    for word in ({"device_id": DEVICE}, {"opted_out": True}):
+        assert hand_over(client, word).status == 204
+    assert client.jar == {}
+
+
+def test_a_known_visitor_confirms_its_id(make):
+    """The browser has the ID that we gave it, in its localStorage: now we know."""
+    client, _, _ = make()
+    client.jar.update({"mpv": known(DEVICE)["cookie"].removeprefix("mpv=")})
+    hand_over(client, {"device_id": DEVICE})
+    assert knows(client) == DEVICE
