@@ -111,10 +111,12 @@ def test_what_came_before_the_uid_is_joined_to_it(make):
     device_id = knows(client)
     hand_over(client, {"uid": UID})
     hand_over(client, {"uid": UID})
-    page, link = spool.events
+    page, identify, identified = spool.events
     assert page["properties"]["distinct_id"] == f"$device:{device_id}"
-    assert link["event"] == "$identify"
-    assert (link["properties"]["$device_id"], link["properties"]["$user_id"]) == (device_id, UID)
+    assert identify["event"] == "$identify"
+    assert identify["properties"]["$anon_id"] == f"$device:{device_id}"
+    assert identified["event"] == "Visitor identified"
+    assert identified["properties"].items() >= {"$device_id": device_id, "$user_id": UID}.items()
 
 
 def test_what_came_before_the_browsers_id_is_joined_at_the_log_in(make):
@@ -131,7 +133,7 @@ def test_what_came_before_the_browsers_id_is_joined_at_the_log_in(make):
     later = type(client)(tracker, handler)
     later.jar.update(client.jar)
     later.request("POST", "/login")
-    links = [event["properties"] for event in spool.events if event["event"] == "$identify"]
+    links = [event["properties"] for event in spool.events if event["event"] == "Visitor identified"]
     assert {link["$device_id"] for link in links} == {first, DEVICE}
     assert {link["$user_id"] for link in links} == {"anna"}
 

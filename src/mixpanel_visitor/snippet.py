@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import html
+import importlib.resources
 import json
 import re
 from typing import Any
@@ -58,10 +59,10 @@ class Snippet:
         """Give what is served at the hand-over path with `.js` at its end; the same for everybody."""
         return self._script
 
-    @property
+    @functools.cached_property
     def etag(self) -> str:
         """The strong entity tag of `script`, with its quotes."""
-        return self._etag
+        return f'"{hashlib.sha256(self._script).hexdigest()[:32]}"'
 
     def inline(self, *, root_path: str = "", nonce: str | None = None) -> Html:
         """Give the script as an element for a page, for an application that is mounted at `root_path`.
@@ -69,7 +70,7 @@ class Snippet:
         `root_path` is decoded text, as in ASGI; `nonce` is that of the page's Content-Security-Policy.
         """
         # With two slashes at its beginning it would be an address on another host.
-        mount = quote(root_path.strip("/"), safe="/!$&'()*+,;=:@~")
+        mount = quote(root_path.strip("/"), safe="/!$&'()*+,;=:@~", errors="replace")
         attribute = "" if nonce is None else f' nonce="{html.escape(nonce)}"'
         path = f"/{mount}{self._path}" if mount else self._path
         return Html(f"<script{attribute}>{self._filled(path)}</script>")
@@ -77,10 +78,6 @@ class Snippet:
     @functools.cached_property
     def _script(self) -> bytes:
         return self._filled(self._path).encode()
-
-    @functools.cached_property
-    def _etag(self) -> str:
-        return f'"{hashlib.sha256(self._script).hexdigest()[:32]}"'
 
     def _filled(self, path: str) -> str:
         arguments = ",".join(_literal(each) for each in (f"{path}.js", *self._names))
@@ -91,15 +88,14 @@ def squeezed(source: str) -> str:
     """Take out comments and white space.
 
     No JavaScript parser: strings have single quotes and hold none, comments stand after white space or at the
-    beginning of a line, every statement ends in `;` or `}`, and regular expressions hold no white space.
+    beginning of a line, every statement ends in `;` or `}`, regular expressions hold no white space, and no
+    plus is unary.
     """
     return _TOKEN.sub(lambda found: found[1] or found[2] or found[3] or " ", _COMMENT.sub("", source)).strip()
 
 
 @functools.cache
 def _source() -> str:
-    import importlib.resources  # noqa: PLC0415  # takes 10 ms to import, and many pages never have the script
-
     package = importlib.resources.files(__name__.rpartition(".")[0])
     return squeezed(package.joinpath("snippet.js").read_text("utf-8"))
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from mixpanel import Mixpanel
 
-    from .core.identity import Login, Source
+    from .core.identity import Link, Login, Source
     from .core.policy import Consent
     from .core.visits import OfflineVisit
     from .writer import Sink, Writer
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     class Visit(Sink, Protocol):
         """The exchange behind a request's visitor, or its like outside of a request."""
 
-        announce: Callable[[dict[str, Any]], None] | None
+        announce: Callable[[Link], None] | None
 
         @property
         def consent(self) -> Consent:
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
             """Log a user in."""
             ...
 
-        def owe(self, merge: dict[str, Any] | None) -> None:
-            """Note the identity event to be written if no event of the visitor follows."""
+        def owe(self, merge: Link | None) -> None:
+            """Note the event that joins device and user, to be written if no other event does that."""
             ...
 
         def reset(self, fresh_id: Callable[[], str]) -> None:
@@ -155,9 +155,9 @@ class Visitor:
         self._registered = None
         self._visit.reset(self._fresh_id)
 
-    def announce(self, link: Mapping[str, Any]) -> None:
-        """Write the identity event that joins what was tracked under one ID to another."""
-        self._writer.event(self._visit, "$identify", None, identity=link)
+    def announce(self, link: Link) -> None:
+        """Write the event that joins what was tracked on a device to a user."""
+        self._writer.event(self._visit, link.event, None, identity=link.properties)
 
     def forget(self) -> None:
         """In a forked child: what was queued before is the parent's to store."""

@@ -182,6 +182,31 @@ def test_it_ends_when_nobody_reads_its_lines():
         assert "Traceback" not in process.stderr.read()
 
 
+@pytest.mark.servers
+def test_the_id_merge_is_told_and_used():
+    """In the first line, and by whom the events are."""
+    with dev("--json", "--id-merge", "legacy") as process:
+        listening = json.loads(line(process))
+        assert listening["id_merge"] == "legacy"
+        post(listening["url"], "/track", event("$create_alias", distinct_id="D", alias="u-1"))
+        post(listening["url"], "/track", event())
+        assert [json.loads(line(process))["person"] for _ in range(2)] == ["D", "D"]
+
+
+@pytest.mark.servers
+def test_the_id_merge_is_simplified_unless_another_is_asked_for():
+    """As in a new project."""
+    with dev("--json") as process:
+        assert json.loads(line(process))["id_merge"] == "simplified"
+
+
+def test_another_id_merge_is_a_usage_error():
+    """The ways that there are, are named."""
+    result = CliRunner().invoke(main, ["dev", "--port", "0", "--id-merge", "spid"])
+    assert result.exit_code == 2
+    assert "'simplified', 'original', 'legacy'" in result.output
+
+
 def test_a_port_that_is_taken_is_explained():
     """Exit code 1, the reason and the fix."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

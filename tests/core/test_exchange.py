@@ -11,6 +11,7 @@ from mixpanel_visitor.core.anchor import RENEW_AFTER_S, Anchor, AnchorCodec
 from mixpanel_visitor.core.browser_sdks.mixpanel import MixpanelBrowser, quoted_identity
 from mixpanel_visitor.core.exchange import HAND_OVER_RECORDS
 from mixpanel_visitor.core.exchange_rules import ExchangeRules
+from mixpanel_visitor.core.identity import links_between
 from mixpanel_visitor.core.resolution import Resolver
 from mixpanel_visitor.core.set_cookies import HEAL_AFTER_S, SetCookies
 from mixpanel_visitor.records import Record
@@ -618,7 +619,7 @@ def test_a_log_in_alone_is_told(house):
     told = logged_in(house, exchange)
     exchange.respond(*OK)
     exchange.finish()
-    assert [(each["$device_id"], each["$user_id"]) for each in told] == [("known", "u")]
+    assert told == list(links_between("simplified", "u", "known"))
 
 
 def test_a_log_in_with_an_event_needs_no_other(house):
@@ -660,5 +661,32 @@ def test_an_earlier_device_is_joined_at_the_log_in(house):
     """And then forgotten: it is told once."""
     exchange = house.open(house.cookie(earlier_id="earlier"))
     login = exchange.identify("u", house.fresh)
-    assert [link["$anon_id"] for link in login.links] == ["$device:earlier"]
+    assert login.links == links_between("simplified", "u", "earlier")
     assert house.read(exchange.respond(*OK)).earlier_id is None
+
+
+def test_a_device_of_the_browsers_own_is_joined_one_request_later(house):
+    """Not in the request that brought it, but as soon as it comes in our own cookie; and once."""
+    device = f"{house.mixpanel.name}={quoted_identity(DEVICE)}"
+    exchange = house.open({"cookie": device})
+    told = logged_in(house, exchange)
+    anchor = house.read(exchange.respond(*OK))
+    assert (told, anchor.user_id, anchor.unlinked) == ([], "u", True)
+
+    again = house.open({"cookie": f"mpv={house.anchors.encode(anchor)}; {device}"})
+    assert again.has_links
+    again.announce = told.append
+    anchor = house.read(again.respond(*OK))
+    assert told == list(links_between("simplified", "u", DEVICE))
+    assert not house.open({"cookie": f"mpv={house.anchors.encode(anchor)}; {device}"}).has_links
+
+
+def test_links_wait_for_an_answer_that_stores_what_they_say(house):
+    """Else every request would tell the same again."""
+    headers = house.cookie(user_id="u", unlinked=True)
+    told = []
+    exchange = house.open(headers)
+    exchange.announce = told.append
+    exchange.respond(304, [])
+    exchange.finish()
+    assert told == []

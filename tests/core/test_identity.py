@@ -5,10 +5,12 @@ from support.facts import VECTORS
 
 from mixpanel_visitor.core.identity import (
     Identity,
+    Link,
     alias_properties,
     distinct_id,
     from_any_id,
     identity_properties,
+    links_between,
     log_in,
     log_out,
     refusal,
@@ -39,16 +41,29 @@ def test_original_mode_sends_identify_once():
     case = vector("$identify")
     before = Identity(device_id=case["device_id"])
     login = log_in("original", before, case["user_id"], linked=False, fresh_device_id=None)
-    assert (login.links, login.merge) == ((case["properties"],), None)
+    assert (login.links, login.merge) == ((Link(event="$identify", properties=case["properties"]),), None)
     again = log_in("original", login.identity, case["user_id"], linked=True, fresh_device_id=None)
     assert (again.links, again.merge) == ((), None)
 
 
 def test_simplified_mode_joins_by_the_properties_of_any_event():
-    """So an event of its own is only owed where no other one follows, and it has them, too."""
+    """So an event of its own is only owed where no other follows; `$identify` is ignored there."""
     login = log_in("simplified", Identity(device_id=DEVICE), "u", linked=False, fresh_device_id=None)
     assert login.links == ()
-    assert login.merge.items() >= {"$device_id": DEVICE, "$user_id": "u", "distinct_id": "u"}.items()
+    assert login.merge.event == "Visitor identified"
+    assert login.merge.properties == {"$device_id": DEVICE, "$user_id": "u", "distinct_id": "u"}
+
+
+def test_a_project_that_counts_by_uid_may_merge_in_either_way():
+    """It is told in both; each ignores the other's."""
+    links = links_between("spid", "uid", DEVICE)
+    assert [link.event for link in links] == ["$identify", "Visitor identified"]
+    assert links[0].properties == {
+        "distinct_id": "uid",
+        "$identified_id": "uid",
+        "$anon_id": f"$device:{DEVICE}",
+    }
+    assert links[1].properties == {"distinct_id": "uid", "$device_id": DEVICE, "$user_id": "uid"}
 
 
 @pytest.mark.parametrize("mode", ["legacy", "spid"])
@@ -73,21 +88,29 @@ def test_spid_counts_by_the_uid_whoever_is_logged_in():
         assert identity_properties("spid", login.identity) == identity_properties("spid", before)
 
 
+def devices(links):
+    """The devices that the links join to a user."""
+    return [
+        link.properties.get("$device_id") or link.properties["$anon_id"].removeprefix("$device:")
+        for link in links
+    ]
+
+
 @pytest.mark.parametrize("mode", ["simplified", "original"])
 def test_an_earlier_device_is_joined_as_well(mode):
     """What we tracked before the browser's own ID was known becomes the user's at log-in."""
     login = log_in(
         mode, Identity(device_id=DEVICE), "u", linked=False, fresh_device_id=None, earlier_id="earlier"
     )
-    assert login.links[0]["$anon_id"] == "$device:earlier"
-    assert login.links[0]["$identified_id"] == "u"
+    assert devices(login.links)[0] == "earlier"
+    assert login.links[0].properties["distinct_id"] == "u"
 
 
 def test_another_user_does_not_inherit_an_earlier_device():
     """It was the first user's visit."""
     before = Identity(device_id=DEVICE, user_id="anna")
     login = log_in("original", before, "bert", linked=False, fresh_device_id="fresh", earlier_id="earlier")
-    assert [link["$anon_id"] for link in login.links] == ["$device:fresh"]
+    assert devices(login.links) == ["fresh"]
 
 
 def test_a_bare_id_stays_bare():
@@ -95,7 +118,7 @@ def test_a_bare_id_stays_bare():
     identity = Identity(device_id=DEVICE, bare=True)
     assert identity_properties("simplified", identity) == {"distinct_id": DEVICE, "$device_id": DEVICE}
     login = log_in("original", identity, "u", linked=False, fresh_device_id=None)
-    assert login.links[0]["$anon_id"] == DEVICE
+    assert login.links[0].properties["$anon_id"] == DEVICE
     assert log_out(identity, "fresh").bare is False
 
 
@@ -104,7 +127,7 @@ def test_another_user_starts_with_a_new_device():
     before = Identity(device_id=DEVICE, user_id="anna", source="cookie", vouched=True)
     login = log_in("original", before, "bert", linked=False, fresh_device_id="fresh")
     assert (login.identity.device_id, login.identity.user_id) == ("fresh", "bert")
-    assert login.links[0]["$anon_id"] == "$device:fresh"
+    assert devices(login.links) == ["fresh"]
 
 
 def test_log_out_forgets_user_and_device():
@@ -188,3 +211,13 @@ def test_without_a_device_there_is_nothing_to_link():
 def test_what_is_taken_for_a_device_outside_of_a_request(given, device_id):
     """The prefix, or 8-4-4-4-12 hexadecimal digits; all else is a user's ID."""
     assert from_any_id("simplified", given).device_id == device_id
+
+
+def test_a_device_that_is_the_browsers_word_is_not_joined_yet():
+    """Only the earlier one is, which was ours."""
+    before = Identity(device_id=DEVICE, apart=True)
+    login = log_in("original", before, "u", linked=False, fresh_device_id=None, earlier_id="earlier")
+    assert devices(login.links) == ["earlier"]
+    login = log_in("simplified", before, "u", linked=False, fresh_device_id=None)
+    assert (login.links, login.merge) == ((), None)
+    assert identity_properties("simplified", login.identity) == {"distinct_id": "u", "$user_id": "u"}

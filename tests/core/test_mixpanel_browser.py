@@ -255,6 +255,13 @@ def test_a_very_old_cookie_has_its_distinct_id_only(sdk):
     assert claim == BrowserClaim(device_id=OLD, bare=True)
 
 
+@pytest.mark.parametrize("device_id", [None, "", 0, False])
+def test_an_empty_device_id_is_none(sdk, device_id):
+    """To JavaScript they are all false, so that the SDK does as if there were none."""
+    value = encoded(distinct_id=OLD, **{"$device_id": device_id})
+    assert sdk.claim(cookies(value), known_device_id=None) == BrowserClaim(device_id=OLD, bare=True)
+
+
 @pytest.mark.parametrize(("device_id", "believed"), [(OLD, True), ("olduser", False), (DEVICE, False)])
 def test_a_device_id_that_was_a_distinct_id_needs_the_old_shape(sdk, device_id, believed):
     """`$had_persisted_distinct_id`: it stood alone before somebody logged in."""
@@ -399,6 +406,7 @@ def test_a_known_devices_cookie_is_not_decoded(sdk):
         anonymous(OTHER, note=f'","$device_id":"{DEVICE}'),
         identified(f'","$device_id":"{DEVICE}', OTHER),
         identified("user-1", DEVICE + "0", x=DEVICE),
+        identified("user-1", OTHER, prefs={"a": "b", "$device_id": DEVICE}),
     ],
 )
 def test_the_known_device_must_be_the_cookies_own(sdk, value):
@@ -406,6 +414,12 @@ def test_the_known_device_must_be_the_cookies_own(sdk, value):
     claim = sdk.claim(cookies(value), known_device_id=DEVICE)
     assert claim is not None
     assert claim.device_id != DEVICE
+
+
+def test_a_known_device_is_recognised_right_behind_the_distinct_id(sdk):
+    """Behind another property of its own it may be contradicted later in the cookie."""
+    value = encoded(xistinct_id="a", **{"$device_id": DEVICE, "distinct_id": f"$device:{OTHER}"})
+    assert sdk.claim(cookies(value), known_device_id=DEVICE) is None
 
 
 @pytest.mark.parametrize("device_id", ["a:b", "a.b_c-d"])
@@ -475,7 +489,9 @@ def test_a_cookie_of_the_sdks_is_occupied(sdk, value):
     assert sdk.occupied(cookies("junk", value))
 
 
-@pytest.mark.parametrize("value", ["", "junk", "%E0%A4%A", "%5B1%5D", "null", "5", anonymous()[:-1], "%"])
+@pytest.mark.parametrize(
+    "value", ["", "junk", "%E0%A4%A", "%5B1%5D", "null", "5", anonymous()[:-1], "%", '{"x":NaN}']
+)
 def test_a_cookie_that_the_sdk_ignores_is_free(sdk, value):
     """Broken percent-encoding or JSON means a new visitor to the SDK: a seed does no harm."""
     assert not sdk.occupied(cookies(value))
@@ -634,10 +650,16 @@ def test_cookie_domain_vectors(case):
         ("example.com", "example.com"),
         ("www.oxford.ac.uk", "oxford.ac.uk"),
         ("a.b.example.info", "example.info"),
+        ("www.x.info", "www.x.info"),
+        ("www.x.photo", "x.photo"),
+        ("www.vg.com", "vg.com"),
+        ("www.vg.org", "vg.org"),
+        ("www.vg.net", "www.vg.net"),
         ("foo_bar.com", ""),
         ("www.example.com, evil.test", ""),
         ("www.example.com; Domain=evil.test", ""),
         ("www.example.n\u017f", ""),
+        ("www.example.mu\u017feum", ""),
         ("www.example.com\n", ""),
     ],
 )

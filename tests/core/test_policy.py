@@ -3,7 +3,14 @@
 import pytest
 from support.facts import BROWSER_DOCUMENT, BROWSER_FETCH, VECTORS, facts
 
-from mixpanel_visitor.core.policy import is_bot, is_prefetch, may_set_cookie, opted_out, shared_cacheable
+from mixpanel_visitor.core.policy import (
+    is_bot,
+    is_document,
+    is_prefetch,
+    may_set_cookie,
+    opted_out,
+    shared_cacheable,
+)
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 NOW_S = 1_763_900_000
@@ -115,6 +122,8 @@ def test_where_a_cookie_may_be_set(headers, method, tracked, may):
         ([("Cache-Control", "max-age=nonsense")], True),
         ([("Cache-Control", "no-cache"), ("Cloudflare-CDN-Cache-Control", "max-age=60")], True),
         ([("Cache-Control", "x-public=1")], False),
+        ([("Cache-Control", "private" + " " * 1024)], True),
+        ([("Surrogate-Control", "max-age=0" + " " * 1024)], True),
     ],
 )
 def test_publicly_cacheable_answers(headers, shared):
@@ -125,3 +134,21 @@ def test_publicly_cacheable_answers(headers, shared):
 def test_old_firefox_says_prefetch_in_a_header_of_its_own():
     """`X-Moz: prefetch` is a prefetch as well."""
     assert is_prefetch(facts({"x-moz": "prefetch"}))
+
+
+@pytest.mark.parametrize(
+    ("headers", "document"),
+    [
+        ({"sec-fetch-dest": "document"}, True),
+        ({"sec-fetch-dest": "iframe"}, False),
+        ({"sec-fetch-dest": "empty", "accept": "text/html"}, False),
+        ({"accept": "text/html,application/xhtml+xml"}, True),
+        ({"accept": "*/*"}, False),
+        ({}, False),
+        ({"sec-fetch-dest": "document", "sec-purpose": "prefetch;prerender"}, False),
+        ({"accept": "text/html", "x-moz": "prefetch"}, False),
+    ],
+)
+def test_which_requests_ask_for_a_page(headers, document):
+    """The browser's own word, and where it is too old for that, what it accepts."""
+    assert is_document(facts(headers)) is document

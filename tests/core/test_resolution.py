@@ -9,7 +9,7 @@ from support.facts import VECTORS
 from mixpanel_visitor.core.anchor import Anchor
 from mixpanel_visitor.core.browser_sdks.mixpanel import MixpanelBrowser, quoted_identity
 from mixpanel_visitor.core.browser_sdks.spid import SpidBrowser
-from mixpanel_visitor.core.identity import identity_properties
+from mixpanel_visitor.core.identity import identity_properties, links_between
 from mixpanel_visitor.core.resolution import Resolver
 
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -176,9 +176,7 @@ def test_a_user_of_such_a_visit_is_kept(mode):
     assert found.links == ()
     assert "$device_id" not in identity_properties(mode, found.identity)
     after = Site(id_mode=mode).resolve(found.anchor, sdk_cookie())
-    assert [(link["$identified_id"], link["$anon_id"]) for link in after.links] == [
-        ("anna", f"$device:{THEIRS}")
-    ]
+    assert after.links == links_between(mode, "anna", THEIRS)
     assert identity_properties(mode, after.identity)["$device_id"] == THEIRS
     assert Site(id_mode=mode).resolve(after.anchor, sdk_cookie()).links == ()
 
@@ -216,11 +214,9 @@ def test_the_uid_outlives_its_session():
 
 
 def test_what_came_before_the_uid_is_joined_to_it():
-    """By one event, told when our cookie takes the uid along."""
+    """Told when our cookie takes the uid along."""
     found = Site(id_mode="spid", order=("spid",)).resolve(ours(), spid_cookie())
-    (link,) = found.links
-    assert link.items() >= {"$device_id": OURS, "$user_id": UID, "distinct_id": UID}.items()
-    assert link.items() >= {"$identified_id": UID, "$anon_id": f"$device:{OURS}"}.items()
+    assert found.links == links_between("spid", UID, OURS)
 
 
 def test_a_new_visitor_with_a_uid_has_nothing_to_join():
@@ -246,6 +242,13 @@ def test_which_session_replaces_a_uid(known, session, followed):
     assert found.identity.uid == (UID if followed else OTHER_UID)
     assert site.notes["spid_uid_not_followed"] == (not followed)
     assert found.links == ()
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_an_anonymous_answer_confirms_what_was_known(signed):
+    """The same uid unsigned, as after a log-out: what SPiD has signed stays signed, and nothing else is."""
+    found = Site(id_mode="spid", order=("spid",)).resolve(ours(uid=UID, uid_signed=signed), spid_cookie())
+    assert (found.identity.vouched, found.anchor.uid_signed) == (signed, signed)
 
 
 def test_another_uid_is_not_joined_to_the_last_one():

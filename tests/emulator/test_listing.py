@@ -34,6 +34,8 @@ def test_an_event_is_listed_with_what_became_of_it(client, event):
             "received_at_ms": NOW_MS,
             "deliveries": 2,
             "altered": False,
+            "person": "u-1",
+            "identity_failure": None,
             "properties": item["properties"],
         }
     ]
@@ -60,6 +62,50 @@ def test_events_are_found_by_name_visitor_and_arrival(connect, event):
         assert names(client.get("/_local/events?distinct_id=u-2&event=b")) == ["b"]
         assert names(client.get(f"/_local/events?since={NOW_MS + 1}")) == ["a"]
         assert names(client.get(f"/_local/events?since={NOW_MS}")) == ["a", "b", "a"]
+
+
+def test_people_are_listed_with_their_ids_and_events(client, event):
+    """The one seen last is last."""
+    device = {"$device_id": "D", "distinct_id": "$device:D"}
+    client.post("/track", [event(**device), event(distinct_id="u-2")])
+    client.import_([event(**device, **{"$user_id": "u-1"}), event(distinct_id="")])
+    answer = client.get("/_local/people").json()
+    u_1 = {"person": "u-1", "ids": ["$device:D", "u-1"], "events": 2}
+    u_2 = {"person": "u-2", "ids": ["u-2"], "events": 1}
+    assert answer == {"id_merge": "simplified", "people": [u_2, u_1]}
+    assert client.get("/_local/people?limit=1").json()["people"] == [u_1]
+    persons = [each["person"] for each in client.get("/_local/events").json()["events"]]
+    assert persons == ["u-1", "u-2", "u-1", None]
+
+
+def test_the_id_merge_is_the_project_s(connect, event):
+    """What was refused is listed with Mixpanel's reason."""
+    with LocalMixpanel(now_ms=lambda: NOW_MS, id_merge="original") as local:
+        client = connect(local)
+        bad = event("$identify", distinct_id="u", **{"$identified_id": "u", "$anon_id": "$device:D"})
+        client.post("/track", [bad, event(distinct_id="$device:D", **{"$device_id": "D", "$user_id": "u"})])
+        listed = client.get("/_local/events").json()["events"]
+        assert [(each["person"], each["identity_failure"]) for each in listed] == [
+            ("u", "errAnonDistinctIdNonGUIDForm"),
+            ("$device:D", None),
+        ]
+        assert client.get("/_local/people").json()["id_merge"] == "original"
+
+
+def test_an_id_merge_that_does_not_exist_is_a_mistake():
+    """It is not taken for the default."""
+    with pytest.raises(ValueError, match="id_merge must be one of 'simplified', 'original', 'legacy'"):
+        LocalMixpanel(id_merge="spid")
+
+
+def test_a_refused_event_joins_nothing(client, event):
+    """Only those beside it in the request do."""
+    both = {"$device_id": "D", "$user_id": "u-1"}
+    client.import_(
+        [event(time=1, **both), event(**{"$device_id": "D"}), event(**{"$device_id": "E", "$user_id": "v"})]
+    )
+    listed = client.get("/_local/events").json()["events"]
+    assert [each["person"] for each in listed] == ["$device:D", "v"]
 
 
 @pytest.mark.parametrize("query", ["limit=x", "limit=-1", "since=1.5", "limit=%C2%B2", "limit=" + "9" * 400])
@@ -155,7 +201,7 @@ def test_an_unknown_path_is_404_in_json(client):
     assert "/_local/nothing" in answer.json()["error"]
 
 
-@pytest.mark.parametrize("path", ["/", "/_local/events", "/_local/stats"])
+@pytest.mark.parametrize("path", ["/", "/_local/events", "/_local/people", "/_local/stats"])
 def test_a_website_cannot_read_what_arrived(client, path):
     """No CORS header, and no name but localhost: that would be DNS rebinding."""
     answer = client.get(path, Origin="https://evil.example.com")

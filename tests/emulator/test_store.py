@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+import uuid
+from typing import Any
 
+import orjson
 import pytest
 
-from mixpanel_visitor.emulator.arrivals import ProfileChange, Rejection, StoredEvent
+from mixpanel_visitor.emulator.arrivals import Person, ProfileChange, Rejection, StoredEvent
 from mixpanel_visitor.emulator.profiles import Update
 from mixpanel_visitor.emulator.rules import Event
 from mixpanel_visitor.emulator.store import MAX_PATHS, MAX_REJECTIONS, Store
@@ -66,6 +69,7 @@ def test_reset_forgets_everything(store):
     store.count_request("/import", 200)
     store.reset()
     assert store.events() == store.profiles() == store.groups() == store.rejections() == []
+    assert store.people() == []
     assert all(not value for value in store.stats().values())
 
 
@@ -134,3 +138,107 @@ def test_a_store_keeps_at_least_one_event():
     """Zero is a mistake."""
     with pytest.raises(ValueError, match="max_events"):
         Store(max_events=0)
+
+
+def said(number: int, name: str = "a", **properties: Any) -> Event:
+    """Make an event with this number and these properties; `device` and `user` are the two of identity."""
+    names = {"device": "$device_id", "user": "$user_id", "pair": "$distinct_ids"}
+    encoded = orjson.dumps({names.get(key, key): value for key, value in properties.items()})
+    return Event(name=name, time_ms=number, distinct_id="", insert_id=f"i-{number}", properties=encoded)
+
+
+def persons(store: Store) -> list[str | None]:
+    """Give whose the listed events are."""
+    return [each.person for each in store.events()]
+
+
+def test_whose_an_event_is_changes_with_what_comes_later(store):
+    """The anonymous one is the user's once they are joined."""
+    store.add_events("import", [said(1, device="D"), said(2)])
+    assert persons(store) == ["$device:D", None]
+    store.add_events("track", [said(3, device="D", user="u")])
+    assert persons(store) == ["u", None, "u"]
+    assert [each.own_id for each in store.events()] == ["$device:D", None, "u"]
+
+
+def test_a_duplicate_joins_nothing(store):
+    """Not even if it says more than the first one."""
+    store.add_events("import", [said(1, device="D"), said(1, device="D", user="u")])
+    assert persons(store) == ["$device:D"]
+    assert store.people() == [Person(person="$device:D", ids=("$device:D",), events=1)]
+
+
+def test_the_reason_why_an_event_joined_nothing_is_kept(store):
+    """With the event."""
+    store.add_events("import", [said(1, device="D", user="a"), said(2, device="D", user="b")])
+    assert [each.identity_failure for each in store.events()] == [None, "errAnonDistinctIdAssignedAlready"]
+
+
+def test_properties_need_not_be_parsed_again(store):
+    """Who has them gives them."""
+    store.add_events("import", [make(1), make(2)], [{"distinct_id": "a"}, {"distinct_id": "b"}])
+    assert persons(store) == ["a", "b"]
+
+
+def test_a_merge_counts_where_it_was_sent_to():
+    """Only `/import` takes it."""
+    store = Store(id_merge="original")
+    store.add_events("track", [said(1, "$merge", distinct_id="a", pair=["a", "b"]), said(2, distinct_id="b")])
+    assert persons(store) == ["a", "b"]
+    store.add_events("import", [said(3, "$merge", distinct_id="a", pair=["a", "b"])])
+    assert persons(store) == ["a", "a", "a"]
+
+
+def test_people_are_those_of_the_kept_events(store):
+    """The one seen last is last; joins are known although their events were pushed out."""
+    store.add_events(
+        "import",
+        [
+            said(1, device="D", user="u"),
+            said(2, device="D"),
+            said(3, distinct_id="v"),
+            said(4, distinct_id="w"),
+            said(5, device="D"),
+        ],
+    )
+    v, w, u = (
+        Person(person="v", ids=("v",), events=1),
+        Person(person="w", ids=("w",), events=1),
+        Person(person="u", ids=("$device:D",), events=1),
+    )
+    assert store.people() == [v, w, u]
+    assert store.people(limit=2) == [w, u]
+
+
+def test_the_ids_of_an_event_that_was_pushed_out_free_their_memory(store):
+    """A million late duplicates may be known."""
+    own_id = str(uuid.uuid4())
+    before = sys.getrefcount(own_id)
+    store.add_events("import", [make(1)], [{"distinct_id": own_id}])
+    store.add_events("import", [make(number) for number in range(2, 6)])
+    assert sys.getrefcount(own_id) == before
+
+
+def test_a_listener_is_told_whose_an_event_is(store):
+    """As far as is known then; not of a late duplicate of one that was pushed out."""
+    heard: list[Any] = []
+    store.subscribe(heard.extend)
+    store.add_events("import", [said(1, device="D"), said(2, device="D", user="u"), said(3, device="D")])
+    store.add_events("import", [said(4), said(1, device="D")])
+    assert [each.person for each in heard] == ["$device:D", "u", "u", None, None]
+
+
+def test_reset_forgets_who_is_who():
+    """The ID merge stays."""
+    store = Store(id_merge="legacy")
+    store.add_events("track", [said(1, "$create_alias", distinct_id="D", alias="u")])
+    store.reset()
+    store.add_events("track", [said(1, distinct_id="u")])
+    assert persons(store) == ["u"]
+    assert store.id_merge == "legacy"
+
+
+def test_an_id_merge_that_does_not_exist_is_a_mistake():
+    """The error names those that do."""
+    with pytest.raises(ValueError, match="'simplified', 'original', 'legacy', not 'none'"):
+        Store(id_merge="none")

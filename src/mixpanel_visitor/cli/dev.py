@@ -14,10 +14,13 @@ import orjson
 
 from mixpanel_visitor.emulator import Arrival, LocalMixpanel, ProfileChange, Rejection, StoredEvent
 from mixpanel_visitor.emulator.listing import change_json, event_json, rejection_json
+from mixpanel_visitor.emulator.people import ID_MERGES
 from mixpanel_visitor.emulator.server import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from mixpanel_visitor.emulator import IdMerge
 
 DEFAULT_PORT = 8484
 
@@ -36,16 +39,25 @@ _MESSAGE_CHARS = 200
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
 @click.option("--token", help="Let in this project token only; any is let in without it.")
+@click.option(
+    "--id-merge",
+    type=click.Choice(ID_MERGES),
+    default="simplified",
+    show_default=True,
+    help="How the project merges IDs; /_local/people shows who is one person by it.",
+)
 @click.option("--quiet", is_flag=True, help="Print where it listens and nothing more.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
-def command(*, port: int, host: str, token: str | None, quiet: bool, as_json: bool) -> None:
+def command(
+    *, port: int, host: str, token: str | None, id_merge: IdMerge, quiet: bool, as_json: bool
+) -> None:
     """Run a local Mixpanel until Ctrl-C.
 
     It takes what is meant for Mixpanel, refuses what Mixpanel documents that it refuses, and shows what has
     arrived: here, on a page, and as JSON under /_local/. Nothing is written to disk or leaves this machine.
     """
     try:
-        local = LocalMixpanel(host, port, token=token, allow_remote=True)
+        local = LocalMixpanel(host, port, token=token, allow_remote=True, id_merge=id_merge)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     # Blocked before any thread starts, so that the wait below is the one place where they arrive.
@@ -74,7 +86,8 @@ def command(*, port: int, host: str, token: str | None, quiet: bool, as_json: bo
 
 def _greet(local: LocalMixpanel, *, as_json: bool) -> None:
     if as_json:
-        click.echo(orjson.dumps({"type": "listening", "url": local.url, "port": local.port}))
+        listening = {"type": "listening", "url": local.url, "port": local.port}
+        click.echo(orjson.dumps({**listening, "id_merge": local.store.id_merge}))
     else:
         click.echo(f"The local Mixpanel listens. Its page: {local.url}/")
         click.echo(f"To send here, set:  MIXPANEL_API_HOST={local.url}")

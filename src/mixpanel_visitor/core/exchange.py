@@ -32,11 +32,9 @@ if TYPE_CHECKING:
 
     from .exchange_rules import ExchangeRules
     from .handover import Word
-    from .identity import Identity, Login
+    from .identity import Identity, Link, Login
     from .policy import Consent
     from .request import RequestFacts
-
-    Link = dict[str, object]
 
 HAND_OVER_RECORDS = 100
 HAND_OVER_BYTES = 1_000_000
@@ -143,7 +141,7 @@ class Exchange:
         return login
 
     def owe(self, merge: Link | None) -> None:
-        """Note the identity event to be written if no event of the visitor follows that does its work."""
+        """Note the event that joins device and user, to be written if no other event does that."""
         self._merge = merge
         if self.finished:
             self._settle()
@@ -163,7 +161,13 @@ class Exchange:
             return
         self._changed = True
         if identity.device_id == before.device_id:
-            self._anchor = replace(self._anchor, user_id=identity.user_id, user_tag=None, earlier_id=None)
+            self._anchor = replace(
+                self._anchor,
+                user_id=identity.user_id,
+                user_tag=None,
+                earlier_id=None,
+                unlinked=identity.apart,
+            )
         else:
             self._renewed = True
             device_id = identity.device_id or ""

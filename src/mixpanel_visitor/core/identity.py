@@ -19,6 +19,9 @@ DEVICE_PREFIX = "$device:"
 NOBODY = ""
 """Mixpanel's distinct ID for an event that belongs to no user ("Server-side events with no user")."""
 
+IDENTIFIED_EVENT = "Visitor identified"
+"""What joins a device to a user in a Simplified project where no event of the application does."""
+
 DISALLOWED_IDS = frozenset(
     (
         "00000000-0000-0000-0000-000000000000",
@@ -54,17 +57,24 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """An event that joins a device's history to a user's: its name, and its identity properties."""
+
+    event: str
+    properties: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
     """What a log-in comes to: the identity afterwards, and what has to be told to Mixpanel.
 
-    `links` are the properties of the identity events to send now. `merge` are those of one that is needed
-    only where no event of the visitor follows in this request: any event that carries device and user merges
-    the two in a Simplified project.
+    `links` are to be written now. `merge` is only needed where no other event of the visitor follows in this
+    request: in a Simplified project any event that carries device and user joins the two.
     """
 
     identity: Identity
-    links: tuple[dict[str, object], ...] = ()
-    merge: dict[str, object] | None = None
+    links: tuple[Link, ...] = ()
+    merge: Link | None = None
 
 
 def distinct_id(mode: IdMode, identity: Identity) -> str:
@@ -96,20 +106,25 @@ def identity_properties(mode: IdMode, identity: Identity) -> dict[str, object]:
     return properties
 
 
-def link_properties(mode: IdMode, user_id: str, device_id: str, *, bare: bool = False) -> dict[str, object]:
-    """Build the properties of the `$identify` that joins a device's history to a user's.
+def links_between(mode: IdMode, user_id: str, device_id: str, *, bare: bool = False) -> tuple[Link, ...]:
+    """Build the events that join a device's history to a user's.
 
-    In an Original project it is the event itself that joins them; in a Simplified one, its `$device_id` and
-    `$user_id`, as on any event.
+    In an Original project that is `$identify`. A Simplified project ignores that event, and "at least one
+    event after the identify call" has to carry `$device_id` and `$user_id`: so there it is an event like any
+    other. A project that counts by SPiD's uid may be either, and is sent both.
     """
-    properties: dict[str, object] = {
-        "distinct_id": user_id,
-        "$identified_id": user_id,
-        "$anon_id": anonymous_id(device_id, bare=bare),
-    }
-    if mode != "original":
-        properties |= {"$device_id": device_id, "$user_id": user_id}
-    return properties
+    links = []
+    if mode in ("original", "spid"):
+        properties: dict[str, object] = {
+            "distinct_id": user_id,
+            "$identified_id": user_id,
+            "$anon_id": anonymous_id(device_id, bare=bare),
+        }
+        links.append(Link(event="$identify", properties=properties))
+    if mode in ("simplified", "spid"):
+        properties = {"distinct_id": user_id, "$device_id": device_id, "$user_id": user_id}
+        links.append(Link(event=IDENTIFIED_EVENT, properties=properties))
+    return tuple(links)
 
 
 def alias_properties(mode: IdMode, identity: Identity, alias: str) -> dict[str, object]:
@@ -141,13 +156,13 @@ def log_in(
         earlier_id = None
     if linked or mode == "legacy" or after.device_id is None:
         return Login(identity=after)
-    links = [] if earlier_id is None else [link_properties(mode, user_id, earlier_id)]
+    links = () if earlier_id is None else links_between(mode, user_id, earlier_id)
     if after.apart:
-        return Login(identity=after, links=tuple(links))
-    link = link_properties(mode, user_id, after.device_id, bare=after.bare)
+        return Login(identity=after, links=links)
+    joined = links_between(mode, user_id, after.device_id, bare=after.bare)
     if mode == "original":
-        return Login(identity=after, links=(*links, link))
-    return Login(identity=after, links=tuple(links), merge=link)
+        return Login(identity=after, links=(*links, *joined))
+    return Login(identity=after, links=links, merge=joined[0])
 
 
 def log_out(before: Identity, fresh_device_id: str) -> Identity:

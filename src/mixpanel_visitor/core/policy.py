@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Consent = Literal["granted", "denied", "unknown"]
 
+MAX_CACHE_CONTROL_CHARS = 1024
+"""A longer value of the application's own is taken for the worst."""
+
 # The user agents for which mixpanel-browser sends nothing (its utils.js, isBlockedUA), in lower case.
 _BOTS = re.compile(
     "|".join(
@@ -86,7 +89,10 @@ def may_set_cookie(facts: RequestFacts, *, tracked: bool) -> bool:
 def shared_cacheable(headers: Sequence[tuple[str, str]], *, now_s: float) -> bool:
     """Tell whether a shared cache may store this response and hand one visitor's cookie to everybody."""
     for name, value in headers:
-        targeted = name.lower().endswith(("cdn-cache-control", "surrogate-control"))
+        lower = name.lower()
+        targeted = lower.endswith(("cdn-cache-control", "surrogate-control"))
+        if (targeted or lower == "cache-control") and len(value) > MAX_CACHE_CONTROL_CHARS:
+            return True  # whatever it says, it is not worth reading
         if targeted and _lifetime_s(_directives(value)):
             return True
     directives = _directives(response_header(headers, "cache-control") or "")

@@ -143,28 +143,26 @@ def cookie_values(header: str, name: str, *, commas: bool = False) -> list[str]:
     """
     values: list[str] = []
     needle = name + "="
+    separators = (";", ",") if commas else (";",)
     position = header.find(needle)
-    seen = 0
+    seen = looked_at = 0
     while position >= 0 and seen < MAX_CANDIDATES:
         seen += 1
         start = position + len(needle)
-        if _begins_pair(header, position, commas=commas):
+        # A pair begins after a separator and blanks, or with the header; not in the middle of another name.
+        before = header[looked_at:position].rstrip(_BLANKS)
+        if before.endswith(separators) or not (before or looked_at):
             end = header.find(";", start)
             end = len(header) if end < 0 else end
             if commas:
                 comma = header.find(",", start, end)
                 end = comma if comma >= 0 else end
             values.append(header[start:end].strip(_BLANKS))
-            position = header.find(needle, end)
+            looked_at = end
         else:
-            position = header.find(needle, start)
+            looked_at = start
+        position = header.find(needle, looked_at)
     return values
-
-
-def _begins_pair(header: str, position: int, *, commas: bool) -> bool:
-    while position > 0 and header[position - 1] in _BLANKS:
-        position -= 1
-    return position == 0 or header[position - 1] == ";" or (commas and header[position - 1] == ",")
 
 
 def response_header(headers: Iterable[tuple[str, str]], name: str) -> str | None:

@@ -14,25 +14,23 @@ from typing import TYPE_CHECKING
 
 from .anchor import Anchor
 from .browser_sdks.mixpanel import BrowserClaim
-from .identity import Identity, is_uuid, link_properties
+from .identity import Identity, is_uuid, links_between
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .browser_sdks.mixpanel import MixpanelBrowser
     from .browser_sdks.spid import SpidBrowser, SpidVisitor
-    from .identity import IdMode, Source
-
-    Links = tuple[dict[str, object], ...]
+    from .identity import IdMode, Link, Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolution:
-    """Who it is, and what our cookie should say about it; `links` are identity events that this calls for."""
+    """Who it is, and what our cookie should say about it; `links` are events that this calls for."""
 
     anchor: Anchor
     identity: Identity
-    links: Links = ()
+    links: tuple[Link, ...] = ()
 
 
 class Resolver:
@@ -106,7 +104,7 @@ class Resolver:
         links = before.links
         if known is not None and anchor.uid is None:
             # What was tracked on this device before SPiD's answer was known.
-            links = (*links, link_properties("spid", visitor.uid, anchor.device_id, bare=anchor.bare))
+            links = (*links, *links_between("spid", visitor.uid, anchor.device_id, bare=anchor.bare))
         same = anchor.uid == visitor.uid
         signed = visitor.signed or (same and anchor.uid_signed)
         return Resolution(
@@ -175,8 +173,8 @@ class Resolver:
         identity = _identity(anchor, self._id_mode, "cookie")
         if not anchor.unlinked or anchor.user_id is None or self._id_mode in ("legacy", "spid"):
             return Resolution(anchor=anchor, identity=identity)
-        link = link_properties(self._id_mode, anchor.user_id, anchor.device_id, bare=anchor.bare)
-        return Resolution(anchor=replace(anchor, unlinked=False), identity=identity, links=(link,))
+        links = links_between(self._id_mode, anchor.user_id, anchor.device_id, bare=anchor.bare)
+        return Resolution(anchor=replace(anchor, unlinked=False), identity=identity, links=links)
 
 
 def _new(device_id: str, now_s: float) -> Resolution:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from mixpanel_visitor.records import Record
 
-    from .identity import Login
+    from .identity import Link, Login
     from .policy import Consent
     from .request import RequestFacts
 
@@ -43,8 +43,8 @@ class OfflineVisit:
         self._store = store
         self._records: list[Record] = []
         self._gathering = False
-        self._merge: dict[str, object] | None = None
-        self.announce: Callable[[dict[str, object]], None] | None = None
+        self._merge: Link | None = None
+        self.announce: Callable[[Link], None] | None = None
 
     @property
     def refusal(self) -> str | None:
@@ -75,8 +75,8 @@ class OfflineVisit:
         self.identity = login.identity
         return login
 
-    def owe(self, merge: dict[str, object] | None) -> None:
-        """Note the identity event to be written if no event of the visitor follows that does its work."""
+    def owe(self, merge: Link | None) -> None:
+        """Note the event that joins device and user, to be written if no other event does that."""
         self._merge = merge
         if not self._gathering:
             self._settle()  # nobody says when this visit ends

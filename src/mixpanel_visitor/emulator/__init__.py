@@ -1,9 +1,23 @@
-"""The local Mixpanel: its ingestion endpoints with the documented rules, and what has arrived, to look at."""
+"""The local Mixpanel: its ingestion endpoints with the documented rules, and what has arrived, to look at.
+
+It also says which events belong to one person, under each of Mixpanel's three ways to merge IDs.
+"""
 
 from __future__ import annotations
 
-from .arrivals import Arrival, Profile, ProfileChange, Rejection, StoredEvent
+from .arrivals import Arrival, Person, Profile, ProfileChange, Rejection, StoredEvent
+from .people import IdMerge
 from .server import LocalMixpanel
 from .store import Store
 
-__all__ = ["Arrival", "LocalMixpanel", "Profile", "ProfileChange", "Rejection", "Store", "StoredEvent"]
+__all__ = [
+    "Arrival",
+    "IdMerge",
+    "LocalMixpanel",
+    "Person",
+    "Profile",
+    "ProfileChange",
+    "Rejection",
+    "Store",
+    "StoredEvent",
+]

@@ -17,7 +17,10 @@ class StoredEvent:
     """An event with what became of it.
 
     `deliveries` counts how often it came, `altered` says that a later delivery had other properties: then
-    these are the latest ones, as in Mixpanel. `number` runs from 1 in the order of first arrival.
+    these are the latest ones, as in Mixpanel. `number` runs from 1 in the order of first arrival. `own_id` is
+    the distinct ID that Mixpanel stores before any merge and `person` the canonical one by now; both are
+    None for nobody's, and for a duplicate that came after the event was pushed out of the store.
+    `identity_failure` is Mixpanel's reason why it joined no IDs.
     """
 
     number: int
@@ -26,6 +29,9 @@ class StoredEvent:
     received_at_ms: int
     deliveries: int
     altered: bool
+    own_id: str | None
+    person: str | None
+    identity_failure: str | None
 
     @property
     def name(self) -> str:
@@ -37,6 +43,15 @@ class StoredEvent:
         """The properties as an object."""
         parsed: dict[str, Any] = orjson.loads(self.event.properties)
         return parsed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Someone with `events` events that are kept; `ids` are theirs and those that were joined to them."""
+
+    person: str
+    ids: tuple[str, ...]
+    events: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

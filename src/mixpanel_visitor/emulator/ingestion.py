@@ -112,7 +112,8 @@ class Ingestion:
         now_ms = self.store.now_ms()
         judged = [check_event(item, endpoint=endpoint, now_ms=now_ms) for item in items]
         accepted, problems = _sorted(judged)
-        self.store.add_events(endpoint, accepted)
+        properties = [item["properties"] for index, item in enumerate(items) if index not in problems]
+        self.store.add_events(endpoint, accepted, properties)
         return self._note(endpoint, items, problems)
 
     def _take_updates(self, endpoint: ProfileEndpoint, items: list[Any]) -> dict[int, Problem]:

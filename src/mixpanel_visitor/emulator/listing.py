@@ -37,6 +37,12 @@ class Listing:
         )
         return json_reply({"events": [event_json(each) for each in found]})
 
+    def people(self, request: Request) -> Reply:
+        """`GET /_local/people`: whose the kept events are, by the project's ID merge; seen last is last."""
+        found = self.store.people(limit=_number(request.query, "limit"))
+        people = [{"person": each.person, "ids": each.ids, "events": each.events} for each in found]
+        return json_reply({"id_merge": self.store.id_merge, "people": people})
+
     def profiles(self, request: Request) -> Reply:
         """`GET /_local/profiles`: what the updates so far have made of each person."""
         found = self.store.profiles(limit=_number(request.query, "limit"))
@@ -67,7 +73,10 @@ class Listing:
 
 
 def event_json(stored: StoredEvent) -> dict[str, Any]:
-    """An event as it is listed; values are ready for `orjson.dumps`."""
+    """An event as it is listed; values are ready for `orjson.dumps`.
+
+    `person` is the canonical ID by now, null for nobody; `identity_failure` is why it joined no IDs, or null.
+    """
     return {
         "number": stored.number,
         "endpoint": stored.endpoint,
@@ -78,6 +87,8 @@ def event_json(stored: StoredEvent) -> dict[str, Any]:
         "received_at_ms": stored.received_at_ms,
         "deliveries": stored.deliveries,
         "altered": stored.altered,
+        "person": stored.person,
+        "identity_failure": stored.identity_failure,
         "properties": orjson.Fragment(stored.event.properties),
     }
 

@@ -61,6 +61,7 @@ class Site:
             "/": Route(kind="local", methods=get, answer=page),
             "/_local/events": Route(kind="local", methods=get, answer=listing.events),
             "/_local/stats": Route(kind="local", methods=get, answer=listing.stats),
+            "/_local/people": Route(kind="local", methods=get, answer=listing.people),
             "/_local/profiles": Route(kind="local", methods=get, answer=listing.profiles),
             "/_local/groups": Route(kind="local", methods=get, answer=listing.groups),
             "/_local/rejected": Route(kind="local", methods=get, answer=listing.rejected),

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from .people import IdMerge
+
 logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
@@ -37,7 +39,8 @@ class LocalMixpanel:
     Used as a context manager, or with `start` and `stop`; after a `stop` it can be started again, at the
     same port and with what it had received. With a `token` only that one is let in. It holds what users
     did and asks nobody for a password, so it binds to a loopback address unless `allow_remote` is given.
-    `now_ms` is its wall clock: rules about time and the Date header follow it.
+    `now_ms` is its wall clock: rules about time and the Date header follow it. `id_merge` is the project's
+    setting "Identity Merge": by its rules the events are people's.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class LocalMixpanel:
         gzip_profiles: bool = True,
         allow_remote: bool = False,
         now_ms: Callable[[], int] = wall_clock_ms,
+        id_merge: IdMerge = "simplified",
     ) -> None:
         if not allow_remote and not is_loopback(host):
             raise ValueError(
@@ -59,7 +63,7 @@ class LocalMixpanel:
             )
         if token == "":
             raise ValueError("the token must not be empty; leave it out to let any in")
-        self.store = Store(max_events=max_events, now_ms=now_ms)
+        self.store = Store(max_events=max_events, now_ms=now_ms, id_merge=id_merge)
         self.host = host
         self._port = port
         self._max_body_bytes = max_body_bytes

@@ -1,7 +1,8 @@
 """Store: what has arrived, as Mixpanel would count it.
 
 Thread-safe. Events are deduplicated by (event, time, distinct_id, $insert_id). The last `max_events` are
-kept with their content; everything is counted.
+kept with their content; everything is counted. Whose an event is (`people`), is computed from all of them as
+they first came; a duplicate joins no IDs.
 """
 
 from __future__ import annotations
@@ -12,13 +13,18 @@ import time
 from collections import Counter, OrderedDict, deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .arrivals import Profile, ProfileChange, StoredEvent
+import orjson
+
+from .arrivals import Profile, ProfileChange
+from .people import People
 from .profiles import applied
+from .slots import Slot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from .arrivals import Arrival, Rejection
+    from .arrivals import Arrival, Person, Rejection, StoredEvent
+    from .people import IdMerge
     from .profiles import ProfileEndpoint, Update
     from .rules import Event, EventEndpoint
 
@@ -32,45 +38,25 @@ MAX_KEYS = 1_000_000
 MAX_PATHS = 100
 
 
-class _Slot:
-    """A stored event while deliveries may still change it; `event` is None once it is pushed out."""
-
-    __slots__ = ("altered", "deliveries", "digest", "endpoint", "event", "number", "received_at_ms")
-
-    def __init__(
-        self, number: int, endpoint: EventEndpoint, event: Event, digest: int, received_at_ms: int
-    ) -> None:
-        self.number = number
-        self.endpoint: EventEndpoint = endpoint
-        self.event: Event | None = event
-        self.digest = digest
-        self.received_at_ms = received_at_ms
-        self.deliveries = 1
-        self.altered = False
-
-    def stored(self, event: Event) -> StoredEvent:
-        return StoredEvent(
-            number=self.number,
-            endpoint=self.endpoint,
-            event=event,
-            received_at_ms=self.received_at_ms,
-            deliveries=self.deliveries,
-            altered=self.altered,
-        )
-
-
 def wall_clock_ms() -> int:
     """Now, in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
 
 
 class Store:
-    """Everything one local Mixpanel has received; `now_ms` is its wall clock."""
+    """Everything one local Mixpanel has received; `now_ms` is its wall clock, `id_merge` its project's."""
 
-    def __init__(self, *, max_events: int = 50_000, now_ms: Callable[[], int] = wall_clock_ms) -> None:
+    def __init__(
+        self,
+        *,
+        max_events: int = 50_000,
+        now_ms: Callable[[], int] = wall_clock_ms,
+        id_merge: IdMerge = "simplified",
+    ) -> None:
         if max_events < 1:
             raise ValueError(f"max_events must be at least 1, not {max_events}")
         self._max_events = max_events
+        self._id_merge: IdMerge = id_merge
         self._now_ms = now_ms
         self._lock = threading.Lock()
         self._listeners: tuple[Callable[[Sequence[Arrival]], None], ...] = ()
@@ -80,14 +66,21 @@ class Store:
         """Forget everything and count from zero again; listeners stay."""
         with self._lock:
             self._counts: Counter[str] = Counter()
+            self._inserted = 0
             self._last_arrival_ms: int | None = None
             self._requests: dict[str, Counter[int]] = {}
-            self._events: deque[_Slot] = deque()
+            self._events: deque[Slot] = deque()
             # Keyed by the hash of the key: 64 bits, so that among a million events a false duplicate has
             # a chance of one in thirty million, at a third of the memory.
-            self._seen: OrderedDict[int, _Slot] = OrderedDict()
+            self._seen: OrderedDict[int, Slot] = OrderedDict()
             self._rejections: deque[Rejection] = deque(maxlen=MAX_REJECTIONS)
             self._profiles: OrderedDict[tuple[str, str, Any], Profile] = OrderedDict()
+            self._people = People(self._id_merge)
+
+    @property
+    def id_merge(self) -> IdMerge:
+        """How the project merges IDs."""
+        return self._id_merge
 
     def subscribe(self, listener: Callable[[Sequence[Arrival]], None]) -> Callable[[], None]:
         """Call `listener` with the arrivals of each request, in the thread that serves it; gives the undo."""
@@ -100,22 +93,31 @@ class Store:
 
         return unsubscribe
 
-    def add_events(self, endpoint: EventEndpoint, events: Sequence[Event]) -> None:
-        """Take accepted events, in order."""
+    def add_events(
+        self,
+        endpoint: EventEndpoint,
+        events: Sequence[Event],
+        properties: Sequence[dict[str, Any]] | None = None,
+    ) -> None:
+        """Take accepted events, in order; `properties` are theirs, for who has them as objects already."""
+        if properties is None:
+            properties = [orjson.loads(event.properties) for event in events]
         keys = [_dedup_key(event) for event in events]
         digests = [hash(event.properties) for event in events]
         listening = bool(self._listeners)
         arrivals: list[Arrival] = []
         with self._lock:
             now_ms = self._now_ms()
-            for event, key, digest in zip(events, keys, digests, strict=True):
+            take = self._people.take
+            for event, key, digest, said in zip(events, keys, digests, properties, strict=True):
                 slot = self._seen.get(key) if key is not None else None
                 if slot is None:
                     slot = self._insert(endpoint, event, key, digest, now_ms)
+                    slot.identity = take(event.name, said, endpoint)
                 else:
                     self._repeat(slot, event, digest)
                 if listening:
-                    arrivals.append(slot.stored(event))
+                    arrivals.append(slot.stored(event, self._people))
             self._counts["received"] += len(events)
             self._last_arrival_ms = now_ms
         self._tell(arrivals)
@@ -192,9 +194,14 @@ class Store:
                     and (distinct_id is None or slot.event.distinct_id == distinct_id)
                     and (since_ms is None or slot.received_at_ms >= since_ms)
                 ):
-                    found.append(slot.stored(slot.event))
+                    found.append(slot.stored(slot.event, self._people))
         found.reverse()
         return found
+
+    def people(self, *, limit: int | None = None) -> list[Person]:
+        """Who did the retained unique events, the one seen last being last."""
+        with self._lock:
+            return _last(self._people.persons(slot.identity[0] for slot in self._events), limit)
 
     def profiles(self, *, limit: int | None = None) -> list[Profile]:
         """People's profiles, the one updated last being last."""
@@ -214,20 +221,25 @@ class Store:
         return self._now_ms()
 
     def _insert(
-        self, endpoint: EventEndpoint, event: Event, key: int | None, digest: int, now_ms: int
-    ) -> _Slot:
-        self._counts["inserted"] += 1
-        slot = _Slot(self._counts["inserted"], endpoint, event, digest, now_ms)
+        self,
+        endpoint: EventEndpoint,
+        event: Event,
+        key: int | None,
+        digest: int,
+        now_ms: int,
+    ) -> Slot:
+        self._inserted += 1
+        slot = Slot(self._inserted, endpoint, event, digest, now_ms)
         self._events.append(slot)
         if len(self._events) > self._max_events:
-            self._events.popleft().event = None
+            self._events.popleft().push_out()
         if key is not None:
             self._seen[key] = slot
             if len(self._seen) > MAX_KEYS:
                 self._seen.popitem(last=False)
         return slot
 
-    def _repeat(self, slot: _Slot, event: Event, digest: int) -> None:
+    def _repeat(self, slot: Slot, event: Event, digest: int) -> None:
         self._counts["duplicates"] += 1
         slot.deliveries += 1
         if slot.digest != digest:

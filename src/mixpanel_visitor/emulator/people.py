@@ -1,0 +1,88 @@
+"""People: which events belong to one person, under the merge rules that Mixpanel publishes.
+
+Pure: names and properties in, IDs out. As `rules`, it is written from Mixpanel's documentation and shares
+nothing with `core`: it is the judge of what the core sends. What the documentation leaves open is read
+strictly, so that one person here is one person there, and is said in `id_merges`, where the rules are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+
+from .arrivals import Person
+from .id_merges import Legacy, Original, Simplified
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from .rules import EventEndpoint
+
+IdMerge = Literal["simplified", "original", "legacy"]
+"""How a project merges IDs: its setting "Identity Merge" says Simplified API, Original API or disabled."""
+
+ID_MERGES: tuple[IdMerge, ...] = get_args(IdMerge)
+
+MAX_IDS = 250_000
+"""So many IDs that were joined to another are known, about 250 bytes each; the first are forgotten first."""
+
+_RULES: dict[IdMerge, type[Simplified | Original | Legacy]] = {
+    "simplified": Simplified,
+    "original": Original,
+    "legacy": Legacy,
+}
+
+
+class Take(Protocol):
+    """The type of `People.take`."""
+
+    def __call__(
+        self, name: str, properties: dict[str, Any], endpoint: EventEndpoint = "import", /
+    ) -> tuple[str | None, str | None]:
+        """Gives the event's own ID, and why it joined nothing."""
+        ...
+
+
+class People:
+    """Everyone in one project; raises ValueError for an `id_merge` that does not exist. Not thread-safe."""
+
+    take: Take
+    """Take the next accepted event that is no duplicate; gives its own ID and why it joined nothing.
+
+    Its own ID is the distinct ID that Mixpanel stores with it before any merge; None: it belongs to nobody
+    (an empty `distinct_id`; one that is missing becomes a hash of the sender's address there). The reason is
+    Mixpanel's `$failure_reason` or `$identity_failure_reason`, or None.
+    """
+
+    person_of: Callable[[str], str]
+    """Whose an event with this ID of its own is by now: the canonical distinct ID.
+
+    Under Original ID Merge any ID of the person may be the canonical one: compare it, expect none.
+    """
+
+    def __init__(self, id_merge: IdMerge = "simplified", *, max_ids: int = MAX_IDS) -> None:
+        if id_merge not in ID_MERGES:
+            known = ", ".join(map(repr, ID_MERGES))
+            raise ValueError(f"id_merge must be one of {known}, not {id_merge!r}")
+        self.id_merge: IdMerge = id_merge
+        self._rules = _RULES[id_merge](max_ids)
+        # Not methods that call them: that would be paid for every event.
+        self.take = self._rules.take
+        self.person_of = self._rules.person_of
+
+    def persons(self, own_ids: Iterable[str | None]) -> list[Person]:
+        """Who did events with these IDs of their own, in this order; the person seen last is last."""
+        seen: OrderedDict[str, Counter[str]] = OrderedDict()
+        for own_id in own_ids:
+            if own_id is not None:
+                person = self.person_of(own_id)
+                seen.setdefault(person, Counter())[own_id] += 1
+                seen.move_to_end(person)
+        ids = {person: dict.fromkeys(events) for person, events in seen.items()}
+        for known_id, person in self._rules.joined():
+            if person in ids:
+                ids[person][known_id] = None
+        return [
+            Person(person=person, ids=tuple(ids[person]), events=events.total())
+            for person, events in seen.items()
+        ]

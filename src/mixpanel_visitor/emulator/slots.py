@@ -1,0 +1,54 @@
+"""Slot: a stored event while deliveries may still change it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .arrivals import StoredEvent
+
+if TYPE_CHECKING:
+    from .people import People
+    from .rules import Event, EventEndpoint
+
+_NOBODY = (None, None)
+
+
+class Slot:
+    """What the store knows of one event; `event` is None once it is pushed out.
+
+    `identity` is what `People.take` gave for it.
+    """
+
+    __slots__ = "altered", "deliveries", "digest", "endpoint", "event", "identity", "number", "received_at_ms"
+
+    def __init__(
+        self, number: int, endpoint: EventEndpoint, event: Event, digest: int, received_at_ms: int
+    ) -> None:
+        self.number = number
+        self.endpoint: EventEndpoint = endpoint
+        self.event: Event | None = event
+        self.digest = digest
+        self.received_at_ms = received_at_ms
+        self.deliveries = 1
+        self.altered = False
+        self.identity: tuple[str | None, str | None] = _NOBODY
+
+    def push_out(self) -> None:
+        """Keep only what is needed to know the event again."""
+        self.event = None
+        self.identity = _NOBODY
+
+    def stored(self, event: Event, people: People) -> StoredEvent:
+        """As a value, whose it is by now included."""
+        own_id, failure = self.identity
+        return StoredEvent(
+            number=self.number,
+            endpoint=self.endpoint,
+            event=event,
+            received_at_ms=self.received_at_ms,
+            deliveries=self.deliveries,
+            altered=self.altered,
+            own_id=own_id,
+            person=None if own_id is None else people.person_of(own_id),
+            identity_failure=failure,
+        )

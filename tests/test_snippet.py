@@ -1,0 +1,203 @@
+"""The script as Python makes it: its size, its bytes, what may stand in it. What it does: tests/browser."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jinja2
+import pytest
+
+import mixpanel_visitor
+from mixpanel_visitor.snippet import Html, Snippet, squeezed
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+LIMIT_BYTES = 2048
+
+
+def make(**given):
+    of_all = {
+        "handover_path": "/_visitor",
+        "seen_cookie": "mpv_js",
+        "mixpanel": (f"mp_{TOKEN}_mixpanel", f"__mp_opt_in_out_{TOKEN}"),
+        "spid_client_id": "52f8e3d9efd04bb74900",
+    }
+    return Snippet(**{**of_all, **given})
+
+
+def arguments(script):
+    """Read what the script is called with."""
+    return json.loads(f"[{re.fullmatch(r'.*}[)][(](.*)[)];', script, re.DOTALL)[1]}]")
+
+
+def code_of(html):
+    """Take the code out of a script element."""
+    return re.fullmatch(r"<script[^>]*>(.*)</script>", html, re.DOTALL)[1]
+
+
+def test_the_longest_configuration_stays_below_the_limit():
+    """A token of 32 characters, a SPiD client of 20."""
+    assert len(make().script()) < LIMIT_BYTES
+    assert len(code_of(make().inline()).encode()) < LIMIT_BYTES
+
+
+def test_the_script_is_called_with_its_configuration():
+    """Its own address, the cookie with what the server knows, the SDKs' names."""
+    assert arguments(make().script().decode()) == [
+        "/_visitor.js",
+        "mpv_js",
+        f"mp_{TOKEN}_mixpanel",
+        f"__mp_opt_in_out_{TOKEN}",
+        "spid_js_52f8e3d9efd04bb74900",
+    ]
+
+
+def test_an_sdk_that_is_not_configured_has_no_name():
+    """The script leaves it alone."""
+    assert arguments(make(mixpanel=None).script().decode())[2:4] == [None, None]
+    assert arguments(make(spid_client_id=None).script().decode())[4] is None
+
+
+def test_the_script_is_the_same_every_time():
+    """So that it can be cached, and its entity tag be compared."""
+    assert make().script() == make().script()
+    assert make().etag == make().etag
+
+
+def test_the_entity_tag_is_strong_and_follows_the_script():
+    """Quoted, not weak, and of this very script."""
+    snippet = make()
+    assert re.fullmatch(r'"[0-9a-f]{32}"', snippet.etag)
+    assert snippet.etag[1:-1] in hashlib.sha256(snippet.script()).hexdigest()
+    assert snippet.etag != make(seen_cookie="other_js").etag
+
+
+def test_the_content_type_is_javascript_s():
+    """RFC 9239."""
+    assert make().content_type == "text/javascript; charset=utf-8"
+
+
+def test_production_changes_nothing():
+    """v1 tells its session itself, whatever its cookie is called."""
+    assert make(spid_production=False).script() == make().script()
+
+
+@pytest.mark.parametrize(
+    ("root_path", "path"),
+    [
+        ("", "/_visitor.js"),
+        ("/shop", "/shop/_visitor.js"),
+        ("/shop/", "/shop/_visitor.js"),
+        ("/a b/ä%?#", "/a%20b/%C3%A4%25%3F%23/_visitor.js"),
+        ("//elsewhere.example", "/elsewhere.example/_visitor.js"),
+        ("/\ud800", "/%3F/_visitor.js"),
+    ],
+)
+def test_the_inline_script_knows_where_the_application_is(root_path, path):
+    """As a path on this host, whatever the server calls its root."""
+    assert arguments(code_of(make().inline(root_path=root_path)))[0] == path
+
+
+def test_the_inline_script_is_otherwise_the_same():
+    """One script, in two places."""
+    assert code_of(make().inline()) == make().script().decode()
+
+
+@pytest.mark.parametrize(
+    ("nonce", "attribute"),
+    [(None, ""), ("Zm9v+/=", ' nonce="Zm9v+/="'), ("\"'<>&", ' nonce="&quot;&#x27;&lt;&gt;&amp;"')],
+)
+def test_the_nonce_is_an_attribute(nonce, attribute):
+    """Escaped, or not there at all."""
+    assert make().inline(nonce=nonce).startswith(f"<script{attribute}>(")
+
+
+DANGEROUS = "</script><!--<script>&\"'\\\u2028\u2029\u0000\n\ud800é$&$1"
+
+
+def test_nothing_dangerous_stands_in_the_script():
+    """Neither to HTML nor, in old browsers, to JavaScript; and the names arrive as they are."""
+    names = (f"mp_{DANGEROUS}", f"opt_{DANGEROUS}")
+    snippet = make(mixpanel=names, spid_client_id=DANGEROUS, seen_cookie=DANGEROUS)
+    script = snippet.script().decode("ascii")
+    assert arguments(script) == ["/_visitor.js", DANGEROUS, *names, f"spid_js_{DANGEROUS}"]
+    configuration = script[script.rindex("})(") :]
+    assert not re.search("[<>&\n\u2028\u2029]", configuration)
+    assert snippet.inline().count("<") == script.count("<") + 2
+
+
+def test_the_code_cannot_end_its_element():
+    """Nor open one in which it would be read in another way."""
+    assert not re.search(r"</|<!--|<script", make().script().decode(), re.IGNORECASE)
+
+
+def test_templates_do_not_escape_it():
+    """Jinja asks for `__html__`."""
+    template = jinja2.Environment(autoescape=True).from_string("<head>{{ ours }}</head>")
+    assert template.render(ours=make().inline()) == f"<head>{make().inline()}</head>"
+    assert isinstance(make().inline(), Html)
+
+
+def test_the_script_is_old_javascript():
+    """No browser fails to read it: ES5 has none of these."""
+    code = make().script().decode()
+    assert not re.search(
+        r"=>|`|\b(?:let|const|class|async|await|of|import|export)\b|\.\.\.|\?\.|\?\?|\*\*", code
+    )
+
+
+def test_no_comment_and_no_place_is_left():
+    """The source is for readers, what is served is for browsers."""
+    code = make().script().decode()
+    assert "//" not in code
+    assert "CONFIG" not in code
+    assert "\n" not in code
+
+
+@pytest.mark.parametrize(
+    ("source", "served"),
+    [
+        ("a = 1; // one\n", "a=1;"),
+        ("// one\n  // 'two'\nvar b;", "var b;"),
+        ("var url = 'http://x';", "var url='http://x';"),
+        ("x = 'a  +  { b; }';", "x='a  +  { b; }';"),
+        ("function f() {\n  return a - -b;\n}\n", "function f(){return a - -b}"),
+        ("if (a) { b(); }\nelse { c(); }", "if(a){b()}else{c()}"),
+        ("s = s.replace(/\\.js([?#].*)?$/, '');", "s=s.replace(/\\.js([?#].*)?$/,'');"),
+        ("return (a ? 'b' : 'c');", "return(a?'b':'c');"),
+        ("var a;\nvar b\n  = 1;", "var a;var b=1;"),
+    ],
+)
+def test_squeezing_keeps_the_meaning(source, served):
+    """Comments and white space go, strings stay."""
+    assert squeezed(source) == served
+
+
+PROBE = """
+import sys
+opened = []
+sys.addaudithook(lambda event, details: event == "open" and opened.append(str(details[0])))
+from mixpanel_visitor.snippet import Snippet
+snippet = Snippet(handover_path="/_visitor", seen_cookie="mpv_js", mixpanel=None, spid_client_id=None)
+print(any("snippet.js" in name for name in opened))
+snippet.script()
+print(any("snippet.js" in name for name in opened))
+"""
+
+
+def test_the_source_is_read_at_the_first_use():
+    """Neither importing nor configuring the middleware reads what no page may ever ask for."""
+    found = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False", "True"]
+
+
+def test_the_source_stays_readable():
+    """Lines that fit, and a word on what each argument is."""
+    source = (Path(mixpanel_visitor.__file__).parent / "snippet.js").read_text("utf-8")
+    assert max(len(line) for line in source.splitlines()) <= 120
+    for name in re.search(r"\(function \(([^)]*)\)", source)[1].split(", "):
+        assert re.search(rf"(?m)^// (?:\w+, )*{name}(?:, \w+)*: ", source)
