@@ -29,14 +29,21 @@ def make(**given):
     return Snippet(**{**of_all, **given})
 
 
+def found_in(text, pattern):
+    """Give the one group of a pattern that has to match the whole text."""
+    found = re.fullmatch(pattern, text, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
 def arguments(script):
     """Read what the script is called with."""
-    return json.loads(f"[{re.fullmatch(r'.*}[)][(](.*)[)];', script, re.DOTALL)[1]}]")
+    return json.loads(f"[{found_in(script, r'.*}[)][(](.*)[)];')}]")
 
 
 def code_of(html):
     """Take the code out of a script element."""
-    return re.fullmatch(r"<script[^>]*>(.*)</script>", html, re.DOTALL)[1]
+    return found_in(html, r"<script[^>]*>(.*)</script>")
 
 
 def test_the_longest_configuration_stays_below_the_limit():
@@ -199,5 +206,5 @@ def test_the_source_stays_readable():
     """Lines that fit, and a word on what each argument is."""
     source = (Path(mixpanel_visitor.__file__).parent / "snippet.js").read_text("utf-8")
     assert max(len(line) for line in source.splitlines()) <= 120
-    for name in re.search(r"\(function \(([^)]*)\)", source)[1].split(", "):
+    for name in found_in(source, r".*?\n\(function \(([^)]*)\).*").split(", "):
         assert re.search(rf"(?m)^// (?:\w+, )*{name}(?:, \w+)*: ", source)

@@ -2,7 +2,7 @@
 // in place of CONFIG, without comments and white space. ES5, so that old browsers can read it.
 //
 // src: the address of this script, for where the browser does not tell; what posts take is the same without ".js"
-// seen: the server's cookie with the IDs that it knows, joined by "~"
+// seen: the server's cookie with the IDs that it knows, joined by "~", or "0" after an opt-out
 // device, choice: mixpanel-browser's names for its cookie (or storage entry) and for the opt-out, or null
 // spid: the name under which Schibsted account's SDK v2 stores its session, or null: no SPiD here
 (function (src, seen, device, choice, spid) {
@@ -53,7 +53,7 @@
   function look() {
     [
       function () {
-        var known = refused = cookie(choice) == '0', now = localStorage[choice], no = now == '0';
+        var known = refused = cookie(choice) == '0' || cookie(seen) == '0', now = localStorage[choice], no = now == '0';
         refused = known || no;
         if (now && now != told && no != known) {
           told = now;

@@ -47,6 +47,14 @@ def test_server_identifies_while_the_page_stays(journey):
     journey.assert_one_person(*BEFORE, "Logged in anna", *AFTER)
 
 
+def test_server_identifies_and_tracks_nothing(journey):
+    """The log-in joins who it was before to the user, although no event of the application follows."""
+    journey.log_in("anna", quiet=True)
+    journey.track("cup")
+    person = journey.assert_one_person(*BEFORE, "Clicked cup")
+    assert "anna" in journey.ids_of(person)
+
+
 def test_browser_identifies(journey):
     """Only the browser knows of the log-in; the server takes no user from it, and need not."""
     journey.identify("anna")
@@ -54,7 +62,7 @@ def test_browser_identifies(journey):
     journey.click("#mug")
     person = journey.assert_one_person(*BEFORE, *AFTER, "Page viewed /mug", "web_page_view /mug")
     assert {event.user_id for event in journey.arrived() if event.side == "server"} == {None}
-    assert "anna" in (person, *(event.user_id for event in journey.arrived()))
+    assert "anna" in journey.ids_of(person)
 
 
 def test_both_identify(journey):

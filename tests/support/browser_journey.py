@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from .browser_sdk import Loading
     from .browser_servers import Certificate, Front
 
+JOINING = ("$identify", "Visitor identified")
+"""Events that only join IDs, the browser SDK's and ours; which of them come is each way's own business."""
+
 _FLUSH_S = 5.0
 _ARRIVAL_S = 8.0
 _HANDOVER_S = 8.0
@@ -231,13 +234,16 @@ class Journey:
 
     # --- what visitors do -----------------------------------------------------------------------
 
-    def log_in(self, user: str, *, form: bool = False) -> None:
-        """Log in on the server: by a `fetch` of the page that stays open, or by a `form`."""
+    def log_in(self, user: str, *, form: bool = False, quiet: bool = False) -> None:
+        """Log in on the server: by a `fetch` of the page that stays open, or by a `form`.
+
+        `quiet`: the handler of the `fetch` tracks nothing.
+        """
         if form:
             self._chromium.run(self.page.fill("#log-in input", user))
             self.click("#log-in button")
         else:
-            self._post("/api/log-in", {"user": user})
+            self._post("/api/log-in", {"user": user, "quiet": quiet})
 
     def log_out(self, *, form: bool = False) -> None:
         """Log out on the server: by a `fetch` of the page that stays open, or by a `form`."""
@@ -369,14 +375,14 @@ class Journey:
     def assert_people(self, *groups: tuple[str, ...]) -> list[str]:
         """Check that exactly these events arrived, each group of one person of its own; gives their IDs.
 
-        `$identify` is not listed, but it has to belong to one of these people.
+        Those in `JOINING` are not listed, but have to belong to one of these people.
         """
         wanted = Counter(label for group in groups for label in group)
         assert max(wanted.values()) == 1, "label events so that each is the only one of its kind"
         self.leave()
         seen = self.arrived(*wanted)
         told = self._told(seen)
-        listed = Counter(event.label for event in seen if event.label != "$identify")
+        listed = Counter(event.label for event in seen if event.label not in JOINING)
         assert listed == wanted, f"missing {wanted - listed}, not expected {listed - wanted}\n{told}"
         people = []
         for group in groups:
@@ -386,11 +392,16 @@ class Journey:
             people.extend(persons)
         assert len(set(people)) == len(groups), f"merged, and must not be: {people}\n{told}"
         strays = {event.person for event in seen} - set(people)
-        assert not strays, f"an $identify belongs to somebody else: {strays}\n{told}"
+        assert not strays, f"IDs of somebody else were joined: {strays}\n{told}"
         assert not self.errors, f"{self.errors}\n{told}"
         rejected = self.inbox.stats()["rejected"]
         assert not rejected, f"Mixpanel refused {rejected}\n{told}"
         return people  # type: ignore[return-value]
+
+    def ids_of(self, person: str) -> set[str]:
+        """Give all IDs that Mixpanel knows a person by."""
+        (ids,) = (each.ids for each in self._mixpanel.store.people() if each.person == person)
+        return {person, *ids}
 
     def people(self, *labels: str) -> dict[str, str | None]:
         """Give whose each event is, by its label, once these have arrived."""
@@ -407,7 +418,8 @@ class Journey:
 
         def complete() -> bool:
             nonlocal seen
-            seen = [_seen(event) for event in self.inbox.events()]
+            events = sorted(self.inbox.events(), key=lambda event: event["time_ms"])
+            seen = [_seen(event) for event in events]
             return set(labels) <= {event.label for event in seen}
 
         wait_until(complete, _ARRIVAL_S)

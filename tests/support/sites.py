@@ -71,9 +71,10 @@ def _order(visitor: Any, item: str) -> dict[str, Any]:
     return {"ordered": item, "visitor": visitor.id}
 
 
-def _log_in(visitor: Any, user: str) -> None:
+def _log_in(visitor: Any, user: str, *, quiet: bool = False) -> None:
     visitor.identify(user)
-    visitor.track("Logged in", item=user)
+    if not quiet:
+        visitor.track("Logged in", item=user)
 
 
 def _log_out(visitor: Any, item: str) -> None:
@@ -119,7 +120,7 @@ def starlette_shop(shop: Shop, tracker: Tracker | None) -> Any:
         return JSONResponse(_order(visitor_of(request), request.path_params["item"]))
 
     async def api_log_in(request: Request) -> Response:
-        _log_in(visitor_of(request), (await request.json())["user"])
+        _log_in(visitor_of(request), **(await request.json()))
         return JSONResponse({})
 
     async def api_log_out(request: Request) -> Response:
@@ -188,7 +189,7 @@ def flask_shop(shop: Shop, tracker: Tracker | None) -> Any:
 
     @app.post("/api/log-in")
     def api_log_in() -> Any:
-        _log_in(visitor(), json.loads(flask.request.data)["user"])
+        _log_in(visitor(), **json.loads(flask.request.data))
         return {}
 
     @app.post("/api/log-out")

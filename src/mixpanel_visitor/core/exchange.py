@@ -296,7 +296,7 @@ class Exchange:
         cookies = self._rules.set_cookies
         if self._anchor is None:
             forgotten = cookies.forget(self.facts) if self.consent == "denied" else []
-            return [*forgotten, *self._more_cookies]
+            return [*forgotten, *self._more_cookies]  # in this order: a browser keeps the last of a name
         anchor = replace(self._anchor, issued_at_s=int(self._now_s))
         seeds: list[str] = []
         if self._renewed or (

@@ -47,7 +47,9 @@ class ExchangeRules:
             return self.inert(facts, fresh_id=fresh_id)
         secure = facts.scheme == "https"
         came = self.anchors.find(facts.cookies, secure=secure, now_s=now_s) if facts.cookies else None
-        if opted_out(facts, token=self.token, respect_dnt=self.respect_dnt, respect_gpc=self.respect_gpc):
+        if self.set_cookies.has_opted_out(facts) or opted_out(
+            facts, token=self.token, respect_dnt=self.respect_dnt, respect_gpc=self.respect_gpc
+        ):
             consent: Consent = "denied"
         else:
             consent = self.consent(facts)

@@ -24,6 +24,14 @@ An opt-out removes the SDK's cookie, so one that is missing is only given back a
 
 SEEN_SUFFIX = "_js"
 
+OPTED_OUT = "0"
+"""What the cookie for our script says in place of IDs when the visitor has opted out.
+
+The SDK's own cookie for that does not last: where it keeps the choice in localStorage, it removes the cookie.
+"""
+
+OPT_OUT_MAX_AGE_S = 365 * 86_400
+
 
 class SetCookies:
     """Builds the cookies of one site: ours, the browser SDK's, and the one that our script reads."""
@@ -54,6 +62,10 @@ class SetCookies:
         return bool(cookie_values(facts.cookies, ours)) or (
             self._mixpanel is not None and bool(cookie_values(facts.cookies, self._mixpanel.name))
         )
+
+    def has_opted_out(self, facts: RequestFacts) -> bool:
+        """Tell whether the browser has handed an opt-out over before."""
+        return self._seen_name in facts.cookies and facts.cookie(self._seen_name) == OPTED_OUT
 
     def wants_seed(self, facts: RequestFacts, anchor: Anchor, came: Anchor | None, *, now_s: float) -> bool:
         """Tell whether the SDK on this page should be given the ID, because it has none yet or lost it.
@@ -95,22 +107,25 @@ class SetCookies:
         cookies = [self._anchors.expire_cookie(secure=facts.scheme == "https")]
         if self._mixpanel is not None:
             cookies += self._mixpanel.expire(host=facts.host)
-        if self._seen_name in facts.cookies:
+        if facts.cookie(self._seen_name) not in ("", OPTED_OUT):
             cookies.append(self._expire_seen())
         return cookies
 
     def opt_out(self, facts: RequestFacts, *, out: bool) -> list[str]:
-        """Remember an opt-out where the SDK would with its cookie persistence, or forget it."""
-        if self._mixpanel is None:
-            return []
-        if out:
-            return self._mixpanel.opt_out(host=facts.host, secure=facts.scheme == "https")
-        return self._mixpanel.opt_in(host=facts.host)
+        """Remember an opt-out, here and where the SDK would that keeps it in a cookie; or forget it."""
+        secure = facts.scheme == "https"
+        if not out:
+            sdk = [] if self._mixpanel is None else self._mixpanel.opt_in(host=facts.host)
+            return [self._expire_seen(), *sdk]
+        sdk = [] if self._mixpanel is None else self._mixpanel.opt_out(host=facts.host, secure=secure)
+        return [f"{self._told(OPTED_OUT, secure=secure)}; Max-Age={OPT_OUT_MAX_AGE_S}", *sdk]
 
     def seen(self, anchor: Anchor, facts: RequestFacts) -> str:
         """Tell our script which IDs the server knows, so that it does not hand them over again."""
-        secure = "; Secure" if facts.scheme == "https" else ""
-        return f"{self._seen_name}={seen_value(anchor)}; Path=/; SameSite=Lax{secure}"
+        return self._told(seen_value(anchor), secure=facts.scheme == "https")
+
+    def _told(self, value: str, *, secure: bool) -> str:
+        return f"{self._seen_name}={value}; Path=/; SameSite=Lax{'; Secure' if secure else ''}"
 
     def _expire_seen(self) -> str:
         return f"{self._seen_name}=; Path=/; Max-Age=0"
