@@ -42,10 +42,10 @@
     }
   }
 
-  // A session says what a late listener missed; where the event named somebody else it is an older one.
-  function offer(session) {
-    var uid = session.visitor.uid, sig = session.sig;
-    if (spid && uid == (visitor || session.visitor).uid && !(new Date(session._expires) < new Date))
+  // A kept session says what a late listener missed; where the event named somebody else it is an older one.
+  function offer(kept) {
+    var uid = kept.visitor.uid, sig = kept.sig;
+    if (spid && uid == (visitor || kept.visitor).uid && !(new Date(kept._expires) < new Date))
       tell(uid, sig && sig.length < 1900 ? {sig: sig} : {uid: uid});
   }
 
@@ -53,7 +53,8 @@
   function look() {
     [
       function () {
-        var known = refused = cookie(choice) == '0' || cookie(seen) == '0', now = localStorage[choice], no = now == '0';
+        var known = refused = cookie(choice) == '0' || cookie(seen) == '0',
+          now = localStorage[choice], no = now == '0';
         refused = known || no;
         if (now && now != told && no != known) {
           told = now;

@@ -7,7 +7,8 @@ import logging
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Self
 
-from .context import get_current, refused_outside
+from .balance import balance
+from .context import get_current
 from .core.identity import DEVICE_PREFIX, Identity, from_any_id, from_known_ids
 from .core.visits import OfflineVisit
 from .delivery.committer import Committer
@@ -310,33 +311,7 @@ class Tracker:
         what is in open requests (`buffered`) and what waits in the spool (`spooled`); `spool` holds the
         figures of the whole spool, with what earlier and other processes left there.
         """
-        counts = self._spool.counts()
-        ledger = self._ledger.snapshot()
-        refused = dict(ledger["refused"])
-        if counts.lost:
-            refused["spool_removed"] = counts.lost
-        settled = counts.delivered + counts.dead_lettered + sum(refused.values())
-        return {
-            "accepted": ledger["accepted"],
-            "delivered": counts.delivered,
-            "pending": ledger["accepted"] - settled,
-            "dead_lettered": counts.dead_lettered,
-            "refused": refused,
-            "buffered": ledger["buffered"],
-            "spooled": counts.pending,
-            "refused_outside_request": refused_outside(),
-            "notes": ledger["notes"],
-            "spool": {
-                "pending": counts.store_pending,
-                "dead_lettered": counts.store_dead,
-                "bytes": counts.store_bytes,
-                "oldest_age_s": counts.oldest_age_s,
-                "corrupt_bytes": counts.corrupt_bytes,
-                "torn_tails": counts.torn_tails,
-                "leader": counts.leader,
-            },
-            "sender": self._sender.stats(),
-        }
+        return balance(self._ledger, self._spool.counts(), self._sender.stats())
 
     # --- inside -------------------------------------------------------------------------------------
 

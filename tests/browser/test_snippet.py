@@ -403,6 +403,26 @@ def test_an_opt_out_in_the_cookie_is_enough(clocked, give_cookie):
     assert clocked.posted() == []
 
 
+def test_an_opt_out_that_the_server_remembers_itself_is_enough(clocked, give_cookie):
+    """`0` in its own cookie: the SDK deletes the one with the choice when it starts."""
+    give_cookie(SEEN, "0")
+    clocked.go(tag(chooses(0) + ALL_IDS), OURS)
+    clocked.pass_time(SCHEDULE_S)
+    clocked.run(f"localStorage.removeItem('{CHOICE}')")
+    clocked.run("window.dispatchEvent(new Event('pagehide'))")
+    assert clocked.posted() == []
+
+
+def test_an_opt_in_ends_what_the_server_remembers(clocked, site, give_cookie):
+    """An ID follows as soon as it has forgotten."""
+    give_cookie(SEEN, "0")
+    site.set_cookies = lambda post: [f"{SEEN}=; Path=/; Max-Age=0"] if "opted_out" in post.body else []
+    clocked.go(tag(chooses(1) + stores()), OURS)
+    clocked.page.wait_for_function(f"document.cookie.indexOf('{SEEN}') < 0")
+    clocked.pass_time(SCHEDULE_S)
+    assert site.wait_for_posts(2) == [{"opted_out": False}, {"device_id": ID}]
+
+
 def test_an_opt_out_in_the_cookie_counts_where_storage_is_forbidden(clocked, give_cookie):
     """One of the two may be out of reach."""
     give_cookie(CHOICE, "0")

@@ -11,9 +11,9 @@ documented). IDs are compared as they are, upper and lower case being different.
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
+from .bounded import forget_first
 from .clusters import Clusters
 from .rules import IDENTITY_EVENTS
 
@@ -49,7 +49,7 @@ class Simplified:
 
     def __init__(self, max_ids: int) -> None:
         self._max_ids = max_ids
-        self._users: OrderedDict[str, str] = OrderedDict()
+        self._users: dict[str, str] = {}
 
     def take(
         self, name: str, properties: dict[str, Any], _endpoint: EventEndpoint = "import", /
@@ -97,8 +97,8 @@ class Original:
     def __init__(self, max_ids: int) -> None:
         self._max_ids = max_ids
         self._clusters = Clusters(max_ids=max_ids, max_size=MAX_CLUSTER)
-        self._identified: OrderedDict[str, str] = OrderedDict()
-        self._aliases: OrderedDict[str, str] = OrderedDict()
+        self._identified: dict[str, str] = {}
+        self._aliases: dict[str, str] = {}
 
     def take(
         self, name: str, properties: dict[str, Any], endpoint: EventEndpoint = "import", /
@@ -162,18 +162,19 @@ class Legacy:
 
     def __init__(self, max_ids: int) -> None:
         self._max_ids = max_ids
-        self._targets: OrderedDict[str, str] = OrderedDict()
+        self._targets: dict[str, str] = {}
 
     def take(
         self, name: str, properties: dict[str, Any], _endpoint: EventEndpoint = "import", /
     ) -> tuple[str | None, str | None]:
         """See `People.take`."""
-        distinct_id = _text(properties.get("distinct_id"))
-        if distinct_id is None:
-            return None, None
-        target = self._target(distinct_id)
-        alias = _text(properties.get("alias")) if name == "$create_alias" else None
-        return target, None if alias is None else self._map(alias, target)
+        own_id = _text(properties.get("distinct_id"))
+        if own_id in self._targets:
+            own_id = self._target(own_id)
+        if name != "$create_alias":
+            return own_id, None
+        alias = _text(properties.get("alias"))
+        return own_id, self._map(alias, own_id) if alias and own_id else None
 
     def person_of(self, own_id: str) -> str:
         """See `People.person_of`."""
@@ -221,7 +222,7 @@ def _text(value: Any) -> str | None:
     return value if value and isinstance(value, str) else None
 
 
-def _remember(table: OrderedDict[str, str], key: str, value: str, most: int) -> None:
+def _remember(table: dict[str, str], key: str, value: str, most: int) -> None:
     table[key] = value
     if len(table) > most:
-        table.popitem(last=False)
+        forget_first(table)

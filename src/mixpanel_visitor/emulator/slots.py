@@ -10,16 +10,27 @@ if TYPE_CHECKING:
     from .people import People
     from .rules import Event, EventEndpoint
 
-_NOBODY = (None, None)
-
 
 class Slot:
     """What the store knows of one event; `event` is None once it is pushed out.
 
-    `identity` is what `People.take` gave for it.
+    `own_id` and `failure` are what `People.take` gives for it: whoever makes a slot sets them.
     """
 
-    __slots__ = "altered", "deliveries", "digest", "endpoint", "event", "identity", "number", "received_at_ms"
+    __slots__ = (
+        "altered",
+        "deliveries",
+        "digest",
+        "endpoint",
+        "event",
+        "failure",
+        "number",
+        "own_id",
+        "received_at_ms",
+    )
+
+    own_id: str | None
+    failure: str | None
 
     def __init__(
         self, number: int, endpoint: EventEndpoint, event: Event, digest: int, received_at_ms: int
@@ -31,16 +42,15 @@ class Slot:
         self.received_at_ms = received_at_ms
         self.deliveries = 1
         self.altered = False
-        self.identity: tuple[str | None, str | None] = _NOBODY
 
     def push_out(self) -> None:
         """Keep only what is needed to know the event again."""
         self.event = None
-        self.identity = _NOBODY
+        self.own_id = None
+        self.failure = None
 
     def stored(self, event: Event, people: People) -> StoredEvent:
         """As a value, whose it is by now included."""
-        own_id, failure = self.identity
         return StoredEvent(
             number=self.number,
             endpoint=self.endpoint,
@@ -48,7 +58,7 @@ class Slot:
             received_at_ms=self.received_at_ms,
             deliveries=self.deliveries,
             altered=self.altered,
-            own_id=own_id,
-            person=None if own_id is None else people.person_of(own_id),
-            identity_failure=failure,
+            own_id=self.own_id,
+            person=None if self.own_id is None else people.person_of(self.own_id),
+            identity_failure=self.failure,
         )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 
 from .arrivals import Profile, ProfileChange
+from .bounded import forget_first
 from .people import People
 from .profiles import applied
 from .slots import Slot
@@ -34,7 +35,7 @@ _T = TypeVar("_T")
 
 MAX_REJECTIONS = 1_000
 MAX_KEYS = 1_000_000
-"""So many events back a duplicate is known; about 200 bytes each."""
+"""So many events back, or a tenth less, a duplicate is known; about 200 bytes each."""
 MAX_PATHS = 100
 
 
@@ -72,7 +73,7 @@ class Store:
             self._events: deque[Slot] = deque()
             # Keyed by the hash of the key: 64 bits, so that among a million events a false duplicate has
             # a chance of one in thirty million, at a third of the memory.
-            self._seen: OrderedDict[int, Slot] = OrderedDict()
+            self._seen: dict[int, Slot] = {}
             self._rejections: deque[Rejection] = deque(maxlen=MAX_REJECTIONS)
             self._profiles: OrderedDict[tuple[str, str, Any], Profile] = OrderedDict()
             self._people = People(self._id_merge)
@@ -113,7 +114,7 @@ class Store:
                 slot = self._seen.get(key) if key is not None else None
                 if slot is None:
                     slot = self._insert(endpoint, event, key, digest, now_ms)
-                    slot.identity = take(event.name, said, endpoint)
+                    slot.own_id, slot.failure = take(event.name, said, endpoint)
                 else:
                     self._repeat(slot, event, digest)
                 if listening:
@@ -201,7 +202,7 @@ class Store:
     def people(self, *, limit: int | None = None) -> list[Person]:
         """Who did the retained unique events, the one seen last being last."""
         with self._lock:
-            return _last(self._people.persons(slot.identity[0] for slot in self._events), limit)
+            return _last(self._people.persons(slot.own_id for slot in self._events), limit)
 
     def profiles(self, *, limit: int | None = None) -> list[Profile]:
         """People's profiles, the one updated last being last."""
@@ -236,7 +237,7 @@ class Store:
         if key is not None:
             self._seen[key] = slot
             if len(self._seen) > MAX_KEYS:
-                self._seen.popitem(last=False)
+                forget_first(self._seen)
         return slot
 
     def _repeat(self, slot: Slot, event: Event, digest: int) -> None:

@@ -1,0 +1,41 @@
+"""Balance: what became of every event of this process, as one sum that always comes out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .context import refused_outside
+
+if TYPE_CHECKING:
+    from .delivery.spool import SpoolCounts
+    from .ledger import Ledger
+
+
+def balance(ledger: Ledger, counts: SpoolCounts, sender: dict[str, Any]) -> dict[str, Any]:
+    """Join the books of the writer, the spool and the sender; `Tracker.stats` says what is in it."""
+    written = ledger.snapshot()
+    refused = dict(written["refused"])
+    if counts.lost:
+        refused["spool_removed"] = counts.lost
+    settled = counts.delivered + counts.dead_lettered + sum(refused.values())
+    return {
+        "accepted": written["accepted"],
+        "delivered": counts.delivered,
+        "pending": written["accepted"] - settled,
+        "dead_lettered": counts.dead_lettered,
+        "refused": refused,
+        "buffered": written["buffered"],
+        "spooled": counts.pending,
+        "refused_outside_request": refused_outside(),
+        "notes": written["notes"],
+        "spool": {
+            "pending": counts.store_pending,
+            "dead_lettered": counts.store_dead,
+            "bytes": counts.store_bytes,
+            "oldest_age_s": counts.oldest_age_s,
+            "corrupt_bytes": counts.corrupt_bytes,
+            "torn_tails": counts.torn_tails,
+            "leader": counts.leader,
+        },
+        "sender": sender,
+    }
