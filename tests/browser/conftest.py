@@ -5,6 +5,17 @@ from __future__ import annotations
 import contextlib
 
 import pytest
+from support.components import needs, needs_module
+
+NEEDED = (needs("chromium"), needs("npm"), needs_module("playwright"), needs_module("trustme"))
+
+
+def pytest_runtest_setup(item):
+    """Skip journeys where something is missing: here, so that it is one line and not one for each of them."""
+    if "chromium" in item.fixturenames:
+        for mark in NEEDED:
+            if mark.args[0]:
+                pytest.skip(mark.kwargs["reason"])
 
 
 @pytest.fixture(scope="session")

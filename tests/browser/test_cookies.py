@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from support.components import needs, needs_module
 
-pytestmark = [
-    pytest.mark.browser,
-    needs("chromium"),
-    needs("npm"),
-    needs_module("playwright"),
-    needs_module("trustme"),
-]
+pytestmark = pytest.mark.browser
 
 PAGES = ("Page viewed /", "web_page_view /", "Page viewed /tea", "web_page_view /tea")
 
@@ -77,6 +70,18 @@ def test_cookie_of_one_host(start):
     journey.track("after")
     journey.order("mug")
     journey.assert_people((*BROWSED, "Logged in anna", "Logged out fetch"), ("Clicked after", "Ordered mug"))
+
+
+@pytest.mark.parametrize(("cross_subdomain", "domain"), [(True, ".example.com"), (False, "shop.example.com")])
+def test_scope_of_the_seed(start, cross_subdomain, domain):
+    """The cookie that we seed has the domain of the one that the SDK then writes in its place."""
+    journey = start(
+        config={"cross_subdomain_cookie": cross_subdomain}, cross_subdomain_cookie=cross_subdomain
+    )
+    journey.visit("/bare")
+    assert journey.domain_of(journey.sdk_cookie) == domain
+    journey.visit("/")
+    assert journey.domain_of(journey.sdk_cookie) == domain
 
 
 @pytest.mark.parametrize("settings", [{}, {"cookie_domain": "example.com"}], ids=["host", "domain"])

@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from support.components import needs, needs_module
 
-pytestmark = [
-    pytest.mark.browser,
-    needs("chromium"),
-    needs("npm"),
-    needs_module("playwright"),
-    needs_module("trustme"),
-]
+pytestmark = pytest.mark.browser
 
 CONFIG = {"persistence": "localStorage"}
 
@@ -36,9 +29,10 @@ def test_first_pages(start):
     )
 
 
-def test_single_page_app(start):
+@pytest.mark.parametrize("framework", ["starlette", "flask"])
+def test_single_page_app(start, framework, snippet):
     """The SDK made its ID on a page from a cache; our script hands it to the server."""
-    journey = start(config=CONFIG, snippet="tag")
+    journey = start(config=CONFIG, framework=framework, snippet=snippet)
     journey.visit("/static")
     journey.wait_for_handover_of_id()
     assert journey.order("tea") == journey.browser_device_id()

@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from support.components import needs, needs_module
 
-pytestmark = [
-    pytest.mark.browser,
-    needs("chromium"),
-    needs("npm"),
-    needs_module("playwright"),
-    needs_module("trustme"),
-]
+pytestmark = pytest.mark.browser
 
 ANNA = (
     "Page viewed /",

@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from support.components import needs, needs_module
 
-pytestmark = [
-    pytest.mark.browser,
-    needs("chromium"),
-    needs("npm"),
-    needs_module("playwright"),
-    needs_module("trustme"),
-]
+pytestmark = pytest.mark.browser
 
 # What the SDK has not sent yet it may forget at an opt-out: so events are tracked by hand.
 CONFIG = {"track_pageview": False}
@@ -69,6 +62,29 @@ def test_pages_without_our_script(start):
     go_on(journey)
     assert ids_in(journey.cookies(), journey) == set(), journey.story()
     journey.assert_one_person(*BEFORE)
+
+
+def test_without_our_script(start):
+    """Where nobody tells the server, it does at least not give the SDK the ID back that it has removed."""
+    journey = start(config=CONFIG)
+    visit_and_opt_out(journey)
+    journey.visit("/mug")
+    journey.visit("/bare")
+    assert journey.sdk_cookie not in journey.cookies(), journey.story()
+
+
+def test_consent_is_withdrawn(start):
+    """Where the site's own rule says no from now on, the IDs are removed and nothing is tracked."""
+    journey = start(
+        config=CONFIG, consent=lambda facts: "denied" if facts.cookie("consent") == "no" else "granted"
+    )
+    journey.visit("/")
+    journey.track("before")
+    journey.js("() => { document.cookie = 'consent=no; path=/'; }")
+    journey.visit("/bare")
+    assert ids_in(journey.cookies(), journey) == set(), journey.story()
+    journey.order("while out")
+    journey.assert_one_person("Page viewed /", "Clicked before")
 
 
 def test_marker_in_a_cookie(start):

@@ -5,17 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from support.components import needs, needs_module
 from support.spid import SpidServer
 from support.spid.server import HOST
 
-pytestmark = [
-    pytest.mark.browser,
-    needs("chromium"),
-    needs("npm"),
-    needs_module("playwright"),
-    needs_module("trustme"),
-]
+pytestmark = pytest.mark.browser
 
 CLIENT = "4321abc0000"
 

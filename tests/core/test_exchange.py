@@ -526,6 +526,15 @@ def test_denied_consent_removes_the_sdks_cookie_alone(house):
     }
 
 
+def test_an_opt_in_that_is_on_its_way_keeps_its_cookie(house):
+    """The SDK has its ID again before our script has told us so."""
+    sdk = sdk_cookie(house, DEVICE)
+    assert not house.open({"cookie": f"mpv_js=0; {sdk}"}).wants_cookie
+    exchange = house.open({"cookie": f"mpv_js=0; {sdk}; {house.cookie()['cookie']}"})
+    assert exchange.refusal == "consent_denied"
+    assert [value.partition("=")[0] for value in cookies(exchange.respond(*OK))] == ["mpv"]
+
+
 def test_without_an_sdk_only_our_cookie_is_set():
     """`browser_sdk=None`."""
     added = House(sdk=False).open(BROWSER_DOCUMENT).respond(*OK)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import io
 import socket
 import threading
 from dataclasses import dataclass
@@ -234,11 +235,16 @@ def served_wsgi(app: Any, certificate: Certificate, wire: Wire) -> Iterator[int]
     """Serve a WSGI application with Werkzeug's own TLS, and give the port."""
 
     def noting(environ: Any, start_response: Any) -> Any:
+        body = b""
+        if environ["PATH_INFO"] == HANDOVER:
+            body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+            environ["wsgi.input"] = io.BytesIO(body)
+
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             url = f"{environ['wsgi.url_scheme']}://{environ['HTTP_HOST']}{environ['PATH_INFO']}"
             request = f"{environ['REQUEST_METHOD']} {url}"
             given = [value for name, value in headers if name.lower() == "set-cookie"]
-            wire.note(request, environ.get("HTTP_COOKIE", ""), int(status[:3]), given)
+            wire.note(request, environ.get("HTTP_COOKIE", ""), int(status[:3]), given, body=body.decode())
             return start_response(status, headers, exc_info)
 
         return app(environ, start)

@@ -60,7 +60,9 @@ class SetCookies:
             return False
         ours = self._anchors.name(secure=facts.scheme == "https")
         return bool(cookie_values(facts.cookies, ours)) or (
-            self._mixpanel is not None and bool(cookie_values(facts.cookies, self._mixpanel.name))
+            self._mixpanel is not None
+            and bool(cookie_values(facts.cookies, self._mixpanel.name))
+            and not self.has_opted_out(facts)
         )
 
     def has_opted_out(self, facts: RequestFacts) -> bool:
@@ -105,7 +107,8 @@ class SetCookies:
     def forget(self, facts: RequestFacts) -> list[str]:
         """Remove every cookie that holds an ID."""
         cookies = [self._anchors.expire_cookie(secure=facts.scheme == "https")]
-        if self._mixpanel is not None:
+        # After an opt-out that was handed over, the SDK has none; a new one is that of an opt-in on its way.
+        if self._mixpanel is not None and not self.has_opted_out(facts):
             cookies += self._mixpanel.expire(host=facts.host)
         if facts.cookie(self._seen_name) not in ("", OPTED_OUT):
             cookies.append(self._expire_seen())
