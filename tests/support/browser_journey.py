@@ -212,7 +212,9 @@ class Journey(Browsing):
     def wait_for_handover(self, **word: Any) -> None:
         """Wait until our script has told the server this, word by word: `device_id="..."`."""
         body = orjson.dumps(word).decode()
+        (value,) = word.values()
         self._wait(lambda: body in self.wire.handed_over, f"{body} was not handed over")
+        self._wait(lambda: self._has_kept(value), f"the answer to {body} was not kept")
 
     def wait_for_signed_uid(self, uid: str) -> None:
         """Wait until our script has handed over what SPiD has signed of this visitor."""
@@ -222,6 +224,12 @@ class Journey(Browsing):
             return any(uid.encode() in _signed(word["sig"]) for word in words if "sig" in word)
 
         self._wait(arrived, f"nothing that is signed was handed over of {uid}")
+        self._wait(lambda: self._has_kept(uid), "the answer was not kept")
+
+    def _has_kept(self, value: str | bool) -> bool:
+        """Tell whether the browser has stored what the server answered: it may ask again before that."""
+        seen = self.cookies().get("mpv_js", "")
+        return value in seen.split("~") if isinstance(value, str) else (seen == "0") is value
 
     def _wait(self, predicate: Callable[[], bool], trouble: str) -> None:
         assert wait_until(predicate, _HANDOVER_S), f"{trouble}\n{self.story()}"
