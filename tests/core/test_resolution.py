@@ -278,3 +278,60 @@ def test_in_its_own_mode_both_sdks_are_heard():
     """The uid for the events, the browser SDK's device ID for our cookie and the seed."""
     found = Site(id_mode="spid", order=("spid", "mixpanel")).resolve(None, sdk_cookie(), spid_cookie())
     assert (found.identity.uid, found.identity.device_id) == (UID, THEIRS)
+
+
+# --- where two rules meet -----------------------------------------------------------------------------
+
+
+def test_a_session_from_before_our_cookie_gives_the_first_uid():
+    """It replaces none, so its age does not matter."""
+    found = Site(id_mode="spid", order=("spid",)).resolve(ours(issued_at_s=SERVER_TIME_S + 1), SIGNED)
+    assert found.identity.uid == UID
+
+
+def test_a_session_of_the_very_second_replaces_a_uid():
+    """A log-in and our answer to it may share one."""
+    known = ours(uid=OTHER_UID, issued_at_s=SERVER_TIME_S)
+    assert Site(id_mode="spid", order=("spid",)).resolve(known, SIGNED).identity.uid == UID
+
+
+def test_the_second_sdk_is_heard_where_the_first_one_is_silent():
+    """SPiD's cookies last for minutes."""
+    assert Site(order=("spid", "mixpanel")).resolve(None, sdk_cookie()).identity.device_id == THEIRS
+
+
+def test_a_uid_that_was_the_device_does_not_wait_for_a_log_in():
+    """Only IDs that were made here do."""
+    assert Site().resolve(ours(device_id=UID), sdk_cookie()).anchor.earlier_id is None
+
+
+def test_a_long_user_id_goes_with_the_others():
+    """Its hash is kept where a user is kept, and forgotten where one is forgotten."""
+    tag = "0123456789abcdef0123456789abcdef"
+    assert Site().resolve(ours(user_tag=tag), sdk_cookie()).anchor.user_tag == tag
+    assert not Site().resolve(ours(user_tag=tag, agreed=True), sdk_cookie()).anchor.has_user
+
+
+def test_only_a_user_who_is_kept_is_still_to_be_joined():
+    """Without a user, or with one who is forgotten, there is nothing to tell later."""
+    assert Site().resolve(ours(user_id="anna"), sdk_cookie()).anchor.unlinked
+    assert not Site().resolve(ours(), sdk_cookie()).anchor.unlinked
+    assert not Site().resolve(ours(user_id="anna", agreed=True), sdk_cookie()).anchor.unlinked
+
+
+def test_an_earlier_device_of_somebody_known_does_not_wait():
+    """He is told of at once, in the next request."""
+    assert Site().resolve(ours(user_id="anna"), sdk_cookie()).anchor.earlier_id is None
+
+
+@pytest.mark.parametrize("mode", ["legacy", "spid"])
+def test_where_a_log_in_joins_nothing_nothing_is_told_later(mode):
+    """Legacy knows aliases only, and in a project that counts by uid the user is not counted by."""
+    assert Site(id_mode=mode, order=()).resolve(ours(user_id="anna", unlinked=True)).links == ()
+
+
+def test_a_user_of_whom_only_the_hash_is_known_is_told_at_the_next_log_in():
+    """A link needs the ID itself."""
+    anchor = ours(user_tag="0123456789abcdef0123456789abcdef", unlinked=True)
+    found = Site().resolve(anchor)
+    assert (found.links, found.anchor) == ((), anchor)
