@@ -295,6 +295,7 @@ def test_an_outage_loses_nothing(rig):
     rig.put(*events(10))
     rig.mixpanel.otherwise = lambda bodies: answer(503)
     rig.run(for_s=6 * 3_600)
+    assert not rig.spool.acked
     rig.mixpanel.otherwise = received
     rig.run(for_s=70)
     assert rig.spool.acked == events(10)

@@ -1,0 +1,65 @@
+"""Mutants: deliberate defects of the package, each with the test that must notice it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+TESTS = Path(__file__).parent.parent.parent
+PACKAGE = TESTS.parent / "src" / "mixpanel_visitor"
+
+_PLUGINS_OFF = ("cacheprovider", "randomly", "xdist", "sybil")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutant:
+    """`old`, which stands once in `file` (relative to the package), replaced by `new`.
+
+    `defect` says in words what is broken; `rows` are those of the fault table that `test`, a node id below
+    the directory of the tests, guards.
+    """
+
+    defect: str
+    rows: tuple[int, ...]
+    file: str
+    old: str
+    new: str
+    test: str
+
+    def __str__(self) -> str:
+        return self.defect
+
+
+def python_path(*directories: Path | str) -> str:
+    """Give PYTHONPATH for a process that must see these directories, and our own mutant if we are in one."""
+    return os.pathsep.join([*map(str, directories), *filter(None, [os.environ.get("PYTHONPATH", "")])])
+
+
+def plant(mutant: Mutant, directory: Path) -> Path:
+    """Copy the package into `directory` with the defect in it; give what PYTHONPATH must begin with."""
+    copy = directory / "mutated"
+    shutil.copytree(PACKAGE, copy / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+    path = copy / PACKAGE.name / mutant.file
+    text = path.read_text()
+    assert text.count(mutant.old) == 1, f"{mutant.file} holds {text.count(mutant.old)} times {mutant.old!r}"
+    path.write_text(text.replace(mutant.old, mutant.new))
+    compile(path.read_text(), str(path), "exec")
+    return copy
+
+
+def run_test(test: str, package: Path, *, timeout_s: float) -> subprocess.CompletedProcess[str]:
+    """Run one test against the package in this directory; pytest's exit code 1 says that it failed."""
+    off = [option for plugin in _PLUGINS_OFF for option in ("-p", f"no:{plugin}")]
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", *off, str(TESTS / test)],
+        cwd=TESTS.parent,
+        env={**os.environ, "PYTHONPATH": python_path(package)},
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )

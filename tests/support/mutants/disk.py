@@ -1,0 +1,5 @@
+"""Defects that the tests in `tests/faults` must notice."""
+
+from . import Mutant
+
+MUTANTS: list[Mutant] = []
