@@ -81,6 +81,7 @@ def test_every_default_is_the_one_of_the_contract():
         "request_filter": None,
         "enabled": True,
         "dry_run": False,
+        "on_ambiguous": "dead-letter",
         "on_error": "log",
     }
 
@@ -159,6 +160,7 @@ def test_every_text_setting_can_come_from_the_environment():
             "MIXPANEL_VISITOR_BOTS": "keep",
             "MIXPANEL_VISITOR_ENABLED": "false",
             "MIXPANEL_VISITOR_DRY_RUN": "yes",
+            "MIXPANEL_VISITOR_ON_AMBIGUOUS": "retry",
             "MIXPANEL_VISITOR_ON_ERROR": "raise",
         },
     )
@@ -186,6 +188,7 @@ def test_every_text_setting_can_come_from_the_environment():
         bots="keep",
         enabled=False,
         dry_run=True,
+        on_ambiguous="retry",
         on_error="raise",
     )
     assert settings == expected
@@ -780,6 +783,7 @@ def test_extra_properties_have_names():
         ("durability", ["after-response", "before-response"]),
         ("id_mode", ["simplified", "original", "legacy", "spid"]),
         ("bots", ["drop", "tag", "keep"]),
+        ("on_ambiguous", ["dead-letter", "retry"]),
         ("on_error", ["log", "raise"]),
     ],
 )

@@ -21,6 +21,7 @@ from .ledger import Ledger
 from .lifetime import EXIT_TIMEOUT_S, drain_at_exit, in_children
 from .logs import QuietLog, logger
 from .parts import Parts
+from .records import ENDPOINTS
 from .settings import Settings
 from .visitor import OfflineVisitor, Visitor, merged
 from .writer import Writer
@@ -74,8 +75,10 @@ class Tracker:
             post_within=self._post_within if self._api else None,
             clock=parts.clock,
             monotonic=parts.monotonic,
+            endpoints=ENDPOINTS if self._delivers else (),
             sync=getattr(self._spool, "sync", None),
             log=self._log,
+            retry_ambiguous=self.settings.on_ambiguous == "retry",
         )
         self._committer = Committer(self._commit)
         self._writer = Writer(
@@ -257,8 +260,8 @@ class Tracker:
         if self._closed:
             return
         drain_at_exit(self)  # a process that only stores has a queue to empty, too
-        if self._delivers:
-            self._sender.start()
+        if self._stores:
+            self._sender.start()  # where others deliver, it only sees to it that the disk has what was put
 
     def flush(self, timeout_s: float = 5.0) -> bool:
         """Wait until everything this process stored so far is acknowledged; False: not within `timeout_s`.
@@ -292,7 +295,7 @@ class Tracker:
         settled = self._committer.stop(left_s())
         if self._delivers:
             settled = self._sender.drain(left_s()) and settled
-            self._sender.stop(left_s())
+        self._sender.stop(left_s())
         self._spool.close()
         if self._api is not None:
             self._api.close(left_s())
@@ -316,8 +319,12 @@ class Tracker:
     # --- inside -------------------------------------------------------------------------------------
 
     @property
+    def _stores(self) -> bool:
+        return self.settings.enabled and not self.settings.dry_run
+
+    @property
     def _delivers(self) -> bool:
-        return self.settings.deliver and self.settings.enabled and not self.settings.dry_run
+        return self.settings.deliver and self._stores
 
     def _refusal(self) -> str | None:
         if self._closed:

@@ -20,6 +20,7 @@ import warnings
 from dataclasses import dataclass
 
 import pytest
+import trustme
 
 from mixpanel_visitor.delivery.mixpanel_api import (
     ANSWER_MAX_BYTES,
@@ -389,6 +390,30 @@ def test_a_forked_child_has_its_own_connection(serve, connect):
 # --- trouble -----------------------------------------------------------------------------------
 
 
+def no_name_service(*args, **kwargs):
+    """Fail as look-ups do while the resolver is away."""
+    raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+
+class Authority:
+    """A certificate authority of the test's own, for any host name."""
+
+    def __init__(self, directory):
+        self._authority = trustme.CA()
+        self.file = str(directory / "authority.pem")
+        self._authority.cert_pem.write_to_path(self.file)
+
+    def context(self, host):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._authority.issue_cert(host).configure_cert(context)
+        return context
+
+
+@pytest.fixture
+def authority(tmp_path):
+    return Authority(tmp_path)
+
+
 def outcome(answer: Answer) -> tuple[int, str, bool]:
     """What the sender decides by."""
     return answer.status, answer.failure.partition(":")[0], answer.sent
@@ -404,6 +429,34 @@ def test_a_refused_connection_is_an_answer(connect):
 def test_an_unknown_name_is_an_answer(connect):
     """The name service does not know the host: nothing was sent."""
     assert outcome(connect("http://mixpanel.invalid").post("import", BODIES)) == (0, "dns", False)
+
+
+def test_an_address_needs_no_name_service(serve, connect, monkeypatch):
+    """Under gevent a look-up at exit would need a thread, which nobody gets any more then."""
+    server = serve(answering(http()))
+    monkeypatch.setattr(socket, "getaddrinfo", no_name_service)
+    assert connect(server.url).post("import", BODIES).status == 200
+
+
+def test_an_outage_of_the_name_service_is_survived(serve, connect, authority, monkeypatch):
+    """A host that was reached before is found again; its certificate proves that it is still the same."""
+    server = serve(answering(http()), context=authority.context("localhost"))
+    api = connect(f"https://localhost:{server.port}", ca_file=authority.file)
+    assert api.post("import", BODIES).status == 200
+    api.close()
+    monkeypatch.setattr(socket, "getaddrinfo", no_name_service)
+    assert api.post("import", BODIES).status == 200
+    assert server.connections == 2
+
+
+def test_without_tls_an_old_address_is_not_believed(serve, connect, monkeypatch):
+    """Nothing would prove that whoever has it now is still Mixpanel."""
+    server = serve(answering(http()))
+    api = connect(f"http://localhost:{server.port}")
+    assert api.post("import", BODIES).status == 200
+    api.close()
+    monkeypatch.setattr(socket, "getaddrinfo", no_name_service)
+    assert outcome(api.post("import", BODIES)) == (0, "dns", False)
 
 
 def test_a_path_that_http_does_not_allow_is_an_answer(serve, connect):

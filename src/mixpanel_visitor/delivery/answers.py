@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import email.utils
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,6 +41,9 @@ FUTURE_GIVE_UP_S = 7 * 86_400.0
 TEXT_MAX = 200
 """So much of a server's text is repeated in a log line."""
 
+_NOT_TAKEN = (408, 425, 429, 503)
+"""Statuses that say that the request was not worked on (RFC 9110 and 6585, RFC 8470 for 425)."""
+
 _LIMIT = re.compile(rb"limit of (\d{1,15}) bytes", re.IGNORECASE)
 
 
@@ -56,6 +59,8 @@ class Verdict:
     | `pause` | none was taken, the configuration is wrong: keep all |
     | `split` | none was taken, the request was too large; `limit_bytes` if the server said what it takes |
     | `bisect` | none was taken, one of them (nobody says which) is refused |
+
+    `unknown`: Mixpanel may have taken them all the same, for the whole request has left.
     """
 
     kind: Kind
@@ -66,6 +71,7 @@ class Verdict:
     wait_s: float | None = None
     limit_bytes: int | None = None
     shortfall: int = 0
+    unknown: bool = False
 
     def delivered(self, count: int) -> list[int]:
         """Indexes to acknowledge, of a request with `count` records."""
@@ -77,6 +83,13 @@ class Verdict:
 
 def interpret(endpoint: Endpoint, answer: Answer, records: Sequence[bytes], *, now_s: float) -> Verdict:
     """Judge the answer to a request that held `records`; `now_s` is the wall clock, for dates in headers."""
+    verdict = _judge(endpoint, answer, records, now_s)
+    if verdict.kind == "retry" and answer.sent and answer.status not in _NOT_TAKEN:
+        return replace(verdict, unknown=True)
+    return verdict
+
+
+def _judge(endpoint: Endpoint, answer: Answer, records: Sequence[bytes], now_s: float) -> Verdict:
     status = answer.status
     if status == 413:
         return _too_large(answer, records)

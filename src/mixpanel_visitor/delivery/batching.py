@@ -170,6 +170,13 @@ class Work:
         """The first piece was refused as a whole: send its halves instead."""
         self._replace_first(self._pieces[0].halves())
 
+    def cut(self, count: int) -> Piece:
+        """Send only so many records of the first piece now; the others follow."""
+        piece = self._pieces[0]
+        parts = [piece.indexes[:count], piece.indexes[count:]]
+        self._replace_first([Piece(claim=piece.claim, indexes=indexes) for indexes in parts if indexes])
+        return self._pieces[0]
+
     def shrink(self, max_bytes: int) -> None:
         """The first piece was too large: cut it to `max_bytes`, and in any case at least in two."""
         piece = self._pieces[0]

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from mixpanel_visitor.delivery.answers import backoff_s, interpret, pause_s
 from mixpanel_visitor.delivery.batching import MAX_RECORDS, Limits, Piece, Work, request_bytes
+from mixpanel_visitor.delivery.repeatable import is_repeatable, runs
+from mixpanel_visitor.delivery.spool import DeadReason
 from mixpanel_visitor.delivery.stats import LaneStats
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 
 POISONS_IN_A_ROW = 10
 """After so many single records refused with nothing accepted between, the fault is hardly in the records."""
+
+ONCE_NEEDS_S = 0.5
+"""With less time than this for the answer, nothing is sent that must not be sent twice."""
 
 _ADVICE: dict[StatusClass, str] = {
     "config": "Check MIXPANEL_TOKEN and MIXPANEL_REGION.",
@@ -66,6 +71,7 @@ class Lane:
         poll_s: float,
         say: Say,
         stats: SenderStats,
+        retry_ambiguous: bool = False,
     ) -> None:
         self.endpoint: Endpoint = endpoint
         self.limits = Limits()
@@ -79,6 +85,7 @@ class Lane:
         self._poll_s = poll_s
         self._say = say
         self._stats = stats
+        self._retry_ambiguous = retry_ambiguous
         self._work = Work()
         self._parked: list[tuple[float, Piece]] = []
         self._owed: deque[Callable[[], None]] = deque()
@@ -153,7 +160,8 @@ class Lane:
                 return (
                     self._poll_s if due_s is None else min(self._poll_s, max(0.0, due_s - self._monotonic()))
                 )
-            self._work.add(Piece(claim=claim, indexes=range(len(claim))))
+            for indexes in runs(self.endpoint, claim.bodies):
+                self._work.add(Piece(claim=claim, indexes=indexes))
             piece = self._work.first(self.limits.max_bytes)
         self.idle = False
         if piece is not None:
@@ -161,6 +169,14 @@ class Lane:
         return max(0.0, self._not_before_s - self._monotonic())
 
     def _send(self, piece: Piece, ends_s: float | None) -> None:
+        once = not (self._retry_ambiguous or is_repeatable(self.endpoint, piece.bodies[0]))
+        if once and self._failures:
+            # A try that may end in doubt: with one record, not with all of them.
+            piece = self._work.cut(1)
+        if once and ends_s is not None and ends_s - self._monotonic() < ONCE_NEEDS_S:
+            # At exit: a request that time cuts off would leave it in doubt; the next process has more of it.
+            self._wait(ONCE_NEEDS_S, "there is too little time to be sure of the answer")
+            return
         bodies = piece.bodies
         if ends_s is None or self._post_within is None:
             answer = self._post(self.endpoint, bodies)
@@ -183,6 +199,8 @@ class Lane:
             case "retry":
                 wait_s = backoff_s(self._failures, self._uniform(1.0, 5.0), verdict.wait_s)
                 self._failures += 1
+                if once and verdict.unknown:
+                    self._doubt(piece, verdict, answer.status)
                 self._trouble(logging.WARNING, verdict, wait_s)
             case "pause":
                 wait_s = pause_s(self._pauses)
@@ -212,6 +230,24 @@ class Lane:
             self._poisons = 0
         elif verdict.status_class == "poison":
             self._poison()
+        self._pay()
+
+    def _doubt(self, piece: Piece, verdict: Verdict, status: int) -> None:
+        reason = DeadReason(
+            message=f"ambiguous: Mixpanel may have applied it, and must not twice ({verdict.message})",
+            status=status,
+        )
+        self._work.done(whole=False)
+        self._owed.append(partial(self._spool.bury, piece.claim, dict.fromkeys(piece.indexes, reason)))
+        self._stats.doubted(len(piece.indexes))
+        self._say(
+            logging.WARNING,
+            f"ambiguous {self.endpoint}",
+            "Nobody knows whether Mixpanel has applied %d updates with $add, $append or $remove: they are in "
+            "the dead letters. See `mixpanel-visitor spool dead list`; send again with `... dead retry`, "
+            "or have that done always with on_ambiguous='retry'.",
+            len(piece.indexes),
+        )
         self._pay()
 
     def _pay(self) -> None:

@@ -6,6 +6,7 @@ urllib3 is imported with the first request, so that importing this package stays
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import http.client
 import importlib
@@ -108,6 +109,7 @@ class MixpanelAPI:
         self._compress = _compressor()
         self._user_agent = ""
         self._connection: HTTPConnection | None = None
+        self._known = _numeric(self._host, self._port or (443 if self._secure else 80))
         self._start_over()
 
     def post(self, endpoint: Endpoint, bodies: Sequence[bytes], *, timeout_s: float | None = None) -> Answer:
@@ -172,8 +174,39 @@ class MixpanelAPI:
         else:
             connection = HTTPConnection(self._host, self._port, timeout=timeout_s)
         self._connection = connection
+        by_name = connection._new_conn  # noqa: SLF001  # where urllib3's own subclasses hook in, too
+        connection._new_conn = lambda: self._new_socket(by_name, deadline)  # type: ignore[method-assign]  # noqa: SLF001
         connection.connect()
         return connection
+
+    def _new_socket(self, by_name: Callable[[], socket.socket], deadline: _Deadline) -> socket.socket:
+        """Connect by name, or by the address that is known where names cannot be looked up.
+
+        That is so in an outage of the name service, and at exit under gevent, whose look-up needs a thread.
+        """
+        from urllib3.exceptions import NameResolutionError  # noqa: PLC0415
+
+        known = self._known
+        if known is None or not known.certain:
+            try:
+                connected = by_name()
+            except (NameResolutionError, RuntimeError):
+                if known is None:
+                    raise
+            else:
+                if self._secure:  # only a certificate proves later that the address is still the host's
+                    address = connected.getpeername()
+                    self._known = _Address(family=connected.family, address=address, certain=False)
+                return connected
+        connected = socket.socket(known.family, socket.SOCK_STREAM)
+        try:
+            connected.settimeout(deadline.left_s(self._timeouts.connect_s))
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connected.connect(known.address)
+        except BaseException:
+            connected.close()
+            raise
+        return connected
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -193,6 +226,24 @@ class MixpanelAPI:
             headers["Content-Encoding"] = "gzip"
             headers["Authorization"] = self._authorization
         return headers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Address:
+    """Where a host was found; `certain` where its name is its address."""
+
+    family: int
+    address: Any
+    certain: bool
+
+
+def _numeric(host: str, port: int) -> _Address | None:
+    """Give the address that `host` spells; None: it is a name."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError, ValueError):
+            socket.inet_pton(family, host)
+            return _Address(family=family, address=(host, port), certain=True)
+    return None
 
 
 class _Deadline:
@@ -309,6 +360,8 @@ def _failure(error: Exception) -> str:
         case exceptions.NameResolutionError() | socket.gaierror():
             kind = "dns"
         case exceptions.NewConnectionError() if isinstance(error.__cause__, ConnectionRefusedError):
+            kind = "refused"
+        case ConnectionRefusedError():
             kind = "refused"
         case exceptions.TimeoutError() | TimeoutError():
             kind = "timeout"

@@ -34,11 +34,18 @@ if TYPE_CHECKING:
 
 THREAD_NAME = "mixpanel-visitor-sender"
 
+REST_MAX_S = 10.0
+"""However long all lanes pause, the thread sees to the disk and to the lead this often."""
+
+STILL_FOR_S = 120.0
+"""Who was stopped for so long may have lost the lead: what it held is given back and claimed anew."""
+
 
 class Sender:
     """Delivers what `spool` holds through `post`; `step`, `drain` and the thread never run at once.
 
-    `sync` makes what was put survive a power failure; the thread calls it after each round.
+    `sync` makes what was put survive a power failure; the thread calls it after each round. Without
+    `endpoints` that is all it does. `retry_ambiguous`: see the setting `on_ambiguous`.
 
     `post_within` is the same with a time-out in seconds, for `drain`: without it a server that hangs can
     hold `drain` up beyond its deadline for as long as one `post` takes.
@@ -54,6 +61,8 @@ class Sender:
     _noted_at_s: float | None
     _flush: bool
     _fresh: bool
+    _stepped_s: float
+    _lanes: list[Lane]
 
     def __init__(
         self,
@@ -70,10 +79,12 @@ class Sender:
         endpoints: Sequence[Endpoint] = ENDPOINTS,
         sync: Callable[[], None] | None = None,
         log: Say | None = None,
+        retry_ambiguous: bool = False,
     ) -> None:
         self._monotonic = monotonic
         self._wait = wait or self._rest
         self._linger_s = linger_s
+        self._poll_s = poll_s
         self._sync = sync
         self._log = log
         self._endpoints = tuple(endpoints)
@@ -87,6 +98,7 @@ class Sender:
             uniform=uniform,
             poll_s=poll_s,
             say=self._say,
+            retry_ambiguous=retry_ambiguous,
         )
         self._start_over()
         if hasattr(os, "register_at_fork"):
@@ -98,7 +110,8 @@ class Sender:
         """Send at most one request of each lane; seconds until the next call is worth it (0: at once)."""
         self._check_fork()
         with self._busy:
-            return min(lane.step() for lane in self._lanes)
+            self._wake_up()
+            return min((lane.step() for lane in self._lanes), default=self._poll_s)
 
     def start(self) -> bool:
         """See to it that the thread runs; False where none can be started (then `drain` now and then)."""
@@ -214,6 +227,13 @@ class Sender:
         figures["running"] = thread is not None and thread.is_alive() and self._turn.began
         return figures
 
+    def _wake_up(self) -> None:
+        now_s = self._monotonic()
+        still_s, self._stepped_s = now_s - self._stepped_s, now_s
+        if still_s >= STILL_FOR_S:
+            for lane in self._lanes:
+                lane.release()
+
     def _check_fork(self) -> None:
         # os.register_at_fork does not see every fork: uWSGI runs its hooks only when told to.
         if self._pid != os.getpid():
@@ -228,6 +248,7 @@ class Sender:
         self._noted = 0
         self._noted_at_s = None
         self._flush = False
+        self._stepped_s = self._monotonic()
         self._quiet_log: Say = self._log or QuietLog(self._monotonic)
         self._stats = SenderStats()
         self._lanes = [self._make_lane(endpoint, stats=self._stats) for endpoint in self._endpoints]
@@ -257,7 +278,7 @@ class Sender:
                 message = "The sender met an error of its own (%s: %s) and goes on."
                 self._say(logging.ERROR, "loop", message, type(error).__name__, error)
             if not turn.stopping:
-                self._wait(wait_s)
+                self._wait(min(wait_s, REST_MAX_S))
 
     def _linger(self, turn: _Turn) -> None:
         noted_at_s = self._noted_at_s

@@ -22,7 +22,8 @@ class SenderStats:
 
     `http` counts answers by status (0: none came), `retried` requests to be sent again by class of trouble.
     `shortfall` counts records that Mixpanel acknowledged without importing; `duplicates_possible` records
-    sent again though Mixpanel may have them; `errors` exceptions, of the spool for example.
+    sent again though Mixpanel may have them, `ambiguous` those buried instead; `errors` exceptions, of the
+    spool for example.
     `clock_offset_s` is Mixpanel's clock minus ours, `last_error_at_s` is wall clock.
     """
 
@@ -33,6 +34,7 @@ class SenderStats:
     retried: Counter[str] = field(default_factory=Counter)
     shortfall: int = 0
     duplicates_possible: int = 0
+    ambiguous: int = 0
     errors: int = 0
     last_error: str = ""
     last_error_at_s: float = 0.0
@@ -53,11 +55,17 @@ class SenderStats:
         if verdict.kind not in ("delivered", "partial"):
             self.retried[verdict.status_class] += 1
             self.failed(verdict.message, now_s=now_s)
-        if verdict.kind == "retry" and answer.sent and verdict.status_class != "rate_limited":
+        if verdict.unknown:
             self.duplicates_possible += count
         server_s = server_time_s(answer.headers)
         if server_s is not None:
             self.clock_offset_s = server_s - now_s
+
+    def doubted(self, count: int) -> None:
+        """So many records of the last request were buried, not to be sent a second time."""
+        self.duplicates_possible -= count
+        self.ambiguous += count
+        self.dead += count
 
     def failed(self, message: str, *, now_s: float) -> None:
         """Remember what went wrong last."""

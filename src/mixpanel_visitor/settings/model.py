@@ -69,6 +69,8 @@ class Settings:
     | `extra_properties` | mapping, or callable `(request facts)` or `()`, added to every event |
     | `request_filter` | `(request facts) -> bool`: True for requests to leave alone |
     | `enabled`, `dry_run` | False: track nothing; True: check and log, but send nothing |
+    | `on_ambiguous` | `$add`, `$append`, `$remove` that Mixpanel may have applied, for the answer was lost: |
+    | | `"dead-letter"`, or `"retry"`, which may apply them twice |
     | `on_error` | bad input to `track`: `"log"`, or `"raise"` for tests |
 
     (*) checked, but not used in this version.
@@ -135,6 +137,9 @@ class Settings:
     )
     enabled: bool = field(default=True, metadata=_setting(boolean))
     dry_run: bool = field(default=False, metadata=_setting(boolean))
+    on_ambiguous: Literal["dead-letter", "retry"] = field(
+        default="dead-letter", metadata=_setting(one_of("dead-letter", "retry"))
+    )
     on_error: Literal["log", "raise"] = field(default="log", metadata=_setting(one_of("log", "raise")))
 
     def __post_init__(self) -> None:

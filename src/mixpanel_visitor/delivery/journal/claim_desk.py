@@ -161,6 +161,11 @@ class ClaimDesk:
             self._leadership.drop()
             self._look_again_s = float("-inf")
 
+    def keep_lead(self) -> None:
+        """Show that this process is well, if it leads; for when nothing can be claimed for long."""
+        with self.lock:
+            self._leadership.beat()
+
     def abandon(self) -> None:
         """In a forked child: the lead and all claims are the parent's."""
         self._index = None

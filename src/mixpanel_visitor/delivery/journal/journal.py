@@ -2,7 +2,7 @@
 
 ```
 VERSION            1
-leader.lock        whoever holds the lock on it delivers, for all
+leader.lock        whoever holds the lock on it delivers, for all, and touches it to show that it is well
 acks.json          how far each segment has been delivered
 *.seg              segments: records as lines of text, each file written by one process
 dead/*.jsonl       dead letters
@@ -127,7 +127,9 @@ class Journal:
 
         For about each second, in processes that only put; where records are claimed, `claim` sees to it.
         """
-        self._here().appender.keep_house()
+        sides = self._here()
+        sides.appender.keep_house()
+        sides.desk.keep_lead()
 
     def close(self) -> None:
         """Sync, close the segment, forget all claims and let another process lead; needs no thread."""

@@ -8,7 +8,11 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from mixpanel_visitor.delivery.journal.segments import Identity, close_inherited
+from mixpanel_visitor.delivery.journal.segments import (
+    TEMPORARY_SUFFIX,
+    Identity,
+    close_inherited,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,12 +21,17 @@ if TYPE_CHECKING:
     from mixpanel_visitor.logs import QuietLog
 
 TRY_EVERY_S = 1.0
+BEAT_EVERY_S = 10.0
+STALLED_AFTER_S = 300.0
+"""A leader that was not heard of for so long is stopped or stuck, though it lives and holds its lock."""
 
 
 class Leadership:
-    """A lock on `leader.lock`, which the kernel frees when its holder dies: no lease, no clock.
+    """A lock on `leader.lock`, which the kernel frees when its holder dies: no lease, no wall clock.
 
-    `term` counts how often this object has come to lead.
+    A leader touches the file. From one that has not for five minutes the lead is taken by putting another
+    file in its place; it notices before it claims again. In between both may send the same, which Mixpanel
+    deduplicates. `term` counts how often this object has come to lead.
     """
 
     def __init__(self, path: Path, *, monotonic: Callable[[], float], log: QuietLog) -> None:
@@ -33,6 +42,9 @@ class Leadership:
         self._fd = -1
         self._identity = Identity(0, 0)
         self._look_again_s = monotonic()
+        self._beat_again_s = float("-inf")
+        self._seen: tuple[Identity, int] | None = None
+        self._seen_s = 0.0
 
     @property
     def held(self) -> bool:
@@ -50,14 +62,54 @@ class Leadership:
         if self.held:
             # Somebody may have removed the directory, and others may lead in the new one.
             if self._is_in_place():
+                self.beat()
                 return True
             self.drop()
         try:
             self._try()
+            if not self.held and self._has_stalled(now_s):
+                self._take_over()
         except OSError as error:
             message = "%s cannot be locked (%s): this process does not deliver what waits in the spool."
             self._log(logging.WARNING, f"leader {self._path}", message, self._path, error)
         return self.held
+
+    def beat(self) -> None:
+        """Show that the leader is well; writes at most every ten seconds."""
+        now_s = self._monotonic()
+        if self.held and now_s >= self._beat_again_s:
+            self._beat_again_s = now_s + BEAT_EVERY_S
+            with contextlib.suppress(OSError):
+                os.utime(self._fd)
+
+    def _has_stalled(self, now_s: float) -> bool:
+        # Judged by our own monotonic clock: the stamp has to differ, what time it says does not matter.
+        status = self._path.stat()
+        seen = (Identity(status.st_dev, status.st_ino), status.st_mtime_ns)
+        if seen != self._seen:
+            self._seen, self._seen_s = seen, now_s
+        return now_s - self._seen_s >= STALLED_AFTER_S
+
+    def _take_over(self) -> None:
+        temporary = self._path.with_name(f"{self._path.name}-{os.getpid()}{TEMPORARY_SUFFIX}")
+        fd = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._identity = Identity.of_descriptor(fd)
+            temporary.replace(self._path)
+            self._fd, fd = fd, -1
+            self.term += 1
+        except BlockingIOError:
+            pass
+        finally:
+            if fd >= 0:
+                os.close(fd)
+        if self.held:
+            message = (
+                "The process that delivers what waits in %s has been still for %.0f s (stopped, or its disk "
+                "hangs): this one goes on in its place. See what holds it up."
+            )
+            self._log(logging.WARNING, f"stalled {self._path}", message, self._path.parent, STALLED_AFTER_S)
 
     def drop(self) -> None:
         """Let another process lead."""
