@@ -12,6 +12,7 @@ from .context import get_current
 from .core.identity import DEVICE_PREFIX, Identity, from_any_id, from_known_ids
 from .core.visits import OfflineVisit
 from .delivery.committer import Committer
+from .delivery.journal import Journal
 from .delivery.mixpanel_api import MixpanelAPI
 from .delivery.opening import open_spool
 from .delivery.sender import Sender
@@ -59,6 +60,7 @@ class Tracker:
         self._spool = (
             parts.spool if parts.spool is not None else open_spool(self.settings.spool, project=project)
         )
+        journal = self._spool if isinstance(self._spool, Journal) else None
         self._api: MixpanelAPI | None = None
         post = parts.post
         if post is None:
@@ -67,6 +69,7 @@ class Tracker:
                 self.settings.api_host,
                 self.settings.token,
                 service_account=(account.username, account.secret, account.project_id) if account else None,
+                on_sent=journal.end if journal is not None else None,
             )
             post = self._api.post
         self._sender = Sender(
@@ -78,6 +81,7 @@ class Tracker:
             endpoints=ENDPOINTS if self._delivers else (),
             sync=getattr(self._spool, "sync", None),
             log=self._log,
+            handling=journal,
             retry_ambiguous=self.settings.on_ambiguous == "retry",
         )
         self._committer = Committer(self._commit)

@@ -16,13 +16,14 @@ from mixpanel_visitor.delivery.batching import MAX_RECORDS, Limits, Piece, Work,
 from mixpanel_visitor.delivery.repeatable import is_repeatable, runs
 from mixpanel_visitor.delivery.spool import DeadReason
 from mixpanel_visitor.delivery.stats import LaneStats
+from mixpanel_visitor.delivery.suspects import LETHAL_FROM, separate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mixpanel_visitor.delivery.answers import StatusClass, Verdict
     from mixpanel_visitor.delivery.mixpanel_api import Answer
-    from mixpanel_visitor.delivery.spool import Claim, Spool
+    from mixpanel_visitor.delivery.spool import Claim, Handling, Spool
     from mixpanel_visitor.delivery.stats import SenderStats
     from mixpanel_visitor.records import Endpoint
 
@@ -72,6 +73,7 @@ class Lane:
         say: Say,
         stats: SenderStats,
         retry_ambiguous: bool = False,
+        handling: Handling | None = None,
     ) -> None:
         self.endpoint: Endpoint = endpoint
         self.limits = Limits()
@@ -86,6 +88,7 @@ class Lane:
         self._say = say
         self._stats = stats
         self._retry_ambiguous = retry_ambiguous
+        self._handling = handling
         self._work = Work()
         self._parked: list[tuple[float, Piece]] = []
         self._owed: deque[Callable[[], None]] = deque()
@@ -160,13 +163,37 @@ class Lane:
                 return (
                     self._poll_s if due_s is None else min(self._poll_s, max(0.0, due_s - self._monotonic()))
                 )
-            for indexes in runs(self.endpoint, claim.bodies):
-                self._work.add(Piece(claim=claim, indexes=indexes))
+            self._take_in(claim)
             piece = self._work.first(self.limits.max_bytes)
         self.idle = False
+        self._pay()
         if piece is not None:
             self._send(piece, ends_s)
         return max(0.0, self._not_before_s - self._monotonic())
+
+    def _take_in(self, claim: Claim) -> None:
+        for indexes in separate(
+            runs(self.endpoint, claim.bodies), claim.deaths, ordered=self.endpoint != "import"
+        ):
+            deaths = claim.deaths.get(indexes[0], 0)
+            if deaths < LETHAL_FROM:
+                self._work.add(Piece(claim=claim, indexes=indexes))
+            else:
+                self._bury_lethal(claim, indexes, deaths)
+
+    def _bury_lethal(self, claim: Claim, indexes: Sequence[int], deaths: int) -> None:
+        message = f"poison: the process that sends it has died {deaths} times"
+        self._owed.append(
+            partial(self._spool.bury, claim, dict.fromkeys(indexes, DeadReason(message=message)))
+        )
+        self._stats.dead += len(indexes)
+        self._say(
+            logging.ERROR,
+            f"lethal {self.endpoint}",
+            "A record for /%s is in the dead letters because the process that sends it has died %d times. "
+            "Look at it with `mixpanel-visitor spool dead list` before you send it again.",
+            *(self.endpoint, deaths),
+        )
 
     def _send(self, piece: Piece, ends_s: float | None) -> None:
         once = not (self._retry_ambiguous or is_repeatable(self.endpoint, piece.bodies[0]))
@@ -178,10 +205,16 @@ class Lane:
             self._wait(ONCE_NEEDS_S, "there is too little time to be sure of the answer")
             return
         bodies = piece.bodies
-        if ends_s is None or self._post_within is None:
-            answer = self._post(self.endpoint, bodies)
-        else:
-            answer = self._post_within(self.endpoint, bodies, ends_s - self._monotonic())
+        if self._handling is not None:
+            self._handling.begin(piece.claim, piece.indexes)
+        try:
+            if ends_s is None or self._post_within is None:
+                answer = self._post(self.endpoint, bodies)
+            else:
+                answer = self._post_within(self.endpoint, bodies, ends_s - self._monotonic())
+        finally:
+            if self._handling is not None:
+                self._handling.end()
         now_s = self._clock()
         verdict = interpret(self.endpoint, answer, bodies, now_s=now_s)
         self._count(answer, verdict, len(bodies), now_s)

@@ -70,6 +70,7 @@ class MixpanelAPI:
 
     `host_url` is `https://api.mixpanel.com` or its like; a path in it is kept, for a proxy of one's own.
     `service_account` is (user name, secret, project id) and takes the token's place for `/import`.
+    `on_sent` is called when all of a request was handed to the operating system, before its answer.
     `ca_file` replaces the system's certificate authorities. A name look-up obeys the operating system's
     time-out, not ours. A forked child opens its own connection. Raises ValueError for a `host_url` that is
     no HTTP address.
@@ -84,6 +85,7 @@ class MixpanelAPI:
         timeouts: Timeouts | None = None,
         ca_file: str | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        on_sent: Callable[[], None] | None = None,
     ) -> None:
         url = urllib.parse.urlsplit(host_url)
         if url.scheme not in ("http", "https") or not url.hostname:
@@ -93,6 +95,7 @@ class MixpanelAPI:
         self._timeouts = timeouts or Timeouts()
         self._ca_file = ca_file
         self._monotonic = monotonic
+        self._on_sent = on_sent
         credentials, project = f"{token}:", ""
         if service_account is not None:
             username, secret, project_id = service_account
@@ -124,7 +127,8 @@ class MixpanelAPI:
             # Not for profiles: "This API does not support gzip encoding" (Mixpanel's reference, profile-set).
             payload = self._compress(payload)
         total_s = self._timeouts.total_s if timeout_s is None else min(self._timeouts.total_s, timeout_s)
-        exchange = _Exchange(_Deadline(self._monotonic, total_s, self._timeouts.read_s))
+        deadline = _Deadline(self._monotonic, total_s, self._timeouts.read_s)
+        exchange = _Exchange(deadline, self._on_sent)
         with self._lock:
             try:
                 connection = self._connect(exchange.deadline)
@@ -265,8 +269,9 @@ class _Deadline:
 class _Exchange:
     """One request and its answer on an open connection; keeps what has come until something fails."""
 
-    def __init__(self, deadline: _Deadline) -> None:
+    def __init__(self, deadline: _Deadline, on_sent: Callable[[], None] | None) -> None:
         self.deadline = deadline
+        self._on_sent = on_sent
         self.failure = ""
         self.complete = False
         self._status = 0
@@ -283,6 +288,8 @@ class _Exchange:
                 "POST", target, body=pieces, headers=headers, preload_content=False, decode_content=False
             )
             self._sent = True
+            if self._on_sent is not None:
+                self._on_sent()
         except (BrokenPipeError, ConnectionResetError):
             # A server may answer (413, 429) and hang up before it has read everything: look what it said.
             pass

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mixpanel_visitor.delivery.lane import Post, PostWithin, Say
-    from mixpanel_visitor.delivery.spool import Spool
+    from mixpanel_visitor.delivery.spool import Handling, Spool
     from mixpanel_visitor.records import Endpoint
 
 THREAD_NAME = "mixpanel-visitor-sender"
@@ -46,6 +46,7 @@ class Sender:
 
     `sync` makes what was put survive a power failure; the thread calls it after each round. Without
     `endpoints` that is all it does. `retry_ambiguous`: see the setting `on_ambiguous`.
+    `handling`, the journal's, remembers what is in hand.
 
     `post_within` is the same with a time-out in seconds, for `drain`: without it a server that hangs can
     hold `drain` up beyond its deadline for as long as one `post` takes.
@@ -80,6 +81,7 @@ class Sender:
         sync: Callable[[], None] | None = None,
         log: Say | None = None,
         retry_ambiguous: bool = False,
+        handling: Handling | None = None,
     ) -> None:
         self._monotonic = monotonic
         self._wait = wait or self._rest
@@ -99,6 +101,7 @@ class Sender:
             poll_s=poll_s,
             say=self._say,
             retry_ambiguous=retry_ambiguous,
+            handling=handling,
         )
         self._start_over()
         if hasattr(os, "register_at_fork"):

@@ -28,12 +28,14 @@ class DeadReason:
 class Claim:
     """Records of one endpoint taken for sending, oldest first; held until every one of them is settled.
 
-    `positions` is the storage's own: one opaque entry for each body.
+    `positions` is the storage's own: one opaque entry for each body. `deaths` says of which records, by
+    index, how many processes have died that handled them.
     """
 
     endpoint: Endpoint
     bodies: tuple[bytes, ...]
     positions: tuple[object, ...] = field(repr=False)
+    deaths: Mapping[int, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.bodies)
@@ -94,4 +96,16 @@ class Spool(Protocol):
 
     def close(self) -> None:
         """Let go of files, locks and connections. A later `put` or `claim` opens them anew."""
+        ...
+
+
+class Handling(Protocol):
+    """What a spool may offer besides: to remember what is in hand, should that end the process."""
+
+    def begin(self, claim: Claim, indexes: Iterable[int]) -> None:
+        """A request is about to be made of these."""
+        ...
+
+    def end(self) -> None:
+        """It has left, or has failed: from here on nothing is the records' doing."""
         ...

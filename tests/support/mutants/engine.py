@@ -59,4 +59,20 @@ MUTANTS = [
         new="return True\n        except FileNotFoundError",
         test="delivery/test_leadership.py::test_the_old_leader_notices",
     ),
+    Mutant(
+        defect="nobody remembers what was in hand when a process died",
+        rows=(32,),
+        file="delivery/journal/diary.py",
+        old="self._stretches.append(stretch._replace(deaths=deaths))",
+        new="self._stretches.append(stretch)",
+        test="faults/test_poison.py::test_a_record_that_kills_its_sender_is_set_aside[300-import]",
+    ),
+    Mutant(
+        defect="a death while waiting for Mixpanel is blamed on the records",
+        rows=(32,),
+        file="delivery/journal/claim_desk.py",
+        old="self._diary.end()",
+        new="pass",
+        test="faults/test_poison.py::test_a_sender_that_dies_while_it_waits_blames_nobody",
+    ),
 ]

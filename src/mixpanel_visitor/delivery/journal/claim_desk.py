@@ -11,6 +11,7 @@ from mixpanel_visitor.delivery.journal.acks import Acks
 from mixpanel_visitor.delivery.journal.census import Census
 from mixpanel_visitor.delivery.journal.damage import DamageBook
 from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter, DeadLetters
+from mixpanel_visitor.delivery.journal.diary import Diary
 from mixpanel_visitor.delivery.journal.leadership import Leadership
 from mixpanel_visitor.delivery.journal.segment_index import SegmentIndex
 from mixpanel_visitor.delivery.journal.segment_reader import Outcome
@@ -69,6 +70,7 @@ class ClaimDesk:
         self._monotonic = monotonic
         self._log = log
         self._acks = Acks(directory / "acks.json", log)
+        self._diary = Diary(directory / "sending")
         self._damage = DamageBook(log)
         self._dead_letters = DeadLetters(directory / "dead", max_bytes=dead_bytes, clock=clock, log=log)
         self._leadership = Leadership(directory / "leader.lock", monotonic=monotonic, log=log)
@@ -94,7 +96,12 @@ class ClaimDesk:
             bodies, positions = index.take(endpoint, max_records, max_bytes)
             if not bodies:
                 return None
-            return Claim(endpoint=endpoint, bodies=tuple(bodies), positions=tuple(positions))
+            deaths = {}
+            if self._diary.has_deaths:
+                for at, (reader, offset) in enumerate(positions):
+                    if number := self._diary.deaths(endpoint, reader.name, offset):
+                        deaths[at] = number
+            return Claim(endpoint=endpoint, bodies=tuple(bodies), positions=tuple(positions), deaths=deaths)
 
     def ack(self, claim: Claim, indexes: Iterable[int]) -> None:
         """These have been delivered."""
@@ -140,6 +147,19 @@ class ClaimDesk:
             index.settle(claim.endpoint, positions, Outcome.DEAD)
             self._settled(index)
 
+    def begin(self, claim: Claim, indexes: Iterable[int]) -> None:
+        """A request is about to be made of these: write it down, should it end this process."""
+        with self.lock:
+            if self._index is not None:
+                places = ((reader.name, offset) for reader, offset in _positions(claim, indexes))
+                self._diary.begin(claim.endpoint, places)
+
+    def end(self) -> None:
+        """The request has left."""
+        with self.lock:
+            if self._index is not None:
+                self._diary.end()
+
     def survey(self) -> Survey:
         """What all processes together have in the store, and how far each segment is dealt with."""
         with self.lock:
@@ -181,6 +201,7 @@ class ClaimDesk:
             # What an earlier index knows may be out of date: another process may have led in between.
             self._term = self._leadership.term
             self._acks.load()
+            self._diary.load()
             self._index = SegmentIndex(self._directory, acks=self._acks, damage=self._damage, log=self._log)
             self._look_again_s = float("-inf")
         return self._index

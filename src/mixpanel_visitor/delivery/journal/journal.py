@@ -3,6 +3,7 @@
 ```
 VERSION            1
 leader.lock        whoever holds the lock on it delivers, for all, and touches it to show that it is well
+sending            what the leader has in its hands at this moment
 acks.json          how far each segment has been delivered
 *.seg              segments: records as lines of text, each file written by one process
 dead/*.jsonl       dead letters
@@ -98,6 +99,14 @@ class Journal:
     def bury(self, claim: Claim, reasons: Mapping[int, DeadReason]) -> None:
         """Set these aside; where the dead letters cannot be written, release them instead."""
         self._here().desk.bury(claim, reasons)
+
+    def begin(self, claim: Claim, indexes: Iterable[int]) -> None:
+        """A request is about to be made of these; if this process dies of it, later claims tell so."""
+        self._here().desk.begin(claim, indexes)
+
+    def end(self) -> None:
+        """The request has left, or has failed."""
+        self._here().desk.end()
 
     def counts(self) -> SpoolCounts:
         """The figures of now; those of the store are exact unless it is large and was just come upon."""

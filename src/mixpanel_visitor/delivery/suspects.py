@@ -1,0 +1,40 @@
+"""Suspects: how records are sent in whose company a leader has died before.
+
+Pure. One death may have any reason. After two, the search begins: ever fewer of them go into one request, so
+that a next death tells more, and they go behind all others. One that was alone when the process died goes to
+the dead letters.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from mixpanel_visitor.delivery.batching import MAX_RECORDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+SUSPECT_FROM = 2
+LETHAL_FROM = 5
+"""2,000 records together, then 125, 7, and 1: the fifth death was one's own."""
+
+
+def most_together(deaths: int) -> int:
+    """So many records with this many deaths may go into one request."""
+    return MAX_RECORDS if deaths < SUSPECT_FROM else max(1, MAX_RECORDS // 16 ** (deaths - 1))
+
+
+def separate(runs: Iterable[range], deaths: Mapping[int, int], *, ordered: bool) -> list[Sequence[int]]:
+    """Cut runs so that suspects are among themselves; `ordered`: they stay where they are all the same."""
+    parts = [part for run in runs for part in _parts(run, deaths)]
+    if not ordered:
+        parts.sort(key=lambda part: deaths.get(part[0], 0) >= SUSPECT_FROM)
+    return parts
+
+
+def _parts(run: range, deaths: Mapping[int, int]) -> Iterator[Sequence[int]]:
+    for number, group in groupby(run, lambda index: deaths.get(index, 0)):
+        indexes = list(group)
+        step = most_together(number)
+        yield from (indexes[start : start + step] for start in range(0, len(indexes), step))

@@ -1,0 +1,70 @@
+"""Diary: what a leader had in hand when it died, as the next one reads it."""
+
+import pytest
+
+from mixpanel_visitor.delivery.journal.diary import Diary
+
+SEGMENT = "0001.seg"
+
+
+@pytest.fixture
+def path(tmp_path):
+    (tmp_path / SEGMENT).touch()
+    return tmp_path / "sending"
+
+
+def next_leader(path):
+    diary = Diary(path)
+    diary.load()
+    return diary
+
+
+def test_what_was_in_hand_has_a_death_more(path):
+    """Each death of a leader counts once, for all records between the first and the last."""
+    for deaths in (1, 2, 3):
+        next_leader(path).begin("import", [(SEGMENT, 100), (SEGMENT, 300)])
+        diary = next_leader(path)
+        assert [diary.deaths("import", SEGMENT, at) for at in (99, 100, 200, 300, 301)] == [
+            0,
+            *[deaths] * 3,
+            0,
+        ]
+        assert diary.deaths("engage", SEGMENT, 200) == 0
+        assert diary.deaths("import", "0002.seg", 200) == 0
+
+
+def test_a_request_that_has_left_is_nobodys_fault(path):
+    """After `end` a death says nothing about the records."""
+    diary = Diary(path)
+    diary.begin("import", [(SEGMENT, 100)])
+    diary.end()
+    assert not next_leader(path).has_deaths
+
+
+def test_a_shorter_entry_replaces_a_longer_one(path):
+    """The rest of the longer one behind it is not read."""
+    diary = Diary(path)
+    diary.begin("import", [(SEGMENT, 100_000_000)])
+    diary.begin("import", [(SEGMENT, 1)])
+    assert next_leader(path).deaths("import", SEGMENT, 1) == 1
+
+
+def test_segments_that_are_gone_are_forgotten(path):
+    """Nothing of them can be sent any more."""
+    Diary(path).begin("import", [("gone.seg", 1)])
+    assert not next_leader(path).has_deaths
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 40, b"00000002 00000000 []\n", b"zz", b"\xff" * 100])
+def test_rubbish_is_an_empty_diary(path, content):
+    """Deaths are then not counted, and nothing else happens."""
+    path.write_bytes(content)
+    assert not next_leader(path).has_deaths
+
+
+def test_a_diary_that_cannot_be_written_stops_nobody(tmp_path):
+    """Its directory is not there."""
+    diary = Diary(tmp_path / "none" / "sending")
+    diary.begin("import", [(SEGMENT, 1)])
+    diary.end()
+    assert not next_leader(tmp_path / "none" / "sending").has_deaths
