@@ -1,15 +1,39 @@
 """Dead letters: what was refused, and why, for people to read and to send again."""
 
+import contextlib
+import fcntl
 import json
+import os
 import stat
+import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.journals import Clock, event, run_python
+from support.journals import Clock, event, names, run_python, start_python
+from support.waiting import wait_until
 
-from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter, DeadLetters
+from mixpanel_visitor.delivery.journal.dead_letters import HAND_OVER, DeadLetter, DeadLetters
 from mixpanel_visitor.delivery.spool import DeadReason
+
+LOCKS = Path("/proc/locks")
+
+
+@contextlib.contextmanager
+def locked(path):
+    """Hold the lock on a file, as somebody does who changes it."""
+    fd = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def numbered(count):
+    """Make so many letters that are all different."""
+    return [letter(event(number).body) for number in range(count)]
 
 
 def letter(body=b'{"event":"x"}', message="too old", endpoint="import"):
@@ -139,3 +163,222 @@ with tempfile.TemporaryDirectory() as directory:
 """
     )
     assert printed.splitlines() == ["No space left on device", "1", "2"]
+
+
+# --- taking letters out ---------------------------------------------------------------------------
+
+
+def test_the_number_of_a_letter_stays(dead_letters):
+    """Whatever else comes and goes, and different letters have different ones."""
+    dead_letters.add(numbered(3))
+    first, second, third = (entry.number for entry in dead_letters.entries())
+    assert len({first, second, third}) == 3
+    assert list(dead_letters.take({first})) == [1]
+    dead_letters.add([letter(b'{"event":"new"}')])
+    assert [entry.number for entry in dead_letters.entries()][:2] == [second, third]
+
+
+def test_what_is_taken_out_is_handed_over_and_the_rest_stays(dead_letters, tmp_path):
+    """In its order and bytes, readable by the owner alone, with nothing left beside it."""
+    letters = numbered(5)
+    dead_letters.add(letters)
+    handed = []
+    assert list(dead_letters.take({letters[1].number, letters[3].number}, handed.extend)) == [2]
+    assert handed == [letters[1], letters[3]]
+    assert list(dead_letters.entries()) == [letters[0], letters[2], letters[4]]
+    (path,) = (tmp_path / "dead").iterdir()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_file_without_letters_goes(dead_letters, tmp_path):
+    """There is nothing left in the directory, and adding goes on."""
+    letters = numbered(3)
+    dead_letters.add(letters)
+    assert list(dead_letters.take({entry.number for entry in letters})) == [3]
+    assert list((tmp_path / "dead").iterdir()) == []
+    dead_letters.add(letters[:1])
+    assert list(dead_letters.entries()) == letters[:1]
+
+
+def test_letters_go_only_after_they_were_handed_over(dead_letters):
+    """Until then everybody finds them there."""
+    letters = numbered(2)
+    dead_letters.add(letters)
+    there = []
+    list(dead_letters.take({letters[0].number}, lambda _batch: there.extend(dead_letters.entries())))
+    assert there == letters
+
+
+def test_what_could_not_be_handed_over_stays(dead_letters):
+    """And what was, does not come a second time."""
+    letters = numbered(2 * HAND_OVER + 1)
+    dead_letters.add(letters)
+    handed = []
+
+    def refuse_the_second(batch):
+        if handed:
+            raise OSError("full")
+        handed.extend(batch)
+
+    with pytest.raises(OSError, match="full"):
+        list(dead_letters.take({entry.number for entry in letters}, refuse_the_second))
+    assert handed == letters[:HAND_OVER]
+    assert list(dead_letters.entries()) == letters[HAND_OVER:]
+
+
+def test_lines_that_cannot_be_read_stay_unless_asked(dead_letters, tmp_path):
+    """They may be mended by hand; who throws everything away means them too."""
+    letters = numbered(2)
+    dead_letters.add(letters[:1])
+    (path,) = (tmp_path / "dead").iterdir()
+    with path.open("ab") as file:
+        file.write(b"rub\rbish\n")
+    dead_letters.add(letters[1:])
+    assert list(dead_letters.take({letters[0].number})) == [1]
+    assert path.read_bytes().startswith(b"rub\rbish\n")
+    assert list(dead_letters.take((), unreadable=True)) == []
+    assert list(dead_letters.entries()) == letters[1:]
+    assert dead_letters.count() == 1
+
+
+def test_two_who_take_the_same_letters_get_each_once(tmp_path):
+    """Some updates of profiles must not be sent twice."""
+    letters = numbered(50)
+    DeadLetters(tmp_path).add(letters)
+    numbers = {entry.number for entry in letters}
+    handed = []
+    threads = [
+        threading.Thread(target=lambda: list(DeadLetters(tmp_path).take(numbers, handed.extend)))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert handed == letters
+
+
+@pytest.mark.skipif(not LOCKS.exists(), reason="only Linux tells who waits for a lock")
+def test_who_waits_for_a_file_that_is_replaced_opens_it_again(dead_letters, tmp_path):
+    """In the old one he would take out what others have taken, and put it in the place of the new one."""
+    letters = numbered(3)
+    dead_letters.add(letters)
+    (path,) = (tmp_path / "dead").iterdir()
+    taken = []
+    with locked(path):
+        taker = threading.Thread(target=lambda: taken.extend(dead_letters.take({letters[1].number})))
+        taker.start()
+        assert wait_until(lambda: waits_for_a_lock(path), 20)
+        new = path.with_name("new")
+        new.write_bytes(path.read_bytes() * 2)
+        new.replace(path)
+    taker.join(20)
+    assert taken == [2]
+    assert list(dead_letters.entries()) == [letters[0], letters[2]] * 2
+
+
+def test_nothing_is_added_to_a_file_that_was_just_replaced(tmp_path):
+    """Between opening and locking it: nobody would ever read what is written there."""
+    printed = run_python(
+        """
+import os, sys
+from pathlib import Path
+from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter, DeadLetters
+from mixpanel_visitor.delivery.spool import DeadReason
+
+def letter(number):
+    body = b'{"event":"%d"}' % number
+    return DeadLetter(time_ms=1, endpoint="import", reason=DeadReason(message="x"), body=body)
+
+dead_letters = DeadLetters(sys.argv[1])
+dead_letters.add([letter(1), letter(2)])
+(path,) = Path(sys.argv[1]).iterdir()
+replaced = []
+
+def replace_it_first(event, arguments):
+    if event == "fcntl.flock" and not replaced:
+        replaced.append(path)
+        new = path.with_name("new")
+        new.write_bytes(path.read_bytes().splitlines(keepends=True)[1])
+        new.replace(path)
+
+sys.addaudithook(replace_it_first)
+dead_letters.add([letter(3)])
+print(len(replaced), *(entry.body.decode() for entry in dead_letters.entries()))
+""",
+        tmp_path,
+    )
+    assert printed == '1 {"event":"2"} {"event":"3"}'
+
+
+def waits_for_a_lock(path):
+    """Whether somebody waits for the lock on this file."""
+    inode = path.stat().st_ino
+    return any("->" in line and f":{inode} " in line for line in LOCKS.read_text().splitlines())
+
+
+def test_adding_never_waits_for_one_who_takes_out(dead_letters, tmp_path):
+    """He may have been stopped with Ctrl-Z; the letters go to a file of their own, behind the others."""
+    letters = numbered(2)
+    dead_letters.add(letters[:1])
+    (path,) = (tmp_path / "dead").iterdir()
+    with locked(path):
+        dead_letters.add(letters[1:])
+    assert len(list((tmp_path / "dead").iterdir())) == 2
+    assert list(dead_letters.entries()) == letters
+
+
+def test_the_bound_waits_for_nobody(tmp_path):
+    """The file that somebody takes letters out of is dropped the next time."""
+    clock = Clock()
+    dead_letters = DeadLetters(tmp_path, max_bytes=2000, clock=clock.time)
+    dead_letters.add(numbered(1))
+    (oldest,) = tmp_path.iterdir()
+    with locked(oldest):
+        for entry in numbered(40):
+            dead_letters.add([entry])
+        assert oldest.exists()
+    dead_letters.add(numbered(1))
+    assert not oldest.exists()
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 2000
+
+
+def test_the_count_notices_that_a_file_was_replaced(dead_letters):
+    """Though it has become larger than it was at the last look."""
+    letters = numbered(4)
+    dead_letters.add(letters)
+    assert dead_letters.count() == 4
+    list(dead_letters.take({entry.number for entry in letters[:3]}))
+    long = [letter(json.dumps({"event": "x" * 1000}).encode())] * 2
+    dead_letters.add(long)
+    assert dead_letters.count() == 3
+
+
+def test_adding_and_taking_out_at_once_loses_nothing(tmp_path):
+    """A leader in another process adds as fast as it can, while all that is there is taken out."""
+    with start_python(
+        """
+import sys
+from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter, DeadLetters
+from mixpanel_visitor.delivery.spool import DeadReason
+
+dead_letters = DeadLetters(sys.argv[1])
+for number in range(500):
+    body = b'{"event":"%d"}' % number
+    dead_letters.add([DeadLetter(time_ms=1, endpoint="import", reason=DeadReason(message="x"), body=body)])
+print(dead_letters.dropped)
+""",
+        tmp_path,
+    ) as process:
+        handed = []
+        ours = DeadLetters(tmp_path)
+
+        def take_all():
+            over = process.poll() is not None  # before the look: what comes later is looked for once more
+            list(ours.take({entry.number for entry in ours.entries()}, handed.extend))
+            return over
+
+        assert wait_until(take_all, 20)
+        printed, errors = process.communicate(timeout=20)
+    assert (printed.strip(), errors) == ("0", "")
+    assert sorted(int(name) for name in names(entry.body for entry in handed)) == list(range(500))

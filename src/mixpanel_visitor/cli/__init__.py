@@ -26,6 +26,9 @@ COMMANDS: dict[str, CommandEntry] = {
     "demo": CommandEntry(
         "mixpanel_visitor.cli.demo", "Walk one visitor through an example shop; needs no account."
     ),
+    "spool": CommandEntry(
+        "mixpanel_visitor.cli.spool", "See what waits in the spool; look after its dead letters."
+    ),
     "version": CommandEntry("mixpanel_visitor.cli.version", "Print the version."),
 }
 

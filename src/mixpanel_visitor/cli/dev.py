@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
+from mixpanel_visitor.cli.plain import plain
 from mixpanel_visitor.emulator import Arrival, LocalMixpanel, ProfileChange, Rejection, StoredEvent
 from mixpanel_visitor.emulator.listing import change_json, event_json, rejection_json
 from mixpanel_visitor.emulator.people import ID_MERGES
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 DEFAULT_PORT = 8484
 
 _SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
-_NAME_CHARS = 60
 _MESSAGE_CHARS = 200
 
 
@@ -130,24 +130,18 @@ def _text_line(arrival: Arrival) -> str:
                 properties = arrival.properties
                 who = properties.get("$user_id") or properties.get("$device_id") or "(nobody)"
             again = f"  (came {arrival.deliveries} times)" if arrival.deliveries > 1 else ""
-            return f"{_clock(event.time_ms)}  {_plain(event.name):<24}  {_plain(who)}{again}"
+            return f"{_clock(event.time_ms)}  {plain(event.name):<24}  {plain(who)}{again}"
         case ProfileChange(update=update):
             who = f"{update.group_key}: {update.profile_id}" if update.group_key else update.profile_id
-            return f"{_clock(arrival.received_at_ms)}  {update.operation:<24}  {_plain(who)}"
+            return f"{_clock(arrival.received_at_ms)}  {update.operation:<24}  {plain(who)}"
         case Rejection(index=index):
             where = f"/{arrival.endpoint}" + (f" record {index}" if index is not None else "")
-            reason = _plain(arrival.message, _MESSAGE_CHARS)
+            reason = plain(arrival.message, _MESSAGE_CHARS)
             return click.style(f"{_clock(arrival.received_at_ms)}  refused by {where}: {reason}", fg="red")
 
 
 def _clock(ms: int) -> str:
     return dt.datetime.fromtimestamp(ms / 1000).astimezone().isoformat(" ", "milliseconds")[:23]
-
-
-def _plain(text: Any, most: int = _NAME_CHARS) -> str:
-    """Someone else's text, unable to move the cursor or to colour the terminal."""
-    shown = "".join(char if char.isprintable() else "?" for char in str(text)[: most + 1])
-    return shown if len(shown) <= most else shown[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _why_not(error: OSError, host: str, port: int) -> str:

@@ -1,9 +1,17 @@
-"""Dead letters: records that Mixpanel has refused, with its reasons, as lines of JSON for people to read."""
+"""Dead letters: records that Mixpanel has refused, with its reasons, as lines of JSON for people to read.
+
+The leader adds to the newest file, and a command may take letters out of any: whoever changes a file holds
+the lock on it, and then makes sure that it is still the file of that name, for taking out puts a new one in
+its place.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import hashlib
+import io
 import json
 import logging
 import os
@@ -13,13 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from mixpanel_visitor.delivery.journal.segments import write_whole
+from mixpanel_visitor.delivery.journal.segments import Identity, sync_path, write_whole
 from mixpanel_visitor.delivery.spool import DeadReason
 from mixpanel_visitor.logs import QuietLog
 from mixpanel_visitor.records import ENDPOINTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterator, Sequence
 
     from mixpanel_visitor.records import Endpoint
 
@@ -27,8 +35,12 @@ SUFFIX = ".jsonl"
 MAX_BYTES = 64 * 2**20
 FILES = 8
 """The bound is spread over so many files, so that dropping the oldest drops little."""
+HAND_OVER = 256
+"""So many letters are handed over at once when they are taken out."""
 
 _RECORD = b',"record":'
+_NUMBER_DIGITS = 12
+_LOCK_ATTEMPTS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +51,11 @@ class DeadLetter:
     endpoint: Endpoint
     reason: DeadReason
     body: bytes
+
+    @property
+    def number(self) -> str:
+        """What a person calls it by: made of all that it says, so that it stays when others come and go."""
+        return hashlib.sha256(_encode(self)).hexdigest()[:_NUMBER_DIGITS]
 
 
 class DeadLetters:
@@ -61,7 +78,7 @@ class DeadLetters:
         self._clock = clock
         self._log = log or QuietLog()
         self._lock = threading.Lock()
-        self._counted: dict[str, tuple[int, int]] = {}
+        self._counted: dict[str, tuple[int, int, int]] = {}
 
     def add(self, letters: Sequence[DeadLetter]) -> None:
         """Write all of `letters` with one write, or none and raise OSError."""
@@ -69,34 +86,53 @@ class DeadLetters:
             return
         data = b"".join(map(_encode, letters))
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        sizes = self._sizes()
-        names = sorted(sizes)
-        if names and sizes[names[-1]] + len(data) <= self._max_bytes // FILES:
-            name = names[-1]
-        else:
-            # Later than the newest, whatever the clock says: the order of names is the order of writing.
-            newest_ms = int(names[-1].partition("-")[0]) if names else -1
-            stamp_ms = max(int(self._clock() * 1000), newest_ms + 1, 0)
-            name = f"{stamp_ms:016d}-{os.urandom(4).hex()}{SUFFIX}"
-        self._append(self._directory / name, data)
+        files = self._files()
+        names = sorted(files)
+        try:
+            if not names or files[names[-1]].st_size + len(data) > self._max_bytes // FILES:
+                self._append(self._new_name(names), data)
+            else:
+                self._append(names[-1], data)
+        except BlockingIOError:
+            # Somebody takes letters out of it, and may have been stopped meanwhile: do not wait for that.
+            self._append(self._new_name(names), data)
         self._bound()
 
     def entries(self) -> Iterator[DeadLetter]:
         """All letters, oldest first; lines that cannot be read are left out."""
-        for name in sorted(self._sizes()):
+        for name in sorted(self._files()):
             with contextlib.suppress(FileNotFoundError), (self._directory / name).open("rb") as file:
                 for line in file:
                     letter = _decode(line)
                     if letter is not None:
                         yield letter
 
+    def take(
+        self,
+        numbers: Container[str],
+        hand_over: Callable[[Sequence[DeadLetter]], None] | None = None,
+        *,
+        unreadable: bool = False,
+    ) -> Iterator[int]:
+        """Remove the letters with these numbers, one file after another; yield how many went out of each.
+
+        `hand_over` gets them first, some at a time; what it raises ends the work, and those that it did not
+        return from stay. Whoever dies in between has handed over letters that are still here, never the other
+        way round. With `unreadable`, lines that are no letters go too, uncounted.
+        """
+        for name in sorted(self._files()):
+            taken = self._take(self._directory / name, numbers, hand_over, unreadable=unreadable)
+            if taken:
+                yield taken
+
     def count(self) -> int:
         """So many letters are there; looks only at what was added since the last call."""
         with self._lock:
-            counted: dict[str, tuple[int, int]] = {}
-            for name, size in self._sizes().items():
-                seen_bytes, lines = self._counted.get(name, (0, 0))
-                if size < seen_bytes:
+            counted: dict[str, tuple[int, int, int]] = {}
+            for name, status in self._files().items():
+                size, inode = status.st_size, status.st_ino
+                seen_inode, seen_bytes, lines = self._counted.get(name, (inode, 0, 0))
+                if size < seen_bytes or inode != seen_inode:
                     seen_bytes = lines = 0
                 with contextlib.suppress(FileNotFoundError):
                     if size > seen_bytes:
@@ -105,15 +141,20 @@ class DeadLetters:
                             data = file.read(size - seen_bytes)
                         lines += data.count(b"\n")
                         seen_bytes += len(data)
-                    counted[name] = (seen_bytes, lines)
+                    counted[name] = (inode, seen_bytes, lines)
             self._counted = counted
-            return sum(lines for _, lines in counted.values())
+            return sum(lines for _, _, lines in counted.values())
 
-    def _append(self, path: Path, data: bytes) -> None:
-        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+    def _new_name(self, names: Sequence[str]) -> str:
+        # Later than the newest, whatever the clock says: the order of names is the order of writing.
+        newest_ms = int(names[-1].partition("-")[0]) if names else -1
+        stamp_ms = max(int(self._clock() * 1000), newest_ms + 1, 0)
+        return f"{stamp_ms:016d}-{os.urandom(4).hex()}{SUFFIX}"
+
+    def _append(self, name: str, data: bytes) -> None:
+        path = self._directory / name
+        fd = _open_locked(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, wait=False)
         try:
-            # Two processes may come to write here while the lead changes hands.
-            fcntl.flock(fd, fcntl.LOCK_EX)
             size = os.fstat(fd).st_size
             if size and os.pread(fd, 1, size - 1) != b"\n":
                 data = b"\n" + data  # a process died while it wrote: only its own line is lost
@@ -121,16 +162,53 @@ class DeadLetters:
         finally:
             os.close(fd)
 
+    def _take(
+        self,
+        path: Path,
+        numbers: Container[str],
+        hand_over: Callable[[Sequence[DeadLetter]], None] | None,
+        *,
+        unreadable: bool,
+    ) -> int:
+        try:
+            fd = _open_locked(path, os.O_RDWR, wait=True)
+        except FileNotFoundError:
+            return 0  # dropped by the bound, or by another who takes letters out
+        try:
+            lines = io.BytesIO(path.read_bytes()).readlines()  # splitlines would split at \r too
+            letters = [(line, _decode(line)) for line in lines]
+            chosen = [letter for _, letter in letters if letter is not None and letter.number in numbers]
+            gone = 0
+            try:
+                for start in range(0, len(chosen), HAND_OVER):
+                    batch = chosen[start : start + HAND_OVER]
+                    if hand_over is not None:
+                        hand_over(batch)
+                    gone += len(batch)
+            finally:
+                rest = list(_without(letters, chosen[:gone], unreadable=unreadable))
+                if len(rest) < len(lines):
+                    _replace(path, b"".join(rest))
+            return gone
+        finally:
+            os.close(fd)
+
     def _bound(self) -> None:
-        sizes = self._sizes()
+        sizes = {name: status.st_size for name, status in self._files().items()}
         total = sum(sizes.values())
         for name in sorted(sizes)[:-1]:
             if total <= self._max_bytes:
                 return
             path = self._directory / name
             try:
-                lines = path.read_bytes().count(b"\n")
-                path.unlink()
+                fd = _open_locked(path, os.O_RDWR, wait=False)
+                try:
+                    lines = path.read_bytes().count(b"\n")
+                    path.unlink()
+                finally:
+                    os.close(fd)
+            except BlockingIOError:
+                return  # somebody takes letters out of it: then it gets smaller anyway
             except OSError as error:
                 self._log(logging.WARNING, f"bound {path}", "%s cannot be deleted (%s).", path, error)
                 return
@@ -146,14 +224,72 @@ class DeadLetters:
                 lines,
             )
 
-    def _sizes(self) -> dict[str, int]:
-        sizes: dict[str, int] = {}
+    def _files(self) -> dict[str, os.stat_result]:
+        files: dict[str, os.stat_result] = {}
         with contextlib.suppress(FileNotFoundError), os.scandir(self._directory) as entries:
             for entry in entries:
                 if entry.name.endswith(SUFFIX) and entry.name.partition("-")[0].isdecimal():
                     with contextlib.suppress(FileNotFoundError):
-                        sizes[entry.name] = entry.stat(follow_symlinks=False).st_size
-        return sizes
+                        files[entry.name] = entry.stat(follow_symlinks=False)
+        return files
+
+
+def _open_locked(path: Path, flags: int, *, wait: bool) -> int:
+    """Open and lock the file that has this name; BlockingIOError where another holds the lock."""
+    for _ in range(_LOCK_ATTEMPTS):
+        fd = os.open(path, flags, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Between our open and our lock it may have been replaced: what is written there, nobody reads.
+            if _is_in_place(fd, path):
+                locked, fd = fd, -1
+                return locked
+        finally:
+            if fd >= 0:
+                os.close(fd)
+    raise BlockingIOError(errno.EAGAIN, "it is replaced again and again", str(path))
+
+
+def _is_in_place(fd: int, path: Path) -> bool:
+    try:
+        return Identity.of_path(path) == Identity.of_descriptor(fd)
+    except FileNotFoundError:
+        return False
+
+
+def _without(
+    letters: Sequence[tuple[bytes, DeadLetter | None]], gone: Sequence[DeadLetter], *, unreadable: bool
+) -> Iterator[bytes]:
+    """Lines that stay; a last one that was never finished stays unfinished."""
+    remaining = iter(gone)
+    following = next(remaining, None)
+    for line, letter in letters:
+        if letter is None:
+            if not unreadable:
+                yield line
+        elif letter is following:
+            following = next(remaining, None)
+        else:
+            yield line
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Give the file other contents, at once and for good; without any it goes."""
+    if not data:
+        path.unlink()
+        return
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(fd, "wb") as file:  # noqa: PTH123  # a Path cannot be opened with a mode of its own
+            file.write(data)
+        # Without this, a power failure could leave the name on a file that is empty.
+        sync_path(temporary)
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def _encode(letter: DeadLetter) -> bytes:

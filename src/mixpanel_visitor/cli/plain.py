@@ -1,0 +1,23 @@
+"""Someone else's text on our terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+NAME_CHARS = 60
+
+
+def plain(text: Any, most: int = NAME_CHARS) -> str:
+    """Someone else's text, unable to move the cursor or to colour the terminal."""
+    shown = "".join(char if char.isprintable() else "?" for char in str(text)[: most + 1])
+    return shown if len(shown) <= most else shown[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def escaped(text: str) -> str:
+    r"""Keep all of someone else's JSON, with what could move the cursor as `\u` escapes; newlines stay."""
+    return "".join(char if char == "\n" or char.isprintable() else _escape(char) for char in text)
+
+
+def _escape(char: str) -> str:
+    units = char.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))

@@ -1,0 +1,105 @@
+"""`mixpanel-visitor spool`: what waits in the spool, and what Mixpanel has refused."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import shlex
+import sys
+
+import click
+
+from mixpanel_visitor.cli.plain import plain
+from mixpanel_visitor.cli.spool_dead import dead
+from mixpanel_visitor.cli.spool_place import AS_JSON, SPOOL, Place, find
+from mixpanel_visitor.cli.spool_survey import ProjectStatus, survey
+
+OLD_S = 3600.0
+LOW_SHARE_FREE = 0.05
+"""With less of the volume free, the journal refuses new records."""
+
+_MESSAGE_CHARS = 400
+
+
+@click.group("spool", context_settings={"help_option_names": ["-h", "--help"]})
+def command() -> None:
+    """See what waits in the spool; look after its dead letters.
+
+    Each command takes the spool that MIXPANEL_VISITOR_SPOOL names, or the default place for MIXPANEL_TOKEN,
+    unless --spool names another.
+    """
+
+
+@command.command("status")
+@SPOOL
+@AS_JSON
+def status(*, location: str | None, as_json: bool) -> None:
+    """Tell what waits, how old it is, and whether somebody delivers it.
+
+    Looks, takes nothing and changes nothing; safe beside running servers. Exit code 1: something needs
+    attention, and what to do stands there.
+    """
+    place = find(location)
+    projects = survey(place.projects, quiet=as_json)
+    findings = [finding for project in projects for finding in _findings(project, place)]
+    if as_json:
+        shown = [project.as_json() for project in projects]
+        click.echo(json.dumps({"spool": str(place.root), "projects": shown, "findings": findings}))
+    else:
+        _print(place, projects, findings)
+    sys.exit(1 if findings else 0)
+
+
+def _print(place: Place, projects: list[ProjectStatus], findings: list[str]) -> None:
+    click.echo(f"Spool {plain(place.root, _MESSAGE_CHARS)}")
+    if not projects:
+        click.echo("Nothing was put there yet.")
+    for project in projects:
+        waiting = f"{project.waiting:,} records, {project.bytes:,} bytes in {project.segments} segments"
+        if project.oldest_age_s is not None:
+            waiting += f"; the oldest for {_age(project.oldest_age_s)}"
+        damage = f"{project.torn_tails} torn ends, {project.corrupt_bytes:,} corrupt bytes"
+        free = f"{project.free_bytes:,} of {project.volume_bytes:,} bytes of the volume"
+        click.echo(f"\n{plain(project.path.name)}")
+        click.echo(f"  waiting       {waiting}")
+        click.echo(f"  dead letters  {project.dead_letters:,}")
+        click.echo(f"  damage        {damage}")
+        click.echo(f"  delivered by  {'a running process' if project.led else 'nobody at the moment'}")
+        click.echo(f"  free          {free}")
+        for note in project.notes:
+            click.echo(f"  note          {plain(note, _MESSAGE_CHARS)}")
+    click.echo("")
+    for finding in findings:
+        click.echo(click.style(f"! {plain(finding, _MESSAGE_CHARS)}", fg="red"))
+    if not findings:
+        click.echo("Nothing needs attention.")
+
+
+def _findings(project: ProjectStatus, place: Place) -> list[str]:
+    found = []
+    name = project.path.name
+    if project.dead_letters:
+        found.append(
+            f"{name}: {project.dead_letters:,} dead letters. See why with: mixpanel-visitor spool dead list "
+            f"--spool {shlex.quote(str(place.root))}"
+        )
+    if project.oldest_age_s is not None and project.oldest_age_s > OLD_S:
+        hint = (
+            "A process leads but does not get it delivered: its log says why (is Mixpanel reachable, are the "
+            "token and the region right?)."
+            if project.led
+            else "Nobody delivers it: start a process of the application with deliver=True on this spool."
+        )
+        found.append(f"{name}: the oldest record waits for {_age(project.oldest_age_s)}. {hint}")
+    if project.free_bytes < project.volume_bytes * LOW_SHARE_FREE:
+        found.append(
+            f"{name}: less than {LOW_SHARE_FREE:.0%} of the volume is free: new records are refused."
+        )
+    return found
+
+
+def _age(seconds: float) -> str:
+    return str(dt.timedelta(seconds=int(seconds)))
+
+
+command.add_command(dead)

@@ -1,0 +1,262 @@
+"""`mixpanel-visitor spool dead`: what Mixpanel has refused: look at it, send it again, or throw it away."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mixpanel_visitor.cli.plain import escaped, plain
+from mixpanel_visitor.cli.spool_place import AS_JSON, SPOOL, Place, find, only_as_owner, progress
+from mixpanel_visitor.cli.spool_survey import is_locked
+from mixpanel_visitor.core.events import PROFILE_OPERATIONS
+from mixpanel_visitor.delivery.journal import Journal
+from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter, DeadLetters
+from mixpanel_visitor.errors import SpoolError
+from mixpanel_visitor.records import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+_REASON_CHARS = 200
+
+
+@click.group("dead")
+def dead() -> None:
+    """Look at dead letters, send them again, or throw them away.
+
+    A dead letter is a record that Mixpanel has refused. Its number stays the same whatever else comes or
+    goes. The beginning of a number is enough where no other begins like it.
+    """
+
+
+def _selecting(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the ways to say which letters are meant."""
+    for option in (
+        click.option("--reason", metavar="TEXT", help="Those with this text in their reason."),
+        click.option("--all", "everything", is_flag=True, help="All of them."),
+        click.argument("numbers", nargs=-1, metavar="[NUMBER]..."),
+    ):
+        function = option(function)
+    return function
+
+
+@dead.command("list")
+@click.option("--reason", metavar="TEXT", help="Only those with this text in their reason.")
+@click.option(
+    "--limit", type=click.IntRange(0), default=100, show_default=True, help="The newest so many; 0: all."
+)
+@SPOOL
+@AS_JSON
+def list_letters(*, reason: str | None, limit: int, location: str | None, as_json: bool) -> None:
+    """List dead letters, oldest first, a line each.
+
+    Number, time, endpoint, event or operation, reason, field, HTTP status. With --json an object a line.
+    """
+    place = find(location)
+    kept: deque[_Found] = deque(maxlen=limit or None)
+    seen = 0
+    for found in _entries(place):
+        if _has_reason(found.letter, reason):
+            seen += 1
+            kept.append(found)
+    if not as_json and seen > len(kept):
+        click.echo(f"({seen - len(kept):,} older ones are not shown; --limit 0 shows all)")
+    for found in kept:
+        click.echo(json.dumps(found.head()) if as_json else found.line())
+
+
+@dead.command("show")
+@click.argument("number")
+@SPOOL
+@AS_JSON
+def show(*, number: str, location: str | None, as_json: bool) -> None:
+    """Show one dead letter: the whole record, and why it was refused."""
+    place = find(location)
+    (chosen,) = _by_number(place, [number])
+    found = next(found for found in _entries(place) if found.letter.number == chosen)
+    if as_json:
+        click.echo(json.dumps({**found.head(), "record": _parsed(found.letter)}))
+        return
+    for name, value in found.head().items():
+        click.echo(f"{name:<9} {plain(value, 10_000)}")
+    record = json.dumps(_parsed(found.letter), indent=2, ensure_ascii=False)
+    click.echo(f"\n{escaped(record)}")
+
+
+@dead.command("retry")
+@_selecting
+@SPOOL
+@AS_JSON
+def retry(
+    *, numbers: tuple[str, ...], everything: bool, reason: str | None, location: str | None, as_json: bool
+) -> None:
+    """Put dead letters back into the spool, byte for byte, to be sent again.
+
+    A letter leaves the dead letters only once the spool has it: what interrupts this loses nothing, at worst
+    some are sent twice.
+    """
+    place = find(location)
+    only_as_owner(place)
+    chosen = _select(place, numbers, everything=everything, reason=reason)
+    done, trouble, unled = 0, "", False
+    with progress(len(chosen), "Putting back", quiet=as_json) as step:
+        for project in place.projects:
+            journal = Journal(project)
+
+            def put_back(letters: Sequence[DeadLetter], journal: Journal = journal) -> None:
+                nonlocal done
+                journal.put([Record(letter.endpoint, letter.body) for letter in letters])
+                journal.sync()  # the dead letters must not go before this is safe from a power failure
+                done += len(letters)
+                step(len(letters))
+
+            try:
+                for _ in DeadLetters(project / "dead").take(chosen, put_back):
+                    unled = unled or not is_locked(project / "leader.lock")
+            except (SpoolError, OSError, ValueError) as error:
+                trouble = str(error)
+                break
+            finally:
+                journal.close()
+    if as_json:
+        click.echo(json.dumps({"put_back": done, "error": trouble or None}))
+    else:
+        click.echo(f"{done:,} of {len(chosen):,} dead letters were put back into the spool.")
+        if unled:
+            click.echo("Nobody delivers at the moment: they wait until a process of the application does.")
+    if trouble:
+        raise click.ClickException(plain(trouble, 1000))
+
+
+@dead.command("purge")
+@_selecting
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@SPOOL
+@AS_JSON
+def purge(
+    *,
+    numbers: tuple[str, ...],
+    everything: bool,
+    reason: str | None,
+    yes: bool,
+    location: str | None,
+    as_json: bool,
+) -> None:
+    """Throw dead letters away, for good. Those that come while it asks are kept."""
+    place = find(location)
+    only_as_owner(place)
+    chosen = _select(place, numbers, everything=everything, reason=reason)
+    if (chosen or everything) and not yes:
+        click.confirm(f"Throw away {len(chosen):,} dead letters for good?", abort=True, err=True)
+    done = 0
+    with progress(len(chosen), "Throwing away", quiet=as_json) as step:
+        try:
+            for project in place.projects:
+                for gone in DeadLetters(project / "dead").take(chosen, unreadable=everything):
+                    done += gone
+                    step(gone)
+        except OSError as error:
+            raise click.ClickException(f"{done:,} dead letters were thrown away, then: {error}") from error
+    click.echo(json.dumps({"purged": done}) if as_json else f"{done:,} dead letters were thrown away.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    project: Path
+    letter: DeadLetter
+
+    def head(self) -> dict[str, Any]:
+        letter = self.letter
+        return {
+            "number": letter.number,
+            "project": self.project.name,
+            "time": _time(letter.time_ms),
+            "endpoint": letter.endpoint,
+            "name": _name(letter),
+            "reason": letter.reason.message,
+            "field": letter.reason.field,
+            "status": letter.reason.status,
+        }
+
+    def line(self) -> str:
+        head = self.head()
+        return "  ".join(
+            (
+                head["number"],
+                head["time"],
+                f"{head['endpoint']:<6}",
+                f"{plain(head['name']):<20}",
+                plain(head["reason"], _REASON_CHARS),
+                plain(head["field"] or "-"),
+                str(head["status"] or "-"),
+            )
+        )
+
+
+def _entries(place: Place) -> Iterator[_Found]:
+    try:
+        for project in place.projects:
+            for letter in DeadLetters(project / "dead").entries():
+                yield _Found(project, letter)
+    except OSError as error:
+        raise click.ClickException(
+            f"the dead letters cannot be read: {error}. Run this as their owner."
+        ) from error
+
+
+def _select(
+    place: Place, numbers: tuple[str, ...], *, everything: bool, reason: str | None
+) -> frozenset[str]:
+    """Give the numbers of the letters that are meant and are there now."""
+    if [bool(numbers), everything, reason is not None].count(True) != 1:
+        raise click.UsageError("say which: numbers, --all, or --reason TEXT")
+    if numbers:
+        return _by_number(place, numbers)
+    return frozenset(found.letter.number for found in _entries(place) if _has_reason(found.letter, reason))
+
+
+def _by_number(place: Place, wanted: Sequence[str]) -> frozenset[str]:
+    known = {found.letter.number for found in _entries(place)}
+    chosen = set()
+    for number in wanted:
+        matching = [other for other in known if number and other.startswith(number.lower())]
+        if len(matching) > 1:
+            raise click.UsageError(f"{len(matching)} numbers begin with {plain(number)}: give more of it")
+        if not matching:
+            raise click.ClickException(f"there is no dead letter {plain(number)} (any more)")
+        chosen.add(matching[0])
+    return frozenset(chosen)
+
+
+def _has_reason(letter: DeadLetter, text: str | None) -> bool:
+    return text is None or text.casefold() in letter.reason.message.casefold()
+
+
+def _time(time_ms: int) -> str:
+    try:
+        return dt.datetime.fromtimestamp(time_ms / 1000, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return str(time_ms)  # edited by hand
+
+
+def _parsed(letter: DeadLetter) -> Any:
+    try:
+        return json.loads(letter.body)
+    except (ValueError, RecursionError):
+        return letter.body.decode("utf-8", "backslashreplace")
+
+
+def _name(letter: DeadLetter) -> str:
+    """Give the event's name, or what a profile update does."""
+    record = _parsed(letter)
+    if not isinstance(record, dict):
+        return "?"
+    if letter.endpoint == "import":
+        return str(record.get("event", "?"))
+    return next((operation for operation in PROFILE_OPERATIONS if operation in record), "?")

@@ -1,0 +1,97 @@
+"""Where the spool is, for the commands that operate it, and which projects are in it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mixpanel_visitor.delivery.journal import Journal
+from mixpanel_visitor.delivery.opening import open_spool
+from mixpanel_visitor.errors import SettingsError
+from mixpanel_visitor.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SETTING = "MIXPANEL_VISITOR_SPOOL"
+
+SPOOL = click.option(
+    "--spool", "location", metavar="DIR", help=f"The spool; default: {SETTING}, or the default place."
+)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A spool's directory, and the journals in it: one for each project."""
+
+    root: Path
+    projects: list[Path]
+
+
+def find(location: str | None) -> Place:
+    """Find the journals in a spool, or in the one that the settings name; a usage error without any."""
+    root = _root(location or os.environ.get(SETTING, "").strip() or _default())
+    try:
+        if (root / "VERSION").is_file():
+            return Place(root, [root])
+        return Place(root, sorted(path for path in root.iterdir() if (path / "VERSION").is_file()))
+    except (FileNotFoundError, NotADirectoryError):
+        raise click.UsageError(
+            f"there is no spool in {root}. Nothing was put there yet, or it is somewhere else: give --spool "
+            f"DIR, or set {SETTING} or MIXPANEL_TOKEN as the application has it."
+        ) from None
+    except OSError as error:
+        raise click.ClickException(
+            f"the spool {root} cannot be read: {error.strerror}. Run this as its owner."
+        ) from error
+
+
+def _default() -> str:
+    try:
+        # Its place depends on the token and the host alone.
+        return Settings.resolve({}, require_secret=False).spool
+    except SettingsError as error:
+        raise click.UsageError(f"{error}\nOr name the spool: --spool DIR") from error
+
+
+def _root(location: str) -> Path:
+    try:
+        spool = open_spool(location)
+    except SettingsError as error:
+        raise click.UsageError("; ".join(error.problems)) from error
+    if not isinstance(spool, Journal):
+        raise click.UsageError(f"{location} is in the memory of its process: nobody else can look at it.")
+    return spool.directory
+
+
+def only_as_owner(place: Place) -> None:
+    """Root's files would be in the way of the process that owns the spool: refuse to make them."""
+    for project in place.projects:
+        owner = project.stat().st_uid
+        if os.geteuid() == 0 and owner != 0:
+            try:
+                name = pwd.getpwuid(owner).pw_name
+            except KeyError:
+                name = f"#{owner}"
+            raise click.ClickException(
+                f"{project} belongs to {name}, who could not use what root writes there. "
+                f"Run this as that user: sudo -u '{name}' mixpanel-visitor spool ..."
+            )
+
+
+@contextlib.contextmanager
+def progress(length: int, label: str, *, quiet: bool) -> Iterator[Any]:
+    """Show a bar on a terminal, and nothing elsewhere; give what is called with each step's size."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda _step: None
+        return
+    with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
+        yield bar.update

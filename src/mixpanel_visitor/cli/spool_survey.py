@@ -1,0 +1,127 @@
+"""What is in a journal, found out from outside: nothing is claimed, changed or kept locked."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mixpanel_visitor.cli.spool_place import progress
+from mixpanel_visitor.delivery.journal.acks import Acks
+from mixpanel_visitor.delivery.journal.damage import DamageBook
+from mixpanel_visitor.delivery.journal.dead_letters import DeadLetters
+from mixpanel_visitor.delivery.journal.segment_reader import SegmentReader
+from mixpanel_visitor.delivery.journal.segments import list_segments
+from mixpanel_visitor.logs import QuietLog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+SCAN_BYTES = 4 * 2**20
+
+
+@dataclass(slots=True, kw_only=True)
+class ProjectStatus:
+    """One project's journal. `waiting` are the records that a leader who began now would send.
+
+    `bytes` are those of all segments, `oldest_age_s` is None where nothing waits. Damage is that of what
+    still waits. `notes` are what could not be read, in words.
+    """
+
+    path: Path
+    waiting: int = 0
+    bytes: int = 0
+    oldest_age_s: float | None = None
+    segments: int = 0
+    dead_letters: int = 0
+    torn_tails: int = 0
+    corrupt_bytes: int = 0
+    led: bool = False
+    free_bytes: int = 0
+    volume_bytes: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the same as JSON values."""
+        return {**asdict(self), "path": str(self.path), "project": self.path.name}
+
+
+class _Notes(QuietLog):
+    """Takes what the journal's parts would log, for the command to show."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def __call__(self, level: int, kind: str, message: str, *args: object, exc_info: bool = False) -> None:  # noqa: ARG002
+        self.lines.append(message % args)
+
+
+def survey(projects: Sequence[Path], *, quiet: bool) -> list[ProjectStatus]:
+    """Read all segments of these journals, with a bar on a terminal."""
+    try:
+        listed = {path: list_segments(path)[0] for path in projects}
+        total = sum(size for sizes in listed.values() for size in sizes.values())
+        with progress(total, "Reading", quiet=quiet) as step:
+            return [_survey(path, sizes, step) for path, sizes in listed.items()]
+    except OSError as error:
+        raise click.ClickException(f"the spool cannot be read: {error}. Run this as its owner.") from error
+
+
+def _survey(path: Path, sizes: dict[str, int], step: Callable[[int], object]) -> ProjectStatus:
+    notes = _Notes()
+    damage = DamageBook(_Notes())  # its figures say it
+    acks = Acks(path / "acks.json", notes)
+    acks.load()
+    status = ProjectStatus(path=path, led=is_locked(path / "leader.lock"))
+    oldest_ms: list[int] = []
+    for name, size in sizes.items():
+        reader = SegmentReader(path / name, damage, acks.segments.get(name))
+        reader.size = size
+        # Delivered and deleted meanwhile: then nothing of it waits.
+        with contextlib.suppress(FileNotFoundError):
+            while reader.unread_bytes:
+                step(reader.scan(SCAN_BYTES))
+            if reader.has_rest or not reader.unsettled:
+                reader.try_to_end()
+            status.segments += 1
+            status.bytes += reader.size
+            status.waiting += reader.unsettled
+            age_ms = reader.oldest_ms() if reader.unsettled else None
+            oldest_ms += [] if age_ms is None else [age_ms]
+            if reader.later:
+                notes.lines.append(f"{name} was written by a later version of mixpanel-visitor.")
+    if oldest_ms:
+        status.oldest_age_s = max(0.0, time.time() - min(oldest_ms) / 1000)
+    status.torn_tails, status.corrupt_bytes = damage.torn_tails, damage.corrupt_bytes
+    status.dead_letters = DeadLetters(path / "dead").count()
+    volume = os.statvfs(path)
+    status.free_bytes = volume.f_bavail * volume.f_frsize
+    status.volume_bytes = volume.f_blocks * volume.f_frsize
+    status.notes = notes.lines
+    return status
+
+
+def is_locked(path: Path) -> bool:
+    """Whether somebody holds the lock on this file.
+
+    Asked with a shared lock that is let go of at once: whoever tries to lead just then tries again a second
+    later, and nobody loses what he has.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
