@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 from support.facts import facts
 from support.trackers import known, recording_tracker
+from support.waiting import wait_until
 
 from mixpanel_visitor import asgi, context, wsgi
 from mixpanel_visitor.core.exchange import HAND_OVER_RECORDS
+from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.delivery.mixpanel_api import Answer
 from mixpanel_visitor.errors import SettingsError, SpoolError, SpoolFullError
 from mixpanel_visitor.parts import Parts
@@ -448,3 +450,39 @@ def test_flush_and_drain_do_not_say_yes_while_the_disk_is_stuck():
     assert not tracker.drain(timeout_s=0)
     gate.set()
     tracker.close(timeout_s=5)
+
+
+class SyncedSpool(MemorySpool):
+    """A spool that tells when it is told to sync."""
+
+    def __init__(self):
+        super().__init__()
+        self.synced = threading.Event()
+
+    def sync(self):
+        self.synced.set()
+
+
+def test_who_only_stores_syncs_as_well():
+    """With `deliver=False` nothing is sent from here, but a power failure must not take what was stored."""
+    spool, requests = SyncedSpool(), []
+    tracker = Tracker(**SETTINGS, deliver=False, parts=Parts(spool=spool, post=accepting(requests)))
+    tracker.track("u", "Stored")
+    assert spool.synced.wait(10)
+    tracker.close()
+    assert requests == []
+    assert spool.counts().pending == 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "figure"), [("dead-letter", "ambiguous"), ("retry", "duplicates_possible")]
+)
+def test_the_setting_about_ambiguous_updates_reaches_the_sender(setting, figure):
+    """`on_ambiguous="retry"`: what may have been applied is not set aside, but sent again."""
+    lost = Answer(status=502, sent=True)
+    tracker = Tracker(**SETTINGS, on_ambiguous=setting, parts=Parts(post=lambda _endpoint, _bodies: lost))
+    with tracker.visitor("u") as visitor:
+        visitor.people_increment({"visits": 1})
+    assert wait_until(lambda: tracker.stats()["sender"][figure] == 1, 10)
+    assert tracker.stats()["dead_lettered"] == (figure == "ambiguous")
+    tracker.close(timeout_s=0.1)
