@@ -484,5 +484,5 @@ def test_the_setting_about_ambiguous_updates_reaches_the_sender(setting, figure)
     with tracker.visitor("u") as visitor:
         visitor.people_increment({"visits": 1})
     assert wait_until(lambda: tracker.stats()["sender"][figure] == 1, 10)
-    assert tracker.stats()["dead_lettered"] == (figure == "ambiguous")
+    assert wait_until(lambda: tracker.stats()["dead_lettered"] == (figure == "ambiguous"), 10)
     tracker.close(timeout_s=0.1)
