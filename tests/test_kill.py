@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.inbox import Inbox
+from support.mutants import python_path
 from support.waiting import wait_until
 
 from mixpanel_visitor.emulator import LocalMixpanel
@@ -35,7 +36,7 @@ class Server:
         command += ["--preload", "--worker-class", "sync", "support.kill_app:app"]
         self.process = subprocess.Popen(
             [sys.executable, "-m", *command],
-            env={**os.environ, **environment, "PYTHONPATH": str(TESTS)},
+            env={**os.environ, **environment, "PYTHONPATH": python_path(TESTS)},
             pass_fds=[listener.fileno()],
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-EXIT_TIMEOUT_S = 0.8
+EXIT_TIMEOUT_S = 0.6
 """So long an ending process waits for Mixpanel; what is not delivered then stays in the spool."""
 
 

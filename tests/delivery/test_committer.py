@@ -84,8 +84,8 @@ def test_what_waits_is_committed_together():
     assert book.groups == [["first"], ["b"], ["c", "d", "e"]]
 
 
-def test_a_full_queue_is_committed_by_the_caller():
-    """Memory is bounded, and nobody waits for the thread."""
+def test_a_full_queue_loses_nothing():
+    """Nothing is lost where the queue is full."""
     book = Book()
     committer = running(book)
     book.entered.clear()

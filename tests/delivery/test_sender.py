@@ -355,6 +355,7 @@ def test_a_wrong_token_keeps_everything(rig):
     rig.put(*events(3))
     rig.mixpanel.otherwise = lambda bodies: answer(401, {"error": "Invalid credentials"})
     rig.run(for_s=3_600)
+    assert not rig.spool.acked
     rig.mixpanel.otherwise = received
     rig.run(for_s=600)
     assert rig.spool.acked == events(3)

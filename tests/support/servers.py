@@ -18,6 +18,7 @@ from mixpanel_visitor.emulator import LocalMixpanel
 from .apps import UNWRAPPED
 from .harnesses import TOKEN, Harness
 from .inbox import Inbox
+from .mutants import python_path
 from .responses import Jar, Response
 from .spools import SECRET_KEY
 from .waiting import wait_until
@@ -164,7 +165,7 @@ def served(name: str, inbox: Inbox, directory: Path) -> Iterator[ServerHarness]:
                 env={
                     **os.environ,
                     "HOME": home,
-                    "PYTHONPATH": str(TESTS),
+                    "PYTHONPATH": python_path(TESTS),
                     "MIXPANEL_TOKEN": TOKEN,
                     "MIXPANEL_API_HOST": inbox.url,
                     "MIXPANEL_VISITOR_SECRET_KEY": SECRET_KEY,

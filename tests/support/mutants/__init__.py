@@ -12,6 +12,9 @@ from pathlib import Path
 TESTS = Path(__file__).parent.parent.parent
 PACKAGE = TESTS.parent / "src" / "mixpanel_visitor"
 
+IN_A_MUTANT = "MIXPANEL_VISITOR_MUTANT"
+"""Set in the environment of a test that is expected to fail: nobody reads its smallest example."""
+
 _PLUGINS_OFF = ("cacheprovider", "randomly", "xdist", "sybil")
 
 
@@ -57,7 +60,7 @@ def run_test(test: str, package: Path, *, timeout_s: float) -> subprocess.Comple
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", *off, str(TESTS / test)],
         cwd=TESTS.parent,
-        env={**os.environ, "PYTHONPATH": python_path(package)},
+        env={**os.environ, "PYTHONPATH": python_path(package), IN_A_MUTANT: "1"},
         capture_output=True,
         text=True,
         timeout=timeout_s,
