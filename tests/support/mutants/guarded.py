@@ -221,4 +221,14 @@ MUTANTS = [
         new="fcntl.flock(fd, fcntl.LOCK_EX)",
         test="faults/test_stopped_writer.py::test_a_writer_that_stands_still_holds_nobody_up",
     ),
+    Mutant(
+        defect="a record is settled before it is in the dead letters",
+        rows=(1,),
+        file="delivery/journal/claim_desk.py",
+        old="            try:\n                self._dead_letters.add(letters)\n",
+        new="            index.settle(claim.endpoint, positions, Outcome.DEAD)\n"
+        "            self._settled(index)\n"
+        "            try:\n                self._dead_letters.add(letters)\n",
+        test="faults/test_crash_points.py::test_no_system_call_is_the_wrong_one_to_be_killed_at[before]",
+    ),
 ]
