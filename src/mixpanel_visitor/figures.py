@@ -1,0 +1,96 @@
+"""Figures: what `Tracker.stats()` holds, as a flat list that metrics systems can take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+Kind = Literal["counter", "gauge"]
+
+
+class Figure(NamedTuple):
+    """One metric: its name with dots, its unit (UCUM), what it says, and its values by label value.
+
+    Without a `label` the only key is the empty string.
+    """
+
+    name: str
+    kind: Kind
+    unit: str
+    description: str
+    values: Mapping[str, float]
+    label: str = ""
+
+
+def figures(stats: Mapping[str, Any]) -> Iterator[Figure]:
+    """Flatten what `Tracker.stats()` gave; a figure that is not known has no values."""
+    spool, sender = stats.get("spool", {}), stats.get("sender", {})
+    for source, key, name, kind, unit, description in _PLAIN:
+        value = {"": stats, "spool": spool, "sender": sender}[source].get(key)
+        yield Figure(name, kind, unit, description, {} if value is None else {"": float(value)})
+    for source, key, name, unit, description, label in _BY_LABEL:
+        values = {"": stats, "sender": sender}[source].get(key, {})
+        by_label = {str(which): float(value) for which, value in values.items()}
+        yield Figure(name, "counter", unit, description, by_label, label)
+    lanes = sender.get("lanes", {})
+    paused = {endpoint: float(bool(lane.get("paused_until_s"))) for endpoint, lane in lanes.items()}
+    yield Figure(
+        "paused", "gauge", "1", "Whether sending to this endpoint waits (1) or not.", paused, "endpoint"
+    )
+
+
+_PLAIN: tuple[tuple[str, str, str, Kind, str, str], ...] = (
+    ("", "accepted", "events.accepted", "counter", "{event}", "Calls of track and its like."),
+    ("", "delivered", "events.delivered", "counter", "{event}", "Acknowledged by Mixpanel."),
+    ("", "dead_lettered", "events.dead_lettered", "counter", "{event}", "Refused by Mixpanel, set aside."),
+    ("", "pending", "events.pending", "gauge", "{event}", "Of this process: in open requests or the spool."),
+    ("spool", "pending", "spool.records", "gauge", "{record}", "Waiting in the spool, of all processes."),
+    (
+        "spool",
+        "dead_lettered",
+        "spool.dead_letters",
+        "gauge",
+        "{record}",
+        "In the dead letters of the spool.",
+    ),
+    ("spool", "bytes", "spool.size", "gauge", "By", "Size of the spool."),
+    ("spool", "oldest_age_s", "spool.oldest_age", "gauge", "s", "How long the oldest record waits."),
+    ("spool", "corrupt_bytes", "spool.corrupt", "counter", "By", "Damaged bytes that were met."),
+    ("spool", "leader", "spool.leader", "gauge", "1", "Whether this process delivers (1) or another."),
+    ("sender", "batches", "requests", "counter", "{request}", "Requests to Mixpanel."),
+    (
+        "sender",
+        "ambiguous",
+        "events.ambiguous",
+        "counter",
+        "{event}",
+        "Set aside, for they may have arrived.",
+    ),
+    (
+        "sender",
+        "duplicates_possible",
+        "events.repeated",
+        "counter",
+        "{event}",
+        "Sent again, may be there twice.",
+    ),
+    ("sender", "shortfall", "events.shortfall", "counter", "{event}", "Acknowledged but not imported."),
+    ("sender", "errors", "errors", "counter", "{error}", "Errors of the sender or its spool."),
+    ("sender", "clock_offset_s", "clock_offset", "gauge", "s", "Mixpanel's clock minus this host's."),
+)
+
+_BY_LABEL = (
+    ("", "refused", "events.refused", "{event}", "Not accepted, by reason.", "reason"),
+    ("", "notes", "notes", "{note}", "What happened besides, by name.", "note"),
+    ("sender", "http", "responses", "{response}", "Mixpanel's answers by status; 0: none came.", "status"),
+    (
+        "sender",
+        "retried",
+        "requests.retried",
+        "{request}",
+        "Requests to be sent again, by trouble.",
+        "trouble",
+    ),
+)

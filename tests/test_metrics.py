@@ -1,0 +1,94 @@
+"""Metrics: Prometheus and OpenTelemetry see what the tracker counts."""
+
+import subprocess
+import sys
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from support.waiting import wait_until
+
+from mixpanel_visitor.delivery.mixpanel_api import Answer
+from mixpanel_visitor.opentelemetry import observe
+from mixpanel_visitor.parts import Parts
+from mixpanel_visitor.prometheus import VisitorCollector
+from mixpanel_visitor.tracker import Tracker
+
+SETTINGS = {"token": "t", "secret_key": "a-key-of-some-length", "spool": "memory:"}
+
+
+@pytest.fixture
+def tracker():
+    """One with an event that was taken, one that was refused, and a lane that pauses."""
+
+    def post(endpoint, bodies):
+        if endpoint == "import":
+            return Answer(status=200, body=b'{"code":200}', sent=True)
+        return Answer(status=503, sent=True)
+
+    tracker = Tracker(**SETTINGS, parts=Parts(post=post))
+    with tracker.visitor("u") as visitor:
+        visitor.track("Taken")
+        visitor.track("")
+        visitor.people_set({"plan": "pro"})
+    assert wait_until(lambda: {200, 503} <= tracker.stats()["sender"]["http"].keys(), 10)
+    assert wait_until(lambda: tracker.stats()["delivered"] == 1, 10)
+    yield tracker
+    tracker.close(timeout_s=0.1)
+
+
+EXPECTED = {
+    ("events.accepted", ""): 3,
+    ("events.delivered", ""): 1,
+    ("events.pending", ""): 1,
+    ("events.refused", "bad_name"): 1,
+    ("responses", "200"): 1,
+    ("responses", "503"): 1,
+    ("requests.retried", "server"): 1,
+    ("paused", "engage"): 1,
+    ("paused", "import"): 0,
+    ("spool.records", ""): 1,
+    ("spool.leader", ""): 1,
+}
+
+
+def test_prometheus_scrapes_the_figures(tracker):
+    """By the real client's text format, read back by its own parser."""
+    registry = CollectorRegistry()
+    registry.register(VisitorCollector(tracker))
+    text = generate_latest(registry).decode()
+    seen = {
+        (sample.name.removesuffix("_total"), next(iter(sample.labels.values()), "")): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    for (name, label), value in EXPECTED.items():
+        assert seen[f"mixpanel_visitor_{name.replace('.', '_')}", label] == value, name
+    assert "mixpanel_visitor_spool_oldest_age_seconds" in text
+
+
+def test_opentelemetry_reads_the_figures(tracker):
+    """By the real SDK."""
+    reader = InMemoryMetricReader()
+    observe(tracker, MeterProvider(metric_readers=[reader]))
+    [resource] = reader.get_metrics_data().resource_metrics
+    [scope] = resource.scope_metrics
+    seen = {
+        (metric.name, next(iter(point.attributes.values()), "")): point.value
+        for metric in scope.metrics
+        for point in metric.data.data_points
+    }
+    for (name, label), value in EXPECTED.items():
+        assert seen[f"mixpanel_visitor.{name}", label] == value, name
+
+
+@pytest.mark.parametrize(
+    ("module", "package"), [("prometheus", "prometheus_client"), ("opentelemetry", "opentelemetry")]
+)
+def test_a_missing_package_says_how_to_install_it(module, package):
+    """The error names the extra."""
+    script = f"import sys; sys.modules[{package!r}] = None; import mixpanel_visitor.{module}"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert f"pip install 'mixpanel-visitor[{module}]'" in ended.stderr
