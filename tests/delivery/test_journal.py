@@ -9,6 +9,7 @@ import random
 import shutil
 import stat
 import subprocess
+import threading
 import tracemalloc
 from pathlib import Path
 
@@ -982,6 +983,27 @@ def test_a_sync_that_fails_is_logged_and_tried_again(journal, directory, clock, 
     (directory / "aside").rename(path)
     journal.sync()
     assert deliver(journal) == ["1"]
+
+
+def test_a_put_does_not_wait_for_a_slow_disk(journal, monkeypatch):
+    """While a sync takes its time, requests go on storing."""
+    syncing, done = threading.Event(), threading.Event()
+
+    def slow(_fd):
+        syncing.set()
+        assert done.wait(20)
+
+    journal.put([event(1)])
+    monkeypatch.setattr(os, "fdatasync", slow)
+    monkeypatch.setattr(os, "fsync", slow)
+    syncer = threading.Thread(target=journal.sync)
+    syncer.start()
+    try:
+        assert syncing.wait(20)
+        journal.put([event(2)])  # it would wait for five seconds and then raise
+    finally:
+        done.set()
+        syncer.join()
 
 
 def test_a_put_within_a_put_is_refused_at_once(journal):

@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -318,6 +319,23 @@ def test_the_jitter_is_asked_for_between_one_and_five(rig):
     rig.sender.step()
     assert asked == [(1.0, 5.0)]
     assert rig.lane()["paused_until_s"] == rig.time.clock() + 7.0
+
+
+def test_twenty_hosts_do_not_come_back_together():
+    """After an outage that began for all at once, no second sees more than a few tries."""
+    tries = []
+    for seed in range(20):
+        rig = Rig()
+        rig.sender = rig.make(uniform=random.Random(seed).uniform)
+        rig.put(*events(1))
+        rig.mixpanel.otherwise = lambda bodies: answer(503)
+        for _ in range(6):
+            rig.sender.step()
+            wait_s = rig.lane()["paused_until_s"] - rig.time.clock()
+            rig.time.wait(wait_s)
+        tries.append(round(rig.time.now_s))
+    assert max(map(tries.count, tries)) <= 5
+    assert max(tries) - min(tries) >= 5
 
 
 def test_retry_after_is_honoured(rig):

@@ -75,4 +75,31 @@ MUTANTS = [
         new="pass",
         test="faults/test_poison.py::test_a_sender_that_dies_while_it_waits_blames_nobody",
     ),
+    Mutant(
+        defect="all hosts wait for the same time",
+        rows=(13,),
+        file="delivery/lane.py",
+        old="backoff_s(self._failures, self._uniform(1.0, 5.0), verdict.wait_s)",
+        new="backoff_s(self._failures, 3.0, verdict.wait_s)",
+        test="delivery/test_sender.py::test_twenty_hosts_do_not_come_back_together",
+    ),
+    Mutant(
+        defect="a certificate for another host will do",
+        rows=(20,),
+        file="delivery/mixpanel_api.py",
+        old="        self._connection = connection\n        by_name",
+        new="        connection.assert_hostname = False\n        self._connection = connection\n"
+        "        by_name",
+        test="delivery/test_mixpanel_api.py::test_a_certificate_for_another_host_is_refused",
+    ),
+    Mutant(
+        defect="a put waits for the disk",
+        rows=(28,),
+        file="delivery/journal/appender.py",
+        old="        finally:\n            self.release()\n        if paths:\n"
+        "            self._unsynced.extend(self._sync([*paths, self._directory]))",
+        new="            self._unsynced.extend(self._sync([*paths, self._directory]))\n"
+        "        finally:\n            self.release()",
+        test="delivery/test_journal.py::test_a_put_does_not_wait_for_a_slow_disk",
+    ),
 ]
