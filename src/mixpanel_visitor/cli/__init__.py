@@ -29,6 +29,9 @@ COMMANDS: dict[str, CommandEntry] = {
     "spool": CommandEntry(
         "mixpanel_visitor.cli.spool", "See what waits in the spool; look after its dead letters."
     ),
+    "doctor": CommandEntry(
+        "mixpanel_visitor.cli.doctor", "Check settings, the way to Mixpanel, and the spool."
+    ),
     "version": CommandEntry("mixpanel_visitor.cli.version", "Print the version."),
 }
 
