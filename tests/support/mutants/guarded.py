@@ -190,11 +190,11 @@ MUTANTS = [
         test="delivery/test_journal.py::test_segments_of_a_later_version_are_left_alone",
     ),
     Mutant(
-        defect="what is given back is forgotten",
+        defect="a segment of a dead writer is deleted though records in it wait",
         rows=(35,),
-        file="delivery/journal/segment_reader.py",
-        old="lane.returned = sorted([*lane.returned, *back])",
-        new="lane.returned = []",
+        file="delivery/journal/segment_index.py",
+        old="if reader.ended and not reader.unsettled], now_ms)",
+        new="if reader.ended], now_ms)",
         test="delivery/test_journal_model.py::TestJournalModel::runTest",
     ),
     Mutant(
