@@ -6,10 +6,11 @@ import sys
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from support.waiting import wait_until
 
+from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.delivery.mixpanel_api import Answer
 from mixpanel_visitor.opentelemetry import observe
 from mixpanel_visitor.parts import Parts
@@ -82,6 +83,20 @@ def test_opentelemetry_reads_the_figures(tracker):
     }
     for (name, label), value in EXPECTED.items():
         assert seen[f"mixpanel_visitor.{name}", label] == value, name
+
+
+def test_a_scrape_survives_figures_that_cannot_be_had():
+    """The application's own metrics come all the same."""
+
+    class Unreadable(MemorySpool):
+        def counts(self):
+            raise OSError("Input/output error")
+
+    tracker = Tracker(**SETTINGS, parts=Parts(spool=Unreadable()))
+    registry = CollectorRegistry()
+    Gauge("other", "The application's own.", registry=registry).set(1)
+    registry.register(VisitorCollector(tracker))
+    assert "other 1.0" in generate_latest(registry).decode()
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,13 @@ class VisitorCollector(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Give all figures of now."""
-        for figure in figures(self._tracker.stats()):
+        """Give all figures of now; none where they cannot be had, for a scrape asks for others' as well."""
+        try:
+            current = list(figures(self._tracker.stats()))
+        except Exception:
+            self._tracker.failed("collect")
+            return
+        for figure in current:
             family = CounterMetricFamily if figure.kind == "counter" else GaugeMetricFamily
             metric = family(
                 f"{self._namespace}_{figure.name.replace('.', '_')}",

@@ -66,6 +66,18 @@ def test_mistakes_in_the_settings_are_all_told(environment):
         ({"MIXPANEL_TOKEN": "my-token"}, "warning", "does not look like a project token"),
         ({"MIXPANEL_VISITOR_SECRET_KEY": TOKEN}, "problem", "is the project token"),
         ({"MIXPANEL_VISITOR_SECRET_KEY": "x" * 40}, "problem", "easy to guess"),
+        ({"MIXPANEL_VISITOR_SECRET_KEY": "change-me-before-you-deploy"}, "problem", "easy to guess"),
+        ({"MIXPANEL_VISITOR_SECRET_KEY": "k9fz2qX7"}, "warning", "fewer than 16"),
+        (
+            {
+                "MIXPANEL_SERVICE_ACCOUNT_USERNAME": "u",
+                "MIXPANEL_SERVICE_ACCOUNT_SECRET": TOKEN,
+                "MIXPANEL_PROJECT_ID": "1",
+            },
+            "problem",
+            "MIXPANEL_SERVICE_ACCOUNT_SECRET are the same",
+        ),
+        ({"MIXPANEL_API_HOST": f"http://{'a' * 70}.example"}, "problem", "is not reached"),
         ({"MIXPANEL_VISITOR_DRY_RUN": "1"}, "warning", "dry_run is True"),
         ({"MIXPANEL_VISITOR_SPOOL": "memory:"}, "warning", "in memory"),
         ({"MIXPANEL_VISITOR_SPOOL": "/proc/self/stat/spool"}, "problem", "cannot be written"),
@@ -78,6 +90,41 @@ def test_what_is_wrong_is_found(environment, changed, level, part):
     code, found = examine({**environment, **changed})
     assert [found[what] for what in found if part in what] == [level], found
     assert code == (level == "problem")
+
+
+def test_another_spool_can_be_named(environment, tmp_path):
+    """It is examined even where the settings are wrong; one that cannot be is a usage error."""
+    file = tmp_path / "file"
+    file.touch()
+    run = CliRunner().invoke
+    for env in (environment, {**environment, "MIXPANEL_TOKEN": ""}):
+        result = run(main, ["doctor", "--spool", str(file / "spool")], env=env)
+        assert result.exit_code == 1
+        assert f"the spool {file}/spool cannot be written" in result.stdout
+    assert run(main, ["doctor", "--spool", "redis://x"], env=environment).exit_code == 2
+
+
+def test_the_place_is_the_one_that_the_application_uses(environment, tmp_path):
+    """Links followed, and a file URL read as the spool reads it."""
+    (tmp_path / "a b").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "a b")
+    for location in (tmp_path / "link", f"file://localhost{tmp_path}/a%20b"):
+        env = {**environment, "MIXPANEL_VISITOR_SPOOL": str(location)}
+        assert (
+            f"ok      the spool {tmp_path}/a b can be written"
+            in CliRunner().invoke(main, ["doctor"], env=env).stdout
+        )
+
+
+def test_a_spool_that_cannot_be_read_is_a_finding(environment, tmp_path):
+    """The others are still told."""
+    project = tmp_path / "spool" / "project"
+    open_journal(project, Clock()).put([event("waiting")])
+    (project / "dead").touch()  # where a directory should be
+    code, found = examine({**environment, "MIXPANEL_TOKEN": "my-token"})
+    assert code == 1
+    assert any("cannot be read" in what for what in found)
+    assert any("does not look like" in what for what in found)
 
 
 def test_dead_letters_and_records_that_nobody_delivers_are_found(environment, tmp_path):
@@ -113,3 +160,5 @@ def test_the_innermost_mount_tells_the_file_system(tmp_path):
     assert _file_system(tmp_path / "spool", str(mounts)) == "xfs"
     assert _file_system(tmp_path / "b", str(mounts)) == "nfs"
     assert _file_system(tmp_path, str(tmp_path / "none")) == ""
+    mounts.write_text("/dev/a / ext4 rw 0 0\nx /a\\040b nfs rw 0 0\n")
+    assert _file_system(tmp_path.__class__("/a b/spool"), str(mounts)) == "nfs"

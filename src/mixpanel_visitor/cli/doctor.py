@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import ssl
+import stat
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,13 +19,15 @@ import click
 import orjson
 
 from mixpanel_visitor.cli.plain import plain
-from mixpanel_visitor.cli.spool_place import AS_JSON, find
+from mixpanel_visitor.cli.spool_place import AS_JSON, SPOOL, find
 from mixpanel_visitor.cli.spool_survey import survey
 from mixpanel_visitor.delivery.answers import server_time_s
+from mixpanel_visitor.delivery.journal import Journal
+from mixpanel_visitor.delivery.opening import open_spool
 from mixpanel_visitor.errors import SettingsError
 from mixpanel_visitor.settings import Settings
-from mixpanel_visitor.settings.api_host import HOSTS, region_of
-from mixpanel_visitor.settings.spool import MEMORY
+from mixpanel_visitor.settings.model import SHORT_KEY_CHARS
+from mixpanel_visitor.settings.rules import MAKE_A_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +39,8 @@ CLOCK_WARNING_S = 5.0
 CLOCK_PROBLEM_S = 3600.0
 OLDEST_S = 3600.0
 MIN_FREE_SHARE = 0.05
+
+_FAMOUS_KEYS = ("changeme", "secretkey", "yoursecret", "djangoinsecure", "example", "password")
 
 _MARKS: dict[Level, tuple[str, str]] = {
     "ok": ("ok      ", "green"),
@@ -64,13 +69,14 @@ class Finding:
 
 
 @click.command("doctor")
+@SPOOL
 @AS_JSON
-def command(*, as_json: bool) -> None:
+def command(*, location: str | None, as_json: bool) -> None:
     """Check the settings in the environment, the way to Mixpanel, and the spool.
 
     No event is sent. Exits with 1 where there is a problem.
     """
-    findings = list(_findings())
+    findings = list(_findings(location))
     if as_json:
         click.echo(orjson.dumps({"findings": [asdict(finding) for finding in findings]}))
     else:
@@ -88,27 +94,34 @@ def _print(finding: Finding) -> None:
             click.echo(f"         {label}: {plain(text, 300)}")
 
 
-def _findings() -> Iterator[Finding]:
+def _findings(location: str | None) -> Iterator[Finding]:
     try:
         settings = Settings.from_env()
     except SettingsError as error:
         for problem in error.problems:
             yield Finding("problem", problem, "the middleware does not start with this", "as said")
+        if location:
+            yield from _spool(location)
         return
     yield Finding("ok", "the settings in the environment are complete")
     yield from _project(settings)
     yield from _cookie(settings)
     yield from _network(settings.api_host)
-    yield from _spool(settings.spool)
+    yield from _spool(location or settings.spool)
 
 
 def _project(settings: Settings) -> Iterator[Finding]:
-    if settings.token in settings.secret_key:
+    account = settings.service_account
+    secrets = {
+        "MIXPANEL_SERVICE_ACCOUNT_SECRET": account.secret if account else None,
+        "MIXPANEL_VISITOR_SPID_SIGN_SECRET": settings.spid_sign_secret,
+    }
+    for name in (name for name, secret in secrets.items() if secret == settings.token):
         yield Finding(
             "problem",
-            "MIXPANEL_VISITOR_SECRET_KEY is the project token",
-            "every page shows the token, so anybody can forge visitor cookies",
-            "make a key: python -c 'import secrets; print(secrets.token_hex(32))'",
+            f"MIXPANEL_TOKEN and {name} are the same",
+            "one of them is wrong, and what stands in MIXPANEL_TOKEN goes to every browser",
+            "give each its own; make a new secret if this one has been in a page",
         )
     if re.fullmatch(r"[0-9a-f]{32}", settings.token):
         yield Finding("ok", "the token looks like a project token")
@@ -119,20 +132,19 @@ def _project(settings: Settings) -> Iterator[Finding]:
             "a service account's secret or an API secret in its place is refused with 401",
             "copy it from Mixpanel: Project Settings, Access Keys",
         )
-    if any(len(set(key)) < 6 for key in settings.secret_key):
+    if any(_is_guessable(key) for key in settings.secret_key):
         yield Finding(
             "problem",
             "MIXPANEL_VISITOR_SECRET_KEY is easy to guess",
             "who guesses it can forge visitor cookies",
-            "make a key: python -c 'import secrets; print(secrets.token_hex(32))'",
+            MAKE_A_KEY,
         )
-    region = region_of(settings.api_host)
-    if region is not None and os.environ.get("MIXPANEL_REGION", region).lower() != region:
+    elif any(len(key) < SHORT_KEY_CHARS for key in settings.secret_key):
         yield Finding(
-            "problem",
-            f"MIXPANEL_REGION and MIXPANEL_API_HOST disagree: {HOSTS[region]} is the host of {region!r}",
-            "the host wins, and a project of another region refuses all events",
-            "leave MIXPANEL_API_HOST out",
+            "warning",
+            f"MIXPANEL_VISITOR_SECRET_KEY has fewer than {SHORT_KEY_CHARS} characters",
+            "who guesses it can forge visitor cookies",
+            MAKE_A_KEY,
         )
     for name, wanted in (("enabled", True), ("dry_run", False)):
         if getattr(settings, name) is not wanted:
@@ -142,6 +154,11 @@ def _project(settings: Settings) -> Iterator[Finding]:
                 "nothing reaches Mixpanel",
                 f"set MIXPANEL_VISITOR_{name.upper()}={wanted} where events are wanted",
             )
+
+
+def _is_guessable(key: str) -> bool:
+    letters = re.sub(r"[^a-z]", "", key.lower())
+    return len(set(key)) < 6 or letters.startswith(_FAMOUS_KEYS)
 
 
 def _cookie(settings: Settings) -> Iterator[Finding]:
@@ -164,7 +181,7 @@ def _network(host_url: str) -> Iterator[Finding]:
             connection.request("HEAD", url.path or "/")
             headers = {name.lower(): value for name, value in connection.getresponse().getheaders()}
             now_s = time.time()
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, UnicodeError) as error:  # UnicodeError: no name for DNS
         trouble = (
             "its certificate is not accepted" if isinstance(error, ssl.SSLError) else "it is not reached"
         )
@@ -192,7 +209,11 @@ def _network(host_url: str) -> Iterator[Finding]:
 
 
 def _spool(location: str) -> Iterator[Finding]:
-    if location == MEMORY:
+    try:
+        spool = open_spool(location)
+    except SettingsError as error:
+        raise click.UsageError("; ".join(error.problems)) from error
+    if not isinstance(spool, Journal):
         yield Finding(
             "warning",
             "the spool is in memory",
@@ -200,9 +221,9 @@ def _spool(location: str) -> Iterator[Finding]:
             "set MIXPANEL_VISITOR_SPOOL to a directory on a disk that lasts",
         )
         return
-    directory = Path(location.removeprefix("file://")).absolute()
-    there = next(path for path in (directory, *directory.parents) if path.exists())
-    if os.access(there, os.W_OK | os.X_OK) and there.is_dir():
+    directory = Path(os.path.realpath(spool.directory))  # a link may lead to another file system
+    there = next(path for path in (directory, *directory.parents) if _may_be_there(path))
+    if os.access(there, os.W_OK | os.X_OK) and _is_dir(there):
         yield Finding("ok", f"the spool {directory} can be written")
     else:
         yield Finding(
@@ -224,7 +245,26 @@ def _spool(location: str) -> Iterator[Finding]:
             "free space",
         )
     if directory.is_dir():
-        yield from _waiting(str(directory))
+        try:
+            yield from _waiting(str(directory))
+        except click.ClickException as error:
+            yield Finding(
+                "problem",
+                error.message,
+                "a spool that is another user's takes nothing from this one",
+                "run this and the application as the user who owns it",
+            )
+
+
+def _may_be_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        return False
+
+
+def _is_dir(path: Path) -> bool:
+    return stat.S_ISDIR(path.stat().st_mode)
 
 
 def _waiting(location: str) -> Iterator[Finding]:
@@ -262,6 +302,7 @@ def _file_system(path: Path, mounts: str = "/proc/mounts") -> str:
     with contextlib.suppress(OSError):
         for line in Path(mounts).read_text(encoding="utf-8", errors="replace").splitlines():
             _, where, this, *_ = line.split()
+            where = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), where)
             # Of two mounts at one place the later one is on top.
             if (path == Path(where) or Path(where) in path.parents) and len(where) >= len(found):
                 found, kind = where, this

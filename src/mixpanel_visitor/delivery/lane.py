@@ -217,7 +217,8 @@ class Lane:
                 self._handling.end()
         now_s = self._clock()
         verdict = interpret(self.endpoint, answer, bodies, now_s=now_s)
-        self._count(answer, verdict, len(bodies), now_s)
+        doubted = once and verdict.unknown
+        self._count(answer, verdict, len(bodies), now_s, doubted=doubted)
         if verdict.kind not in ("retry", "pause"):
             self._recovered()
         match verdict.kind:
@@ -232,7 +233,7 @@ class Lane:
             case "retry":
                 wait_s = backoff_s(self._failures, self._uniform(1.0, 5.0), verdict.wait_s)
                 self._failures += 1
-                if once and verdict.unknown:
+                if doubted:
                     self._doubt(piece, verdict, answer.status)
                 self._trouble(logging.WARNING, verdict, wait_s)
             case "pause":
@@ -272,7 +273,6 @@ class Lane:
         )
         self._work.done(whole=False)
         self._owed.append(partial(self._spool.bury, piece.claim, dict.fromkeys(piece.indexes, reason)))
-        self._stats.doubted(len(piece.indexes))
         self._say(
             logging.WARNING,
             f"ambiguous {self.endpoint}",
@@ -342,9 +342,9 @@ class Lane:
         self._not_before_s = self._monotonic() + wait_s
         self._why = why
 
-    def _count(self, answer: Answer, verdict: Verdict, count: int, now_s: float) -> None:
+    def _count(self, answer: Answer, verdict: Verdict, count: int, now_s: float, *, doubted: bool) -> None:
         clock_was_wrong = self._stats.clock_is_wrong
-        self._stats.record(answer, verdict, count, now_s=now_s)
+        self._stats.record(answer, verdict, count, now_s=now_s, doubted=doubted)
         if verdict.shortfall:
             self._say(
                 logging.WARNING,

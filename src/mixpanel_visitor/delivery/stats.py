@@ -45,8 +45,10 @@ class SenderStats:
         """The clocks are further apart than a Date header can be imprecise."""
         return self.clock_offset_s is not None and abs(self.clock_offset_s) > CLOCK_OFFSET_MAX_S
 
-    def record(self, answer: Answer, verdict: Verdict, count: int, *, now_s: float) -> None:
-        """Count one request with `count` records."""
+    def record(
+        self, answer: Answer, verdict: Verdict, count: int, *, now_s: float, doubted: bool = False
+    ) -> None:
+        """Count one request with `count` records; `doubted`: they are not sent again, but buried."""
         self.batches += 1
         self.http[answer.status] += 1
         self.delivered += len(verdict.delivered(count))
@@ -55,17 +57,14 @@ class SenderStats:
         if verdict.kind not in ("delivered", "partial"):
             self.retried[verdict.status_class] += 1
             self.failed(verdict.message, now_s=now_s)
-        if verdict.unknown:
+        if doubted:
+            self.ambiguous += count
+            self.dead += count
+        elif verdict.unknown:
             self.duplicates_possible += count
         server_s = server_time_s(answer.headers)
         if server_s is not None:
             self.clock_offset_s = server_s - now_s
-
-    def doubted(self, count: int) -> None:
-        """So many records of the last request were buried, not to be sent a second time."""
-        self.duplicates_possible -= count
-        self.ambiguous += count
-        self.dead += count
 
     def failed(self, message: str, *, now_s: float) -> None:
         """Remember what went wrong last."""

@@ -15,8 +15,8 @@ MUTANTS = [
         defect="an update in doubt is sent again",
         rows=(12,),
         file="delivery/lane.py",
-        old="if once and verdict.unknown:",
-        new="if once and not verdict.unknown:",
+        old="doubted = once and verdict.unknown",
+        new="doubted = once and not verdict.unknown",
         test="delivery/test_sender.py::test_an_update_in_doubt_is_buried",
     ),
     Mutant(
