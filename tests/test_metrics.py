@@ -99,6 +99,25 @@ def test_a_scrape_survives_figures_that_cannot_be_had():
     assert "other 1.0" in generate_latest(registry).decode()
 
 
+def test_an_export_is_one_look_at_the_spool():
+    """Twenty instruments show one moment, and the spool is not surveyed for each."""
+    looks = []
+
+    class WatchedSpool(MemorySpool):
+        def counts(self):
+            looks.append(1)
+            return super().counts()
+
+    reader = InMemoryMetricReader()
+    observe(
+        Tracker(**SETTINGS, deliver=False, parts=Parts(spool=WatchedSpool())),
+        MeterProvider(metric_readers=[reader]),
+    )
+    assert looks == []
+    reader.get_metrics_data()
+    assert len(looks) == 1
+
+
 @pytest.mark.parametrize(
     ("module", "package"), [("prometheus", "prometheus_client"), ("opentelemetry", "opentelemetry")]
 )

@@ -9,6 +9,8 @@ The names are those of the Prometheus collector with dots: `mixpanel_visitor.eve
 
 from __future__ import annotations
 
+import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .errors import MissingExtraError
@@ -20,31 +22,45 @@ except ImportError:
     raise MissingExtraError("opentelemetry-api", "opentelemetry") from None
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterator
 
+    from .figures import Figure
     from .tracker import Tracker
+
+
+FRESH_S = 1.0
+"""So long a look at the tracker serves: an export asks one instrument after the other, for one moment."""
 
 
 def observe(tracker: Tracker, meter_provider: MeterProvider | None = None) -> None:
     """Register instruments that are read whenever metrics are exported; call it once for each tracker."""
     meter = get_meter("mixpanel_visitor", meter_provider=meter_provider)
-    for figure in figures(tracker.stats()):
+    look = _Look(tracker)
+    for figure in figures({}):
         create = (
             meter.create_observable_counter if figure.kind == "counter" else meter.create_observable_gauge
         )
         create(
             f"mixpanel_visitor.{figure.name}",
-            callbacks=[_reader(tracker, figure.name)],
+            callbacks=[partial(look.read, figure.name)],
             unit=figure.unit,
             description=figure.description,
         )
 
 
-def _reader(tracker: Tracker, name: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
-    def read(_options: CallbackOptions) -> Iterable[Observation]:
-        for figure in figures(tracker.stats()):
-            if figure.name == name:
-                for which, value in figure.values.items():
-                    yield Observation(value, {figure.label: which} if figure.label else {})
+class _Look:
+    """The figures of one moment, for all instruments of an export."""
 
-    return read
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
+        self._figures: dict[str, Figure] = {}
+        self._taken_s = float("-inf")
+
+    def read(self, name: str, _options: CallbackOptions) -> Iterator[Observation]:
+        now_s = time.monotonic()
+        if now_s - self._taken_s >= FRESH_S:
+            self._figures = {figure.name: figure for figure in figures(self._tracker.stats())}
+            self._taken_s = now_s
+        figure = self._figures[name]
+        for which, value in figure.values.items():
+            yield Observation(value, {figure.label: which} if figure.label else {})

@@ -196,7 +196,9 @@ class Lane:
         )
 
     def _send(self, piece: Piece, ends_s: float | None) -> None:
-        once = not (self._retry_ambiguous or is_repeatable(self.endpoint, piece.bodies[0]))
+        once = not (
+            self._retry_ambiguous or is_repeatable(self.endpoint, piece.claim.bodies[piece.indexes[0]])
+        )
         if once and self._failures:
             # A try that may end in doubt: with one record, not with all of them.
             piece = self._work.cut(1)

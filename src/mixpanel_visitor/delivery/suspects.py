@@ -27,6 +27,8 @@ def most_together(deaths: int) -> int:
 
 def separate(runs: Iterable[range], deaths: Mapping[int, int], *, ordered: bool) -> list[Sequence[int]]:
     """Cut runs so that suspects are among themselves; `ordered`: they stay where they are all the same."""
+    if not deaths:
+        return list(runs)
     parts = [part for run in runs for part in _parts(run, deaths)]
     if not ordered:
         parts.sort(key=lambda part: deaths.get(part[0], 0) >= SUSPECT_FROM)
