@@ -1,13 +1,14 @@
 """The guards are guarded: each row of the fault table has a defect that turns its test red."""
 
 import pytest
-from support.mutants import engine, guarded, letters, plant, processes, run_test
+from support.mutants import engine, guarded, letters, network, plant, processes, run_test
 
 MUTANTS = [
     *processes.MUTANTS,
     *engine.MUTANTS,
     *guarded.MUTANTS,
     *letters.MUTANTS,
+    *network.MUTANTS,
 ]
 ROWS = {*range(1, 29), *range(32, 36)}
 

@@ -1,0 +1,119 @@
+"""Defects of what is said to Mixpanel and made of its answers, which the joined tests must notice."""
+
+from . import Mutant
+
+_TESTS = "faults/test_mixpanel.py::"
+
+MUTANTS = [
+    Mutant(
+        defect="a request that has no end is waited for",
+        rows=(11,),
+        file="delivery/mixpanel_api.py",
+        old="        self._sock.settimeout(self._deadline.left_s())",
+        new="        self._sock.settimeout(self._deadline._step_s)",
+        test=_TESTS + "test_a_mixpanel_that_does_not_finish_its_answer_costs_only_time[trickling]",
+    ),
+    Mutant(
+        defect="a request without an answer counts as delivered",
+        rows=(11, 12),
+        file="delivery/answers.py",
+        old="    if status == 0 or (answer.failure and status in (200, 400)):",
+        new="    if answer.sent and status == 0:\n"
+        '        return Verdict(kind="delivered", status_class="ok")\n'
+        "    if status == 0 or (answer.failure and status in (200, 400)):",
+        test=_TESTS + "test_a_line_that_breaks_loses_nothing[reading_then_resetting-1]",
+    ),
+    Mutant(
+        defect="what is sent again was written anew",
+        rows=(12,),
+        file="delivery/batching.py",
+        old="        return [self.claim.bodies[index] for index in self.indexes]",
+        new='        return [self.claim.bodies[index].replace(b":", b": ") for index in self.indexes]',
+        test=_TESTS + "test_a_line_that_breaks_loses_nothing[taking_then_resetting-2]",
+    ),
+    Mutant(
+        defect="an answer that broke off is believed",
+        rows=(12, 15),
+        file="delivery/answers.py",
+        old="        return _received(endpoint, answer, records, now_s)",
+        new='        return Verdict(kind="delivered", status_class="ok")',
+        test=_TESTS + "test_nonsense_is_no_acknowledgement[half an answer]",
+    ),
+    Mutant(
+        defect="after trouble the next try comes at once",
+        rows=(13,),
+        file="delivery/lane.py",
+        old="        self._wait(wait_s, verdict.message)\n        self._say(\n            level,",
+        new="        self._say(\n            level,",
+        test=_TESTS + "test_hours_of_trouble_lose_nothing[503 Service Unavailable]",
+    ),
+    Mutant(
+        defect="a rate limit for events stops everything",
+        rows=(14,),
+        file="delivery/sender.py",
+        old="                    wait_s = lane.step(ends_s)\n",
+        new="                    wait_s = lane.step(ends_s)\n"
+        "                    if not lane.idle and wait_s > 0:\n                        break\n",
+        test=_TESTS + "test_a_rate_limit_for_events_does_not_hold_profiles_up",
+    ),
+    Mutant(
+        defect="refused records are sent again",
+        rows=(16,),
+        file="delivery/lane.py",
+        old="        if dead:\n            self._owed.append(partial(self._spool.bury, piece.claim, dead))",
+        new="        if dead:\n"
+        "            self._owed.append(partial(self._spool.release, piece.claim, sorted(dead)))",
+        test=_TESTS + "test_refused_records_are_set_aside_once[$insert_id-False]",
+    ),
+    Mutant(
+        defect="the index is believed where Mixpanel names an ID in its other spelling",
+        rows=(16,),
+        file="delivery/answers.py",
+        old='given = entry.get("insert_id") or',
+        new="given =",
+        test=_TESTS + "test_refused_records_are_set_aside_once[insert_id-True]",
+    ),
+    Mutant(
+        defect="a batch that is too large is cut at every answer anew",
+        rows=(17,),
+        file="delivery/lane.py",
+        old="                self.limits.too_large(request_bytes(bodies), verdict.limit_bytes)\n"
+        "                self._work.shrink(self.limits.max_bytes)",
+        new="                self._work.bisect()",
+        test=_TESTS + "test_a_limit_on_the_size_of_a_request_is_learned[True]",
+    ),
+    Mutant(
+        defect="a poison is looked for one record after the other",
+        rows=(18,),
+        file="delivery/lane.py",
+        old="                self._work.bisect()",
+        new="                self._work.cut(1)",
+        test=_TESTS + "test_one_poison_is_found_among_two_thousand",
+    ),
+    Mutant(
+        defect="with a wrong token the records are poison",
+        rows=(19,),
+        file="delivery/answers.py",
+        old="300 <= status < 400:\n        return _misconfigured(answer)",
+        new="300 <= status < 400:\n        return _refused(answer, {}, records, now_s)",
+        test=_TESTS + "test_a_wrong_token_sets_nothing_aside[401 Unauthorized]",
+    ),
+    Mutant(
+        defect="no certificate is looked at",
+        rows=(20,),
+        file="delivery/mixpanel_api.py",
+        old='cert_reqs="CERT_REQUIRED"',
+        new='cert_reqs="CERT_NONE"',
+        test=_TESTS + "test_without_a_good_certificate_nothing_is_said[expired]",
+    ),
+    Mutant(
+        defect="where TLS fails it goes on without",
+        rows=(20,),
+        file="delivery/mixpanel_api.py",
+        old="        connection.connect()\n        return connection",
+        new="        try:\n            connection.connect()\n        except Exception:\n"
+        "            self._connection = connection = HTTPConnection(self._host, self._port)\n"
+        "            connection.connect()\n        return connection",
+        test=_TESTS + "test_tls_never_becomes_plain",
+    ),
+]
