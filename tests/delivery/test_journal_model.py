@@ -4,8 +4,11 @@ The model knows names only: which were put, which are out with a claim, which ha
 """
 
 import contextlib
+import os
 import shutil
 import tempfile
+import traceback
+import warnings
 from pathlib import Path
 
 from hypothesis import settings
@@ -16,11 +19,15 @@ from support.journals import ALL, Clock, balanced, deliver, event, names, open_j
 from mixpanel_visitor.delivery.journal import frames
 from mixpanel_visitor.delivery.journal.dead_letters import DeadLetters
 from mixpanel_visitor.delivery.spool import DeadReason
+from mixpanel_visitor.errors import SpoolFullError
 
 LANES = {"import": event, "engage": profile}
 WHO = st.sampled_from(["a", "b"])
 LANE = st.sampled_from(sorted(LANES))
+LANE_LISTS = st.lists(LANE, min_size=1, max_size=5)
+STORED, FULL = 0, 3
 PICK = st.integers(0, 10**6)
+MAX_BYTES = 6_000
 REFUSED = DeadReason(message="refused", status=400)
 
 
@@ -41,6 +48,7 @@ class JournalModel(RuleBasedStateMachine):
         self.number = 0
         self.orders = {}  # for each life of a writer and each lane, what was put, in order
         self.lives = {"a": 0, "b": 0}
+        self.children = 0
         self.unsettled = set()
         self.settled = set()
         self.may_repeat = set()
@@ -49,8 +57,10 @@ class JournalModel(RuleBasedStateMachine):
         self.out = []  # (claim, indexes that are not settled)
 
     def open(self):
-        """Open a journal with tiny segments."""
-        return open_journal(self.directory, self.clock, segment_bytes=300, segment_age_s=30.0)
+        """Open a journal with tiny segments that may not hold much in all."""
+        return open_journal(
+            self.directory, self.clock, segment_bytes=300, segment_age_s=30.0, max_bytes=MAX_BYTES
+        )
 
     def teardown(self):
         """In the end all is delivered, nothing is left, and nothing was made up."""
@@ -79,19 +89,67 @@ class JournalModel(RuleBasedStateMachine):
 
     # --- writing -------------------------------------------------------------------------------
 
-    @rule(who=WHO, lanes=st.lists(LANE, min_size=1, max_size=5))
-    def put(self, who, lanes):
-        """Put a few records, of one lane or both, with one write."""
-        records = []
-        for lane in lanes:
-            self.number += 1
-            name = f"{self.number}"
-            records.append(LANES[lane](name))
-            self.orders.setdefault((who, self.lives[who], lane), []).append(name)
-            self.unsettled.add(name)
+    def records(self, lanes):
+        """Make a record for each of `lanes`: what they are called, and they."""
+        made = [(lane, str(self.number + number)) for number, lane in enumerate(lanes, 1)]
+        self.number += len(made)
         self.clock.tick(0.002)  # so that the order of segments, and with it a history, can be repeated
+        return made, [LANES[lane](name) for lane, name in made]
+
+    def stored(self, life, made):
+        """These are in the spool, in this order."""
+        for lane, name in made:
+            self.orders.setdefault((*life, lane), []).append(name)
+            self.unsettled.add(name)
+
+    @rule(who=WHO, lanes=LANE_LISTS)
+    def put(self, who, lanes):
+        """Put a few records, of one lane or both, with one write; where it is full, none of them."""
+        with contextlib.suppress(SpoolFullError):
+            self.store(who, lanes)
+
+    @rule(who=WHO)
+    def fill(self, who):
+        """Put until nothing more fits."""
+        with contextlib.suppress(SpoolFullError):
+            while True:
+                self.store(who, ["import", "engage"] * 10)
+
+    def store(self, who, lanes):
+        """Put a record for each of `lanes`; raises where it is full."""
+        made, records = self.records(lanes)
         self.journals[who].put(records)
-        self.written[who] += len(records)
+        self.stored((who, self.lives[who]), made)
+        self.written[who] += len(made)
+
+    @rule(who=WHO, lanes=LANE_LISTS)
+    def fork(self, who, lanes):
+        """A child puts a few with the journal it has inherited, asks for work, and is killed."""
+        made, records = self.records(lanes)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # threads of whoever runs the tests
+            child = os.fork()
+        if not child:
+            os._exit(self.live(self.journals[who], records))
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert status in (STORED, FULL)
+        if status == STORED:
+            self.children += 1
+            self.stored(("child", self.children), made)
+
+    def live(self, journal, records):
+        """The life of a child, to its exit status."""
+        try:
+            assert journal.counts().written == 0
+            if self.leader:
+                assert all(journal.claim(lane, 1, ALL) is None for lane in LANES)
+            journal.put(records)
+        except SpoolFullError:
+            return FULL
+        except BaseException:  # the parent goes on, and fails
+            traceback.print_exc()
+            return 1
+        return STORED
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 40.0]))
     def tick(self, seconds):
@@ -160,10 +218,13 @@ class JournalModel(RuleBasedStateMachine):
         assert leads
         got = names(claim.bodies)
         assert 0 < len(got) == len(set(got)) <= count
-        held = {names(other.bodies)[index] for other, indexes in self.out for index in indexes}
-        assert not held & set(got)
+        assert not self.held() & set(got)
         assert set(got) <= self.unsettled | self.may_repeat
         self.out.append((claim, set(range(len(claim)))))
+
+    def held(self):
+        """The names that are out with a claim."""
+        return {names(claim.bodies)[index] for claim, indexes in self.out for index in indexes}
 
     def some(self, pick):
         """Choose a claim that is out, and some of its records."""
@@ -203,11 +264,13 @@ class JournalModel(RuleBasedStateMachine):
     @rule()
     def deliver_what_waits(self):
         """Deliver all that is not out with a claim, so that segments come to their end."""
+        self.clock.tick(1.0)  # so that it looks for what others have put
         for lane in LANES:
             got = set(deliver(self.journals[self.leader], lane))
             assert got <= self.unsettled | self.may_repeat
             self.unsettled -= got
             self.settled |= got
+        assert self.unsettled <= self.held()
 
     # --- always --------------------------------------------------------------------------------
 

@@ -102,4 +102,30 @@ MUTANTS = [
         "        finally:\n            self.release()",
         test="delivery/test_journal.py::test_a_put_does_not_wait_for_a_slow_disk",
     ),
+    Mutant(
+        defect="what is given back is forgotten",
+        rows=(35,),
+        file="delivery/journal/claim_desk.py",
+        old="                self._index.give_back(claim.endpoint, _positions(claim, indexes))",
+        new="                pass",
+        test="delivery/test_journal_model.py::TestJournalModel::runTest",
+    ),
+    Mutant(
+        defect="a child takes over its parent's lead",
+        rows=(23, 35),
+        file="delivery/journal/journal.py",
+        old="        self._sides.abandon()\n        self._sides = self._make_sides()",
+        new="        self._sides.pid = os.getpid()",
+        test="delivery/test_journal_model.py::TestJournalModel::runTest",
+    ),
+    Mutant(
+        defect="a record that was refused for want of space is there all the same",
+        rows=(4, 35),
+        file="delivery/journal/appender.py",
+        old="            self._space.take(len(data), now_s)\n"
+        "            self._append(data, len(records), now_s)",
+        new="            self._append(data, len(records), now_s)\n"
+        "            self._space.take(len(data), now_s)",
+        test="delivery/test_journal_model.py::TestJournalModel::runTest",
+    ),
 ]

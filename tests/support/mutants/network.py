@@ -6,6 +6,22 @@ _TESTS = "faults/test_mixpanel.py::"
 
 MUTANTS = [
     Mutant(
+        defect="how far delivery has come is not noted",
+        rows=(2,),
+        file="delivery/journal/acks.py",
+        old="        if not self._changed:\n            return\n        temporary",
+        new="        if self._changed:\n            return\n        temporary",
+        test="faults/test_killed_leader.py",
+    ),
+    Mutant(
+        defect="a claim is noted as if it were delivered",
+        rows=(2,),
+        file="delivery/journal/segment_reader.py",
+        old="lane.mark = max(lane.mark, self.scanned if oldest is None else oldest)",
+        new="lane.mark = self.scanned",
+        test="faults/test_killed_leader.py",
+    ),
+    Mutant(
         defect="a request that has no end is waited for",
         rows=(11,),
         file="delivery/mixpanel_api.py",
