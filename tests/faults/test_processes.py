@@ -1,4 +1,4 @@
-"""Threads that cannot be had and interpreters that end: nothing is lost, and nobody sees a traceback."""
+"""Threads that cannot be had, gevent, a busy processor, interpreters that end: nothing is lost."""
 
 import os
 import subprocess
@@ -31,6 +31,7 @@ def ask(name):
 atexit.register(ask, "after ours")
 """
 APP = 'app = VisitorMiddleware(_answer, durability="before-response")\n'
+HOG_APP = "app = VisitorMiddleware(_answer)\n"  # so that threads of ours have work as well
 REFUSED = r"""
 def refuse(thread):
     raise RuntimeError("can't start new thread")
@@ -43,10 +44,39 @@ atexit.register(ask, "before ours")
 """
 
 
-def _run(script, mixpanel, spool):
-    """Run it in an interpreter of its own; give its standard error."""
+DAEMON = r"""
+import os, time
+
+def busy():
+    for number in range(1_000_000):
+        ask(number)
+        os.write(1, b"%d\n" % number)
+
+threading.Thread(target=busy, daemon=True).start()
+time.sleep(float(sys.argv[1]))
+"""
+GREENLETS = r"""
+import gevent
+gevent.joinall([gevent.spawn(ask, number) for number in range(20)], raise_error=True)
+assert app.tracker.flush(10)
+ask("last")
+"""
+HOG = r"""
+def hog():
+    while True:
+        pass
+
+for _ in range(3):
+    threading.Thread(target=hog, daemon=True).start()
+for number in range(20):
+    ask(number)
+"""
+
+
+def _run(script, mixpanel, spool, *arguments):
+    """Run it in an interpreter of its own; give its output and its standard error."""
     result = subprocess.run(
-        [sys.executable, "-c", script],
+        [sys.executable, "-c", script, *map(str, arguments)],
         env={
             **os.environ,
             "PYTHONPATH": python_path(TESTS),
@@ -61,7 +91,7 @@ def _run(script, mixpanel, spool):
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    return result.stderr
+    return result.stdout, result.stderr
 
 
 def _deliver_rest(mixpanel, spool):
@@ -77,7 +107,42 @@ def _deliver_rest(mixpanel, spool):
 def test_events_of_the_last_moment_are_kept(threads, tmp_path):
     """Events in exit handlers before and after ours are stored, with threads and without."""
     with LocalMixpanel() as mixpanel:
-        stderr = _run(BEGIN + threads + APP + LAST_MOMENT, mixpanel, tmp_path / "spool")
+        _, stderr = _run(BEGIN + threads + APP + LAST_MOMENT, mixpanel, tmp_path / "spool")
         arrived = _deliver_rest(mixpanel, tmp_path / "spool")
     assert arrived == ["after ours", "before ours", "first"]
+    assert stderr == ""
+
+
+PATCH = "from gevent import monkey; monkey.patch_all()\n"
+
+
+@pytest.mark.parametrize("script", [PATCH + BEGIN + APP, BEGIN + PATCH + APP], ids=["before", "after"])
+def test_gevent_may_patch_before_or_after_we_are_imported(script, tmp_path):
+    """Events of greenlets are delivered while they run, and the last one at exit."""
+    with LocalMixpanel() as mixpanel:
+        _, stderr = _run(script + GREENLETS, mixpanel, tmp_path / "spool")
+        arrived = _deliver_rest(mixpanel, tmp_path / "spool")
+    assert arrived == sorted([*map(str, range(20)), "after ours", "last"])
+    assert stderr == ""
+
+
+def test_a_processor_that_is_never_free_loses_nothing(tmp_path):
+    """Three threads that never wait share the interpreter with the application."""
+    with LocalMixpanel() as mixpanel:
+        _, stderr = _run(BEGIN + HOG_APP + HOG, mixpanel, tmp_path / "spool")
+        arrived = _deliver_rest(mixpanel, tmp_path / "spool")
+    assert arrived == sorted([*map(str, range(20)), "after ours"])
+    assert (
+        "Traceback" not in stderr
+    )  # that Mixpanel was not reached in the time for an exit is no more than true
+
+
+@pytest.mark.parametrize("alive_s", [0.0, 0.02, 0.05, 0.1, 0.2])
+def test_a_daemon_thread_may_die_in_the_middle_of_an_event(alive_s, tmp_path):
+    """The interpreter ends while a thread stores event after event: all that were answered are kept."""
+    with LocalMixpanel() as mixpanel:
+        stdout, stderr = _run(BEGIN + APP + DAEMON, mixpanel, tmp_path / "spool", alive_s)
+        arrived = _deliver_rest(mixpanel, tmp_path / "spool")
+    assert set(stdout.split()) <= set(arrived)
+    assert len(arrived) == len(set(arrived)) <= len(stdout.split()) + 2
     assert stderr == ""

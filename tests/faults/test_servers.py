@@ -108,3 +108,26 @@ def test_gunicorn_reloads_and_recycles_without_loss(tmp_path):
             if number == REQUESTS // 2:
                 site.process.send_signal(signal.SIGHUP)
     assert arrived == list(range(REQUESTS))
+
+
+def workers(site):
+    """The processes that uvicorn has spawned to serve."""
+    children = Path(f"/proc/{site.process.pid}/task/{site.process.pid}/children").read_text().split()
+    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+@pytest.mark.servers
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes as Linux shows them")
+def test_uvicorn_with_several_workers_loses_nothing(tmp_path):
+    """Two workers, one killed and replaced, and SIGTERM for all: no event is lost or comes twice."""
+    command = [sys.executable, "-m", "uvicorn", "--fd", "{fd}", "--workers", "2", "support.kill_app:asgi_app"]
+    arrived = []
+    with served(command, tmp_path, arrived) as site:
+        for number in range(REQUESTS // 2):
+            site.ask(number)
+        first, second = workers(site)
+        os.kill(first, signal.SIGKILL)
+        assert wait_until(lambda: len({*workers(site)} - {first, second}) == 1, 10)
+        for number in range(REQUESTS // 2, REQUESTS):
+            site.ask(number)
+    assert arrived == list(range(REQUESTS))

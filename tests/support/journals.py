@@ -122,9 +122,9 @@ def start_python(script: str, *arguments: object, **options: Any) -> subprocess.
     )
 
 
-def run_python(script: str, *arguments: object) -> str:
+def run_python(script: str, *arguments: object, **options: Any) -> str:
     """Run a script to its end, which must be a good one; give what it has printed."""
-    with start_python(script, *arguments) as process:
+    with start_python(script, *arguments, **options) as process:
         printed, errors = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0, errors
     assert not errors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import parse_qs
 
+from mixpanel_visitor.asgi import VisitorMiddleware as ASGIVisitorMiddleware
 from mixpanel_visitor.wsgi import VisitorMiddleware
 
 
@@ -15,3 +16,19 @@ def _answer(environ, start_response):
 
 
 app = VisitorMiddleware(_answer, durability="before-response")
+
+
+async def _answer_asgi(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while (message := await receive())["type"] != "lifespan.shutdown":
+            await send({"type": f"{message['type']}.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    number = parse_qs(scope["query_string"].decode())["n"][0]
+    scope["state"]["visitor"].track("Answered", n=number)
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"2")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+asgi_app = ASGIVisitorMiddleware(_answer_asgi, durability="before-response")

@@ -231,4 +231,28 @@ MUTANTS = [
         "            try:\n                self._dead_letters.add(letters)\n",
         test="faults/test_crash_points.py::test_no_system_call_is_the_wrong_one_to_be_killed_at[before]",
     ),
+    Mutant(
+        defect="events that the spool did not take are not counted",
+        rows=(8,),
+        file="tracker.py",
+        old="            self._ledger.refuse(error.reason, len(records))\n            self._log(",
+        new="            self._log(",
+        test="faults/test_places.py::test_a_place_where_nothing_can_be_made",
+    ),
+    Mutant(
+        defect="the lines of an older release are damage",
+        rows=(34,),
+        file="delivery/journal/frames.py",
+        old='return end + 1 if data[start + 4 : start + 13] == b"%08x " % crc else 0',
+        new='return end + 1 if data[start + 4 : start + 13] == b"%08X " % crc else 0',
+        test="faults/test_older_release.py",
+    ),
+    Mutant(
+        defect="the place is taken for full at once",
+        rows=(4,),
+        file="delivery/journal/space.py",
+        old="                room_on_volume = free - total * MIN_FREE_SHARE_OF_VOLUME",
+        new="                room_on_volume = free - total",
+        test="delivery/test_journal.py::test_a_full_disk_refuses_and_recovers",
+    ),
 ]

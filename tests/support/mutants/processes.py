@@ -29,4 +29,37 @@ MUTANTS: list[Mutant] = [
         "            writer.append(held)\n        except OSError:\n            self._seal()",
         test="faults/test_servers.py::test_uwsgi_without_threads_loses_nothing",
     ),
+    Mutant(
+        defect="a fork that Python has not seen goes unnoticed",
+        rows=(23,),
+        file="delivery/journal/journal.py",
+        old="        if sides.pid != os.getpid():\n            sides = self._here()\n"
+        "        sides.appender.put",
+        new="        sides.appender.put",
+        test="faults/test_forks.py::test_what_was_tracked_before_a_fork_arrives_once[libc]",
+    ),
+    Mutant(
+        defect="a child stores once more what its parent was about to store",
+        rows=(23,),
+        file="delivery/journal/journal.py",
+        old="        self._sides.abandon()\n        self._sides = self._make_sides()",
+        new="        self._sides.pid = os.getpid()",
+        test="faults/test_forks.py::test_a_fork_in_the_middle_of_a_request_sends_nothing_twice[os]",
+    ),
+    Mutant(
+        defect="a thread that is refused at the end of an interpreter raises",
+        rows=(24, 25),
+        file="delivery/committer.py",
+        old="with contextlib.suppress(RuntimeError):",
+        new="with contextlib.suppress(TimeoutError):",
+        test="faults/test_processes.py::test_events_of_the_last_moment_are_kept[refused]",
+    ),
+    Mutant(
+        defect="the lock of before gevent's patch is kept",
+        rows=(26,),
+        file="delivery/sender.py",
+        old="        if self._fresh:\n",
+        new="        if False:\n",
+        test="faults/test_processes.py::test_gevent_may_patch_before_or_after_we_are_imported[after]",
+    ),
 ]

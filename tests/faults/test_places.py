@@ -1,0 +1,107 @@
+"""Places where a spool cannot be: the application goes on, refused events are counted, the log says why."""
+
+import contextlib
+import json
+import os
+import subprocess
+
+import pytest
+from support.journals import start_python
+
+SCRIPT = r"""
+import json, logging, os, sys, tempfile
+from support.waiting import wait_until
+from mixpanel_visitor import Tracker
+
+
+
+def begin(spool):
+    return Tracker(token="places", secret_key="a-key-of-some-length", spool=spool, deliver=False)
+
+
+with tempfile.TemporaryDirectory() as elsewhere:
+    tracker = begin(elsewhere)  # so that all is imported: nobody may not be allowed to read that
+    tracker.track("somebody", "Warm")
+    tracker.close()
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+tracker = begin(sys.argv[1])
+if sys.argv[2] == "nobody":
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+for number in range(3):
+    tracker.track("somebody", f"Refused {number}")
+stats = tracker.stats()
+print(json.dumps([stats["refused"], stats["spool"]["pending"]]), flush=True)
+if sys.stdin.readline():
+    assert wait_until(lambda: tracker.track("somebody", "Kept") or tracker.stats()["spool"]["pending"], 10)
+    print(json.dumps(tracker.stats()["refused"]["spool_unavailable"] >= 3))
+tracker.close()
+"""
+
+
+def figures(process):
+    """What the process says, up to and with its next figures."""
+    said = []
+    for line in process.stdout:
+        with contextlib.suppress(ValueError):
+            return "".join(said), json.loads(line)
+        said.append(line)
+    raise AssertionError(process.stderr.read())
+
+
+def check(spool, mend=None, user="root"):
+    """Three events are refused with a reason and a way out; once it is mended, events are kept."""
+    with start_python(SCRIPT, spool, user, stdin=subprocess.PIPE) as process:
+        try:
+            said, (refused, pending) = figures(process)
+            assert (refused, pending) == ({"spool_unavailable": 3}, 0)
+            assert str(spool) in said
+            assert "see that this process may write there" in said
+            assert "Traceback" not in said
+            if mend is not None:
+                mend()
+                process.stdin.write("\n")
+                process.stdin.flush()
+                assert figures(process)[1] is True
+            _, errors = process.communicate(timeout=10)
+            assert (process.returncode, errors) == (0, "")
+        finally:
+            process.kill()
+
+
+def test_a_place_where_nothing_can_be_made():
+    """No directory can be made there, whoever asks."""
+    check("/proc/mixpanel-visitor/spool")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_directory_of_somebody_else(tmp_path):
+    """The service runs under another user than the one who made the directory."""
+    spool = tmp_path / "spool"
+    spool.mkdir(mode=0o700)
+    for directory in spool.parents:
+        if directory.is_relative_to(tmp_path.parent.parent):
+            directory.chmod(0o711)
+    check(spool, lambda: spool.chmod(0o777), user="nobody")
+
+
+@pytest.fixture
+def read_only(tmp_path):
+    """A directory on a volume that is mounted to be read only, and what makes it writable."""
+    volume = tmp_path / "volume"
+    (volume / "spool").mkdir(parents=True)
+
+    def mount(*options):
+        return subprocess.run(["mount", *options, volume], check=False, capture_output=True).returncode == 0
+
+    if not (mount("--bind", volume) and mount("-o", "remount,bind,ro")):
+        pytest.skip("mounting is not allowed here")
+    yield volume / "spool", lambda: mount("-o", "remount,bind,rw")
+    subprocess.run(["umount", volume], check=True)
+
+
+def test_a_volume_that_is_read_only(read_only):
+    """So a file system ends up after an error, until somebody mounts it anew."""
+    spool, mend = read_only
+    check(spool, mend)
