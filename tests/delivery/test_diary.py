@@ -1,5 +1,7 @@
 """Diary: what a leader had in hand when it died, as the next one reads it."""
 
+from zlib import crc32
+
 import pytest
 
 from mixpanel_visitor.delivery.journal.diary import Diary
@@ -68,3 +70,41 @@ def test_a_diary_that_cannot_be_written_stops_nobody(tmp_path):
     diary.begin("import", [(SEGMENT, 1)])
     diary.end()
     assert not next_leader(tmp_path / "none" / "sending").has_deaths
+
+
+def test_what_was_sent_once_and_not_answered_is_in_doubt(path):
+    """Until its outcome is noted; then nobody asks any more."""
+    diary = Diary(path)
+    diary.begin("engage", [(SEGMENT, 100), (SEGMENT, 300)], once=True)
+    diary.end()
+    heir = next_leader(path)
+    assert [heir.in_doubt("engage", SEGMENT, at) for at in (99, 100, 300, 301)] == [False, True, True, False]
+    assert not heir.in_doubt("groups", SEGMENT, 100)
+    assert not heir.has_deaths
+    assert next_leader(path).in_doubt("engage", SEGMENT, 100)
+    diary = next_leader(path)
+    diary.begin("engage", [(SEGMENT, 400)], once=True)
+    diary.end()
+    diary.settled()
+    assert not next_leader(path).in_doubt("engage", SEGMENT, 400)
+
+
+def test_it_is_in_doubt_as_soon_as_it_is_in_hand(path):
+    """The leader may die after the request has left and before it can note that."""
+    Diary(path).begin("engage", [(SEGMENT, 100)], once=True)
+    heir = next_leader(path)
+    assert heir.in_doubt("engage", SEGMENT, 100)
+    assert heir.deaths("engage", SEGMENT, 100) == 1
+
+
+def test_what_may_be_repeated_is_not_in_doubt(path):
+    """Twice does no harm."""
+    Diary(path).begin("engage", [(SEGMENT, 100)])
+    assert not next_leader(path).has_doubts
+
+
+def test_a_diary_without_doubts_is_read(path):
+    """So it was written at first."""
+    text = b'[[["0001.seg","import",1,9,0]],[]]'
+    path.write_bytes(b"%08x %08x %b\n" % (len(text), crc32(text), text))
+    assert next_leader(path).deaths("import", SEGMENT, 5) == 1

@@ -223,6 +223,21 @@ def test_a_rate_limit_for_events_does_not_hold_profiles_up(play):
     delivery.check(mixpanel)
 
 
+def test_an_update_that_was_not_admitted_is_not_in_doubt(play, tmp_path):
+    """If the process dies in the pause, the next one sends it: Mixpanel has said that it did not take it."""
+    mixpanel, delivery = play(saying(http(b"{}", status="429 Too Many Requests")))
+    addition = Record("engage", b'{"$distinct_id":"somebody","$add":{"n":1}}')
+    delivery.put(addition)
+    delivery.sender.step()
+    assert len(mixpanel.requests) == 1
+    del delivery.sender
+    delivery.journal.directory.joinpath("leader.lock").unlink()  # as if that process were gone
+    heir = Delivery(tmp_path, mixpanel.url)
+    with contextlib.closing(heir):
+        assert heir.sender.drain(HOURS_S)
+    assert dict(mixpanel.taken) == {addition.body: 1}
+
+
 # --- row 15: it talks nonsense ------------------------------------------------------------------
 
 GARBAGE = {

@@ -172,9 +172,17 @@ class Lane:
         return max(0.0, self._not_before_s - self._monotonic())
 
     def _take_in(self, claim: Claim) -> None:
-        for indexes in separate(
-            runs(self.endpoint, claim.bodies), claim.deaths, ordered=self.endpoint != "import"
-        ):
+        together: list[Sequence[int]] = list(runs(self.endpoint, claim.bodies))
+        if claim.doubts and not self._retry_ambiguous:
+            doubts = sorted(claim.doubts)
+            self._bury_doubts(
+                Piece(claim=claim, indexes=doubts), "the process that sent it has died before the answer"
+            )
+            self._stats.ambiguous += len(doubts)
+            self._stats.dead += len(doubts)
+            rest = ([index for index in run if index not in claim.doubts] for run in together)
+            together = [run for run in rest if run]
+        for indexes in separate(together, claim.deaths, ordered=self.endpoint != "import"):
             deaths = claim.deaths.get(indexes[0], 0)
             if deaths < LETHAL_FROM:
                 self._work.add(Piece(claim=claim, indexes=indexes))
@@ -208,7 +216,7 @@ class Lane:
             return
         bodies = piece.bodies
         if self._handling is not None:
-            self._handling.begin(piece.claim, piece.indexes)
+            self._handling.begin(piece.claim, piece.indexes, once=once)
         try:
             if ends_s is None or self._post_within is None:
                 answer = self._post(self.endpoint, bodies)
@@ -242,6 +250,8 @@ class Lane:
                 wait_s = pause_s(self._pauses)
                 self._pauses += 1
                 self._trouble(logging.ERROR, verdict, wait_s)
+        if once and self._handling is not None:
+            self._handling.settled()
 
     def _settle(self, piece: Piece, verdict: Verdict) -> None:
         delivered = [piece.indexes[index] for index in verdict.delivered(len(piece.indexes))]
@@ -269,11 +279,15 @@ class Lane:
         self._pay()
 
     def _doubt(self, piece: Piece, verdict: Verdict, status: int) -> None:
+        self._work.done(whole=False)
+        self._bury_doubts(piece, verdict.message, status)
+        self._pay()
+
+    def _bury_doubts(self, piece: Piece, message: str, status: int = 0) -> None:
         reason = DeadReason(
-            message=f"ambiguous: Mixpanel may have applied it, and must not twice ({verdict.message})",
+            message=f"ambiguous: Mixpanel may have applied it, and must not twice ({message})",
             status=status,
         )
-        self._work.done(whole=False)
         self._owed.append(partial(self._spool.bury, piece.claim, dict.fromkeys(piece.indexes, reason)))
         self._say(
             logging.WARNING,
@@ -283,7 +297,6 @@ class Lane:
             "or have that done always with on_ambiguous='retry'.",
             len(piece.indexes),
         )
-        self._pay()
 
     def _pay(self) -> None:
         # A settlement the spool has not taken is tried again before anything else: what Mixpanel has

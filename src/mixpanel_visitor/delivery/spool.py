@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from mixpanel_visitor.records import Endpoint, Record
 
@@ -29,13 +29,15 @@ class Claim:
     """Records of one endpoint taken for sending, oldest first; held until every one of them is settled.
 
     `positions` is the storage's own: one opaque entry for each body. `deaths` says of which records, by
-    index, how many processes have died that handled them.
+    index, how many processes have died that handled them. `doubts` are those that were sent `once` by a
+    process which died before their outcome was noted.
     """
 
     endpoint: Endpoint
     bodies: tuple[bytes, ...]
     positions: tuple[object, ...] = field(repr=False)
     deaths: Mapping[int, int] = field(default_factory=dict)
+    doubts: Collection[int] = ()
 
     def __len__(self) -> int:
         return len(self.bodies)
@@ -102,10 +104,14 @@ class Spool(Protocol):
 class Handling(Protocol):
     """What a spool may offer besides: to remember what is in hand, should that end the process."""
 
-    def begin(self, claim: Claim, indexes: Iterable[int]) -> None:
-        """A request is about to be made of these."""
+    def begin(self, claim: Claim, indexes: Iterable[int], *, once: bool = False) -> None:
+        """A request is about to be made of these; `once`: they must not be sent a second time in doubt."""
         ...
 
     def end(self) -> None:
         """It has left, or has failed: from here on nothing is the records' doing."""
+        ...
+
+    def settled(self) -> None:
+        """What became of a request that was begun with `once` is known, and noted in the spool."""
         ...

@@ -25,7 +25,9 @@ def most_together(deaths: int) -> int:
     return MAX_RECORDS if deaths < SUSPECT_FROM else max(1, MAX_RECORDS // 16 ** (deaths - 1))
 
 
-def separate(runs: Iterable[range], deaths: Mapping[int, int], *, ordered: bool) -> list[Sequence[int]]:
+def separate(
+    runs: Iterable[Sequence[int]], deaths: Mapping[int, int], *, ordered: bool
+) -> list[Sequence[int]]:
     """Cut runs so that suspects are among themselves; `ordered`: they stay where they are all the same."""
     if not deaths:
         return list(runs)
@@ -35,7 +37,7 @@ def separate(runs: Iterable[range], deaths: Mapping[int, int], *, ordered: bool)
     return parts
 
 
-def _parts(run: range, deaths: Mapping[int, int]) -> Iterator[Sequence[int]]:
+def _parts(run: Sequence[int], deaths: Mapping[int, int]) -> Iterator[Sequence[int]]:
     for number, group in groupby(run, lambda index: deaths.get(index, 0)):
         indexes = list(group)
         step = most_together(number)

@@ -132,4 +132,20 @@ MUTANTS = [
         "            connection.connect()\n        return connection",
         test=_TESTS + "test_tls_never_becomes_plain",
     ),
+    Mutant(
+        defect="nobody remembers what must not be sent twice",
+        rows=(2,),
+        file="delivery/journal/diary.py",
+        old="        self._unanswered = self._handled if once else []",
+        new="        self._unanswered = []",
+        test="faults/test_killed_leader.py::test_what_must_not_be_applied_twice_is_set_aside_instead",
+    ),
+    Mutant(
+        defect="what was not admitted stays in doubt",
+        rows=(2,),
+        file="delivery/lane.py",
+        old="        if once and self._handling is not None:\n            self._handling.settled()",
+        new="",
+        test=_TESTS + "test_an_update_that_was_not_admitted_is_not_in_doubt",
+    ),
 ]

@@ -96,12 +96,26 @@ class ClaimDesk:
             bodies, positions = index.take(endpoint, max_records, max_bytes)
             if not bodies:
                 return None
+            diary = self._diary
             deaths = {}
-            if self._diary.has_deaths:
+            if diary.has_deaths:
                 for at, (reader, offset) in enumerate(positions):
-                    if number := self._diary.deaths(endpoint, reader.name, offset):
+                    if number := diary.deaths(endpoint, reader.name, offset):
                         deaths[at] = number
-            return Claim(endpoint=endpoint, bodies=tuple(bodies), positions=tuple(positions), deaths=deaths)
+            doubts: frozenset[int] = frozenset()
+            if diary.has_doubts:
+                doubts = frozenset(
+                    at
+                    for at, (reader, offset) in enumerate(positions)
+                    if diary.in_doubt(endpoint, reader.name, offset)
+                )
+            return Claim(
+                endpoint=endpoint,
+                bodies=tuple(bodies),
+                positions=tuple(positions),
+                deaths=deaths,
+                doubts=doubts,
+            )
 
     def ack(self, claim: Claim, indexes: Iterable[int]) -> None:
         """These have been delivered."""
@@ -147,18 +161,24 @@ class ClaimDesk:
             index.settle(claim.endpoint, positions, Outcome.DEAD)
             self._settled(index)
 
-    def begin(self, claim: Claim, indexes: Iterable[int]) -> None:
+    def begin(self, claim: Claim, indexes: Iterable[int], *, once: bool = False) -> None:
         """A request is about to be made of these: write it down, should it end this process."""
         with self.lock:
             if self._index is not None:
                 places = ((reader.name, offset) for reader, offset in _positions(claim, indexes))
-                self._diary.begin(claim.endpoint, places)
+                self._diary.begin(claim.endpoint, places, once=once)
 
     def end(self) -> None:
         """The request has left."""
         with self.lock:
             if self._index is not None:
                 self._diary.end()
+
+    def settled(self) -> None:
+        """What became of the request is noted."""
+        with self.lock:
+            if self._index is not None:
+                self._diary.settled()
 
     def survey(self) -> Survey:
         """What all processes together have in the store, and how far each segment is dealt with."""

@@ -2,8 +2,8 @@
 
 A record may end the process that handles it: a compressor that crashes, memory that is not there. The next
 leader finds in the diary what was handled, and counts the deaths; `delivery/suspects.py` says what
-follows. It is written twice for each request, with one small write, and not synced: it outlives the
-process only.
+follows. It finds as well what must not be sent twice and had no answer yet. It is written twice or three
+times for each request, with one small write, and not synced: it outlives the process only.
 """
 
 from __future__ import annotations
@@ -43,19 +43,20 @@ class Diary:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._handled: list[Stretch] = []
+        self._unanswered: list[Stretch] = []
         self._stretches: list[Stretch] = []
+        self._doubts: list[Stretch] = []
 
     def load(self) -> None:
         """Begin a term: what the last leader had in its hands has a death more."""
-        handled, known = self._read()
-        self._handled, self._stretches = [], known
+        handled, known, unanswered, doubts = self._read()
+        self._handled, self._stretches, self._unanswered = [], known, []
         for stretch in handled:
             deaths = 1 + max((other.deaths for other in known if _meet(stretch, other)), default=0)
             self._stretches.append(stretch._replace(deaths=deaths))
-        self._stretches = [
-            stretch for stretch in self._stretches if (self._path.parent / stretch.segment).exists()
-        ][-MAX_STRETCHES:]
-        if handled:
+        self._stretches = self._there(self._stretches)
+        self._doubts = self._there(doubts + unanswered)
+        if handled or unanswered:
             self._write()
 
     def deaths(self, endpoint: Endpoint, segment: str, offset: int) -> int:
@@ -63,18 +64,30 @@ class Diary:
         here = Stretch(segment, endpoint, offset, offset)
         return max((stretch.deaths for stretch in self._stretches if _meet(here, stretch)), default=0)
 
+    def in_doubt(self, endpoint: Endpoint, segment: str, offset: int) -> bool:
+        """Whether a leader has died with this record, to be sent once, in hand or without its answer."""
+        here = Stretch(segment, endpoint, offset, offset)
+        return any(_meet(here, stretch) for stretch in self._doubts)
+
     @property
     def has_deaths(self) -> bool:
-        """Whether there is any use in asking."""
+        """Whether there is any use in asking for deaths."""
         return bool(self._stretches)
 
-    def begin(self, endpoint: Endpoint, places: Iterable[tuple[str, int]]) -> None:
-        """These, given by segment and offset, are taken in hand."""
+    @property
+    def has_doubts(self) -> bool:
+        """Whether there is any use in asking for doubts."""
+        return bool(self._doubts)
+
+    def begin(self, endpoint: Endpoint, places: Iterable[tuple[str, int]], *, once: bool = False) -> None:
+        """These, given by segment and offset, are taken in hand; `once`: they must not be sent twice."""
         ends: dict[str, tuple[int, int]] = {}
         for segment, offset in places:
             first, last = ends.get(segment, (offset, offset))
             ends[segment] = (min(first, offset), max(last, offset))
         self._handled = [Stretch(name, endpoint, first, last) for name, (first, last) in ends.items()]
+        # Not only when they have left: the process may be killed between that and its note of it.
+        self._unanswered = self._handled if once else []
         self._write()
 
     def end(self) -> None:
@@ -83,8 +96,20 @@ class Diary:
             self._handled = []
             self._write()
 
+    def settled(self) -> None:
+        """What became of them is known, and noted where that matters."""
+        if self._handled or self._unanswered:
+            self._handled = []
+            self._unanswered = []
+            self._write()
+
+    def _there(self, stretches: list[Stretch]) -> list[Stretch]:
+        found = [stretch for stretch in stretches if (self._path.parent / stretch.segment).exists()]
+        return found[-MAX_STRETCHES:]
+
     def _write(self) -> None:
-        text = orjson.dumps([list(map(list, stretches)) for stretches in (self._handled, self._stretches)])
+        lists = (self._handled, self._stretches, self._unanswered, self._doubts)
+        text = orjson.dumps([list(map(list, stretches)) for stretches in lists])
         with contextlib.suppress(OSError):
             fd = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600)
             try:
@@ -92,14 +117,17 @@ class Diary:
             finally:
                 os.close(fd)
 
-    def _read(self) -> tuple[list[Stretch], list[Stretch]]:
+    def _read(self) -> tuple[list[Stretch], list[Stretch], list[Stretch], list[Stretch]]:
         with contextlib.suppress(OSError, ValueError, TypeError):
             data = self._path.read_bytes()
             text = data[18 : 18 + int(data[:8], 16)]
             if int(data[9:17], 16) == crc32(text):
-                handled, known = orjson.loads(text)
-                return [_stretch(entry) for entry in handled], [_stretch(entry) for entry in known]
-        return [], []
+                lists = [[_stretch(entry) for entry in entries] for entries in orjson.loads(text)]
+                handled, known, unanswered, doubts = lists + [[]] * (
+                    4 - len(lists)
+                )  # at first there were two
+                return handled, known, unanswered, doubts
+        return [], [], [], []
 
 
 def _stretch(entry: list[object]) -> Stretch:

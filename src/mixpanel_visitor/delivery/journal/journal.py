@@ -100,13 +100,17 @@ class Journal:
         """Set these aside; where the dead letters cannot be written, release them instead."""
         self._here().desk.bury(claim, reasons)
 
-    def begin(self, claim: Claim, indexes: Iterable[int]) -> None:
+    def begin(self, claim: Claim, indexes: Iterable[int], *, once: bool = False) -> None:
         """A request is about to be made of these; if this process dies of it, later claims tell so."""
-        self._here().desk.begin(claim, indexes)
+        self._here().desk.begin(claim, indexes, once=once)
 
     def end(self) -> None:
         """The request has left, or has failed."""
         self._here().desk.end()
+
+    def settled(self) -> None:
+        """Its outcome is noted; for requests that were begun with `once`."""
+        self._here().desk.settled()
 
     def counts(self) -> SpoolCounts:
         """The figures of now; those of the store are exact unless it is large and was just come upon."""
