@@ -23,8 +23,8 @@ MUTANTS = [
         defect="both kinds of updates go in one request",
         rows=(12,),
         file="delivery/lane.py",
-        old="runs(self.endpoint, claim.bodies),",
-        new="[range(len(claim))],",
+        old="list(runs(self.endpoint, claim.bodies))",
+        new="[range(len(claim))]",
         test="delivery/test_sender.py::test_what_may_be_repeated_goes_in_requests_of_its_own",
     ),
     Mutant(
