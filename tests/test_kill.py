@@ -103,7 +103,7 @@ class Clients:
 def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path):
     """50 rounds: kill a worker after a random number of answers, every tenth time the whole server."""
     seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")  # noqa: T201  # shown with a failure, so that it can be repeated
+    print(f"seed {seed}")  # shown with a failure, so that it can be repeated
     chance = random.Random(seed)
     with LocalMixpanel() as mixpanel, socket.socket() as listener, tempfile.TemporaryDirectory() as home:
         listener.bind(("127.0.0.1", 0))
@@ -149,4 +149,4 @@ def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path):
         stats = inbox.stats()
         assert stats["altered"] == 0
         assert stats["rejected"] == 0
-        print(f"{len(clients.complete)} answers, {len(events)} events, {stats['duplicates']} sent again")  # noqa: T201
+        print(f"{len(clients.complete)} answers, {len(events)} events, {stats['duplicates']} sent again")

@@ -1,0 +1,146 @@
+"""User agents in the words of mixpanel-browser, so that reports are not split between browser and server.
+
+Source: what mixpanel-browser 2.83 answers (`_.info` in its utils.js); the tests run its own code beside this.
+It looks at three things: `navigator.userAgent`, which is the User-Agent header; `navigator.vendor`, of which
+only "Apple" matters, and the header tells where that is (WebKit that is not Android's); and `window.opera`,
+which browsers have whose header says Opera. It looks at no client hints, and neither do we: with them a
+server would say what no browser says. A Safari that pretends to be another browser cannot be told apart.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+MAX_CHARS = 1024
+"""What comes behind is not looked at; real ones have 80 to 400 characters."""
+
+CACHED = 1024
+
+_I = re.ASCII | re.IGNORECASE
+_BLACKBERRY = re.compile("BlackBerry|PlayBook|BB10", _I)
+_WINDOWS = re.compile("Windows", _I)
+_WINDOWS_PHONE = re.compile("Windows Phone", _I)
+_MAC = re.compile("Mac", _I)
+_IOS = re.compile("iPhone|iPad|iPod")
+_NUMBER = r"(\d+(?:\.\d+)?)"
+
+_VERSIONS = {
+    browser: re.compile(pattern + _NUMBER, re.ASCII)
+    for browser, pattern in {
+        "Android Mobile": r"android\s",  # in lower case: no Android says that, so the SDK finds no version
+        "BlackBerry": "BlackBerry ",
+        "Chrome": "Chrome/",
+        "Chrome iOS": "CriOS/",
+        "Firefox": "Firefox/",
+        "Firefox iOS": "FxiOS/",
+        "Internet Explorer": "(?:rv:|MSIE )",
+        "Internet Explorer Mobile": "rv:",
+        "Konqueror": "Konqueror:",
+        "Microsoft Edge": "Edge?/",
+        "Mobile Safari": "Version/",
+        "Mozilla": "rv:",
+        "Opera": "(?:Opera|OPR)/",
+        "Safari": "Version/",
+        "Samsung Internet": "SamsungBrowser/",
+        "UC Browser": "(?:UCBrowser|UCWEB)/",
+        "Whale Browser": "Whale/",
+    }.items()
+}
+
+
+class UserAgent(NamedTuple):
+    """What the SDK sends of a browser; empty, or None for the version, where it sends nothing."""
+
+    browser: str
+    version: int | float | None
+    os: str
+    device: str
+
+    def properties(self) -> dict[str, str | int | float]:
+        """Give the event properties `$browser`, `$browser_version`, `$os` and `$device` that are known."""
+        named = {
+            "$browser": self.browser,
+            "$browser_version": self.version,
+            "$os": self.os,
+            "$device": self.device,
+        }
+        return {name: value for name, value in named.items() if value or value == 0}
+
+
+@lru_cache(maxsize=CACHED)
+def describe(user_agent: str) -> UserAgent:
+    """Read a User-Agent header; never raises."""
+    user_agent = user_agent[:MAX_CHARS]
+    browser = _browser(user_agent)
+    return UserAgent(browser, _version(browser, user_agent), _os(user_agent), _device(user_agent))
+
+
+def _browser(text: str) -> str:
+    """Name the browser; the order counts, for many name others as well."""
+    if "Opera" in text or " OPR/" in text:
+        return "Opera Mini" if "Mini" in text else "Opera"
+    if _BLACKBERRY.search(text):
+        return "BlackBerry"
+    for name, marks in (
+        ("Internet Explorer Mobile", ("IEMobile", "WPDesktop")),
+        ("Samsung Internet", ("SamsungBrowser/",)),
+        ("Microsoft Edge", ("Edge", "Edg/")),
+        ("Facebook Mobile", ("FBIOS",)),
+        ("Whale Browser", ("Whale/",)),
+        ("Chrome", ("Chrome",)),
+        ("Chrome iOS", ("CriOS",)),
+        ("UC Browser", ("UCWEB", "UCBrowser")),
+        ("Firefox iOS", ("FxiOS",)),
+    ):
+        if any(mark in text for mark in marks):
+            return name
+    if "AppleWebKit" in text and "Android" not in text:
+        return "Mobile Safari" if "Mobile" in text else "Safari"
+    for name, marks in (
+        ("Android Mobile", ("Android",)),
+        ("Konqueror", ("Konqueror",)),
+        ("Firefox", ("Firefox",)),
+        ("Internet Explorer", ("MSIE", "Trident/")),
+        ("Mozilla", ("Gecko",)),
+    ):
+        if any(mark in text for mark in marks):
+            return name
+    return ""
+
+
+def _version(browser: str, text: str) -> int | float | None:
+    pattern = _VERSIONS.get(browser)
+    match = pattern.search(text) if pattern else None
+    if match is None:
+        return None
+    number = float(match[1])
+    return int(number) if number.is_integer() else number
+
+
+def _os(text: str) -> str:
+    if _WINDOWS.search(text):
+        return "Windows Phone" if "Phone" in text or "WPDesktop" in text else "Windows"
+    if _IOS.search(text):
+        return "iOS"
+    if "Android" in text:
+        return "Android"
+    if _BLACKBERRY.search(text):
+        return "BlackBerry"
+    if _MAC.search(text):
+        return "Mac OS X"
+    if "Linux" in text:
+        return "Linux"
+    return "Chrome OS" if "CrOS" in text else ""
+
+
+def _device(text: str) -> str:
+    if _WINDOWS_PHONE.search(text) or "WPDesktop" in text:
+        return "Windows Phone"
+    for name, mark in (("iPad", "iPad"), ("iPod Touch", "iPod"), ("iPhone", "iPhone")):
+        if mark in text:
+            return name
+    if _BLACKBERRY.search(text):
+        return "BlackBerry"
+    return "Android" if "Android" in text else ""
