@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
     from .core.exchange import Exchange
+    from .core.request import RequestFacts
     from .tracker import Tracker
     from .visitor import Visitor
 
@@ -67,7 +68,7 @@ class VisitorMiddleware:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            exchange, visitor = self.tracker.begin(facts_from_scope(scope), soon=True)
+            exchange, visitor = self.tracker.begin(self._facts(scope), soon=True)
             scope[TRACKER_KEY] = self.tracker
             _announce(scope, visitor)
         except Exception:
@@ -82,10 +83,13 @@ class VisitorMiddleware:
             self.tracker.finish(exchange, soon=True)
             context.leave(token)
 
+    def _facts(self, scope: Scope) -> RequestFacts:
+        return self.tracker.seen_through(facts_from_scope(scope))
+
     async def _received(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Answer what is not the application's; False: it is."""
         try:
-            facts = facts_from_scope(scope)
+            facts = self._facts(scope)
             # Servers and frameworks differ in whether `path` begins with the `root_path`.
             path = scope["path"].removeprefix(scope.get("root_path", ""))
             if not self._reception.takes(path, facts):

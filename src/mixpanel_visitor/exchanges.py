@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .core.anchor import AnchorCodec
+from .core.bots import BotDetector
 from .core.browser_sdks.mixpanel import MixpanelBrowser
 from .core.browser_sdks.spid import SpidBrowser
+from .core.client_address import ClientAddresses
+from .core.enrich import Enricher
 from .core.exchange_rules import ExchangeRules
 from .core.resolution import Resolver
 from .core.set_cookies import SEEN_SUFFIX, SetCookies
-from .host import Host
+from .host import Host, bot_detector
 from .snippet import Snippet
 
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
     from .core.exchange import Exchange
     from .core.request import RequestFacts
+    from .core.scrubbing import Scrubber
     from .ledger import Ledger
     from .logs import QuietLog
     from .parts import Parts
@@ -35,8 +39,10 @@ class Exchanges:
         ledger: Ledger,
         log: QuietLog,
         refusal: Callable[[], str | None],
+        scrubber: Scrubber,
     ) -> None:
         self._parts = parts
+        self.addresses = ClientAddresses(settings.trusted_proxies, mode=settings.client_ip)
         host = Host(consent=settings.consent, request_filter=settings.request_filter, log=log)
         mixpanel = _mixpanel(settings, ledger) if "mixpanel" in settings.browser_sdk else None
         anchors = AnchorCodec(
@@ -60,6 +66,8 @@ class Exchanges:
             token=settings.token,
             id_mode=settings.id_mode,
             bots=settings.bots,
+            detector=BotDetector(bot_detector(settings.bot_detector)),
+            enricher=Enricher(addresses=self.addresses, scrubber=scrubber, mixpanel=mixpanel),
             respect_dnt=settings.respect_dnt,
             respect_gpc=settings.respect_gpc,
             consent=host.consent,

@@ -103,7 +103,8 @@ def _visitor() -> Visitor:
         if tracker is None:
             return context.current_visitor  # a helper that tracks, in an application without visitors
         # `app.test_request_context()` does not pass through the middleware: events are stored at once.
-        exchange, visitor = tracker.begin(facts_from_environ(request.environ), soon=False)
+        facts = tracker.seen_through(facts_from_environ(request.environ))
+        exchange, visitor = tracker.begin(facts, soon=False)
         tracker.finish(exchange, soon=False)
         request.environ[VISITOR_KEY] = visitor
         request.environ[VISITOR_ID_KEY] = visitor.id

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+from .errors import MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -11,6 +13,18 @@ if TYPE_CHECKING:
     from .core.policy import Consent
     from .core.request import RequestFacts
     from .logs import QuietLog
+
+
+def bot_detector(setting: Callable[[str], Any] | str | None) -> Callable[[str], bool] | None:
+    """Give what the setting `bot_detector` stands for; raises `MissingExtraError` for a package not there."""
+    if setting != "crawlerdetect":
+        return cast("Callable[[str], bool] | None", setting)
+    try:
+        from crawlerdetect import CrawlerDetect  # noqa: PLC0415  # an extra
+    except ImportError as error:
+        raise MissingExtraError("crawlerdetect", "bots") from error
+    is_crawler: Callable[[str], bool] = CrawlerDetect().isCrawler
+    return is_crawler
 
 
 class Host:

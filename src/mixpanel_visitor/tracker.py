@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from .balance import balance
 from .context import get_current
 from .core.identity import DEVICE_PREFIX, Identity, from_any_id, from_known_ids
+from .core.scrubbing import Scrubber
 from .core.visits import OfflineVisit
 from .delivery.committer import Committer
 from .delivery.journal import Journal
@@ -85,6 +86,7 @@ class Tracker:
             retry_ambiguous=self.settings.on_ambiguous == "retry",
         )
         self._committer = Committer(self._commit)
+        scrubber = Scrubber(self.settings.scrub)
         self._writer = Writer(
             token=self.settings.token,
             id_mode=self.settings.id_mode,
@@ -95,10 +97,16 @@ class Tracker:
             log=self._log,
             extra_properties=self.settings.extra_properties,
             before_send=self.settings.before_send,
+            scrubber=scrubber,
             raise_errors=self.settings.on_error == "raise",
         )
         self._exchanges = Exchanges(
-            self.settings, parts, ledger=self._ledger, log=self._log, refusal=self._refusal
+            self.settings,
+            parts,
+            ledger=self._ledger,
+            log=self._log,
+            refusal=self._refusal,
+            scrubber=scrubber,
         )
         in_children(self._forget)
 
@@ -121,6 +129,10 @@ class Tracker:
         return self._exchanges.snippet
 
     # --- for the adapters: none of these raises ---------------------------------------------------
+
+    def seen_through(self, facts: RequestFacts) -> RequestFacts:
+        """Give the facts as the first of the trusted proxies has seen them; adapters ask before all else."""
+        return self._exchanges.addresses.seen_through(facts) if self.settings.trusted_proxies else facts
 
     def begin(self, facts: RequestFacts, *, soon: bool) -> tuple[Exchange, Visitor]:
         """Begin an exchange. `soon`: its records are committed by a thread, for callers in an event loop."""

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .core.events import IDENTITY_PROPERTIES, PROFILE_OPERATIONS, event_record, profile_record, time_ms
-from .core.identity import identity_properties
+from .core.identity import distinct_id, identity_properties
+from .core.scrubbing import Scrubber
 from .errors import InvalidEventError
 from .logs import call_site
 
@@ -36,6 +37,15 @@ if TYPE_CHECKING:
             ...
 
         @property
+        def surroundings(self) -> Mapping[str, Any]:
+            """What is known of the visitor's browser, page and address, as event properties."""
+            ...
+
+        def first_touch(self) -> Mapping[str, Any]:
+            """What the first campaign puts on the profile; given once."""
+            ...
+
+        @property
         def refusal(self) -> str | None:
             """Why nothing is tracked here; None: it is."""
             ...
@@ -60,6 +70,7 @@ class Writer:
         log: QuietLog,
         extra_properties: Mapping[str, Any] | Callable[..., Mapping[str, Any]] | None = None,
         before_send: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None,
+        scrubber: Scrubber | None = None,
         raise_errors: bool = False,
     ) -> None:
         self.token = token
@@ -71,6 +82,7 @@ class Writer:
         self._log = log
         self._extra_properties = _with_facts(extra_properties)
         self._before_send = before_send
+        self._scrubber = scrubber or Scrubber()
         self._raise_errors = raise_errors
 
     def event(
@@ -91,11 +103,11 @@ class Writer:
                     raise InvalidEventError(
                         "bad_properties", f"properties must be a dict, not {type(properties).__name__}"
                     )
-                if properties.keys().isdisjoint(IDENTITY_PROPERTIES):
-                    stamped.update(properties)
-                else:
-                    stamped.update(_without_identity(properties))
+                theirs = properties
+                if not properties.keys().isdisjoint(IDENTITY_PROPERTIES):
+                    theirs = _without_identity(properties)
                     self._warn_identity(name)
+                stamped.update(self._scrubbed(theirs))
                 if "time" in properties:
                     stamped["time"] = time_ms(properties["time"])
             return self._final({"event": name, "properties": stamped})
@@ -107,10 +119,15 @@ class Writer:
 
         def make() -> Record:
             stamped: dict[str, Any] = {"$token": self.token, "$time": round(self._clock(), 3)}
+            if endpoint == "engage":
+                stamped["$ip"] = sink.surroundings["ip"]
             for part in parts:
                 if part is not None and not isinstance(part, Mapping):
                     raise InvalidEventError("bad_update", f"it takes a dict, not {type(part).__name__}")
                 stamped.update(part or {})
+            for operation in PROFILE_OPERATIONS:
+                if isinstance(operand := stamped.get(operation), Mapping):
+                    stamped[operation] = self._scrubbed(operand)
             return profile_record(endpoint, stamped)
 
         operations = (name for part in parts if isinstance(part, dict) for name in part)
@@ -125,6 +142,8 @@ class Writer:
             if isinstance(properties, dict):
                 properties["time"] = time_ms(properties.get("time", self._clock()))
                 properties.setdefault("$insert_id", self._insert_id())
+                mixpanels_own = {"token": properties["token"]} if "token" in properties else {}
+                event["properties"] = {**self._scrubbed(properties), **mixpanels_own}
             return self._final(event)
 
         self._submit(sink, make, "event", event.get("event"))
@@ -149,6 +168,7 @@ class Writer:
             return
         try:
             record = make()
+            touch = sink.first_touch() if kind == "event" else None
         except InvalidEventError as error:
             self._refused(error.reason, f"{kind} {_shown(name)}", str(error))
             if self._raise_errors:
@@ -161,6 +181,12 @@ class Writer:
                 raise
         else:
             sink.add(record)
+            if touch:
+                self.profile(
+                    sink,
+                    "engage",
+                    {"$distinct_id": distinct_id(self.id_mode, sink.identity), "$set_once": touch},
+                )
 
     def _stamped(
         self,
@@ -174,13 +200,14 @@ class Writer:
             "$insert_id": self._insert_id(),
             "mp_lib": "python",
             "$lib_version": self._lib_version,
+            **sink.surroundings,
         }
         extra = self._extra_properties
         if callable(extra):
             extra = self._called(extra, sink.facts)
         for properties in (extra, registered):
             if properties:
-                stamped.update(_without_identity(properties))
+                stamped.update(self._scrubbed(_without_identity(properties)))
         stamped.update(identity or identity_properties(self.id_mode, sink.identity))
         return stamped
 
@@ -196,6 +223,21 @@ class Writer:
                 exc_info=True,
             )
             return {}
+
+    def _scrubbed(self, properties: Mapping[str, Any]) -> Mapping[str, Any]:
+        return self._scrubber.clean(properties, self._found_secret)
+
+    def _found_secret(self, name: str) -> None:
+        self._ledger.note("scrubbed")
+        site = call_site()
+        self._log(
+            logging.WARNING,
+            f"secret {site}",
+            "the property %s at %s looks like a secret by its name and was replaced. Leave it out; if it is "
+            "none, say which names are with scrub=[...].",
+            _shown(name),
+            site,
+        )
 
     def _final(self, event: dict[str, Any]) -> Record:
         if self._before_send is not None:

@@ -57,7 +57,7 @@ class VisitorMiddleware:
             return [reply.body] if reply.body else []
         tracker = self.tracker
         try:
-            exchange, visitor = tracker.begin(facts_from_environ(environ), soon=False)
+            exchange, visitor = tracker.begin(tracker.seen_through(facts_from_environ(environ)), soon=False)
         except Exception:
             tracker.failed("the WSGI middleware")
             return self.app(environ, start_response)
@@ -88,7 +88,7 @@ class VisitorMiddleware:
     def _received(self, path: str, environ: Environ) -> Reply | None:
         """Answer what is not the application's; None: it is."""
         try:
-            facts = facts_from_environ(environ)
+            facts = self.tracker.seen_through(facts_from_environ(environ))
             if not self._reception.takes(path, facts):
                 return None
             reply = self._reception.reply(path, facts)

@@ -12,7 +12,7 @@ import sys
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from mixpanel_visitor.core import policy
+from mixpanel_visitor.core import bots, policy
 from mixpanel_visitor.core.anchor import Anchor, AnchorCodec
 from mixpanel_visitor.core.browser_sdks.mixpanel import MixpanelBrowser
 from mixpanel_visitor.core.browser_sdks.spid import SpidBrowser
@@ -92,8 +92,8 @@ PARSERS = [
         "mp_optout",
         lambda junk: policy.opted_out(facts(junk), token=TOKEN, respect_dnt=True, respect_gpc=True),
     ),
-    Parser("policy.is_bot", "googlebo", policy.is_bot),
-    Parser("policy.is_prefetch", "prefetc", lambda junk: policy.is_prefetch(facts(junk))),
+    Parser("bots.by_user_agent", "googlebo", bots.by_user_agent),
+    Parser("bots.is_prefetch", "prefetc", lambda junk: bots.is_prefetch(facts(junk))),
     Parser("policy.is_document", "documen", lambda junk: policy.is_document(facts(junk))),
     Parser("policy.may_set_cookie", "doc", lambda junk: policy.may_set_cookie(facts(junk), tracked=True)),
     *(

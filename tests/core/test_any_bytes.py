@@ -29,7 +29,7 @@ from benchmarks.junk import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixpanel_visitor.core import policy
+from mixpanel_visitor.core import bots, policy
 from mixpanel_visitor.core.browser_sdks.mixpanel import BrowserClaim, decode_uri_component, quoted_identity
 from mixpanel_visitor.core.browser_sdks.spid import SpidVisitor, is_fresh, js_unescape
 from mixpanel_visitor.core.identity import refusal
@@ -245,8 +245,7 @@ def test_any_request_can_be_judged(text):
     request = facts(text)
     answers = [
         policy.opted_out(request, token=TOKEN, respect_dnt=True, respect_gpc=True),
-        policy.is_bot(text),
-        policy.is_prefetch(request),
+        bots.is_prefetch(request),
         policy.is_document(request),
         policy.may_set_cookie(request, tracked=True),
         policy.shared_cacheable(
@@ -254,6 +253,7 @@ def test_any_request_can_be_judged(text):
         ),
     ]
     assert {type(answer) for answer in answers} == {bool}
+    assert bots.by_user_agent(text) in ("", "crawler", "tool")
 
 
 # --- mixpanel-browser --------------------------------------------------------------------------

@@ -8,11 +8,15 @@ import pytest
 from support.facts import BROWSER_DOCUMENT, BROWSER_FETCH, facts
 
 from mixpanel_visitor.core.anchor import RENEW_AFTER_S, Anchor, AnchorCodec
+from mixpanel_visitor.core.bots import BotDetector
 from mixpanel_visitor.core.browser_sdks.mixpanel import MixpanelBrowser, quoted_identity
+from mixpanel_visitor.core.client_address import ClientAddresses
+from mixpanel_visitor.core.enrich import Enricher
 from mixpanel_visitor.core.exchange import HAND_OVER_RECORDS
 from mixpanel_visitor.core.exchange_rules import ExchangeRules
 from mixpanel_visitor.core.identity import links_between
 from mixpanel_visitor.core.resolution import Resolver
+from mixpanel_visitor.core.scrubbing import Scrubber
 from mixpanel_visitor.core.set_cookies import HEAL_AFTER_S, SetCookies
 from mixpanel_visitor.records import Record
 
@@ -52,6 +56,10 @@ class House:
                 "token": TOKEN,
                 "id_mode": id_mode,
                 "bots": "drop",
+                "detector": BotDetector(),
+                "enricher": Enricher(
+                    addresses=ClientAddresses((), mode="send"), scrubber=Scrubber(), mixpanel=self.mixpanel
+                ),
                 "respect_dnt": True,
                 "respect_gpc": True,
                 "consent": lambda _facts: "granted",

@@ -3,10 +3,9 @@
 import pytest
 from support.facts import BROWSER_DOCUMENT, BROWSER_FETCH, VECTORS, facts
 
+from mixpanel_visitor.core.bots import is_prefetch
 from mixpanel_visitor.core.policy import (
-    is_bot,
     is_document,
-    is_prefetch,
     may_set_cookie,
     opted_out,
     shared_cacheable,
@@ -53,21 +52,6 @@ def test_prefetch_vectors(case):
     """Captured prefetch headers are recognised."""
     headers = {name.lower(): value for name, value in case["headers"].items()}
     assert is_prefetch(facts(headers)) is case["prefetch"]
-
-
-@pytest.mark.parametrize(
-    ("agent", "bot"),
-    [
-        ("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)", True),
-        ("Mozilla/5.0 AppleWebKit Chrome-Lighthouse", True),
-        ("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/156.0 Safari/537.36", False),
-        ("curl/8.5.0", False),
-        ("", False),
-    ],
-)
-def test_bots_are_those_of_the_browser_sdk(agent, bot):
-    """Whoever tries it with curl is a visitor."""
-    assert is_bot(agent) is bot
 
 
 @pytest.mark.parametrize(

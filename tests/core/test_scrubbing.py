@@ -91,7 +91,9 @@ def test_secrets_are_found_at_every_depth(found):
 
 
 def test_a_list_of_ones_own_replaces_ours(found):
-    """Its entries are words, too; an empty one turns it off."""
+    """Its entries are words, too; `default` stands for ours; an empty one turns it off."""
+    both = Scrubber(["default", "shoe-size"]).clean({"shoeSize": 42, "password": "x"}, found.append)
+    assert set(both.values()) == {"REDACTED"}
     assert Scrubber(["shoe size"]).clean({"shoeSize": 42, "password": "x"}, found.append) == {
         "shoeSize": "REDACTED",
         "password": "x",

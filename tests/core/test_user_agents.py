@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from support.browser_vocabulary import ask, recorded
 from support.components import needs
 
-from mixpanel_visitor.core.policy import is_bot
+from mixpanel_visitor.core.bots import by_user_agent
 from mixpanel_visitor.core.user_agents import MAX_CHARS, describe
 
 NAMES = ("$browser", "$browser_version", "$os", "$device")
@@ -40,7 +40,7 @@ def test_every_crawler_that_the_sdk_blocks_is_a_bot(said):
     """For whom the browser stays silent the server does, too."""
     for place, answer in zip(PLACES, said, strict=True):
         if answer["blocked"]:
-            assert is_bot(place.user_agent), place.user_agent
+            assert by_user_agent(place.user_agent) == "crawler", place.user_agent
     assert any(answer["blocked"] for answer in said)
 
 

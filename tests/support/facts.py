@@ -19,6 +19,9 @@ def facts(
     scheme: str = "http",
     host: str = "shop.example.com",
     protocol: Any = "http",
+    path: str = "/",
+    query: str = "",
+    client: str | None = "127.0.0.1",
 ) -> RequestFacts:
     """Build the facts of a request with these lower-case headers."""
     headers = headers or {}
@@ -27,9 +30,9 @@ def facts(
         method=method,
         scheme=scheme,
         host=host,
-        path="/",
-        query="",
-        client="127.0.0.1",
+        path=path,
+        query=query,
+        client=client,
         cookies=headers.get("cookie", ""),
         headers=headers,
     )

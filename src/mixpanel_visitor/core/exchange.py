@@ -15,9 +15,10 @@ informational answers first): only the head that goes out counts, and it is aske
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .anchor import RENEW_AFTER_S, Anchor
+from .client_address import NOWHERE
 from .handover import heard
 from .held_records import HeldRecords
 from .identity import log_in, log_out
@@ -26,10 +27,11 @@ from .request import response_header
 from .resolution import Resolution
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mixpanel_visitor.records import Record
 
+    from .bots import BotKind
     from .exchange_rules import ExchangeRules
     from .handover import Word
     from .identity import Identity, Link, Login
@@ -52,9 +54,9 @@ class Exchange:
     """
 
     __slots__ = (
-        "_anchor", "_came", "_changed", "_handed_over", "_links", "_merge", "_more_cookies", "_now_s",
-        "_records", "_renewed", "_rules", "_tracked", "announce", "consent", "facts", "finished", "hand_over",
-        "identity", "is_bot", "started",
+        "_anchor", "_bot", "_came", "_changed", "_handed_over", "_links", "_merge", "_more_cookies", "_now_s",
+        "_records", "_renewed", "_rules", "_surroundings", "_touched", "_tracked", "announce", "consent",
+        "facts", "finished", "hand_over", "identity", "started",
     )  # fmt: skip
 
     def __init__(
@@ -66,8 +68,8 @@ class Exchange:
         found: Resolution | None,
         identity: Identity,
         consent: Consent,
-        bot: bool,
         now_s: float,
+        bot: BotKind | None = None,
     ) -> None:
         self._rules = rules
         self._came = came
@@ -80,13 +82,15 @@ class Exchange:
         self._renewed = False
         self._handed_over = False
         self._tracked = False
+        self._bot = bot
+        self._surroundings: dict[str, Any] | None = None
+        self._touched = False
         self._records = HeldRecords(rules.refuse)
         if found is not None and found.identity.is_new:
             self._records.made(found.anchor.device_id)
         self.facts = facts
         self.identity = identity
         self.consent: Consent = consent
-        self.is_bot = bot
         self.started = False
         self.finished = False
         self.hand_over: Callable[[Exchange], None] | None = None
@@ -100,9 +104,43 @@ class Exchange:
             return closed
         if self.consent != "granted":
             return f"consent_{self.consent}"
-        if self.is_bot and self._rules.bots == "drop":
-            return "bot"
+        if self._rules.bots == "drop" and (bot := self.bot):
+            return "prefetch" if bot == "prefetch" else "bot"
         return None
+
+    @property
+    def bot(self) -> BotKind:
+        """What kind of bot this is, `""` for none; looked up when somebody asks, and not with `keep`."""
+        if self._bot is None:
+            self._bot = "" if self._rules.bots == "keep" else self._rules.detector.kind(self.facts)
+        return self._bot
+
+    @property
+    def is_bot(self) -> bool:
+        """Whether this is no visit of a person."""
+        return bool(self.bot)
+
+    @property
+    def surroundings(self) -> Mapping[str, Any]:
+        """What the request says about its visitor, as event properties; read when something is tracked."""
+        if self._surroundings is None:
+            # First, should it fail: then events go without.
+            self._surroundings = {"ip": NOWHERE}
+            self._surroundings = self._rules.enricher.properties(
+                self.facts, is_new=self._is_first, is_bot=self.is_bot
+            )
+        return self._surroundings
+
+    def first_touch(self) -> Mapping[str, Any]:
+        """Give what the first campaign puts on a new visitor's profile; once."""
+        if self._touched or not self._is_first:
+            return {}
+        self._touched = True
+        return self._rules.enricher.first_touch(self.facts)
+
+    @property
+    def _is_first(self) -> bool:
+        return self._came is None and self.identity.source in ("generated", "none")
 
     # --- the visitor's side ---------------------------------------------------------------------
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from .exchange import Exchange
 from .identity import Identity
-from .policy import is_bot, opted_out
+from .policy import opted_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .anchor import AnchorCodec
+    from .bots import BotDetector
+    from .enrich import Enricher
     from .identity import IdMode
     from .policy import Consent
     from .request import RequestFacts
@@ -32,7 +34,9 @@ class ExchangeRules:
     set_cookies: SetCookies
     token: str
     id_mode: IdMode
-    bots: str
+    bots: Literal["drop", "tag", "keep"]
+    detector: BotDetector
+    enricher: Enricher
     respect_dnt: bool
     respect_gpc: bool
     consent: Callable[[RequestFacts], Consent]
@@ -53,26 +57,23 @@ class ExchangeRules:
             consent: Consent = "denied"
         else:
             consent = self.consent(facts)
-        bot = self.bots != "keep" and is_bot(facts.header("user-agent"))
         found: Resolution | None = None
         if consent == "granted":
             found = self.resolver.resolve(came, facts.cookies, now_s=now_s, fresh_id=fresh_id)
-        if found is None or (bot and found.identity.is_new):
-            # Whoever is not remembered has an ID all the same, for this request.
-            device_id = fresh_id() if found is None else found.anchor.device_id
-            identity = Identity(device_id=device_id)
-        else:
-            identity = found.identity
-        return Exchange(
+        # Whoever is not remembered has an ID all the same, for this request.
+        identity = Identity(device_id=fresh_id()) if found is None else found.identity
+        exchange = Exchange(
             rules=self,
             facts=facts,
             came=came,
             found=found,
             identity=identity,
             consent=consent,
-            bot=bot,
             now_s=now_s,
         )
+        if found is not None and identity.is_new and exchange.bot:
+            exchange.identity = Identity(device_id=found.anchor.device_id)
+        return exchange
 
     def inert(self, facts: RequestFacts, *, fresh_id: Callable[[], str]) -> Exchange:
         """Begin an exchange that tracks nothing and sets nothing, so that handlers need not know."""
@@ -83,6 +84,6 @@ class ExchangeRules:
             found=None,
             identity=Identity(device_id=fresh_id()),
             consent="unknown",
-            bot=False,
             now_s=0.0,
+            bot="",
         )

@@ -1,7 +1,7 @@
 """Policy: may we track this request, and may its response carry our cookie?
 
 Sources: Fetch Metadata (Sec-Fetch-*), RFC 9111 (shared caches), RFC 9213 (CDN-Cache-Control), Global
-Privacy Control, and what mixpanel-browser itself honours (DNT, its opt-out cookie, its list of bots).
+Privacy Control, and what mixpanel-browser itself honours (DNT, its opt-out cookie).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Literal
 
+from .bots import is_prefetch
 from .request import response_header
 
 if TYPE_CHECKING:
@@ -22,19 +23,6 @@ Consent = Literal["granted", "denied", "unknown"]
 MAX_CACHE_CONTROL_CHARS = 1024
 """A longer value of the application's own is taken for the worst."""
 
-# The user agents for which mixpanel-browser sends nothing (its utils.js, isBlockedUA), in lower case.
-_BOTS = re.compile(
-    "|".join(
-        re.escape(name)
-        for name in (
-            *("ahrefsbot", "ahrefssiteaudit", "amazonbot", "baiduspider", "bingbot", "bingpreview"),
-            *("chrome-lighthouse", "facebookexternal", "petalbot", "pinterest", "screaming frog"),
-            *("yahoo! slurp", "yandex", "adsbot-google", "apis-google", "duplexweb-google"),
-            *("feedfetcher-google", "google favicon", "google web preview", "google-read-aloud"),
-            *("googlebot", "googleweblight", "mediapartners-google", "storebot-google"),
-        )
-    )
-)
 _DIRECTIVE = re.compile(r'([0-9A-Za-z_-]+)(?:\s*=\s*(?:"([^"]*)"|([^,\s"]*)))?')
 
 
@@ -47,20 +35,6 @@ def opted_out(facts: RequestFacts, *, token: str, respect_dnt: bool, respect_gpc
     if "mp_opt" not in facts.cookies:
         return False
     return facts.cookie(f"__mp_opt_in_out_{token}") == "0" or bool(facts.cookie("mp_optout"))
-
-
-def is_bot(user_agent: str) -> bool:
-    """Tell whether mixpanel-browser would stay silent for this user agent."""
-    return _BOTS.search(user_agent.lower()) is not None
-
-
-def is_prefetch(facts: RequestFacts) -> bool:
-    """Tell whether the browser fetches ahead of a visit that may never happen."""
-    for name in ("sec-purpose", "purpose", "x-sec-purpose", "x-purpose", "x-moz"):
-        value = facts.header(name).lower()
-        if value.startswith(("prefetch", "preview")):
-            return True
-    return False
 
 
 def is_document(facts: RequestFacts) -> bool:

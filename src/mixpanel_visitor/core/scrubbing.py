@@ -22,7 +22,7 @@ SECRET_NAMES = (
     "password confirmation", "private key", "pwd", "refresh token", "secret", "secret key", "security code",
     "session id", "session key", "session token", "social security number", "ssn", "token", "xsrf token",
 )  # fmt: skip
-"""The deny list where no other is given."""
+"""What the entry `"default"` stands for."""
 
 MAX_DEPTH = 8
 """Nesting below this is not looked at; Mixpanel takes three levels."""
@@ -37,11 +37,14 @@ class Scrubber:
     """Knows secrets by their names: `password`, `user[password]`, `newPassword2`, `API_KEY`, `apikey`.
 
     A name is secret if it ends with the words of an entry, however they are put together; so `token_count`
-    and `passwords_changed` are none. Without `names` nothing is.
+    and `passwords_changed` are none. The entry `"default"` stands for `SECRET_NAMES`; without `names` no
+    name is secret.
     """
 
-    def __init__(self, names: Iterable[str] = SECRET_NAMES) -> None:
-        entries = frozenset("".join(_words(name)) for name in names) - {""}
+    def __init__(self, names: Iterable[str] = ("default",)) -> None:
+        given = {"".join(_words(name)) for name in names} - {""}
+        ours = {"".join(_words(name)) for name in SECRET_NAMES} if "default" in given else set()
+        entries = frozenset(given - {"default"} | ours)
 
         def is_secret(name: str) -> bool:
             words = _words(name)

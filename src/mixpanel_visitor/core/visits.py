@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from .client_address import NOWHERE
 from .identity import Identity, IdMode, log_in, log_out
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from mixpanel_visitor.records import Record
 
@@ -26,6 +27,7 @@ class OfflineVisit:
     __slots__ = ("_gathering", "_id_mode", "_merge", "_records", "_refusal", "_store", "announce", "identity")
 
     facts: RequestFacts | None = None
+    surroundings: ClassVar[Mapping[str, Any]] = {"ip": NOWHERE}
     consent: Consent = "granted"
     is_bot = False
 
@@ -59,6 +61,10 @@ class OfflineVisit:
             self._records.append(record)
         else:
             self._store([record])
+
+    def first_touch(self) -> Mapping[str, Any]:
+        """There is no campaign without a request."""
+        return {}
 
     def gather(self) -> None:
         """Keep records until `finish`, so that they are stored with one write."""

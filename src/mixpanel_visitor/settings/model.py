@@ -63,8 +63,14 @@ class Settings:
     | | in seconds, up to 400 days |
     | `consent` | `(request facts) -> "granted" / "denied" / "unknown"`; None: who did not opt out |
     | `respect_dnt`, `respect_gpc` | take `DNT: 1`, `Sec-GPC: 1` for an opt-out |
-    | `trusted_proxies` | CIDRs that may speak through `X-Forwarded-For`, `-Proto`, `Forwarded` (*) |
+    | `trusted_proxies` | CIDRs that may speak through `X-Forwarded-For`, `-Proto`, `Forwarded` |
+    | `client_ip` | `"send"` the address, from which Mixpanel takes the place; `"truncate"` it to its |
+    | | network (/24, /48); `"off"` |
     | `bots` | `"drop"` their events, `"tag"` (tracked, never given a cookie) or `"keep"` them |
+    | `bot_detector` | `(User-Agent) -> bool`, asked besides our own lists; or `"crawlerdetect"`, for |
+    | | which there is the extra `bots` |
+    | `scrub` | names of properties and query parameters whose values are replaced: "default" stands for |
+    | | ours (passwords, tokens, keys, card numbers); None or empty: no name |
     | `before_send` | `(event) -> event or None`, the last word on every event |
     | `extra_properties` | mapping, or callable `(request facts)` or `()`, added to every event |
     | `request_filter` | `(request facts) -> bool`: True for requests to leave alone |
@@ -72,8 +78,6 @@ class Settings:
     | `on_ambiguous` | `$add`, `$append`, `$remove` that Mixpanel may have applied, for the answer was lost: |
     | | `"dead-letter"`, or `"retry"`, which may apply them twice |
     | `on_error` | bad input to `track`: `"log"`, or `"raise"` for tests |
-
-    (*) checked, but not used in this version.
     """
 
     token: str = field(metadata=_setting(parsers.identifier, "MIXPANEL_TOKEN", "MIXPANEL_PROJECT_TOKEN"))
@@ -123,9 +127,16 @@ class Settings:
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = field(
         default=(), metadata=_setting(parsers.networks, none=True)
     )
+    client_ip: Literal["send", "truncate", "off"] = field(
+        default="send", metadata=_setting(one_of("send", "truncate", "off"))
+    )
     bots: Literal["drop", "tag", "keep"] = field(
         default="drop", metadata=_setting(one_of("drop", "tag", "keep"))
     )
+    bot_detector: Callable[[str], bool] | Literal["crawlerdetect"] | None = field(
+        default=None, metadata=_setting(parsers.bot_detector, none=True)
+    )
+    scrub: tuple[str, ...] = field(default=("default",), metadata=_setting(parsers.names, none=True))
     before_send: Callable[[dict[str, Any]], dict[str, Any] | None] | None = field(
         default=None, metadata=_setting(hook, none=True, code_only=True)
     )

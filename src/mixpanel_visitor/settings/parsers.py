@@ -199,6 +199,21 @@ def properties(value: Any) -> Mapping[str, Any] | Callable[..., Any] | None:
     return hook(value)
 
 
+def bot_detector(value: Any) -> Callable[..., Any] | str | None:
+    """Take a function of the User-Agent, the name of a package that we know, or None."""
+    if isinstance(value, str):
+        word = one_of("crawlerdetect", "none")(value)
+        return None if word == "none" else word
+    return hook(value)
+
+
+def names(value: Any) -> tuple[str, ...]:
+    """Take names, as text with commas or as a list; None for no name."""
+    if value is None or (isinstance(value, str) and value.strip().lower() == "none"):
+        return ()
+    return tuple(_text(item, "must be a str, or a list of them,") for item in _items(value))
+
+
 def _text(value: Any, requirement: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{requirement}, not {type(value).__name__}")

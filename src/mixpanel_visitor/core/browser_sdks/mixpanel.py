@@ -23,7 +23,7 @@ from mixpanel_visitor.core.request import cookie_values
 from .cookie_domain import CookieDomain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 MAX_COOKIE_CHARS = 4096
 """Browsers keep no longer ones (RFC 6265bis, 5.6), so a longer one is no browser's and is not decoded."""
@@ -101,6 +101,14 @@ class MixpanelBrowser:
         if claims[0] is None:
             self._count("mixpanel_cookie_refused")
         return claims[0]
+
+    def persisted(self, cookies: str, names: Collection[str]) -> dict[str, str]:
+        """Give some of the super properties that the SDK keeps in its cookie: those of these names, texts."""
+        values = cookie_values(cookies, self.name)
+        properties = _properties(values[0]) if values else None
+        if properties is None:
+            return {}
+        return {name: value for name in names if isinstance(value := properties.get(name), str) and value}
 
     def occupied(self, cookies: str) -> bool:
         """Tell whether there is a cookie that the SDK would take over, and that a seed would destroy.

@@ -1,0 +1,116 @@
+"""Enrichment: what a request says about its visitor, in the words of mixpanel-browser.
+
+The browser speaks of the page it shows. So does this: a document's own address is `$current_url`, and its
+Referer is `$referrer`; for what a page fetches in the background, the Referer is the page itself, and what
+came before that page is not known here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import page_urls
+from .policy import is_document
+from .user_agents import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .browser_sdks.mixpanel import MixpanelBrowser
+    from .client_address import ClientAddresses
+    from .request import RequestFacts
+    from .scrubbing import Scrubber
+
+MAX_CHARS = 255
+"""Mixpanel keeps so much of a text, and mixpanel-browser cuts there."""
+
+PERSISTED = ("$initial_referrer", "$initial_referring_domain", "$search_engine", "mp_keyword")
+"""What the SDK remembers of the first visit, or of the last search, and sends with every event."""
+
+PAGE_VIEW = "$mp_web_page_view"
+
+
+class Enricher:
+    """Reads requests; `mixpanel` is None where the site's pages have another SDK, or none."""
+
+    def __init__(
+        self, *, addresses: ClientAddresses, scrubber: Scrubber, mixpanel: MixpanelBrowser | None
+    ) -> None:
+        self._addresses = addresses
+        self._is_secret = scrubber.is_secret
+        self._mixpanel = mixpanel
+
+    def properties(self, facts: RequestFacts, *, is_new: bool, is_bot: bool) -> dict[str, Any]:
+        """Give the event properties of a request; `is_new`: it is the first of its visitor."""
+        found: dict[str, Any] = {"ip": self._addresses.of_event(facts)}
+        user_agent = facts.header("user-agent")
+        if user_agent:
+            found.update(describe(user_agent).properties())
+        if is_bot:
+            found["is_bot"] = True
+        url, referrer = _places(facts)
+        if url:
+            found["$current_url"] = self._shown(url)
+            found.update(page_urls.campaign(url))
+            found.update(page_urls.clicks(url))
+        persisted = {} if self._mixpanel is None else self._mixpanel.persisted(facts.cookies, PERSISTED)
+        if referrer is not None:
+            shown = self._shown(referrer)
+            if shown:
+                found["$referrer"] = shown
+            domain = page_urls.referring_domain(shown)
+            if domain:
+                found["$referring_domain"] = domain
+            if is_new:
+                found["$initial_referrer"] = shown or page_urls.DIRECT
+                found["$initial_referring_domain"] = domain or page_urls.DIRECT
+            persisted |= page_urls.search_info(referrer)
+        found.update(persisted)
+        return {name: _cut(value) for name, value in found.items()}
+
+    def first_touch(self, facts: RequestFacts) -> Mapping[str, Any]:
+        """Give what `$set_once` puts on the profile of a new visitor who came by a campaign."""
+        url, _ = _places(facts)
+        touch = page_urls.first_touch(url) if url else {}
+        return {name: _cut(value) for name, value in touch.items()}
+
+    def page_view(self, facts: RequestFacts, route: str | None) -> dict[str, Any]:
+        """Give the properties that the SDK's own page view has, and the route's template as `route`."""
+        search = page_urls.without_secrets(f"?{facts.query}", self._is_secret) if facts.query else ""
+        found = {
+            "current_domain": host_name(facts.host),
+            "current_url_path": facts.path,
+            "current_url_protocol": f"{facts.scheme}:",
+            "current_url_search": search,
+            "route": route,
+        }
+        return {name: _cut(value) for name, value in found.items() if value}
+
+    def _shown(self, url: str) -> str:
+        return page_urls.without_secrets(url[: page_urls.MAX_CHARS], self._is_secret)
+
+
+def host_name(host: str) -> str:
+    """Give a Host header without its port, as `location.hostname` has it."""
+    name, colon, port = host.rpartition(":")
+    return (name if colon and port.isdecimal() else host).lower()
+
+
+def _places(facts: RequestFacts) -> tuple[str, str | None]:
+    """Give the page's address, and that of the page before it; `""` and None where they are not known."""
+    if facts.protocol == "websocket":
+        return "", None
+    own = f"{facts.scheme}://{facts.host}{facts.path}{'?' if facts.query else ''}{facts.query}"
+    referrer = facts.header("referer")
+    if is_document(facts) or not (facts.header("sec-fetch-dest") or _is_own(referrer, facts)):
+        return own, referrer
+    # Fetched by a page: its own address is the Referer, whole if the page is of this site.
+    return (referrer if _is_own(referrer, facts) else ""), None
+
+
+def _is_own(referrer: str, facts: RequestFacts) -> bool:
+    return page_urls.referring_domain(referrer).lower() == facts.host.lower()
+
+
+def _cut(value: Any) -> Any:
+    return value[:MAX_CHARS] if isinstance(value, str) else value
