@@ -79,6 +79,7 @@ def test_every_default_is_the_one_of_the_contract():
         "bots": "drop",
         "bot_detector": None,
         "scrub": ("default",),
+        "page_views": (),
         "before_send": None,
         "extra_properties": None,
         "request_filter": None,

@@ -77,7 +77,7 @@ class VisitorMiddleware:
             return
         token = context.enter(visitor)
         try:
-            await self.app(scope, receive, _Responder(self.tracker, exchange, send))
+            await self.app(scope, receive, _Responder(self.tracker, exchange, send, scope))
         finally:
             # No await here: in a cancelled task it would raise and the events would be lost.
             self.tracker.finish(exchange, soon=True)
@@ -129,9 +129,10 @@ class VisitorMiddleware:
 class _Responder:
     """The `send` that the application gets: adds our headers to the head, hands over after the end."""
 
-    __slots__ = ("_before", "_exchange", "_head_sent", "_send", "_tracker")
+    __slots__ = ("_before", "_exchange", "_head_sent", "_scope", "_send", "_tracker")
 
-    def __init__(self, tracker: Tracker, exchange: Exchange, send: Send) -> None:
+    def __init__(self, tracker: Tracker, exchange: Exchange, send: Send, scope: Scope) -> None:
+        self._scope = scope
         self._tracker = tracker
         self._exchange = exchange
         self._send = send
@@ -158,12 +159,12 @@ class _Responder:
             if status < 200 and status != 101:
                 return message  # informational: the real head is still to come
             self._head_sent = True
-            if not exchange.wants_cookie:
+            if not exchange.wants_head:
                 exchange.started = True
                 return message
             raw: list[tuple[bytes, bytes]] = list(message.get("headers") or ())
             texts = [(bytes(n).decode("latin-1"), bytes(v).decode("latin-1")) for n, v in raw]
-            added = self._tracker.respond(exchange, status, texts)
+            added = self._tracker.respond(exchange, status, texts, _route(self._scope))
             if not added:
                 return message
             # A new message with a new list: applications send the same list again for other visitors.
@@ -183,6 +184,12 @@ async def _body(receive: Receive) -> bytes:
         if not message.get("more_body"):
             break  # or the client has gone, and what there is will do
     return body
+
+
+def _route(scope: Scope) -> str | None:
+    """Give the template of the route that Starlette or FastAPI has found; None: another framework's."""
+    path = getattr(scope.get("route"), "path", None)
+    return f"{scope.get('root_path', '')}{path}" if isinstance(path, str) else None
 
 
 def _announce(scope: Scope, visitor: Visitor) -> None:

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Self
 
 from .balance import balance
 from .context import get_current
 from .core.identity import DEVICE_PREFIX, Identity, from_any_id, from_known_ids
+from .core.page_views import PageViews
 from .core.scrubbing import Scrubber
 from .core.visits import OfflineVisit
-from .delivery.committer import Committer
-from .delivery.journal import Journal
-from .delivery.mixpanel_api import MixpanelAPI
-from .delivery.opening import open_spool
-from .delivery.sender import Sender
-from .errors import SpoolError
 from .exchanges import Exchanges
 from .ledger import Ledger
 from .lifetime import EXIT_TIMEOUT_S, drain_at_exit, in_children
-from .logs import QuietLog, logger
+from .logs import QuietLog
+from .outbox import Outbox
 from .parts import Parts
-from .records import ENDPOINTS
 from .settings import Settings
 from .visitor import OfflineVisitor, Visitor, merged
 from .writer import Writer
@@ -34,12 +27,9 @@ if TYPE_CHECKING:
     from .core.exchange import Exchange
     from .core.handover import Word
     from .core.request import RequestFacts
-    from .delivery.mixpanel_api import Answer
-    from .records import Endpoint, Record
+    from .records import Record
     from .sdk import SpoolConsumer
     from .snippet import Snippet
-
-_POLL_S = 0.02
 
 
 class Tracker:
@@ -57,35 +47,7 @@ class Tracker:
         self._log = QuietLog(parts.monotonic)
         self._closed = False
         self._started = False
-        project = hashlib.sha256(self.settings.token.encode()).hexdigest()[:8]
-        self._spool = (
-            parts.spool if parts.spool is not None else open_spool(self.settings.spool, project=project)
-        )
-        journal = self._spool if isinstance(self._spool, Journal) else None
-        self._api: MixpanelAPI | None = None
-        post = parts.post
-        if post is None:
-            account = self.settings.service_account
-            self._api = MixpanelAPI(
-                self.settings.api_host,
-                self.settings.token,
-                service_account=(account.username, account.secret, account.project_id) if account else None,
-                on_sent=journal.end if journal is not None else None,
-            )
-            post = self._api.post
-        self._sender = Sender(
-            self._spool,
-            post,
-            post_within=self._post_within if self._api else None,
-            clock=parts.clock,
-            monotonic=parts.monotonic,
-            endpoints=ENDPOINTS if self._delivers else (),
-            sync=getattr(self._spool, "sync", None),
-            log=self._log,
-            handling=journal,
-            retry_ambiguous=self.settings.on_ambiguous == "retry",
-        )
-        self._committer = Committer(self._commit)
+        self._outbox = Outbox(self.settings, parts, ledger=self._ledger, log=self._log)
         scrubber = Scrubber(self.settings.scrub)
         self._writer = Writer(
             token=self.settings.token,
@@ -98,6 +60,7 @@ class Tracker:
             extra_properties=self.settings.extra_properties,
             before_send=self.settings.before_send,
             scrubber=scrubber,
+            withdraw=self._withdraw,
             raise_errors=self.settings.on_error == "raise",
         )
         self._exchanges = Exchanges(
@@ -108,6 +71,7 @@ class Tracker:
             refusal=self._refusal,
             scrubber=scrubber,
         )
+        self._page_views = PageViews(self.settings.page_views) if self.settings.page_views else None
         in_children(self._forget)
 
     @classmethod
@@ -143,18 +107,25 @@ class Tracker:
         visitor = Visitor(exchange, self._writer, fresh_id=self._parts.fresh_id)
         if exchange.has_links:
             exchange.announce = visitor.announce
+        if self._page_views is not None and self._page_views.may_come(facts):
+            exchange.view = visitor.view
         return exchange, visitor
 
     def heed(self, exchange: Exchange, visitor: Visitor, word: Word) -> None:
         """Take what the browser hands over; raises `HandoverError` where it cannot be believed."""
+        before = exchange.identity
         exchange.heed(word, self._parts.fresh_id)
+        if exchange.consent == "denied":
+            self._withdraw(before)
         exchange.announce = visitor.announce
 
     def respond(
-        self, exchange: Exchange, status: int, headers: Sequence[tuple[str, str]]
+        self, exchange: Exchange, status: int, headers: Sequence[tuple[str, str]], route: str | None = None
     ) -> list[tuple[str, str]]:
-        """Give the headers to add to the response that is about to start."""
+        """Give the headers to add to the response that is about to start; `route`: the URL's template."""
         try:
+            if exchange.view is not None and status >= 200:
+                exchange.viewed(status, headers, route)
             return exchange.respond(status, headers)
         except Exception:
             self.failed("respond")
@@ -188,14 +159,7 @@ class Tracker:
 
     def failed(self, where: str) -> None:
         """Note that our own code failed; called from an except block, so that the host never knows."""
-        self._ledger.note("internal_error")
-        self._log(
-            logging.ERROR,
-            f"internal {where}",
-            "mixpanel-visitor failed in %s; the request went on without it. Please report this.",
-            where,
-            exc_info=True,
-        )
+        self._outbox.failed(where)
 
     def _open(self, facts: RequestFacts) -> Exchange:
         try:
@@ -206,10 +170,10 @@ class Tracker:
 
     def _hand_over(self, records: list[Record], *, soon: bool) -> None:
         try:
-            if soon and self.settings.durability == "after-response":
-                self._committer.submit(records)
+            if soon:
+                self._outbox.store_soon(records)
             else:
-                self._commit(records)
+                self._outbox.store(records)
         except Exception:
             self.failed("hand over")
 
@@ -233,7 +197,7 @@ class Tracker:
         if not self._started:
             self.start()
         visit = OfflineVisit(
-            identity, id_mode=self.settings.id_mode, refusal=self._refusal, store=self._commit
+            identity, id_mode=self.settings.id_mode, refusal=self._refusal, store=self._outbox.store
         )
         return OfflineVisitor(visit, self._writer, fresh_id=self._parts.fresh_id)
 
@@ -265,7 +229,7 @@ class Tracker:
             Identity(device_id=None),
             id_mode=self.settings.id_mode,
             refusal=self._refusal,
-            store=self._commit,
+            store=self._outbox.store,
         )
 
     # --- life ---------------------------------------------------------------------------------------
@@ -276,47 +240,24 @@ class Tracker:
         if self._closed:
             return
         drain_at_exit(self)  # a process that only stores has a queue to empty, too
-        if self._stores:
-            self._sender.start()  # where others deliver, it only sees to it that the disk has what was put
+        if self._outbox.stores:
+            # Where others deliver, it only sees to it that the disk has what was put.
+            self._outbox.sender.start()
 
     def flush(self, timeout_s: float = 5.0) -> bool:
         """Wait until everything this process stored so far is acknowledged; False: not within `timeout_s`.
 
         What was refused or dead-lettered is not waited for: `stats()` tells of it.
         """
-        deadline_s = self._parts.monotonic() + timeout_s
-        if not self._committer.drain(timeout_s):
-            return False
-        while self._spool.counts().pending:
-            left_s = deadline_s - self._parts.monotonic()
-            if left_s <= 0:
-                return False
-            if self._delivers:
-                self._sender.request_flush()
-                if not self._sender.start():
-                    self._sender.drain(left_s)
-            self._parts.wait(min(_POLL_S, left_s))
-        return True
+        return self._outbox.flush(timeout_s)
 
     def drain(self, timeout_s: float = EXIT_TIMEOUT_S) -> bool:
         """Store what is queued, try to deliver it, let go of threads and files; the next event goes on.
 
         False: something stays in the spool for the next process.
         """
-        ends_s = self._parts.monotonic() + timeout_s
-
-        def left_s() -> float:
-            return max(_POLL_S, ends_s - self._parts.monotonic())
-
-        settled = self._committer.stop(left_s())
-        if self._delivers:
-            settled = self._sender.drain(left_s()) and settled
-        self._sender.stop(left_s())
-        self._spool.close()
-        if self._api is not None:
-            self._api.close(left_s())
         self._started = False
-        return settled and not self._spool.counts().pending
+        return self._outbox.drain(timeout_s)
 
     def close(self, timeout_s: float = 5.0) -> bool:
         """Stop accepting, drain, free; also done at exit. Events that come later are refused and counted."""
@@ -330,46 +271,17 @@ class Tracker:
         what is in open requests (`buffered`) and what waits in the spool (`spooled`); `spool` holds the
         figures of the whole spool, with what earlier and other processes left there.
         """
-        return balance(self._ledger, self._spool.counts(), self._sender.stats())
+        return balance(self._ledger, self._outbox.counts(), self._outbox.stats())
 
     # --- inside -------------------------------------------------------------------------------------
-
-    @property
-    def _stores(self) -> bool:
-        return self.settings.enabled and not self.settings.dry_run
-
-    @property
-    def _delivers(self) -> bool:
-        return self.settings.deliver and self._stores
 
     def _refusal(self) -> str | None:
         if self._closed:
             return "closed"
         return None if self.settings.enabled else "disabled"
 
-    def _post_within(self, endpoint: Endpoint, bodies: Sequence[bytes], timeout_s: float) -> Answer:
-        assert self._api is not None
-        return self._api.post(endpoint, bodies, timeout_s=timeout_s)
-
-    def _commit(self, records: list[Record]) -> None:
-        """Put records into the spool, or refuse and count them; never raises."""
-        if self.settings.dry_run:
-            for record in records:
-                logger.info("dry run, not sent: %s %s", record.endpoint, record.body.decode())
-            self._ledger.refuse("dry_run", len(records))
-            return
-        try:
-            self._spool.put(records)
-        except SpoolError as error:
-            self._ledger.refuse(error.reason, len(records))
-            self._log(logging.ERROR, error.reason, "%d events were refused: %s", len(records), error)
-        except Exception:
-            self._ledger.refuse("internal_error", len(records))
-            self.failed("commit")
-        else:
-            self._ledger.commit(len(records))
-            if self._delivers:
-                self._sender.notify(len(records))
+    def _withdraw(self, identity: Identity) -> None:
+        self._outbox.withdraw(each for each in (identity.device_id, identity.user_id, identity.uid) if each)
 
     def _forget(self) -> None:
         """In a forked child: what the parent accepted is the parent's."""

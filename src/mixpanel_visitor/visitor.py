@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import context
 from .core.identity import DEVICE_PREFIX, alias_properties, distinct_id, refusal
+from .core.page_views import EVENT as PAGE_VIEW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -49,6 +50,18 @@ if TYPE_CHECKING:
 
         def forget(self) -> None:
             """Drop what is queued."""
+            ...
+
+        def page_view(self, route: str | None) -> Mapping[str, Any]:
+            """What a page view says besides."""
+            ...
+
+        def opt_out(self) -> None:
+            """Track this person no more, and drop what is queued, counted."""
+            ...
+
+        def opt_in(self, fresh_id: Callable[[], str]) -> None:
+            """Take an opt-out back."""
             ...
 
 
@@ -154,6 +167,30 @@ class Visitor:
         """Log out: forget the user, start a new device ID, drop what was registered."""
         self._registered = None
         self._visit.reset(self._fresh_id)
+
+    def opt_out(self) -> None:
+        """Track this person no more: what waits of them is not sent, and the browser remembers the choice.
+
+        The response sets the opt-out cookie of mixpanel-browser, which it heeds with
+        `opt_out_tracking_persistence_type: 'cookie'`, and removes ours and the SDK's. What Mixpanel has
+        already is deleted there (its GDPR API), not here.
+        """
+        identity = self._visit.identity
+        self._registered = None
+        self._visit.opt_out()
+        self._writer.withdraw(identity)
+
+    def opt_in(self) -> None:
+        """Take an opt-out back: from here on this person is tracked, as a new one.
+
+        A `consent` callable that says no, DNT and GPC still count with the next request.
+        """
+        self._visit.opt_in(self._fresh_id)
+
+    def view(self, route: str | None) -> None:
+        """Track a page view, as mixpanel-browser's `track_pageview` does; `route` is the template."""
+        properties = self._visit.page_view(route)
+        self._writer.event(self._visit, PAGE_VIEW, properties, registered=self._registered)
 
     def announce(self, link: Link) -> None:
         """Write the event that joins what was tracked on a device to a user."""

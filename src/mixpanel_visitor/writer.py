@@ -71,6 +71,7 @@ class Writer:
         extra_properties: Mapping[str, Any] | Callable[..., Mapping[str, Any]] | None = None,
         before_send: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None,
         scrubber: Scrubber | None = None,
+        withdraw: Callable[[Identity], None] | None = None,
         raise_errors: bool = False,
     ) -> None:
         self.token = token
@@ -83,6 +84,7 @@ class Writer:
         self._extra_properties = _with_facts(extra_properties)
         self._before_send = before_send
         self._scrubber = scrubber or Scrubber()
+        self.withdraw = withdraw or (lambda _identity: None)
         self._raise_errors = raise_errors
 
     def event(

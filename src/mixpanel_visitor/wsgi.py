@@ -67,7 +67,7 @@ class VisitorMiddleware:
         file_wrapper = environ.get("wsgi.file_wrapper")
         token = context.enter(visitor)
         try:
-            body = self.app(environ, _starter(tracker, exchange, start_response))
+            body = self.app(environ, _starter(tracker, exchange, start_response, environ))
         except BaseException:
             tracker.finish(exchange, soon=False)
             raise
@@ -112,12 +112,14 @@ def _body(environ: Environ) -> bytes:
     return body
 
 
-def _starter(tracker: Tracker, exchange: Exchange, start_response: StartResponse) -> StartResponse:
+def _starter(
+    tracker: Tracker, exchange: Exchange, start_response: StartResponse, environ: Environ
+) -> StartResponse:
     def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
-        if exchange.wants_cookie:
+        if exchange.wants_head:
             try:
-                code = int(status[:3])
-                headers = [*headers, *map(_titled, tracker.respond(exchange, code, headers))]
+                added = tracker.respond(exchange, int(status[:3]), headers, _route(environ))
+                headers = [*headers, *map(_titled, added)]
             except Exception:
                 tracker.failed("start_response")
         exchange.started = True
@@ -126,6 +128,12 @@ def _starter(tracker: Tracker, exchange: Exchange, start_response: StartResponse
         return start_response(status, headers, exc_info)
 
     return start
+
+
+def _route(environ: Environ) -> str | None:
+    """Give the rule that Flask has found; None: another framework's."""
+    rule = getattr(getattr(environ.get("werkzeug.request"), "url_rule", None), "rule", None)
+    return f"{environ.get('SCRIPT_NAME', '')}{rule}" if isinstance(rule, str) else None
 
 
 def _titled(header: tuple[str, str]) -> tuple[str, str]:

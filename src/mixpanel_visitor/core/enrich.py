@@ -27,8 +27,6 @@ MAX_CHARS = 255
 PERSISTED = ("$initial_referrer", "$initial_referring_domain", "$search_engine", "mp_keyword")
 """What the SDK remembers of the first visit, or of the last search, and sends with every event."""
 
-PAGE_VIEW = "$mp_web_page_view"
-
 
 class Enricher:
     """Reads requests; `mixpanel` is None where the site's pages have another SDK, or none."""

@@ -22,6 +22,7 @@ from .client_address import NOWHERE
 from .handover import heard
 from .held_records import HeldRecords
 from .identity import log_in, log_out
+from .page_views import is_page
 from .policy import may_set_cookie
 from .request import response_header
 from .resolution import Resolution
@@ -56,7 +57,7 @@ class Exchange:
     __slots__ = (
         "_anchor", "_bot", "_came", "_changed", "_handed_over", "_links", "_merge", "_more_cookies", "_now_s",
         "_records", "_renewed", "_rules", "_surroundings", "_touched", "_tracked", "announce", "consent",
-        "facts", "finished", "hand_over", "identity", "started",
+        "facts", "finished", "hand_over", "identity", "started", "view",
     )  # fmt: skip
 
     def __init__(
@@ -95,6 +96,7 @@ class Exchange:
         self.finished = False
         self.hand_over: Callable[[Exchange], None] | None = None
         self.announce: Callable[[Link], None] | None = None
+        self.view: Callable[[str | None], None] | None = None
 
     @property
     def refusal(self) -> str | None:
@@ -130,6 +132,10 @@ class Exchange:
                 self.facts, is_new=self._is_first, is_bot=self.is_bot
             )
         return self._surroundings
+
+    def page_view(self, route: str | None) -> Mapping[str, Any]:
+        """Give what a page view says besides."""
+        return self._rules.enricher.page_view(self.facts, route)
 
     def first_touch(self) -> Mapping[str, Any]:
         """Give what the first campaign puts on a new visitor's profile; once."""
@@ -222,6 +228,36 @@ class Exchange:
         """Whether an identity event is owed once the response stores what it says; `announce` writes it."""
         return bool(self._links)
 
+    def opt_out(self) -> None:
+        """Track this person no more: drop what is queued, and have the browser remember it."""
+        self._more_cookies = self._rules.set_cookies.opt_out(self.facts, out=True)
+        self.consent = "denied"
+        self._anchor = None
+        self._merge = None
+        self._links = ()
+        dropped = self._records.clear()
+        if dropped:
+            self._rules.refuse("consent_denied", dropped)
+        if self.started:
+            self._rules.count("cookie_too_late")
+
+    def opt_in(self, fresh_id: Callable[[], str]) -> None:
+        """Take an opt-out back, and begin anew."""
+        if self.consent == "granted" or self._rules.refusal() is not None:
+            return
+        self._opted_in("granted")
+        found = self._rules.resolver.resolve(None, "", now_s=self._now_s, fresh_id=fresh_id)
+        self._anchor, self.identity, self._changed = found.anchor, found.identity, True
+        self._records.made(found.anchor.device_id)
+        if self.started:
+            self._rules.count("cookie_too_late")
+            self._records.decide(remembered=False)
+
+    def _opted_in(self, consent: Consent) -> None:
+        self._more_cookies = self._rules.set_cookies.opt_out(self.facts, out=False)
+        self.consent = consent
+        self._anchor = None
+
     def heed(self, word: Word, fresh_id: Callable[[], str]) -> None:
         """Take what the browser hands over; raises `HandoverError` where it cannot be believed.
 
@@ -230,10 +266,7 @@ class Exchange:
         if self._rules.refusal() is not None:
             return
         if word.kind == "opted_out":
-            out = word.value is True
-            self._more_cookies = self._rules.set_cookies.opt_out(self.facts, out=out)
-            self.consent = "denied" if out else "unknown"
-            self._anchor = None
+            self.opt_out() if word.value is True else self._opted_in("unknown")
             return
         if self._anchor is None or self.is_bot:
             return
@@ -247,8 +280,19 @@ class Exchange:
     # --- the adapter's side ---------------------------------------------------------------------
 
     @property
-    def wants_cookie(self) -> bool:
+    def wants_head(self) -> bool:
         """Whether the response's head has to be looked at; False for a known visitor on most requests."""
+        return self.view is not None or self.wants_cookie
+
+    def viewed(self, status: int, headers: Sequence[tuple[str, str]], route: str | None) -> None:
+        """Track the page view that was asked for, if this is a page; before `respond`."""
+        view, self.view = self.view, None
+        if view is not None and is_page(status, headers) and self.refusal is None:
+            view(route)
+
+    @property
+    def wants_cookie(self) -> bool:
+        """Whether the response may have to carry a cookie."""
         anchor, came = self._anchor, self._came
         if anchor is None:
             return bool(self._more_cookies) or (
@@ -290,7 +334,7 @@ class Exchange:
             if self._records.is_held:  # there was no response, as far as we saw
                 self._records.decide(remembered=False)
         self.finished = True
-        self.announce = None  # it leads back to here: a cycle, for the garbage collector to find
+        self.announce = self.view = None  # they lead back to here: cycles, for the garbage collector to find
         return self.take()
 
     @property
@@ -343,4 +387,4 @@ class Exchange:
             seeds = cookies.seed(anchor, self.facts, replace=self._renewed)
             anchor = replace(anchor, seeded=bool(seeds))
         seen = [cookies.seen(anchor, self.facts)] if self._handed_over else []
-        return [*cookies.store(anchor, self.facts), *seeds, *seen]
+        return [*self._more_cookies, *cookies.store(anchor, self.facts), *seeds, *seen]

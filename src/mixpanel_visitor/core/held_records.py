@@ -68,6 +68,21 @@ class HeldRecords:
         self._waiting.append(record)
         self.size_bytes += len(record.body)
 
+    def clear(self) -> int:
+        """Drop what waits; return how many that were."""
+        self.size_bytes = 0
+        return len(self._take_all())
+
+    def _take_all(self) -> list[Record]:
+        """Give what waits, held or not."""
+        records: list[Record] = []
+        while self._waiting:
+            try:
+                records.append(self._waiting.popleft())
+            except IndexError:
+                break  # another thread was faster
+        return records
+
     def forget(self) -> None:
         """Drop what waits: in a forked child it is the parent's."""
         self._waiting.clear()
@@ -75,16 +90,10 @@ class HeldRecords:
 
     def take(self) -> list[Record]:
         """Give what may leave, and forget it here."""
-        records: list[Record] = []
         if self.is_held:
-            return records
+            return []
         self.size_bytes = 0
-        while self._waiting:
-            try:
-                records.append(self._waiting.popleft())
-            except IndexError:
-                break  # another thread was faster
-        return records
+        return self._take_all()
 
 
 def without_devices(record: Record, device_ids: frozenset[str]) -> Record | None:

@@ -24,7 +24,10 @@ class OfflineVisit:
     `store` takes records at once; with `gather()` they wait for `finish()` and are stored together.
     """
 
-    __slots__ = ("_gathering", "_id_mode", "_merge", "_records", "_refusal", "_store", "announce", "identity")
+    __slots__ = (
+        "_gathering", "_id_mode", "_merge", "_opted_out", "_records", "_refusal", "_store",
+        "announce", "identity",
+    )  # fmt: skip
 
     facts: RequestFacts | None = None
     surroundings: ClassVar[Mapping[str, Any]] = {"ip": NOWHERE}
@@ -45,13 +48,14 @@ class OfflineVisit:
         self._store = store
         self._records: list[Record] = []
         self._gathering = False
+        self._opted_out = False
         self._merge: Link | None = None
         self.announce: Callable[[Link], None] | None = None
 
     @property
     def refusal(self) -> str | None:
         """Why nothing is tracked; None: it is."""
-        return self._refusal()
+        return self._refusal() or ("consent_denied" if self._opted_out else None)
 
     def add(self, record: Record) -> None:
         """Store a record, or keep it for `finish`."""
@@ -91,6 +95,20 @@ class OfflineVisit:
         """Go on as somebody new."""
         self._merge = None
         self.identity = replace(log_out(self.identity, fresh_id()), vouched=False)
+
+    def page_view(self, route: str | None) -> Mapping[str, Any]:
+        """There is no page without a request."""
+        return {} if route is None else {"route": route}
+
+    def opt_out(self) -> None:
+        """Track no more of them here, and drop what was gathered."""
+        self._opted_out = True
+        self._merge = None
+        self._records = []
+
+    def opt_in(self, fresh_id: Callable[[], str]) -> None:  # noqa: ARG002  # an exchange needs it
+        """Go on."""
+        self._opted_out = False
 
     def forget(self) -> None:
         """Drop what was gathered."""

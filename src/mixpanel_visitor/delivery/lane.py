@@ -74,6 +74,7 @@ class Lane:
         stats: SenderStats,
         retry_ambiguous: bool = False,
         handling: Handling | None = None,
+        revision: Callable[[], int] | None = None,
     ) -> None:
         self.endpoint: Endpoint = endpoint
         self.limits = Limits()
@@ -89,6 +90,8 @@ class Lane:
         self._stats = stats
         self._retry_ambiguous = retry_ambiguous
         self._handling = handling
+        self._revision = revision
+        self._revised = 0
         self._work = Work()
         self._parked: list[tuple[float, Piece]] = []
         self._owed: deque[Callable[[], None]] = deque()
@@ -153,6 +156,7 @@ class Lane:
 
     def _advance(self, ends_s: float | None) -> float:
         self._pay()
+        self._heed_withdrawals()
         self._unpark()
         piece = self._work.first(self.limits.max_bytes)
         if piece is None:
@@ -170,6 +174,13 @@ class Lane:
         if piece is not None:
             self._send(piece, ends_s)
         return max(0.0, self._not_before_s - self._monotonic())
+
+    def _heed_withdrawals(self) -> None:
+        # What is held here was claimed before: given back, it is claimed without what was withdrawn.
+        revision = self._revised if self._revision is None else self._revision()
+        if revision != self._revised:
+            self._revised = revision
+            self.release()
 
     def _take_in(self, claim: Claim) -> None:
         together: list[Sequence[int]] = list(runs(self.endpoint, claim.bodies))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 from mixpanel_visitor.delivery import fork_guard
 from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter
 from mixpanel_visitor.delivery.spool import Claim, SpoolCounts
+from mixpanel_visitor.delivery.whose import owners
 from mixpanel_visitor.errors import SpoolFullError
 from mixpanel_visitor.records import ENDPOINTS
 
@@ -64,6 +65,8 @@ class MemorySpool:
         self._delivered = 0
         self._dead = 0
         self._dead_letters: deque[DeadLetter] = deque(maxlen=self._max_dead)
+        self._withdrawn: dict[str, int] = {}
+        self._revision = 0
 
     def put(self, records: Sequence[Record]) -> None:
         """Store all of `records`, or none and raise `SpoolFullError`."""
@@ -96,10 +99,15 @@ class MemorySpool:
             taken: list[_Entry] = []
             size = 0
             while waiting and len(taken) < max_records:
-                size += len(waiting[0].body)
+                entry = waiting[0]
+                if self._withdrawn and self._is_withdrawn(entry.number, entry.body):
+                    self._settle([waiting.popleft()])
+                    self._dead += 1
+                    continue
+                size += len(entry.body)
                 if taken and size > max_bytes:
                     break
-                entry = waiting.popleft()
+                waiting.popleft()
                 entry.claim = self._claims
                 taken.append(entry)
             if not taken:
@@ -130,6 +138,20 @@ class MemorySpool:
                     self._dead_letters.append(
                         DeadLetter(time_ms=time_ms, endpoint=entry.endpoint, reason=reason, body=entry.body)
                     )
+
+    def withdraw(self, people: Iterable[str]) -> None:
+        """What was put until now of these people, given as digests (`delivery/whose.py`), is not sent."""
+        with self._lock:
+            if not self._unsettled:
+                self._withdrawn.clear()
+            self._withdrawn |= dict.fromkeys(people, self._number)
+            self._revision += 1
+            kept = [letter for letter in self._dead_letters if not self._is_withdrawn(0, letter.body)]
+            self._dead_letters = deque(kept, maxlen=self._max_dead)
+
+    def revision(self) -> int:
+        """Count how often something was withdrawn."""
+        return self._revision
 
     def counts(self) -> SpoolCounts:
         """The figures of now; the store is this object."""
@@ -171,6 +193,9 @@ class MemorySpool:
             for number, entry in dict.fromkeys(positions)
             if entry.claim == number and self._unsettled.get(entry.number) is entry
         ]
+
+    def _is_withdrawn(self, number: int, body: bytes) -> bool:
+        return any(number <= self._withdrawn.get(owner, -1) for owner in owners(body))
 
     def _settle(self, entries: list[_Entry]) -> list[_Entry]:
         for entry in entries:

@@ -46,7 +46,7 @@ class Sender:
 
     `sync` makes what was put survive a power failure; the thread calls it after each round. Without
     `endpoints` that is all it does. `retry_ambiguous`: see the setting `on_ambiguous`.
-    `handling`, the journal's, remembers what is in hand.
+    `handling`, the journal's, remembers what is in hand; `revision` says when something was withdrawn.
 
     `post_within` is the same with a time-out in seconds, for `drain`: without it a server that hangs can
     hold `drain` up beyond its deadline for as long as one `post` takes.
@@ -82,6 +82,7 @@ class Sender:
         log: Say | None = None,
         retry_ambiguous: bool = False,
         handling: Handling | None = None,
+        revision: Callable[[], int] | None = None,
     ) -> None:
         self._monotonic = monotonic
         self._wait = wait or self._rest
@@ -102,6 +103,7 @@ class Sender:
             say=self._say,
             retry_ambiguous=retry_ambiguous,
             handling=handling,
+            revision=revision,
         )
         self._start_over()
         if hasattr(os, "register_at_fork"):

@@ -101,6 +101,18 @@ class Spool(Protocol):
         ...
 
 
+class Withdrawing(Protocol):
+    """What a spool may offer besides: to take back what people have left who do not want to be tracked."""
+
+    def withdraw(self, people: Iterable[str]) -> None:
+        """What was put until now of these people, given as digests (`delivery/whose.py`), is not sent."""
+        ...
+
+    def revision(self) -> int:
+        """Count how often something was withdrawn: what was claimed before should be given back."""
+        ...
+
+
 class Handling(Protocol):
     """What a spool may offer besides: to remember what is in hand, should that end the process."""
 

@@ -71,6 +71,8 @@ class Settings:
     | | which there is the extra `bots` |
     | `scrub` | names of properties and query parameters whose values are replaced: "default" stands for |
     | | ours (passwords, tokens, keys, card numbers); None or empty: no name |
+    | `page_views` | True: the server tracks a page view for each HTML page; or patterns of paths, such as |
+    | | `["/shop/*", "!/shop/admin/*"]`. Then `track_pageview` has to be off in `mixpanel.init` |
     | `before_send` | `(event) -> event or None`, the last word on every event |
     | `extra_properties` | mapping, or callable `(request facts)` or `()`, added to every event |
     | `request_filter` | `(request facts) -> bool`: True for requests to leave alone |
@@ -137,6 +139,7 @@ class Settings:
         default=None, metadata=_setting(parsers.bot_detector, none=True)
     )
     scrub: tuple[str, ...] = field(default=("default",), metadata=_setting(parsers.names, none=True))
+    page_views: tuple[str, ...] = field(default=(), metadata=_setting(parsers.page_views, none=True))
     before_send: Callable[[dict[str, Any]], dict[str, Any] | None] | None = field(
         default=None, metadata=_setting(hook, none=True, code_only=True)
     )

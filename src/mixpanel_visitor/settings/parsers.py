@@ -207,6 +207,19 @@ def bot_detector(value: Any) -> Callable[..., Any] | str | None:
     return hook(value)
 
 
+def page_views(value: Any) -> tuple[str, ...]:
+    """Take a boolean, or patterns of paths; True is `*`, which is every path."""
+    if value is None or isinstance(value, bool):
+        return ("*",) if value else ()
+    if isinstance(value, str) and value.strip().lower() in (*_BOOLEANS, "none"):
+        return ("*",) if _BOOLEANS.get(value.strip().lower()) else ()
+    patterns = tuple(_text(item, "must be True, False, or patterns of paths,") for item in _items(value))
+    for pattern in patterns:
+        if not pattern.removeprefix("!").startswith(("/", "*")):
+            raise ValueError(f"{pattern!r} is no path: it begins with '/', '*' or '!'")
+    return patterns
+
+
 def names(value: Any) -> tuple[str, ...]:
     """Take names, as text with commas or as a list; None for no name."""
     if value is None or (isinstance(value, str) and value.strip().lower() == "none"):

@@ -200,8 +200,8 @@ MUTANTS = [
     Mutant(
         defect="a server that ends delivers nothing any more",
         rows=(3,),
-        file="tracker.py",
-        old="        settled = self._committer.stop(left_s())\n",
+        file="outbox.py",
+        old="        settled = self.committer.stop(left_s())\n",
         new="        return False\n",
         test="scenarios/test_scenarios.py::test_a_server_that_is_told_to_end_delivers_first[gunicorn-sync]",
     ),
@@ -234,7 +234,7 @@ MUTANTS = [
     Mutant(
         defect="events that the spool did not take are not counted",
         rows=(8,),
-        file="tracker.py",
+        file="outbox.py",
         old="            self._ledger.refuse(error.reason, len(records))\n            self._log(",
         new="            self._log(",
         test="faults/test_places.py::test_a_place_where_nothing_can_be_made",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from mixpanel_visitor.delivery.journal.acks import Acks
@@ -14,8 +15,9 @@ from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter, DeadLette
 from mixpanel_visitor.delivery.journal.diary import Diary
 from mixpanel_visitor.delivery.journal.leadership import Leadership
 from mixpanel_visitor.delivery.journal.segment_index import SegmentIndex
-from mixpanel_visitor.delivery.journal.segment_reader import Outcome
+from mixpanel_visitor.delivery.journal.segment_reader import Outcome, read_time_ms
 from mixpanel_visitor.delivery.journal.segments import list_segments
+from mixpanel_visitor.delivery.journal.withdrawals import Withdrawals
 from mixpanel_visitor.delivery.spool import Claim
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from mixpanel_visitor.records import Endpoint
 
 REFRESH_EVERY_S = 0.25
+PRUNE_EVERY_S = 60
 SCAN_BYTES = 4 * 2**20
 """So much is scanned in one call: about ten milliseconds, most of them with the interpreter's lock held."""
 
@@ -71,6 +74,8 @@ class ClaimDesk:
         self._log = log
         self._acks = Acks(directory / "acks.json", log)
         self._diary = Diary(directory / "sending")
+        self._withdrawals = Withdrawals(directory / "withdrawn")
+        self._prune_again_s = float("-inf")
         self._damage = DamageBook(log)
         self._dead_letters = DeadLetters(directory / "dead", max_bytes=dead_bytes, clock=clock, log=log)
         self._leadership = Leadership(directory / "leader.lock", monotonic=monotonic, log=log)
@@ -93,7 +98,7 @@ class ClaimDesk:
                 self._tidy(index)
             else:
                 index.scan(SCAN_BYTES)
-            bodies, positions = index.take(endpoint, max_records, max_bytes)
+            bodies, positions = self._take(index, endpoint, max_records, max_bytes)
             if not bodies:
                 return None
             diary = self._diary
@@ -161,6 +166,17 @@ class ClaimDesk:
             index.settle(claim.endpoint, positions, Outcome.DEAD)
             self._settled(index)
 
+    def withdraw(self, people: Iterable[str]) -> None:
+        """What was put until now of these people, given as digests, is not to be sent; raises OSError."""
+        self._withdrawals.add(people, until_ms=int(self._clock() * 1000))
+
+    def revision(self) -> int:
+        """Count how often something was withdrawn: what was claimed before should be given back."""
+        with self.lock:
+            if self._index is not None:
+                self._heed_withdrawals()
+            return self._withdrawals.revision
+
     def begin(self, claim: Claim, indexes: Iterable[int], *, once: bool = False) -> None:
         """A request is about to be made of these: write it down, should it end this process."""
         with self.lock:
@@ -226,13 +242,62 @@ class ClaimDesk:
             self._look_again_s = float("-inf")
         return self._index
 
+    def _take(
+        self, index: SegmentIndex, endpoint: Endpoint, max_records: int, max_bytes: int
+    ) -> tuple[list[bytes], list[Position]]:
+        """Take from the index, but for what was withdrawn: that is settled, and leaves nothing behind."""
+        self._heed_withdrawals()
+        while True:
+            bodies, positions = index.take(endpoint, max_records, max_bytes)
+            if not bodies or not self._withdrawals:
+                return bodies, positions
+            gone = {
+                position
+                for body, position in zip(bodies, positions, strict=True)
+                if self._withdrawals.covers(body, partial(read_time_ms, position[0].path, position[1]))
+            }
+            if not gone:
+                return bodies, positions
+            index.settle(endpoint, gone, Outcome.DEAD)
+            self._settled(index)
+            kept = [pair for pair in zip(bodies, positions, strict=True) if pair[1] not in gone]
+            if kept:
+                return [body for body, _ in kept], [position for _, position in kept]
+
+    def _heed_withdrawals(self) -> None:
+        try:
+            if not self._withdrawals.refresh():
+                return
+            letters = [
+                letter.number
+                for letter in self._dead_letters.entries()
+                if self._withdrawals.covers(letter.body, partial(getattr, letter, "time_ms"))
+            ]
+            if letters:
+                for _ in self._dead_letters.take(frozenset(letters)):
+                    pass
+        except OSError as error:
+            self._log(
+                logging.ERROR,
+                f"withdraw {self._directory}",
+                "%s cannot be looked at (%s): records of people who have opted out may be sent. Mend it.",
+                self._directory / "withdrawn",
+                error,
+            )
+
     def _settled(self, index: SegmentIndex) -> None:
         self._acks.save()
         self._tidy(index)
 
     def _tidy(self, index: SegmentIndex, *, at_once: bool = False) -> None:
         now_s = float("inf") if at_once else self._monotonic()
-        index.tidy(now_s=now_s, now_ms=int(self._clock() * 1000))
+        now_ms = int(self._clock() * 1000)
+        index.tidy(now_s=now_s, now_ms=now_ms)
+        if self._withdrawals and now_s >= self._prune_again_s:
+            self._prune_again_s = self._monotonic() + PRUNE_EVERY_S
+            oldest_ms = index.oldest_ms()
+            before_ms = now_ms if oldest_ms is None else min(oldest_ms, now_ms)
+            self._withdrawals.prune(before_ms - PRUNE_EVERY_S * 1000)
 
     def _survey_as_leader(self) -> Survey:
         index = cast("SegmentIndex", self._index)

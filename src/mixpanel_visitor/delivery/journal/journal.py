@@ -4,6 +4,7 @@
 VERSION            1
 leader.lock        whoever holds the lock on it delivers, for all, and touches it to show that it is well
 sending            what the leader has in its hands at this moment
+withdrawn/         of whom nothing more is to be sent, and until when
 acks.json          how far each segment has been delivered
 *.seg              segments: records as lines of text, each file written by one process
 dead/*.jsonl       dead letters
@@ -99,6 +100,17 @@ class Journal:
     def bury(self, claim: Claim, reasons: Mapping[int, DeadReason]) -> None:
         """Set these aside; where the dead letters cannot be written, release them instead."""
         self._here().desk.bury(claim, reasons)
+
+    def withdraw(self, people: Iterable[str]) -> None:
+        """What was put until now of these people, given as digests (`delivery/whose.py`), is not sent.
+
+        Whichever process delivers heeds it. Raises OSError where that cannot be written.
+        """
+        self._here().desk.withdraw(people)
+
+    def revision(self) -> int:
+        """Count how often something was withdrawn: what was claimed before should be given back."""
+        return self._here().desk.revision()
 
     def begin(self, claim: Claim, indexes: Iterable[int], *, once: bool = False) -> None:
         """A request is about to be made of these; if this process dies of it, later claims tell so."""

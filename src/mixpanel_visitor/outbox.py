@@ -1,0 +1,163 @@
+"""Outbox: where a tracker's records go: spool, sender and committer, started, emptied and closed together."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+from .delivery.committer import Committer
+from .delivery.journal import Journal
+from .delivery.mixpanel_api import MixpanelAPI
+from .delivery.opening import open_spool
+from .delivery.sender import Sender
+from .delivery.whose import digests
+from .errors import SpoolError
+from .logs import logger
+from .records import ENDPOINTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from .delivery.mixpanel_api import Answer
+    from .delivery.spool import Spool, SpoolCounts
+    from .ledger import Ledger
+    from .logs import QuietLog
+    from .parts import Parts
+    from .records import Endpoint, Record
+    from .settings import Settings
+
+_POLL_S = 0.02
+_WITHDRAW_S = 0.5
+
+
+class Outbox:
+    """Stores and delivers by one tracker's settings; nothing is opened or started before it has to be."""
+
+    def __init__(self, settings: Settings, parts: Parts, *, ledger: Ledger, log: QuietLog) -> None:
+        self._settings = settings
+        self._parts = parts
+        self._ledger = ledger
+        self._log = log
+        self.stores = settings.enabled and not settings.dry_run
+        self.delivers = settings.deliver and self.stores
+        project = hashlib.sha256(settings.token.encode()).hexdigest()[:8]
+        self.spool: Spool = parts.spool or open_spool(settings.spool, project=project)
+        journal = self.spool if isinstance(self.spool, Journal) else None
+        self._api: MixpanelAPI | None = None
+        post = parts.post
+        if post is None:
+            account = settings.service_account
+            self._api = MixpanelAPI(
+                settings.api_host,
+                settings.token,
+                service_account=(account.username, account.secret, account.project_id) if account else None,
+                on_sent=journal.end if journal is not None else None,
+            )
+            post = self._api.post
+        self.sender = Sender(
+            self.spool,
+            post,
+            post_within=self._post_within if self._api else None,
+            clock=parts.clock,
+            monotonic=parts.monotonic,
+            endpoints=ENDPOINTS if self.delivers else (),
+            sync=getattr(self.spool, "sync", None),
+            log=log,
+            handling=journal,
+            revision=getattr(self.spool, "revision", None),
+            retry_ambiguous=settings.on_ambiguous == "retry",
+        )
+        self.committer = Committer(self.store)
+
+    def store(self, records: list[Record]) -> None:
+        """Put records into the spool, or refuse and count them; never raises."""
+        if self._settings.dry_run:
+            for record in records:
+                logger.info("dry run, not sent: %s %s", record.endpoint, record.body.decode())
+            self._ledger.refuse("dry_run", len(records))
+            return
+        try:
+            self.spool.put(records)
+        except SpoolError as error:
+            self._ledger.refuse(error.reason, len(records))
+            self._log(logging.ERROR, error.reason, "%d events were refused: %s", len(records), error)
+        except Exception:
+            self._ledger.refuse("internal_error", len(records))
+            self.failed("commit")
+        else:
+            self._ledger.commit(len(records))
+            if self.delivers:
+                self.sender.notify(len(records))
+
+    def store_soon(self, records: list[Record]) -> None:
+        """Have a thread store them, unless the settings say that it has to be done before the response."""
+        if self._settings.durability == "after-response":
+            self.committer.submit(records)
+        else:
+            self.store(records)
+
+    def withdraw(self, ids: Iterable[str]) -> None:
+        """Somebody has opted out: what waits of them is not sent any more; never raises."""
+        try:
+            self.committer.drain(_WITHDRAW_S)  # what waits there would come after it
+            withdraw = getattr(self.spool, "withdraw", None)
+            if withdraw is not None:
+                withdraw(digests(ids))
+        except Exception:
+            self.failed("opt-out")
+
+    def failed(self, where: str) -> None:
+        """Note that our own code failed; called from an except block, so that the host never knows."""
+        self._ledger.note("internal_error")
+        self._log(
+            logging.ERROR,
+            f"internal {where}",
+            "mixpanel-visitor failed in %s; the request went on without it. Please report this.",
+            where,
+            exc_info=True,
+        )
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until everything this process stored so far is acknowledged; False: not within `timeout_s`."""
+        deadline_s = self._parts.monotonic() + timeout_s
+        if not self.committer.drain(timeout_s):
+            return False
+        while self.counts().pending:
+            left_s = deadline_s - self._parts.monotonic()
+            if left_s <= 0:
+                return False
+            if self.delivers:
+                self.sender.request_flush()
+                if not self.sender.start():
+                    self.sender.drain(left_s)
+            self._parts.wait(min(_POLL_S, left_s))
+        return True
+
+    def drain(self, timeout_s: float) -> bool:
+        """Store what is queued, try to deliver it, let go of threads and files; the next event goes on."""
+        ends_s = self._parts.monotonic() + timeout_s
+
+        def left_s() -> float:
+            return max(_POLL_S, ends_s - self._parts.monotonic())
+
+        settled = self.committer.stop(left_s())
+        if self.delivers:
+            settled = self.sender.drain(left_s()) and settled
+        self.sender.stop(left_s())
+        self.spool.close()
+        if self._api is not None:
+            self._api.close(left_s())
+        return settled and not self.counts().pending
+
+    def counts(self) -> SpoolCounts:
+        """The figures of the spool."""
+        return self.spool.counts()
+
+    def stats(self) -> dict[str, Any]:
+        """The figures of the sender."""
+        return self.sender.stats()
+
+    def _post_within(self, endpoint: Endpoint, bodies: Sequence[bytes], timeout_s: float) -> Answer:
+        assert self._api is not None
+        return self._api.post(endpoint, bodies, timeout_s=timeout_s)
