@@ -86,6 +86,7 @@ class Writer:
         self._scrubber = scrubber or Scrubber()
         self.withdraw = withdraw or (lambda _identity: None)
         self._raise_errors = raise_errors
+        self._bot_level = logging.WARNING
 
     def event(
         self,
@@ -167,6 +168,8 @@ class Writer:
             return
         if reason is not None:
             self._ledger.refuse(reason)
+            if reason in ("bot", "prefetch"):
+                self._tell_of_bots(reason, sink.facts)
             return
         try:
             record = make()
@@ -189,6 +192,19 @@ class Writer:
                     "engage",
                     {"$distinct_id": distinct_id(self.id_mode, sink.identity), "$set_once": touch},
                 )
+
+    def _tell_of_bots(self, reason: str, facts: RequestFacts | None) -> None:
+        user_agent = "" if facts is None else facts.header("user-agent")
+        # Somebody who wonders why nothing arrives looks into the log; who has seen it once needs it no more.
+        level, self._bot_level = self._bot_level, logging.DEBUG
+        self._log(
+            level,
+            "bots",
+            "Events of bots and of prefetched pages are dropped and counted (here %s: %.100r). If this is a "
+            "person or you want them, say bots='tag' or bots='keep'.",
+            reason,
+            user_agent,
+        )
 
     def _stamped(
         self,

@@ -19,6 +19,7 @@ from support.journals import (
 
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.delivery.spool import DeadReason
+from mixpanel_visitor.delivery.whose import digests
 from mixpanel_visitor.errors import SpoolFullError
 from mixpanel_visitor.records import Record
 
@@ -292,3 +293,72 @@ def test_many_threads_may_put(spool):
         assert [name for name in got if name.startswith(f"{writer}-")] == expected
     counts = spool.counts()
     assert (counts.written, counts.delivered, counts.pending) == (1600, 1600, 0)
+
+
+# --- people who have opted out ------------------------------------------------------------------
+
+
+def of(person, name, endpoint="import"):
+    """A record of somebody."""
+    if endpoint == "import":
+        return Record("import", b'{"event":"%b","properties":{"distinct_id":"%b"}}' % (name.encode(), person))
+    return Record(endpoint, b'{"$set":"%b","$distinct_id":"%b"}' % (name.encode(), person))
+
+
+def everything(spool):
+    """The names of all that can be claimed, of both lanes."""
+    return deliver(spool) + deliver(spool, "engage")
+
+
+def test_what_waits_of_somebody_who_opts_out_is_not_sent(spool):
+    """Events and profile updates, with and without `$device:`; of others all is sent."""
+    spool.put([of(b"ann", "1"), of(b"bob", "2"), of(b"$device:ann", "3"), of(b"ann", "4", "engage")])
+    spool.withdraw(digests(["ann"]))
+    assert everything(spool) == ["2"]
+    assert balanced(spool)
+    counts = spool.counts()
+    assert (counts.delivered, counts.dead_lettered, counts.pending, counts.store_dead) == (1, 3, 0, 0)
+
+
+def test_what_comes_after_an_opt_out_is_sent(spool, clock):
+    """Somebody may change his mind."""
+    spool.put([of(b"ann", "before")])
+    spool.withdraw(digests(["ann"]))
+    clock.tick(1)
+    spool.put([of(b"ann", "after")])
+    assert everything(spool) == ["after"]
+    assert balanced(spool)
+
+
+def test_a_claim_that_is_out_can_be_given_back_for_it(spool):
+    """The revision says that it should be; what Mixpanel has already is delivered."""
+    spool.put([of(b"ann", "1"), of(b"bob", "2"), of(b"ann", "3")])
+    claim = spool.claim("import", 10, ALL)
+    before = spool.revision()
+    spool.withdraw(digests(["ann"]))
+    assert spool.revision() != before
+    assert spool.revision() == spool.revision()
+    spool.ack(claim, [0])
+    spool.release(claim, [1, 2])
+    assert everything(spool) == ["2"]
+    assert balanced(spool)
+
+
+def test_a_withdrawn_record_does_not_count_for_the_size_of_a_claim(spool):
+    """The claim is filled with others, or comes back empty, and nothing waits behind it for ever."""
+    spool.put([of(b"ann", str(number)) for number in range(10)] + [of(b"bob", "last")])
+    spool.withdraw(digests(["ann"]))
+    assert names(spool.claim("import", 2, ALL).bodies) == ["last"]
+    assert spool.claim("import", 2, ALL) is None
+
+
+def test_dead_letters_of_somebody_who_opts_out_go_too(spool):
+    """They could be sent again."""
+    spool.put([of(b"ann", "1"), of(b"bob", "2")])
+    claim = spool.claim("import", 10, ALL)
+    spool.bury(claim, {0: REFUSED, 1: REFUSED})
+    spool.withdraw(digests(["ann"]))
+    spool.revision()
+    assert spool.claim("import", 10, ALL) is None
+    assert spool.counts().store_dead == 1
+    assert balanced(spool)

@@ -1,0 +1,218 @@
+"""What the middlewares add to events by themselves, end to end; the words are tested in `core`."""
+
+import logging
+
+import pytest
+from support.asgi_driver import call_asgi, http_scope
+from support.facts import BROWSER_DOCUMENT, facts
+from support.trackers import known, recording_tracker
+from support.wsgi_driver import call_wsgi, environ_of
+
+from mixpanel_visitor import MissingExtraError, Tracker
+from mixpanel_visitor.asgi import VisitorMiddleware as ASGIVisitorMiddleware
+from mixpanel_visitor.host import bot_detector
+from mixpanel_visitor.wsgi import VisitorMiddleware as WSGIVisitorMiddleware
+
+CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0 Safari/537.36"
+FAR = {"user-agent": CHROME, **BROWSER_DOCUMENT}
+
+
+def tracked(headers, *, settings=None, then=None, **more):
+    """The events and profile updates of a request that tracks once."""
+    tracker, spool = recording_tracker(**(settings or {}))
+    exchange, visitor = tracker.begin(tracker.seen_through(facts(headers, **more)), soon=False)
+    (then or (lambda visitor: visitor.track("Seen")))(visitor)
+    tracker.respond(exchange, 200, [])
+    tracker.finish(exchange, soon=False)
+    return [event["properties"] for event in spool.events], spool.messages("engage"), tracker
+
+
+def test_an_event_carries_what_the_request_says():
+    """Without a word of the handler's; its own words and registered ones count before that."""
+
+    def then(visitor):
+        visitor.register(utm_source="registered")
+        visitor.track("Seen", {"$browser": "Mine"})
+
+    (event,), _, _ = tracked({**known(), **FAR}, then=then, path="/a", query="utm_source=b&utm_term=c")
+    assert event["$browser"] == "Mine"
+    assert (event["$browser_version"], event["$os"]) == (142, "Linux")
+    assert event["$current_url"] == "http://shop.example.com/a?utm_source=b&utm_term=c"
+    assert (event["utm_source"], event["utm_term"]) == ("registered", "c")
+    assert event["ip"] == "127.0.0.1"
+
+
+def test_without_an_event_nothing_is_read():
+    """Who tracks nothing pays nothing: the request's headers are not even asked for."""
+    tracker, _ = recording_tracker()
+    asked = []
+
+    class Headers(dict):
+        def get(self, name, default=None):
+            asked.append(name)
+            return super().get(name, default)
+
+    request = facts(known())
+    exchange, _ = tracker.begin(request._replace(headers=Headers({**known(), **FAR})), soon=False)
+    tracker.finish(exchange, soon=False)
+    assert not {"user-agent", "referer"} & set(asked)
+
+
+def test_a_profile_says_where_the_person_is():
+    """The client's address, and not that of our server, where Mixpanel looks if nothing is said."""
+    then = lambda visitor: visitor.people_set({"plan": "pro"})  # noqa: E731
+    _, (update,), _ = tracked({**known(), **FAR}, then=then, client="203.0.113.7")
+    assert update["$ip"] == "203.0.113.7"
+
+
+def test_outside_of_a_request_nobody_is_anywhere():
+    """A job does not move people to the data centre."""
+    tracker, spool = recording_tracker()
+    tracker.track("user-42", "Invoice paid")
+    tracker.visitor(user_id="user-42").people_set({"plan": "pro"})
+    assert spool.events[0]["properties"]["ip"] == "0"
+    assert spool.messages("engage")[0]["$ip"] == "0"
+
+
+@pytest.mark.parametrize(("mode", "ip"), [("send", "203.0.113.7"), ("truncate", "203.0.113.0"), ("off", "0")])
+def test_how_much_of_an_address_leaves(mode, ip):
+    """By the setting, on events and on profiles."""
+
+    def then(visitor):
+        visitor.track("Seen")
+        visitor.people_set({"a": 1})
+
+    headers = {**known(), **FAR}
+    (event,), (update,), _ = tracked(headers, settings={"client_ip": mode}, then=then, client="203.0.113.7")
+    assert (event["ip"], update["$ip"]) == (ip, ip)
+
+
+def test_the_first_campaign_is_put_on_the_profile_once():
+    """Of a new visitor: all ten names, so that a later one cannot fill in what was missing."""
+
+    def then(visitor):
+        visitor.track("Seen")
+        visitor.track("Seen again")
+
+    _, (update,), tracker = tracked(FAR, then=then, query="utm_source=ad&utm_medium=cpc")
+    assert update["$set_once"]["initial_utm_source"] == "ad"
+    assert update["$set_once"]["initial_utm_term"] is None
+    assert update["$distinct_id"].startswith("$device:")
+    _, updates, _ = tracked({**known(), **FAR}, query="utm_source=ad")
+    assert updates == []
+    assert tracker.stats()["accepted"] == 3
+
+
+def test_secrets_are_replaced_and_said():
+    """In events, registered properties and profiles; counted, and logged with the place."""
+
+    def then(visitor):
+        visitor.register(api_key="abc")
+        visitor.track("Seen", {"password": "hunter2", "nested": {"token": "t"}, "plan": "pro"})
+        visitor.people_set({"card_number": "4111"})
+
+    (event,), (update,), tracker = tracked(known(), then=then)
+    assert event["password"] == event["api_key"] == event["nested"]["token"] == "REDACTED"
+    assert event["plan"] == "pro"
+    assert len(event["token"]) == 32
+    assert update["$set"] == {"card_number": "REDACTED"}
+    assert tracker.stats()["notes"]["scrubbed"] == 4
+
+
+def test_the_list_of_secrets_can_be_another(caplog):
+    """Or none at all."""
+    then = lambda visitor: visitor.track("Seen", {"password": "x", "shoeSize": 42})  # noqa: E731
+    (event,), _, _ = tracked(known(), settings={"scrub": ["shoe-size"]}, then=then)
+    assert (event["password"], event["shoeSize"]) == ("x", "REDACTED")
+    assert "'shoeSize'" in caplog.text
+    (event,), _, _ = tracked(known(), settings={"scrub": None}, then=then)
+    assert (event["password"], event["shoeSize"]) == ("x", 42)
+
+
+def test_who_wonders_why_nothing_arrives_finds_it_in_the_log(caplog):
+    """The first bot is told loudly, once; all are counted."""
+    caplog.set_level(logging.DEBUG, "mixpanel_visitor")
+    tracker, spool = recording_tracker()
+    for _ in range(3):
+        _, visitor = tracker.begin(facts({"user-agent": "curl/8.5.0"}, client="203.0.113.7"), soon=False)
+        visitor.track("Seen")
+    assert tracker.stats()["refused"] == {"bot": 3}
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "curl/8.5.0" in caplog.text
+    assert "bots='tag'" in caplog.text
+    assert not spool.records
+
+
+def test_curl_on_this_host_is_a_visitor():
+    """So that an example works."""
+    events, _, _ = tracked({"user-agent": "curl/8.5.0"})
+    assert len(events) == 1
+
+
+def test_a_tagged_bot_says_so():
+    """It belongs to nobody, and reports can leave it out."""
+    (event,), _, _ = tracked({"user-agent": "curl/8.5.0"}, settings={"bots": "tag"}, client="203.0.113.7")
+    assert event["is_bot"] is True
+    assert event["distinct_id"] == ""
+
+
+def test_a_prefetched_page_is_no_visit():
+    """It is counted under a name of its own."""
+    events, _, tracker = tracked({**known(), **FAR, "sec-purpose": "prefetch"})
+    assert events == []
+    assert tracker.stats()["refused"] == {"prefetch": 1}
+
+
+def test_a_stricter_list_comes_with_an_extra():
+    """By its name, or as a function of one's own."""
+    is_crawler = bot_detector("crawlerdetect")
+    assert is_crawler("Mozilla/5.0 (compatible; Sosospider/2.0)")
+    assert not is_crawler(CHROME)
+    settings = {"bot_detector": lambda agent: "Odd" in agent}
+    events, _, _ = tracked({"user-agent": "Odd/1"}, settings=settings, client="203.0.113.7")
+    assert events == []
+
+
+def test_without_the_extra_it_is_said_how_to_get_it(monkeypatch):
+    """At construction."""
+    monkeypatch.setitem(__import__("sys").modules, "crawlerdetect", None)
+    with pytest.raises(MissingExtraError, match=r"mixpanel-visitor\[bots\]"):
+        Tracker(token="t", secret_key="a-key-of-some-length", spool="memory:", bot_detector="crawlerdetect")
+
+
+PROXIED = {"X-Forwarded-For": "198.51.100.1, 203.0.113.7", "X-Forwarded-Proto": "https", "User-Agent": CHROME}
+TRUSTED = pytest.mark.parametrize(
+    ("trusted", "ip", "name"),
+    [("127.0.0.0/8", "203.0.113.7", "__Host-mpv"), (None, "127.0.0.1", "mpv")],
+)
+
+
+@TRUSTED
+def test_trusted_proxies_speak_for_the_client_under_wsgi(trusted, ip, name):
+    """The address on events, and the scheme that makes the cookie Secure."""
+    tracker, spool = recording_tracker(trusted_proxies=trusted)
+
+    def app(environ, start_response):
+        environ["mixpanel_visitor.visitor"].track("Seen")
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"ok"]
+
+    seen = call_wsgi(WSGIVisitorMiddleware(app, tracker=tracker), environ_of(headers=PROXIED))
+    assert spool.events[0]["properties"]["ip"] == ip
+    assert any(value.startswith(f"{name}=") for value in seen.values("set-cookie"))
+
+
+@TRUSTED
+def test_trusted_proxies_speak_for_the_client_under_asgi(trusted, ip, name):
+    """As under WSGI."""
+    tracker, spool = recording_tracker(trusted_proxies=trusted)
+
+    async def app(scope, receive, send):
+        scope["state"]["visitor"].track("Seen")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    headers = {header.lower(): value for header, value in PROXIED.items()}
+    seen = call_asgi(ASGIVisitorMiddleware(app, tracker=tracker), http_scope(headers=headers))
+    assert [event["properties"]["ip"] for event in spool.events] == [ip]
+    assert any(value.startswith(f"{name}=") for value in seen.values("set-cookie"))
