@@ -8,6 +8,7 @@ junk, untimed.
 
 from __future__ import annotations
 
+import ipaddress
 import sys
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,7 +17,11 @@ from mixpanel_visitor.core import bots, policy
 from mixpanel_visitor.core.anchor import Anchor, AnchorCodec
 from mixpanel_visitor.core.browser_sdks.mixpanel import MixpanelBrowser
 from mixpanel_visitor.core.browser_sdks.spid import SpidBrowser
+from mixpanel_visitor.core.client_address import ClientAddresses
+from mixpanel_visitor.core.enrich import Enricher
 from mixpanel_visitor.core.request import RequestFacts, cookie_values, facts_from_environ, facts_from_scope
+from mixpanel_visitor.core.scrubbing import Scrubber
+from mixpanel_visitor.core.user_agents import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,6 +50,23 @@ MIXPANEL = MixpanelBrowser(
 )
 SPID = SpidBrowser("4321abc0000", sign_secret="foobar-sign-secret", production=True, count=ignore)
 SIGNED = ANCHORS.encode(Anchor(device_id=DEVICE_ID, issued_at_s=NOW_S))
+
+
+ADDRESSES = ClientAddresses([ipaddress.ip_network("10.0.0.0/8")], mode="truncate")
+ENRICHER = Enricher(addresses=ADDRESSES, scrubber=Scrubber(), mixpanel=MIXPANEL)
+
+
+def enriched(junk: str) -> object:
+    """Read everything that an event carries out of a request that is junk all over."""
+    request = facts(junk)
+    ENRICHER.first_touch(request)
+    return ENRICHER.properties(request._replace(path=junk, query=junk), is_new=True, is_bot=False)
+
+
+def forwarded(name: str, junk: str) -> object:
+    """Have a trusted proxy say junk."""
+    request = facts("")._replace(client="10.0.0.1", headers={name: junk})
+    return ADDRESSES.seen_through(request)
 
 
 class Parser(NamedTuple):
@@ -104,6 +126,12 @@ PARSERS = [
         )
         for header in ("cache-control", "cdn-cache-control", "expires")
     ),
+    Parser("user_agents.describe", "Chrome/", describe),
+    Parser("bots.kind", "Bot", lambda junk: bots.BotDetector().kind(facts(junk))),
+    Parser("enrich.properties", "utm_source", enriched),
+    Parser("enrich.page_view", "token", lambda junk: ENRICHER.page_view(facts(junk), junk)),
+    Parser("client_address, X-Forwarded-For", "10.0.0.1", lambda junk: forwarded("x-forwarded-for", junk)),
+    Parser("client_address, Forwarded", "for", lambda junk: forwarded("forwarded", junk)),
     Parser("mixpanel.claim, new", MP, lambda junk: MIXPANEL.claim(junk, known_device_id=None)),
     Parser("mixpanel.claim, known", MP, lambda junk: MIXPANEL.claim(junk, known_device_id=DEVICE_ID)),
     Parser("mixpanel.occupied", MP, MIXPANEL.occupied),

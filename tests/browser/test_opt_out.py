@@ -18,6 +18,7 @@ def visit_and_opt_out(journey):
     journey.leave()
     journey.arrived("Clicked before")
     journey.visit("/tea")
+    journey.arrived("Page viewed /tea")  # what still waited would be taken back
     journey.opt_out()
 
 

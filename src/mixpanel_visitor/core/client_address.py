@@ -9,7 +9,6 @@ on a client's own `Forwarded` unread.
 from __future__ import annotations
 
 import ipaddress
-import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
@@ -27,7 +26,6 @@ NOWHERE = "0"
 MAX_HOPS = 32
 _MAX_CHARS = 2_048
 _KEPT_BITS = {4: 24, 6: 48}
-_PAIR = re.compile(r'\s*([A-Za-z]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]*))\s*(?:;|$)')
 
 
 class ClientAddresses:
@@ -116,7 +114,22 @@ def _split(header: str) -> list[str]:
 def _hops(header: str) -> list[tuple[str, str]]:
     """Read `Forwarded`: for each hop the `for` and the `proto`."""
     hops = []
-    for element in re.split(r',(?=(?:[^"]*"[^"]*")*[^"]*$)', header[-_MAX_CHARS:]):
-        pairs = {name.lower(): quoted or plain for name, quoted, plain in _PAIR.findall(element)}
+    for element in _outside_quotes(header[-_MAX_CHARS:], ","):
+        pairs = {}
+        for pair in _outside_quotes(element, ";"):
+            name, _, value = pair.partition("=")
+            pairs[name.strip().lower()] = value.strip().strip('"')
         hops.append((pairs.get("for", ""), pairs.get("proto", "").lower()))
     return hops
+
+
+def _outside_quotes(text: str, separator: str) -> list[str]:
+    """Split where the separator does not stand between quotation marks."""
+    parts, start, quoted = [], 0, False
+    for at, char in enumerate(text):
+        if char == '"':
+            quoted = not quoted
+        elif char == separator and not quoted:
+            parts.append(text[start:at])
+            start = at + 1
+    return [*parts, text[start:]]

@@ -74,7 +74,7 @@ class Enricher:
 
     def page_view(self, facts: RequestFacts, route: str | None) -> dict[str, Any]:
         """Give the properties that the SDK's own page view has, and the route's template as `route`."""
-        search = page_urls.without_secrets(f"?{facts.query}", self._is_secret) if facts.query else ""
+        search = self._shown(f"?{facts.query}") if facts.query else ""
         found = {
             "current_domain": host_name(facts.host),
             "current_url_path": facts.path,
@@ -99,7 +99,7 @@ def _places(facts: RequestFacts) -> tuple[str, str | None]:
     if facts.protocol == "websocket":
         return "", None
     own = f"{facts.scheme}://{facts.host}{facts.path}{'?' if facts.query else ''}{facts.query}"
-    referrer = facts.header("referer")
+    own, referrer = own[: page_urls.MAX_CHARS], facts.header("referer")[: page_urls.MAX_CHARS]
     if is_document(facts) or not (facts.header("sec-fetch-dest") or _is_own(referrer, facts)):
         return own, referrer
     # Fetched by a page: its own address is the Referer, whole if the page is of this site.
