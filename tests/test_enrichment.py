@@ -6,10 +6,12 @@ import pytest
 from support.asgi_driver import call_asgi, http_scope
 from support.facts import BROWSER_DOCUMENT, facts
 from support.trackers import known, recording_tracker
+from support.waiting import wait_until
 from support.wsgi_driver import call_wsgi, environ_of
 
 from mixpanel_visitor import MissingExtraError, Tracker
 from mixpanel_visitor.asgi import VisitorMiddleware as ASGIVisitorMiddleware
+from mixpanel_visitor.emulator import LocalMixpanel
 from mixpanel_visitor.host import bot_detector
 from mixpanel_visitor.wsgi import VisitorMiddleware as WSGIVisitorMiddleware
 
@@ -141,6 +143,23 @@ def test_who_wonders_why_nothing_arrives_finds_it_in_the_log(caplog):
     assert "curl/8.5.0" in caplog.text
     assert "bots='tag'" in caplog.text
     assert not spool.records
+
+
+def test_a_local_mixpanel_shows_that_bots_were_dropped():
+    """With a line among what was refused, once for each reason; it counts as no refused event."""
+    with LocalMixpanel() as mixpanel:
+        tracker = Tracker(
+            token="t", secret_key="a-key-of-some-length", api_host=mixpanel.url, spool="memory:"
+        )
+        for _ in range(3):
+            _, visitor = tracker.begin(facts({"user-agent": "curl/8.5.0"}, client="203.0.113.7"), soon=False)
+            visitor.track("Seen")
+        assert wait_until(mixpanel.store.rejections, 10)
+        tracker.close()
+        (line,) = mixpanel.store.rejections()
+        assert mixpanel.store.stats()["rejected"] == 0
+    assert "curl/8.5.0" in line.message
+    assert line.endpoint == "(not sent)"
 
 
 def test_curl_on_this_host_is_a_visitor():

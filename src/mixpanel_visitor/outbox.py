@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
+import threading
 from typing import TYPE_CHECKING, Any
 
 from .delivery.committer import Committer
@@ -106,6 +108,15 @@ class Outbox:
                 withdraw(digests(ids))
         except Exception:
             self.failed("opt-out")
+
+    def tell_local(self, message: str) -> None:
+        """Show a local Mixpanel why something is not sent: to whoever sits before it nothing else would."""
+        api = self._api
+        if api is None or not (self.delivers and api.is_local):
+            return
+        thread = threading.Thread(target=api.tell_local, args=(message,), daemon=True)
+        with contextlib.suppress(RuntimeError):  # no threads here: it stands in the log as well
+            thread.start()
 
     def failed(self, where: str) -> None:
         """Note that our own code failed; called from an except block, so that the host never knows."""

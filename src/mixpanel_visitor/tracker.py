@@ -61,6 +61,7 @@ class Tracker:
             before_send=self.settings.before_send,
             scrubber=scrubber,
             withdraw=self._withdraw,
+            tell_local=self._outbox.tell_local,
             raise_errors=self.settings.on_error == "raise",
         )
         self._exchanges = Exchanges(

@@ -72,6 +72,7 @@ class Writer:
         before_send: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None,
         scrubber: Scrubber | None = None,
         withdraw: Callable[[Identity], None] | None = None,
+        tell_local: Callable[[str], None] | None = None,
         raise_errors: bool = False,
     ) -> None:
         self.token = token
@@ -86,7 +87,8 @@ class Writer:
         self._scrubber = scrubber or Scrubber()
         self.withdraw = withdraw or (lambda _identity: None)
         self._raise_errors = raise_errors
-        self._bot_level = logging.WARNING
+        self._tell_local = tell_local
+        self._told_of: set[str] = set()
 
     def event(
         self,
@@ -194,17 +196,18 @@ class Writer:
                 )
 
     def _tell_of_bots(self, reason: str, facts: RequestFacts | None) -> None:
-        user_agent = "" if facts is None else facts.header("user-agent")
-        # Somebody who wonders why nothing arrives looks into the log; who has seen it once needs it no more.
-        level, self._bot_level = self._bot_level, logging.DEBUG
-        self._log(
-            level,
-            "bots",
-            "Events of bots and of prefetched pages are dropped and counted (here %s: %.100r). If this is a "
-            "person or you want them, say bots='tag' or bots='keep'.",
-            reason,
-            user_agent,
+        # Somebody who wonders why nothing arrives looks here; who has seen it needs it no more.
+        if reason in self._told_of:
+            return
+        self._told_of.add(reason)
+        user_agent = "" if facts is None else facts.header("user-agent")[:100]
+        message = (
+            f"Events of bots and of prefetched pages are dropped and counted (here, for the first time, "
+            f"{reason}: {user_agent!r}). If that is a person, or you want them, say bots='tag' or 'keep'."
         )
+        self._log(logging.WARNING, f"bots {reason}", "%s", message)
+        if self._tell_local is not None:
+            self._tell_local(message)
 
     def _stamped(
         self,

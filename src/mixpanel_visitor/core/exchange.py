@@ -113,9 +113,11 @@ class Exchange:
     @property
     def bot(self) -> BotKind:
         """What kind of bot this is, `""` for none; looked up when somebody asks, and not with `keep`."""
-        if self._bot is None:
-            self._bot = "" if self._rules.bots == "keep" else self._rules.detector.kind(self.facts)
-        return self._bot
+        if self._bot is not None:
+            return self._bot
+        bot: BotKind = "" if self._rules.bots == "keep" else self._rules.detector.kind(self.facts)
+        self._bot = bot
+        return bot
 
     @property
     def is_bot(self) -> bool:

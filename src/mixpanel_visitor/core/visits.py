@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from .client_address import NOWHERE
 from .identity import Identity, IdMode, log_in, log_out
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from .request import RequestFacts
 
 
+_NOWHERE = {"ip": NOWHERE}
+
+
 class OfflineVisit:
     """Somebody whose ID the caller knows: no cookie, no response, consent is the caller's business.
 
@@ -30,7 +33,6 @@ class OfflineVisit:
     )  # fmt: skip
 
     facts: RequestFacts | None = None
-    surroundings: ClassVar[Mapping[str, Any]] = {"ip": NOWHERE}
     consent: Consent = "granted"
     is_bot = False
 
@@ -51,6 +53,11 @@ class OfflineVisit:
         self._opted_out = False
         self._merge: Link | None = None
         self.announce: Callable[[Link], None] | None = None
+
+    @property
+    def surroundings(self) -> Mapping[str, Any]:
+        """Outside of a request nobody is anywhere."""
+        return _NOWHERE
 
     @property
     def refusal(self) -> str | None:

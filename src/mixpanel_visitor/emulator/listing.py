@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from .arrivals import Rejection
 from .messages import Reply, Request, json_reply
 from .payload import PayloadError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .arrivals import Profile, ProfileChange, Rejection, StoredEvent
+    from .arrivals import Profile, ProfileChange, StoredEvent
     from .store import Store
+
+MAX_MESSAGE_CHARS = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,15 @@ class Listing:
         """`GET /_local/rejected`: refused records with the reason, and refused requests (`index` is null)."""
         found = self.store.rejections(limit=_number(request.query, "limit"))
         return json_reply({"rejected": [rejection_json(each) for each in found]})
+
+    def not_sent(self, request: Request) -> Reply:
+        """`POST /_local/not-sent`: a sender tells why something was not sent; listed with the refused."""
+        message = request.body.decode("utf-8", "replace")[:MAX_MESSAGE_CHARS]
+        now_ms = self.store.now_ms()
+        self.store.reject(
+            [Rejection(endpoint="(not sent)", status=0, message=message, received_at_ms=now_ms)]
+        )
+        return json_reply({"status": "ok"})
 
     def stats(self, _request: Request) -> Reply:
         """`GET /_local/stats`: the counts of `Store.stats`."""

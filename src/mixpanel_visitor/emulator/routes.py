@@ -65,6 +65,7 @@ class Site:
             "/_local/profiles": Route(kind="local", methods=get, answer=listing.profiles),
             "/_local/groups": Route(kind="local", methods=get, answer=listing.groups),
             "/_local/rejected": Route(kind="local", methods=get, answer=listing.rejected),
+            "/_local/not-sent": Route(kind="local", methods=post, answer=listing.not_sent),
             "/_local/health": Route(kind="local", methods=get, answer=listing.health),
             "/_local/reset": Route(kind="local", methods=post, answer=listing.reset),
         }
