@@ -83,7 +83,7 @@ class Exchange:
         self._renewed = False
         self._handed_over = False
         self._tracked = False
-        self._bot = bot
+        self._bot: BotKind | None = bot
         self._surroundings: dict[str, Any] | None = None
         self._touched = False
         self._records = HeldRecords(rules.refuse)
