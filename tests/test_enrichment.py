@@ -3,6 +3,8 @@
 import logging
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.asgi_driver import call_asgi, http_scope
 from support.facts import BROWSER_DOCUMENT, facts
 from support.trackers import known, recording_tracker
@@ -235,3 +237,28 @@ def test_trusted_proxies_speak_for_the_client_under_asgi(trusted, ip, name):
     seen = call_asgi(ASGIVisitorMiddleware(app, tracker=tracker), http_scope(headers=headers))
     assert [event["properties"]["ip"] for event in spool.events] == [ip]
     assert any(value.startswith(f"{name}=") for value in seen.values("set-cookie"))
+
+
+BYTES = st.binary(max_size=60).map(lambda raw: raw.decode("latin-1"))
+NAMES = st.sampled_from(
+    [
+        *("user-agent", "referer", "cookie", "accept", "sec-fetch-dest", "sec-purpose", "x-forwarded-for"),
+        *("x-forwarded-proto", "forwarded", "host", "origin", "dnt", "sec-gpc", "via"),
+    ]
+)
+
+
+@given(st.dictionaries(NAMES, BYTES), BYTES, BYTES, BYTES, st.sampled_from(["drop", "tag", "keep"]))
+def test_any_bytes_in_any_header_break_nothing(headers, host, path, query, bots):
+    """Everything that is accepted can be sent, and nothing of ours has failed."""
+    tracker, spool = recording_tracker(bots=bots, trusted_proxies="127.0.0.0/8", page_views=True)
+    request = facts(headers, host=host, path="/" + path, query=query)
+    exchange, visitor = tracker.begin(tracker.seen_through(request), soon=False)
+    visitor.track("Seen", {"n": 1})
+    visitor.people_set({"n": 1})
+    tracker.respond(exchange, 200, [("content-type", "text/html")])
+    tracker.finish(exchange, soon=False)
+    stats = tracker.stats()
+    assert "internal_error" not in {**stats["notes"], **stats["refused"]}
+    assert stats["accepted"] == stats["pending"] + sum(stats["refused"].values())
+    assert all(event["properties"]["ip"] for event in spool.events if event.get("event"))

@@ -23,8 +23,9 @@ ClientIP = Literal["send", "truncate", "off"]
 NOWHERE = "0"
 """Mixpanel finds no place for it; without any address it takes that of whoever sends (people, not events)."""
 
-MAX_HOPS = 32
 _MAX_CHARS = 2_048
+"""No chain of proxies is longer; what stands before that is cut off, at a comma."""
+
 _KEPT_BITS = {4: 24, 6: 48}
 
 
@@ -45,7 +46,7 @@ class ClientAddresses:
             return facts
         forwarded = facts.header("x-forwarded-for")
         if forwarded:
-            client = self._outermost([(hop, "") for hop in _split(forwarded)], peer)[0]
+            client = self._outermost([(hop, "") for hop in _end(forwarded).split(",")], peer)[0]
             scheme = facts.header("x-forwarded-proto").rpartition(",")[2].strip().lower()
         else:
             client, scheme = self._outermost(_hops(facts.header("forwarded")), peer)
@@ -70,7 +71,7 @@ class ClientAddresses:
         self, hops: list[tuple[str, str]], peer: IPv4Address | IPv6Address
     ) -> tuple[IPv4Address | IPv6Address, str]:
         client, scheme = peer, ""
-        for text, said in reversed(hops[-MAX_HOPS:]):
+        for text, said in reversed(hops):
             address = _address(text)
             if address is None:
                 break  # "unknown", a hidden name, or rubbish: whoever wrote it is the last we know
@@ -107,14 +108,14 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
     return mapped or address
 
 
-def _split(header: str) -> list[str]:
-    return header[-_MAX_CHARS:].split(",")
+def _end(header: str) -> str:
+    return header if len(header) <= _MAX_CHARS else header[-_MAX_CHARS:].partition(",")[2]
 
 
 def _hops(header: str) -> list[tuple[str, str]]:
     """Read `Forwarded`: for each hop the `for` and the `proto`."""
     hops = []
-    for element in _outside_quotes(header[-_MAX_CHARS:], ","):
+    for element in _outside_quotes(_end(header), ","):
         pairs = {}
         for pair in _outside_quotes(element, ";"):
             name, _, value = pair.partition("=")
