@@ -1,0 +1,302 @@
+"""What a request costs with us, and with a session cookie: `python tests/benchmarks/middlewares.py`.
+
+Callables in one process, no sockets. Starlette and Flask applications that say hello: alone, with our
+middleware, with the framework's own session. Batches come in a shuffled order, each between two batches of
+the application alone; the figure is the median of the differences, in microseconds of processor time for
+each request, with its quartiles. The ratios are what counts: the goals are those of the last column. Not
+collected by pytest, because timing never fails a test; exit code 1 where a goal is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import statistics
+import sys
+from io import BytesIO
+from pathlib import Path
+from time import process_time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import flask
+import itsdangerous
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from support.trackers import NOW_S, SECRET_KEY, TOKEN, known
+
+from mixpanel_visitor.core.browser_sdks.mixpanel import quoted_identity
+from mixpanel_visitor.delivery.memory import MemorySpool
+from mixpanel_visitor.flask import MixpanelVisitor
+from mixpanel_visitor.parts import Parts
+from mixpanel_visitor.starlette import VisitorMiddleware
+from mixpanel_visitor.tracker import Tracker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+REQUESTS = 300
+DEVICE = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"
+EVENT = {
+    "plan": "pro",
+    "seats": 3,
+    "price": 9.5,
+    "trial": False,
+    "country": "NO",
+    "step": 2,
+    "from": "menu",
+    "a": "b",
+}
+SESSION = {"user": 42, "flash": "saved"}
+
+
+def cookies(*more: str) -> str:
+    """The Cookie header of a known visitor of a site that has cookies of its own."""
+    sdk = f"mp_{TOKEN}_mixpanel={quoted_identity(DEVICE)}"
+    own = ["theme=dark", "_ga=GA1.1.1234567890.1700000000", "csrftoken=3f2a9c", "lang=nb"]
+    return "; ".join([*own, known(DEVICE, agreed=True)["cookie"], sdk, *more])
+
+
+def headers(cookie: str) -> dict[str, str]:
+    """The headers that a browser sends."""
+    return {
+        "host": "shop.example.com",
+        "user-agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0 Safari/537",
+        "accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
+        "accept-language": "nb-NO,nb;q=0.9,en;q=0.8",
+        "accept-encoding": "gzip, deflate, br, zstd",
+        "referer": "http://shop.example.com/",
+        "connection": "keep-alive",
+        "upgrade-insecure-requests": "1",
+        "sec-fetch-dest": "document",
+        "sec-fetch-mode": "navigate",
+        "sec-fetch-site": "same-origin",
+        "sec-fetch-user": "?1",
+        "cache-control": "max-age=0",
+        **({"cookie": cookie} if cookie else {}),
+    }
+
+
+def tracker() -> Tracker:
+    """Stores in memory and sends nothing."""
+    return Tracker(
+        token=TOKEN,
+        secret_key=SECRET_KEY,
+        spool="memory:",
+        deliver=False,
+        parts=Parts(clock=lambda: NOW_S, spool=MemorySpool(2**34)),
+    )
+
+
+# --- ASGI ------------------------------------------------------------------------------------------
+
+
+def starlette(*middleware: Middleware, events: int = 0, use: str = "") -> Any:
+    """A Starlette application that says hello, and tracks, reads or writes a session before."""
+
+    async def hello(request: Any) -> PlainTextResponse:
+        if use == "read":
+            request.session.get("user")
+        elif use == "write":
+            request.session["user"] = 42
+        for _ in range(events):
+            request.state.visitor.track("Seen", EVENT)
+        return PlainTextResponse("hello")
+
+    return Starlette(routes=[Route("/", hello)], middleware=list(middleware))
+
+
+def asgi(app: Any, cookie: str) -> Callable[[], float]:
+    """Make a batch of requests; it gives the microseconds for each."""
+    raw = [(name.encode(), value.encode()) for name, value in headers(cookie).items()]
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        pass
+
+    async def requests() -> float:
+        start_s = process_time()
+        for _ in range(REQUESTS):
+            scope = {
+                "type": "http",
+                "asgi": {"version": "3.0", "spec_version": "2.3"},
+                "http_version": "1.1",
+                "method": "GET",
+                "path": "/",
+                "raw_path": b"/",
+                "root_path": "",
+                "scheme": "http",
+                "query_string": b"",
+                "headers": raw,
+                "client": ("127.0.0.1", 50_000),
+                "server": ("127.0.0.1", 80),
+                "state": {},
+            }
+            await app(scope, receive, send)
+        return (process_time() - start_s) / REQUESTS * 1e6
+
+    loop = asyncio.new_event_loop()
+    return lambda: loop.run_until_complete(requests())
+
+
+# --- WSGI ------------------------------------------------------------------------------------------
+
+
+def flask_app(*, events: int = 0, use: str = "", ours: bool = False) -> Any:
+    """The same with Flask, whose sessions need a key."""
+    app = flask.Flask("hello")
+    app.secret_key = SECRET_KEY if use else None
+    if ours:
+        MixpanelVisitor(app, tracker=tracker())
+
+    @app.get("/")
+    def hello() -> str:
+        if use == "read":
+            flask.session.get("user")
+        for _ in range(events):
+            flask.g.visitor.track("Seen", EVENT)
+        return "hello"
+
+    return app.wsgi_app
+
+
+def wsgi(app: Any, cookie: str) -> Callable[[], float]:
+    """Make a batch of requests."""
+    base = {
+        "REQUEST_METHOD": "GET",
+        "SCRIPT_NAME": "",
+        "PATH_INFO": "/",
+        "QUERY_STRING": "",
+        "SERVER_NAME": "127.0.0.1",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": "127.0.0.1",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": BytesIO(),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+        **{f"HTTP_{name.upper().replace('-', '_')}": value for name, value in headers(cookie).items()},
+    }
+
+    def start_response(status: str, answer: Any, exc_info: Any = None) -> Callable[[bytes], object]:
+        return lambda data: None
+
+    def requests() -> float:
+        start_s = process_time()
+        for _ in range(REQUESTS):
+            body = app(dict(base), start_response)
+            for _ in body:
+                pass
+            if hasattr(body, "close"):
+                body.close()
+        return (process_time() - start_s) / REQUESTS * 1e6
+
+    return requests
+
+
+# --- figures ---------------------------------------------------------------------------------------
+
+
+class Added(NamedTuple):
+    """What something adds to a request, in microseconds: the median of paired differences, and quartiles."""
+
+    median: float
+    low: float
+    high: float
+
+
+def measure(
+    base: Callable[[], float], cases: dict[str, Callable[[], float]], rounds: int
+) -> dict[str, Added]:
+    """Run all in a shuffled order, each between two batches of the base."""
+    found: dict[str, list[float]] = {name: [] for name in cases}
+    for batch in (base, *cases.values()):
+        batch()
+    for _ in range(rounds):
+        for name in random.sample(list(cases), len(cases)):
+            before, took, after = base(), cases[name](), base()
+            found[name].append(took - (before + after) / 2)
+    return {
+        name: Added(statistics.median(took), *statistics.quantiles(took, n=4)[::2])
+        for name, took in found.items()
+    }
+
+
+def starlette_session(data: dict[str, Any]) -> str:
+    """The cookie of Starlette's SessionMiddleware."""
+    import base64
+    import json
+
+    signer = itsdangerous.TimestampSigner(SECRET_KEY)
+    return "session=" + signer.sign(base64.b64encode(json.dumps(data).encode())).decode()
+
+
+def flask_session(data: dict[str, Any]) -> str:
+    """The cookie of Flask's session."""
+    app = flask.Flask("hello")
+    app.secret_key = SECRET_KEY
+    serializer = app.session_interface.get_signing_serializer(app)  # type: ignore[attr-defined]
+    return f"session={serializer.dumps(data)}"
+
+
+def main() -> int:
+    """Measure, print, compare with the goals."""
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--rounds", type=int, default=40)
+    rounds = arguments.parse_args().rounds
+    ours = Middleware(VisitorMiddleware, tracker=tracker())
+    sessions = Middleware(SessionMiddleware, secret_key=SECRET_KEY)
+    with_session = cookies(starlette_session(SESSION))
+    bare = cookies().partition("; mpv=")[0]
+    rows = measure(
+        asgi(starlette(), with_session),
+        {
+            "session, read": asgi(starlette(sessions, use="read"), with_session),
+            "session, written": asgi(starlette(sessions, use="write"), with_session),
+            "ours, known visitor": asgi(starlette(ours), cookies()),
+            "ours, three events": asgi(starlette(ours, events=3), cookies()),
+            "ours, new visitor": asgi(starlette(ours), bare),
+        },
+        rounds,
+    )
+    flask_rows = measure(
+        wsgi(flask_app(), cookies(flask_session(SESSION))),
+        {
+            "Flask's session, read": wsgi(flask_app(use="read"), cookies(flask_session(SESSION))),
+            "ours in Flask, known visitor": wsgi(flask_app(ours=True), cookies()),
+        },
+        rounds,
+    )
+    rows |= flask_rows
+    goals = {
+        "ours, known visitor": ("session, read", 0.3),
+        "ours, three events": ("session, read", 0.6),
+        "ours, new visitor": ("session, written", 1.0),
+        "ours in Flask, known visitor": ("Flask's session, read", 0.15),
+    }
+    missed = 0
+    print(f"{'':<30} {'added us':>9}  quartiles       against                 ratio  goal")
+    for name, added in rows.items():
+        line = f"{name:<30} {added.median:9.2f}  {added.low:6.2f} {added.high:6.2f}"
+        if name in goals:
+            against, goal = goals[name]
+            ratio = added.median / rows[against].median
+            missed += ratio > goal
+            line += f"   {against:<22} {ratio:6.2f}  {goal}{'  missed' if ratio > goal else ''}"
+        print(line)
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
