@@ -67,7 +67,7 @@ def headers(cookie: str) -> dict[str, str]:
     """The headers that a browser sends."""
     return {
         "host": "shop.example.com",
-        "user-agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0 Safari/537",
+        "user-agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142",
         "accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
         "accept-language": "nb-NO,nb;q=0.9,en;q=0.8",
         "accept-encoding": "gzip, deflate, br, zstd",
