@@ -8,6 +8,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
+from .delivery import local_mixpanel
 from .delivery.committer import Committer
 from .delivery.journal import Journal
 from .delivery.mixpanel_api import MixpanelAPI
@@ -111,10 +112,10 @@ class Outbox:
 
     def tell_local(self, message: str) -> None:
         """Show a local Mixpanel why something is not sent: to whoever sits before it nothing else would."""
-        api = self._api
-        if api is None or not (self.delivers and api.is_local):
+        host_url = self._settings.api_host
+        if not (self.delivers and self._api and local_mixpanel.is_local(host_url)):
             return
-        thread = threading.Thread(target=api.tell_local, args=(message,), daemon=True)
+        thread = threading.Thread(target=local_mixpanel.tell, args=(host_url, message), daemon=True)
         with contextlib.suppress(RuntimeError):  # no threads here: it stands in the log as well
             thread.start()
 

@@ -12,7 +12,6 @@ import http.client
 import importlib
 import importlib.metadata
 import io
-import ipaddress
 import os
 import socket
 import ssl
@@ -142,24 +141,6 @@ class MixpanelAPI:
                     self._disconnect()
                 self._used_at_s = self._monotonic()
         return exchange.answer()
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the host is this machine: then it is a local Mixpanel, or a proxy of one's own."""
-        known = self._known
-        return self._host == "localhost" or (
-            known is not None and known.certain and ipaddress.ip_address(self._host).is_loopback
-        )
-
-    def tell_local(self, message: str) -> None:
-        """Tell a local Mixpanel why something is not sent, on a connection of its own; never raises."""
-        from urllib3.connection import HTTPConnection  # noqa: PLC0415
-
-        with contextlib.suppress(Exception):
-            connection = HTTPConnection(self._host, self._port, timeout=1.0)
-            with contextlib.closing(connection):
-                connection.request("POST", "/_local/not-sent", body=message.encode())
-                connection.getresponse().read()
 
     def close(self, timeout_s: float = 1.0) -> bool:
         """Close the connection; the next `post` opens a new one. False: a request is still under way."""

@@ -1,0 +1,30 @@
+"""A word to the local Mixpanel: why something is not sent, for whoever sits before it and waits."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import ipaddress
+import urllib.parse
+
+PATH = "/_local/not-sent"
+_TIMEOUT_S = 1.0
+
+
+def is_local(host_url: str) -> bool:
+    """Tell whether this address is on this machine: a local Mixpanel, or a proxy of one's own."""
+    host = urllib.parse.urlsplit(host_url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def tell(host_url: str, message: str) -> None:
+    """Send the message; never raises. Takes a second at most, so not for a request's own thread."""
+    url = urllib.parse.urlsplit(host_url)
+    with contextlib.suppress(Exception):
+        connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=_TIMEOUT_S)
+        with contextlib.closing(connection):
+            connection.request("POST", PATH, body=message.encode())
+            connection.getresponse().read()
