@@ -75,7 +75,7 @@ class CurrentVisitor:
         )
 
 
-_CALLS = ("track", "identify", "reset", "register", "set_group")
+_CALLS = ("track", "identify", "alias", "reset", "register", "set_group", "opt_out", "opt_in")
 
 
 def _refuse(name: str) -> Any:

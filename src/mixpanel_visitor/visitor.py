@@ -52,10 +52,6 @@ if TYPE_CHECKING:
             """Drop what is queued."""
             ...
 
-        def page_view(self, route: str | None) -> Mapping[str, Any]:
-            """What a page view says besides."""
-            ...
-
         def opt_out(self) -> None:
             """Track this person no more, and drop what is queued, counted."""
             ...
@@ -189,7 +185,7 @@ class Visitor:
 
     def view(self, route: str | None) -> None:
         """Track a page view, as mixpanel-browser's `track_pageview` does; `route` is the template."""
-        properties = self._visit.page_view(route)
+        properties = self._visit.glance.page_view(route)
         self._writer.event(self._visit, PAGE_VIEW, properties, registered=self._registered)
 
     def announce(self, link: Link) -> None:

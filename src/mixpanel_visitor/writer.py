@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
+    from .core.glance import Glance, NoGlance
     from .core.identity import Identity, IdMode
     from .core.request import RequestFacts
     from .ledger import Ledger
@@ -37,12 +38,8 @@ if TYPE_CHECKING:
             ...
 
         @property
-        def surroundings(self) -> Mapping[str, Any]:
-            """What is known of the visitor's browser, page and address, as event properties."""
-            ...
-
-        def first_touch(self) -> Mapping[str, Any]:
-            """What the first campaign puts on the profile; given once."""
+        def glance(self) -> Glance | NoGlance:
+            """What the request says of the visitor besides."""
             ...
 
         @property
@@ -125,7 +122,7 @@ class Writer:
         def make() -> Record:
             stamped: dict[str, Any] = {"$token": self.token, "$time": round(self._clock(), 3)}
             if endpoint == "engage":
-                stamped["$ip"] = sink.surroundings["ip"]
+                stamped["$ip"] = sink.glance.surroundings["ip"]
             for part in parts:
                 if part is not None and not isinstance(part, Mapping):
                     raise InvalidEventError("bad_update", f"it takes a dict, not {type(part).__name__}")
@@ -175,7 +172,7 @@ class Writer:
             return
         try:
             record = make()
-            touch = sink.first_touch() if kind == "event" else None
+            touch = sink.glance.first_touch() if kind == "event" else None
         except InvalidEventError as error:
             self._refused(error.reason, f"{kind} {_shown(name)}", str(error))
             if self._raise_errors:
@@ -221,7 +218,7 @@ class Writer:
             "$insert_id": self._insert_id(),
             "mp_lib": "python",
             "$lib_version": self._lib_version,
-            **sink.surroundings,
+            **sink.glance.surroundings,
         }
         extra = self._extra_properties
         if callable(extra):

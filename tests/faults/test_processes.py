@@ -145,4 +145,4 @@ def test_a_daemon_thread_may_die_in_the_middle_of_an_event(alive_s, tmp_path):
         arrived = _deliver_rest(mixpanel, tmp_path / "spool")
     assert set(stdout.split()) <= set(arrived)
     assert len(arrived) == len(set(arrived)) <= len(stdout.split()) + 2
-    assert stderr == ""
+    assert "Traceback" not in stderr

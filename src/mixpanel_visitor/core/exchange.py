@@ -15,10 +15,10 @@ informational answers first): only the head that goes out counts, and it is aske
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .anchor import RENEW_AFTER_S, Anchor
-from .client_address import NOWHERE
+from .glance import Glance
 from .handover import heard
 from .held_records import HeldRecords
 from .identity import log_in, log_out
@@ -28,7 +28,7 @@ from .request import response_header
 from .resolution import Resolution
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from mixpanel_visitor.records import Record
 
@@ -55,9 +55,9 @@ class Exchange:
     """
 
     __slots__ = (
-        "_anchor", "_bot", "_came", "_changed", "_handed_over", "_links", "_merge", "_more_cookies", "_now_s",
-        "_records", "_renewed", "_rules", "_surroundings", "_touched", "_tracked", "announce", "consent",
-        "facts", "finished", "hand_over", "identity", "started", "view",
+        "_anchor", "_came", "_changed", "_glance", "_handed_over", "_held", "_ignores_bots", "_links",
+        "_merge", "_more_cookies", "_now_s", "_renewed", "_rules", "_tracked", "announce", "consent", "facts",
+        "finished", "hand_over", "identity", "started", "view",
     )  # fmt: skip
 
     def __init__(
@@ -70,7 +70,7 @@ class Exchange:
         identity: Identity,
         consent: Consent,
         now_s: float,
-        bot: BotKind | None = None,
+        ignores_bots: bool,
     ) -> None:
         self._rules = rules
         self._came = came
@@ -83,10 +83,9 @@ class Exchange:
         self._renewed = False
         self._handed_over = False
         self._tracked = False
-        self._bot: BotKind | None = bot
-        self._surroundings: dict[str, Any] | None = None
-        self._touched = False
-        self._records = HeldRecords(rules.refuse)
+        self._ignores_bots = ignores_bots
+        self._glance: Glance | None = None
+        self._held: HeldRecords | None = None
         if found is not None and found.identity.is_new:
             self._records.made(found.anchor.device_id)
         self.facts = facts
@@ -106,49 +105,30 @@ class Exchange:
             return closed
         if self.consent != "granted":
             return f"consent_{self.consent}"
-        if self._rules.bots == "drop" and (bot := self.bot):
+        if self._rules.bots == "drop" and (bot := self.glance.bot):
             return "prefetch" if bot == "prefetch" else "bot"
         return None
 
     @property
-    def bot(self) -> BotKind:
-        """What kind of bot this is, `""` for none; looked up when somebody asks, and not with `keep`."""
-        if self._bot is not None:
-            return self._bot
-        bot: BotKind = "" if self._rules.bots == "keep" else self._rules.detector.kind(self.facts)
-        self._bot = bot
-        return bot
+    def glance(self) -> Glance:
+        """What the request says besides."""
+        if self._glance is None:
+            rules = self._rules
+            bot: BotKind = "" if self._ignores_bots else rules.detector.kind(self.facts)
+            is_first = self._came is None and self.identity.source in ("generated", "none")
+            self._glance = Glance(rules, self.facts, bot, is_first=is_first)
+        return self._glance
 
     @property
     def is_bot(self) -> bool:
         """Whether this is no visit of a person."""
-        return bool(self.bot)
+        return bool(self.glance.bot)
 
     @property
-    def surroundings(self) -> Mapping[str, Any]:
-        """What the request says about its visitor, as event properties; read when something is tracked."""
-        if self._surroundings is None:
-            # First, should it fail: then events go without.
-            self._surroundings = {"ip": NOWHERE}
-            self._surroundings = self._rules.enricher.properties(
-                self.facts, is_new=self._is_first, is_bot=self.is_bot
-            )
-        return self._surroundings
-
-    def page_view(self, route: str | None) -> Mapping[str, Any]:
-        """Give what a page view says besides."""
-        return self._rules.enricher.page_view(self.facts, route)
-
-    def first_touch(self) -> Mapping[str, Any]:
-        """Give what the first campaign puts on a new visitor's profile; once."""
-        if self._touched or not self._is_first:
-            return {}
-        self._touched = True
-        return self._rules.enricher.first_touch(self.facts)
-
-    @property
-    def _is_first(self) -> bool:
-        return self._came is None and self.identity.source in ("generated", "none")
+    def _records(self) -> HeldRecords:
+        if self._held is None:
+            self._held = HeldRecords(self._rules.refuse)
+        return self._held
 
     # --- the visitor's side ---------------------------------------------------------------------
 
@@ -313,7 +293,8 @@ class Exchange:
             return []  # informational: the real head is still to come
         self.started = True
         added = self._cookies(status, headers) if self.wants_cookie else []
-        self._records.decide(remembered=bool(added))
+        if self._held is not None:
+            self._held.decide(remembered=bool(added))
         if added:
             links, self._links = self._links, ()
             for link in links:
@@ -323,18 +304,19 @@ class Exchange:
 
     def take(self) -> list[Record]:
         """Give the records queued since the last call and forget them here."""
-        return self._records.take()
+        return [] if self._held is None else self._held.take()
 
     def forget(self) -> None:
         """Drop what is queued, without a word to Mixpanel."""
-        self._records.forget()
+        if self._held is not None:
+            self._held.forget()
 
     def finish(self) -> list[Record]:
         """End the exchange: give what is left."""
         if not self.finished:
             self._settle()
-            if self._records.is_held:  # there was no response, as far as we saw
-                self._records.decide(remembered=False)
+            if self._held is not None and self._held.is_held:  # there was no response, as far as we saw
+                self._held.decide(remembered=False)
         self.finished = True
         self.announce = self.view = None  # they lead back to here: cycles, for the garbage collector to find
         return self.take()
@@ -342,7 +324,8 @@ class Exchange:
     @property
     def has_records(self) -> bool:
         """Whether a `take` would give anything."""
-        return bool(self._records) and not self._records.is_held
+        held = self._held
+        return held is not None and bool(held) and not held.is_held
 
     def _settle(self) -> None:
         """Write the event that joins device and user, if no other event of this request does."""

@@ -70,8 +70,9 @@ class ExchangeRules:
             identity=identity,
             consent=consent,
             now_s=now_s,
+            ignores_bots=self.bots == "keep",
         )
-        if found is not None and identity.is_new and exchange.bot:
+        if found is not None and identity.is_new and exchange.is_bot:
             exchange.identity = Identity(device_id=found.anchor.device_id)
         return exchange
 
@@ -85,5 +86,5 @@ class ExchangeRules:
             identity=Identity(device_id=fresh_id()),
             consent="unknown",
             now_s=0.0,
-            bot="",
+            ignores_bots=True,
         )

@@ -141,10 +141,16 @@ def cookie_values(header: str, name: str, *, commas: bool = False) -> list[str]:
     With `commas`, a comma separates as well: WSGI servers join several Cookie headers with one. Only fit for
     values that are signed and hold no comma themselves, and never for a name with a prefix.
     """
-    values: list[str] = []
     needle = name + "="
-    separators = (";", ",") if commas else (";",)
     position = header.find(needle)
+    if position < 0:
+        return []
+    if header.find(needle, position + 1) < 0 and (not position or header.startswith("; ", position - 2)):
+        # Nearly always: the one cookie of this name, as browsers write it.
+        value = header[position + len(needle) :].partition(";")[0]
+        return [(value.partition(",")[0] if commas else value).strip(_BLANKS)]
+    values: list[str] = []
+    separators = (";", ",") if commas else (";",)
     seen = looked_at = 0
     while position >= 0 and seen < MAX_CANDIDATES:
         seen += 1

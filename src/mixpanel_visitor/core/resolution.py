@@ -33,6 +33,9 @@ class Resolution:
     links: tuple[Link, ...] = ()
 
 
+_CACHE_SIZE = 4096
+
+
 class Resolver:
     """Resolves visitors by the rules of one ID mode and the browser SDKs of one site.
 
@@ -54,6 +57,7 @@ class Resolver:
         self._id_mode: IdMode = id_mode
         self._spid_first = order[:1] == ("spid",)
         self._count = count
+        self._known: dict[int, tuple[Anchor, Resolution]] = {}
 
     def resolve(
         self, anchor: Anchor | None, cookies: str, *, now_s: float, fresh_id: Callable[[], str]
@@ -170,6 +174,16 @@ class Resolver:
         return Resolution(anchor=anchor, identity=_identity(anchor, self._id_mode, source, apart=True))
 
     def _from_cookie(self, anchor: Anchor) -> Resolution:
+        # Anchors come out of a cache: the same object says the same again. Whose it is keeps it alive here.
+        found = self._known.get(id(anchor))
+        if found is None or found[0] is not anchor:
+            found = (anchor, self._told_by(anchor))
+            if len(self._known) >= _CACHE_SIZE:
+                self._known.clear()
+            self._known[id(anchor)] = found
+        return found[1]
+
+    def _told_by(self, anchor: Anchor) -> Resolution:
         identity = _identity(anchor, self._id_mode, "cookie")
         if not anchor.unlinked or anchor.user_id is None or self._id_mode in ("legacy", "spid"):
             return Resolution(anchor=anchor, identity=identity)

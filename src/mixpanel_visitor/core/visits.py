@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .client_address import NOWHERE
+from .glance import NoGlance
 from .identity import Identity, IdMode, log_in, log_out
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from mixpanel_visitor.records import Record
 
     from .identity import Link, Login
     from .policy import Consent
     from .request import RequestFacts
-
-
-_NOWHERE = {"ip": NOWHERE}
 
 
 class OfflineVisit:
@@ -33,6 +30,7 @@ class OfflineVisit:
     )  # fmt: skip
 
     facts: RequestFacts | None = None
+    glance = NoGlance()
     consent: Consent = "granted"
     is_bot = False
 
@@ -55,11 +53,6 @@ class OfflineVisit:
         self.announce: Callable[[Link], None] | None = None
 
     @property
-    def surroundings(self) -> Mapping[str, Any]:
-        """Outside of a request nobody is anywhere."""
-        return _NOWHERE
-
-    @property
     def refusal(self) -> str | None:
         """Why nothing is tracked; None: it is."""
         return self._refusal() or ("consent_denied" if self._opted_out else None)
@@ -72,10 +65,6 @@ class OfflineVisit:
             self._records.append(record)
         else:
             self._store([record])
-
-    def first_touch(self) -> Mapping[str, Any]:
-        """There is no campaign without a request."""
-        return {}
 
     def gather(self) -> None:
         """Keep records until `finish`, so that they are stored with one write."""
@@ -102,10 +91,6 @@ class OfflineVisit:
         """Go on as somebody new."""
         self._merge = None
         self.identity = replace(log_out(self.identity, fresh_id()), vouched=False)
-
-    def page_view(self, route: str | None) -> Mapping[str, Any]:
-        """There is no page without a request."""
-        return {} if route is None else {"route": route}
 
     def opt_out(self) -> None:
         """Track no more of them here, and drop what was gathered."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote_to_bytes
 
@@ -88,10 +89,13 @@ class MixpanelBrowser:
         values = cookie_values(cookies, self.name)
         if not values:
             return None
-        if known_device_id is not None and len(values) == 1 and _names(values[0], known_device_id):
-            return BrowserClaim(
-                device_id=known_device_id, settled=values[0] != quoted_identity(known_device_id)
-            )
+        if known_device_id is not None and len(values) == 1:
+            value = values[0]
+            anonymous = _anonymous(known_device_id)
+            if value.startswith(anonymous) and len(value) <= MAX_COOKIE_CHARS:
+                return _known(known_device_id, settled=value[len(anonymous) :] != "%7D")
+            if _names(value, known_device_id):
+                return _known(known_device_id, settled=True)
         claims = [read_claim(value) for value in values[:MAX_TRIED]]
         if len({claim.device_id for claim in claims if claim is not None}) > 1:
             self._count("mixpanel_cookie_conflict")
@@ -204,6 +208,17 @@ def decode_uri_component(raw: str) -> str | None:
         return unquote_to_bytes(raw.encode("latin-1")).decode()
     except UnicodeError:
         return None
+
+
+@lru_cache(4096)
+def _anonymous(device_id: str) -> str:
+    """Give how the cookie of an anonymous visitor begins, up to the end of the device ID."""
+    return quoted_identity(device_id).removesuffix("%7D")
+
+
+@lru_cache(4096)
+def _known(device_id: str, *, settled: bool) -> BrowserClaim:
+    return BrowserClaim(device_id=device_id, settled=settled)
 
 
 def _names(raw: str, device_id: str) -> bool:
