@@ -7,7 +7,16 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .core.events import IDENTITY_PROPERTIES, PROFILE_OPERATIONS, event_record, profile_record, time_ms
+from .core.events import (
+    IDENTITY_PROPERTIES,
+    PROFILE_OPERATIONS,
+    common_stamps,
+    event_record,
+    profile_record,
+    stamped_record,
+    time_ms,
+)
+from .core.glance import Glance
 from .core.identity import distinct_id, identity_properties
 from .core.scrubbing import Scrubber
 from .errors import InvalidEventError
@@ -17,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
-    from .core.glance import Glance, NoGlance
+    from .core.glance import NoGlance
     from .core.identity import Identity, IdMode
     from .core.request import RequestFacts
     from .ledger import Ledger
@@ -84,6 +93,8 @@ class Writer:
         self._scrubber = scrubber or Scrubber()
         self.withdraw = withdraw or (lambda _identity: None)
         self._raise_errors = raise_errors
+        # Who has the last word on an event, or adds to each one, sees it whole.
+        self._may_be_quick = before_send is None and not callable(self._extra_properties)
         self._tell_local = tell_local
         self._told_of: set[str] = set()
 
@@ -99,6 +110,10 @@ class Writer:
         """Write an event of the sink's visitor; `identity` replaces the visitor's identity properties."""
 
         def make() -> Record:
+            if self._may_be_quick and identity is None and not registered:
+                record = self._quick(sink, name, properties)
+                if record is not None:
+                    return record
             stamped = self._stamped(sink, identity, registered)
             if properties:
                 if not isinstance(properties, Mapping):
@@ -205,6 +220,33 @@ class Writer:
         self._log(logging.WARNING, f"bots {reason}", "%s", message)
         if self._tell_local is not None:
             self._tell_local(message)
+
+    def _quick(self, sink: Sink, name: str, properties: Mapping[str, Any] | None) -> Record | None:
+        """Make the record of an event that says nothing special; None: it has to be done in the long way.
+
+        What all events of a request have in common is encoded once.
+        """
+        glance, identity = sink.glance, sink.identity
+        if not isinstance(glance, Glance):
+            return None
+        stamps = glance.stamps
+        if stamps is None or stamps.identity is not identity:
+            common = self._stamped(sink, None, None)
+            del common["time"], common["$insert_id"]
+            glance.stamps = stamps = common_stamps(identity, common)
+            if stamps is None:
+                return None
+        if properties is None:
+            properties = {}
+        elif type(properties) is not dict or not stamps.taken.isdisjoint(properties):
+            return None
+        return stamped_record(
+            name,
+            self._scrubbed(properties) if properties else properties,
+            stamps,
+            time_ms=round(self._clock() * 1000),
+            insert_id=self._insert_id(),
+        )
 
     def _stamped(
         self,

@@ -91,4 +91,9 @@ def is_developer(facts: RequestFacts) -> bool:
 
 def is_prefetch(facts: RequestFacts) -> bool:
     """Tell whether the browser fetches ahead of a visit that may never happen."""
-    return any(facts.header(name).lower().startswith(("prefetch", "preview")) for name in _PURPOSES)
+    look_up = facts.headers.get
+    for name in _PURPOSES:
+        value = look_up(name)
+        if value and value.lower().startswith(("prefetch", "preview")):
+            return True
+    return False

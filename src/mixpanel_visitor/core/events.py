@@ -9,12 +9,12 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mixpanel_visitor.errors import InvalidEventError
 from mixpanel_visitor.records import Record
 
-from .encoding import encode
+from .encoding import checked_size, encode, encode_part, encode_text
 from .identity import DISALLOWED_IDS, refusal
 
 if TYPE_CHECKING:
@@ -50,16 +50,7 @@ def event_record(event: Mapping[str, Any]) -> Record:
     """Check a whole event, `{"event": name, "properties": {...}}`, and give it its final bytes."""
     name = event.get("event")
     properties = event.get("properties")
-    if not isinstance(name, str):
-        raise InvalidEventError(
-            "bad_name",
-            f"the event's name must be a str, not {type(name).__name__}: track('Signed up', ...)",
-        )
-    if not name.strip() or len(name) > MAX_NAME_CHARS:
-        raise InvalidEventError(
-            "bad_name",
-            f"the event's name must have 1 to {MAX_NAME_CHARS} characters, this one has {len(name)}",
-        )
+    _check_name(name)
     if not isinstance(properties, dict):
         raise InvalidEventError(
             "bad_properties", f"properties must be a dict, not {type(properties).__name__}"
@@ -79,6 +70,44 @@ def event_record(event: Mapping[str, Any]) -> Record:
         if why is not None:
             raise InvalidEventError("banned_id", why)
     return Record("import", encode(event))
+
+
+class Stamps(NamedTuple):
+    """What all events of one visitor in one request have in common, encoded once.
+
+    `taken` are the names that an event of its own words must not use, or it is made in the long way.
+    """
+
+    identity: object
+    taken: frozenset[str]
+    number: int
+    part: bytes
+
+
+def common_stamps(identity: object, properties: Mapping[str, Any]) -> Stamps | None:
+    """Make the stamps of these properties; None where each event has to be checked by itself."""
+    if refusal(properties.get("distinct_id")) is not None:
+        return None
+    _check_properties(properties)
+    taken = frozenset((*properties, *IDENTITY_PROPERTIES, "time", "$insert_id"))
+    return Stamps(identity, taken, len(properties) + 2, encode_part(properties))
+
+
+def stamped_record(
+    name: str, properties: Mapping[str, Any], stamps: Stamps, *, time_ms: int, insert_id: str
+) -> Record:
+    """Make the record of an event whose `properties` use none of the names that are taken."""
+    _check_name(name)
+    _check_properties(properties, more=stamps.number)
+    body = b'{"event":%b,"properties":{%b,"time":%d,"$insert_id":"%b"%b%b}}' % (
+        encode_text(name),
+        stamps.part,
+        time_ms,
+        insert_id.encode(),
+        b"," if properties else b"",
+        encode_part(properties) if properties else b"",
+    )
+    return Record("import", checked_size(body))
 
 
 def profile_record(endpoint: Endpoint, update: Mapping[str, Any]) -> Record:
@@ -119,11 +148,24 @@ def time_ms(value: Any) -> int:
     return milliseconds
 
 
-def _check_properties(properties: Mapping[str, Any]) -> None:
-    if len(properties) >= MAX_PROPERTIES:
+def _check_name(name: object) -> None:
+    if not isinstance(name, str):
+        raise InvalidEventError(
+            "bad_name",
+            f"the event's name must be a str, not {type(name).__name__}: track('Signed up', ...)",
+        )
+    if not name.strip() or len(name) > MAX_NAME_CHARS:
+        raise InvalidEventError(
+            "bad_name",
+            f"the event's name must have 1 to {MAX_NAME_CHARS} characters, this one has {len(name)}",
+        )
+
+
+def _check_properties(properties: Mapping[str, Any], *, more: int = 0) -> None:
+    if len(properties) + more >= MAX_PROPERTIES:
         raise InvalidEventError(
             "too_many_properties",
-            f"it has {len(properties)} properties and Mixpanel takes fewer than {MAX_PROPERTIES}",
+            f"it has {len(properties) + more} properties and Mixpanel takes fewer than {MAX_PROPERTIES}",
         )
     for key, value in properties.items():
         if type(key) is not str and not isinstance(key, str):

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .bots import BotKind
+    from .events import Stamps
     from .exchange_rules import ExchangeRules
     from .request import RequestFacts
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 class Glance:
     """One look at a request; `is_first`: it is the first that is known of its visitor."""
 
-    __slots__ = ("_facts", "_is_first", "_rules", "_surroundings", "_touched", "bot")
+    __slots__ = ("_facts", "_is_first", "_rules", "_surroundings", "_touched", "bot", "stamps")
 
     def __init__(self, rules: ExchangeRules, facts: RequestFacts, bot: BotKind, *, is_first: bool) -> None:
         self._rules = rules
@@ -26,6 +27,7 @@ class Glance:
         self._surroundings: dict[str, Any] | None = None
         self._touched = False
         self.bot = bot
+        self.stamps: Stamps | None = None
 
     @property
     def surroundings(self) -> Mapping[str, Any]:
