@@ -13,7 +13,7 @@ from mixpanel_visitor.core.browser_sdks.mixpanel import MixpanelBrowser, quoted_
 from mixpanel_visitor.core.client_address import ClientAddresses
 from mixpanel_visitor.core.enrich import Enricher
 from mixpanel_visitor.core.exchange import HAND_OVER_RECORDS
-from mixpanel_visitor.core.exchange_rules import ExchangeRules
+from mixpanel_visitor.core.exchange_rules import RECALLED, RECALLED_CHARS, ExchangeRules
 from mixpanel_visitor.core.identity import links_between
 from mixpanel_visitor.core.resolution import Resolver
 from mixpanel_visitor.core.scrubbing import Scrubber
@@ -405,6 +405,36 @@ def test_requests_left_alone_are_nobodys_and_no_bots():
     """Nothing is looked at there, so nothing is claimed."""
     exchange = House(left_alone=lambda _facts: True).open({"user-agent": "Googlebot/2.1"})
     assert not exchange.is_bot
+
+
+def test_the_same_header_says_the_same_again(house):
+    """A page's requests mostly send the same cookies; they are read once."""
+    first, second = house.open(house.cookie()), house.open(house.cookie())
+    assert second.identity is first.identity
+    assert not second.wants_cookie
+
+
+def test_what_a_header_said_grows_old_with_it(house):
+    """A cookie that was fresh when it was read is not for ever."""
+    headers = house.cookie()
+    assert house.open(headers).identity.device_id == "known"
+    assert house.open(headers, now_s=NOW_S + 31_536_001).identity.is_new
+    assert house.notes["cookie_expired"] == 1
+
+
+def test_what_a_header_said_over_http_counts_for_nothing_over_https(house):
+    """There the cookie has another name, which no other host can set."""
+    headers = house.cookie()
+    assert house.open(headers).identity.device_id == "known"
+    assert house.open(headers, scheme="https").identity.is_new
+
+
+def test_no_more_headers_are_remembered_than_are_sent_soon(house):
+    """Somebody who sends another one each time fills no memory."""
+    for number in range(RECALLED + 10):
+        house.open({"cookie": f"{house.cookie()['cookie']}; n={number}"})
+    house.open({"cookie": f"{house.cookie()['cookie']}; n={'x' * RECALLED_CHARS}"})
+    assert 0 < len(house.rules.recent) <= RECALLED
 
 
 # --- the browser SDK's side ---------------------------------------------------------------------------

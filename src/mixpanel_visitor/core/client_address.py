@@ -36,6 +36,7 @@ class ClientAddresses:
         self._trusted = tuple(trusted)
         self._mode = mode
         self._is_trusted = lru_cache(1024)(self._in_networks)
+        self._sent = lru_cache(4096)(self._sent_of)
 
     def seen_through(self, facts: RequestFacts) -> RequestFacts:
         """Give the facts as the first trusted proxy has seen them: the client's address, and the scheme."""
@@ -57,9 +58,12 @@ class ClientAddresses:
 
     def of_event(self, facts: RequestFacts) -> str:
         """Give what is sent as `ip`: the address, its network (/24, /48), or `"0"` for nowhere."""
-        if self._mode == "off" or facts.client is None:
+        return self._sent(facts.client)
+
+    def _sent_of(self, client: str | None) -> str:
+        if self._mode == "off" or client is None:
             return NOWHERE
-        address = _address(facts.client)
+        address = _address(client)
         if address is None:
             return NOWHERE
         if self._mode == "truncate":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import page_urls
 from .policy import is_document
-from .user_agents import describe
+from .user_agents import properties_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +43,7 @@ class Enricher:
         found: dict[str, Any] = {"ip": self._addresses.of_event(facts)}
         user_agent = facts.header("user-agent")
         if user_agent:
-            found.update(describe(user_agent).properties())
+            found.update(properties_of(user_agent))
         if is_bot:
             found["is_bot"] = True
         url, referrer = _places(facts)
@@ -64,7 +64,10 @@ class Enricher:
                 found["$initial_referring_domain"] = domain or page_urls.DIRECT
             persisted |= page_urls.search_info(referrer)
         found.update(persisted)
-        return {name: _cut(value) for name, value in found.items()}
+        for name, value in found.items():
+            if type(value) is str and len(value) > MAX_CHARS:
+                found[name] = value[:MAX_CHARS]
+        return found
 
     def first_touch(self, facts: RequestFacts) -> Mapping[str, Any]:
         """Give what `$set_once` puts on the profile of a new visitor who came by a campaign."""

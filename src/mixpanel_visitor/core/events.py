@@ -16,6 +16,7 @@ from mixpanel_visitor.records import Record
 
 from .encoding import checked_size, encode, encode_part, encode_text
 from .identity import DISALLOWED_IDS, refusal
+from .scrubbing import FLAT_TYPES as _FLAT
 
 if TYPE_CHECKING:
     from mixpanel_visitor.records import Endpoint
@@ -41,7 +42,7 @@ PROFILE_OPERATIONS = (
     "$delete",
 )
 
-_FLAT = frozenset((str, int, float, bool, type(None)))
+_STR = frozenset((str,))
 _INSERT_ID = re.compile(r"[A-Za-z0-9-]{1,36}")
 _SECONDS_BELOW = 100_000_000_000  # as milliseconds this is 1973; as seconds it is the year 5138
 
@@ -167,6 +168,8 @@ def _check_properties(properties: Mapping[str, Any], *, more: int = 0) -> None:
             "too_many_properties",
             f"it has {len(properties) + more} properties and Mixpanel takes fewer than {MAX_PROPERTIES}",
         )
+    if _STR.issuperset(map(type, properties)) and _FLAT.issuperset(map(type, properties.values())):
+        return
     for key, value in properties.items():
         if type(key) is not str and not isinstance(key, str):
             raise InvalidEventError("bad_properties", f"property names are strings, not {key!r}")

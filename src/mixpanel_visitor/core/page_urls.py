@@ -88,7 +88,8 @@ def search_info(referrer: str) -> dict[str, str]:
 
 def without_secrets(url: str, is_secret: Callable[[str], bool]) -> str:
     """Take a user name, a password, and the values of parameters out for whose names `is_secret` is true."""
-    url = _USER_INFO.sub(r"\1", url)
+    if "@" in url:
+        url = _USER_INFO.sub(r"\1", url)
     if "=" not in url and "%3" not in url:
         return url
     position = 0

@@ -29,7 +29,11 @@ MAX_DEPTH = 8
 
 _ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")
+FLAT_TYPES = frozenset((str, int, float, bool, type(None)))
+"""Values of these types hold no others."""
+
 _NAMES_CACHED = 4096
+_CALLS_CACHED = 1024
 _NAME_MAX_CHARS = 256
 
 
@@ -52,13 +56,20 @@ class Scrubber:
 
         self._any = bool(entries)
         self.is_secret: Callable[[str], bool] = lru_cache(_NAMES_CACHED)(is_secret) if entries else _never
+        # The same call always has the same names: mostly one question for all of them.
+        self._among = lru_cache(_CALLS_CACHED)(self._is_any_secret)
+
+    def _is_any_secret(self, names: tuple[Any, ...]) -> bool:
+        return any(isinstance(name, str) and self.is_secret(name) for name in names)
 
     def clean(self, properties: Mapping[str, Any], found: Callable[[str], None]) -> Mapping[str, Any]:
         """Give properties with secrets replaced: the same object where there are none, else a copy.
 
         `found` is told the name of each.
         """
-        if not self._any:
+        if not self._any or (
+            FLAT_TYPES.issuperset(map(type, properties.values())) and not self._among(tuple(properties))
+        ):
             return properties
         cleaned: Mapping[str, Any] = self._cleaned(properties, found, 0)
         return cleaned

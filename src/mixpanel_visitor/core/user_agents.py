@@ -11,7 +11,11 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MAX_CHARS = 1024
 """What comes behind is not looked at; real ones have 80 to 400 characters."""
@@ -67,6 +71,12 @@ class UserAgent(NamedTuple):
             "$device": self.device,
         }
         return {name: value for name, value in named.items() if value or value == 0}
+
+
+@lru_cache(maxsize=CACHED)
+def properties_of(user_agent: str) -> Mapping[str, str | int | float]:
+    """Give the event properties of a User-Agent header, for everybody who sends it the same ones."""
+    return MappingProxyType(describe(user_agent).properties())
 
 
 @lru_cache(maxsize=CACHED)

@@ -109,7 +109,9 @@ class MixpanelBrowser:
     def persisted(self, cookies: str, names: Collection[str]) -> dict[str, str]:
         """Give some of the super properties that the SDK keeps in its cookie: those of these names, texts."""
         values = cookie_values(cookies, self.name)
-        properties = _properties(values[0]) if values else None
+        if not values or not any(name.removeprefix("$") in values[0] for name in names):
+            return {}  # as right after a first visit
+        properties = _properties(values[0])
         if properties is None:
             return {}
         return {name: value for name in names if isinstance(value := properties.get(name), str) and value}
