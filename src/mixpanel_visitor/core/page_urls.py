@@ -80,7 +80,7 @@ def referring_domain(referrer: str) -> str:
 def search_info(referrer: str) -> dict[str, str]:
     """Give `$search_engine` and, where the engine still tells it, `mp_keyword`."""
     for engine, pattern in _SEARCH_ENGINES:
-        if pattern.match(referrer):
+        if engine in referrer and pattern.match(referrer):
             keyword = query_value(referrer, "p" if engine == "yahoo" else "q")
             return {"$search_engine": engine, **({"mp_keyword": keyword} if keyword else {})}
     return {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -18,15 +19,28 @@ if TYPE_CHECKING:
 
     from mixpanel_visitor.records import Record
 
+LINGER_S = 0.002
+"""Waking a thread costs more than all else that an event needs: under load one wake serves many requests."""
+
 MAX_WAITING = 1000
 """So many requests' records may wait for the thread before the caller commits its own."""
 
 
-class Committer:
-    """Calls `commit(records)` soon, in order, from one thread; `commit` must not raise."""
+def _linger() -> None:
+    time.sleep(LINGER_S)
 
-    def __init__(self, commit: Callable[[list[Record]], None]) -> None:
+
+class Committer:
+    """Calls `commit(records)` soon, in order, from one thread; `commit` must not raise.
+
+    `linger` is called between the first request's records and the commit, so that others come along.
+    """
+
+    def __init__(
+        self, commit: Callable[[list[Record]], None], linger: Callable[[], object] = _linger
+    ) -> None:
         self._commit = commit
+        self._linger = linger
         self._reset()
 
     def _reset(self) -> None:
@@ -96,6 +110,8 @@ class Committer:
         turn.running = True
         while not turn.stopping:
             turn.wake.wait()
+            if not turn.stopping:
+                self._linger()
             turn.wake.clear()  # before the look into the queue: whoever appends later sets it again
             with self._busy:
                 self._commit_waiting()
