@@ -82,6 +82,7 @@ def test_the_short_way_says_what_the_long_way_says(properties, name):
         {"registered": {"plan": "pro", "$os": "Mine"}},
         {"settings": {"extra_properties": {"site": "no", "password": "x"}}},
         {"settings": {"extra_properties": lambda: {"site": "no"}}},
+        {"settings": {"extra_properties": {"time": 1_700_000_000_000, "site": "no"}}},
         {"user": "user-42"},
     ],
 )

@@ -94,7 +94,10 @@ class Writer:
         self.withdraw = withdraw or (lambda _identity: None)
         self._raise_errors = raise_errors
         # Who has the last word on an event, or adds to each one, sees it whole.
-        self._may_be_quick = before_send is None and not callable(self._extra_properties)
+        extra = self._extra_properties
+        self._may_be_quick = before_send is None and not (
+            callable(extra) or (extra and not {"time", "$insert_id"}.isdisjoint(extra))
+        )
         self._tell_local = tell_local
         self._told_of: set[str] = set()
 

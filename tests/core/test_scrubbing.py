@@ -1,5 +1,8 @@
 """Scrubbing: which names are secret, and that nothing else changes."""
 
+import dataclasses
+from types import MappingProxyType
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,6 +91,26 @@ def test_secrets_are_found_at_every_depth(found):
     assert properties["a"][0]["b"]["password"] == "x"
     assert cleaned["f"] is properties["f"]
     assert found == ["password", "token"]
+
+
+@dataclasses.dataclass
+class Account:
+    name: str
+    password: str
+
+
+def test_mappings_and_dataclasses_are_looked_into_as_well(found):
+    """Whatever becomes an object in JSON."""
+    proxy = MappingProxyType({"password": "x", "n": 1})
+    assert Scrubber().clean(proxy, found.append) == {"password": "REDACTED", "n": 1}
+    account = Account(name="ann", password="x")
+    assert Scrubber().clean({"a": [account]}, found.append) == {
+        "a": [{"name": "ann", "password": "REDACTED"}]
+    }
+    assert account.password == "x"
+    harmless = {"a": dataclasses.make_dataclass("Point", ["x"])(1)}
+    assert Scrubber().clean(harmless, found.append) is harmless
+    assert Scrubber().clean({"kind": Account}, found.append) == {"kind": Account}
 
 
 def test_a_list_of_ones_own_replaces_ours(found):

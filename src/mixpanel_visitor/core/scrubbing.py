@@ -5,14 +5,16 @@ A deny list of names. Values are not looked at: a card number under the name "no
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from .page_urls import REDACTED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
 SECRET_NAMES = (
     "access key", "access token", "api key", "api secret", "auth token", "authenticity token",
@@ -77,22 +79,25 @@ class Scrubber:
     def _cleaned(self, value: Any, found: Callable[[str], None], depth: int) -> Any:
         if depth > MAX_DEPTH:
             return value
-        if isinstance(value, dict):
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            fields = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
+            cleaned = self._cleaned(fields, found, depth)
+            return value if cleaned is fields else cleaned
+        if isinstance(value, Mapping):
             changed = {}
             for name, item in value.items():
                 if isinstance(name, str) and self.is_secret(name):
                     if item is not None and item != REDACTED:
                         found(name)
                         changed[name] = REDACTED
-                elif isinstance(item, (dict, list, tuple)):
+                elif type(item) not in FLAT_TYPES:
                     cleaned = self._cleaned(item, found, depth + 1)
                     if cleaned is not item:
                         changed[name] = cleaned
             return {**value, **changed} if changed else value
         if isinstance(value, (list, tuple)):
             items = [
-                self._cleaned(item, found, depth + 1) if isinstance(item, (dict, list, tuple)) else item
-                for item in value
+                item if type(item) in FLAT_TYPES else self._cleaned(item, found, depth + 1) for item in value
             ]
             return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
         return value
