@@ -114,6 +114,20 @@ def test_opting_out_in_a_job():
     assert waiting(spool) == ["Another visit"]
 
 
+def test_a_visitor_of_this_moment_has_left_nothing():
+    """Nothing is noted for an ID of the same request: so nobody can fill the spool with them."""
+    tracker, spool = recording_tracker()
+    asked = []
+    spool.withdraw = asked.append
+    for _ in range(3):
+        exchange, visitor = begin(tracker, {})
+        visitor.track("Queued")
+        visitor.opt_out()
+        tracker.finish(exchange, soon=False)
+    assert asked == []
+    assert not spool.records
+
+
 def test_a_spool_that_cannot_forget_breaks_nothing():
     """Trouble is logged and counted, and the visitor is tracked no more."""
     tracker, spool = recording_tracker()

@@ -114,9 +114,9 @@ class Tracker:
 
     def heed(self, exchange: Exchange, visitor: Visitor, word: Word) -> None:
         """Take what the browser hands over; raises `HandoverError` where it cannot be believed."""
-        before = exchange.identity
+        before, allowed = exchange.identity, exchange.consent == "granted"
         exchange.heed(word, self._parts.fresh_id)
-        if exchange.consent == "denied":
+        if allowed and exchange.consent == "denied":
             self._withdraw(before)
         exchange.announce = visitor.announce
 
@@ -282,6 +282,8 @@ class Tracker:
         return None if self.settings.enabled else "disabled"
 
     def _withdraw(self, identity: Identity) -> None:
+        if identity.is_new:
+            return  # nobody has anything waiting under an ID that was made just now
         self._outbox.withdraw(each for each in (identity.device_id, identity.user_id, identity.uid) if each)
 
     def _forget(self) -> None:

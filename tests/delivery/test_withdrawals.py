@@ -7,6 +7,7 @@ from support.journals import ALL, Clock, deliver, open_journal
 from support.scripted_mixpanel import ScriptedMixpanel, saying
 from support.scripted_server import http
 
+from mixpanel_visitor.delivery.journal import withdrawals
 from mixpanel_visitor.delivery.mixpanel_api import MixpanelAPI
 from mixpanel_visitor.delivery.sender import Sender
 from mixpanel_visitor.delivery.whose import digests, owners
@@ -113,6 +114,30 @@ def test_what_a_lane_holds_in_an_outage_is_not_sent_either(opened, clock):
     finally:
         mixpanel.close()
     assert set(mixpanel.taken) == {event("2", "bob").body}
+
+
+def test_only_the_last_one_of_a_person_is_kept(opened, tmp_path, clock):
+    """Who opts out again and again fills no directory."""
+    journal = opened()
+    for number in range(5):
+        journal.put([event(str(number), "ann")])
+        journal.withdraw(digests(["ann"]))
+        clock.tick(0.1)
+    assert len(files(tmp_path)) == 5
+    assert deliver(journal) == []
+    assert len(files(tmp_path)) == 1
+
+
+def test_there_is_an_end_to_opting_out(opened, tmp_path, caplog, monkeypatch):
+    """Somebody who makes up visitors to opt them out is stopped, and that is said."""
+    monkeypatch.setattr(withdrawals, "MAX_FILES", 3)
+    journal = opened()
+    journal.put([event("1", "last")])
+    for person in ("ann", "bob", "eve", "last"):
+        journal.withdraw(digests([person]))
+    assert len(files(tmp_path)) == 3
+    assert "no more are taken" in caplog.text
+    assert deliver(journal) == ["1"]
 
 
 @pytest.mark.parametrize("content", ["x", "0000000000000001-zz", "directory/"])

@@ -167,8 +167,18 @@ class ClaimDesk:
             self._settled(index)
 
     def withdraw(self, people: Iterable[str]) -> None:
-        """What was put until now of these people, given as digests, is not to be sent; raises OSError."""
-        self._withdrawals.add(people, until_ms=int(self._clock() * 1000))
+        """What was put until now of these people, given as digests, is not to be sent."""
+        try:
+            self._withdrawals.add(people, until_ms=int(self._clock() * 1000))
+        except OSError as error:
+            self._log(
+                logging.ERROR,
+                f"withdrawn {self._directory}",
+                "What waits of a person who has opted out will be sent all the same: it could not be noted "
+                "(%s). Mend %s.",
+                error,
+                self._directory / "withdrawn",
+            )
 
     def revision(self) -> int:
         """Count how often something was withdrawn: what was claimed before should be given back."""

@@ -104,7 +104,7 @@ class Journal:
     def withdraw(self, people: Iterable[str]) -> None:
         """What was put until now of these people, given as digests (`delivery/whose.py`), is not sent.
 
-        Whichever process delivers heeds it. Raises OSError where that cannot be written.
+        Whichever process delivers heeds it. Where that cannot be written, it is logged.
         """
         self._here().desk.withdraw(people)
 

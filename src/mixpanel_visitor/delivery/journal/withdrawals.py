@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
 from typing import TYPE_CHECKING
 
 from mixpanel_visitor.delivery.whose import owners
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
+MAX_FILES = 10_000
+"""So many people may opt out while records wait that are as old; more are an attack, and not heeded."""
+
+SETTLED_NS = 1_000_000_000
 _NAME = re.compile(r"([0-9]{16})-([0-9a-f]{32})")
 
 
@@ -26,6 +31,7 @@ class Withdrawals:
     def __init__(self, directory: Path) -> None:
         self.revision = 0
         self._directory = directory
+        self._changed_ns = 0
         self._names: frozenset[str] = frozenset()
         self._until_ms: dict[str, int] = {}
 
@@ -35,6 +41,8 @@ class Withdrawals:
     def add(self, people: Iterable[str], *, until_ms: int) -> None:
         """Withdraw what was put until then of these people, given as digests; raises OSError."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if len(os.listdir(self._directory)) >= MAX_FILES:  # noqa: PTH208  # names are enough
+            raise OSError(f"there are {MAX_FILES:,} in {self._directory} already, and no more are taken")
         for person in people:
             os.close(os.open(self._directory / f"{until_ms:016d}-{person}", os.O_WRONLY | os.O_CREAT, 0o600))
 
@@ -42,7 +50,12 @@ class Withdrawals:
         """See what was added; True: there is something new."""
         names: frozenset[str] = frozenset()
         with contextlib.suppress(FileNotFoundError):
-            names = frozenset(os.listdir(self._directory))  # noqa: PTH208  # names are enough
+            changed_ns = self._directory.stat().st_mtime_ns
+            # Two changes may have one stamp; so a fresh one says nothing. The clock is the file system's.
+            if changed_ns == self._changed_ns and time.time_ns() - changed_ns > SETTLED_NS:
+                return False
+            self._changed_ns = changed_ns
+            names = frozenset(os.listdir(self._directory))  # noqa: PTH208
         if names == self._names:
             return False
         added = bool(names - self._names)
@@ -52,6 +65,8 @@ class Withdrawals:
             match = _NAME.fullmatch(name)
             if match is not None:
                 self._until_ms[match[2]] = max(int(match[1]), self._until_ms.get(match[2], 0))
+        # Of a person's several only the last one says anything.
+        self._remove(lambda until_ms, person: until_ms < self._until_ms[person])
         self.revision += added
         return added
 
@@ -65,8 +80,11 @@ class Withdrawals:
 
     def prune(self, before_ms: int) -> None:
         """Forget those that end before the oldest record that is left."""
+        self._remove(lambda until_ms, _person: until_ms < before_ms)
+
+    def _remove(self, is_over: Callable[[int, str], bool]) -> None:
         for name in self._names:
             match = _NAME.fullmatch(name)
-            if match is not None and int(match[1]) < before_ms:
+            if match is not None and is_over(int(match[1]), match[2]):
                 with contextlib.suppress(OSError):
                     (self._directory / name).unlink()
