@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from . import capture
 from .core.events import (
     IDENTITY_PROPERTIES,
     PROFILE_OPERATIONS,
@@ -92,7 +93,7 @@ class Writer:
         self._before_send = before_send
         self._scrubber = scrubber or Scrubber()
         self.withdraw = withdraw or (lambda _identity: None)
-        self._raise_errors = raise_errors
+        self._is_strict = raise_errors
         # Who has the last word on an event, or adds to each one, sees it whole.
         extra = self._extra_properties
         self._may_be_quick = before_send is None and not (
@@ -176,6 +177,10 @@ class Writer:
             raise InvalidEventError(reason, message)
 
     # --- inside ---------------------------------------------------------------------------------
+
+    @property
+    def _raise_errors(self) -> bool:
+        return self._is_strict or capture.active() is not None
 
     def _submit(self, sink: Sink, make: Callable[[], Record], kind: str, name: object) -> None:
         self._ledger.accept()

@@ -19,6 +19,7 @@ from mixpanel_visitor.core.browser_sdks.mixpanel import MixpanelBrowser
 from mixpanel_visitor.core.browser_sdks.spid import SpidBrowser
 from mixpanel_visitor.core.client_address import ClientAddresses
 from mixpanel_visitor.core.enrich import Enricher
+from mixpanel_visitor.core.page_urls import without_secrets
 from mixpanel_visitor.core.request import RequestFacts, cookie_values, facts_from_environ, facts_from_scope
 from mixpanel_visitor.core.scrubbing import Scrubber
 from mixpanel_visitor.core.user_agents import describe
@@ -53,6 +54,7 @@ SIGNED = ANCHORS.encode(Anchor(device_id=DEVICE_ID, issued_at_s=NOW_S))
 
 
 ADDRESSES = ClientAddresses([ipaddress.ip_network("10.0.0.0/8")], mode="truncate")
+SECRETS = Scrubber().is_secret
 ENRICHER = Enricher(addresses=ADDRESSES, scrubber=Scrubber(), mixpanel=MIXPANEL)
 
 
@@ -129,6 +131,7 @@ PARSERS = [
     Parser("user_agents.describe", "Chrome/", describe),
     Parser("bots.kind", "Bot", lambda junk: bots.BotDetector().kind(facts(junk))),
     Parser("enrich.properties", "utm_source", enriched),
+    Parser("page_urls.without_secrets", "token", lambda junk: without_secrets(junk[:8192], SECRETS)),
     Parser("enrich.page_view", "token", lambda junk: ENRICHER.page_view(facts(junk), junk)),
     Parser("client_address, X-Forwarded-For", "10.0.0.1", lambda junk: forwarded("x-forwarded-for", junk)),
     Parser("client_address, Forwarded", "for", lambda junk: forwarded("forwarded", junk)),
@@ -158,6 +161,9 @@ RUNS_OF = {
     "quotes": '"',
     "broken percents": "%",
     "percent-encoded percents": "%25",
+    "parameters": "?a=",
+    "encoded parameters": "?a%3da",
+    "encoded addresses": "%3a%2f%2fa%40",
     "percent-encoded blanks": "%20",
     "halves of surrogate pairs": "%ud83d",
     "open brackets": "[",

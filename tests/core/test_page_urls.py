@@ -7,6 +7,7 @@ from support.browser_vocabulary import Place, ask
 from support.components import needs
 
 from mixpanel_visitor.core import page_urls
+from mixpanel_visitor.core.scrubbing import Scrubber
 
 QUERIES = [
     "",
@@ -102,6 +103,15 @@ def test_a_first_touch_names_what_is_missing_as_well():
         ("https://shop.test/?a=b;token=c", "https://shop.test/?a=b;token=REDACTED"),
         ("https://ann:secret@shop.test/?mail=a@b", "https://shop.test/?mail=a@b"),
         ("https://shop.test/a@b/?c=d@e", "https://shop.test/a@b/?c=d@e"),
+        ("https://ann:p@ss@shop.test/", "https://shop.test/"),
+        (
+            "https://shop.test/?next=https%3A%2F%2Fann%3Apw%40a.test%2F",
+            "https://shop.test/?next=https%3A%2F%2Fa.test%2F",
+        ),
+        (
+            "https://shop.test/?next=https://ann:pw@a.test/&mail=a@b",
+            "https://shop.test/?next=https://a.test/&mail=a@b",
+        ),
         ("https://shop.test/?next=%2F%3Ftoken%3Dabc", "https://shop.test/?next=%2F%3Ftoken%3DREDACTED"),
         (
             "https://shop.test/?next=/a%3Fb%3Dc%26token%3Dabc%26d%3De&token=f",
@@ -113,6 +123,14 @@ def test_a_first_touch_names_what_is_missing_as_well():
 def test_secrets_are_taken_out_of_an_address(url, expected):
     """Only the values; the rest keeps its bytes."""
     assert page_urls.without_secrets(url, lambda name: name == "token") == expected
+
+
+@pytest.mark.parametrize("query", ["?%74oken=abc", "?tok%65n=abc", "?user%5Btoken%5D=abc", "?a=?token=abc"])
+def test_escapes_hide_no_secret(query):
+    """Servers decode names before they look at them."""
+    found = page_urls.without_secrets("https://shop.test/" + query, Scrubber().is_secret)
+    assert "abc" not in found
+    assert found.endswith("=REDACTED")
 
 
 @given(st.text() | st.binary().map(lambda raw: raw.decode("latin-1")))

@@ -51,6 +51,8 @@ def test_every_crawler_that_the_sdk_blocks_is_a_bot(said):
         ("Chrome/49.5.7", 49.5),
         ("Chrome/", None),
         ("Chrome/x", None),
+        ("Chrome/" + "9" * 25, None),
+        ("Chrome/" + "9" * 400, None),
         ("Chrome/\u0661\u0662", None),
     ],
 )

@@ -36,11 +36,10 @@ _SEARCH_ENGINES = (
     ("yahoo", re.compile(r"https?://(.*)yahoo.com")),
     ("duckduckgo", re.compile(r"https?://(.*)duckduckgo.com")),
 )
-_USER_INFO = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/?#@]*@")
 # Also within an address that is a parameter itself: `?next=%2F%3Ftoken%3Dabc`.
-_PARAMETER = re.compile(
-    r"([?&#;]|%3f|%26|%23)((?:(?!%3[df]|%2[36])[^=&#;?])+)(=|%3d)((?:(?!%26|%23)[^&#;])*)", re.IGNORECASE
-)
+_USER_INFO = re.compile(r"(://|%3a%2f%2f)(?:(?:(?!%2f|%3f|%23|%26)[^/?#&;@])*(?:@|%40))+", re.IGNORECASE)
+_NAME = re.compile(r"(?:[?&#;]|%3f|%26|%23)((?:(?!%3[df]|%2[36])[^=&#;?])+)(?:=|%3d)", re.IGNORECASE)
+_VALUE = re.compile(r"(?:(?!%26|%23)[^&#;])*", re.IGNORECASE)
 
 
 def query_value(url: str, name: str) -> str:
@@ -87,21 +86,26 @@ def search_info(referrer: str) -> dict[str, str]:
 
 
 def without_secrets(url: str, is_secret: Callable[[str], bool]) -> str:
-    """Take a user name, a password, and the values of parameters out for whose names `is_secret` is true."""
-    if "@" in url:
+    """Take a user name, a password, and the values of parameters out for whose names `is_secret` is true.
+
+    Names are asked for as they are written, escapes and all. What is encoded twice is not looked into.
+    """
+    if "@" in url or "%40" in url:
         url = _USER_INFO.sub(r"\1", url)
     if "=" not in url and "%3" not in url:
         return url
     position = 0
     pieces: list[str] = []
-    # One search after the other: what `next=` holds is looked at as well.
-    while match := _PARAMETER.search(url, position):
-        if match[4] and is_secret(match[2]):
-            pieces += [url[position : match.start(4)], REDACTED]
-            position = match.end(4)
-        else:
-            pieces.append(url[position : match.end(3)])
-            position = match.end(3)
+    # The value only where it is a secret one: what `next=` holds is looked at as well, and nothing twice.
+    while match := _NAME.search(url, position):
+        end = match.end()
+        pieces.append(url[position:end])
+        if is_secret(match[1]):
+            value = _VALUE.match(url, end)
+            if value is not None and value[0]:
+                pieces.append(REDACTED)
+                end = value.end()
+        position = end
     return "".join([*pieces, url[position:]])
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from .page_urls import REDACTED
 
@@ -29,7 +30,6 @@ SECRET_NAMES = (
 MAX_DEPTH = 8
 """Nesting below this is not looked at; Mixpanel takes three levels."""
 
-_ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")
 FLAT_TYPES = frozenset((str, int, float, bool, type(None)))
 """Values of these types hold no others."""
@@ -105,7 +105,8 @@ class Scrubber:
 
 def _words(name: str) -> list[str]:
     """Split at signs, digits and humps, in lower case."""
-    return [word.lower() for word in _WORD.findall(_ESCAPED.sub(" ", name[:_NAME_MAX_CHARS]))]
+    name = name[:_NAME_MAX_CHARS]
+    return [word.lower() for word in _WORD.findall(unquote(name) if "%" in name else name)]
 
 
 def _never(_name: str) -> bool:

@@ -21,6 +21,7 @@ MAX_CHARS = 1024
 """What comes behind is not looked at; real ones have 80 to 400 characters."""
 
 CACHED = 1024
+MAX_VERSION = 1_000_000
 
 _I = re.ASCII | re.IGNORECASE
 _BLACKBERRY = re.compile("BlackBerry|PlayBook|BB10", _I)
@@ -73,18 +74,21 @@ class UserAgent(NamedTuple):
         return {name: value for name, value in named.items() if value or value == 0}
 
 
-@lru_cache(maxsize=CACHED)
 def properties_of(user_agent: str) -> Mapping[str, str | int | float]:
     """Give the event properties of a User-Agent header, for everybody who sends it the same ones."""
-    return MappingProxyType(describe(user_agent).properties())
+    return _properties_of(user_agent[:MAX_CHARS])
 
 
-@lru_cache(maxsize=CACHED)
 def describe(user_agent: str) -> UserAgent:
     """Read a User-Agent header; never raises."""
     user_agent = user_agent[:MAX_CHARS]
     browser = _browser(user_agent)
     return UserAgent(browser, _version(browser, user_agent), _os(user_agent), _device(user_agent))
+
+
+@lru_cache(maxsize=CACHED)
+def _properties_of(user_agent: str) -> Mapping[str, str | int | float]:
+    return MappingProxyType(describe(user_agent).properties())
 
 
 def _browser(text: str) -> str:
@@ -126,6 +130,8 @@ def _version(browser: str, text: str) -> int | float | None:
     if match is None:
         return None
     number = float(match[1])
+    if number > MAX_VERSION:
+        return None  # nobody's; and infinity, or an integer of many digits, is no JSON
     return int(number) if number.is_integer() else number
 
 

@@ -1,0 +1,196 @@
+"""For tests of applications: what did they track? With pytest, the fixture `mixpanel_events` is this.
+
+    from mixpanel_visitor.testing import capture_events
+
+    with capture_events() as events:
+        client.post("/signup")
+    events.assert_tracked("Signed up", plan="pro")
+
+While it captures, no tracker of this process stores or sends anything, and bad input to `track` raises.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from . import capture
+from .core.encoding import encode
+from .core.identity import DEVICE_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from .records import Endpoint, Record
+
+__all__ = ["TrackedEvent", "TrackedEvents", "TrackedUpdate", "capture_events"]
+
+_ANY = object()
+_MAX_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackedEvent:
+    """An event as Mixpanel would have got it, its properties decoded."""
+
+    name: str
+    properties: Mapping[str, Any]
+
+    @property
+    def distinct_id(self) -> str:
+        """Whom Mixpanel would count it for; empty: nobody."""
+        return str(self.properties.get("distinct_id", ""))
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """All IDs that it is tracked under: device, user, and the distinct one without `$device:`."""
+        found = (self.properties.get(name) for name in ("distinct_id", "$device_id", "$user_id"))
+        return frozenset(each.removeprefix(DEVICE_PREFIX) for each in found if isinstance(each, str) and each)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackedUpdate:
+    """A profile update: of a person (`engage`) or a group (`groups`)."""
+
+    endpoint: Endpoint
+    message: Mapping[str, Any]
+
+
+class TrackedEvents:
+    """What was tracked, oldest first; a sequence of `TrackedEvent`."""
+
+    def __init__(self) -> None:
+        self.events: list[TrackedEvent] = []
+        self.updates: list[TrackedUpdate] = []
+
+    def __iter__(self) -> Iterator[TrackedEvent]:
+        return iter(self.events)
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def __getitem__(self, index: int) -> TrackedEvent:
+        return self.events[index]
+
+    @property
+    def names(self) -> list[str]:
+        """The events' names, in order."""
+        return [event.name for event in self.events]
+
+    def catch(self, records: Sequence[Record]) -> None:
+        """Take what a tracker would have stored."""
+        for record in records:
+            message = orjson.loads(record.body)
+            if record.endpoint == "import":
+                self.events.append(TrackedEvent(name=message["event"], properties=message["properties"]))
+            else:
+                self.updates.append(TrackedUpdate(endpoint=record.endpoint, message=message))
+
+    def clear(self) -> None:
+        """Forget what was tracked so far."""
+        self.events.clear()
+        self.updates.clear()
+
+    def of(self, visitor_id: str) -> TrackedEvents:
+        """Give what was tracked of one visitor: a device ID, a user ID or a distinct ID."""
+        mine = TrackedEvents()
+        bare = visitor_id.removeprefix(DEVICE_PREFIX)
+        mine.events = [event for event in self.events if bare in event.ids]
+        mine.updates = [update for update in self.updates if _whose(update) == bare]
+        return mine
+
+    def find(self, event: str, /, **properties: Any) -> list[TrackedEvent]:
+        """Give the events of this name with at least these properties; `...` stands for any value."""
+        wanted = _plain(properties)
+        return [each for each in self.events if each.name == event and not _differences(each, wanted)]
+
+    def assert_tracked(self, event: str, /, *, times: int | None = None, **properties: Any) -> TrackedEvent:
+        """Check that it was tracked, with at least these properties; give the last one that was.
+
+        `...` stands for any value. `times`: exactly so often. The message of a failure shows what came near.
+        """
+        if times is not None and times < 1:
+            raise ValueError("that it was not tracked is what assert_not_tracked is for")
+        found = self.find(event, **properties)
+        if found and (times is None or len(found) == times):
+            return found[-1]
+        wanted = _plain(properties)
+        what = f"{event!r}{_with(wanted)}"
+        if found:
+            raise AssertionError(f"{what} was tracked {len(found)} times, not {times}.\n{self._told()}")
+        raise AssertionError(f"{what} was not tracked.\n{self._near(event, wanted)}{self._told()}")
+
+    def assert_not_tracked(self, event: str | None = None, /, **properties: Any) -> None:
+        """Check that no such event was tracked; without a name, that nothing was."""
+        found = self.events if event is None else self.find(event, **properties)
+        if found:
+            shown = "\n".join(f"  {each.name}: {dict(each.properties)}" for each in found[:_MAX_SHOWN])
+            what = "Something" if event is None else f"{event!r}{_with(_plain(properties))}"
+            raise AssertionError(f"{what} was tracked, {len(found)} times:\n{shown}")
+
+    def assert_order(self, *events: str) -> None:
+        """Check that these were tracked one after the other, whatever else was between them."""
+        rest = iter(self.names)
+        for number, event in enumerate(events):
+            if event not in rest:
+                before = f" after {' → '.join(map(repr, events[:number]))}" if number else ""
+                raise AssertionError(f"{event!r} was not tracked{before}.\nTracked: {' → '.join(self.names)}")
+
+    def _near(self, event: str, wanted: Mapping[str, Any]) -> str:
+        same_name = [each for each in self.events if each.name == event]
+        ranked = sorted(same_name, key=lambda each: len(_differences(each, wanted)))
+        lines = []
+        for each in ranked[:_MAX_SHOWN]:
+            lines.append(f"  {each.name}:")
+            for name, expected in _differences(each, wanted).items():
+                actual = each.properties.get(name, _ANY)
+                was = "missing" if actual is _ANY else repr(actual)
+                lines.append(
+                    f"    {name}: {was}, expected {'any value' if expected is ... else repr(expected)}"
+                )
+        return "Nearest:\n" + "\n".join(lines) + "\n" if lines else ""
+
+    def _told(self) -> str:
+        counted = Counter(self.names)
+        told = ", ".join(f"{name!r}{f' x{number}' if number > 1 else ''}" for name, number in counted.items())
+        return f"Tracked: {told or 'nothing'}."
+
+
+@contextlib.contextmanager
+def capture_events() -> Iterator[TrackedEvents]:
+    """Catch everything that any tracker of this process tracks within the block."""
+    events = TrackedEvents()
+    capture.begin(events)
+    try:
+        yield events
+    finally:
+        capture.end(events)
+
+
+def _plain(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Give values as they are after their way through JSON; `...` stays."""
+    given = {name: value for name, value in properties.items() if value is not ...}
+    plain: dict[str, Any] = orjson.loads(encode(given))
+    return {**dict.fromkeys(properties, ...), **plain}
+
+
+def _differences(event: TrackedEvent, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the wanted properties that the event has not, or has otherwise."""
+    return {
+        name: value
+        for name, value in wanted.items()
+        if name not in event.properties or (value is not ... and event.properties[name] != value)
+    }
+
+
+def _with(wanted: Mapping[str, Any]) -> str:
+    told = ", ".join(f"{name}={'...' if value is ... else repr(value)}" for name, value in wanted.items())
+    return f" with {told}" if told else ""
+
+
+def _whose(update: TrackedUpdate) -> str:
+    return str(update.message.get("$distinct_id", "")).removeprefix(DEVICE_PREFIX)
