@@ -116,7 +116,7 @@ class Exchange:
             rules = self._rules
             bot: BotKind = "" if self._ignores_bots else rules.detector.kind(self.facts)
             is_first = self._came is None and self.identity.source in ("generated", "none")
-            self._glance = Glance(rules, self.facts, bot, is_first=is_first)
+            self._glance = Glance(rules.enricher, self.facts, bot, is_first=is_first)
         return self._glance
 
     @property

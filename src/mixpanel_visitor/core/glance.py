@@ -10,18 +10,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .bots import BotKind
+    from .enrich import Enricher
     from .events import Stamps
-    from .exchange_rules import ExchangeRules
     from .request import RequestFacts
 
 
 class Glance:
     """One look at a request; `is_first`: it is the first that is known of its visitor."""
 
-    __slots__ = ("_facts", "_is_first", "_rules", "_surroundings", "_touched", "bot", "stamps")
+    __slots__ = ("_enricher", "_facts", "_is_first", "_surroundings", "_touched", "bot", "stamps")
 
-    def __init__(self, rules: ExchangeRules, facts: RequestFacts, bot: BotKind, *, is_first: bool) -> None:
-        self._rules = rules
+    def __init__(self, enricher: Enricher, facts: RequestFacts, bot: BotKind, *, is_first: bool) -> None:
+        self._enricher = enricher
         self._facts = facts
         self._is_first = is_first
         self._surroundings: dict[str, Any] | None = None
@@ -35,7 +35,7 @@ class Glance:
         if self._surroundings is None:
             # First, should it fail: then events go without.
             self._surroundings = {"ip": NOWHERE}
-            self._surroundings = self._rules.enricher.properties(
+            self._surroundings = self._enricher.properties(
                 self._facts, is_new=self._is_first, is_bot=bool(self.bot)
             )
         return self._surroundings
@@ -45,11 +45,11 @@ class Glance:
         if self._touched or not self._is_first:
             return {}
         self._touched = True
-        return self._rules.enricher.first_touch(self._facts)
+        return self._enricher.first_touch(self._facts)
 
     def page_view(self, route: str | None) -> Mapping[str, Any]:
         """Give what a page view says besides."""
-        return self._rules.enricher.page_view(self._facts, route)
+        return self._enricher.page_view(self._facts, route)
 
 
 class NoGlance:
