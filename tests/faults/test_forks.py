@@ -1,32 +1,32 @@
-"""A tracker that is forked at every moment: each process answers for its own events, and all arrive once."""
+"""A tracker that is forked at every moment: each process answers for its own events, and all arrive once.
+
+By `os.fork`. A fork by C code that does not tell Python (`PyOS_AfterFork_Child`) may hang in the interpreter
+itself where other threads run: a thread that was asked to give the interpreter's lock away waits in the child
+for one that is not there. Without threads it is tested in `tests/delivery/test_journal_processes.py`.
+"""
 
 import contextlib
 import json
 import os
 
-import pytest
 from support.inbox import Inbox
 from support.journals import run_python
 from support.scripted_mixpanel import ScriptedMixpanel, ok
 
 from mixpanel_visitor.emulator import LocalMixpanel
 
-FORK_KINDS = pytest.mark.parametrize("kind", ["os", "libc"])
-"""Of the second kind Python's hooks know nothing: so fork extensions, uWSGI among them."""
-
 BEGIN = r"""
 import os, signal, sys, warnings
-from support.journals import forks
 from mixpanel_visitor import Tracker
 
 warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads: that is what is tested
-kind, url, spool, *more = sys.argv[1:]
+url, spool, *more = sys.argv[1:]
 signal.alarm(15)  # whoever is locked in dies of it
 tracker = Tracker(token="forks", secret_key="a-key-of-some-length", api_host=url, spool=spool)
 
 
 def fork(live):
-    child = forks[kind]()
+    child = os.fork()
     if not child:
         signal.alarm(10)
         live()
@@ -76,11 +76,10 @@ assert tracker.close(10)
 )
 
 
-@FORK_KINDS
-def test_what_was_tracked_before_a_fork_arrives_once(kind, tmp_path):
+def test_what_was_tracked_before_a_fork_arrives_once(tmp_path):
     """An event at import, then six workers, each with a child and a grandchild that track as well."""
     with LocalMixpanel() as mixpanel:
-        run_python(PRELOADED, kind, mixpanel.url, tmp_path / "spool")
+        run_python(PRELOADED, mixpanel.url, tmp_path / "spool")
         events = Inbox(mixpanel.url).events()
     lives = [f"{number}{tail}" for number in range(6) for tail in ("", ".1", ".1.1")]
     expected = {"At import", "At the end"} | {
@@ -90,8 +89,7 @@ def test_what_was_tracked_before_a_fork_arrives_once(kind, tmp_path):
     assert {(event["deliveries"], event["altered"]) for event in events} == {(1, False)}
 
 
-@FORK_KINDS
-def test_a_fork_in_the_middle_of_a_request_sends_nothing_twice(kind, tmp_path):
+def test_a_fork_in_the_middle_of_a_request_sends_nothing_twice(tmp_path):
     """Mixpanel holds its answer back until there are five children; the parent gets it, and they do not."""
     is_held, may_go_on = os.pipe(), os.pipe()
 
@@ -106,7 +104,6 @@ def test_a_fork_in_the_middle_of_a_request_sends_nothing_twice(kind, tmp_path):
     with contextlib.closing(ScriptedMixpanel(hold)) as mixpanel:
         run_python(
             IN_A_REQUEST,
-            kind,
             mixpanel.url,
             tmp_path / "spool",
             is_held[0],

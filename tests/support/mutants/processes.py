@@ -36,7 +36,7 @@ MUTANTS: list[Mutant] = [
         old="        if sides.pid != os.getpid():\n            sides = self._here()\n"
         "        sides.appender.put",
         new="        sides.appender.put",
-        test="faults/test_forks.py::test_what_was_tracked_before_a_fork_arrives_once[libc]",
+        test="delivery/test_journal_processes.py::test_a_child_writes_its_own_segment[libc]",
     ),
     Mutant(
         defect="a child stores once more what its parent was about to store",
@@ -44,7 +44,7 @@ MUTANTS: list[Mutant] = [
         file="delivery/journal/journal.py",
         old="        self._sides.abandon()\n        self._sides = self._make_sides()",
         new="        self._sides.pid = os.getpid()",
-        test="faults/test_forks.py::test_a_fork_in_the_middle_of_a_request_sends_nothing_twice[os]",
+        test="faults/test_forks.py::test_a_fork_in_the_middle_of_a_request_sends_nothing_twice",
     ),
     Mutant(
         defect="a thread that is refused at the end of an interpreter raises",
