@@ -110,7 +110,7 @@ def _browser(text: str) -> str:
     ):
         if any(mark in text for mark in marks):
             return name
-    if "AppleWebKit" in text and "Android" not in text:
+    if "AppleWebKit" in text and ("Android" not in text or _IOS.search(text)):
         return "Mobile Safari" if "Mobile" in text else "Safari"
     for name, marks in (
         ("Android Mobile", ("Android",)),
