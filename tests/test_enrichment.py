@@ -57,7 +57,7 @@ def test_without_an_event_nothing_is_read():
             return super().get(name, default)
 
     request = facts(known())
-    exchange, _ = tracker.begin(request._replace(headers=Headers({**known(), **FAR})), soon=False)
+    exchange, _ = tracker.begin(request.replaced(headers=Headers({**known(), **FAR})), soon=False)
     tracker.finish(exchange, soon=False)
     assert not {"user-agent", "referer"} & set(asked)
 

@@ -471,7 +471,7 @@ def test_an_environ_that_breaks_us_does_not_break_the_application(wrap):
         return [b"hello"]
 
     app = wrap(app)
-    assert call(app, PATH_INFO="/", SCRIPT_NAME=Unreadable()).body == b"hello"
+    assert call(app, PATH_INFO="/", HTTP_COOKIE=Unreadable()).body == b"hello"
     assert app.tracker.stats()["notes"] == {"internal_error": 1}
 
 

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
     from .core.exchange import Exchange
-    from .core.request import RequestFacts
     from .tracker import Tracker
-    from .visitor import Visitor
 
     Message = MutableMapping[str, Any]
     # Any, as Starlette's own factories have it: frameworks and asgiref differ in how they type the three.
@@ -53,43 +51,51 @@ class VisitorMiddleware:
         self.app = app
         self.tracker = given_or_made(tracker, settings)
         self._reception = Reception(self.tracker)
+        self._behind_proxies = bool(self.tracker.settings.trusted_proxies)
+        self._before = self.tracker.settings.durability == "before-response"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, one socket or the lifespan."""
         kind = scope["type"]
-        if kind in ("http", "websocket") and SCOPE_KEY not in scope:
-            ours = kind == "http" and scope["path"].endswith(self._reception.paths)
-            if not (ours and await self._received(scope, receive, send)):
-                await self._serve(scope, receive, send)
-        elif kind == "lifespan":
-            await self.app(scope, receive, self._draining(send))
-        else:
-            await self.app(scope, receive, send)
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if kind not in ("http", "websocket") or SCOPE_KEY in scope:
+            await self.app(scope, receive, self._draining(send) if kind == "lifespan" else send)
+            return
+        ours = kind == "http" and scope["path"].endswith(self._reception.paths)
+        if ours and await self._received(scope, receive, send):
+            return
+        tracker = self.tracker
         try:
-            exchange, visitor = self.tracker.begin(self._facts(scope), soon=True)
-            scope[TRACKER_KEY] = self.tracker
-            _announce(scope, visitor)
+            facts = facts_from_scope(scope)
+            if self._behind_proxies:
+                facts = tracker.seen_through(facts)
+            exchange, visitor = tracker.begin(facts, soon=True)
+            # Where handlers look for it.
+            scope[TRACKER_KEY] = tracker
+            scope[SCOPE_KEY] = visitor
+            state = scope.get("state")
+            if state is None:
+                scope["state"] = state = {}
+            elif "visitor" in state:
+                # The server hands the same dict to several requests (gunicorn 24 to 26.1 did).
+                scope["state"] = state = dict(state)
+            state["visitor"] = visitor
+            state["visitor_id"] = visitor.id
         except Exception:
-            self.tracker.failed("the ASGI middleware")
+            tracker.failed("the ASGI middleware")
             await self.app(scope, receive, send)
             return
         token = context.enter(visitor)
         try:
-            await self.app(scope, receive, _Responder(self.tracker, exchange, send, scope))
+            await self.app(scope, receive, _responder(tracker, exchange, send, scope, self._before))
         finally:
             # No await here: in a cancelled task it would raise and the events would be lost.
-            self.tracker.finish(exchange, soon=True)
+            tracker.finish(exchange, soon=True)
             context.leave(token)
-
-    def _facts(self, scope: Scope) -> RequestFacts:
-        return self.tracker.seen_through(facts_from_scope(scope))
 
     async def _received(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Answer what is not the application's; False: it is."""
         try:
-            facts = self._facts(scope)
+            facts = self.tracker.seen_through(facts_from_scope(scope))
             # Servers and frameworks differ in whether `path` begins with the `root_path`.
             path = scope["path"].removeprefix(scope.get("root_path", ""))
             if not self._reception.takes(path, facts):
@@ -126,53 +132,48 @@ class VisitorMiddleware:
         return send_and_drain
 
 
-class _Responder:
-    """The `send` that the application gets: adds our headers to the head, hands over after the end."""
+def _responder(tracker: Tracker, exchange: Exchange, send: Send, scope: Scope, before: bool) -> Send:
+    """Make the `send` that the application gets: adds our headers to the head, hands over after the end."""
+    waits_for_head = True
 
-    __slots__ = ("_before", "_exchange", "_head_sent", "_scope", "_send", "_tracker")
-
-    def __init__(self, tracker: Tracker, exchange: Exchange, send: Send, scope: Scope) -> None:
-        self._scope = scope
-        self._tracker = tracker
-        self._exchange = exchange
-        self._send = send
-        self._head_sent = False
-        self._before = tracker.settings.durability == "before-response"
-
-    async def __call__(self, message: Message) -> None:
-        kind = message["type"]
-        if kind in _HEADS and not self._head_sent:
-            message = self._with_headers(message)
-        if self._before and self._exchange.has_records:
+    async def respond(message: Message) -> None:
+        nonlocal waits_for_head
+        if waits_for_head and message["type"] in _HEADS:
+            try:
+                status = message.get("status", 101)
+                if status >= 200 or status == 101:  # else informational: the real head is still to come
+                    waits_for_head = False
+                    if exchange.wants_head:
+                        message = _with_headers(tracker, exchange, message, status, scope)
+                    exchange.started = True
+            except Exception:
+                tracker.failed("the response's head")
+        if exchange.held is None:
+            await send(message)
+            return
+        if before and exchange.has_records:
             # Any message may complete the response for the client: the head of a 204, the part that fills
             # the Content-Length.
-            self._tracker.hand_over(self._exchange, soon=False)
-        await self._send(message)
-        if self._exchange.has_records and self._head_sent:
+            tracker.hand_over(exchange, soon=False)
+        await send(message)
+        if exchange.has_records and not waits_for_head:
             # After the last part, and between the parts of a stream, which may never end.
-            self._tracker.hand_over(self._exchange, soon=True)
+            tracker.hand_over(exchange, soon=True)
 
-    def _with_headers(self, message: Message) -> Message:
-        try:
-            exchange = self._exchange
-            status = int(message.get("status", 101))
-            if status < 200 and status != 101:
-                return message  # informational: the real head is still to come
-            self._head_sent = True
-            if not exchange.wants_head:
-                exchange.started = True
-                return message
-            raw: list[tuple[bytes, bytes]] = list(message.get("headers") or ())
-            texts = [(bytes(n).decode("latin-1"), bytes(v).decode("latin-1")) for n, v in raw]
-            added = self._tracker.respond(exchange, status, texts, _route(self._scope))
-            if not added:
-                return message
-            # A new message with a new list: applications send the same list again for other visitors.
-            raw.extend((name.encode("latin-1"), value.encode("latin-1")) for name, value in added)
-            return {**message, "headers": raw}
-        except Exception:
-            self._tracker.failed("the response's head")
-            return message
+    return respond
+
+
+def _with_headers(
+    tracker: Tracker, exchange: Exchange, message: Message, status: int, scope: Scope
+) -> Message:
+    """Give the head with our headers; always a new one: applications send the same again for others."""
+    raw: list[tuple[bytes, bytes]] = list(message.get("headers") or ())
+    texts = [(bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in raw]
+    added = tracker.respond(exchange, status, texts, _route(scope))
+    if not added:
+        return message
+    raw.extend((name.encode("latin-1"), value.encode("latin-1")) for name, value in added)
+    return {**message, "headers": raw}
 
 
 async def _body(receive: Receive) -> bytes:
@@ -190,16 +191,3 @@ def _route(scope: Scope) -> str | None:
     """Give the template of the route that Starlette or FastAPI has found; None: another framework's."""
     path = getattr(scope.get("route"), "path", None)
     return f"{scope.get('root_path', '')}{path}" if isinstance(path, str) else None
-
-
-def _announce(scope: Scope, visitor: Visitor) -> None:
-    """Put the visitor where handlers look for it."""
-    scope[SCOPE_KEY] = visitor
-    state = scope.get("state")
-    if state is None:
-        scope["state"] = state = {}
-    elif "visitor" in state:
-        # The server hands the same dict to several requests (gunicorn 24 to 26.1 did): this one gets its own.
-        scope["state"] = state = dict(state)
-    state["visitor"] = visitor
-    state["visitor_id"] = visitor.id

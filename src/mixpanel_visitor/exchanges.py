@@ -41,7 +41,8 @@ class Exchanges:
         refusal: Callable[[], str | None],
         scrubber: Scrubber,
     ) -> None:
-        self._parts = parts
+        self._clock = parts.clock
+        self._fresh_id = parts.fresh_id
         self.addresses = ClientAddresses(settings.trusted_proxies, mode=settings.client_ip)
         host = Host(consent=settings.consent, request_filter=settings.request_filter, log=log)
         mixpanel = _mixpanel(settings, ledger) if "mixpanel" in settings.browser_sdk else None
@@ -70,8 +71,8 @@ class Exchanges:
             enricher=Enricher(addresses=self.addresses, scrubber=scrubber, mixpanel=mixpanel),
             respect_dnt=settings.respect_dnt,
             respect_gpc=settings.respect_gpc,
-            consent=host.consent,
-            left_alone=host.left_alone,
+            consent=host.consent if settings.consent else None,
+            left_alone=host.left_alone if settings.request_filter else None,
             refusal=refusal,
             count=ledger.note,
             refuse=ledger.refuse,
@@ -88,15 +89,16 @@ class Exchanges:
 
     def open(self, facts: RequestFacts) -> Exchange:
         """Begin an exchange."""
-        return self._rules.open(facts, now_s=self._parts.clock(), fresh_id=self._parts.fresh_id)
+        return self._rules.open(facts, self._clock(), self._fresh_id)
 
     def inert(self, facts: RequestFacts) -> Exchange:
         """Begin an exchange that tracks nothing and sets nothing."""
-        return self._rules.inert(facts, fresh_id=self._parts.fresh_id)
+        return self._rules.inert(facts, fresh_id=self._fresh_id)
 
     def leaves_alone(self, facts: RequestFacts) -> bool:
         """Tell whether this request is none of our business."""
-        return self._rules.left_alone(facts)
+        left_alone = self._rules.left_alone
+        return left_alone is not None and left_alone(facts)
 
 
 def _mixpanel(settings: Settings, ledger: Ledger) -> MixpanelBrowser:

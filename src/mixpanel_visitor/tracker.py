@@ -72,6 +72,7 @@ class Tracker:
             refusal=self._refusal,
             scrubber=scrubber,
         )
+        self._soon, self._now = self._hand_over_soon, self._hand_over_now
         self._page_views = PageViews(self.settings.page_views) if self.settings.page_views else None
         in_children(self._forget)
 
@@ -101,12 +102,16 @@ class Tracker:
 
     def begin(self, facts: RequestFacts, *, soon: bool) -> tuple[Exchange, Visitor]:
         """Begin an exchange. `soon`: its records are committed by a thread, for callers in an event loop."""
-        exchange = self._open(facts)
-        exchange.hand_over = self._hand_over_soon if soon else self._hand_over_now
+        try:
+            exchange = self._exchanges.open(facts)
+        except Exception:
+            self.failed("begin")
+            exchange = self._exchanges.inert(facts)
+        exchange.hand_over = self._soon if soon else self._now
         if not self._started:
             self.start()
-        visitor = Visitor(exchange, self._writer, fresh_id=self._parts.fresh_id)
-        if exchange.has_links:
+        visitor = Visitor(exchange, self._writer, self._parts.fresh_id)
+        if exchange.links:
             exchange.announce = visitor.announce
         if self._page_views is not None and self._page_views.may_come(facts):
             exchange.view = visitor.view
@@ -161,13 +166,6 @@ class Tracker:
     def failed(self, where: str) -> None:
         """Note that our own code failed; called from an except block, so that the host never knows."""
         self._outbox.failed(where)
-
-    def _open(self, facts: RequestFacts) -> Exchange:
-        try:
-            return self._exchanges.open(facts)
-        except Exception:
-            self.failed("begin")
-            return self._exchanges.inert(facts)
 
     def _hand_over(self, records: list[Record], *, soon: bool) -> None:
         try:

@@ -69,13 +69,12 @@ class Visitor:
     its place, counted by reason and otherwise without effect (`on_error="raise"` makes it raise).
     """
 
-    __slots__ = ("_fresh_id", "_registered", "_visit", "_writer")
+    _registered: dict[str, Any] | None = None
 
-    def __init__(self, visit: Visit, writer: Writer, *, fresh_id: Callable[[], str]) -> None:
+    def __init__(self, visit: Visit, writer: Writer, fresh_id: Callable[[], str]) -> None:
         self._visit = visit
         self._writer = writer
         self._fresh_id = fresh_id
-        self._registered: dict[str, Any] | None = None
 
     # --- who ------------------------------------------------------------------------------------
 

@@ -62,12 +62,12 @@ def enriched(junk: str) -> object:
     """Read everything that an event carries out of a request that is junk all over."""
     request = facts(junk)
     ENRICHER.first_touch(request)
-    return ENRICHER.properties(request._replace(path=junk, query=junk), is_new=True, is_bot=False)
+    return ENRICHER.properties(request.replaced(path=junk, query=junk), is_new=True, is_bot=False)
 
 
 def forwarded(name: str, junk: str) -> object:
     """Have a trusted proxy say junk."""
-    request = facts("")._replace(client="10.0.0.1", headers={name: junk})
+    request = facts("").replaced(client="10.0.0.1", headers={name: junk})
     return ADDRESSES.seen_through(request)
 
 

@@ -721,11 +721,11 @@ def test_a_device_of_the_browsers_own_is_joined_one_request_later(house):
     assert (told, anchor.user_id, anchor.unlinked) == ([], "u", True)
 
     again = house.open({"cookie": f"mpv={house.anchors.encode(anchor)}; {device}"})
-    assert again.has_links
+    assert again.links
     again.announce = told.append
     anchor = house.read(again.respond(*OK))
     assert told == list(links_between("simplified", "u", DEVICE))
-    assert not house.open({"cookie": f"mpv={house.anchors.encode(anchor)}; {device}"}).has_links
+    assert not house.open({"cookie": f"mpv={house.anchors.encode(anchor)}; {device}"}).links
 
 
 def test_links_wait_for_an_answer_that_stores_what_they_say(house):

@@ -447,9 +447,7 @@ batches = st.lists(st.sampled_from([*EVENTS, PROFILE]) | st.binary(max_size=20),
 )
 @example("import", 400, {}, b"[" * 100_000, "", EVENTS)
 @example("import", 413, {}, b"limit of " + b"9" * 10_000 + b" bytes", "", EVENTS)
-def test_every_record_is_accounted_for(  # noqa: PLR0917 - hypothesis passes them by position
-    endpoint, status, headers, body, failure, records
-):
+def test_every_record_is_accounted_for(endpoint, status, headers, body, failure, records):
     """No answer raises, and each record has exactly one fate."""
     verdict = judge(status, body, endpoint=endpoint, records=records, headers=headers, failure=failure)
     count = len(records)

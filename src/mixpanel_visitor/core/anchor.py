@@ -181,12 +181,12 @@ class AnchorCodec:
             if len(self._verified) >= _CACHE_SIZE:
                 self._verified.clear()
             self._verified[value] = anchor
-        if not self.is_fresh(anchor, now_s=now_s):
+        if not self.is_fresh(anchor, now_s):
             self._count("cookie_expired")
             return None
         return anchor
 
-    def is_fresh(self, anchor: Anchor, *, now_s: float) -> bool:
+    def is_fresh(self, anchor: Anchor, now_s: float) -> bool:
         """Tell whether an anchor is neither too old nor from the future."""
         return -CLOCK_SKEW_S <= now_s - anchor.issued_at_s <= self._max_age_s
 

@@ -52,7 +52,7 @@ class ClientAddresses:
         else:
             client, scheme = self._outermost(_hops(facts.header("forwarded")), peer)
             scheme = scheme or facts.header("x-forwarded-proto").rpartition(",")[2].strip().lower()
-        return facts._replace(
+        return facts.replaced(
             client=str(client), scheme="https" if scheme == "https" else "http" if scheme else facts.scheme
         )
 

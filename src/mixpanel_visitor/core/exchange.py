@@ -54,48 +54,52 @@ class Exchange:
     something has changed. There is an anchor if and only if consent is granted.
     """
 
-    __slots__ = (
-        "_anchor", "_came", "_changed", "_glance", "_handed_over", "_held", "_ignores_bots", "_links",
-        "_merge", "_more_cookies", "_now_s", "_renewed", "_rules", "_tracked", "announce", "consent", "facts",
-        "finished", "hand_over", "identity", "started", "view",
-    )  # fmt: skip
+    # Most requests track nothing: what they never change they need not be given.
+    announce: Callable[[Link], None] | None = None
+    finished = False
+    hand_over: Callable[[Exchange], None] | None = None
+    held: HeldRecords | None = None
+    """What is queued; None: nothing has been tracked yet."""
+    links: Sequence[Link] = ()
+    """Identity events that are owed once the response stores what it says; `announce` writes them."""
+    started = False
+    view: Callable[[str | None], None] | None = None
+    _anchor: Anchor | None = None
+    _changed = False
+    _glance: Glance | None = None
+    _handed_over = False
+    _ignores_bots = False
+    _merge: Link | None = None
+    _more_cookies: Sequence[str] = ()
+    _renewed = False
+    _tracked = False
 
     def __init__(
         self,
-        *,
         rules: ExchangeRules,
         facts: RequestFacts,
-        came: Anchor | None,
-        found: Resolution | None,
         identity: Identity,
         consent: Consent,
-        now_s: float,
-        ignores_bots: bool,
+        now_s: float = 0.0,
+        came: Anchor | None = None,
+        found: Resolution | None = None,
+        *,
+        ignores_bots: bool = False,
     ) -> None:
         self._rules = rules
-        self._came = came
-        self._anchor = None if found is None else found.anchor
-        self._links = () if found is None else found.links
-        self._merge: Link | None = None
-        self._more_cookies: list[str] = []
-        self._now_s = now_s
-        self._changed = False
-        self._renewed = False
-        self._handed_over = False
-        self._tracked = False
-        self._ignores_bots = ignores_bots
-        self._glance: Glance | None = None
-        self._held: HeldRecords | None = None
-        if found is not None and found.identity.is_new:
-            self._records.made(found.anchor.device_id)
         self.facts = facts
         self.identity = identity
         self.consent: Consent = consent
-        self.started = False
-        self.finished = False
-        self.hand_over: Callable[[Exchange], None] | None = None
-        self.announce: Callable[[Link], None] | None = None
-        self.view: Callable[[str | None], None] | None = None
+        self._came = came
+        self._now_s = now_s
+        if ignores_bots:
+            self._ignores_bots = True
+        if found is not None:
+            self._anchor = found.anchor
+            if found.links:
+                self.links = found.links
+            if identity.is_new:
+                self._records.made(found.anchor.device_id)
 
     @property
     def refusal(self) -> str | None:
@@ -114,7 +118,9 @@ class Exchange:
         """What the request says besides."""
         if self._glance is None:
             rules = self._rules
-            bot: BotKind = "" if self._ignores_bots else rules.detector.kind(self.facts)
+            bot: BotKind = (
+                "" if self._ignores_bots or rules.bots == "keep" else rules.detector.kind(self.facts)
+            )
             is_first = self._came is None and self.identity.source in ("generated", "none")
             self._glance = Glance(rules.enricher, self.facts, bot, is_first=is_first)
         return self._glance
@@ -126,9 +132,9 @@ class Exchange:
 
     @property
     def _records(self) -> HeldRecords:
-        if self._held is None:
-            self._held = HeldRecords(self._rules.refuse)
-        return self._held
+        if self.held is None:
+            self.held = HeldRecords(self._rules.refuse)
+        return self.held
 
     # --- the visitor's side ---------------------------------------------------------------------
 
@@ -205,18 +211,13 @@ class Exchange:
             self._rules.count("cookie_too_late")
             self._records.decide(remembered=False)
 
-    @property
-    def has_links(self) -> bool:
-        """Whether an identity event is owed once the response stores what it says; `announce` writes it."""
-        return bool(self._links)
-
     def opt_out(self) -> None:
         """Track this person no more: drop what is queued, and have the browser remember it."""
         self._more_cookies = self._rules.set_cookies.opt_out(self.facts, out=True)
         self.consent = "denied"
         self._anchor = None
         self._merge = None
-        self._links = ()
+        self.links = ()
         dropped = self._records.clear()
         if dropped:
             self._rules.refuse("consent_denied", dropped)
@@ -254,9 +255,9 @@ class Exchange:
             return
         before = None
         if not self.identity.is_new:
-            before = Resolution(anchor=self._anchor, identity=self.identity, links=self._links)
+            before = Resolution(anchor=self._anchor, identity=self.identity, links=self.links)
         found = heard(self._rules.resolver, word, before, now_s=self._now_s, fresh_id=fresh_id)
-        self._anchor, self.identity, self._links = found.anchor, found.identity, found.links
+        self._anchor, self.identity, self.links = found.anchor, found.identity, found.links
         self._changed = self._handed_over = True
 
     # --- the adapter's side ---------------------------------------------------------------------
@@ -264,6 +265,16 @@ class Exchange:
     @property
     def wants_head(self) -> bool:
         """Whether the response's head has to be looked at; False for a known visitor on most requests."""
+        anchor = self._anchor
+        if (
+            anchor is not None
+            and anchor is self._came
+            and not self._changed
+            and self.view is None
+            and self._now_s - anchor.issued_at_s <= RENEW_AFTER_S
+            and (anchor.agreed or anchor.seeded)
+        ):
+            return False  # what `wants_cookie` finds out as well, nearly always, in more steps
         return self.view is not None or self.wants_cookie
 
     def viewed(self, status: int, headers: Sequence[tuple[str, str]], route: str | None) -> None:
@@ -293,10 +304,10 @@ class Exchange:
             return []  # informational: the real head is still to come
         self.started = True
         added = self._cookies(status, headers) if self.wants_cookie else []
-        if self._held is not None:
-            self._held.decide(remembered=bool(added))
+        if self.held is not None:
+            self.held.decide(remembered=bool(added))
         if added:
-            links, self._links = self._links, ()
+            links, self.links = self.links, ()
             for link in links:
                 self._tell(link)
         self._settle()
@@ -304,27 +315,28 @@ class Exchange:
 
     def take(self) -> list[Record]:
         """Give the records queued since the last call and forget them here."""
-        return [] if self._held is None else self._held.take()
+        return [] if self.held is None else self.held.take()
 
     def forget(self) -> None:
         """Drop what is queued, without a word to Mixpanel."""
-        if self._held is not None:
-            self._held.forget()
+        if self.held is not None:
+            self.held.forget()
 
     def finish(self) -> list[Record]:
         """End the exchange: give what is left."""
         if not self.finished:
-            self._settle()
-            if self._held is not None and self._held.is_held:  # there was no response, as far as we saw
-                self._held.decide(remembered=False)
-        self.finished = True
-        self.announce = self.view = None  # they lead back to here: cycles, for the garbage collector to find
-        return self.take()
+            if self._merge is not None:
+                self._settle()
+            if self.held is not None and self.held.is_held:  # there was no response, as far as we saw
+                self.held.decide(remembered=False)
+            self.finished = True
+            self.announce = self.view = None  # they lead back here: cycles, for the garbage collector to find
+        return [] if self.held is None else self.held.take()
 
     @property
     def has_records(self) -> bool:
         """Whether a `take` would give anything."""
-        held = self._held
+        held = self.held
         return held is not None and bool(held) and not held.is_held
 
     def _settle(self) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from .exchange import Exchange
 from .identity import Identity
-from .policy import opted_out
+from .policy import objects, opted_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,43 +44,42 @@ class ExchangeRules:
     enricher: Enricher
     respect_dnt: bool
     respect_gpc: bool
-    consent: Callable[[RequestFacts], Consent]
-    left_alone: Callable[[RequestFacts], bool]
+    consent: Callable[[RequestFacts], Consent] | None
+    left_alone: Callable[[RequestFacts], bool] | None
     refusal: Callable[[], str | None]
     count: Callable[[str], None]
     refuse: Callable[[str, int], None]
     recent: dict[tuple[str, str], Resolution] = field(default_factory=dict, repr=False)
 
-    def open(self, facts: RequestFacts, *, now_s: float, fresh_id: Callable[[], str]) -> Exchange:
+    def open(self, facts: RequestFacts, now_s: float, fresh_id: Callable[[], str]) -> Exchange:
         """Begin an exchange: decide whether we may track, and who the visitor is."""
-        if self.refusal() is not None or self.left_alone(facts):
+        if self.refusal() is not None or (self.left_alone is not None and self.left_alone(facts)):
             return self.inert(facts, fresh_id=fresh_id)
-        recalled = self._recall(facts, now_s=now_s)
-        came = recalled.anchor if recalled else self._came(facts, now_s=now_s)
-        if self.set_cookies.has_opted_out(facts) or opted_out(
-            facts, token=self.token, respect_dnt=self.respect_dnt, respect_gpc=self.respect_gpc
-        ):
-            consent: Consent = "denied"
+        found = self.recent.get((facts.scheme, facts.cookies))
+        if found is not None and self.anchors.is_fresh(found.anchor, now_s):
+            # The very same Cookie header: a page's requests mostly send the same. No opt-out is in it.
+            came: Anchor | None = found.anchor
+            refused = objects(facts, self.respect_dnt, self.respect_gpc)
         else:
+            found = None
+            came = self._came(facts, now_s=now_s)
+            refused = self.set_cookies.has_opted_out(facts) or opted_out(
+                facts, token=self.token, respect_dnt=self.respect_dnt, respect_gpc=self.respect_gpc
+            )
+        consent: Consent = "granted"
+        if refused:
+            consent = "denied"
+        elif self.consent is not None:
             consent = self.consent(facts)
-        found: Resolution | None = None
-        if consent == "granted":
-            found = recalled or self.resolver.resolve(came, facts.cookies, now_s=now_s, fresh_id=fresh_id)
-            if recalled is None and found.anchor is came and not found.links:
+        if consent != "granted":
+            # Whoever is not remembered has an ID all the same, for this request.
+            return Exchange(self, facts, Identity(device_id=fresh_id()), consent, now_s, came)
+        if found is None:
+            found = self.resolver.resolve(came, facts.cookies, now_s=now_s, fresh_id=fresh_id)
+            if found.anchor is came and not found.links:
                 self._remember(facts, found)
-        # Whoever is not remembered has an ID all the same, for this request.
-        identity = Identity(device_id=fresh_id()) if found is None else found.identity
-        exchange = Exchange(
-            rules=self,
-            facts=facts,
-            came=came,
-            found=found,
-            identity=identity,
-            consent=consent,
-            now_s=now_s,
-            ignores_bots=self.bots == "keep",
-        )
-        if found is not None and identity.is_new and exchange.is_bot:
+        exchange = Exchange(self, facts, found.identity, consent, now_s, came, found)
+        if found.identity.is_new and exchange.is_bot:
             exchange.identity = Identity(device_id=found.anchor.device_id)
         return exchange
 
@@ -88,11 +87,6 @@ class ExchangeRules:
         if not facts.cookies:
             return None
         return self.anchors.find(facts.cookies, secure=facts.scheme == "https", now_s=now_s)
-
-    def _recall(self, facts: RequestFacts, *, now_s: float) -> Resolution | None:
-        """Give what the very same Cookie header said before: a page's requests mostly send the same."""
-        found = self.recent.get((facts.scheme, facts.cookies))
-        return found if found is not None and self.anchors.is_fresh(found.anchor, now_s=now_s) else None
 
     def _remember(self, facts: RequestFacts, found: Resolution) -> None:
         # Only what nothing but the header decides: SPiD's sessions end with time.
@@ -104,13 +98,5 @@ class ExchangeRules:
 
     def inert(self, facts: RequestFacts, *, fresh_id: Callable[[], str]) -> Exchange:
         """Begin an exchange that tracks nothing and sets nothing, so that handlers need not know."""
-        return Exchange(
-            rules=self,
-            facts=facts,
-            came=None,
-            found=None,
-            identity=Identity(device_id=fresh_id()),
-            consent="unknown",
-            now_s=0.0,
-            ignores_bots=True,
-        )
+        identity = Identity(device_id=fresh_id())
+        return Exchange(self, facts, identity, "unknown", ignores_bots=True)

@@ -26,11 +26,14 @@ MAX_CACHE_CONTROL_CHARS = 1024
 _DIRECTIVE = re.compile(r'([0-9A-Za-z_-]+)(?:\s*=\s*(?:"([^"]*)"|([^,\s"]*)))?')
 
 
+def objects(facts: RequestFacts, respect_dnt: bool, respect_gpc: bool) -> bool:
+    """Tell whether a header says that this person does not want to be tracked."""
+    return (respect_gpc and facts.header("sec-gpc") == "1") or (respect_dnt and facts.header("dnt") == "1")
+
+
 def opted_out(facts: RequestFacts, *, token: str, respect_dnt: bool, respect_gpc: bool) -> bool:
-    """Tell whether the browser says that this person does not want to be tracked."""
-    if respect_dnt and facts.header("dnt") == "1":
-        return True
-    if respect_gpc and facts.header("sec-gpc") == "1":
+    """Tell whether the browser says so, in a header or in a cookie of the browser SDK."""
+    if objects(facts, respect_dnt, respect_gpc):
         return True
     if "mp_opt" not in facts.cookies:
         return False

@@ -7,35 +7,50 @@ at `;`, then at the first `=`, trim space and tab; quotes belong to the value.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 MAX_CANDIDATES = 200
 """So many occurrences of a cookie's name are looked at: more is an attack, not a browser."""
 
 _BLANKS = " \t"
+_SECURE = ("https", "wss")
 
 
-class RequestFacts(NamedTuple):
+class RequestFacts:
     """The request as far as identity and policy need it; what a `consent` callable is given.
 
-    `scheme` is `"http"` or `"https"` (`ws` and `wss` are folded into them), `path` and `query` are as on
-    the wire, `client` is the address of the peer or None, `cookies` is the raw Cookie header in latin-1
-    (several headers joined with `"; "`). A NamedTuple, because one is made for every request.
+    `protocol` is `"http"` or `"websocket"`, `scheme` `"http"` or `"https"` (`ws` and `wss` are folded into
+    them), `path` and `query` are as on the wire, `client` is the address of the peer or None, `cookies` is
+    the raw Cookie header in latin-1 (several headers joined with `"; "`). Not to be changed.
     """
 
-    protocol: Literal["http", "websocket"]
-    method: str
-    scheme: str
-    host: str
-    path: str
-    query: str
-    client: str | None
-    cookies: str
-    headers: HeaderLookup
+    __slots__ = ("client", "cookies", "headers", "host", "method", "path", "protocol", "query", "scheme")
+
+    def __init__(
+        self,
+        protocol: Literal["http", "websocket"],
+        method: str,
+        scheme: str,
+        host: str,
+        path: str,
+        query: str,
+        client: str | None,
+        cookies: str,
+        headers: HeaderLookup,
+    ) -> None:
+        self.protocol: Literal["http", "websocket"] = protocol
+        self.method = method
+        self.scheme = scheme
+        self.host = host
+        self.path = path
+        self.query = query
+        self.client = client
+        self.cookies = cookies
+        self.headers = headers
 
     def header(self, name: str) -> str:
         """Give the value of a request header by its lower-case name, or `""`; the last one wins."""
@@ -45,6 +60,12 @@ class RequestFacts(NamedTuple):
         """Give the first value of a cookie, raw as the browser sent it, or `""`."""
         values = cookie_values(self.cookies, name)
         return values[0] if values else ""
+
+    def replaced(self, **changes: Any) -> RequestFacts:
+        """Give the same request but for `changes`."""
+        return RequestFacts(
+            **{name: changes.get(name, getattr(self, name)) for name in RequestFacts.__slots__}
+        )
 
     def __repr__(self) -> str:
         return f"<RequestFacts {self.method} {self.scheme}://{self.host}{self.path}>"
@@ -58,24 +79,58 @@ class HeaderLookup(Protocol):
         ...
 
 
-class EnvironHeaders:
-    """Looks headers up in a WSGI environ: `"user-agent"` is `HTTP_USER_AGENT` there."""
+class _ScopeFacts(RequestFacts):
+    """Reads what is asked for, once: of most requests that is the Cookie header.
 
-    __slots__ = ("_environ",)
+    It keeps no scope: applications change theirs, and what they put into it leads back to here.
+    """
 
-    def __init__(self, environ: Mapping[str, Any]) -> None:
-        self._environ = environ
+    __slots__ = ("_raw", "_said")
 
-    def get(self, name: str, /) -> str | None:
-        """Give a header's value; content-type and content-length have no `HTTP_` in an environ."""
-        key = name.upper().replace("-", "_")
-        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-            key = "HTTP_" + key
-        value: str | None = self._environ.get(key)
+    def __init__(self, scope: Mapping[str, Any], raw: dict[bytes, bytes]) -> None:
+        get = scope.get
+        self._raw = raw
+        self._said = (
+            scope["type"], get("method"), get("path"), get("raw_path"), get("query_string"), get("client"),
+            get("server"),
+        )  # fmt: skip
+        self.scheme = "https" if get("scheme") in _SECURE else "http"
+        cookies = raw.get(b"cookie")
+        self.cookies = cookies.decode("latin-1") if cookies else ""
+
+    def header(self, name: str) -> str:
+        """Give the value of a request header."""
+        value = self._raw.get(name.encode())
+        return "" if value is None else value.decode("latin-1")
+
+    def __getattr__(self, name: str) -> Any:
+        value = _read_scope(name, self._raw, self._said)
+        setattr(self, name, value)
         return value
 
 
-class ScopeHeaders:
+def _read_scope(name: str, headers: dict[bytes, bytes], said: tuple[Any, ...]) -> Any:
+    kind, method, path, raw_path, query, client, server = said
+    if name == "host":
+        host = headers.get(b"host")
+        return host.decode("latin-1") if host else f"{server[0]}:{server[1]}" if server else ""
+    if name == "path":
+        # As on the wire; some servers leave the query in `raw_path`, some have none.
+        return (raw_path.decode("latin-1") if raw_path else quote(path or "")).partition("?")[0]
+    if name == "query":
+        return query.decode("latin-1") if query else ""
+    if name == "method":
+        return "GET" if kind == "websocket" else method or "GET"
+    if name == "protocol":
+        return "websocket" if kind == "websocket" else "http"
+    if name == "client":
+        return client[0] if client else None
+    if name == "headers":
+        return _ScopeHeaders(headers)
+    raise AttributeError(name)
+
+
+class _ScopeHeaders:
     """Looks headers up in an ASGI scope; decodes those that are asked for, not all."""
 
     __slots__ = ("_headers",)
@@ -89,50 +144,96 @@ class ScopeHeaders:
         return None if value is None else value.decode("latin-1")
 
 
+class _EnvironFacts(RequestFacts):
+    """The same for WSGI, of a copy of the environ."""
+
+    __slots__ = ("_environ",)
+
+    def __init__(self, environ: dict[str, Any]) -> None:
+        self._environ = environ
+        self.scheme = "https" if environ.get("wsgi.url_scheme") == "https" else "http"
+        self.cookies = str(environ.get("HTTP_COOKIE", ""))
+
+    def header(self, name: str) -> str:
+        """Give the value of a request header."""
+        return _environ_header(self._environ, name) or ""
+
+    def __getattr__(self, name: str) -> Any:
+        value = _read_environ(name, self._environ)
+        setattr(self, name, value)
+        return value
+
+
+def _read_environ(name: str, environ: dict[str, Any]) -> Any:
+    get = environ.get
+    if name == "host":
+        return str(get("HTTP_HOST") or f"{get('SERVER_NAME', '')}:{get('SERVER_PORT', '')}")
+    if name == "path":
+        path = f"{get('SCRIPT_NAME', '')}{get('PATH_INFO', '')}"
+        return quote(path.encode("latin-1", "replace"))
+    if name == "query":
+        return str(get("QUERY_STRING", ""))
+    if name == "method":
+        return str(get("REQUEST_METHOD", "GET"))
+    if name == "protocol":
+        return "http"
+    if name == "client":
+        return get("REMOTE_ADDR") or None
+    if name == "headers":
+        return _EnvironHeaders(environ)
+    raise AttributeError(name)
+
+
+class _EnvironHeaders:
+    """Looks headers up in a WSGI environ."""
+
+    __slots__ = ("_environ",)
+
+    def __init__(self, environ: dict[str, Any]) -> None:
+        self._environ = environ
+
+    def get(self, name: str, /) -> str | None:
+        """Give a header's value."""
+        return _environ_header(self._environ, name)
+
+
+def _environ_header(environ: dict[str, Any], name: str) -> str | None:
+    """Look up `"user-agent"`, which is `HTTP_USER_AGENT` there; two headers have no `HTTP_`."""
+    key = _ENVIRON_KEYS.get(name)
+    if key is None:
+        key = name.upper().replace("-", "_")
+        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            key = "HTTP_" + key
+        if len(_ENVIRON_KEYS) < _MAX_KEYS:
+            _ENVIRON_KEYS[name] = key
+    value: str | None = environ.get(key)
+    return value
+
+
+_ENVIRON_KEYS: dict[str, str] = {}
+_MAX_KEYS = 256
+
+
 def facts_from_scope(scope: Mapping[str, Any]) -> RequestFacts:
     """Read an ASGI `http` or `websocket` scope.
 
     Names "should" be lower case in ASGI, not must; several Cookie headers are allowed under HTTP/2.
     """
-    raw: list[tuple[bytes, bytes]] = list(scope.get("headers") or ())
+    raw: Sequence[tuple[bytes, bytes]] = scope.get("headers") or ()
+    if type(raw) is not list:
+        raw = list(raw)
     headers: dict[bytes, bytes] = dict(raw)
-    if len(headers) != len(raw) or not all(map(bytes.islower, headers)):
+    # Who writes `cookie` in lower case writes all names so; to look at each costs as much as the dict.
+    if len(headers) != len(raw) or (b"cookie" not in headers and not all(map(bytes.islower, headers))):
         pairs = [(bytes(name).lower(), bytes(value)) for name, value in raw]
         headers = dict(pairs)
         headers[b"cookie"] = b"; ".join(value for name, value in pairs if name == b"cookie")
-    host = headers.get(b"host")
-    server = scope.get("server")
-    client = scope.get("client")
-    raw_path = scope.get("raw_path")
-    is_websocket = scope["type"] == "websocket"
-    return RequestFacts(
-        "websocket" if is_websocket else "http",
-        "GET" if is_websocket else scope.get("method", "GET"),
-        "https" if scope.get("scheme") in ("https", "wss") else "http",
-        host.decode("latin-1") if host else (f"{server[0]}:{server[1]}" if server else ""),
-        (raw_path.decode("latin-1") if raw_path else quote(scope.get("path", ""))).partition("?")[0],
-        (scope.get("query_string") or b"").decode("latin-1"),
-        client[0] if client else None,
-        headers.get(b"cookie", b"").decode("latin-1"),
-        ScopeHeaders(headers),
-    )
+    return _ScopeFacts(scope, headers)
 
 
 def facts_from_environ(environ: Mapping[str, Any]) -> RequestFacts:
     """Read a WSGI environ (PEP 3333): its text is latin-1 in disguise and stays so."""
-    host = environ.get("HTTP_HOST") or f"{environ.get('SERVER_NAME', '')}:{environ.get('SERVER_PORT', '')}"
-    path = f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"
-    return RequestFacts(
-        protocol="http",
-        method=str(environ.get("REQUEST_METHOD", "GET")),
-        scheme="https" if environ.get("wsgi.url_scheme") == "https" else "http",
-        host=str(host),
-        path=quote(path.encode("latin-1", "replace")),
-        query=str(environ.get("QUERY_STRING", "")),
-        client=environ.get("REMOTE_ADDR") or None,
-        cookies=str(environ.get("HTTP_COOKIE", "")),
-        headers=EnvironHeaders(environ),
-    )
+    return _EnvironFacts(dict(environ))
 
 
 def cookie_values(header: str, name: str, *, commas: bool = False) -> list[str]:

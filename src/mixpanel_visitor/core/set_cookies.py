@@ -74,12 +74,11 @@ class SetCookies:
 
         Never over an ID that it has, and only where a page is asked for that it could run on.
         """
-        if self._mixpanel is None or facts.method != "GET":
+        if self._mixpanel is None:
             return False
-        known = anchor.seeded or anchor.agreed
-        if known and (came is None or now_s - came.issued_at_s <= HEAL_AFTER_S):
+        if (anchor.agreed or anchor.seeded) and (came is None or now_s - came.issued_at_s <= HEAL_AFTER_S):
             return False
-        return is_document(facts) and not self._mixpanel.occupied(facts.cookies)
+        return facts.method == "GET" and is_document(facts) and not self._mixpanel.occupied(facts.cookies)
 
     # --- what it is told ------------------------------------------------------------------------
 
