@@ -83,6 +83,7 @@ def test_every_default_is_the_one_of_the_contract():
         "before_send": None,
         "extra_properties": None,
         "request_filter": None,
+        "plan": None,
         "enabled": True,
         "dry_run": False,
         "on_ambiguous": "dead-letter",

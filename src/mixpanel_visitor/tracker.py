@@ -17,6 +17,7 @@ from .lifetime import EXIT_TIMEOUT_S, drain_at_exit, in_children
 from .logs import QuietLog
 from .outbox import Outbox
 from .parts import Parts
+from .plan.guard import PlanGuard
 from .settings import Settings
 from .visitor import OfflineVisitor, Visitor, merged
 from .writer import Writer
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .core.exchange import Exchange
     from .core.handover import Word
     from .core.request import RequestFacts
+    from .plan import Declared
     from .records import Record
     from .sdk import SpoolConsumer
     from .snippet import Snippet
@@ -62,6 +64,7 @@ class Tracker:
             scrubber=scrubber,
             withdraw=self._withdraw,
             tell_local=self._outbox.tell_local,
+            plan=self._plan_guard(),
             raise_errors=self.settings.on_error == "raise",
         )
         self._exchanges = Exchanges(
@@ -203,7 +206,7 @@ class Tracker:
     def track(
         self,
         distinct_id: str,
-        event: str,
+        event: str | Declared,
         properties: Mapping[str, Any] | None = None,
         /,
         **more_properties: Any,
@@ -273,6 +276,10 @@ class Tracker:
         return balance(self._ledger, self._outbox.counts(), self._outbox.stats())
 
     # --- inside -------------------------------------------------------------------------------------
+
+    def _plan_guard(self) -> PlanGuard | None:
+        plan = self.settings.plan
+        return None if plan is None else PlanGuard(plan, ledger=self._ledger, log=self._log)
 
     def _refusal(self) -> str | None:
         if self._closed:

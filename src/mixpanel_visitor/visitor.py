@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .core.identity import Link, Login, Source
     from .core.policy import Consent
     from .core.visits import OfflineVisit
+    from .plan import Declared
     from .writer import Sink, Writer
 
     class Visit(Sink, Protocol):
@@ -198,10 +199,11 @@ class Visitor:
     # --- events ---------------------------------------------------------------------------------
 
     def track(
-        self, event: str, properties: Mapping[str, Any] | None = None, /, **more_properties: Any
+        self, event: str | Declared, properties: Mapping[str, Any] | None = None, /, **more_properties: Any
     ) -> None:
         """Enqueue an event; its time, ID and identity are those of this moment.
 
+        `event` is its name, or an instance of a class of the tracking plan (setting `plan`).
         `time` (seconds, milliseconds or a datetime) and `$insert_id` may be given as properties.
         """
         properties = merged(properties, more_properties)

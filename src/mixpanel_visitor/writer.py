@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .core.request import RequestFacts
     from .ledger import Ledger
     from .logs import QuietLog
+    from .plan.guard import PlanGuard
     from .records import Endpoint, Record
 
     class Sink(Protocol):
@@ -80,6 +81,7 @@ class Writer:
         scrubber: Scrubber | None = None,
         withdraw: Callable[[Identity], None] | None = None,
         tell_local: Callable[[str], None] | None = None,
+        plan: PlanGuard | None = None,
         raise_errors: bool = False,
     ) -> None:
         self.token = token
@@ -93,6 +95,7 @@ class Writer:
         self._before_send = before_send
         self._scrubber = scrubber or Scrubber()
         self.withdraw = withdraw or (lambda _identity: None)
+        self._plan = plan
         self._is_strict = raise_errors
         # Who has the last word on an event, or adds to each one, sees it whole.
         extra = self._extra_properties
@@ -105,15 +108,21 @@ class Writer:
     def event(
         self,
         sink: Sink,
-        name: str,
+        name: Any,
         properties: Mapping[str, Any] | None,
         *,
         identity: Mapping[str, Any] | None = None,
         registered: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write an event of the sink's visitor; `identity` replaces the visitor's identity properties."""
+        """Write an event of the sink's visitor; `identity` replaces the visitor's identity properties.
+
+        `name` may be an instance of a class of the plan.
+        """
 
         def make() -> Record:
+            nonlocal name, properties
+            if self._plan is not None:
+                name, properties = self._plan(name, properties, strict=self._raise_errors)
             if self._may_be_quick and identity is None and not registered:
                 record = self._quick(sink, name, properties)
                 if record is not None:
@@ -160,6 +169,8 @@ class Writer:
 
         def make() -> Record:
             properties = event.get("properties")
+            if self._plan is not None and isinstance(event.get("event"), str):
+                self._plan(event["event"], properties, strict=self._raise_errors)
             if isinstance(properties, dict):
                 properties["time"] = time_ms(properties.get("time", self._clock()))
                 properties.setdefault("$insert_id", self._insert_id())

@@ -1,7 +1,10 @@
 """How users' code looks to type checkers: never run, only checked by mypy and pyright."""
 
-from typing import assert_type
+from dataclasses import dataclass
+from typing import Literal, assert_type
 
+import msgspec
+import pydantic
 from flask import Flask
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -11,8 +14,45 @@ from mixpanel_visitor import Tracker, Visitor, current_visitor
 from mixpanel_visitor.asgi import VisitorMiddleware as ASGIMiddleware
 from mixpanel_visitor.flask import MixpanelVisitor
 from mixpanel_visitor.flask import current_visitor as flask_visitor
+from mixpanel_visitor.plan import Plan
 from mixpanel_visitor.starlette import VisitorMiddleware, get_visitor
 from mixpanel_visitor.wsgi import VisitorMiddleware as WSGIMiddleware
+
+
+plan = Plan(partial=True)
+
+
+@plan.event("Signed up")
+@dataclass
+class SignedUp:
+    """Somebody has made an account."""
+
+    plan: Literal["free", "pro"]
+
+
+@plan.event("Paid")
+class Paid(pydantic.BaseModel):
+    """Somebody has paid."""
+
+    amount: float
+
+
+@plan.event("Left")
+class Left(msgspec.Struct):
+    """Somebody has left."""
+
+    reason: str
+
+
+def planned() -> None:
+    """A declared class keeps its type, and its instances can be tracked."""
+    tracker = Tracker(token="t", secret_key="s", plan=plan)
+    visitor = tracker.visitor("ann")
+    assert_type(SignedUp(plan="pro"), SignedUp)
+    visitor.track(SignedUp(plan="pro"))
+    visitor.track(Paid(amount=1), coupon="autumn")
+    current_visitor.track(Left(reason="noise"))
+    tracker.track("ann", Left(reason="noise"))
 
 
 def handler(request: Request) -> None:

@@ -32,6 +32,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "doctor": CommandEntry(
         "mixpanel_visitor.cli.doctor", "Check settings, the way to Mixpanel, and the spool."
     ),
+    "plan": CommandEntry("mixpanel_visitor.cli.plan", "Check the tracking plan; export it for Lexicon."),
     "version": CommandEntry("mixpanel_visitor.cli.version", "Print the version."),
 }
 

@@ -153,7 +153,8 @@ def _check_name(name: object) -> None:
     if not isinstance(name, str):
         raise InvalidEventError(
             "bad_name",
-            f"the event's name must be a str, not {type(name).__name__}: track('Signed up', ...)",
+            f"the event's name must be a str, not {type(name).__name__}: track('Signed up', ...); for "
+            "classes of a tracking plan the tracker needs the setting plan=",
         )
     if not name.strip() or len(name) > MAX_NAME_CHARS:
         raise InvalidEventError(

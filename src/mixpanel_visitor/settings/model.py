@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from ipaddress import IPv4Network, IPv6Network
 
+    from mixpanel_visitor.plan import Plan
+
 SHORT_KEY_CHARS = 16
 """A signing key below this gives a warning."""
 
@@ -37,7 +39,7 @@ class Settings:
     """The settings of one tracker, checked and in normal form; made by `resolve` and its two short forms.
 
     In the environment and in a mapping (Flask's config) a setting is called MIXPANEL_VISITOR_ and its name
-    in capitals, but for those with a name in brackets. A mapping may also hold the four callables.
+    in capitals, but for those with a name in brackets. A mapping may also hold the callables and the plan.
 
     | setting | meaning |
     |---|---|
@@ -76,6 +78,7 @@ class Settings:
     | `before_send` | `(event) -> event or None`, the last word on every event |
     | `extra_properties` | mapping, or callable `(request facts)` or `()`, added to every event |
     | `request_filter` | `(request facts) -> bool`: True for requests to leave alone |
+    | `plan` | a `mixpanel_visitor.plan.Plan`, with which every event is compared |
     | `enabled`, `dry_run` | False: track nothing; True: check and log, but send nothing |
     | `on_ambiguous` | `$add`, `$append`, `$remove` that Mixpanel may have applied, for the answer was lost: |
     | | `"dead-letter"`, or `"retry"`, which may apply them twice |
@@ -149,6 +152,7 @@ class Settings:
     request_filter: Callable[[Any], Any] | None = field(
         default=None, metadata=_setting(hook, none=True, code_only=True)
     )
+    plan: Plan | None = field(default=None, metadata=_setting(parsers.plan, none=True, code_only=True))
     enabled: bool = field(default=True, metadata=_setting(boolean))
     dry_run: bool = field(default=False, metadata=_setting(boolean))
     on_ambiguous: Literal["dead-letter", "retry"] = field(

@@ -199,6 +199,16 @@ def properties(value: Any) -> Mapping[str, Any] | Callable[..., Any] | None:
     return hook(value)
 
 
+def plan(value: Any) -> Any:
+    """Take a tracking plan whose types can all be read, or None."""
+    if value is None:
+        return None
+    if isinstance(value, type) or not hasattr(value, "resolve"):  # this room is below the plan's
+        raise ValueError(f"must be a mixpanel_visitor.plan.Plan, not {type(value).__name__}")
+    value.resolve()
+    return value
+
+
 def bot_detector(value: Any) -> Callable[..., Any] | str | None:
     """Take a function of the User-Agent, the name of a package that we know, or None."""
     if isinstance(value, str):

@@ -1,0 +1,141 @@
+"""`mixpanel-visitor plan`: mistakes of the tracking plan, and of the sources that should follow it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import orjson
+
+from mixpanel_visitor.cli.plain import plain
+from mixpanel_visitor.plan import Plan
+from mixpanel_visitor.plan.differences import did_you_mean
+from mixpanel_visitor.plan.scan import scan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
+_MOST_CHARS = 1000
+
+
+@click.group("plan", context_settings={"help_option_names": ["-h", "--help"]})
+def command() -> None:
+    """Check the tracking plan and the sources that should follow it; export it for Lexicon.
+
+    MODULE:PLAN is where the plan is: `shop.events:plan`, importable from here; `:plan` may be left out.
+    """
+
+
+@command.command("check")
+@click.argument("where", metavar="MODULE:PLAN")
+@click.argument("sources", metavar="[SOURCE]...", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check(*, where: str, sources: tuple[Path, ...], as_json: bool) -> None:
+    """Look for mistakes of the plan itself, and for what SOURCEs (files, directories) track otherwise.
+
+    Sources are read, not run: calls of `.track(...)` whose event is written out are compared with the plan.
+    `# plan: ignore` on its line leaves a call alone. Exit code 1: something is wrong.
+    """
+    plan = _load(where)
+    problems = plan.problems()
+    found = scan(plan, sources)
+    never = [name for name in plan.events if name not in found.tracked] if sources else []
+    if as_json:
+        told = [{"path": None, "line": None, "problem": problem} for problem in problems]
+        told += [place._asdict() for place in found.places]
+        counts = {name: getattr(found, name) for name in ("files", "calls", "computed")}
+        shown = {"events": len(plan.events), **counts, "problems": told, "never_tracked": never}
+        click.echo(orjson.dumps(shown))
+    else:
+        for problem in problems:
+            click.echo(f"plan: {plain(problem, _MOST_CHARS)}")
+        for place in found.places:
+            click.echo(plain(f"{place.path}:{place.line}: {place.problem}", _MOST_CHARS))
+        if never:
+            click.echo(f"Tracked nowhere in these sources: {plain(', '.join(never), _MOST_CHARS)}")
+        if found.computed:
+            click.echo(f"Not looked at, for the event's name is computed: {found.computed} calls")
+        number = len(problems) + len(found.places)
+        in_files = f", {found.calls} calls in {found.files} files" if sources else ""
+        click.echo(f"{number or 'No'} problem{'s' * (number != 1)}; {len(plan.events)} events{in_files}.")
+    sys.exit(1 if problems or found.places else 0)
+
+
+@command.command("export")
+@click.argument("where", metavar="MODULE:PLAN")
+@click.option(
+    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="A file; default: stdout."
+)
+@click.option("--truncate", is_flag=True, help="Have Lexicon drop all that the plan does not name.")
+def export(*, where: str, output: Path | None, truncate: bool) -> None:
+    """Print the plan as the body of a request to Mixpanel's Lexicon Schemas API.
+
+    \b
+    curl -u "$USERNAME:$SECRET" -H 'Content-Type: application/json' --data @plan.json \\
+      https://mixpanel.com/api/app/projects/$PROJECT_ID/schemas
+    """  # noqa: D301
+    plan = _load(where)
+    try:
+        plan.resolve()
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    body = plan.lexicon()
+    if truncate:
+        body["truncate"] = True
+    text = orjson.dumps(body, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        output.write_bytes(text)
+    except OSError as error:
+        raise click.ClickException(f"{output} cannot be written: {error.strerror}") from error
+
+
+def _load(where: str) -> Plan:
+    module_name, _, path = where.partition(":")
+    found: object = _import(module_name)
+    for name in (path or "plan").split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            plans = [name for name, value in vars(found).items() if isinstance(value, Plan)]
+            hint = did_you_mean(name, plans) or (f"; it has {', '.join(plans)}" if plans else "")
+            raise click.UsageError(f"{module_name} has no {name!r}{hint}") from None
+    if not isinstance(found, Plan):
+        raise click.UsageError(f"{where} is no mixpanel_visitor.plan.Plan, but a {type(found).__name__}")
+    return found
+
+
+def _import(name: str) -> ModuleType:
+    with _here():
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                raise click.ClickException(f"{name} cannot be imported: {error}") from error
+            raise click.UsageError(
+                f"there is no module {name!r} here; give one that Python can import from this directory, "
+                "such as shop.events:plan"
+            ) from error
+        except Exception as error:
+            raise click.ClickException(
+                f"{name} cannot be imported: {type(error).__name__}: {error}"
+            ) from error
+
+
+@contextlib.contextmanager
+def _here() -> Iterator[None]:
+    """Let the modules of this directory be found, as `python -m` does."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(here)

@@ -1,0 +1,124 @@
+"""Annotations: a Python type as the JSON Schema of what it is once it has been encoded.
+
+What our encoder makes of each type stands in `core.encoding`: an Enum its value, a Decimal a number, a
+datetime a string.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import types
+import typing
+import uuid
+from collections.abc import Collection, Iterable, Mapping
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+
+from .models import fields_of, is_model
+
+MAX_DEPTH = 3
+"""Mixpanel takes three levels; what is deeper is anything."""
+
+# The order matters: bool is an int, a datetime is a date.
+_SIMPLE: tuple[tuple[type, dict[str, Any]], ...] = (
+    (bool, {"type": "boolean"}),
+    (int, {"type": "integer"}),
+    (float, {"type": "number"}),
+    (Decimal, {"type": "number"}),
+    (dt.timedelta, {"type": "number"}),
+    (str, {"type": "string"}),
+    (uuid.UUID, {"type": "string"}),
+    (bytes, {"type": "string"}),
+    (dt.datetime, {"type": "string", "format": "date-time"}),
+    (dt.date, {"type": "string", "format": "date"}),
+    (dt.time, {"type": "string"}),
+    (Mapping, {"type": "object"}),
+    (Collection, {"type": "array"}),
+)
+_TYPES: dict[type, str] = {bool: "boolean", int: "integer", float: "number", str: "string"}
+
+
+def object_schema(cls: type, depth: int = 0) -> dict[str, Any]:
+    """Give the schema of a model; NameError where an annotation names what is not defined (yet)."""
+    properties: dict[str, Any] = {}
+    required: list[str] = []
+    for field in fields_of(cls):
+        schema = type_schema(field.annotation, depth + 1)
+        if not schema.keys() - {"description"} and field.schema:
+            schema = {**field.schema, **schema}
+        if field.description:
+            schema = {**schema, "description": field.description}
+        properties[field.name] = schema
+        if field.required:
+            required.append(field.name)
+    return {"type": "object", "properties": properties, "required": required}
+
+
+def type_schema(annotation: Any, depth: int = 0) -> dict[str, Any]:
+    """Give the schema of an annotation; an empty one takes anything."""
+    if annotation is None or annotation is type(None):
+        return {"type": "null"}
+    if hasattr(annotation, "__supertype__"):  # NewType
+        return type_schema(annotation.__supertype__, depth)
+    if type(annotation).__name__ == "TypeAliasType":  # the statement `type X = ...` of Python 3.12
+        return type_schema(annotation.__value__, depth)
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _described(type_schema(arguments[0], depth), arguments[1:])
+    if origin in (typing.Required, typing.NotRequired, typing.Final):
+        return type_schema(arguments[0], depth)
+    if origin is typing.Literal:
+        return _one_of(arguments)
+    if origin in (typing.Union, types.UnionType):
+        return _union([type_schema(each, depth) for each in arguments])
+    return _class_schema(origin or annotation, arguments, depth)
+
+
+def _class_schema(cls: Any, arguments: tuple[Any, ...], depth: int) -> dict[str, Any]:
+    if not isinstance(cls, type) or cls is object:
+        return {}
+    if is_model(cls):
+        return object_schema(cls, depth) if depth <= MAX_DEPTH else {"type": "object"}
+    if issubclass(cls, Enum):
+        return _one_of(tuple(cls))
+    schema = next((schema for base, schema in _SIMPLE if issubclass(cls, base)), None)
+    if schema is None:
+        return {"type": "array"} if cls is Iterable else {}
+    if schema["type"] == "array" and arguments:
+        of_one_type = not issubclass(cls, tuple) or arguments[1:] == (...,)
+        items = type_schema(arguments[0], depth + 1) if of_one_type else {}
+        return {**schema, "items": items} if items else dict(schema)
+    return dict(schema)
+
+
+def _described(schema: dict[str, Any], extras: tuple[Any, ...]) -> dict[str, Any]:
+    """Take a description from `Annotated`: plain text, `Doc` (PEP 727), or msgspec's `Meta`."""
+    for extra in extras:
+        text = extra if isinstance(extra, str) else None
+        for attribute in ("documentation", "description"):
+            text = text or getattr(extra, attribute, None)
+        if isinstance(text, str):
+            return {**schema, "description": text}
+    return schema
+
+
+def _one_of(choices: tuple[Any, ...]) -> dict[str, Any]:
+    values = [choice.value if isinstance(choice, Enum) else choice for choice in choices]
+    schema: dict[str, Any] = {"enum": values}
+    kinds = {_TYPES.get(type(value)) for value in values if value is not None}
+    if len(kinds) == 1 and None not in kinds:
+        schema = {"type": kinds.pop(), "enum": [value for value in values if value is not None]}
+        return _union([schema, {"type": "null"}]) if None in values else schema
+    return schema
+
+
+def _union(schemas: list[dict[str, Any]]) -> dict[str, Any]:
+    flat = [each for schema in schemas for each in schema.get("anyOf", [schema])]
+    if {} in flat:
+        return {}
+    different: list[dict[str, Any]] = []
+    for each in flat:
+        if each not in different:
+            different.append(each)
+    return different[0] if len(different) == 1 else {"anyOf": different}

@@ -1,0 +1,185 @@
+"""Differences: what is other than a schema says, property by property, with the likely word.
+
+A value is judged as Mixpanel gets it: encoded. Of JSON Schema it takes types, choices, items and nested
+properties; bounds and patterns are the model's own business.
+"""
+
+from __future__ import annotations
+
+import re
+import reprlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from mixpanel_visitor.core.encoding import encode
+from mixpanel_visitor.core.events import IDENTITY_PROPERTIES
+from mixpanel_visitor.core.scrubbing import FLAT_TYPES
+from mixpanel_visitor.errors import InvalidEventError
+from mixpanel_visitor.settings.sources import closest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+ANY_VALUE = object()
+"""Stands for a value that is not known, which is right whatever is expected."""
+
+_MIXPANELS_OWN = frozenset((*IDENTITY_PROPERTIES, "time", "ip"))
+_DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?")
+_SEPARATORS = re.compile(r"[\s_.-]+")
+_WORDS = {"array": "a list", "object": "an object", "integer": "an integer", "null": "null"}
+_shorten = reprlib.Repr()
+_shorten.maxstring = _shorten.maxother = 60
+
+
+class Difference(NamedTuple):
+    """One property that is other than planned: where, and what is wrong with it; no `path`: the event is.
+
+    `value` is what was given, as Python writes it: for tests, and not for logs, where it may be somebody's.
+    """
+
+    path: str
+    problem: str
+    value: str = ""
+
+    def __str__(self) -> str:
+        return self._told(f"{self.value} is {self.problem}" if self.value else self.problem)
+
+    @property
+    def without_value(self) -> str:
+        """The same for a log."""
+        return self._told(f"is {self.problem}" if self.value else self.problem)
+
+    def _told(self, problem: str) -> str:
+        return f"{self.path}: {problem}" if self.path else problem
+
+
+def is_mixpanels_own(name: str) -> bool:
+    """Tell whether a property is in Mixpanel's vocabulary, which a plan does not have to repeat."""
+    return name.startswith(("$", "mp_")) or name in _MIXPANELS_OWN
+
+
+def differences(
+    schema: Mapping[str, Any], properties: Mapping[str, Any], *, path: str = "", complete: bool = True
+) -> Iterator[Difference]:
+    """Compare properties with an object's schema; not `complete`: there may be more than those."""
+    known = schema.get("properties", {})
+    for name in schema.get("required", ()) if complete else ():
+        if name not in properties:
+            yield Difference(f"{path}{name}", f"missing, must be {expected(known.get(name, {}))}")
+    for name, value in properties.items():
+        if name in known:
+            yield from _of_value(known[name], value, f"{path}{name}")
+        elif path == "" and isinstance(name, str) and is_mixpanels_own(name):
+            continue
+        elif known or "properties" in schema:
+            left = [each for each in known if each not in properties] or list(known)
+            yield Difference(f"{path}{name}", f"unknown{did_you_mean(str(name), left)}")
+
+
+def near(word: str, known: Iterable[str]) -> str | None:
+    """Give the known word that is most likely meant; case, spaces and hyphens are the first suspects."""
+    words = list(known)
+    bare = _bare(word)
+    same = next((each for each in words if _bare(each) == bare), None)
+    return same if same is not None else closest(word, words)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Ask for the likely word, behind a semicolon; `""` where nothing is near."""
+    meant = near(word, known)
+    return "" if meant is None else f"; did you mean {meant!r}?"
+
+
+def expected(schema: Mapping[str, Any]) -> str:
+    """Say in words what a schema takes."""
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(expected(each) for each in schema["anyOf"]))
+    choices = _choices(schema)
+    if choices is not None:
+        *most, last = (repr(choice) for choice in choices)
+        return f"{', '.join(most)} or {last}" if most else last
+    kind = schema.get("type")
+    if kind is None:
+        return "anything"
+    if kind == "array" and schema.get("items"):
+        return f"a list, each {expected(schema['items'])}"
+    if kind == "string" and str(schema.get("format", "")).startswith("date"):
+        return "a date"
+    return _WORDS.get(kind, f"a {kind}")
+
+
+def _of_value(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[Difference]:
+    if value is ANY_VALUE:
+        return
+    try:
+        plain = _plain(value)
+    except InvalidEventError:
+        return  # the encoder will say it, and better
+    objects = [each for each in schema.get("anyOf", [schema]) if "properties" in each]
+    if isinstance(plain, dict) and len(objects) == 1:
+        yield from differences(objects[0], plain, path=f"{path}.")
+    elif not _fits(schema, plain):
+        wanted = expected(schema)
+        problem = f"{expected(_schema_of(plain))}, must be {wanted}"
+        choices = _choices(schema)
+        if choices and type(plain) in {type(choice) for choice in choices}:
+            problem = f"none of the choices, must be {wanted}"
+            if isinstance(plain, str):
+                problem += did_you_mean(plain, [choice for choice in choices if isinstance(choice, str)])
+        yield Difference(path, problem, _shorten.repr(value))
+
+
+def _plain(value: Any) -> Any:
+    """Give a value as it is in JSON."""
+    if type(value) in FLAT_TYPES:
+        return value
+    return orjson.loads(encode({"value": value}))["value"]
+
+
+def _fits(schema: Mapping[str, Any], value: Any) -> bool:
+    options = schema.get("anyOf") or schema.get("oneOf")
+    if options:
+        return any(_fits(each, value) for each in options)
+    choices = _choices(schema)
+    if choices is not None:
+        return any(value == choice and type(value) is type(choice) for choice in choices)
+    kind = schema.get("type")
+    if kind is None:
+        return True
+    if kind == "array":
+        items = schema.get("items")
+        return isinstance(value, list) and (
+            not isinstance(items, Mapping) or all(_fits(items, each) for each in value)
+        )
+    if kind == "object":
+        return isinstance(value, dict) and not any(differences(schema, value, path="."))
+    if kind == "string" and str(schema.get("format", "")).startswith("date"):
+        return isinstance(value, str) and _DATE.fullmatch(value) is not None
+    if kind == "number":
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return bool(_schema_of(value).get("type") == kind)
+
+
+def _choices(schema: Mapping[str, Any]) -> list[Any] | None:
+    choices: list[Any] | None = schema.get("enum")
+    return [schema["const"]] if choices is None and "const" in schema else choices
+
+
+def _schema_of(value: Any) -> dict[str, str]:
+    for kind, name in (
+        (bool, "boolean"),
+        (int, "integer"),
+        (float, "number"),
+        (str, "string"),
+        (list, "array"),
+        (dict, "object"),
+    ):
+        if isinstance(value, kind):
+            return {"type": name}
+    return {"type": "null"}
+
+
+def _bare(word: str) -> str:
+    return _SEPARATORS.sub("", word).casefold()

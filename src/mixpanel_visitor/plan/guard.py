@@ -1,0 +1,82 @@
+"""Guard: compares what is tracked with the plan; raises in tests, logs and counts in production."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mixpanel_visitor.core.identity import IDENTIFIED_EVENT
+from mixpanel_visitor.errors import InvalidEventError
+from mixpanel_visitor.logs import call_site
+
+if TYPE_CHECKING:
+    from mixpanel_visitor.ledger import Ledger
+    from mixpanel_visitor.logs import QuietLog
+
+    from .differences import Difference
+    from .plan import Plan
+
+_MOST_LOGGED = 5
+
+
+class PlanGuard:
+    """What a writer asks before it writes an event, where there is a plan."""
+
+    def __init__(self, plan: Plan, *, ledger: Ledger, log: QuietLog) -> None:
+        self._plan = plan
+        self._ledger = ledger
+        self._log = log
+
+    def __call__(self, event: Any, properties: Any, *, strict: bool) -> tuple[str, Any]:
+        """Give an event's name and properties, read from an instance if that is what was given.
+
+        `InvalidEventError` for what is no event at all, and where it differs from the plan and `strict`.
+        """
+        if not isinstance(event, str):
+            event, own = self._plan.read(event)
+            properties = {**own, **properties} if isinstance(properties, Mapping) else properties or own
+        if event == IDENTIFIED_EVENT or not (properties is None or isinstance(properties, Mapping)):
+            return event, properties
+        try:
+            found = self._plan.differences(event, properties)
+        except Exception:
+            # Such as a type that is named in an annotation and not defined: the event is not to blame.
+            if strict:
+                raise
+            self._ledger.note("plan_failed")
+            self._log(
+                logging.ERROR,
+                f"plan {event}",
+                "event %r could not be compared with the plan; it was sent as it is. See why with: "
+                "mixpanel-visitor plan check",
+                event,
+                exc_info=True,
+            )
+            return event, properties
+        if found:
+            if strict:
+                raise InvalidEventError("off_plan", told(event, found))
+            self._ledger.note("off_plan")
+            self._warn(event, [each.without_value for each in found])
+        return event, properties
+
+    def _warn(self, event: str, lines: list[str]) -> None:
+        site = call_site()
+        more = f" and {len(lines) - _MOST_LOGGED} more" if len(lines) > _MOST_LOGGED else ""
+        self._log(
+            logging.WARNING,
+            f"plan {site} {lines[0]}",
+            "event %r at %s differs from the plan and was sent as it is: %s%s",
+            event,
+            site,
+            "; ".join(lines[:_MOST_LOGGED]),
+            more,
+        )
+
+
+def told(event: str, found: Sequence[Difference]) -> str:
+    """Say for whoever reads a failed test what is other than planned."""
+    if not found[0].path:
+        return f"{event!r} {found[0]}"
+    return f"{event!r} differs from the plan:" + "".join(f"\n  {each}" for each in found)

@@ -1,0 +1,160 @@
+"""Models: the fields of a dataclass, pydantic model, msgspec struct or TypedDict, and the values of one.
+
+pydantic and msgspec are never imported unless somebody comes with a class of theirs, who has them then.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import typing
+import uuid
+from decimal import Decimal
+from enum import Enum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+PROPERTY_NAME = "name"
+DESCRIPTION = "description"
+"""What a dataclass's `field(metadata={...})` may say of a property."""
+
+_ENCODED_BY_US = (str, int, float, dt.datetime, dt.date, dt.timedelta, Decimal, Enum, uuid.UUID, bytes)
+
+
+class Field(NamedTuple):
+    """One field: its name as a property, its annotation, whether it has to be given, and what it is.
+
+    `schema` is the class's own word on its type, for annotations that only its library understands.
+    """
+
+    name: str
+    annotation: Any
+    required: bool
+    description: str = ""
+    schema: Mapping[str, Any] | None = None
+
+
+def is_model(cls: Any) -> bool:
+    """Tell whether a class has fields that can be read."""
+    return isinstance(cls, type) and (
+        dataclasses.is_dataclass(cls) or _is_pydantic(cls) or _is_struct(cls) or typing.is_typeddict(cls)
+    )
+
+
+def fields_of(cls: type) -> list[Field]:
+    """Give the fields of a model; NameError where an annotation names what is not defined (yet)."""
+    if _is_pydantic(cls):
+        return list(_pydantic_fields(cls))
+    if _is_struct(cls):
+        return list(_struct_fields(cls))
+    hints = typing.get_type_hints(cls, include_extras=True)
+    if typing.is_typeddict(cls):
+        required = vars(cls)["__required_keys__"]
+        return [Field(name, annotation, name in required) for name, annotation in hints.items()]
+    return [
+        Field(
+            str(field.metadata.get(PROPERTY_NAME, field.name)),
+            hints.get(field.name, Any),
+            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING,
+            str(field.metadata.get(DESCRIPTION, "")),
+        )
+        for field in dataclasses.fields(cls)
+    ]
+
+
+def values_of(instance: Any) -> dict[str, Any]:
+    """Give the properties that an instance stands for; those that are None are left out."""
+    cls = type(instance)
+    if _is_pydantic(cls):
+        values = _joined(instance.model_dump(by_alias=True), instance.model_dump(by_alias=True, mode="json"))
+    elif _is_struct(cls):
+        import msgspec  # noqa: PLC0415  # whoever comes with a struct has it
+
+        values = msgspec.to_builtins(
+            instance, builtin_types=(dt.datetime, dt.date, dt.time, dt.timedelta, Decimal, uuid.UUID, bytes)
+        )
+    else:
+        values = {
+            str(field.metadata.get(PROPERTY_NAME, field.name)): _nested(getattr(instance, field.name))
+            for field in dataclasses.fields(instance)
+        }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def docstring(cls: type) -> str:
+    """Give a class's own docstring in one line; empty where its library has made it up, or inherited it."""
+    text = " ".join((vars(cls).get("__doc__") or "").split())
+    return "" if text.startswith(f"{cls.__name__}(") else text
+
+
+def _is_pydantic(cls: Any) -> bool:
+    return hasattr(cls, "__pydantic_fields__") and hasattr(cls, "model_json_schema")
+
+
+def _is_struct(cls: Any) -> bool:
+    return hasattr(cls, "__struct_fields__")
+
+
+def _pydantic_fields(cls: Any) -> Iterator[Field]:
+    if not cls.__pydantic_complete__:
+        cls.model_rebuild()  # raises where a name is still not defined
+    try:
+        whole = cls.model_json_schema(mode="serialization")
+    except Exception:  # a type that JSON Schema does not know: pydantic has several errors for that
+        whole = {}
+    definitions = whole.get("$defs", {})
+    if "$ref" in whole:  # of a model that holds itself
+        whole = definitions.get(whole["$ref"].rpartition("/")[2], {})
+    schemas = whole.get("properties", {})
+    for name, info in cls.__pydantic_fields__.items():
+        given = info.serialization_alias or info.alias or name
+        schema = _inlined(schemas.get(given), definitions)
+        yield Field(given, info.annotation, info.is_required(), info.description or "", schema)
+    for name, info in cls.model_computed_fields.items():
+        given = info.alias or name
+        yield Field(given, info.return_type, required=False, description=info.description or "")
+
+
+def _joined(value: Any, plain: Any) -> Any:
+    """Take what our encoder knows as it is, of which pydantic makes strings; the rest as it is `plain`."""
+    if value is None or isinstance(value, _ENCODED_BY_US):
+        return value
+    if isinstance(value, dict):
+        return {name: _joined(each, plain[name]) for name, each in zip(plain, value.values(), strict=True)}
+    if isinstance(value, (list, tuple)):
+        return [_joined(*each) for each in zip(value, plain, strict=True)]
+    return plain
+
+
+def _nested(value: Any) -> Any:
+    """Read the models within a value, for the encoder does not know all of them, nor their other names."""
+    if isinstance(value, (list, tuple)):
+        return [_nested(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _nested(each) for name, each in value.items()}
+    return values_of(value) if is_model(type(value)) else value
+
+
+def _struct_fields(cls: Any) -> Iterator[Field]:
+    import msgspec  # noqa: PLC0415
+
+    config = cls.__struct_config__
+    if config.tag is not None:
+        yield Field(config.tag_field, typing.Literal[config.tag], required=False)
+    for field in msgspec.structs.fields(cls):
+        yield Field(field.encode_name, field.type, field.required)
+
+
+def _inlined(schema: Any, definitions: Mapping[str, Any], depth: int = 0) -> Any:
+    """Replace references by what they refer to; deeper than Mixpanel nests, anything will do."""
+    if isinstance(schema, list):
+        return [_inlined(each, definitions, depth) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        if depth > 3:  # Mixpanel takes three levels
+            return {}
+        return _inlined(definitions.get(schema["$ref"].rpartition("/")[2], {}), definitions, depth + 1)
+    return {name: _inlined(each, definitions, depth) for name, each in schema.items()}

@@ -1,0 +1,142 @@
+"""Plan: the events of an application, declared as classes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mixpanel_visitor.errors import InvalidEventError
+
+from .annotations import object_schema
+from .differences import Difference, did_you_mean, differences
+from .lexicon import lexicon
+from .models import docstring, is_model, values_of
+from .review import review
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+_Class = TypeVar("_Class", bound=type)
+
+
+class Event:
+    """One declared event: its name, its class, and what people read of it in Lexicon."""
+
+    def __init__(
+        self,
+        name: str,
+        cls: type,
+        *,
+        description: str = "",
+        display_name: str = "",
+        tags: Sequence[str] = (),
+    ) -> None:
+        self.name = name
+        self.cls = cls
+        self.description = description or docstring(cls)
+        self.display_name = display_name
+        self.tags = tuple(tags)
+        self._schema: dict[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Event {self.name!r} as {self.cls.__name__}>"
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema of its properties; NameError where a type is named that is not defined (yet)."""
+        if self._schema is None:
+            self._schema = object_schema(self.cls)
+        return self._schema
+
+
+class Plan:
+    """The events that an application may track.
+
+    `partial=True`: events that are not declared (yet) are nobody's mistake; declared ones are compared.
+    """
+
+    def __init__(self, *, partial: bool = False) -> None:
+        self.partial = partial
+        self._events: dict[str, Event] = {}
+        self._by_class: dict[type, Event] = {}
+
+    def __repr__(self) -> str:
+        return f"<Plan of {len(self._events)} events>"
+
+    @property
+    def events(self) -> Mapping[str, Event]:
+        """What is declared, by name."""
+        return self._events
+
+    def event(
+        self, name: str, *, description: str = "", display_name: str = "", tags: Iterable[str] = ()
+    ) -> Callable[[_Class], _Class]:
+        """Declare an event: a decorator for a dataclass (above `@dataclass`), pydantic model or struct.
+
+        Its fields are the properties; those with a default may be left out. Without a `description` the
+        class's docstring is it. Raises TypeError for other classes, ValueError for a name that is taken.
+        """
+        if not isinstance(name, str):
+            raise TypeError(f"the event's name is missing: write @plan.event('Signed up'), not {name!r}")
+
+        def declare(cls: _Class) -> _Class:
+            if not is_model(cls):
+                raise TypeError(
+                    f"{getattr(cls, '__name__', cls)!s} has no fields to read: an event is a dataclass, with "
+                    "@plan.event(...) above @dataclass, a pydantic model or a msgspec struct"
+                )
+            if name in self._events:
+                raise ValueError(f"{name!r} is declared already, as {self._events[name].cls.__qualname__}")
+            event = Event(name, cls, description=description, display_name=display_name, tags=tuple(tags))
+            self._events[name] = self._by_class[cls] = event
+            return cls
+
+        return declare
+
+    def resolve(self) -> None:
+        """Read the types of all events now; raises ValueError for one that cannot be read."""
+        for event in self._events.values():
+            try:
+                event.schema  # noqa: B018  # it is made by being asked for
+            except Exception as error:
+                raise ValueError(
+                    f"the types of {event.cls.__qualname__} ({event.name!r}) cannot be read: {error}; import "
+                    "what they name outside of `if TYPE_CHECKING:`"
+                ) from error
+
+    def read(self, instance: object) -> tuple[str, dict[str, Any]]:
+        """Give name and properties of an instance of a declared class; `InvalidEventError` for another."""
+        event = next((self._by_class[cls] for cls in type(instance).__mro__ if cls in self._by_class), None)
+        if event is None:
+            raise InvalidEventError(
+                "bad_name",
+                f"an event is a name or an instance of a class of the plan, not {type(instance).__name__}; "
+                "declare it: @plan.event('Signed up')",
+            )
+        try:
+            return event.name, values_of(instance)
+        except Exception as error:
+            raise InvalidEventError(
+                "bad_properties", f"the fields of {type(instance).__name__} cannot be read: {error}"
+            ) from error
+
+    def differences(
+        self, name: str, properties: Mapping[str, Any] | None, *, complete: bool = True
+    ) -> list[Difference]:
+        """Compare an event with the plan; an event of Mixpanel's own (`$...`) is none of its business.
+
+        Not `complete`: it has other properties besides these, and so none is missing.
+        """
+        event = self._events.get(name)
+        if event is not None:
+            return list(differences(event.schema, properties or {}, complete=complete))
+        if self.partial or name.startswith(("$", "mp_")):
+            return []
+        return [Difference("", f"is not in the plan{did_you_mean(name, self._events)}")]
+
+    def problems(self) -> list[str]:
+        """Look for mistakes of the plan itself, such as a property with two types; for a test, or for CI."""
+        return review(self._events.values())
+
+    def lexicon(self) -> dict[str, Any]:
+        """Give the plan as the body of a request to Mixpanel's Lexicon Schemas API."""
+        return lexicon(self._events.values())

@@ -1,0 +1,79 @@
+"""Scan: what sources track that the plan does not know, and what it knows that they do not track."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from .calls import calls
+from .guard import told
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from .calls import Call
+    from .plan import Plan
+
+_NOT_OURS = frozenset(("node_modules", "site-packages", "__pycache__"))
+
+
+class Place(NamedTuple):
+    """Something that is wrong in a file, at a line."""
+
+    path: str
+    line: int
+    problem: str
+
+
+@dataclass(slots=True)
+class Scan:
+    """What was found; `computed` counts the calls whose event is not written out, which nobody can check."""
+
+    files: int = 0
+    calls: int = 0
+    computed: int = 0
+    places: list[Place] = field(default_factory=list)
+    tracked: set[str] = field(default_factory=set)
+
+
+def scan(plan: Plan, sources: Iterable[Path]) -> Scan:
+    """Read all Python files that `sources` are or hold; hidden and installed ones are left alone."""
+    found = Scan()
+    classes = {event.cls.__name__: event.name for event in plan.events.values()}
+    for path in _python_files(sources):
+        found.files += 1
+        try:
+            for call in calls(path.read_bytes()):
+                _judge(plan, classes, call, str(path), found)
+        except (SyntaxError, ValueError, OSError) as error:
+            line = getattr(error, "lineno", None) or 1
+            found.places.append(Place(str(path), line, f"cannot be read: {error}"))
+    found.places.sort()
+    return found
+
+
+def _judge(plan: Plan, classes: dict[str, str], call: Call, path: str, found: Scan) -> None:
+    found.calls += 1
+    if call.event is None:
+        if call.cls in classes:
+            found.tracked.add(classes[call.cls])
+        else:
+            found.computed += 1
+        return
+    found.tracked.add(call.event)
+    differences = plan.differences(call.event, call.properties, complete=call.complete)
+    if differences:
+        found.places.append(Place(path, call.line, " ".join(told(call.event, differences).split())))
+
+
+def _python_files(sources: Iterable[Path]) -> Iterator[Path]:
+    for source in sources:
+        if source.is_dir():
+            for path in sorted(source.iterdir()):
+                if path.name.startswith(".") or path.name in _NOT_OURS or (path / "pyvenv.cfg").exists():
+                    continue
+                if path.is_dir() or path.suffix == ".py":
+                    yield from _python_files([path])
+        else:
+            yield source

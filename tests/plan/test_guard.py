@@ -1,0 +1,210 @@
+"""With a plan, `track` compares: it raises in tests, and in production it tells and sends."""
+
+import logging
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+import pydantic
+import pytest
+from support.trackers import recording_tracker
+
+from mixpanel_visitor.errors import InvalidEventError
+from mixpanel_visitor.plan import Plan
+
+plan = Plan()
+
+
+@plan.event("Signed up")
+@dataclass
+class SignedUp:
+    plan: Literal["free", "pro"]
+    seats: int = 1
+
+
+@plan.event("Paid")
+class Paid(pydantic.BaseModel):
+    amount: float
+
+
+@plan.event("Left")
+class Left(msgspec.Struct):
+    reason: str
+
+
+@pytest.fixture
+def production():
+    """A tracker as it is in production, its spool, and a visitor."""
+    tracker, spool = recording_tracker(plan=plan)
+    return tracker, spool, tracker.visitor("ann")
+
+
+def own_properties(event):
+    """What the application has given."""
+    ours = {"token", "time", "distinct_id", "mp_lib", "ip"}
+    return {
+        name: value
+        for name, value in event["properties"].items()
+        if not name.startswith("$") and name not in ours
+    }
+
+
+def test_an_instance_and_its_name_are_the_same_event(production, caplog):
+    """Both are accepted, and nothing is said."""
+    _, spool, visitor = production
+    visitor.track(SignedUp(plan="pro"))
+    visitor.track("Signed up", {"plan": "pro", "seats": 1})
+    first, second = spool.events
+    assert first["event"] == second["event"] == "Signed up"
+    assert own_properties(first) == own_properties(second) == {"plan": "pro", "seats": 1}
+    assert caplog.records == []
+
+
+def test_pydantic_and_msgspec_are_tracked_too(production):
+    """By their instances."""
+    tracker, spool, visitor = production
+    visitor.track(Paid(amount=2.5))
+    tracker.track("ann", Left(reason="noise"))
+    assert [own_properties(event) for event in spool.events] == [{"amount": 2.5}, {"reason": "noise"}]
+
+
+def test_more_properties_can_be_given_with_an_instance(production):
+    """What every event knows, such as its time."""
+    _, spool, visitor = production
+    visitor.track(SignedUp(plan="pro"), {"time": 1_700_000_000}, seats=5)
+    (event,) = spool.events
+    assert event["properties"]["time"] == 1_700_000_000_000
+    assert own_properties(event) == {"plan": "pro", "seats": 5}
+
+
+def test_in_production_a_difference_is_told_and_the_event_sent(production, caplog):
+    """As it is; the log has the place, and no value."""
+    tracker, spool, visitor = production
+    for _ in range(3):
+        visitor.track("Signed up", {"plan": "gold", "seets": 3})
+    assert [own_properties(event) for event in spool.events] == [{"plan": "gold", "seets": 3}] * 3
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "test_guard.py:" in record.getMessage()
+    assert "seets: unknown; did you mean 'seats'?" in record.getMessage()
+    assert "gold" not in record.getMessage()
+    stats = tracker.stats()
+    assert stats["notes"]["off_plan"] == 3
+    assert (stats["accepted"], stats["refused"]) == (3, {})
+
+
+def test_an_unplanned_event_is_told_and_sent(production, caplog):
+    """With the name that was meant."""
+    _, spool, visitor = production
+    visitor.track("Singed up")
+    assert spool.names == ["Singed up"]
+    assert "is not in the plan; did you mean 'Signed up'?" in caplog.text
+
+
+def test_many_differences_are_not_all_logged(production, caplog):
+    """The first ones will do."""
+    _, _, visitor = production
+    visitor.track("Signed up", {"plan": "pro", **{f"x{number}": number for number in range(9)}})
+    assert "and 4 more" in caplog.text
+
+
+def test_in_tests_a_difference_raises(mixpanel_events):
+    """With everything that is wrong, values included."""
+    tracker, _ = recording_tracker(plan=plan)
+    with pytest.raises(InvalidEventError) as caught:
+        tracker.visitor("ann").track("Signed up", {"seats": "three", "pln": "pro"})
+    assert str(caught.value).splitlines() == [
+        "'Signed up' differs from the plan:",
+        "  plan: missing, must be 'free' or 'pro'",
+        "  seats: 'three' is a string, must be an integer",
+        "  pln: unknown; did you mean 'plan'?",
+    ]
+    assert caught.value.reason == "off_plan"
+    assert mixpanel_events.names == []
+
+
+def test_an_unplanned_event_raises_in_tests(mixpanel_events):
+    """One line says it."""
+    tracker, _ = recording_tracker(plan=plan)
+    with pytest.raises(InvalidEventError, match=r"^'Singed up' is not in the plan; did you mean 'Signed up'"):
+        tracker.track("ann", "Singed up")
+    tracker.track("ann", SignedUp(plan="free"))
+    mixpanel_events.assert_tracked("Signed up", plan="free", seats=1)
+
+
+def test_on_error_raise_raises_too():
+    """As for all other bad input; the books agree."""
+    tracker, spool = recording_tracker(plan=plan, on_error="raise")
+    with pytest.raises(InvalidEventError):
+        tracker.track("ann", "Singed up")
+    assert spool.names == []
+    assert tracker.stats()["refused"] == {"off_plan": 1}
+
+
+def test_the_official_library_is_compared_as_well(production):
+    """Whatever it adds by itself is not in question."""
+    tracker, spool, visitor = production
+    visitor.mixpanel.track(visitor.distinct_id, "Signed up", {"plan": "pro"})
+    visitor.mixpanel.track(visitor.distinct_id, "Singed up", {})
+    assert spool.names == ["Signed up", "Singed up"]
+    assert tracker.stats()["notes"]["off_plan"] == 1
+
+
+@pytest.mark.parametrize(
+    ("id_mode", "name"), [("original", "$identify"), ("simplified", "Visitor identified")]
+)
+def test_events_of_our_own_need_no_plan(id_mode, name):
+    """A log-in's are not the application's."""
+    tracker, spool = recording_tracker(plan=plan, id_mode=id_mode, on_error="raise")
+    with tracker.visitor(device_id="6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b") as visitor:
+        visitor.identify("ann")
+    assert spool.names == [name]
+
+
+def test_what_is_registered_is_not_in_question(production):
+    """Super properties go with every event, whatever it is."""
+    tracker, _, visitor = production
+    visitor.register(campaign="autumn")
+    visitor.track("Signed up", plan="pro")
+    assert tracker.stats()["notes"] == {}
+
+
+def test_properties_that_are_none_are_refused_as_ever(production):
+    """The plan has nothing to add."""
+    tracker, _, visitor = production
+    visitor.track("Signed up", ["plan"])
+    assert tracker.stats()["refused"] == {"bad_properties": 1}
+
+
+def test_a_plan_that_fails_loses_nothing(caplog):
+    """A type that cannot be read after all is not the event's fault."""
+    late = Plan()
+    tracker, spool = recording_tracker(plan=late)
+
+    @late.event("Late")
+    @dataclass
+    class Late:
+        why: "Missing"  # noqa: F821  # declared after the tracker was made, so nobody has found it yet
+
+    tracker.track("ann", "Late", {"why": "x"})
+    assert spool.names == ["Late"]
+    assert tracker.stats()["notes"] == {"plan_failed": 1}
+    assert "plan check" in caplog.text
+
+
+def test_without_a_plan_an_instance_is_refused_with_the_fix(caplog):
+    """It has no name there."""
+    tracker, spool = recording_tracker()
+    tracker.track("ann", SignedUp(plan="pro"))
+    assert spool.names == []
+    assert "the tracker needs the setting plan=" in caplog.text
+
+
+def test_an_instance_that_cannot_be_read_is_refused(production, caplog):
+    """The handler goes on."""
+    tracker, _, visitor = production
+    broken = SignedUp(plan="pro")
+    del broken.plan
+    visitor.track(broken)
+    assert tracker.stats()["refused"] == {"bad_properties": 1}
+    assert "the fields of SignedUp cannot be read" in caplog.text

@@ -1,0 +1,241 @@
+"""What a class says of its properties, and what an instance of it holds: three libraries, one answer."""
+
+import datetime as dt
+import decimal
+import enum
+import typing
+import uuid
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import msgspec
+import pydantic
+import pytest
+
+from mixpanel_visitor.plan.annotations import object_schema, type_schema
+from mixpanel_visitor.plan.models import docstring, is_model, values_of
+
+
+class Color(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+@dataclass
+class Address:
+    city: str
+    zip: str | None = None
+
+
+class Money(typing.TypedDict):
+    amount: float
+    currency: typing.NotRequired[str]
+
+
+@dataclass
+class Node:
+    below: "Node | None" = None
+
+
+Cents = typing.NewType("Cents", int)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "schema"),
+    [
+        (str, {"type": "string"}),
+        (bool, {"type": "boolean"}),
+        (int, {"type": "integer"}),
+        (float, {"type": "number"}),
+        (decimal.Decimal, {"type": "number"}),
+        (dt.timedelta, {"type": "number"}),
+        (uuid.UUID, {"type": "string"}),
+        (dt.datetime, {"type": "string", "format": "date-time"}),
+        (dt.date, {"type": "string", "format": "date"}),
+        (None, {"type": "null"}),
+        (int | None, {"anyOf": [{"type": "integer"}, {"type": "null"}]}),
+        (typing.Optional[int], {"anyOf": [{"type": "integer"}, {"type": "null"}]}),  # noqa: UP045
+        (Any | int, {}),
+        (object, {}),
+        (list[str], {"type": "array", "items": {"type": "string"}}),
+        (set[int], {"type": "array", "items": {"type": "integer"}}),
+        (tuple[int, ...], {"type": "array", "items": {"type": "integer"}}),
+        (tuple[int, str], {"type": "array"}),
+        (list, {"type": "array"}),
+        (typing.Sequence[str], {"type": "array", "items": {"type": "string"}}),
+        (dict[str, int], {"type": "object"}),
+        (Literal["a", "b"], {"type": "string", "enum": ["a", "b"]}),
+        (Literal[1, "b"], {"enum": [1, "b"]}),
+        (
+            Literal["a", None],  # noqa: PYI061  # people write it
+            {"anyOf": [{"type": "string", "enum": ["a"]}, {"type": "null"}]},
+        ),
+        (Color, {"type": "string", "enum": ["red", "blue"]}),
+        (Literal[Color.RED], {"type": "string", "enum": ["red"]}),
+        (Cents, {"type": "integer"}),
+        (Annotated[int, "How many"], {"type": "integer", "description": "How many"}),
+        (
+            Money,
+            {
+                "type": "object",
+                "properties": {"amount": {"type": "number"}, "currency": {"type": "string"}},
+                "required": ["amount"],
+            },
+        ),
+    ],
+)
+def test_a_type_is_what_it_is_once_it_has_been_encoded(annotation, schema):
+    """As JSON Schema says it; an empty one takes anything."""
+    assert type_schema(annotation) == schema
+
+
+def test_a_class_that_holds_itself_ends_where_mixpanel_does():
+    """It takes three levels."""
+    schema = object_schema(Node)
+    for _ in range(3):
+        schema = schema["properties"]["below"]["anyOf"][0]
+    assert schema["properties"]["below"]["anyOf"][0] == {"type": "object"}
+
+
+@dataclass
+class AsDataclass:
+    """Somebody has paid."""
+
+    amount: decimal.Decimal
+    how: Annotated[Literal["card", "cash"], "How it was paid"]
+    paid_on: dt.date = field(metadata={"name": "Paid on", "description": "The day"})
+    address: Address | None = None
+    coupons: list[str] = field(default_factory=list)
+
+
+class AsPydantic(pydantic.BaseModel):
+    """Somebody has paid."""
+
+    amount: decimal.Decimal
+    how: Literal["card", "cash"] = pydantic.Field(description="How it was paid")
+    paid_on: dt.date = pydantic.Field(serialization_alias="Paid on", description="The day")
+    address: Address | None = None
+    coupons: list[str] = []
+
+
+class AsStruct(msgspec.Struct, rename={"paid_on": "Paid on"}, kw_only=True):
+    """Somebody has paid."""
+
+    amount: decimal.Decimal
+    how: Annotated[Literal["card", "cash"], msgspec.Meta(description="How it was paid")]
+    paid_on: Annotated[dt.date, msgspec.Meta(description="The day")]
+    address: Address | None = None
+    coupons: list[str] = []
+
+
+KINDS = pytest.mark.parametrize("cls", [AsDataclass, AsPydantic, AsStruct])
+
+
+@KINDS
+def test_dataclass_pydantic_and_msgspec_say_the_same(cls):
+    """Names, types, what has to be given, and what people read of it."""
+    assert is_model(cls)
+    assert docstring(cls) == "Somebody has paid."
+    assert object_schema(cls) == {
+        "type": "object",
+        "properties": {
+            "amount": {"type": "number"},
+            "how": {"type": "string", "enum": ["card", "cash"], "description": "How it was paid"},
+            "Paid on": {"type": "string", "format": "date", "description": "The day"},
+            "address": {
+                "anyOf": [
+                    {
+                        "type": "object",
+                        "properties": {
+                            "city": {"type": "string"},
+                            "zip": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+                        },
+                        "required": ["city"],
+                    },
+                    {"type": "null"},
+                ]
+            },
+            "coupons": {"type": "array", "items": {"type": "string"}},
+        },
+        "required": ["amount", "how", "Paid on"],
+    }
+
+
+@KINDS
+def test_an_instance_gives_its_properties(cls):
+    """Under the names that they are sent with, a Decimal still a number; what is None is left out."""
+    day = dt.date(2026, 11, 25)
+    values = values_of(cls(amount=decimal.Decimal("9.50"), how="card", paid_on=day))
+    assert values == {"amount": decimal.Decimal("9.50"), "how": "card", "Paid on": day, "coupons": []}
+
+
+@KINDS
+def test_what_is_nested_is_read_too(cls):
+    """Whichever library it is of."""
+    day = dt.date(2026, 11, 25)
+    values = values_of(cls(amount=1, how="card", paid_on=day, address=Address("Oslo")))
+    assert values["address"]["city"] == "Oslo"
+
+
+def test_a_model_in_a_dataclass_is_read():
+    """The encoder would not know it."""
+
+    class Inner(pydantic.BaseModel):
+        city: str
+
+    class Cell(msgspec.Struct, rename="camel"):
+        cell_no: int
+
+    @dataclass
+    class Outer:
+        inner: Inner
+        cells: list[Cell]
+
+    outer = Outer(Inner(city="Oslo"), [Cell(1)])
+    assert values_of(outer) == {"inner": {"city": "Oslo"}, "cells": [{"cellNo": 1}]}
+
+
+def test_types_of_pydantics_own_are_what_pydantic_makes_of_them():
+    """In the schema and in the values."""
+
+    class Visited(pydantic.BaseModel):
+        url: pydantic.HttpUrl
+        prices: list[decimal.Decimal] = []
+
+        @pydantic.computed_field
+        @property
+        def is_long(self) -> bool:
+            return len(str(self.url)) > 20
+
+    properties = object_schema(Visited)["properties"]
+    assert properties["url"]["type"] == "string"
+    assert properties["is_long"] == {"type": "boolean"}
+    values = values_of(Visited(url="http://example.com/", prices=["1.50"]))
+    assert values == {"url": "http://example.com/", "prices": [decimal.Decimal("1.5")], "is_long": False}
+
+
+def test_a_pydantic_model_that_refers_to_itself_has_an_end():
+    """References are followed as deep as Mixpanel nests."""
+
+    class Thing(pydantic.BaseModel):
+        url: pydantic.HttpUrl
+        parts: "list[Thing]" = []
+
+    properties = object_schema(Thing)["properties"]
+    assert properties["url"]["type"] == "string"
+    assert properties["parts"]["items"]["properties"]["url"]["type"] == "string"
+
+
+def test_the_tag_of_a_struct_is_a_property():
+    """It is sent, so it is planned."""
+
+    class Tagged(msgspec.Struct, tag="tagged", tag_field="kind"):
+        size: int
+
+    assert object_schema(Tagged)["properties"]["kind"]["enum"] == ["tagged"]
+    assert values_of(Tagged(1)) == {"kind": "tagged", "size": 1}
+
+
+def test_a_made_up_docstring_is_none():
+    """A dataclass without one shows its signature."""
+    assert docstring(Node) == ""

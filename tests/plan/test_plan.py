@@ -1,0 +1,103 @@
+"""Declaring events: what can be declared, and what is refused with the fix."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mixpanel_visitor.errors import InvalidEventError, SettingsError
+from mixpanel_visitor.plan import Plan
+from mixpanel_visitor.settings import Settings
+
+if TYPE_CHECKING:
+    from nowhere import Unknown
+
+
+def settings(plan):
+    return Settings.resolve(
+        {"token": "t", "secret_key": "a-key-of-some-length", "plan": plan}, environ={"HOME": "/"}
+    )
+
+
+def test_the_class_stays_what_it_is():
+    """The decorator only notes it."""
+    plan = Plan()
+
+    @dataclass(frozen=True, slots=True)
+    class Left:
+        """Somebody has left."""
+
+    assert plan.event("Left")(Left) is Left
+    assert plan.events["Left"].description == "Somebody has left."
+    assert repr(plan) == "<Plan of 1 events>"
+    assert repr(plan.events["Left"]) == "<Event 'Left' as Left>"
+
+
+def test_the_order_of_the_decorators_is_told():
+    """Below `@dataclass` there are no fields to read yet."""
+    with pytest.raises(TypeError, match="above @dataclass"):
+
+        @dataclass
+        @Plan().event("Left")
+        class Left:
+            pass
+
+
+def test_the_name_must_not_be_forgotten():
+    """`@plan.event` alone would take the class for it."""
+    with pytest.raises(TypeError, match="name is missing"):
+        Plan().event(Plan)
+
+
+def test_a_name_is_declared_once():
+    """Two classes for it would contradict each other."""
+    plan = Plan()
+    plan.event("Left")(dataclass(type("First", (), {})))
+    with pytest.raises(ValueError, match="declared already, as First"):
+        plan.event("Left")(dataclass(type("Second", (), {})))
+
+
+def test_an_instance_of_a_subclass_is_the_same_event():
+    """With its own fields."""
+    plan = Plan()
+
+    @plan.event("Left")
+    @dataclass
+    class Left:
+        reason: str
+
+    class LeftInAnger(Left):
+        pass
+
+    assert plan.read(LeftInAnger("noise")) == ("Left", {"reason": "noise"})
+
+
+def test_an_instance_that_is_not_declared_is_refused():
+    """With the fix."""
+    with pytest.raises(InvalidEventError, match=r"declare it: @plan\.event"):
+        Plan().read(dataclass(type("Stranger", (), {}))())
+
+
+def test_types_that_are_not_there_are_a_mistake_in_the_settings():
+    """Found when the tracker is built, not with the first event."""
+    plan = Plan()
+
+    @plan.event("Left")
+    @dataclass
+    class Left:
+        why: "Unknown"
+
+    with pytest.raises(SettingsError, match=r"Left \('Left'\) cannot be read: name 'Unknown' is not defined"):
+        settings(plan)
+
+
+@pytest.mark.parametrize("value", ["plan", Plan, {"Left": {}}, 3])
+def test_the_setting_takes_a_plan(value):
+    """And says what it was given instead."""
+    with pytest.raises(SettingsError, match=r"must be a mixpanel_visitor\.plan\.Plan, not "):
+        settings(value)
+
+
+def test_no_plan_is_the_default():
+    """And can be said."""
+    assert settings(None).plan is None
