@@ -18,7 +18,6 @@ from mixpanel_visitor.plan import Plan
 from mixpanel_visitor.starlette import VisitorMiddleware, get_visitor
 from mixpanel_visitor.wsgi import VisitorMiddleware as WSGIMiddleware
 
-
 plan = Plan(partial=True)
 
 

@@ -104,7 +104,8 @@ def _load(where: str) -> Plan:
         try:
             found = getattr(found, name)
         except AttributeError:
-            plans = [name for name, value in vars(found).items() if isinstance(value, Plan)]
+            there = getattr(found, "__dict__", {})
+            plans = [name for name, value in there.items() if isinstance(value, Plan)]
             hint = did_you_mean(name, plans) or (f"; it has {', '.join(plans)}" if plans else "")
             raise click.UsageError(f"{module_name} has no {name!r}{hint}") from None
     if not isinstance(found, Plan):
@@ -113,6 +114,8 @@ def _load(where: str) -> Plan:
 
 
 def _import(name: str) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise click.UsageError(f"{name!r} is no module; give MODULE:PLAN, such as shop.events:plan")
     with _here():
         try:
             return importlib.import_module(name)

@@ -75,8 +75,9 @@ class PlanGuard:
         )
 
 
-def told(event: str, found: Sequence[Difference]) -> str:
-    """Say for whoever reads a failed test what is other than planned."""
+def told(event: str, found: Sequence[Difference], *, in_one_line: bool = False) -> str:
+    """Say for whoever reads a failed test, or a check's output, what is other than planned."""
     if not found[0].path:
         return f"{event!r} {found[0]}"
-    return f"{event!r} differs from the plan:" + "".join(f"\n  {each}" for each in found)
+    start, separator = (" ", "; ") if in_one_line else ("\n  ", "\n  ")
+    return f"{event!r} differs from the plan:{start}{separator.join(map(str, found))}"

@@ -64,7 +64,7 @@ def _judge(plan: Plan, classes: dict[str, str], call: Call, path: str, found: Sc
     found.tracked.add(call.event)
     differences = plan.differences(call.event, call.properties, complete=call.complete)
     if differences:
-        found.places.append(Place(path, call.line, " ".join(told(call.event, differences).split())))
+        found.places.append(Place(path, call.line, told(call.event, differences, in_one_line=True)))
 
 
 def _python_files(sources: Iterable[Path]) -> Iterator[Path]:
