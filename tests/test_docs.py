@@ -42,7 +42,8 @@ def test_the_readme_runs(mixpanel):
     document, number = evaluate(Sybil([PythonCodeBlockParser()], path=str(ROOT)), ROOT / "README.md")
     assert number >= 4
     names = document.namespace
-    for tracker in (names["tracker"], names["flask_app"].extensions["mixpanel_visitor"]):
+    flask_tracker = names["flask_app"].extensions["mixpanel_visitor"]
+    for tracker in (names["tracker"], names["planning"], flask_tracker):
         assert tracker.flush(timeout_s=10)
         tracker.close()
     arrived = {event["event"] for event in Inbox(mixpanel.url).events()}

@@ -17,7 +17,6 @@ from .lifetime import EXIT_TIMEOUT_S, drain_at_exit, in_children
 from .logs import QuietLog
 from .outbox import Outbox
 from .parts import Parts
-from .plan.guard import PlanGuard
 from .settings import Settings
 from .visitor import OfflineVisitor, Visitor, merged
 from .writer import Writer
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from .core.handover import Word
     from .core.request import RequestFacts
     from .plan import Declared
+    from .plan.guard import PlanGuard
     from .records import Record
     from .sdk import SpoolConsumer
     from .snippet import Snippet
@@ -279,7 +279,11 @@ class Tracker:
 
     def _plan_guard(self) -> PlanGuard | None:
         plan = self.settings.plan
-        return None if plan is None else PlanGuard(plan, ledger=self._ledger, log=self._log)
+        if plan is None:
+            return None
+        from .plan.guard import PlanGuard  # noqa: PLC0415  # who has no plan does not pay for it
+
+        return PlanGuard(plan, ledger=self._ledger, log=self._log)
 
     def _refusal(self) -> str | None:
         if self._closed:
