@@ -1,13 +1,15 @@
 """`mixpanel-visitor doctor`: what is wrong, why it matters, and the fix."""
 
 import json
+import os
 
 import pytest
 from click.testing import CliRunner
 from support.journals import Clock, event, open_journal
 
 from mixpanel_visitor.cli import main
-from mixpanel_visitor.cli.doctor import _file_system
+from mixpanel_visitor.cli.doctor.place import file_system, look_at_project, room
+from mixpanel_visitor.cli.spool_survey import ProjectStatus
 from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter, DeadLetters
 from mixpanel_visitor.delivery.spool import DeadReason
 from mixpanel_visitor.emulator import LocalMixpanel
@@ -44,7 +46,8 @@ def examine(environment):
 
 def without_place(found):
     """Leave out what depends on the machine that runs the test."""
-    return {what: level for what, level in found.items() if "may not last" not in what and "free" not in what}
+    strange = ("may not last", "free", "uWSGI")
+    return {what: level for what, level in found.items() if not any(part in what for part in strange)}
 
 
 def test_a_sound_set_up_has_no_findings(environment):
@@ -83,13 +86,29 @@ def test_mistakes_in_the_settings_are_all_told(environment):
         ({"MIXPANEL_VISITOR_SPOOL": "/proc/self/stat/spool"}, "problem", "cannot be written"),
         ({"MIXPANEL_API_HOST": "http://127.0.0.1:9"}, "problem", "is not reached"),
         ({"MIXPANEL_VISITOR_COOKIE_DOMAIN": "com"}, "problem", "cookie_domain"),
+        (
+            {"MIXPANEL_VISITOR_COOKIE_DOMAIN": ".co.uk"},
+            "problem",
+            "cookie_domain is 'co.uk', a public suffix",
+        ),
+        ({"MIXPANEL_VISITOR_COOKIE_DOMAIN": "herokuapp.com"}, "problem", "a public suffix"),
+        ({"MIXPANEL_VISITOR_TRUSTED_PROXIES": "0.0.0.0/0, ::/0"}, "warning", "trusts everybody"),
+        ({"MIXPANEL_VISITOR_ON_ERROR": "raise"}, "warning", "on_error is 'raise'"),
+        ({"MIXPANEL_API_HOST": f"http://{'a' * 70}.example"}, "warning", "without TLS"),
     ],
 )
 def test_what_is_wrong_is_found(environment, changed, level, part):
     """Each with its level; a problem makes the exit code 1."""
     code, found = examine({**environment, **changed})
     assert [found[what] for what in found if part in what] == [level], found
-    assert code == (level == "problem")
+    assert code == ("problem" in found.values())
+
+
+@pytest.mark.parametrize("domain", ["shop.example.com", "example.com", "example.co.uk", "shop.herokuapp.com"])
+def test_a_domain_of_ones_own_is_fine(environment, domain):
+    """Below a public suffix, too."""
+    _, found = examine({**environment, "MIXPANEL_VISITOR_COOKIE_DOMAIN": domain})
+    assert without_place(found) == {}
 
 
 def test_another_spool_can_be_named(environment, tmp_path):
@@ -143,6 +162,73 @@ def test_dead_letters_and_records_that_nobody_delivers_are_found(environment, tm
     ]
 
 
+def test_a_spool_that_others_may_read_is_found(environment, tmp_path):
+    """It holds what people do."""
+    project = tmp_path / "spool" / "project"
+    journal = open_journal(project, Clock())
+    journal.put([event("waiting")])
+    journal.close()
+    told = f"others may look into {project} (drwxr-xr-x)"
+    assert told not in examine(environment)[1]
+    project.chmod(0o755)
+    assert examine(environment)[1][told] == "warning"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_a_spool_of_another_user_is_found(environment, tmp_path):
+    """Root can write everywhere, and would leave files that the owner cannot use."""
+    (tmp_path / "spool").mkdir()
+    os.chown(tmp_path / "spool", 65534, -1)
+    assert any("belongs to nobody, not to root" in what for what in examine(environment)[1])
+    os.chown(tmp_path / "spool", 4_000_000, -1)
+    assert any("belongs to #4000000, not to root" in what for what in examine(environment)[1])
+
+
+def test_what_the_survey_notes_is_found(environment, tmp_path):
+    """Such as acknowledgements that cannot be read."""
+    project = tmp_path / "spool" / "project"
+    journal = open_journal(project, Clock())
+    journal.put([event("waiting")])
+    journal.close()
+    (project / "acks.json").write_text("no JSON")
+    assert any(what.startswith("in project: ") for what in examine(environment)[1])
+
+
+BLOCKS = {"f_blocks": 1000, "f_bavail": 500, "f_files": 1000, "f_favail": 500}
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({}, []),
+        ({"f_blocks": 0, "f_bavail": 0, "f_files": 0, "f_favail": 0}, []),
+        ({"f_bavail": 49}, [("problem", "less than 5% of the spool's volume is free")]),
+        ({"f_bavail": 99}, [("warning", "less than 10% of the spool's volume is free")]),
+        (
+            {"f_favail": 1},
+            [("problem", "less than 5% of the files that the spool's volume can hold is free")],
+        ),
+        (
+            {"f_favail": 60},
+            [("warning", "less than 10% of the files that the spool's volume can hold is free")],
+        ),
+    ],
+)
+def test_a_volume_that_fills_up_is_found(changed, told):
+    """In bytes and in files; before it is full, and where events are refused."""
+    names = ("f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree", "f_favail")
+    volume = os.statvfs_result((*({**BLOCKS, **changed}.get(name, 0) for name in names), 0, 255))
+    assert [(finding.level, finding.what) for finding in room(volume)] == told
+
+
+def test_a_spool_that_fills_up_is_found(tmp_path):
+    """Before it refuses events."""
+    status = ProjectStatus(path=tmp_path, bytes=900, volume_bytes=10_000)
+    tmp_path.chmod(0o700)
+    told = [finding.what for finding in look_at_project(status)]
+    assert told == [f"{tmp_path.name} holds 900 of 1,000 bytes", f"nothing waits too long in {tmp_path.name}"]
+
+
 def test_the_text_names_the_fix(environment):
     """For people."""
     result = CliRunner().invoke(main, ["doctor"], env={**environment, "MIXPANEL_VISITOR_ENABLED": "0"})
@@ -150,15 +236,15 @@ def test_the_text_names_the_fix(environment):
     assert "fix: set MIXPANEL_VISITOR_ENABLED=True" in result.stdout
 
 
-def test_the_innermost_mount_tells_the_file_system(tmp_path):
+def test_the_innermost_mount_tells_thefile_system(tmp_path):
     """Of several at one place, the last one."""
     mounts = tmp_path / "mounts"
     mounts.write_text(
         f"/dev/a / ext4 rw 0 0\ntmpfs {tmp_path} tmpfs rw 0 0\n"
         f"x {tmp_path}/b nfs rw 0 0\ny {tmp_path} xfs rw 0 0\n"
     )
-    assert _file_system(tmp_path / "spool", str(mounts)) == "xfs"
-    assert _file_system(tmp_path / "b", str(mounts)) == "nfs"
-    assert _file_system(tmp_path, str(tmp_path / "none")) == ""
+    assert file_system(tmp_path / "spool", str(mounts)) == "xfs"
+    assert file_system(tmp_path / "b", str(mounts)) == "nfs"
+    assert file_system(tmp_path, str(tmp_path / "none")) == ""
     mounts.write_text("/dev/a / ext4 rw 0 0\nx /a\\040b nfs rw 0 0\n")
-    assert _file_system(tmp_path.__class__("/a b/spool"), str(mounts)) == "nfs"
+    assert file_system(tmp_path.__class__("/a b/spool"), str(mounts)) == "nfs"

@@ -1,0 +1,90 @@
+"""`mixpanel-visitor doctor`: what is wrong, why it matters, and the fix; one module for each place to look.
+
+`system` looks at the installation, `project` and `cookie` at the settings, `network` at the way to Mixpanel,
+`place` at the spool, `site` at a page of the running application.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+import orjson
+
+from mixpanel_visitor.cli.plain import plain
+from mixpanel_visitor.cli.spool_place import AS_JSON, SPOOL
+from mixpanel_visitor.errors import SettingsError
+from mixpanel_visitor.settings import Settings
+
+from .cookie import look_at_cookie
+from .findings import Finding, Level
+from .network import look_at_network
+from .place import look_at_place
+from .project import look_at_project
+from .site import look_at_site
+from .system import look_at_system
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MOST_CHARS = 500
+_MARKS: dict[Level, tuple[str, str]] = {
+    "ok": ("ok      ", "green"),
+    "warning": ("warning ", "yellow"),
+    "problem": ("PROBLEM ", "red"),
+}
+
+
+@click.command("doctor")
+@SPOOL
+@click.option("--url", metavar="URL", help="A page of the running application, to be visited twice.")
+@AS_JSON
+def command(*, location: str | None, url: str | None, as_json: bool) -> None:
+    """Check the settings in the environment, the way to Mixpanel, and the spool.
+
+    Run it where the application runs, as its user and with its environment. No event is sent; but a page
+    given with --url is visited as a new browser would, and counts if the server tracks page views.
+
+    Exit code 0: no problem (there may be warnings); 1: a problem; 2: a mistake in the command.
+    """
+    if url is not None and not re.match(r"https?://[^/?#]", url):
+        raise click.UsageError(
+            f"--url takes the address of a page, such as https://shop.example.com/, not {url}"
+        )
+    findings = list(_findings(location, url))
+    if as_json:
+        click.echo(orjson.dumps({"findings": [asdict(finding) for finding in findings]}))
+    else:
+        for finding in findings:
+            _print(finding)
+    if any(finding.level == "problem" for finding in findings):
+        raise SystemExit(1)
+
+
+def _print(finding: Finding) -> None:
+    mark, color = _MARKS[finding.level]
+    click.echo(click.style(mark, fg=color) + plain(finding.what, _MOST_CHARS))
+    for label, text in (("why", finding.why), ("fix", finding.fix)):
+        if text:
+            click.echo(f"         {label}: {plain(text, _MOST_CHARS)}")
+
+
+def _findings(location: str | None, url: str | None) -> Iterator[Finding]:
+    yield from look_at_system()
+    settings = None
+    try:
+        settings = Settings.from_env()
+    except SettingsError as error:
+        for problem in error.problems:
+            yield Finding("problem", problem, "the middleware does not start with this", "it stands there")
+    if settings is not None:
+        yield Finding("ok", "the settings in the environment are complete")
+        yield from look_at_project(settings)
+        yield from look_at_cookie(settings)
+        yield from look_at_network(settings)
+    if location or settings is not None:
+        yield from look_at_place(location or (settings.spool if settings is not None else ""))
+    if url is not None:
+        yield from look_at_site(url, settings)

@@ -1,0 +1,203 @@
+"""The way to Mixpanel: name, connection, certificate, clock, and whether the credentials are let in."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import socket
+import ssl
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from mixpanel_visitor.delivery.answers import interpret, server_time_s
+from mixpanel_visitor.delivery.mixpanel_api import MixpanelAPI, Timeouts
+from mixpanel_visitor.settings.api_host import HOSTS, region_of
+
+from .findings import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from mixpanel_visitor.settings import Settings
+
+CONNECT_S = 5.0
+CLOCK_WARNING_S = 5.0
+CLOCK_PROBLEM_S = 3600.0
+
+LOCAL_SERVER = "LocalMixpanel"
+"""The Server header of our own local Mixpanel."""
+
+# OpenSSL's X509_V_ERR_...: not yet valid and expired; another host or address.
+_DATES, _NAMES = (9, 10), (62, 64)
+_CERTIFICATE_FIXES = {
+    **dict.fromkeys(_DATES, "check this host's clock and date first; else whoever runs the server renews it"),
+    **dict.fromkeys(
+        _NAMES, "check MIXPANEL_API_HOST; something else answers at this address (a captive proxy?)"
+    ),
+}
+_UNKNOWN_AUTHORITY = (
+    "install the system's certificates (ca-certificates); behind a proxy that opens TLS, name its authority "
+    "in SSL_CERT_FILE"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """The head of an answer; `headers` have lower-case names."""
+
+    status: int
+    headers: Mapping[str, str]
+    set_cookies: tuple[str, ...] = ()
+
+
+def look_at_network(settings: Settings) -> Iterator[Finding]:
+    """Ask Mixpanel's host, or a proxy before it, as delivery would; no event is sent."""
+    host_url = settings.api_host
+    path = urlsplit(host_url).path or "/"
+    try:
+        reply = ask(host_url, "HEAD", path)
+        now_s = time.time()
+    except (OSError, http.client.HTTPException, UnicodeError) as error:
+        yield trouble(host_url, error, "events wait in the spool until it is")
+        return
+    yield Finding("ok", f"{host_url} is reached")
+    theirs_s = server_time_s(reply.headers)
+    if theirs_s is not None:
+        yield _clock(theirs_s - now_s)
+    if reply.headers.get("server") == LOCAL_SERVER:
+        yield Finding("ok", "it is a local Mixpanel: what arrives there is not in any project")
+    elif settings.enabled and not settings.dry_run:
+        yield from _credentials(settings)
+
+
+def ask(origin: str, method: str, path: str, headers: Mapping[str, str] | None = None) -> Reply:
+    """Send one request; OSError, HTTPException or UnicodeError (no name for DNS) where no answer comes."""
+    url = urlsplit(origin)
+    assert url.hostname
+    make = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+    connection = make(url.hostname, url.port, timeout=CONNECT_S)
+    with contextlib.closing(connection):
+        connection.request(method, path, headers=dict(headers or {}))
+        response = connection.getresponse()
+        pairs = [(name.lower(), value) for name, value in response.getheaders()]
+    cookies = tuple(value for name, value in pairs if name == "set-cookie")
+    return Reply(status=response.status, headers=dict(pairs), set_cookies=cookies)
+
+
+def trouble(url: str, error: Exception, why: str) -> Finding:
+    """Say why no answer came, and what to look at."""
+    cause = f"{type(error).__name__}: {error}"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        fix = _CERTIFICATE_FIXES.get(error.verify_code, _UNKNOWN_AUTHORITY)
+        return Finding(
+            "problem", f"{url}: its certificate is not accepted ({error.verify_message})", why, fix
+        )
+    if isinstance(error, ssl.SSLError):
+        fix = "check scheme and port: does it speak TLS there, and no older version than 1.2?"
+        return Finding("problem", f"{url}: it is not reached by TLS ({cause})", why, fix)
+    if isinstance(error, (socket.gaierror, UnicodeError)):
+        fix = (
+            "check the spelling, and that this host can look names up (/etc/resolv.conf, the container's DNS)"
+        )
+        return Finding("problem", f"{url}: it is not reached, its name is not found ({cause})", why, fix)
+    fix = "check address, firewall and security groups"
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        fix += "; HTTPS_PROXY is set and not used: give the address of a reverse proxy as MIXPANEL_API_HOST"
+    return Finding("problem", f"{url}: it is not reached ({cause})", why, fix)
+
+
+def _clock(ahead_s: float) -> Finding:
+    off_s = abs(ahead_s)
+    if off_s <= CLOCK_WARNING_S:
+        return Finding("ok", "this host's clock agrees with Mixpanel's")
+    which = "behind" if ahead_s > 0 else "ahead"
+    return Finding(
+        "problem" if off_s > CLOCK_PROBLEM_S else "warning",
+        f"this host's clock differs from Mixpanel's by {off_s:.0f} s: it is {which}",
+        "times in the future are rewritten, and over an hour ahead they are refused",
+        "synchronise the clock (NTP)",
+    )
+
+
+def _credentials(settings: Settings) -> Iterator[Finding]:
+    account = settings.service_account
+    whose = "the service account" if account else "the project token"
+    said = _say_hello(settings, settings.api_host)
+    if said.status_class == "config":
+        credentials = "refused the credentials" in said.message
+        yield Finding(
+            "problem",
+            f"{whose} is refused: {said.message}" if credentials else said.message,
+            "nothing is delivered: delivery pauses, and events wait in the spool",
+            _fix_of_refusal(settings)
+            if credentials
+            else "check MIXPANEL_API_HOST: is it Mixpanel's, or a proxy's?",
+        )
+        if credentials:
+            yield from other_regions(settings, HOSTS)
+    elif said.status_class == "garbage":
+        yield Finding(
+            "problem",
+            f"{settings.api_host}: {said.message}",
+            "nothing is delivered: what does not answer like Mixpanel is not believed",
+            "check MIXPANEL_API_HOST, and the proxy behind it",
+        )
+    elif said.status_class in ("network", "server", "rate_limited"):
+        yield Finding(
+            "warning",
+            f"whether {whose} is let in could not be told: {said.message}",
+            "events wait in the spool until Mixpanel takes them",
+            "try again later",
+        )
+    else:
+        yield Finding("ok", f"{whose} is let in")
+
+
+def _fix_of_refusal(settings: Settings) -> str:
+    if settings.service_account:
+        return (
+            "check user name, secret and project ID (MIXPANEL_SERVICE_ACCOUNT_USERNAME, ..._SECRET, "
+            "MIXPANEL_PROJECT_ID), that the account is in the project, and MIXPANEL_REGION; or leave it out"
+        )
+    return "copy the token from Mixpanel: Project Settings, Access Keys; and check MIXPANEL_REGION"
+
+
+def other_regions(settings: Settings, hosts: Mapping[str, str]) -> Iterator[Finding]:
+    """Look whether another region lets the same credentials in; only Mixpanel's own hosts have any."""
+    if region_of(settings.api_host) is None and settings.api_host not in hosts.values():
+        return
+    for region, host in hosts.items():
+        host_url = host if "://" in host else f"https://{host}"
+        if host_url != settings.api_host and _say_hello(settings, host_url).status_class in ("ok", "invalid"):
+            yield Finding(
+                "problem",
+                f"the same credentials are let in at {host_url}",
+                "the project's data is kept there; since August 2026 no region forwards to another",
+                f"set MIXPANEL_REGION={region}",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    status_class: str
+    message: str
+
+
+def _say_hello(settings: Settings, host_url: str) -> _Said:
+    """Send a request without any event, in the way that events go: who is let in is told before that."""
+    account = settings.service_account
+    api = MixpanelAPI(
+        host_url,
+        settings.token,
+        (account.username, account.secret, account.project_id) if account else None,
+        timeouts=Timeouts(connect_s=CONNECT_S, read_s=2 * CONNECT_S, total_s=2 * CONNECT_S),
+    )
+    try:
+        answer = api.post("import", [])
+    finally:
+        api.close()
+    verdict = interpret("import", answer, [], now_s=time.time())
+    return _Said(verdict.status_class, verdict.message)

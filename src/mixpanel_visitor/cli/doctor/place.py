@@ -1,0 +1,217 @@
+"""The spool: a place that lasts, belongs to this user, has room, and is emptied."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import re
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mixpanel_visitor.cli.spool_place import find
+from mixpanel_visitor.cli.spool_survey import survey
+from mixpanel_visitor.delivery.journal import Journal
+from mixpanel_visitor.delivery.journal.space import MAX_BYTES, MAX_SHARE_OF_VOLUME, MIN_FREE_SHARE_OF_VOLUME
+from mixpanel_visitor.delivery.opening import open_spool
+from mixpanel_visitor.errors import SettingsError
+
+from .findings import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mixpanel_visitor.cli.spool_survey import ProjectStatus
+
+OLDEST_S = 3600.0
+LOW_SHARE = 2 * MIN_FREE_SHARE_OF_VOLUME
+"""With less of the volume, or of its files, free, it is time to look; below half of it events are refused."""
+
+NEARLY_FULL = 0.8
+
+_MEMORY = "it is in memory and gone with the next boot"
+_NETWORK = "locks and kill -9 mean less on a network file system, and several machines must not share a spool"
+_FLEETING = {
+    **dict.fromkeys(("tmpfs", "ramfs"), _MEMORY),
+    **dict.fromkeys(("overlay", "aufs"), "it is a container's own layer and gone with the container"),
+    **dict.fromkeys(
+        (
+            "nfs",
+            "nfs4",
+            "cifs",
+            "smb3",
+            "9p",
+            "afs",
+            "ceph",
+            "glusterfs",
+            "lustre",
+            "fuse.sshfs",
+            "fuse.s3fs",
+        ),
+        _NETWORK,
+    ),
+    **dict.fromkeys(("fuse.glusterfs", "fuse.gcsfuse", "fuse.rclone", "virtiofs"), _NETWORK),
+}
+
+
+def look_at_place(location: str) -> Iterator[Finding]:
+    """Judge the spool at `location`; a usage error where that names none."""
+    try:
+        spool = open_spool(location)
+    except SettingsError as error:
+        raise click.UsageError("; ".join(error.problems)) from error
+    if not isinstance(spool, Journal):
+        yield Finding(
+            "warning",
+            "the spool is in memory",
+            "what was not delivered is lost when the process ends",
+            "set MIXPANEL_VISITOR_SPOOL to a directory on a disk that lasts",
+        )
+        return
+    directory = Path(os.path.realpath(spool.directory))  # a link may lead to another file system
+    there = next(path for path in (directory, *directory.parents) if _may_be_there(path))
+    if not (os.access(there, os.W_OK | os.X_OK) and _is_dir(there)):
+        yield Finding(
+            "problem",
+            f"the spool {directory} cannot be written: {there} does not allow it",
+            "every event is refused",
+            "run this and the application as the user who owns it, or name another directory",
+        )
+        return
+    yield Finding("ok", f"the spool {directory} can be written")
+    fleeting = _FLEETING.get(file_system(there))
+    if fleeting:
+        yield Finding("warning", f"the spool {directory} may not last", fleeting, "put it on a local volume")
+    yield from room(os.statvfs(there))
+    if directory.is_dir():
+        yield from _owner(directory)
+        try:
+            for project in survey(find(str(directory)).projects, quiet=True):
+                yield from look_at_project(project)
+        except click.ClickException as error:
+            yield Finding(
+                "problem",
+                error.message,
+                "a spool that is another user's takes nothing from this one",
+                "run this and the application as the user who owns it",
+            )
+
+
+def room(volume: os.statvfs_result) -> Iterator[Finding]:
+    """Judge what is free of a volume, in bytes and in files; some file systems do not say."""
+    for what, free, total, fix in (
+        ("volume", volume.f_bavail, volume.f_blocks, "free space"),
+        ("files that the spool's volume can hold", volume.f_favail, volume.f_files, "remove files (df -i)"),
+    ):
+        share = free / total if total else 1.0
+        name = "the spool's volume" if what == "volume" else f"the {what}"
+        if share < MIN_FREE_SHARE_OF_VOLUME:
+            yield Finding(
+                "problem",
+                f"less than {MIN_FREE_SHARE_OF_VOLUME:.0%} of {name} is free",
+                "new events are refused; what is stored is kept",
+                fix,
+            )
+        elif share < LOW_SHARE:
+            yield Finding(
+                "warning",
+                f"less than {LOW_SHARE:.0%} of {name} is free",
+                f"below {MIN_FREE_SHARE_OF_VOLUME:.0%} new events are refused",
+                fix,
+            )
+
+
+def file_system(path: Path, mounts: str = "/proc/mounts") -> str:
+    """Give the type of the file system that holds `path`; empty where the system does not say."""
+    found, kind = "", ""
+    with contextlib.suppress(OSError):
+        for line in Path(mounts).read_text(encoding="utf-8", errors="replace").splitlines():
+            _, where, this, *_ = line.split()
+            where = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), where)
+            # Of two mounts at one place the later one is on top.
+            if (path == Path(where) or Path(where) in path.parents) and len(where) >= len(found):
+                found, kind = where, this
+    return kind
+
+
+def _may_be_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        return False
+
+
+def _is_dir(path: Path) -> bool:
+    return stat.S_ISDIR(path.stat().st_mode)
+
+
+def _owner(directory: Path) -> Iterator[Finding]:
+    status = directory.stat()
+    if status.st_uid != os.geteuid():
+        yield Finding(
+            "warning",
+            f"the spool {directory} belongs to {_user(status.st_uid)}, not to {_user(os.geteuid())}",
+            "what one of them writes the other may not be able to deliver",
+            f"run this as the application runs: sudo -u {_user(status.st_uid)} mixpanel-visitor doctor",
+        )
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
+
+
+def look_at_project(project: ProjectStatus) -> Iterator[Finding]:
+    """Judge what waits of one project, and what does not get through."""
+    name = project.path.name
+    mode = project.path.stat().st_mode
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        yield Finding(
+            "warning",
+            f"others may look into {project.path} ({stat.filemode(mode)})",
+            "it holds what people do, with their IDs",
+            f"chmod 700 {project.path}",
+        )
+    if project.dead_letters:
+        yield Finding(
+            "problem",
+            f"{project.dead_letters} dead letters in {name}",
+            "Mixpanel has refused them",
+            "mixpanel-visitor spool dead list",
+        )
+    for note in project.notes:
+        yield Finding("warning", f"in {name}: {note}", "what cannot be read is not delivered", "see the note")
+    limit = min(MAX_BYTES, project.volume_bytes * MAX_SHARE_OF_VOLUME) if project.volume_bytes else MAX_BYTES
+    if project.bytes > NEARLY_FULL * limit:
+        yield Finding(
+            "warning",
+            f"{name} holds {project.bytes:,} of {int(limit):,} bytes",
+            "when it is full, new events are refused",
+            "see to it that it is delivered: the next line says what keeps it",
+        )
+    yield from _waiting(name, project)
+
+
+def _waiting(name: str, project: ProjectStatus) -> Iterator[Finding]:
+    if project.oldest_age_s is not None and project.oldest_age_s > OLDEST_S:
+        hours = f"{project.oldest_age_s / 3600:.1f} h"
+        yield Finding(
+            "problem",
+            f"in {name} {project.waiting} records wait, the oldest for {hours}",
+            "a process leads and does not get through" if project.led else "nobody delivers",
+            "see its log" if project.led else "start a process with deliver=True on this spool",
+        )
+    elif project.waiting and not project.led:
+        yield Finding(
+            "warning",
+            f"in {name} {project.waiting} records wait and nobody delivers",
+            "they stay there until a process does",
+            "start the application, with deliver=True in one process at least",
+        )
+    else:
+        yield Finding("ok", f"nothing waits too long in {name}")

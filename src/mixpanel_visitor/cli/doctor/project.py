@@ -1,0 +1,109 @@
+"""The settings that the settings themselves cannot judge: token, secrets, switches, proxies."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from mixpanel_visitor.delivery.local_mixpanel import is_local
+from mixpanel_visitor.settings.model import SHORT_KEY_CHARS
+from mixpanel_visitor.settings.rules import MAKE_A_KEY
+
+from .findings import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mixpanel_visitor.settings import Settings
+
+_FAMOUS_KEYS = ("changeme", "secretkey", "yoursecret", "djangoinsecure", "example", "password")
+_FEW_CHARACTERS = 6
+
+
+def look_at_project(settings: Settings) -> Iterator[Finding]:
+    """Judge what is set."""
+    yield from _secrets(settings)
+    yield from _token(settings.token)
+    yield from _secret_key(settings.secret_key)
+    yield from _switches(settings)
+    if any(network.prefixlen == 0 for network in settings.trusted_proxies):
+        yield Finding(
+            "warning",
+            "trusted_proxies trusts everybody",
+            "a client that reaches this server past the proxy chooses its own address and scheme",
+            "name the networks of your proxies; leave it so only if nobody else can reach this server",
+        )
+    if settings.api_host.startswith("http://") and not is_local(settings.api_host):
+        yield Finding(
+            "warning",
+            f"events go to {settings.api_host} without TLS",
+            "whoever is on the way reads them, with the project token and people's IDs",
+            "write https:// in MIXPANEL_API_HOST",
+        )
+
+
+def _secrets(settings: Settings) -> Iterator[Finding]:
+    account = settings.service_account
+    secrets = {
+        "MIXPANEL_SERVICE_ACCOUNT_SECRET": account.secret if account else None,
+        "MIXPANEL_VISITOR_SPID_SIGN_SECRET": settings.spid_sign_secret,
+    }
+    for name in (name for name, secret in secrets.items() if secret == settings.token):
+        yield Finding(
+            "problem",
+            f"MIXPANEL_TOKEN and {name} are the same",
+            "one of them is wrong, and what stands in MIXPANEL_TOKEN goes to every browser",
+            "give each its own; make a new secret if this one has been in a page",
+        )
+
+
+def _token(token: str) -> Iterator[Finding]:
+    if re.fullmatch(r"[0-9a-f]{32}", token):
+        yield Finding("ok", "the token looks like a project token")
+        return
+    yield Finding(
+        "warning",
+        "MIXPANEL_TOKEN does not look like a project token (32 hexadecimal digits)",
+        "a service account's secret or an API secret in its place is refused with 401",
+        "copy it from Mixpanel: Project Settings, Access Keys",
+    )
+
+
+def _secret_key(keys: tuple[str, ...]) -> Iterator[Finding]:
+    if any(_is_guessable(key) for key in keys):
+        yield Finding(
+            "problem",
+            "MIXPANEL_VISITOR_SECRET_KEY is easy to guess",
+            "who guesses it can forge visitor cookies",
+            MAKE_A_KEY,
+        )
+    elif any(len(key) < SHORT_KEY_CHARS for key in keys):
+        yield Finding(
+            "warning",
+            f"MIXPANEL_VISITOR_SECRET_KEY has fewer than {SHORT_KEY_CHARS} characters",
+            "who guesses it can forge visitor cookies",
+            MAKE_A_KEY,
+        )
+
+
+def _switches(settings: Settings) -> Iterator[Finding]:
+    for name, wanted in (("enabled", True), ("dry_run", False)):
+        if getattr(settings, name) is not wanted:
+            yield Finding(
+                "warning",
+                f"{name} is {not wanted}",
+                "nothing reaches Mixpanel",
+                f"set MIXPANEL_VISITOR_{name.upper()}={wanted} where events are wanted",
+            )
+    if settings.on_error == "raise":
+        yield Finding(
+            "warning",
+            "on_error is 'raise'",
+            "bad input to track raises into the application, which is for tests",
+            "set MIXPANEL_VISITOR_ON_ERROR=log in production",
+        )
+
+
+def _is_guessable(key: str) -> bool:
+    letters = re.sub(r"[^a-z]", "", key.lower())
+    return len(set(key)) < _FEW_CHARACTERS or letters.startswith(_FAMOUS_KEYS)

@@ -1,0 +1,133 @@
+"""A page of the running application, visited as two new browsers would: what do they get?"""
+
+from __future__ import annotations
+
+import http.client
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from mixpanel_visitor.delivery.local_mixpanel import is_local
+
+from .cookie import refused_domain
+from .findings import Finding
+from .network import Reply, ask, trouble
+from .public_suffixes import is_public_suffix
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mixpanel_visitor.settings import Settings
+
+DEFAULT_COOKIE = "mpv"
+DEFAULT_HANDOVER = "/_visitor"
+_BROWSER = {
+    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0",
+    "Accept": "text/html,application/xhtml+xml,*/*;q=0.8",
+    "Sec-Fetch-Dest": "document",
+    "Sec-Fetch-Mode": "navigate",
+    "Sec-Fetch-Site": "none",
+}
+
+
+def look_at_site(url: str, settings: Settings | None) -> Iterator[Finding]:
+    """Visit the page twice, and ask for the script that hands IDs over."""
+    parts = urlsplit(url)
+    page = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
+    try:
+        first, second = (ask(url, "GET", page, _BROWSER) for _ in range(2))
+    except (OSError, http.client.HTTPException, UnicodeError, ValueError) as error:
+        yield trouble(url, error, "neither is it by visitors who come this way")
+        return
+    if not 200 <= first.status < 300:
+        where = first.headers.get("location", "")
+        yield Finding(
+            "warning",
+            f"{url} answers with {first.status}{f' and leads to {where}' if where else ''}",
+            "only a page that is shown says how visitors fare",
+            f"run it with --url {where}" if where else "give another page",
+        )
+        return
+    if parts.scheme == "http" and not is_local(url):
+        yield Finding(
+            "warning",
+            f"{url} is not https",
+            "whoever is on the way can read the visitor's cookie, and set it",
+            "serve the site with TLS, and give its https address",
+        )
+    name = settings.cookie_name if settings is not None else DEFAULT_COOKIE
+    yield from look_at_cookies(url, name, first, second)
+    handover = settings.handover_path if settings is not None else DEFAULT_HANDOVER
+    if handover is not None and (settings is None or settings.browser_sdk):
+        yield from _script(url, f"{handover}.js")
+
+
+def look_at_cookies(url: str, name: str, first: Reply, second: Reply) -> Iterator[Finding]:
+    """Judge what two new browsers got."""
+    ours, theirs = _find(first, name), _find(second, name)
+    if ours is None or theirs is None:
+        yield Finding(
+            "warning",
+            f"{url} sets no visitor cookie",
+            "a browser without one is a new visitor each time, or nobody",
+            "is the application wrapped with the middleware? Without consent, and where caches may keep an "
+            "answer for everybody, none is set: then give another page",
+        )
+        return
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    value, attributes = ours
+    if theirs[0] == value:
+        yield Finding(
+            "problem",
+            f"two browsers got the same visitor cookie from {url}",
+            "a cache on the way keeps it, and makes one visitor of everybody",
+            "have the cache (CDN, Varnish, nginx) obey Cache-Control: private, or not store Set-Cookie",
+        )
+    if parts.scheme == "https" and "secure" not in attributes:
+        yield Finding(
+            "problem",
+            "the visitor cookie has no Secure, although the page came by https",
+            "the application believes that it is http: TLS ends at a proxy that it does not trust",
+            "set MIXPANEL_VISITOR_TRUSTED_PROXIES to the proxy's network, and have it send X-Forwarded-Proto",
+        )
+    domain = attributes.get("domain", "").strip(".").lower()
+    if domain and domain != host and not host.endswith(f".{domain}"):
+        yield Finding(
+            "problem",
+            f"the visitor cookie is for {domain}, and the page is at {host}",
+            "browsers refuse it: every visit is a new visitor",
+            "let MIXPANEL_VISITOR_COOKIE_DOMAIN be a domain of this site, or leave it out",
+        )
+    elif domain and is_public_suffix(domain):
+        yield refused_domain(f"the visitor cookie is for {domain}, a public suffix")
+    else:
+        yield Finding("ok", f"{url} sets a visitor cookie")
+
+
+def _script(url: str, path: str) -> Iterator[Finding]:
+    try:
+        reply = ask(url, "GET", path, {"User-Agent": _BROWSER["User-Agent"]})
+    except (OSError, http.client.HTTPException) as error:
+        yield trouble(url, error, "the script that hands IDs over is not loaded")
+        return
+    if reply.status == 200 and "javascript" in reply.headers.get("content-type", ""):
+        yield Finding("ok", f"the script {path} is there")
+        return
+    yield Finding(
+        "warning",
+        f"the script {path} is not there ({reply.status})",
+        "a browser that keeps its ID in localStorage, or a SPiD one, cannot hand it over",
+        f"have the proxy pass {path.removesuffix('.js')} and {path} on to the application; or turn it off "
+        "with MIXPANEL_VISITOR_HANDOVER_PATH=none",
+    )
+
+
+def _find(reply: Reply, name: str) -> tuple[str, dict[str, str]] | None:
+    """Give the value and the attributes (names in lower case) of the visitor cookie."""
+    for header in reply.set_cookies:
+        pair, *rest = header.split(";")
+        found, _, value = pair.strip().partition("=")
+        if found in (name, f"__Host-{name}") and value:
+            split = (attribute.strip().partition("=") for attribute in rest)
+            return value, {attribute.lower(): text for attribute, _, text in split}
+    return None
