@@ -271,3 +271,13 @@ def test_an_event_without_properties_is_refused_by_name():
     tracker.consumer().send("events", '{"event": "x", "properties": "none"}')
     assert spool.records == []
     assert tracker.stats()["refused"] == {"bad_properties": 1}
+
+
+def test_its_token_is_no_secret(caplog):
+    """It is the project's, which every browser knows: no warning, no count, and it stays."""
+    tracker, spool = recording_tracker()
+    mixpanel.Mixpanel(TOKEN, consumer=tracker.consumer()).track(USER, "Signed up", {"password": "hush"})
+    (event,) = spool.events
+    assert (event["properties"]["token"], event["properties"]["password"]) == (TOKEN, "REDACTED")
+    assert tracker.stats()["notes"] == {"scrubbed": 1}
+    assert "token" not in caplog.text

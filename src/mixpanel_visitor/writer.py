@@ -174,7 +174,7 @@ class Writer:
             if isinstance(properties, dict):
                 properties["time"] = time_ms(properties.get("time", self._clock()))
                 properties.setdefault("$insert_id", self._insert_id())
-                mixpanels_own = {"token": properties["token"]} if "token" in properties else {}
+                mixpanels_own = {"token": properties.pop("token")} if "token" in properties else {}
                 event["properties"] = {**self._scrubbed(properties), **mixpanels_own}
             return self._final(event)
 
