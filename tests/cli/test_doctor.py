@@ -2,13 +2,14 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from support.journals import Clock, event, open_journal
 
 from mixpanel_visitor.cli import main
-from mixpanel_visitor.cli.doctor.place import file_system, look_at_project, room
+from mixpanel_visitor.cli.doctor.place import file_system, look_at_project, room, volume_kind
 from mixpanel_visitor.cli.spool_survey import ProjectStatus
 from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter, DeadLetters
 from mixpanel_visitor.delivery.spool import DeadReason
@@ -234,6 +235,34 @@ def test_the_text_names_the_fix(environment):
     result = CliRunner().invoke(main, ["doctor"], env={**environment, "MIXPANEL_VISITOR_ENABLED": "0"})
     assert "warning enabled is False" in result.stdout
     assert "fix: set MIXPANEL_VISITOR_ENABLED=True" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("tmpfs", "gone with the next boot"),
+        ("overlay", "gone with the container"),
+        ("nfs4", "network file system"),
+        ("fuse.sshfs", "network file system"),
+        ("virtiofs", "network file system"),
+        ("ext4", None),
+        ("", None),
+    ],
+)
+def test_a_place_that_may_not_last_is_found(tmp_path, kind, why):
+    """In memory, in a container's layer, or on another machine."""
+    found = list(volume_kind(tmp_path, kind))
+    assert len(found) == (why is not None)
+    assert all(finding.level == "warning" and why in finding.why for finding in found)
+
+
+@pytest.mark.skipif(file_system(Path("/dev/shm")) != "tmpfs", reason="needs a real tmpfs")
+def test_a_real_tmpfs_is_recognised(environment):
+    """Nothing is made there."""
+    place = f"/dev/shm/doctor-{os.getpid()}"
+    found = examine({**environment, "MIXPANEL_VISITOR_SPOOL": place})[1]
+    assert found[f"the spool {place} may not last"] == "warning"
+    assert not Path(place).exists()
 
 
 def test_the_innermost_mount_tells_thefile_system(tmp_path):

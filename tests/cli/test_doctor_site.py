@@ -8,6 +8,7 @@ import threading
 import pytest
 import trustme
 from click.testing import CliRunner
+from support.scripted_server import ScriptedServer, answering_once, http, resetting
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from mixpanel_visitor.cli import main
@@ -158,6 +159,26 @@ def test_a_cookie_for_a_public_suffix_is_found(domain, level):
     )
     (finding,) = look_at_cookies("https://shop.herokuapp.com/", "mpv", first, second)
     assert finding.level == level
+
+
+def test_a_site_without_tls_is_told():
+    """But for a developer's own."""
+    first, second = (Reply(status=200, headers={}, set_cookies=(f"mpv={value}",)) for value in "xy")
+    found = list(look_at_cookies("http://shop.example.com/", "mpv", first, second))
+    assert [finding.level for finding in found] == ["warning", "ok"]
+    assert found[0].what == "http://shop.example.com/ is not https"
+
+
+def test_a_script_that_is_not_reached_is_told():
+    """The page was, so it is a surprise."""
+    answers = [http(b"", headers=(f"Set-Cookie: mpv={value}",)) for value in "xy"]
+    server = ScriptedServer(*map(answering_once, answers), resetting)
+    try:
+        *_, (level, what) = examine(f"{server.url}/")
+    finally:
+        server.close()
+    assert level == "problem"
+    assert what.startswith("URL: it is not reached (ConnectionResetError")
 
 
 def test_a_page_that_leads_elsewhere_is_told():

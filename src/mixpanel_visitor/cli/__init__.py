@@ -1,4 +1,4 @@
-"""The command `mixpanel-visitor`: one file per command, imported when that command is used.
+"""The command `mixpanel-visitor`: one file or package per command, imported when that command is used.
 
 To add a command, write `cli/<name>.py` with a click command called `command` and give it a line in
 `COMMANDS`. Exit codes: 0, 1 (a finding or a failure), 2 (usage).

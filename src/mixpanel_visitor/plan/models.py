@@ -90,7 +90,7 @@ def docstring(cls: type) -> str:
 
 
 def _is_pydantic(cls: Any) -> bool:
-    return hasattr(cls, "__pydantic_fields__") and hasattr(cls, "model_json_schema")
+    return hasattr(cls, "model_fields") and hasattr(cls, "model_json_schema")
 
 
 def _is_struct(cls: Any) -> bool:
@@ -108,7 +108,7 @@ def _pydantic_fields(cls: Any) -> Iterator[Field]:
     if "$ref" in whole:  # of a model that holds itself
         whole = definitions.get(whole["$ref"].rpartition("/")[2], {})
     schemas = whole.get("properties", {})
-    for name, info in cls.__pydantic_fields__.items():
+    for name, info in cls.model_fields.items():
         given = info.serialization_alias or info.alias or name
         schema = _inlined(schemas.get(given), definitions)
         yield Field(given, info.annotation, info.is_required(), info.description or "", schema)

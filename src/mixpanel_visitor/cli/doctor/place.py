@@ -82,9 +82,7 @@ def look_at_place(location: str) -> Iterator[Finding]:
         )
         return
     yield Finding("ok", f"the spool {directory} can be written")
-    fleeting = _FLEETING.get(file_system(there))
-    if fleeting:
-        yield Finding("warning", f"the spool {directory} may not last", fleeting, "put it on a local volume")
+    yield from volume_kind(directory, file_system(there))
     yield from room(os.statvfs(there))
     if directory.is_dir():
         yield from _owner(directory)
@@ -98,6 +96,13 @@ def look_at_place(location: str) -> Iterator[Finding]:
                 "a spool that is another user's takes nothing from this one",
                 "run this and the application as the user who owns it",
             )
+
+
+def volume_kind(directory: Path, kind: str) -> Iterator[Finding]:
+    """Judge the type of the file system, such as `nfs4`."""
+    fleeting = _FLEETING.get(kind)
+    if fleeting:
+        yield Finding("warning", f"the spool {directory} may not last", fleeting, "put it on a local volume")
 
 
 def room(volume: os.statvfs_result) -> Iterator[Finding]:

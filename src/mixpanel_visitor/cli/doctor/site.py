@@ -47,13 +47,6 @@ def look_at_site(url: str, settings: Settings | None) -> Iterator[Finding]:
             f"run it with --url {where}" if where else "give another page",
         )
         return
-    if parts.scheme == "http" and not is_local(url):
-        yield Finding(
-            "warning",
-            f"{url} is not https",
-            "whoever is on the way can read the visitor's cookie, and set it",
-            "serve the site with TLS, and give its https address",
-        )
     name = settings.cookie_name if settings is not None else DEFAULT_COOKIE
     yield from look_at_cookies(url, name, first, second)
     handover = settings.handover_path if settings is not None else DEFAULT_HANDOVER
@@ -76,6 +69,13 @@ def look_at_cookies(url: str, name: str, first: Reply, second: Reply) -> Iterato
     parts = urlsplit(url)
     host = parts.hostname or ""
     value, attributes = ours
+    if parts.scheme == "http" and not is_local(url):
+        yield Finding(
+            "warning",
+            f"{url} is not https",
+            "whoever is on the way can read the visitor's cookie, and set it",
+            "serve the site with TLS, and give its https address",
+        )
     if theirs[0] == value:
         yield Finding(
             "problem",
