@@ -192,6 +192,20 @@ def test_a_plan_that_fails_loses_nothing(caplog):
     assert "plan check" in caplog.text
 
 
+def test_a_plan_that_fails_raises_in_tests():
+    """Somebody has to hear of it."""
+    late = Plan()
+    tracker, _ = recording_tracker(plan=late, on_error="raise")
+
+    @late.event("Late")
+    @dataclass
+    class Late:
+        why: "Missing"  # noqa: F821
+
+    with pytest.raises(NameError, match="Missing"):
+        tracker.track("ann", "Late", {"why": "x"})
+
+
 def test_without_a_plan_an_instance_is_refused_with_the_fix(caplog):
     """It has no name there."""
     tracker, spool = recording_tracker()

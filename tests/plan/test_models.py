@@ -3,6 +3,7 @@
 import datetime as dt
 import decimal
 import enum
+import sys
 import typing
 import uuid
 from dataclasses import dataclass, field
@@ -63,7 +64,11 @@ Cents = typing.NewType("Cents", int)
         (tuple[int, str], {"type": "array"}),
         (list, {"type": "array"}),
         (typing.Sequence[str], {"type": "array", "items": {"type": "string"}}),
+        (typing.Iterable[str], {"type": "array", "items": {"type": "string"}}),
+        (typing.Mapping[str, int], {"type": "object"}),
         (dict[str, int], {"type": "object"}),
+        (ValueError, {}),
+        (list[Any], {"type": "array"}),
         (Literal["a", "b"], {"type": "string", "enum": ["a", "b"]}),
         (Literal[1, "b"], {"enum": [1, "b"]}),
         (
@@ -239,3 +244,48 @@ def test_the_tag_of_a_struct_is_a_property():
 def test_a_made_up_docstring_is_none():
     """A dataclass without one shows its signature."""
     assert docstring(Node) == ""
+
+
+def test_what_pydantic_cannot_describe_takes_anything():
+    """Such as a class of the application's own."""
+
+    class Opaque:
+        pass
+
+    class Seen(pydantic.BaseModel):
+        model_config = pydantic.ConfigDict(arbitrary_types_allowed=True)
+        what: Opaque
+        where: str
+
+    assert object_schema(Seen)["properties"] == {"what": {}, "where": {"type": "string"}}
+
+
+def test_a_pydantic_model_may_be_completed_later():
+    """Its types are read when they are needed; until then it is a mistake that is told."""
+
+    class Seen(pydantic.BaseModel):
+        what: "Later"
+
+    with pytest.raises(Exception, match="Later"):
+        object_schema(Seen)
+    Later = int  # noqa: N806  # what model_rebuild looks for
+    Seen.model_rebuild()
+    assert object_schema(Seen)["properties"] == {"what": {"type": "integer"}}
+
+
+def test_models_within_a_dict_are_read():
+    """By their values."""
+
+    @dataclass
+    class Outer:
+        by_name: dict[str, Address]
+
+    assert values_of(Outer({"home": Address("Oslo")})) == {"by_name": {"home": {"city": "Oslo"}}}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the statement is new in Python 3.12")
+def test_a_type_statement_is_followed():
+    """As if what it names stood there."""
+    names = {}
+    exec("type Size = int | None", names)  # a syntax error to older Pythons
+    assert type_schema(names["Size"]) == type_schema(int | None)

@@ -82,10 +82,10 @@ def _class_schema(cls: Any, arguments: tuple[Any, ...], depth: int) -> dict[str,
         return object_schema(cls, depth) if depth <= MAX_DEPTH else {"type": "object"}
     if issubclass(cls, Enum):
         return _one_of(tuple(cls))
-    schema = next((schema for base, schema in _SIMPLE if issubclass(cls, base)), None)
-    if schema is None:
-        return {"type": "array"} if cls is Iterable else {}
-    if schema["type"] == "array" and arguments:
+    schema = next((schema for base, schema in _SIMPLE if issubclass(cls, base)), {})
+    if cls is Iterable:
+        schema = {"type": "array"}
+    if schema.get("type") == "array" and arguments:
         of_one_type = not issubclass(cls, tuple) or arguments[1:] == (...,)
         items = type_schema(arguments[0], depth + 1) if of_one_type else {}
         return {**schema, "items": items} if items else dict(schema)
