@@ -7,10 +7,16 @@ from typing import Literal
 import msgspec
 import pydantic
 import pytest
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
 from support.trackers import recording_tracker
+from support.waiting import wait_until
 
 from mixpanel_visitor.errors import InvalidEventError
 from mixpanel_visitor.plan import Plan
+from mixpanel_visitor.starlette import VisitorMiddleware
 
 plan = Plan()
 
@@ -99,6 +105,43 @@ def test_an_unplanned_event_is_told_and_sent(production, caplog):
     visitor.track("Singed up")
     assert spool.names == ["Singed up"]
     assert "is not in the plan; did you mean 'Signed up'?" in caplog.text
+
+
+@pytest.fixture
+def shop():
+    """An application with a plan; give its spool, and a client whose tests see what a handler raises."""
+    tracker, spool = recording_tracker(plan=plan, deliver=False)
+
+    async def handler(request):
+        visitor = request.state.visitor
+        visitor.track(SignedUp(plan="pro"))
+        visitor.track("Signed up", {"plan": "pro", "seats": 1})
+        visitor.track("Signed up", {"plan": request.query_params.get("plan", "free")})
+        return PlainTextResponse("Welcome")
+
+    app = Starlette(routes=[Route("/", handler)])
+    app.add_middleware(VisitorMiddleware, tracker=tracker)
+    with TestClient(app, headers={"user-agent": "Mozilla/5.0 (X11; Linux x86_64) Firefox/145.0"}) as client:
+        yield client, spool, tracker
+
+
+def test_in_a_request_it_is_the_same(shop):
+    """The quick way that events of requests take, too: all three are sent, one is counted."""
+    client, spool, tracker = shop
+    assert client.get("/?plan=gold").text == "Welcome"
+    assert wait_until(lambda: len(spool.events) == 3, 10)
+    assert [event["properties"]["plan"] for event in spool.events] == ["pro", "pro", "gold"]
+    assert [event["properties"].get("seats") for event in spool.events] == [1, 1, None]
+    assert tracker.stats()["notes"]["off_plan"] == 1
+
+
+def test_a_test_of_the_application_fails(shop, mixpanel_events):
+    """Where the handler tracks what is not planned, and only there."""
+    client, _, _ = shop
+    client.get("/")
+    mixpanel_events.assert_tracked("Signed up", plan="free")
+    with pytest.raises(InvalidEventError, match="did you mean 'free'"):
+        client.get("/?plan=fre")
 
 
 def test_many_differences_are_not_all_logged(production, caplog):

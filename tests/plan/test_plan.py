@@ -78,6 +78,14 @@ def test_an_instance_that_is_not_declared_is_refused():
         Plan().read(dataclass(type("Stranger", (), {}))())
 
 
+def test_a_class_is_not_yet_an_event():
+    """Its parentheses are easily forgotten."""
+    plan = Plan()
+    Left = plan.event("Left")(dataclass(type("Left", (), {})))  # noqa: N806
+    with pytest.raises(InvalidEventError, match=r"give an instance, Left\(\.\.\.\)"):
+        plan.read(Left)
+
+
 def test_types_that_are_not_there_are_a_mistake_in_the_settings():
     """Found when the tracker is built, not with the first event."""
     plan = Plan()
@@ -96,6 +104,15 @@ def test_the_setting_takes_a_plan(value):
     """And says what it was given instead."""
     with pytest.raises(SettingsError, match=r"must be a mixpanel_visitor\.plan\.Plan, not "):
         settings(value)
+
+
+def test_flasks_config_may_hold_the_plan():
+    """The environment cannot: it is no text."""
+    plan = Plan()
+    given = {"token": "t", "secret_key": "a-key-of-some-length", "spool": "memory:"}
+    assert Settings.resolve(given, mapping={"MIXPANEL_VISITOR_PLAN": plan}, environ={}).plan is plan
+    with pytest.raises(SettingsError, match="plan cannot be text; give it in code"):
+        Settings.resolve(given, environ={"MIXPANEL_VISITOR_PLAN": "shop.events:plan"})
 
 
 def test_no_plan_is_the_default():

@@ -106,6 +106,10 @@ class Plan:
     def read(self, instance: object) -> tuple[str, dict[str, Any]]:
         """Give name and properties of an instance of a declared class; `InvalidEventError` for another."""
         event = next((self._by_class[cls] for cls in type(instance).__mro__ if cls in self._by_class), None)
+        if isinstance(instance, type) and instance in self._by_class:
+            raise InvalidEventError(
+                "bad_name", f"{instance.__name__} is a class: give an instance, {instance.__name__}(...)"
+            )
         if event is None:
             raise InvalidEventError(
                 "bad_name",
