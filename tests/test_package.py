@@ -10,7 +10,11 @@ import pytest
 import mixpanel_visitor
 
 SOURCE = Path(mixpanel_visitor.__file__).parent
-HEAVY = ("mixpanel", "redis", "requests", "urllib3", "starlette", "flask", "werkzeug", "httpx", "click")
+HEAVY = (
+    "mixpanel", "redis", "requests", "urllib3", "starlette", "flask", "werkzeug", "httpx", "click",
+    "msgspec", "pydantic",
+)  # fmt: skip
+MODULES = ["mixpanel_visitor", "mixpanel_visitor.asgi", "mixpanel_visitor.wsgi", "mixpanel_visitor.plan"]
 
 PROBE = """
 import sys, threading, os
@@ -27,7 +31,7 @@ def probe(module):
     return found.stdout.strip()
 
 
-@pytest.mark.parametrize("module", ["mixpanel_visitor", "mixpanel_visitor.asgi", "mixpanel_visitor.wsgi"])
+@pytest.mark.parametrize("module", MODULES)
 def test_importing_loads_nothing_heavy_and_starts_nothing(module):
     """No framework, no HTTP client, no official library; no thread, no open file."""
     loaded, threads, files = re.fullmatch(r"(\[.*\]) (\d+) (\d+)", probe(module)).groups()

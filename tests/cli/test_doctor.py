@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -228,6 +229,38 @@ def test_a_spool_that_fills_up_is_found(tmp_path):
     tmp_path.chmod(0o700)
     told = [finding.what for finding in look_at_project(status)]
     assert told == [f"{tmp_path.name} holds 900 of 1,000 bytes", f"nothing waits too long in {tmp_path.name}"]
+
+
+def test_who_only_stores_needs_somebody_who_delivers(tmp_path):
+    """Even while nothing waits."""
+    tmp_path.chmod(0o700)
+    told = f"deliver is False, and nobody delivers {tmp_path.name}"
+    idle, led = ProjectStatus(path=tmp_path), ProjectStatus(path=tmp_path, led=True)
+    assert [finding.what for finding in look_at_project(idle, delivers=False)][-1] == told
+    for status, delivers in ((idle, True), (led, False)):
+        assert told not in [finding.what for finding in look_at_project(status, delivers=delivers)]
+
+
+@pytest.fixture
+def small_volume(tmp_path):
+    """A real volume of 1 MB."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", str(volume)]
+    if subprocess.run(command, check=False, capture_output=True).returncode != 0:
+        pytest.skip("only root can mount a small volume")
+    yield volume
+    subprocess.run(["umount", str(volume)], check=True)
+
+
+def test_a_real_volume_that_is_full_is_a_problem(environment, small_volume):
+    """Where the application refuses new events."""
+    env = {**environment, "MIXPANEL_VISITOR_SPOOL": str(small_volume)}
+    told = "less than 5% of the spool's volume is free"
+    assert told not in examine(env)[1]
+    (small_volume / "other").write_bytes(b"x" * 1_000_000)
+    code, found = examine(env)
+    assert (code, found[told]) == (1, "problem")
 
 
 def test_the_text_names_the_fix(environment):

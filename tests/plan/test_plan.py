@@ -1,7 +1,9 @@
 """Declaring events: what can be declared, and what is refused with the fix."""
 
+import subprocess
+import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import pytest
 
@@ -76,6 +78,36 @@ def test_an_instance_that_is_not_declared_is_refused():
     """With the fix."""
     with pytest.raises(InvalidEventError, match=r"declare it: @plan\.event"):
         Plan().read(dataclass(type("Stranger", (), {}))())
+
+
+def test_a_typed_dict_can_be_declared():
+    """Its instances have no class of their own, so the event goes by its name."""
+
+    class Left(TypedDict):
+        reason: str
+        after_s: NotRequired[int]
+
+    plan = Plan()
+    plan.event("Left")(Left)
+    properties: Left = {"reason": "noise"}
+    assert plan.differences("Left", properties) == []
+    assert str(plan.differences("Left", {"after_s": 1})[0]) == "reason: missing, must be a string"
+
+
+def test_neither_pydantic_nor_msgspec_is_needed():
+    """Who has only dataclasses needs no other package."""
+    script = (
+        "import sys; sys.modules['pydantic'] = sys.modules['msgspec'] = None\n"
+        "from dataclasses import dataclass\n"
+        "from mixpanel_visitor.plan import Plan\n"
+        "plan = Plan()\n"
+        "@plan.event('Left')\n@dataclass\nclass Left:\n    reason: str\n"
+        "print(plan.read(Left('noise')), plan.differences('Left', {}), plan.problems(), len(plan.lexicon()))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=20
+    )
+    assert ended.stdout.startswith("('Left', {'reason': 'noise'}) [Difference(path='reason'")
 
 
 def test_a_class_is_not_yet_an_event():

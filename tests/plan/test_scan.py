@@ -42,6 +42,9 @@ def problems(tmp_path, source):
         "tracker.track('ann', 'Signed up', {'plan': 'pro'})",
         "tracker.track(user.id, 'Signed up', plan='pro')",
         "tracker.track('ann', name)",
+        "mp.track('ann', 'Signed up', properties={'plan': 'pro'})",
+        "mp.track(distinct_id='ann', event_name='Signed up', properties={'plan': 'pro'}, meta={})",
+        "mp.track(distinct_id='ann', event_name=name)",
         "mp.track('ann', SIGNED_UP, {'plan': 'pro'}, meta={})",
         "SIGNED_UP = 'Signed up'\nvisitor.track(SIGNED_UP, {'plan': 'pro'})",
         "visitor.track(f'{what} up')",
@@ -64,6 +67,11 @@ UNKNOWN = "'Singed up' is not in the plan; did you mean 'Signed up'?"
         ("visitor.track('Singed up')", UNKNOWN),
         ("tracker.track('ann', 'Singed up')", UNKNOWN),
         ("self.visitor.mixpanel.track(distinct_id, 'Singed up')", UNKNOWN),
+        ("mp.track(distinct_id='ann', event_name='Singed up')", UNKNOWN),
+        (
+            "visitor.track('Signed up', properties={'plan': 'pro'}, plan='pro')",
+            "'Signed up' differs from the plan: properties: unknown",
+        ),
         ("NAME: str = 'Singed up'\nvisitor.track(NAME)", UNKNOWN),
         (
             "visitor.track('Signed up', {'xyz': 'pro'})",

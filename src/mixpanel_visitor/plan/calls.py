@@ -17,6 +17,10 @@ _ID_FIRST = ("tracker", "mixpanel", "mp")
 """Whose `track` takes the distinct ID before the event: ours, and the official library."""
 
 
+_OFFICIAL_NAMES = ("distinct_id", "event_name", "properties", "meta")
+"""By which the official library takes its arguments; ours takes other properties as keywords."""
+
+
 class Call(NamedTuple):
     """One call of `track`: the event's name, or the class of its instance; both None: it is computed.
 
@@ -39,7 +43,7 @@ def calls(source: bytes) -> Iterator[Call]:
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
             continue
-        if node.func.attr != "track" or not node.args:
+        if node.func.attr != "track" or not (node.args or _named(node, "event_name")):
             continue
         if any(IGNORE in line for line in lines[node.lineno - 1 : node.end_lineno]):
             continue
@@ -47,20 +51,27 @@ def calls(source: bytes) -> Iterator[Call]:
 
 
 def _read(node: ast.Call, receiver: ast.expr, names: Mapping[str, str]) -> Call:
-    has_id = len(node.args) > 1 and (
-        _text(node.args[1], names) is not None or _last_name(receiver).lower() in _ID_FIRST
+    named = _named(node, "event_name")
+    has_id = named is not None or (
+        len(node.args) > 1
+        and (_text(node.args[1], names) is not None or _last_name(receiver).lower() in _ID_FIRST)
     )
-    event, *rest = node.args[1:] if has_id else node.args
+    event, *rest = [named] if named is not None else node.args[1:] if has_id else node.args
+    rest += [each for each in (_named(node, "properties"),) if has_id and each is not None]
     name = _text(event, names)
     cls = _last_name(event.func) if isinstance(event, ast.Call) else None
     properties, complete = _properties(rest[0] if rest else None)
     for keyword in node.keywords:
         if keyword.arg is None:
             complete = False
-        elif not (has_id and keyword.arg == "meta"):
+        elif not (has_id and keyword.arg in _OFFICIAL_NAMES):
             properties[keyword.arg] = _value(keyword.value)
     starred = any(isinstance(argument, ast.Starred) for argument in node.args)
     return Call(node.lineno, name, cls, properties, complete and not starred)
+
+
+def _named(node: ast.Call, name: str) -> ast.expr | None:
+    return next((keyword.value for keyword in node.keywords if keyword.arg == name), None)
 
 
 def _constants(tree: ast.Module) -> dict[str, str]:

@@ -85,6 +85,7 @@ def _findings(location: str | None, url: str | None) -> Iterator[Finding]:
         yield from look_at_cookie(settings)
         yield from look_at_network(settings)
     if location or settings is not None:
-        yield from look_at_place(location or (settings.spool if settings is not None else ""))
+        delivers = settings is None or settings.deliver
+        yield from look_at_place(location or (settings.spool if settings else ""), delivers=delivers)
     if url is not None:
         yield from look_at_site(url, settings)

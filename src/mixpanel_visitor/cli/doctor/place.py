@@ -57,8 +57,11 @@ _FLEETING = {
 }
 
 
-def look_at_place(location: str) -> Iterator[Finding]:
-    """Judge the spool at `location`; a usage error where that names none."""
+def look_at_place(location: str, *, delivers: bool = True) -> Iterator[Finding]:
+    """Judge the spool at `location`; a usage error where that names none.
+
+    Not `delivers`: the application here only stores, so another process has to deliver.
+    """
     try:
         spool = open_spool(location)
     except SettingsError as error:
@@ -88,7 +91,7 @@ def look_at_place(location: str) -> Iterator[Finding]:
         yield from _owner(directory)
         try:
             for project in survey(find(str(directory)).projects, quiet=True):
-                yield from look_at_project(project)
+                yield from look_at_project(project, delivers=delivers)
         except click.ClickException as error:
             yield Finding(
                 "problem",
@@ -171,7 +174,7 @@ def _user(uid: int) -> str:
         return f"#{uid}"
 
 
-def look_at_project(project: ProjectStatus) -> Iterator[Finding]:
+def look_at_project(project: ProjectStatus, *, delivers: bool = True) -> Iterator[Finding]:
     """Judge what waits of one project, and what does not get through."""
     name = project.path.name
     mode = project.path.stat().st_mode
@@ -200,6 +203,13 @@ def look_at_project(project: ProjectStatus) -> Iterator[Finding]:
             "see to it that it is delivered: the next line says what keeps it",
         )
     yield from _waiting(name, project)
+    if not (delivers or project.waiting or project.led):
+        yield Finding(
+            "warning",
+            f"deliver is False, and nobody delivers {name}",
+            "what comes next stays there until a process does",
+            "start a process with deliver=True on this spool",
+        )
 
 
 def _waiting(name: str, project: ProjectStatus) -> Iterator[Finding]:
