@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import cast
 
 import click
 import orjson
 
+from mixpanel_visitor.cli.loading import Wanted, load
 from mixpanel_visitor.cli.plain import plain
 from mixpanel_visitor.plan import Plan
-from mixpanel_visitor.plan.differences import did_you_mean
 from mixpanel_visitor.plan.scan import scan
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import ModuleType
 
 _MOST_CHARS = 1000
 
@@ -98,47 +92,5 @@ def export(*, where: str, output: Path | None, truncate: bool) -> None:
 
 
 def _load(where: str) -> Plan:
-    module_name, _, path = where.partition(":")
-    found: object = _import(module_name)
-    for name in (path or "plan").split("."):
-        try:
-            found = getattr(found, name)
-        except AttributeError:
-            there = getattr(found, "__dict__", {})
-            plans = [name for name, value in there.items() if isinstance(value, Plan)]
-            hint = did_you_mean(name, plans) or (f"; it has {', '.join(plans)}" if plans else "")
-            raise click.UsageError(f"{module_name} has no {name!r}{hint}") from None
-    if not isinstance(found, Plan):
-        raise click.UsageError(f"{where} is no mixpanel_visitor.plan.Plan, but a {type(found).__name__}")
-    return found
-
-
-def _import(name: str) -> ModuleType:
-    if not all(part.isidentifier() for part in name.split(".")):
-        raise click.UsageError(f"{name!r} is no module; give MODULE:PLAN, such as shop.events:plan")
-    with _here():
-        try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-                raise click.ClickException(f"{name} cannot be imported: {error}") from error
-            raise click.UsageError(
-                f"there is no module {name!r} here; give one that Python can import from this directory, "
-                "such as shop.events:plan"
-            ) from error
-        except Exception as error:
-            raise click.ClickException(
-                f"{name} cannot be imported: {type(error).__name__}: {error}"
-            ) from error
-
-
-@contextlib.contextmanager
-def _here() -> Iterator[None]:
-    """Let the modules of this directory be found, as `python -m` does."""
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):
-            sys.path.remove(here)
+    wanted = Wanted("plan", "shop.events:plan", "mixpanel_visitor.plan.Plan", lambda it: isinstance(it, Plan))
+    return cast("Plan", load(where, wanted))

@@ -1,7 +1,8 @@
 """`mixpanel-visitor doctor`: what is wrong, why it matters, and the fix; one module for each place to look.
 
-`system` looks at the installation, `project` and `cookie` at the settings, `network` at the way to Mixpanel,
-`place` at the spool, `site` at a page of the running application.
+`system` looks at the installation, `application` finds the settings that are given in code, `project` and
+`cookie` look at the settings, `network` at the way to Mixpanel, `place` at the spool, `site` at a page of the
+running application.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from mixpanel_visitor.cli.spool_place import AS_JSON, SPOOL
 from mixpanel_visitor.errors import SettingsError
 from mixpanel_visitor.settings import Settings
 
+from .application import settings_of_application
 from .cookie import look_at_cookie
 from .findings import Finding, Level
 from .network import look_at_network
@@ -39,10 +41,14 @@ _MARKS: dict[Level, tuple[str, str]] = {
 
 @click.command("doctor")
 @SPOOL
+@click.option("--app", metavar="MODULE:APP", help="The application, where settings are given in code.")
 @click.option("--url", metavar="URL", help="A page of the running application, to be visited twice.")
 @AS_JSON
-def command(*, location: str | None, url: str | None, as_json: bool) -> None:
-    """Check the settings in the environment, the way to Mixpanel, and the spool.
+def command(*, location: str | None, app: str | None, url: str | None, as_json: bool) -> None:
+    """Check the settings, the way to Mixpanel, and the spool.
+
+    The settings are those in the environment, or, with --app shop.main:app, those of an application (Flask,
+    Starlette, FastAPI, one wrapped with the middleware) or of a Tracker, which is imported for that.
 
     Run it where the application runs, as its user and with its environment. No event is sent; but a page
     given with --url is visited as a new browser would, and counts if the server tracks page views.
@@ -53,7 +59,7 @@ def command(*, location: str | None, url: str | None, as_json: bool) -> None:
         raise click.UsageError(
             f"--url takes the address of a page, such as https://shop.example.com/, not {url}"
         )
-    findings = list(_findings(location, url))
+    findings = list(_findings(location, app, url))
     if as_json:
         click.echo(orjson.dumps({"findings": [asdict(finding) for finding in findings]}))
     else:
@@ -71,16 +77,18 @@ def _print(finding: Finding) -> None:
             click.echo(f"         {label}: {plain(text, _MOST_CHARS)}")
 
 
-def _findings(location: str | None, url: str | None) -> Iterator[Finding]:
+def _findings(location: str | None, app: str | None, url: str | None) -> Iterator[Finding]:
     yield from look_at_system()
     settings = None
     try:
-        settings = Settings.from_env()
+        settings = Settings.from_env() if app is None else settings_of_application(app)
     except SettingsError as error:
         for problem in error.problems:
             yield Finding("problem", problem, "the middleware does not start with this", "it stands there")
     if settings is not None:
-        yield Finding("ok", "the settings in the environment are complete")
+        yield Finding(
+            "ok", f"the settings {'in the environment' if app is None else f'of {app}'} are complete"
+        )
         yield from look_at_project(settings)
         yield from look_at_cookie(settings)
         yield from look_at_network(settings)

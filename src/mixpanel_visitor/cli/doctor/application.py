@@ -1,0 +1,62 @@
+"""The application's own settings, where they are given in code and not in the environment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from mixpanel_visitor.cli.loading import Wanted, load
+from mixpanel_visitor.errors import SettingsError
+from mixpanel_visitor.settings import Settings
+from mixpanel_visitor.tracker import Tracker
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_OURS = "mixpanel_visitor."
+
+EXTENSION = "mixpanel_visitor"
+"""Where the Flask extension keeps its tracker."""
+
+
+def settings_of_application(where: str) -> Settings:
+    """Import the application at `where` and give its settings; raises `SettingsError` as it would.
+
+    It may be a Tracker, an application wrapped with the middleware, a Flask application with the extension,
+    or a Starlette one with the middleware added.
+    """
+    wanted = Wanted(
+        "app",
+        "shop.main:app",
+        "application with the middleware, and no Tracker",
+        lambda it: _find(it) is not None,
+    )
+    try:
+        found = _find(load(where, wanted))
+    except click.ClickException as error:
+        if isinstance(error.__cause__, SettingsError):
+            raise error.__cause__ from error
+        raise
+    if isinstance(found, Tracker):
+        return found.settings
+    assert found is not None
+    return Settings.resolve(found)
+
+
+def _find(it: object) -> Tracker | Mapping[str, object] | None:
+    """Give the tracker of an object, or what a Starlette application will make it of; None: neither."""
+    extensions = getattr(it, "extensions", None)
+    candidates = [it, getattr(it, "tracker", None)]
+    candidates += [extensions.get(EXTENSION)] if isinstance(extensions, dict) else []
+    tracker = next((each for each in candidates if isinstance(each, Tracker)), None)
+    added = getattr(it, "user_middleware", None)
+    if tracker is not None or not isinstance(added, list):
+        return tracker
+    for middleware in added:
+        made = getattr(middleware, "cls", None)
+        if isinstance(made, type) and any(base.__module__.startswith(_OURS) for base in made.__mro__):
+            given = dict(cast("dict[str, object]", middleware.kwargs))
+            tracker = given.pop("tracker", None)
+            return tracker if isinstance(tracker, Tracker) else given
+    return None
