@@ -57,6 +57,6 @@ def _find(it: object) -> Tracker | Mapping[str, object] | None:
         made = getattr(middleware, "cls", None)
         if isinstance(made, type) and any(base.__module__.startswith(_OURS) for base in made.__mro__):
             given = dict(cast("dict[str, object]", middleware.kwargs))
-            tracker = given.pop("tracker", None)
-            return tracker if isinstance(tracker, Tracker) else given
+            shared = given.pop("tracker", None)
+            return shared if isinstance(shared, Tracker) else given
     return None
