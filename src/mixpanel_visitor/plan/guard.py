@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mixpanel_visitor.core.events import MAX_NAME_CHARS
 from mixpanel_visitor.core.identity import IDENTIFIED_EVENT
 from mixpanel_visitor.errors import InvalidEventError
 from mixpanel_visitor.logs import call_site
@@ -47,10 +48,10 @@ class PlanGuard:
             self._ledger.note("plan_failed")
             self._log(
                 logging.ERROR,
-                f"plan {event}",
+                "plan failed",
                 "event %r could not be compared with the plan; it was sent as it is. See why with: "
                 "mixpanel-visitor plan check",
-                event,
+                event[:MAX_NAME_CHARS],
                 exc_info=True,
             )
             return event, properties
@@ -58,21 +59,31 @@ class PlanGuard:
             if strict:
                 raise InvalidEventError("off_plan", told(event, found))
             self._ledger.note("off_plan")
-            self._warn(event, [each.without_value for each in found])
+            self._warn(event, found)
         return event, properties
 
-    def _warn(self, event: str, lines: list[str]) -> None:
+    def _warn(self, event: str, found: list[Difference]) -> None:
         site = call_site()
-        more = f" and {len(lines) - _MOST_LOGGED} more" if len(lines) > _MOST_LOGGED else ""
         self._log(
             logging.WARNING,
-            f"plan {site} {lines[0]}",
-            "event %r at %s differs from the plan and was sent as it is: %s%s",
-            event,
+            f"plan {site} {found[0].path}",
+            "event %r at %s differs from the plan and was sent as it is: %s",
+            event[:MAX_NAME_CHARS],
             site,
-            "; ".join(lines[:_MOST_LOGGED]),
-            more,
+            _InWords(found),
         )
+
+
+class _InWords:
+    """What differs, in words, which are made when a log line is written: most of the time none is."""
+
+    def __init__(self, found: list[Difference]) -> None:
+        self._found = found
+
+    def __str__(self) -> str:
+        lines = [each.without_value for each in self._found[:_MOST_LOGGED]]
+        more = len(self._found) - _MOST_LOGGED
+        return "; ".join(lines) + (f" and {more} more" if more > 0 else "")
 
 
 def told(event: str, found: Sequence[Difference], *, in_one_line: bool = False) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mixpanel_visitor.core.events import MAX_NAME_CHARS
 from mixpanel_visitor.errors import InvalidEventError
 
 from .annotations import object_schema
-from .differences import Difference, did_you_mean, differences
+from .differences import Difference, differences
 from .lexicon import lexicon
 from .models import docstring, is_model, values_of
 from .review import review
@@ -135,7 +136,7 @@ class Plan:
             return list(differences(event.schema, properties or {}, complete=complete))
         if self.partial or name.startswith(("$", "mp_")):
             return []
-        return [Difference("", f"is not in the plan{did_you_mean(name, self._events)}")]
+        return [Difference("", "is not in the plan", word=name[:MAX_NAME_CHARS], known=tuple(self._events))]
 
     def problems(self) -> list[str]:
         """Look for mistakes of the plan itself, such as a property with two types; for a test, or for CI."""
