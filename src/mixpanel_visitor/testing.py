@@ -21,10 +21,12 @@ import orjson
 from . import capture
 from .core.encoding import encode
 from .core.identity import DEVICE_PREFIX
+from .plan.models import EVENT_NAME, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from .plan import Declared
     from .records import Endpoint, Record
 
 __all__ = ["TrackedEvent", "TrackedEvents", "TrackedUpdate", "capture_events"]
@@ -103,33 +105,44 @@ class TrackedEvents:
         mine.updates = [update for update in self.updates if _whose(update) == bare]
         return mine
 
-    def find(self, event: str, /, **properties: Any) -> list[TrackedEvent]:
-        """Give the events of this name with at least these properties; `...` stands for any value."""
-        wanted = _plain(properties)
-        return [each for each in self.events if each.name == event and not _differences(each, wanted)]
+    def find(self, event: str | Declared | type, /, **properties: Any) -> list[TrackedEvent]:
+        """Give the events of this name with at least these properties; `...` stands for any value.
 
-    def assert_tracked(self, event: str, /, *, times: int | None = None, **properties: Any) -> TrackedEvent:
+        `event` may be an instance of a class of the tracking plan, whose properties are wanted too, or the
+        class itself.
+        """
+        name, wanted = _wanted(event, properties)
+        return self._find(name, wanted)
+
+    def _find(self, name: str, wanted: Mapping[str, Any]) -> list[TrackedEvent]:
+        return [each for each in self.events if each.name == name and not _differences(each, wanted)]
+
+    def assert_tracked(
+        self, event: str | Declared | type, /, *, times: int | None = None, **properties: Any
+    ) -> TrackedEvent:
         """Check that it was tracked, with at least these properties; give the last one that was.
 
-        `...` stands for any value. `times`: exactly so often. The message of a failure shows what came near.
+        `event` and `...` are those of `find`. `times`: exactly so often. The message of a failure shows what
+        came near.
         """
         if times is not None and times < 1:
             raise ValueError("that it was not tracked is what assert_not_tracked is for")
-        found = self.find(event, **properties)
+        name, wanted = _wanted(event, properties)
+        found = self._find(name, wanted)
         if found and (times is None or len(found) == times):
             return found[-1]
-        wanted = _plain(properties)
-        what = f"{event!r}{_with(wanted)}"
+        what = f"{name!r}{_with(wanted)}"
         if found:
             raise AssertionError(f"{what} was tracked {len(found)} times, not {times}.\n{self._told()}")
-        raise AssertionError(f"{what} was not tracked.\n{self._near(event, wanted)}{self._told()}")
+        raise AssertionError(f"{what} was not tracked.\n{self._near(name, wanted)}{self._told()}")
 
-    def assert_not_tracked(self, event: str | None = None, /, **properties: Any) -> None:
+    def assert_not_tracked(self, event: str | Declared | type | None = None, /, **properties: Any) -> None:
         """Check that no such event was tracked; without a name, that nothing was."""
-        found = self.events if event is None else self.find(event, **properties)
+        name, wanted = ("", {}) if event is None else _wanted(event, properties)
+        found = self.events if event is None else self._find(name, wanted)
         if found:
             shown = "\n".join(f"  {each.name}: {dict(each.properties)}" for each in found[:_MAX_SHOWN])
-            what = "Something" if event is None else f"{event!r}{_with(_plain(properties))}"
+            what = "Something" if event is None else f"{name!r}{_with(wanted)}"
             raise AssertionError(f"{what} was tracked, {len(found)} times:\n{shown}")
 
     def assert_order(self, *events: str) -> None:
@@ -169,6 +182,18 @@ def capture_events() -> Iterator[TrackedEvents]:
         yield events
     finally:
         capture.end(events)
+
+
+def _wanted(event: str | Declared | type, properties: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Give name and properties of what is looked for."""
+    if isinstance(event, str):
+        return event, _plain(properties)
+    cls = event if isinstance(event, type) else type(event)
+    name = getattr(cls, EVENT_NAME, None)
+    if name is None:
+        raise TypeError(f"{cls.__name__} is not declared in a tracking plan; look for an event by its name")
+    own = {} if isinstance(event, type) else values_of(event)
+    return name, _plain({**own, **properties})
 
 
 def _plain(properties: Mapping[str, Any]) -> dict[str, Any]:

@@ -166,6 +166,40 @@ def test_in_tests_a_difference_raises(mixpanel_events):
     assert mixpanel_events.names == []
 
 
+@pytest.mark.parametrize("event", [SignedUp(plan="pro"), Paid(amount=2.5), Left(reason="noise")])
+def test_tests_can_look_for_an_instance(mixpanel_events, event):
+    """Its properties are looked for as well; a class stands for any of its instances."""
+    tracker, _ = recording_tracker(plan=plan)
+    mixpanel_events.assert_not_tracked(event)
+    tracker.track("ann", event)
+    mixpanel_events.assert_tracked(event, times=1)
+    mixpanel_events.assert_tracked(type(event))
+    with pytest.raises(AssertionError, match="was tracked, 1 times"):
+        mixpanel_events.assert_not_tracked(event)
+
+
+def test_an_instance_that_was_not_tracked_is_told(mixpanel_events):
+    """With what came near, as for a name."""
+    tracker, _ = recording_tracker(plan=plan)
+    tracker.track("ann", SignedUp(plan="pro", seats=2))
+    with pytest.raises(AssertionError) as caught:
+        mixpanel_events.assert_tracked(SignedUp(plan="pro", seats=3))
+    assert str(caught.value).splitlines() == [
+        "'Signed up' with plan='pro', seats=3 was not tracked.",
+        "Nearest:",
+        "  Signed up:",
+        "    seats: 2, expected 3",
+        "Tracked: 'Signed up'.",
+    ]
+    assert len(mixpanel_events.find(SignedUp, seats=...)) == 1
+
+
+def test_a_class_that_is_not_declared_cannot_be_looked_for(mixpanel_events):
+    """It has no name."""
+    with pytest.raises(TypeError, match="int is not declared in a tracking plan"):
+        mixpanel_events.assert_tracked(3)
+
+
 def test_an_unplanned_event_raises_in_tests(mixpanel_events):
     """One line says it."""
     tracker, _ = recording_tracker(plan=plan)

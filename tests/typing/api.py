@@ -16,6 +16,7 @@ from mixpanel_visitor.flask import MixpanelVisitor
 from mixpanel_visitor.flask import current_visitor as flask_visitor
 from mixpanel_visitor.plan import Plan
 from mixpanel_visitor.starlette import VisitorMiddleware, get_visitor
+from mixpanel_visitor.testing import TrackedEvent, capture_events
 from mixpanel_visitor.wsgi import VisitorMiddleware as WSGIMiddleware
 
 plan = Plan(partial=True)
@@ -52,6 +53,9 @@ def planned() -> None:
     visitor.track(Paid(amount=1), coupon="autumn")
     current_visitor.track(Left(reason="noise"))
     tracker.track("ann", Left(reason="noise"))
+    with capture_events() as events:
+        assert_type(events.assert_tracked(SignedUp(plan="free")), TrackedEvent)
+        events.assert_not_tracked(Paid, amount=3)
 
 
 def handler(request: Request) -> None:

@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+EVENT_NAME = "__mixpanel_event__"
+"""Where a declared class has the event's name, for tests that assert on its instances."""
+
 PROPERTY_NAME = "name"
 DESCRIPTION = "description"
 """What a dataclass's `field(metadata={...})` may say of a property."""

@@ -10,7 +10,7 @@ from mixpanel_visitor.errors import InvalidEventError
 from .annotations import object_schema
 from .differences import Difference, differences
 from .lexicon import lexicon
-from .models import docstring, is_model, values_of
+from .models import EVENT_NAME, docstring, is_model, values_of
 from .review import review
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ class Plan:
                 raise ValueError(f"{name!r} is declared already, as {self._events[name].cls.__qualname__}")
             event = Event(name, cls, description=description, display_name=display_name, tags=tuple(tags))
             self._events[name] = self._by_class[cls] = event
+            setattr(cls, EVENT_NAME, name)
             return cls
 
         return declare
