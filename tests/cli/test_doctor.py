@@ -58,6 +58,13 @@ def test_a_sound_set_up_has_no_findings(environment):
     assert (code, without_place(found)) == (0, {})
 
 
+def test_a_local_mixpanel_shows_nothing_of_it(environment, mixpanel):
+    """An empty request would stand there in red."""
+    result = CliRunner().invoke(main, ["doctor"], env=environment)
+    assert "ok      it is a local Mixpanel" in result.stdout
+    assert mixpanel.store.rejections() == []
+
+
 def test_mistakes_in_the_settings_are_all_told(environment):
     """As the middleware would."""
     code, found = examine({**environment, "MIXPANEL_TOKEN": "", "MIXPANEL_VISITOR_BOTS": "kill"})

@@ -148,7 +148,8 @@ def test_a_cookie_for_another_domain_is_found(site):
 
 
 @pytest.mark.parametrize(
-    ("domain", "level"), [("herokuapp.com", "problem"), ("shop.herokuapp.com", "ok"), ("", "ok")]
+    ("domain", "level"),
+    [("com", "problem"), ("herokuapp.com", "problem"), ("shop.herokuapp.com", "ok"), ("", "ok")],
 )
 def test_a_cookie_for_a_public_suffix_is_found(domain, level):
     """It covers the host, and browsers refuse it all the same."""

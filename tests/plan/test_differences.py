@@ -76,6 +76,8 @@ def test_what_mixpanel_gets_is_what_counts(properties):
         ({"tier": "prp"}, "tier: 'prp' is none of the choices, must be 'free' or 'pro'; did you mean 'pro'?"),
         ({"tier": 1}, "tier: 1 is an integer, must be 'free' or 'pro'"),
         ({"size": 3}, "size: 3 is none of the choices, must be 1 or 2"),
+        ({"size": True}, "size: True is a boolean, must be 1 or 2"),
+        ({"to": {"city": "Oslo", "$x": 1}}, "to.$x: unknown"),
         ({"tags": "a"}, "tags: 'a' is a string, must be a list, each a string"),
         ({"tags": [1]}, "tags: [1] is a list, must be a list, each a string"),
         ({"to": "Oslo"}, "to: 'Oslo' is a string, must be an object or null"),

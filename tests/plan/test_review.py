@@ -19,7 +19,11 @@ def made(**events):
 
 def test_a_sound_plan_has_no_problems():
     """Whole numbers and others are one type to Mixpanel, and null is none."""
-    plan = made(Bought={"price": float, "tier": Literal["a"]}, Paid={"price": int | None, "tier": str | None})
+    plan = made(
+        Left={"price": float | int},
+        Bought={"price": float, "tier": Literal["a"]},
+        Paid={"price": int | None, "tier": str | None},
+    )
     assert plan.problems() == []
 
 

@@ -45,8 +45,8 @@ def object_schema(cls: type, depth: int = 0) -> dict[str, Any]:
     required: list[str] = []
     for field in fields_of(cls):
         schema = type_schema(field.annotation, depth + 1)
-        if not schema.keys() - {"description"} and field.schema:
-            schema = {**field.schema, **schema}
+        if not schema and field.schema:
+            schema = dict(field.schema)
         if field.description:
             schema = {**schema, "description": field.description}
         properties[field.name] = schema

@@ -66,8 +66,7 @@ def _read(node: ast.Call, receiver: ast.expr, names: Mapping[str, str]) -> Call:
             complete = False
         elif not (has_id and keyword.arg in _OFFICIAL_NAMES):
             properties[keyword.arg] = _value(keyword.value)
-    starred = any(isinstance(argument, ast.Starred) for argument in node.args)
-    return Call(node.lineno, name, cls, properties, complete and not starred)
+    return Call(node.lineno, name, cls, properties, complete)
 
 
 def _named(node: ast.Call, name: str) -> ast.expr | None:
