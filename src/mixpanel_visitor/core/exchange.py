@@ -60,7 +60,7 @@ class Exchange:
     hand_over: Callable[[Exchange], None] | None = None
     held: HeldRecords | None = None
     """What is queued; None: nothing has been tracked yet."""
-    links: Sequence[Link] = ()
+    links: tuple[Link, ...] = ()
     """Identity events that are owed once the response stores what it says; `announce` writes them."""
     started = False
     view: Callable[[str | None], None] | None = None
