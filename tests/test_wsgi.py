@@ -475,6 +475,23 @@ def test_an_environ_that_breaks_us_does_not_break_the_application(wrap):
     assert app.tracker.stats()["notes"] == {"internal_error": 1}
 
 
+def test_a_path_that_breaks_us_costs_an_event_and_no_request(wrap):
+    """What only an event asks for is not read for the others; where it cannot be, that is counted."""
+
+    def app(environ, start_response):
+        if environ["PATH_INFO"] == "/track":
+            environ[VISITOR_KEY].track("Seen")
+        start_response("200 OK", HEADERS)
+        return [b"hello"]
+
+    app = wrap(app)
+    assert call(app, PATH_INFO="/", SCRIPT_NAME=Unreadable()).body == b"hello"
+    assert app.tracker.stats()["refused"] == {}
+    assert call(app, PATH_INFO="/track", SCRIPT_NAME=Unreadable()).body == b"hello"
+    stats = app.tracker.stats()
+    assert (stats["accepted"], stats["refused"]) == (1, {"internal_error": 1})
+
+
 class Unreadable:
     """What no server should put into an environ."""
 

@@ -75,7 +75,6 @@ class Tracker:
             refusal=self._refusal,
             scrubber=scrubber,
         )
-        self._soon, self._now = self._hand_over_soon, self._hand_over_now
         self._page_views = PageViews(self.settings.page_views) if self.settings.page_views else None
         in_children(self._forget)
 
@@ -110,7 +109,7 @@ class Tracker:
         except Exception:
             self.failed("begin")
             exchange = self._exchanges.inert(facts)
-        exchange.hand_over = self._soon if soon else self._now
+        exchange.hand_over = self._hand_over_soon if soon else self._hand_over_now
         if not self._started:
             self.start()
         visitor = Visitor(exchange, self._writer, self._parts.fresh_id)

@@ -70,12 +70,13 @@ class Visitor:
     its place, counted by reason and otherwise without effect (`on_error="raise"` makes it raise).
     """
 
-    _registered: dict[str, Any] | None = None
+    __slots__ = ("_fresh_id", "_registered", "_visit", "_writer")
 
     def __init__(self, visit: Visit, writer: Writer, fresh_id: Callable[[], str]) -> None:
         self._visit = visit
         self._writer = writer
         self._fresh_id = fresh_id
+        self._registered: dict[str, Any] | None = None
 
     # --- who ------------------------------------------------------------------------------------
 

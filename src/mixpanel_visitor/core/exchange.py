@@ -265,16 +265,6 @@ class Exchange:
     @property
     def wants_head(self) -> bool:
         """Whether the response's head has to be looked at; False for a known visitor on most requests."""
-        anchor = self._anchor
-        if (
-            anchor is not None
-            and anchor is self._came
-            and not self._changed
-            and self.view is None
-            and self._now_s - anchor.issued_at_s <= RENEW_AFTER_S
-            and (anchor.agreed or anchor.seeded)
-        ):
-            return False  # what `wants_cookie` finds out as well, nearly always, in more steps
         return self.view is not None or self.wants_cookie
 
     def viewed(self, status: int, headers: Sequence[tuple[str, str]], route: str | None) -> None:
@@ -331,7 +321,7 @@ class Exchange:
                 self.held.decide(remembered=False)
             self.finished = True
             self.announce = self.view = None  # they lead back here: cycles, for the garbage collector to find
-        return [] if self.held is None else self.held.take()
+        return self.take()
 
     @property
     def has_records(self) -> bool:

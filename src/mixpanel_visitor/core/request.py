@@ -7,6 +7,7 @@ at `;`, then at the first `=`, trim space and tab; quotes belong to the value.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import quote
 
@@ -79,17 +80,30 @@ class HeaderLookup(Protocol):
         ...
 
 
-class _ScopeFacts(RequestFacts):
+class _AskedFacts(RequestFacts):
     """Reads what is asked for, once: of most requests that is the Cookie header.
 
-    It keeps no scope: applications change theirs, and what they put into it leads back to here.
+    It keeps neither scope nor environ: applications change theirs, and what they find there leads back here.
     """
 
-    __slots__ = ("_raw", "_said")
+    __slots__ = ()
+
+    def _read(self, name: str) -> Any:
+        raise NotImplementedError
+
+    def __getattr__(self, name: str) -> Any:
+        value = self._read(name)
+        setattr(self, name, value)
+        return value
+
+
+class _ScopeFacts(_AskedFacts):
+    """Facts of an ASGI scope; `raw` are its headers by lower-case names."""
+
+    __slots__ = ("_said",)
 
     def __init__(self, scope: Mapping[str, Any], raw: dict[bytes, bytes]) -> None:
         get = scope.get
-        self._raw = raw
         self._said = (
             scope["type"], get("method"), get("path"), get("raw_path"), get("query_string"), get("client"),
             get("server"),
@@ -97,37 +111,24 @@ class _ScopeFacts(RequestFacts):
         self.scheme = "https" if get("scheme") in _SECURE else "http"
         cookies = raw.get(b"cookie")
         self.cookies = cookies.decode("latin-1") if cookies else ""
+        self.headers = _ScopeHeaders(raw)
 
-    def header(self, name: str) -> str:
-        """Give the value of a request header."""
-        value = self._raw.get(name.encode())
-        return "" if value is None else value.decode("latin-1")
-
-    def __getattr__(self, name: str) -> Any:
-        value = _read_scope(name, self._raw, self._said)
-        setattr(self, name, value)
-        return value
-
-
-def _read_scope(name: str, headers: dict[bytes, bytes], said: tuple[Any, ...]) -> Any:
-    kind, method, path, raw_path, query, client, server = said
-    if name == "host":
-        host = headers.get(b"host")
-        return host.decode("latin-1") if host else f"{server[0]}:{server[1]}" if server else ""
-    if name == "path":
-        # As on the wire; some servers leave the query in `raw_path`, some have none.
-        return (raw_path.decode("latin-1") if raw_path else quote(path or "")).partition("?")[0]
-    if name == "query":
-        return query.decode("latin-1") if query else ""
-    if name == "method":
-        return "GET" if kind == "websocket" else method or "GET"
-    if name == "protocol":
-        return "websocket" if kind == "websocket" else "http"
-    if name == "client":
-        return client[0] if client else None
-    if name == "headers":
-        return _ScopeHeaders(headers)
-    raise AttributeError(name)
+    def _read(self, name: str) -> Any:
+        kind, method, path, raw_path, query, client, server = self._said
+        if name == "host":
+            return self.header("host") or (f"{server[0]}:{server[1]}" if server else "")
+        if name == "path":
+            # As on the wire; some servers leave the query in `raw_path`, some have none.
+            return (raw_path.decode("latin-1") if raw_path else quote(path or "")).partition("?")[0]
+        if name == "query":
+            return query.decode("latin-1") if query else ""
+        if name == "method":
+            return "GET" if kind == "websocket" else method or "GET"
+        if name == "protocol":
+            return "websocket" if kind == "websocket" else "http"
+        if name == "client":
+            return client[0] if client else None
+        raise AttributeError(name)
 
 
 class _ScopeHeaders:
@@ -144,8 +145,8 @@ class _ScopeHeaders:
         return None if value is None else value.decode("latin-1")
 
 
-class _EnvironFacts(RequestFacts):
-    """The same for WSGI, of a copy of the environ."""
+class _EnvironFacts(_AskedFacts):
+    """Facts of a copy of a WSGI environ."""
 
     __slots__ = ("_environ",)
 
@@ -153,35 +154,24 @@ class _EnvironFacts(RequestFacts):
         self._environ = environ
         self.scheme = "https" if environ.get("wsgi.url_scheme") == "https" else "http"
         self.cookies = str(environ.get("HTTP_COOKIE", ""))
+        self.headers = _EnvironHeaders(environ)
 
-    def header(self, name: str) -> str:
-        """Give the value of a request header."""
-        return _environ_header(self._environ, name) or ""
-
-    def __getattr__(self, name: str) -> Any:
-        value = _read_environ(name, self._environ)
-        setattr(self, name, value)
-        return value
-
-
-def _read_environ(name: str, environ: dict[str, Any]) -> Any:
-    get = environ.get
-    if name == "host":
-        return str(get("HTTP_HOST") or f"{get('SERVER_NAME', '')}:{get('SERVER_PORT', '')}")
-    if name == "path":
-        path = f"{get('SCRIPT_NAME', '')}{get('PATH_INFO', '')}"
-        return quote(path.encode("latin-1", "replace"))
-    if name == "query":
-        return str(get("QUERY_STRING", ""))
-    if name == "method":
-        return str(get("REQUEST_METHOD", "GET"))
-    if name == "protocol":
-        return "http"
-    if name == "client":
-        return get("REMOTE_ADDR") or None
-    if name == "headers":
-        return _EnvironHeaders(environ)
-    raise AttributeError(name)
+    def _read(self, name: str) -> Any:
+        get = self._environ.get
+        if name == "host":
+            return str(get("HTTP_HOST") or f"{get('SERVER_NAME', '')}:{get('SERVER_PORT', '')}")
+        if name == "path":
+            path = f"{get('SCRIPT_NAME', '')}{get('PATH_INFO', '')}"
+            return quote(path.encode("latin-1", "replace"))
+        if name == "query":
+            return str(get("QUERY_STRING", ""))
+        if name == "method":
+            return str(get("REQUEST_METHOD", "GET"))
+        if name == "protocol":
+            return "http"
+        if name == "client":
+            return get("REMOTE_ADDR") or None
+        raise AttributeError(name)
 
 
 class _EnvironHeaders:
@@ -194,24 +184,15 @@ class _EnvironHeaders:
 
     def get(self, name: str, /) -> str | None:
         """Give a header's value."""
-        return _environ_header(self._environ, name)
+        value: str | None = self._environ.get(_environ_key(name))
+        return value
 
 
-def _environ_header(environ: dict[str, Any], name: str) -> str | None:
-    """Look up `"user-agent"`, which is `HTTP_USER_AGENT` there; two headers have no `HTTP_`."""
-    key = _ENVIRON_KEYS.get(name)
-    if key is None:
-        key = name.upper().replace("-", "_")
-        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-            key = "HTTP_" + key
-        if len(_ENVIRON_KEYS) < _MAX_KEYS:
-            _ENVIRON_KEYS[name] = key
-    value: str | None = environ.get(key)
-    return value
-
-
-_ENVIRON_KEYS: dict[str, str] = {}
-_MAX_KEYS = 256
+@lru_cache(256)
+def _environ_key(name: str) -> str:
+    """Give where a header stands: `"user-agent"` is `HTTP_USER_AGENT` there; two have no `HTTP_`."""
+    key = name.upper().replace("-", "_")
+    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
 
 
 def facts_from_scope(scope: Mapping[str, Any]) -> RequestFacts:
@@ -223,8 +204,7 @@ def facts_from_scope(scope: Mapping[str, Any]) -> RequestFacts:
     if type(raw) is not list:
         raw = list(raw)
     headers: dict[bytes, bytes] = dict(raw)
-    # Who writes `cookie` in lower case writes all names so; to look at each costs as much as the dict.
-    if len(headers) != len(raw) or (b"cookie" not in headers and not all(map(bytes.islower, headers))):
+    if len(headers) != len(raw) or not all(map(bytes.islower, headers)):
         pairs = [(bytes(name).lower(), bytes(value)) for name, value in raw]
         headers = dict(pairs)
         headers[b"cookie"] = b"; ".join(value for name, value in pairs if name == b"cookie")

@@ -21,6 +21,7 @@ from .findings import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from mixpanel_visitor.delivery.answers import Verdict
     from mixpanel_visitor.settings import Settings
 
 CONNECT_S = 5.0
@@ -175,18 +176,12 @@ def other_regions(settings: Settings, hosts: Mapping[str, str]) -> Iterator[Find
             yield Finding(
                 "problem",
                 f"the same credentials are let in at {host_url}",
-                "the project's data is kept there; since August 2026 no region forwards to another",
+                "the project's data is kept there, and no region forwards to another",
                 f"set MIXPANEL_REGION={region}",
             )
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
-    status_class: str
-    message: str
-
-
-def _say_hello(settings: Settings, host_url: str) -> _Said:
+def _say_hello(settings: Settings, host_url: str) -> Verdict:
     """Send a request without any event, in the way that events go: who is let in is told before that."""
     account = settings.service_account
     api = MixpanelAPI(
@@ -199,5 +194,4 @@ def _say_hello(settings: Settings, host_url: str) -> _Said:
         answer = api.post("import", [])
     finally:
         api.close()
-    verdict = interpret("import", answer, [], now_s=time.time())
-    return _Said(verdict.status_class, verdict.message)
+    return interpret("import", answer, [], now_s=time.time())

@@ -110,12 +110,16 @@ def volume_kind(directory: Path, kind: str) -> Iterator[Finding]:
 
 def room(volume: os.statvfs_result) -> Iterator[Finding]:
     """Judge what is free of a volume, in bytes and in files; some file systems do not say."""
-    for what, free, total, fix in (
-        ("volume", volume.f_bavail, volume.f_blocks, "free space"),
-        ("files that the spool's volume can hold", volume.f_favail, volume.f_files, "remove files (df -i)"),
+    for name, free, total, fix in (
+        ("the spool's volume", volume.f_bavail, volume.f_blocks, "free space"),
+        (
+            "the files that the spool's volume can hold",
+            volume.f_favail,
+            volume.f_files,
+            "remove files (df -i)",
+        ),
     ):
         share = free / total if total else 1.0
-        name = "the spool's volume" if what == "volume" else f"the {what}"
         if share < MIN_FREE_SHARE_OF_VOLUME:
             yield Finding(
                 "problem",
