@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
@@ -45,12 +45,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """An answer: `headers` are added to those that every answer has."""
+    """An answer: `headers` are added to those that every answer has.
+
+    With a `stream` the body is what that gives, piece by piece as it comes, until the connection ends.
+    """
 
     status: int = 200
     body: bytes = b""
     content_type: str = JSON
     headers: tuple[tuple[str, str], ...] = ()
+    stream: Iterator[bytes] | None = None
 
 
 def json_reply(value: Any, *, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Reply:

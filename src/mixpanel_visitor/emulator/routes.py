@@ -6,11 +6,13 @@ import ipaddress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from . import companions
 from .ingestion import Ingestion
 from .listing import Listing
 from .messages import Reply, Request, error_reply
 from .page import page
 from .payload import PayloadError
+from .stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -52,13 +54,22 @@ class Site:
             store=store, token=token, max_body_bytes=max_body_bytes, gzip_profiles=gzip_profiles
         )
         listing = Listing(store=store)
+        self._stream = Stream(store=store)
         both, get, post = ("GET", "POST"), ("GET",), ("POST",)
         self._routes: Mapping[str, Route] = {
             "/import": Route(kind="ingestion", methods=post, answer=ingestion.import_events),
             "/track": Route(kind="ingestion", methods=both, answer=ingestion.track),
             "/engage": Route(kind="ingestion", methods=both, answer=ingestion.engage),
             "/groups": Route(kind="ingestion", methods=both, answer=ingestion.groups),
+            "/flags": Route(kind="ingestion", methods=both, answer=companions.flags),
+            "/flags/definitions": Route(kind="ingestion", methods=get, answer=companions.flag_definitions),
+            "/settings": Route(kind="ingestion", methods=both, answer=companions.settings),
+            "/record": Route(kind="ingestion", methods=post, answer=companions.record),
+            "/decide": Route(kind="ingestion", methods=both, answer=companions.decide),
             "/": Route(kind="local", methods=get, answer=page),
+            "/_local/stream": Route(kind="local", methods=get, answer=self._stream.events),
+            "/_local/count": Route(kind="local", methods=get, answer=listing.count),
+            "/_local/two-ids": Route(kind="local", methods=get, answer=listing.two_ids),
             "/_local/events": Route(kind="local", methods=get, answer=listing.events),
             "/_local/stats": Route(kind="local", methods=get, answer=listing.stats),
             "/_local/people": Route(kind="local", methods=get, answer=listing.people),
@@ -73,6 +84,14 @@ class Site:
     def now_ms(self) -> int:
         """The wall clock of this Mixpanel."""
         return self._store.now_ms()
+
+    def start(self) -> None:
+        """Streams may run, until `stop`."""
+        self._stream.stopped.clear()
+
+    def stop(self) -> None:
+        """End all streams."""
+        self._stream.stopped.set()
 
     def answer(self, request: Request) -> Reply:
         """Answer a request; what is not ours to look at is counted by path and status."""
@@ -119,7 +138,7 @@ def _with_cors(request: Request, reply: Reply, *, preflight: bool = False) -> Re
     if preflight:
         headers += [
             ("Access-Control-Allow-Methods", "GET, POST, OPTIONS"),
-            ("Access-Control-Allow-Headers", "Authorization, Content-Encoding, Content-Type"),
+            ("Access-Control-Allow-Headers", "Authorization, Content-Encoding, Content-Type, Traceparent"),
             ("Access-Control-Max-Age", "600"),
         ]
     return replace(reply, headers=(*reply.headers, *headers))

@@ -19,7 +19,7 @@ from .routes import Site
 from .store import Store, wall_clock_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
     from typing import Self
 
@@ -95,6 +95,7 @@ class LocalMixpanel:
             raise RuntimeError(f"the local Mixpanel already listens at {self.url}")
         self._server = server = _Server(self.host, self._port, self._site, self._max_body_bytes)
         self._port = server.server_address[1]
+        self._site.start()
         self._thread = threading.Thread(
             target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="local-mixpanel", daemon=True
         )
@@ -107,6 +108,7 @@ class LocalMixpanel:
         if server is None or thread is None:
             return
         self._server = self._thread = None
+        self._site.stop()
         server.shutdown()
         thread.join(_STOP_S)
         server.server_close()
@@ -235,6 +237,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         )
 
     def _send(self, reply: Reply) -> None:
+        if reply.stream is not None and self.command != "HEAD":
+            self._send_stream(reply, reply.stream)
+            return
         self.send_response(reply.status)
         for name, value in reply.headers:
             self.send_header(name, value)
@@ -247,3 +252,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD" and reply.status != 204:
             self.wfile.write(reply.body)
+
+    def _send_stream(self, reply: Reply, pieces: Iterator[bytes]) -> None:
+        self.close_connection = True  # its end is the end of the body
+        self.send_response(reply.status)
+        self.send_header("Content-Type", reply.content_type)
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        for piece in pieces:
+            self.wfile.write(piece)
+            self.wfile.flush()

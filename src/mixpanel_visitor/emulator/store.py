@@ -20,6 +20,7 @@ from .bounded import forget_first
 from .people import People
 from .profiles import applied
 from .slots import Slot
+from .visits import Visits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .people import IdMerge
     from .profiles import ProfileEndpoint, Update
     from .rules import Event, EventEndpoint
+    from .visits import TwoIds
 
 logger = logging.getLogger(__name__)
 
@@ -60,12 +62,15 @@ class Store:
         self._id_merge: IdMerge = id_merge
         self._now_ms = now_ms
         self._lock = threading.Lock()
+        self._arrived = threading.Condition()
+        self._epoch = 0
         self._listeners: tuple[Callable[[Sequence[Arrival]], None], ...] = ()
         self.reset()
 
     def reset(self) -> None:
         """Forget everything and count from zero again; listeners stay."""
         with self._lock:
+            self._epoch += 1
             self._counts: Counter[str] = Counter()
             self._inserted = 0
             self._last_arrival_ms: int | None = None
@@ -77,11 +82,17 @@ class Store:
             self._rejections: deque[Rejection] = deque(maxlen=MAX_REJECTIONS)
             self._profiles: OrderedDict[tuple[str, str, Any], Profile] = OrderedDict()
             self._people = People(self._id_merge)
+            self._visits = Visits()
 
     @property
     def id_merge(self) -> IdMerge:
         """How the project merges IDs."""
         return self._id_merge
+
+    @property
+    def epoch(self) -> int:
+        """Another number after each reset: numbers of events from before it mean nothing any more."""
+        return self._epoch
 
     def subscribe(self, listener: Callable[[Sequence[Arrival]], None]) -> Callable[[], None]:
         """Call `listener` with the arrivals of each request, in the thread that serves it; gives the undo."""
@@ -115,12 +126,15 @@ class Store:
                 if slot is None:
                     slot = self._insert(endpoint, event, key, digest, now_ms)
                     slot.own_id, slot.failure = take(event.name, said, endpoint)
+                    self._visits.note(slot.number, said, slot.own_id, now_ms)
                 else:
                     self._repeat(slot, event, digest)
                 if listening:
                     arrivals.append(slot.stored(event, self._people))
             self._counts["received"] += len(events)
             self._last_arrival_ms = now_ms
+        with self._arrived:
+            self._arrived.notify_all()
         self._tell(arrivals)
 
     def add_updates(self, endpoint: ProfileEndpoint, updates: Sequence[Update]) -> None:
@@ -133,12 +147,15 @@ class Store:
                 arrivals.append(ProfileChange(endpoint=endpoint, update=update, received_at_ms=now_ms))
             self._counts["profile_updates" if endpoint == "engage" else "groups"] += len(updates)
             self._last_arrival_ms = now_ms
+        with self._arrived:
+            self._arrived.notify_all()
         self._tell(arrivals)
 
     def reject(self, rejections: Sequence[Rejection]) -> None:
         """Note what was refused; only refused records are counted, not refused requests."""
         with self._lock:
             self._rejections.extend(rejections)
+            self._counts["refusals"] += len(rejections)
             self._counts["rejected"] += sum(rejection.index is not None for rejection in rejections)
         self._tell(rejections)
 
@@ -153,9 +170,9 @@ class Store:
         """Counters since the start or the last reset.
 
         `received` == `unique` + `duplicates`; `altered` are duplicates with other properties than before;
-        `rejected` are refused records; `profile_updates` and `groups` are applied updates of people and of
-        groups; `retained` events can be listed; `requests` is {path: {status: how many}}, of the ingestion
-        endpoints and of paths that do not exist.
+        `rejected` are refused records and `refusals` those and refused requests; `profile_updates` and `groups`
+        are applied updates of people and of groups; `retained` events can be listed; `requests` is
+        {path: {status: how many}}, of the ingestion endpoints and of paths that do not exist.
         """
         with self._lock:
             counts = self._counts
@@ -165,6 +182,7 @@ class Store:
                 "duplicates": counts["duplicates"],
                 "altered": counts["altered"],
                 "rejected": counts["rejected"],
+                "refusals": counts["refusals"],
                 "profile_updates": counts["profile_updates"],
                 "groups": counts["groups"],
                 "retained": len(self._events),
@@ -181,23 +199,53 @@ class Store:
         limit: int | None = None,
         event: str | None = None,
         distinct_id: str | None = None,
+        person: str | None = None,
+        search: str | None = None,
         since_ms: int | None = None,
+        after: int | None = None,
     ) -> list[StoredEvent]:
-        """The retained unique events that match, newest last; `since_ms` is compared with their arrival."""
+        """The retained unique events that match, newest last.
+
+        `since_ms` is compared with their arrival, `after` with their number; `search` is looked for in name
+        and properties, in either case of letters.
+        """
+        text = search.lower().encode() if search else None
         found: list[StoredEvent] = []
         with self._lock:
             for slot in reversed(self._events):
                 if limit is not None and len(found) >= limit:
                     break
+                if after is not None and slot.number <= after:
+                    break
                 if (
                     slot.event is not None
                     and (event is None or slot.event.name == event)
                     and (distinct_id is None or slot.event.distinct_id == distinct_id)
+                    and (
+                        person is None
+                        or (slot.own_id is not None and self._people.person_of(slot.own_id) == person)
+                    )
+                    and (text is None or text in (slot.event.name.encode() + slot.event.properties).lower())
                     and (since_ms is None or slot.received_at_ms >= since_ms)
                 ):
                     found.append(slot.stored(slot.event, self._people))
         found.reverse()
         return found
+
+    def two_ids(self) -> list[TwoIds]:
+        """Visits that browser and server sent under an ID each which no merge has joined, newest last."""
+        with self._lock:
+            person_of = self._people.person_of
+            return [
+                pair
+                for pair in self._visits.two_ids()
+                if person_of(pair.browser_id) != person_of(pair.server_id)
+            ]
+
+    def wait_for(self, satisfied: Callable[[], bool], timeout_s: float) -> bool:
+        """Wait until so much has arrived that `satisfied` is; False: it is not after `timeout_s`."""
+        with self._arrived:
+            return self._arrived.wait_for(satisfied, timeout_s)
 
     def people(self, *, limit: int | None = None) -> list[Person]:
         """Who did the retained unique events, the one seen last being last."""
