@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .arrivals import Profile, ProfileChange, StoredEvent
+    from .chaos import Chaos
     from .store import Store
     from .visits import TwoIds
 
@@ -36,6 +37,7 @@ class Listing:
     """The JSON pages over one store; each lists the newest last and takes `limit`."""
 
     store: Store
+    chaos: Chaos
 
     def events(self, request: Request) -> Reply:
         """`GET /_local/events`: the unique events that are kept.
@@ -55,6 +57,16 @@ class Listing:
     def count(self, request: Request) -> Reply:
         """`GET /_local/count`: how many events match, asked as `/_local/events`."""
         return json_reply({"count": len(self._found(request.query))})
+
+    def chaos_rates(self, request: Request) -> Reply:
+        """`/_local/chaos`: GET tells which share of requests fails how, POST sets it: `{"429": 0.1}`."""
+        if request.method == "POST":
+            try:
+                rates = orjson.loads(request.body)
+                self.chaos.set(rates if isinstance(rates, dict) else {"": rates})
+            except ValueError as error:
+                raise PayloadError(400, str(error)) from None
+        return json_reply(self.chaos.rates)
 
     def two_ids(self, _request: Request) -> Reply:
         """`GET /_local/two-ids`: visits that browser and server sent under an ID each."""

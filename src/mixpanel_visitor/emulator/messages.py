@@ -32,7 +32,8 @@ class Request:
     """A request as it came in.
 
     `path` has no query and no trailing slash; `headers` have lower-case names; `body` is as sent, perhaps
-    compressed. `truncated` says that the body was longer than the server's limit and is not whole here.
+    compressed. `truncated` says that the body was longer than the server's limit and is not whole here;
+    `partial` that every second event is to be refused (see `chaos`).
     """
 
     method: str
@@ -41,6 +42,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     truncated: bool = False
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

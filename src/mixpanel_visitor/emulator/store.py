@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from .arrivals import Arrival, Person, Rejection, StoredEvent
+    from .kept import Kept
     from .people import IdMerge
     from .profiles import ProfileEndpoint, Update
     from .rules import Event, EventEndpoint
@@ -47,7 +48,10 @@ def wall_clock_ms() -> int:
 
 
 class Store:
-    """Everything one local Mixpanel has received; `now_ms` is its wall clock, `id_merge` its project's."""
+    """Everything one local Mixpanel has received; `now_ms` is its wall clock, `id_merge` its project's.
+
+    With `kept` it starts with what is there, and what comes is written there.
+    """
 
     def __init__(
         self,
@@ -55,6 +59,7 @@ class Store:
         max_events: int = 50_000,
         now_ms: Callable[[], int] = wall_clock_ms,
         id_merge: IdMerge = "simplified",
+        kept: Kept | None = None,
     ) -> None:
         if max_events < 1:
             raise ValueError(f"max_events must be at least 1, not {max_events}")
@@ -65,7 +70,12 @@ class Store:
         self._arrived = threading.Condition()
         self._epoch = 0
         self._listeners: tuple[Callable[[Sequence[Arrival]], None], ...] = ()
+        self._kept: Kept | None = None
         self.reset()
+        if kept is not None:
+            kept.load(self)
+            self._kept = kept
+            self.subscribe(kept.write)
 
     def reset(self) -> None:
         """Forget everything and count from zero again; listeners stay."""
@@ -83,6 +93,8 @@ class Store:
             self._profiles: OrderedDict[tuple[str, str, Any], Profile] = OrderedDict()
             self._people = People(self._id_merge)
             self._visits = Visits()
+        if self._kept is not None:
+            self._kept.forget()
 
     @property
     def id_merge(self) -> IdMerge:
@@ -110,8 +122,13 @@ class Store:
         endpoint: EventEndpoint,
         events: Sequence[Event],
         properties: Sequence[dict[str, Any]] | None = None,
+        *,
+        at_ms: int | None = None,
     ) -> None:
-        """Take accepted events, in order; `properties` are theirs, for who has them as objects already."""
+        """Take accepted events, in order; `properties` are theirs, for who has them as objects already.
+
+        `at_ms` is when they came, if that is not now.
+        """
         if properties is None:
             properties = [orjson.loads(event.properties) for event in events]
         keys = [_dedup_key(event) for event in events]
@@ -119,7 +136,7 @@ class Store:
         listening = bool(self._listeners)
         arrivals: list[Arrival] = []
         with self._lock:
-            now_ms = self._now_ms()
+            now_ms = self._now_ms() if at_ms is None else at_ms
             take = self._people.take
             for event, key, digest, said in zip(events, keys, digests, properties, strict=True):
                 slot = self._seen.get(key) if key is not None else None
@@ -137,11 +154,13 @@ class Store:
             self._arrived.notify_all()
         self._tell(arrivals)
 
-    def add_updates(self, endpoint: ProfileEndpoint, updates: Sequence[Update]) -> None:
-        """Apply accepted profile updates, in order."""
+    def add_updates(
+        self, endpoint: ProfileEndpoint, updates: Sequence[Update], *, at_ms: int | None = None
+    ) -> None:
+        """Apply accepted profile updates, in order; `at_ms` as in `add_events`."""
         arrivals: list[Arrival] = []
         with self._lock:
-            now_ms = self._now_ms()
+            now_ms = self._now_ms() if at_ms is None else at_ms
             for update in updates:
                 self._apply(update, now_ms)
                 arrivals.append(ProfileChange(endpoint=endpoint, update=update, received_at_ms=now_ms))
@@ -170,8 +189,8 @@ class Store:
         """Counters since the start or the last reset.
 
         `received` == `unique` + `duplicates`; `altered` are duplicates with other properties than before;
-        `rejected` are refused records and `refusals` those and refused requests; `profile_updates` and `groups`
-        are applied updates of people and of groups; `retained` events can be listed; `requests` is
+        `rejected` are refused records and `refusals` those and refused requests; `profile_updates` and
+        `groups` are applied updates of people and of groups; `retained` events can be listed; `requests` is
         {path: {status: how many}}, of the ingestion endpoints and of paths that do not exist.
         """
         with self._lock:
