@@ -25,8 +25,11 @@ def flag_definitions(_request: Request) -> Reply:
 
 
 def settings(_request: Request) -> Reply:
-    """`/settings`: the remote configuration of mixpanel-browser, which changes nothing."""
-    return json_reply({"sdk_config": {"config": {}}})
+    """`/settings`: the remote configuration of mixpanel-browser, of which there is none.
+
+    An empty `sdk_config` would be an error in the browser's console.
+    """
+    return json_reply({})
 
 
 def record(_request: Request) -> Reply:

@@ -60,7 +60,8 @@ class Site:
         self._stream = Stream(store=store)
         both, get, post = ("GET", "POST"), ("GET",), ("POST",)
         self._routes: Mapping[str, Route] = {
-            "/import": Route(kind="ingestion", methods=post, answer=ingestion.import_events),
+            # The reference has POST only; the official Node library's `import` sends one event by GET.
+            "/import": Route(kind="ingestion", methods=both, answer=ingestion.import_events),
             "/track": Route(kind="ingestion", methods=both, answer=ingestion.track),
             "/engage": Route(kind="ingestion", methods=both, answer=ingestion.engage),
             "/groups": Route(kind="ingestion", methods=both, answer=ingestion.groups),

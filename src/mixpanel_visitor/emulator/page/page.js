@@ -58,7 +58,7 @@ const drawProfiles = async () => {
 const drawCounts = () => {
   const cards = [
     ["Events", stats.unique], ["Duplicates", stats.duplicates], ["Altered", stats.altered, stats.altered > 0],
-    ["Refused", stats.refusals, stats.refusals > 0], ["Profile updates", stats.profile_updates + stats.groups],
+    ["Refused", stats.refusals, stats.refusals > 0], ["Profiles", stats.profile_updates + stats.groups],
     ["Two IDs", twoIds.length, twoIds.length > 0],
   ].map(([label, value, bad]) => within("div", bad ? "bad" : "", make("dt", label), make("dd", value.toLocaleString("en"))));
   byId("counts").replaceChildren(...cards);
