@@ -333,3 +333,13 @@ def test_the_list_is_bounded_whatever_comes(local, live, story):
     page.see("#counts", "5,001")
     assert len(page.texts("#events .row")) <= 150
     assert page.run("events.length") <= 2_000
+
+
+def test_the_pictures_for_the_readme_can_be_taken(chromium, tmp_path):
+    """All of them, small enough; two of one view in different looks differ."""
+    from support import screenshots
+
+    taken = {path.name: path.read_bytes() for path in screenshots.take(tmp_path, chromium)}
+    assert set(taken) == {path.name for path in screenshots.HOME.glob("*.png")}
+    assert all(len(picture) < screenshots.MAX_BYTES for picture in taken.values())
+    assert len(set(taken.values())) == len(taken)
