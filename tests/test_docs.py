@@ -1,6 +1,7 @@
 """README, docstrings and examples are code: all of it is executed."""
 
 import os
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -48,6 +49,27 @@ def test_the_readme_runs(mixpanel):
         tracker.close()
     arrived = {event["event"] for event in Inbox(mixpanel.url).events()}
     assert arrived >= {"Signed up", "Invoice paid"}
+
+
+def test_the_ten_lines_track_an_event(mixpanel, tmp_path):
+    """The program in them is run as it stands there."""
+    readme = (ROOT / "README.md").read_text()
+    _, _, after = readme.partition("$ cat > app.py <<'END'\n")
+    program = tmp_path / "app.py"
+    program.write_text(after.partition("END\n")[0])
+    app = runpy.run_path(str(program))["app"]
+    assert app.test_client().get("/").text == "Hello"
+    tracker = app.extensions["mixpanel_visitor"]
+    assert tracker.flush(timeout_s=10)
+    tracker.close()
+    assert [event["event"] for event in Inbox(mixpanel.url).events()] == ["Page viewed"]
+
+
+def test_the_pictures_of_the_readme_are_there():
+    """And small enough for it."""
+    pictures = re.findall(r'(?:src|srcset)="(examples/[^"]+)"', (ROOT / "README.md").read_text())
+    assert len(pictures) == 4
+    assert all(1_000 < (ROOT / path).stat().st_size < 200_000 for path in pictures)
 
 
 def test_the_readme_names_the_two_commands():

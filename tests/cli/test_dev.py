@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 from mixpanel_visitor.cli import main
+from mixpanel_visitor.emulator import LocalMixpanel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -240,3 +242,41 @@ def test_it_leaves_no_thread_and_no_blocked_signal():
         CliRunner().invoke(main, ["dev", "--port", str(taken.getsockname()[1])])
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
     assert "local-mixpanel" not in {thread.name for thread in set(threading.enumerate()) - threads}
+
+
+def test_what_is_kept_is_there_at_the_next_start(tmp_path):
+    """In a directory of one's choice."""
+    arguments = ("--port", "0", "--json", "--keep", str(tmp_path / "kept"))
+    with dev(*arguments) as process:
+        post(json.loads(line(process))["url"], "/track", [event("Kept")])
+        line(process)
+    with dev(*arguments) as process:
+        url = json.loads(line(process))["url"]
+        with urllib.request.urlopen(url + "/_local/events", timeout=10) as answer:
+            assert [each["event"] for each in json.load(answer)["events"]] == ["Kept"]
+
+
+def test_a_directory_in_use_is_explained(tmp_path):
+    """By another local Mixpanel."""
+    with LocalMixpanel(keep=tmp_path):
+        result = CliRunner().invoke(main, ["dev", "--port", "0", "--keep", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "another local Mixpanel keeps its events in" in result.output
+
+
+@pytest.mark.parametrize("chaos", ["429", "429=often", "418=0.1", "500=2"])
+def test_chaos_that_does_not_exist_is_a_usage_error(chaos):
+    """With what there is."""
+    result = CliRunner().invoke(main, ["dev", "--port", "0", "--chaos", chaos])
+    assert result.exit_code == 2
+    assert "chaos" in result.output or "500 must be" in result.output
+
+
+def test_chaos_can_be_asked_for():
+    """All requests fail, and the page does not."""
+    with dev("--port", "0", "--json", "--chaos", "500=1") as process:
+        url = json.loads(line(process))["url"]
+        with pytest.raises(urllib.error.HTTPError, match="500"):
+            post(url, "/track", [event()])
+        with urllib.request.urlopen(url + "/_local/chaos", timeout=10) as answer:
+            assert json.load(answer) == {"500": 1.0}

@@ -184,11 +184,11 @@ def test_only_the_given_token_is_let_in(connect, event):
         assert client.import_([event()], user="good:").status == 200
 
 
-def test_import_is_for_posts(client):
-    """405 says what is allowed."""
-    answer = client.get("/import")
+def test_import_takes_no_other_method(client):
+    """405 says what is allowed: POST, and GET for the official Node library."""
+    answer = client.request("PUT", "/import", b"[]")
     assert answer.status == 405
-    assert answer.headers["allow"] == "POST, OPTIONS"
+    assert answer.headers["allow"] == "GET, POST, OPTIONS"
 
 
 def test_the_same_event_again_is_a_duplicate(client, local, event):

@@ -34,6 +34,8 @@ def test_an_event_is_listed_with_what_became_of_it(client, event):
             "received_at_ms": NOW_MS,
             "deliveries": 2,
             "altered": False,
+            "lane": "server",
+            "own_id": "u-1",
             "person": "u-1",
             "identity_failure": None,
             "properties": item["properties"],
@@ -120,7 +122,7 @@ def test_stats_count_everything(client, event):
     """Including the requests by path and status, without our own looking."""
     client.import_([event(), event(time=1)])
     client.import_([event()])
-    client.get("/decide")
+    client.get("/nothing")
     client.get("/_local/events")
     assert client.get("/_local/stats").json() == {
         "received": 2,
@@ -128,11 +130,12 @@ def test_stats_count_everything(client, event):
         "duplicates": 0,
         "altered": 0,
         "rejected": 1,
+        "refusals": 1,
         "profile_updates": 0,
         "groups": 0,
         "retained": 2,
         "last_arrival_ms": NOW_MS,
-        "requests": {"/import": {"400": 1, "200": 1}, "/decide": {"404": 1}},
+        "requests": {"/import": {"400": 1, "200": 1}, "/nothing": {"404": 1}},
     }
 
 
@@ -147,6 +150,7 @@ def test_refused_records_are_listed_with_the_reason(client, event):
             "index": 1,
             "field": "properties.time",
             "reason": "'properties.time' is invalid: must not be before 1971-01-01",
+            "fix": "Send the time as seconds or milliseconds since 1970, not as a counter or a date.",
             "insert_id": item["properties"]["$insert_id"],
             "record": item,
             "received_at_ms": NOW_MS,

@@ -65,9 +65,9 @@ class Chromium:
         """Do something in the browser's thread, and wait for it; Playwright is to be used nowhere else."""
         return asyncio.run_coroutine_threadsafe(call, self._loop).result(timeout_s)
 
-    async def context(self) -> BrowserContext:
-        """Give a fresh profile: no cookies, no storage, no cache."""
-        context = await self._browser.new_context(ignore_https_errors=True)
+    async def context(self, **look: Any) -> BrowserContext:
+        """Give a fresh profile: no cookies, no storage, no cache; `look` is Playwright's, a viewport say."""
+        context = await self._browser.new_context(ignore_https_errors=True, **look)
         context.set_default_timeout(_BROWSER_MS)
         return context
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any, Literal
+
+from . import npm
 
 PACKAGE_JSON = Path(__file__).parent.parent / "browser" / "package.json"
 VERSION: str = json.loads(PACKAGE_JSON.read_text())["dependencies"]["mixpanel-browser"]
@@ -19,40 +18,11 @@ Loading = Literal["module", "global", "loader", "late", "none"]
 stub, which fetches the SDK by itself; `late`: not before `loadSdk()`; `none`: not at all.
 """
 
-_CACHE = Path(__file__).parents[2] / "build" / "npm"
-_INSTALL_S = 120
-
 
 def files() -> Path:
     """Give the directory of the SDK's own builds; installs the pinned version where it is missing."""
-    home = _CACHE / f"mixpanel-browser-{VERSION}"
-    if not home.is_dir():
-        _CACHE.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix="installing-", dir=_CACHE))
-        try:
-            shutil.copy(PACKAGE_JSON, made)
-            _install(made)
-            made.rename(home)  # atomic: whoever finds it finds all of it
-        except OSError:
-            if not home.is_dir():  # another worker was not faster: this is an error
-                raise
-        finally:
-            shutil.rmtree(made, ignore_errors=True)
-    return home / "node_modules" / "mixpanel-browser" / "dist"
-
-
-def _install(directory: Path) -> None:
-    command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--no-package-lock"]
-    done = subprocess.run(
-        [*command, "--prefix", directory],
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        timeout=_INSTALL_S,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"npm could not install mixpanel-browser {VERSION}:\n{done.stdout}{done.stderr}")
+    modules = npm.installed(f"mixpanel-browser-{VERSION}", PACKAGE_JSON)
+    return modules / "mixpanel-browser" / "dist"
 
 
 def tags(loading: Loading, *, base_url: str, token: str, config: dict[str, Any]) -> str:

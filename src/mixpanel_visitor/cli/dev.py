@@ -7,6 +7,7 @@ import errno
 import os
 import signal
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +15,7 @@ import orjson
 
 from mixpanel_visitor.cli.plain import plain
 from mixpanel_visitor.emulator import Arrival, LocalMixpanel, ProfileChange, Rejection, StoredEvent
+from mixpanel_visitor.emulator.chaos import KINDS
 from mixpanel_visitor.emulator.listing import change_json, event_json, rejection_json
 from mixpanel_visitor.emulator.people import ID_MERGES
 from mixpanel_visitor.emulator.server import is_loopback
@@ -46,20 +48,52 @@ _MESSAGE_CHARS = 200
     show_default=True,
     help="How the project merges IDs; /_local/people shows who is one person by it.",
 )
+@click.option(
+    "--keep",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="A directory to keep the last 50,000 arrivals in, for the next start.",
+)
+@click.option(
+    "--chaos",
+    multiple=True,
+    metavar="KIND=SHARE",
+    help=f"Let a share of requests fail, as in 429=0.1. Kinds: {', '.join(KINDS)}.",
+)
 @click.option("--quiet", is_flag=True, help="Print where it listens and nothing more.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 def command(
-    *, port: int, host: str, token: str | None, id_merge: IdMerge, quiet: bool, as_json: bool
+    *,
+    port: int,
+    host: str,
+    token: str | None,
+    id_merge: IdMerge,
+    keep: Path | None,
+    chaos: tuple[str, ...],
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Run a local Mixpanel until Ctrl-C.
 
     It takes what is meant for Mixpanel, refuses what Mixpanel documents that it refuses, and shows what has
-    arrived: here, on a page, and as JSON under /_local/. Nothing is written to disk or leaves this machine.
+    arrived: here, on a page, and as JSON under /_local/. Nothing leaves this machine, and nothing is written
+    to disk without --keep.
     """
     try:
-        local = LocalMixpanel(host, port, token=token, allow_remote=True, id_merge=id_merge)
+        local = LocalMixpanel(
+            host,
+            port,
+            token=token,
+            allow_remote=True,
+            id_merge=id_merge,
+            keep=keep,
+            chaos=dict(map(_share, chaos)),
+        )
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    except BlockingIOError as error:
+        raise click.ClickException(f"another local Mixpanel keeps its events in {keep}") from error
+    except OSError as error:
+        raise click.ClickException(f"cannot keep events in {keep}: {error}") from error
     # Blocked before any thread starts, so that the wait below is the one place where they arrive.
     unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
@@ -72,7 +106,7 @@ def command(
         _greet(local, as_json=as_json)
         signal.sigwait(_SIGNALS)
     finally:
-        local.stop()
+        local.close()
         signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
     if not quiet:
         stats = local.store.stats()
@@ -82,6 +116,14 @@ def command(
             click.echo(
                 f"Stopped: {stats['unique']} events have come, {stats['rejected']} records were refused."
             )
+
+
+def _share(text: str) -> tuple[str, float]:
+    kind, _, share = text.partition("=")
+    try:
+        return kind, float(share)
+    except ValueError:
+        raise ValueError(f"--chaos takes KIND=SHARE, as in 429=0.1, not {text!r}") from None
 
 
 def _greet(local: LocalMixpanel, *, as_json: bool) -> None:

@@ -8,16 +8,28 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from .arrivals import Rejection
+from .fixes import fix_of
 from .messages import Reply, Request, json_reply
 from .payload import PayloadError
+from .visits import lane_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .arrivals import Profile, ProfileChange, StoredEvent
+    from .chaos import Chaos
     from .store import Store
+    from .visits import TwoIds
 
 MAX_MESSAGE_CHARS = 1_000
+MAX_WAIT_S = 60
+
+TWO_IDS_FIX = (
+    "Browser and server each made an ID of their own, so Mixpanel counts two people. Wrap the application "
+    "with VisitorMiddleware (MixpanelVisitor in Flask), give both the same project token, and track with "
+    "request.state.visitor or current_visitor instead of an ID of your own. If mixpanel-browser keeps its ID "
+    "in localStorage, put visitor_script() before it."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,20 +37,51 @@ class Listing:
     """The JSON pages over one store; each lists the newest last and takes `limit`."""
 
     store: Store
+    chaos: Chaos
 
     def events(self, request: Request) -> Reply:
-        """`GET /_local/events?limit=&event=&distinct_id=&since=`: the unique events that are kept.
+        """`GET /_local/events`: the unique events that are kept.
 
-        `since` is in milliseconds and includes its own.
+        Asked with `?limit=&event=&distinct_id=&person=&search=&since=&after=`, all of which must match.
+        `since` is in milliseconds and includes its own, `after` a number that is left out; `search` is text
+        anywhere in the event. With `wait=` (seconds, at most 60) and `count=` it answers as soon as so many
+        match, or with what there is when the time is over.
         """
         query = request.query
-        found = self.store.events(
+        count, wait_s = _number(query, "count"), _number(query, "wait")
+        if wait_s:
+            least = 1 if count is None else count
+            self.store.wait_for(lambda: len(self._found(query)) >= least, min(wait_s, MAX_WAIT_S))
+        return json_reply({"events": [event_json(each) for each in self._found(query)]})
+
+    def count(self, request: Request) -> Reply:
+        """`GET /_local/count`: how many events match, asked as `/_local/events`."""
+        return json_reply({"count": len(self._found(request.query))})
+
+    def chaos_rates(self, request: Request) -> Reply:
+        """`/_local/chaos`: GET tells which share of requests fails how, POST sets it: `{"429": 0.1}`."""
+        if request.method == "POST":
+            try:
+                rates = orjson.loads(request.body)
+                self.chaos.set(rates if isinstance(rates, dict) else {"": rates})
+            except ValueError as error:
+                raise PayloadError(400, str(error)) from None
+        return json_reply(self.chaos.rates)
+
+    def two_ids(self, _request: Request) -> Reply:
+        """`GET /_local/two-ids`: visits that browser and server sent under an ID each."""
+        return json_reply({"two_ids": [two_ids_json(each) for each in self.store.two_ids()]})
+
+    def _found(self, query: Mapping[str, str]) -> list[StoredEvent]:
+        return self.store.events(
             limit=_number(query, "limit"),
             event=query.get("event"),
             distinct_id=query.get("distinct_id"),
+            person=query.get("person"),
+            search=query.get("search"),
             since_ms=_number(query, "since"),
+            after=_number(query, "after"),
         )
-        return json_reply({"events": [event_json(each) for each in found]})
 
     def people(self, request: Request) -> Reply:
         """`GET /_local/people`: whose the kept events are, by the project's ID merge; seen last is last."""
@@ -87,7 +130,8 @@ class Listing:
 def event_json(stored: StoredEvent) -> dict[str, Any]:
     """An event as it is listed; values are ready for `orjson.dumps`.
 
-    `person` is the canonical ID by now, null for nobody; `identity_failure` is why it joined no IDs, or null.
+    `lane` is who sent it, "browser" or "server"; `own_id` its ID before any merge and `person` the canonical
+    one by now, both null for nobody; `identity_failure` is why it joined no IDs, or null.
     """
     return {
         "number": stored.number,
@@ -99,6 +143,8 @@ def event_json(stored: StoredEvent) -> dict[str, Any]:
         "received_at_ms": stored.received_at_ms,
         "deliveries": stored.deliveries,
         "altered": stored.altered,
+        "lane": lane_of(stored.properties),
+        "own_id": stored.own_id,
         "person": stored.person,
         "identity_failure": stored.identity_failure,
         "properties": orjson.Fragment(stored.event.properties),
@@ -144,9 +190,22 @@ def rejection_json(rejection: Rejection) -> dict[str, Any]:
         "index": rejection.index,
         "field": rejection.field,
         "reason": rejection.message,
+        "fix": fix_of(rejection),
         "insert_id": rejection.insert_id,
         "record": None if rejection.record is None else orjson.Fragment(rejection.record),
         "received_at_ms": rejection.received_at_ms,
+    }
+
+
+def two_ids_json(found: TwoIds) -> dict[str, Any]:
+    """A visit with two IDs as it is listed, with what to do about it."""
+    return {
+        "browser_id": found.browser_id,
+        "server_id": found.server_id,
+        "page": found.page,
+        "browser_event": found.browser_event,
+        "server_event": found.server_event,
+        "fix": TWO_IDS_FIX,
     }
 
 

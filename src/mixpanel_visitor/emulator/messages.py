@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
@@ -32,7 +32,8 @@ class Request:
     """A request as it came in.
 
     `path` has no query and no trailing slash; `headers` have lower-case names; `body` is as sent, perhaps
-    compressed. `truncated` says that the body was longer than the server's limit and is not whole here.
+    compressed. `truncated` says that the body was longer than the server's limit and is not whole here;
+    `partial` that every second event is to be refused (see `chaos`).
     """
 
     method: str
@@ -41,16 +42,21 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     truncated: bool = False
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """An answer: `headers` are added to those that every answer has."""
+    """An answer: `headers` are added to those that every answer has.
+
+    With a `stream` the body is what that gives, piece by piece as it comes, until the connection ends.
+    """
 
     status: int = 200
     body: bytes = b""
     content_type: str = JSON
     headers: tuple[tuple[str, str], ...] = ()
+    stream: Iterator[bytes] | None = None
 
 
 def json_reply(value: Any, *, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Reply:

@@ -6,11 +6,14 @@ import ipaddress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from . import companions
+from .chaos import STATUSES, Chaos, NoAnswerError, refusal
 from .ingestion import Ingestion
 from .listing import Listing
 from .messages import Reply, Request, error_reply
 from .page import page
 from .payload import PayloadError
+from .stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,20 +48,33 @@ class Site:
         max_body_bytes: int,
         gzip_profiles: bool,
         any_host: bool,
+        chaos: Chaos,
     ) -> None:
         self._store = store
         self._any_host = any_host
+        self._chaos = chaos
         ingestion = Ingestion(
             store=store, token=token, max_body_bytes=max_body_bytes, gzip_profiles=gzip_profiles
         )
-        listing = Listing(store=store)
+        listing = Listing(store=store, chaos=chaos)
+        self._stream = Stream(store=store)
         both, get, post = ("GET", "POST"), ("GET",), ("POST",)
         self._routes: Mapping[str, Route] = {
-            "/import": Route(kind="ingestion", methods=post, answer=ingestion.import_events),
+            # The reference has POST only; the official Node library's `import` sends one event by GET.
+            "/import": Route(kind="ingestion", methods=both, answer=ingestion.import_events),
             "/track": Route(kind="ingestion", methods=both, answer=ingestion.track),
             "/engage": Route(kind="ingestion", methods=both, answer=ingestion.engage),
             "/groups": Route(kind="ingestion", methods=both, answer=ingestion.groups),
+            "/flags": Route(kind="ingestion", methods=both, answer=companions.flags),
+            "/flags/definitions": Route(kind="ingestion", methods=get, answer=companions.flag_definitions),
+            "/settings": Route(kind="ingestion", methods=both, answer=companions.settings),
+            "/record": Route(kind="ingestion", methods=post, answer=companions.record),
+            "/decide": Route(kind="ingestion", methods=both, answer=companions.decide),
             "/": Route(kind="local", methods=get, answer=page),
+            "/_local/stream": Route(kind="local", methods=get, answer=self._stream.events),
+            "/_local/chaos": Route(kind="local", methods=both, answer=listing.chaos_rates),
+            "/_local/count": Route(kind="local", methods=get, answer=listing.count),
+            "/_local/two-ids": Route(kind="local", methods=get, answer=listing.two_ids),
             "/_local/events": Route(kind="local", methods=get, answer=listing.events),
             "/_local/stats": Route(kind="local", methods=get, answer=listing.stats),
             "/_local/people": Route(kind="local", methods=get, answer=listing.people),
@@ -74,6 +90,16 @@ class Site:
         """The wall clock of this Mixpanel."""
         return self._store.now_ms()
 
+    def start(self) -> None:
+        """Streams may run, until `stop`."""
+        self._stream.stopped.clear()
+        self._chaos.stopped.clear()
+
+    def stop(self) -> None:
+        """End all streams, and whoever hangs."""
+        self._stream.stopped.set()
+        self._chaos.stopped.set()
+
     def answer(self, request: Request) -> Reply:
         """Answer a request; what is not ours to look at is counted by path and status."""
         route = self._routes.get(request.path)
@@ -86,8 +112,21 @@ class Site:
         elif request.method not in route.methods:
             reply = _wrong_method(route)
         else:
-            reply = _with_cors(request, route.answer(request))
+            reply = _with_cors(request, self._ingested(route, request))
         self._store.count_request(request.path, reply.status)
+        return reply
+
+    def _ingested(self, route: Route, request: Request) -> Reply:
+        failure = self._chaos.drawn()
+        if failure is None:
+            return route.answer(request)
+        if failure in STATUSES:
+            return refusal(failure)
+        if failure == "hang":
+            self._chaos.hang()
+        reply = route.answer(replace(request, partial=failure == "partial"))
+        if failure == "lost":
+            raise NoAnswerError
         return reply
 
     def _local(self, route: Route, request: Request) -> Reply:
@@ -119,7 +158,7 @@ def _with_cors(request: Request, reply: Reply, *, preflight: bool = False) -> Re
     if preflight:
         headers += [
             ("Access-Control-Allow-Methods", "GET, POST, OPTIONS"),
-            ("Access-Control-Allow-Headers", "Authorization, Content-Encoding, Content-Type"),
+            ("Access-Control-Allow-Headers", "Authorization, Content-Encoding, Content-Type, Traceparent"),
             ("Access-Control-Max-Age", "600"),
         ]
     return replace(reply, headers=(*reply.headers, *headers))

@@ -13,13 +13,16 @@ import threading
 from typing import TYPE_CHECKING, Any, cast
 
 from .bodies import UnreadableBodyError, read_body
+from .chaos import Chaos, NoAnswerError
+from .kept import Kept
 from .messages import Reply, Request, error_reply
 from .payload import PayloadError, parse_form
 from .routes import Site
 from .store import Store, wall_clock_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
     from types import TracebackType
     from typing import Self
 
@@ -40,7 +43,9 @@ class LocalMixpanel:
     same port and with what it had received. With a `token` only that one is let in. It holds what users
     did and asks nobody for a password, so it binds to a loopback address unless `allow_remote` is given.
     `now_ms` is its wall clock: rules about time and the Date header follow it. `id_merge` is the project's
-    setting "Identity Merge": by its rules the events are people's.
+    setting "Identity Merge": by its rules the events are people's. What arrives is forgotten at the
+    end, unless there is a directory to `keep` the last `max_events` in. `chaos` are shares of requests that
+    fail, see `chaos.KINDS`.
     """
 
     def __init__(
@@ -55,6 +60,8 @@ class LocalMixpanel:
         allow_remote: bool = False,
         now_ms: Callable[[], int] = wall_clock_ms,
         id_merge: IdMerge = "simplified",
+        keep: Path | None = None,
+        chaos: Mapping[str, float] | None = None,
     ) -> None:
         if not allow_remote and not is_loopback(host):
             raise ValueError(
@@ -63,7 +70,9 @@ class LocalMixpanel:
             )
         if token == "":
             raise ValueError("the token must not be empty; leave it out to let any in")
-        self.store = Store(max_events=max_events, now_ms=now_ms, id_merge=id_merge)
+        self.chaos = Chaos(chaos)
+        self._kept = None if keep is None else Kept(keep, max_lines=max_events)
+        self.store = Store(max_events=max_events, now_ms=now_ms, id_merge=id_merge, kept=self._kept)
         self.host = host
         self._port = port
         self._max_body_bytes = max_body_bytes
@@ -73,6 +82,7 @@ class LocalMixpanel:
             max_body_bytes=max_body_bytes,
             gzip_profiles=gzip_profiles,
             any_host=not is_loopback(host),
+            chaos=self.chaos,
         )
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -95,6 +105,7 @@ class LocalMixpanel:
             raise RuntimeError(f"the local Mixpanel already listens at {self.url}")
         self._server = server = _Server(self.host, self._port, self._site, self._max_body_bytes)
         self._port = server.server_address[1]
+        self._site.start()
         self._thread = threading.Thread(
             target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="local-mixpanel", daemon=True
         )
@@ -107,10 +118,17 @@ class LocalMixpanel:
         if server is None or thread is None:
             return
         self._server = self._thread = None
+        self._site.stop()
         server.shutdown()
         thread.join(_STOP_S)
         server.server_close()
         server.close_connections()
+
+    def close(self) -> None:
+        """Stop for good: the directory in which it kept what arrived is free for another."""
+        self.stop()
+        if self._kept is not None:
+            self._kept.close()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -118,7 +136,7 @@ class LocalMixpanel:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        self.close()
 
 
 def is_loopback(host: str) -> bool:
@@ -195,6 +213,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         try:
             reply = server.site.answer(request)
+        except NoAnswerError:
+            self.close_connection = True
+            return
         except Exception:
             logger.exception("The local Mixpanel failed on %s %s", request.method, request.path)
             reply = error_reply(500, "the local Mixpanel failed, see its log")
@@ -235,6 +256,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         )
 
     def _send(self, reply: Reply) -> None:
+        if reply.stream is not None and self.command != "HEAD":
+            self._send_stream(reply, reply.stream)
+            return
         self.send_response(reply.status)
         for name, value in reply.headers:
             self.send_header(name, value)
@@ -247,3 +271,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD" and reply.status != 204:
             self.wfile.write(reply.body)
+
+    def _send_stream(self, reply: Reply, pieces: Iterator[bytes]) -> None:
+        self.close_connection = True  # its end is the end of the body
+        self.send_response(reply.status)
+        self.send_header("Content-Type", reply.content_type)
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        for piece in pieces:
+            self.wfile.write(piece)
+            self.wfile.flush()

@@ -20,14 +20,17 @@ from .bounded import forget_first
 from .people import People
 from .profiles import applied
 from .slots import Slot
+from .visits import Visits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from .arrivals import Arrival, Person, Rejection, StoredEvent
+    from .kept import Kept
     from .people import IdMerge
     from .profiles import ProfileEndpoint, Update
     from .rules import Event, EventEndpoint
+    from .visits import TwoIds
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +48,10 @@ def wall_clock_ms() -> int:
 
 
 class Store:
-    """Everything one local Mixpanel has received; `now_ms` is its wall clock, `id_merge` its project's."""
+    """Everything one local Mixpanel has received; `now_ms` is its wall clock, `id_merge` its project's.
+
+    With `kept` it starts with what is there, and what comes is written there.
+    """
 
     def __init__(
         self,
@@ -53,6 +59,7 @@ class Store:
         max_events: int = 50_000,
         now_ms: Callable[[], int] = wall_clock_ms,
         id_merge: IdMerge = "simplified",
+        kept: Kept | None = None,
     ) -> None:
         if max_events < 1:
             raise ValueError(f"max_events must be at least 1, not {max_events}")
@@ -60,12 +67,20 @@ class Store:
         self._id_merge: IdMerge = id_merge
         self._now_ms = now_ms
         self._lock = threading.Lock()
+        self._arrived = threading.Condition()
+        self._epoch = 0
         self._listeners: tuple[Callable[[Sequence[Arrival]], None], ...] = ()
+        self._kept: Kept | None = None
         self.reset()
+        if kept is not None:
+            kept.load(self)
+            self._kept = kept
+            self.subscribe(kept.write)
 
     def reset(self) -> None:
         """Forget everything and count from zero again; listeners stay."""
         with self._lock:
+            self._epoch += 1
             self._counts: Counter[str] = Counter()
             self._inserted = 0
             self._last_arrival_ms: int | None = None
@@ -77,11 +92,19 @@ class Store:
             self._rejections: deque[Rejection] = deque(maxlen=MAX_REJECTIONS)
             self._profiles: OrderedDict[tuple[str, str, Any], Profile] = OrderedDict()
             self._people = People(self._id_merge)
+            self._visits = Visits()
+        if self._kept is not None:
+            self._kept.forget()
 
     @property
     def id_merge(self) -> IdMerge:
         """How the project merges IDs."""
         return self._id_merge
+
+    @property
+    def epoch(self) -> int:
+        """Another number after each reset: numbers of events from before it mean nothing any more."""
+        return self._epoch
 
     def subscribe(self, listener: Callable[[Sequence[Arrival]], None]) -> Callable[[], None]:
         """Call `listener` with the arrivals of each request, in the thread that serves it; gives the undo."""
@@ -99,8 +122,13 @@ class Store:
         endpoint: EventEndpoint,
         events: Sequence[Event],
         properties: Sequence[dict[str, Any]] | None = None,
+        *,
+        at_ms: int | None = None,
     ) -> None:
-        """Take accepted events, in order; `properties` are theirs, for who has them as objects already."""
+        """Take accepted events, in order; `properties` are theirs, for who has them as objects already.
+
+        `at_ms` is when they came, if that is not now.
+        """
         if properties is None:
             properties = [orjson.loads(event.properties) for event in events]
         keys = [_dedup_key(event) for event in events]
@@ -108,37 +136,45 @@ class Store:
         listening = bool(self._listeners)
         arrivals: list[Arrival] = []
         with self._lock:
-            now_ms = self._now_ms()
+            now_ms = self._now_ms() if at_ms is None else at_ms
             take = self._people.take
             for event, key, digest, said in zip(events, keys, digests, properties, strict=True):
                 slot = self._seen.get(key) if key is not None else None
                 if slot is None:
                     slot = self._insert(endpoint, event, key, digest, now_ms)
                     slot.own_id, slot.failure = take(event.name, said, endpoint)
+                    self._visits.note(slot.number, said, slot.own_id, now_ms)
                 else:
                     self._repeat(slot, event, digest)
                 if listening:
                     arrivals.append(slot.stored(event, self._people))
             self._counts["received"] += len(events)
             self._last_arrival_ms = now_ms
+        with self._arrived:
+            self._arrived.notify_all()
         self._tell(arrivals)
 
-    def add_updates(self, endpoint: ProfileEndpoint, updates: Sequence[Update]) -> None:
-        """Apply accepted profile updates, in order."""
+    def add_updates(
+        self, endpoint: ProfileEndpoint, updates: Sequence[Update], *, at_ms: int | None = None
+    ) -> None:
+        """Apply accepted profile updates, in order; `at_ms` as in `add_events`."""
         arrivals: list[Arrival] = []
         with self._lock:
-            now_ms = self._now_ms()
+            now_ms = self._now_ms() if at_ms is None else at_ms
             for update in updates:
                 self._apply(update, now_ms)
                 arrivals.append(ProfileChange(endpoint=endpoint, update=update, received_at_ms=now_ms))
             self._counts["profile_updates" if endpoint == "engage" else "groups"] += len(updates)
             self._last_arrival_ms = now_ms
+        with self._arrived:
+            self._arrived.notify_all()
         self._tell(arrivals)
 
     def reject(self, rejections: Sequence[Rejection]) -> None:
         """Note what was refused; only refused records are counted, not refused requests."""
         with self._lock:
             self._rejections.extend(rejections)
+            self._counts["refusals"] += len(rejections)
             self._counts["rejected"] += sum(rejection.index is not None for rejection in rejections)
         self._tell(rejections)
 
@@ -153,9 +189,9 @@ class Store:
         """Counters since the start or the last reset.
 
         `received` == `unique` + `duplicates`; `altered` are duplicates with other properties than before;
-        `rejected` are refused records; `profile_updates` and `groups` are applied updates of people and of
-        groups; `retained` events can be listed; `requests` is {path: {status: how many}}, of the ingestion
-        endpoints and of paths that do not exist.
+        `rejected` are refused records and `refusals` those and refused requests; `profile_updates` and
+        `groups` are applied updates of people and of groups; `retained` events can be listed; `requests` is
+        {path: {status: how many}}, of the ingestion endpoints and of paths that do not exist.
         """
         with self._lock:
             counts = self._counts
@@ -165,6 +201,7 @@ class Store:
                 "duplicates": counts["duplicates"],
                 "altered": counts["altered"],
                 "rejected": counts["rejected"],
+                "refusals": counts["refusals"],
                 "profile_updates": counts["profile_updates"],
                 "groups": counts["groups"],
                 "retained": len(self._events),
@@ -181,23 +218,53 @@ class Store:
         limit: int | None = None,
         event: str | None = None,
         distinct_id: str | None = None,
+        person: str | None = None,
+        search: str | None = None,
         since_ms: int | None = None,
+        after: int | None = None,
     ) -> list[StoredEvent]:
-        """The retained unique events that match, newest last; `since_ms` is compared with their arrival."""
+        """The retained unique events that match, newest last.
+
+        `since_ms` is compared with their arrival, `after` with their number; `search` is looked for in name
+        and properties, in either case of letters.
+        """
+        text = search.lower().encode() if search else None
         found: list[StoredEvent] = []
         with self._lock:
             for slot in reversed(self._events):
                 if limit is not None and len(found) >= limit:
                     break
+                if after is not None and slot.number <= after:
+                    break
                 if (
                     slot.event is not None
                     and (event is None or slot.event.name == event)
                     and (distinct_id is None or slot.event.distinct_id == distinct_id)
+                    and (
+                        person is None
+                        or (slot.own_id is not None and self._people.person_of(slot.own_id) == person)
+                    )
+                    and (text is None or text in (slot.event.name.encode() + slot.event.properties).lower())
                     and (since_ms is None or slot.received_at_ms >= since_ms)
                 ):
                     found.append(slot.stored(slot.event, self._people))
         found.reverse()
         return found
+
+    def two_ids(self) -> list[TwoIds]:
+        """Visits that browser and server sent under an ID each which no merge has joined, newest last."""
+        with self._lock:
+            person_of = self._people.person_of
+            return [
+                pair
+                for pair in self._visits.two_ids()
+                if person_of(pair.browser_id) != person_of(pair.server_id)
+            ]
+
+    def wait_for(self, satisfied: Callable[[], bool], timeout_s: float) -> bool:
+        """Wait until so much has arrived that `satisfied` is; False: it is not after `timeout_s`."""
+        with self._arrived:
+            return self._arrived.wait_for(satisfied, timeout_s)
 
     def people(self, *, limit: int | None = None) -> list[Person]:
         """Who did the retained unique events, the one seen last being last."""

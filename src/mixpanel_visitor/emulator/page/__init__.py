@@ -1,17 +1,26 @@
-"""Page: the one HTML page that shows what arrived; it fetches `/_local/*` every second."""
+"""Page: the one page that shows what arrives, put together from the files beside this one.
+
+`index.html` is its frame, `page.css` its looks; `basics.js`, `events.js`, `timeline.js` and `page.js` are one
+script, in this order. What it shows comes from `/_local/stream` and `/_local/*`.
+"""
 
 from __future__ import annotations
 
 import functools
 import importlib.resources
 import secrets
+from typing import TYPE_CHECKING
 
-from .messages import Reply, Request
+from mixpanel_visitor.emulator.messages import Reply
+
+if TYPE_CHECKING:
+    from mixpanel_visitor.emulator.messages import Request
 
 _POLICY = (
     "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; "
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+_SCRIPTS = ("basics.js", "events.js", "timeline.js", "page.js")
 
 
 def page(_request: Request) -> Reply:
@@ -30,4 +39,8 @@ def page(_request: Request) -> Reply:
 
 @functools.cache
 def _source() -> bytes:
-    return importlib.resources.files(__name__.rpartition(".")[0]).joinpath("page.html").read_bytes()
+    files = importlib.resources.files(__name__)
+    script = b"".join(files.joinpath(name).read_bytes() for name in _SCRIPTS)
+    source = files.joinpath("index.html").read_bytes()
+    source = source.replace(b"{{style}}", files.joinpath("page.css").read_bytes())
+    return source.replace(b"{{script}}", script)

@@ -1,0 +1,142 @@
+"""Kept: what has arrived, on disk, so that the next start of the local Mixpanel knows it.
+
+JSON lines in two files, of which the newer one is written and the older one is replaced when that is full:
+the last `max_lines` arrivals are always there, twice as many at most. Written without fsync: it survives the
+end of the process, and not of the machine. Accepted and refused are both kept, in the order in which requests
+end.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import threading
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from .arrivals import ProfileChange, Rejection, StoredEvent
+from .profiles import Update
+from .rules import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from .arrivals import Arrival
+    from .store import Store
+
+MAX_BYTES = 256 * 1024 * 1024
+"""A file is full as well when it is this large."""
+
+
+class Kept:
+    """A directory in which arrivals are kept; raises OSError where it cannot be written.
+
+    One process at a time: raises BlockingIOError while another one has it.
+    """
+
+    def __init__(self, directory: Path, *, max_lines: int) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._newer, self._older = directory / "newer.jsonl", directory / "older.jsonl"
+        self._max_lines = max_lines
+        self._writing = threading.Lock()
+        self._owned = (directory / "lock").open("w")
+        try:
+            fcntl.flock(self._owned, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._owned.close()
+            raise
+        self._lines = sum(1 for _ in _lines(self._newer))
+        self._file = self._newer.open("ab")
+        if self._file.tell() and not self._newer.read_bytes().endswith(b"\n"):
+            self._file.write(b"\n")  # the last one was killed in the middle of a line
+
+    def load(self, store: Store) -> None:
+        """Give the store all that was kept; lines that are not whole are left out."""
+        for line in (*_lines(self._older), *_lines(self._newer)):
+            try:
+                _restore(store, orjson.loads(line))
+            except (ValueError, KeyError, TypeError):
+                continue
+
+    def write(self, arrivals: Sequence[Arrival]) -> None:
+        """Keep these as well."""
+        text = b"".join(orjson.dumps(each) + b"\n" for each in map(_as_json, arrivals))
+        with self._writing:
+            self._file.write(text)
+            self._file.flush()
+            self._lines += len(arrivals)
+            if self._lines >= self._max_lines or self._file.tell() >= MAX_BYTES:
+                self._file.close()
+                self._newer.replace(self._older)
+                self._start()
+
+    def forget(self) -> None:
+        """Empty the directory."""
+        with self._writing:
+            self._file.close()
+            self._older.unlink(missing_ok=True)
+            self._newer.unlink(missing_ok=True)
+            self._start()
+
+    def close(self) -> None:
+        """Let another process have it."""
+        with self._writing:
+            self._file.close()
+            self._owned.close()
+
+    def _start(self) -> None:
+        self._file = self._newer.open("ab")
+        self._lines = 0
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            yield from file
+    except FileNotFoundError:
+        return
+
+
+def _as_json(arrival: Arrival) -> dict[str, Any]:
+    match arrival:
+        case StoredEvent(event=event):
+            said: Iterable[Any] = (event.name, event.time_ms, event.distinct_id, event.insert_id)
+            text = event.properties.decode()
+            return {"kind": arrival.endpoint, "said": [*said, text], "at": arrival.received_at_ms}
+        case ProfileChange(update=update):
+            said = (update.token, update.group_key, update.profile_id, update.operation, update.operand)
+            return {"kind": arrival.endpoint, "said": [*said], "at": arrival.received_at_ms}
+        case Rejection():
+            record = None if arrival.record is None else arrival.record.decode()
+            said = (arrival.endpoint, arrival.status, arrival.message, arrival.index, arrival.field)
+            return {"kind": "-", "said": [*said, arrival.insert_id, record], "at": arrival.received_at_ms}
+
+
+def _restore(store: Store, kept: dict[str, Any]) -> None:
+    kind, at_ms = kept["kind"], kept["at"]
+    if kind in ("import", "track"):
+        name, time_ms, distinct_id, insert_id, text = kept["said"]
+        event = Event(
+            name=name, time_ms=time_ms, distinct_id=distinct_id, insert_id=insert_id, properties=text.encode()
+        )
+        store.add_events(kind, [event], at_ms=at_ms)
+    elif kind in ("engage", "groups"):
+        token, group_key, profile_id, operation, operand = kept["said"]
+        update = Update(
+            token=token, group_key=group_key, profile_id=profile_id, operation=operation, operand=operand
+        )
+        store.add_updates(kind, [update], at_ms=at_ms)
+    else:
+        endpoint, status, message, index, field, insert_id, record = kept["said"]
+        rejection = Rejection(
+            endpoint=endpoint,
+            status=status,
+            message=message,
+            index=index,
+            field=field,
+            insert_id=insert_id,
+            record=None if record is None else record.encode(),
+            received_at_ms=at_ms,
+        )
+        store.reject([rejection])

@@ -1,0 +1,86 @@
+"""Stream: what arrives, as server-sent events, at most so much of it four times a second.
+
+It looks into the store instead of being told: however much comes in, a page costs the same, and what it
+missed between two looks is counted and not sent.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from .listing import event_json, rejection_json, two_ids_json
+from .messages import Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .messages import Request
+    from .store import Store
+
+EVERY_S = 0.25
+MAX_AT_ONCE = 40
+MAX_AT_FIRST = 300
+MAX_REJECTIONS = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """The live stream over one store; `stopped` ends all of them."""
+
+    store: Store
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def events(self, _request: Request) -> Reply:
+        """`GET /_local/stream`: messages until either side leaves; the first one has `first` true.
+
+        Each has `stats`, the new `events` (newest last), and when there are other ones than before the last
+        refused (`rejected`) and the visits with two IDs (`two_ids`). `skipped` new events were not sent.
+        """
+        return Reply(content_type="text/event-stream", stream=self._messages())
+
+    def _messages(self) -> Iterator[bytes]:
+        looked = _Look(self.store)
+        yield b"retry: 1000\n\n"
+        while not self.stopped.is_set():
+            message = looked.message()
+            # A comment at least: whoever is gone is noticed by writing only.
+            yield b": \n\n" if message is None else b"data: " + orjson.dumps(message) + b"\n\n"
+            self.stopped.wait(EVERY_S)
+
+
+class _Look:
+    """What one page has seen so far."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._epoch = 0
+        self._stats: dict[str, Any] = {}
+        self._last = 0
+        self._rejections: tuple[int, int] = (-1, 0)
+
+    def message(self) -> dict[str, Any] | None:
+        epoch, stats = self._store.epoch, self._store.stats()
+        first = epoch != self._epoch
+        if stats == self._stats and not first:
+            return None
+        if first:
+            self._last, self._rejections = 0, (-1, 0)
+        self._epoch, self._stats = epoch, stats
+        found = self._store.events(limit=MAX_AT_FIRST if first else MAX_AT_ONCE, after=self._last)
+        message: dict[str, Any] = {"first": first, "stats": stats, "skipped": 0, "events": []}
+        if found:
+            came = found[-1].number - self._last
+            message["events"] = [event_json(each) for each in found]
+            message["skipped"] = 0 if first else came - len(found)
+            self._last = found[-1].number
+        rejected = self._store.rejections(limit=MAX_REJECTIONS)
+        newest = (stats["refusals"], len(rejected))
+        if newest != self._rejections:
+            self._rejections = newest
+            message["rejected"] = [rejection_json(each) for each in rejected]
+        message["two_ids"] = [two_ids_json(each) for each in self._store.two_ids()[-20:]]
+        return message

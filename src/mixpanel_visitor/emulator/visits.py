@@ -1,0 +1,126 @@
+"""Visits: where browser and server give one visit two IDs.
+
+Nothing in an event says which visit it belongs to, or there could not be two. Taken for one visit are an
+event of a browser's SDK and one of a server which name the same page, browser and system within
+`TOGETHER_MS`, where the browser's ID was never seen from a server and the server's never from a browser: in
+an application that shares its IDs, each is soon seen from both.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from .bounded import forget_first
+from .id_merges import DEVICE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Lane = Literal["browser", "server"]
+
+TOGETHER_MS = 10_000
+MAX_IDS = 20_000
+MAX_PAIRS = 200
+_MAX_PAGES = 2_000
+_MAX_NEAR = 8
+
+_BROWSER_LIBRARIES = frozenset({"web", "swift", "iphone", "android", "react-native", "flutter", "unity"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwoIds:
+    """One visit under two IDs: what the browser's SDK called it, and what the server did.
+
+    The IDs are as Mixpanel stores them before any merge; the numbers are those of the two events.
+    """
+
+    browser_id: str
+    server_id: str
+    page: str
+    browser_event: int
+    server_event: int
+
+
+def lane_of(properties: Mapping[str, Any]) -> Lane:
+    """Say who sent an event: an SDK in a visitor's hands, or a server."""
+    return "browser" if properties.get("mp_lib") in _BROWSER_LIBRARIES else "server"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    lane: Lane
+    own_id: str
+    number: int
+    at_ms: int
+
+
+class Visits:
+    """Finds them in the stream of all events; bounded, and not thread-safe."""
+
+    def __init__(self) -> None:
+        # By the hashes of IDs: 20,000 of them may be long.
+        self._lanes: dict[int, set[Lane]] = {}
+        self._pages: dict[tuple[Any, ...], deque[_Seen]] = {}
+        self._pairs: OrderedDict[tuple[str, str], TwoIds] = OrderedDict()
+
+    def note(self, number: int, properties: Mapping[str, Any], own_id: str | None, at_ms: int) -> None:
+        """Take the next event; `at_ms` is when it arrived."""
+        if own_id is None:
+            return
+        lane = lane_of(properties)
+        device = properties.get("$device_id")
+        for each in {own_id, DEVICE + device if isinstance(device, str) and device else own_id}:
+            self._note_lane(each, lane)
+        page = properties.get("$current_url")
+        if not isinstance(page, str):
+            return
+        page = page.partition("#")[0]
+        key = (page, properties.get("$browser"), properties.get("$os"))
+        try:
+            near = self._pages.setdefault(key, deque(maxlen=_MAX_NEAR))
+        except TypeError:  # a list or an object: no browser's name
+            return
+        mine = _Seen(lane=lane, own_id=own_id, number=number, at_ms=at_ms)
+        for other in near:
+            if other.lane != lane and other.own_id != own_id and at_ms - other.at_ms <= TOGETHER_MS:
+                self._suspect(*((mine, other) if lane == "browser" else (other, mine)), page)
+        near.append(mine)
+        if len(self._pages) > _MAX_PAGES:
+            forget_first(self._pages)
+
+    def two_ids(self) -> list[TwoIds]:
+        """The visits for which both IDs were still seen from their own side only, newest last."""
+        return [
+            pair
+            for pair in self._pairs.values()
+            if self._lanes_of(pair.browser_id) == {"browser"} and self._lanes_of(pair.server_id) == {"server"}
+        ]
+
+    def _lanes_of(self, own_id: str) -> set[Lane]:
+        return self._lanes.get(hash(own_id), set())
+
+    def _note_lane(self, own_id: str, lane: Lane) -> None:
+        key = hash(own_id)
+        lanes = self._lanes.get(key)
+        if lanes is None:
+            self._lanes[key] = {lane}
+            if len(self._lanes) > MAX_IDS:
+                forget_first(self._lanes)
+        else:
+            lanes.add(lane)
+
+    def _suspect(self, browser: _Seen, server: _Seen, page: str) -> None:
+        pair = (browser.own_id, server.own_id)
+        if pair in self._pairs or any(len(self._lanes_of(each)) > 1 for each in pair):
+            return
+        self._pairs[pair] = TwoIds(
+            browser_id=browser.own_id,
+            server_id=server.own_id,
+            page=page,
+            browser_event=browser.number,
+            server_event=server.number,
+        )
+        if len(self._pairs) > MAX_PAIRS:
+            self._pairs.popitem(last=False)
