@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import contextlib
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
 
 import orjson
+from playwright.async_api import TimeoutError as TooLate
 
 if TYPE_CHECKING:
     from playwright.async_api import BrowserContext, Page, Request
 
     from .browser import Chromium
+
+_WRITTEN_DOWN = """() => {
+    try {
+        return !Object.keys(localStorage).some((key) => /^__mp.*:[XYZ]$/.test(key));
+    } catch (noStorage) {
+        return true;
+    }
+}"""
+"""Whether the SDK has written down what was tracked: a key like these is there while it waits for its lock."""
+
+_WRITTEN_DOWN_MS = 5_000.0
+
+
+async def _leave_for(tab: Page, url: str, wait_until: Literal["commit", "load"] = "commit") -> None:
+    """Go on as somebody who has looked at the page: what still waits for the SDK's lock would be lost."""
+    with contextlib.suppress(TooLate):
+        await tab.wait_for_function(_WRITTEN_DOWN, polling=20, timeout=_WRITTEN_DOWN_MS)
+    await tab.goto(url, wait_until=wait_until)
 
 
 class Browsing:
@@ -65,7 +85,7 @@ class Browsing:
 
     def visit(self, path: str, *, host: str | None = None) -> None:
         """Open a page by its address, and wait until it has loaded."""
-        self._chromium.run(self.page.goto(self.url(path, host), wait_until="load"))
+        self._chromium.run(_leave_for(self.page, self.url(path, host), wait_until="load"))
 
     def visit_at_once(self, *paths: str) -> None:
         """Open a new tab for each of these pages, all at the same time."""
@@ -100,7 +120,7 @@ class Browsing:
         """Leave all pages: now the SDK sends what it has."""
 
         async def leave_all() -> None:
-            await asyncio.gather(*(tab.goto("about:blank") for tab in self.tabs))
+            await asyncio.gather(*(_leave_for(tab, "about:blank") for tab in self.tabs))
 
         self._chromium.run(leave_all())
 
