@@ -22,7 +22,7 @@ _WRITTEN_DOWN = """() => {
         return true;
     }
 }"""
-"""Whether the SDK has written down what was tracked: a key like these is there while it waits for its lock."""
+"""Whether the SDK has written down what was tracked: while it waits for its lock, it has a key like these."""
 
 _WRITTEN_DOWN_MS = 5_000.0
 

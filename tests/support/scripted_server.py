@@ -43,7 +43,8 @@ class ScriptedServer:
         self.requests: list[Request] = []
         self.connections = 0
         self.closing = threading.Event()
-        self._threads = [threading.Thread(target=self._accept)]
+        # Daemons: a connection that nobody closes must not keep a test's interpreter from its end.
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
     @property
@@ -59,7 +60,7 @@ class ScriptedServer:
                 return
             self.connections += 1
             scene = self._scenes[min(number, len(self._scenes) - 1)]
-            thread = threading.Thread(target=self._play, args=(scene, sock))
+            thread = threading.Thread(target=self._play, args=(scene, sock), daemon=True)
             self._threads.append(thread)
             self._open.append(sock)
             thread.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -57,12 +58,20 @@ def plant(mutant: Mutant, directory: Path) -> Path:
 def run_test(test: str, package: Path, *, timeout_s: float) -> subprocess.CompletedProcess[str]:
     """Run one test against the package in this directory; pytest's exit code 1 says that it failed."""
     off = [option for plugin in _PLUGINS_OFF for option in ("-p", f"no:{plugin}")]
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", *off, str(TESTS / test)],
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", *off, str(TESTS / test)]
+    process = subprocess.Popen(
+        command,
         cwd=TESTS.parent,
-        env={**os.environ, "PYTHONPATH": python_path(package), IN_A_MUTANT: "1"},
-        capture_output=True,
+        env={**os.environ, "PYTHONPATH": python_path(package), IN_A_MUTANT: "1", "PYTHONFAULTHANDLER": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=timeout_s,
-        check=False,
     )
+    with process:
+        try:
+            output, errors = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)  # Python tells where each thread is
+            output, errors = process.communicate(timeout=timeout_s)
+            raise AssertionError(f"no end after {timeout_s} s: {test}\n{output}{errors}") from None
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
