@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from support.mutants import IN_A_MUTANT
 
@@ -9,3 +10,30 @@ from support.mutants import IN_A_MUTANT
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("mutant", settings.get_profile("patient"), phases=[Phase.generate])
 settings.load_profile("mutant" if IN_A_MUTANT in os.environ else "patient")
+
+SENT = "sent to the local Mixpanel"
+
+
+@pytest.fixture
+def note_sent(record_property):
+    """Note what a library has sent to a local Mixpanel; all of it is listed at the end of the run."""
+
+    def note_sent(library, call, local):
+        requests = local.store.stats()["requests"]
+        answers = [
+            f"{path} {status} x{count}" for path in requests for status, count in requests[path].items()
+        ]
+        names = sorted({event.name for event in local.store.events()})
+        record_property(SENT, f"{library}: {call}: {', '.join([*names, *answers])}")
+
+    return note_sent
+
+
+def pytest_terminal_summary(terminalreporter):
+    """List what the official libraries have sent unchanged, and that it was taken: the tests are green."""
+    passed = terminalreporter.stats.get("passed", [])
+    sent = sorted(text for report in passed for name, text in report.user_properties if name == SENT)
+    if sent:
+        terminalreporter.section("what Mixpanel's own libraries sent to the local Mixpanel")
+        for line in sent:
+            terminalreporter.write_line(line)

@@ -106,8 +106,8 @@ def served(dist, config):
 
 
 @pytest.mark.parametrize("config", WAYS)
-def test_all_that_it_sends_is_accepted_and_shown(open_shop, local, config):
-    """Nothing is refused, in whichever form it comes; what came stands in the output (`pytest -rP`)."""
+def test_all_that_it_sends_is_accepted_and_shown(open_shop, local, config, note_sent):
+    """Nothing is refused, in whichever form it comes; what it was is listed at the end of the run."""
     from support import browser_sdk
     from support.waiting import wait_until
 
@@ -124,12 +124,12 @@ def test_all_that_it_sends_is_accepted_and_shown(open_shop, local, config):
     assert errors == []
     people = {each.person for each in local.store.events() if each.name in ("Clicked", "Bought")}
     assert people == {"anna"}
-    sent = sorted((each.endpoint, each.name) for each in local.store.events())
-    print(f"mixpanel-browser {browser_sdk.VERSION} {config}: {sent} {local.store.stats()['requests']}")
+    note_sent(f"mixpanel-browser {browser_sdk.VERSION}", json.dumps(config), local)
 
 
-def test_it_asks_for_settings_and_flags_and_records_sessions(open_shop, local):
+def test_it_asks_for_settings_and_flags_and_records_sessions(open_shop, local, note_sent):
     """Each is answered with 200, to a page of another origin."""
+    from support import browser_sdk
     from support.waiting import wait_until
 
     open_shop({"remote_settings_mode": "fallback"})
@@ -142,3 +142,4 @@ def test_it_asks_for_settings_and_flags_and_records_sessions(open_shop, local):
     assert wait_until(all_asked, 20), local.store.stats()["requests"]
     statuses = {path: set(found) for path, found in local.store.stats()["requests"].items() if path in asked}
     assert all(found <= {"200", "204"} for found in statuses.values())
+    note_sent(f"mixpanel-browser {browser_sdk.VERSION}", "settings, flags, recording", local)

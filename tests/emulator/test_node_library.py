@@ -12,8 +12,8 @@ pytestmark = [needs("node"), needs("npm"), needs_module("trustme"), pytest.mark.
 
 
 @pytest.mark.parametrize("call", node_sdk.CALLS)
-def test_what_it_sends_is_accepted(call, tmp_path):
-    """Nothing is refused, something arrives; what it was stands in the output (`pytest -rP`)."""
+def test_what_it_sends_is_accepted(call, tmp_path, note_sent):
+    """Nothing is refused, something arrives; what it was is listed at the end of the run."""
     from support.tls_front import TlsFront
 
     with LocalMixpanel() as local, TlsFront(local.port, tmp_path) as front:
@@ -21,4 +21,4 @@ def test_what_it_sends_is_accepted(call, tmp_path):
         stats = local.store.stats()
         assert local.store.rejections() == []
         assert stats["received"] + stats["profile_updates"] + stats["groups"] > 0
-        print(f"mixpanel-node {node_sdk.VERSION}: {call} -> {stats['requests']}")
+        note_sent(f"mixpanel {node_sdk.VERSION} (Node)", call, local)

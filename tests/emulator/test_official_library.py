@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 from typing import Any
 
 import mixpanel
@@ -47,6 +48,9 @@ def local():
         yield local
 
 
+LIBRARY = f"mixpanel {importlib.metadata.version('mixpanel')} (Python)"
+
+
 @pytest.fixture
 def library(local, monkeypatch):
     """Give the library's own client and consumer; only the addresses are ours."""
@@ -76,28 +80,31 @@ def library(local, monkeypatch):
 
 
 @pytest.mark.parametrize("method", EVENTS)
-def test_its_events_are_accepted(library, local, method):
+def test_its_events_are_accepted(library, local, method, note_sent):
     """Each arrives once, with its token."""
     EVENTS[method](library)
     (stored,) = local.store.events()
     assert stored.properties["token"] == "some-token"
     assert local.store.rejections() == []
+    note_sent(LIBRARY, method, local)
 
 
 @pytest.mark.parametrize("method", PEOPLE)
-def test_its_updates_of_people_are_accepted(library, local, method):
+def test_its_updates_of_people_are_accepted(library, local, method, note_sent):
     """Each is applied."""
     PEOPLE[method](library)
     assert local.store.stats()["profile_updates"] == 1
     assert local.store.rejections() == []
+    note_sent(LIBRARY, method, local)
 
 
 @pytest.mark.parametrize("method", GROUPS)
-def test_its_updates_of_groups_are_accepted(library, local, method):
+def test_its_updates_of_groups_are_accepted(library, local, method, note_sent):
     """Each is applied."""
     GROUPS[method](library)
     assert local.store.stats()["groups"] == 1
     assert local.store.rejections() == []
+    note_sent(LIBRARY, method, local)
 
 
 def test_no_method_is_forgotten():
@@ -117,7 +124,7 @@ def test_its_api_secret_is_accepted(library, local):
     assert local.store.events()[0].name == "Old"
 
 
-def test_its_buffered_consumer_is_accepted(local):
+def test_its_buffered_consumer_is_accepted(local, note_sent):
     """It sends lists."""
     buffered = mixpanel.BufferedConsumer(
         events_url=f"{local.url}/track", people_url=f"{local.url}/engage", request_timeout=10, retry_limit=0
@@ -130,6 +137,7 @@ def test_its_buffered_consumer_is_accepted(local):
     buffered._consumer._session.close()
     assert len(local.store.events()) == 5
     assert local.store.profiles()[0].properties == {"visits": 5}
+    note_sent(LIBRARY, "BufferedConsumer", local)
 
 
 def test_it_is_told_what_is_wrong(library):
