@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mixpanel_visitor.emulator.visits import MAX_PAIRS, TOGETHER_MS, Visits, lane_of
+from mixpanel_visitor.emulator.visits import BORN_TOGETHER_MS, MAX_PAIRS, TOGETHER_MS, Visits, lane_of
 
 PAGE = {"$current_url": "https://shop.example/tea", "$browser": "Chrome", "$os": "Linux"}
 BROWSER = {**PAGE, "mp_lib": "web"}
@@ -64,6 +64,41 @@ def test_later_is_another_visit():
 def test_the_fragment_is_no_part_of_the_page():
     """Servers do not get it."""
     assert found((SERVER, "s", 0), ({**BROWSER, "$current_url": PAGE["$current_url"] + "#cup"}, "b", 5)) != []
+
+
+PAGELESS = {"mp_lib": "python"}
+NEW = (BROWSER, "b", 5)
+
+
+@pytest.mark.parametrize("server_first", [True, False])
+def test_two_new_ids_at_once_are_one_visit_although_the_server_names_no_page(server_first):
+    """The official libraries name none; somebody who tries an application is alone."""
+    events = [(PAGELESS, "s", 0), NEW]
+    assert found(*(events if server_first else events[::-1])) == [("b", "s")]
+
+
+def test_two_new_ids_of_different_times_are_two_visits():
+    """After three seconds."""
+    later_ms = 5 + BORN_TOGETHER_MS
+    assert found(NEW, (PAGELESS, "s", later_ms)) == [("b", "s")]
+    assert found(NEW, (PAGELESS, "s", later_ms + 1)) == []
+
+
+def test_an_id_that_is_not_new_says_nothing_without_a_page():
+    """A job that tracks now and then is not the visit that just begins."""
+    assert found((PAGELESS, "s", 0), (PAGELESS, "s", 9_000), (BROWSER, "b", 9_001)) == []
+
+
+@pytest.mark.parametrize("third", [(PAGELESS, "s2", 6), ({**BROWSER, "$current_url": "/mug"}, "b2", 6)])
+def test_with_a_third_new_id_nothing_tells_who_belongs_together(third):
+    """Wherever it comes from, before the two or after them."""
+    assert found((PAGELESS, "s", 0), NEW, third) == []
+    assert found(third, (PAGELESS, "s", 7), (BROWSER, "b", 8)) == []
+
+
+def test_two_new_ids_of_a_device_that_logged_in_are_one():
+    """The server's ID was the browser's device before: that is shared."""
+    assert found(({**PAGELESS, "$device_id": "D"}, "anna", 0), (BROWSER, "$device:D", 5)) == []
 
 
 @pytest.mark.parametrize("junk", [{}, {"$current_url": 5}, {**PAGE, "$browser": ["Chrome"]}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import time
@@ -14,7 +15,7 @@ import mixpanel
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from playwright.async_api import BrowserContext, Page
+    from playwright.async_api import BrowserContext, Locator, Page
 
     from mixpanel_visitor.emulator import LocalMixpanel
 
@@ -27,6 +28,20 @@ KNOWN = {"distinct_id": "anna", "$device_id": DEVICE_ID, "$user_id": "anna"}
 PAGE = {"$current_url": "https://shop.example.com/tea", "$browser": "Chrome", "$os": "Linux"}
 BROWSER = {**PAGE, "mp_lib": "web"}
 SERVER = {**PAGE, "mp_lib": "python"}
+
+_RED = """async (picture) => {
+    const bytes = Uint8Array.from(atob(picture), (letter) => letter.charCodeAt(0));
+    const image = await createImageBitmap(new Blob([bytes]));
+    const paper = new OffscreenCanvas(image.width, image.height).getContext("2d");
+    paper.drawImage(image, 0, 0);
+    const pixels = paper.getImageData(0, 0, image.width, image.height).data;
+    let red = 0;
+    for (let at = 0; at < pixels.length; at += 4) {
+        const others = Math.max(pixels[at + 1], pixels[at + 2]);
+        if (pixels[at] > 150 && pixels[at] > others + 60) red += 1;
+    }
+    return red;
+}"""
 
 
 def event(name: str, *, ago_ms: int = 0, **properties: Any) -> dict[str, Any]:
@@ -120,6 +135,17 @@ class LivePage:
     def run(self, script: str) -> Any:
         """Run a script in the page."""
         return self.do(lambda page: page.evaluate(script))
+
+    def red_pixels(self, element: Locator) -> int:
+        """Take a picture of an element, and count what is red in it."""
+        return self._chromium.run(self._red_pixels(element))
+
+    async def _red_pixels(self, element: Locator) -> int:
+        picture = await element.screenshot(animations="disabled")
+        blank = await self._context.new_page()
+        red: int = await blank.evaluate(_RED, base64.b64encode(picture).decode())
+        await blank.close()
+        return red
 
     def close(self) -> None:
         """Close the tab."""

@@ -4,6 +4,9 @@ Nothing in an event says which visit it belongs to, or there could not be two. T
 event of a browser's SDK and one of a server which name the same page, browser and system within
 `TOGETHER_MS`, where the browser's ID was never seen from a server and the server's never from a browser: in
 an application that shares its IDs, each is soon seen from both.
+
+Many servers name no page, as the official libraries do not. Their event is taken for a browser's visit if
+both IDs are new, and no third one is, within `BORN_TOGETHER_MS`: somebody who tries an application is alone.
 """
 
 from __future__ import annotations
@@ -21,10 +24,12 @@ if TYPE_CHECKING:
 Lane = Literal["browser", "server"]
 
 TOGETHER_MS = 10_000
+BORN_TOGETHER_MS = 3_000
 MAX_IDS = 20_000
 MAX_PAIRS = 200
 _MAX_PAGES = 2_000
 _MAX_NEAR = 8
+_MAX_BORN = 3
 
 _BROWSER_LIBRARIES = frozenset({"web", "swift", "iphone", "android", "react-native", "flutter", "unity"})
 
@@ -54,6 +59,7 @@ class _Seen:
     own_id: str
     number: int
     at_ms: int
+    page: str | None
 
 
 class Visits:
@@ -63,6 +69,7 @@ class Visits:
         # By the hashes of IDs: 20,000 of them may be long.
         self._lanes: dict[int, set[Lane]] = {}
         self._pages: dict[tuple[Any, ...], deque[_Seen]] = {}
+        self._born: deque[_Seen] = deque(maxlen=_MAX_BORN)
         self._pairs: OrderedDict[tuple[str, str], TwoIds] = OrderedDict()
 
     def note(self, number: int, properties: Mapping[str, Any], own_id: str | None, at_ms: int) -> None:
@@ -71,24 +78,42 @@ class Visits:
             return
         lane = lane_of(properties)
         device = properties.get("$device_id")
-        for each in {own_id, DEVICE + device if isinstance(device, str) and device else own_id}:
+        url = properties.get("$current_url")
+        page = url.partition("#")[0] if isinstance(url, str) else None
+        mine = _Seen(lane=lane, own_id=own_id, number=number, at_ms=at_ms, page=page)
+        new = [
             self._note_lane(each, lane)
-        page = properties.get("$current_url")
-        if not isinstance(page, str):
-            return
-        page = page.partition("#")[0]
-        key = (page, properties.get("$browser"), properties.get("$os"))
+            for each in {own_id, DEVICE + device if isinstance(device, str) and device else own_id}
+        ]
+        if all(new):
+            self._note_birth(mine)
+        if page is not None:
+            self._note_page(mine, (page, properties.get("$browser"), properties.get("$os")))
+
+    def _note_page(self, mine: _Seen, key: tuple[Any, ...]) -> None:
         try:
             near = self._pages.setdefault(key, deque(maxlen=_MAX_NEAR))
         except TypeError:  # a list or an object: no browser's name
             return
-        mine = _Seen(lane=lane, own_id=own_id, number=number, at_ms=at_ms)
         for other in near:
-            if other.lane != lane and other.own_id != own_id and at_ms - other.at_ms <= TOGETHER_MS:
-                self._suspect(*((mine, other) if lane == "browser" else (other, mine)), page)
+            if other.lane != mine.lane and mine.at_ms - other.at_ms <= TOGETHER_MS:
+                self._suspect(mine, other)
         near.append(mine)
         if len(self._pages) > _MAX_PAGES:
             forget_first(self._pages)
+
+    def _note_birth(self, mine: _Seen) -> None:
+        self._born.append(mine)
+        together = [each for each in self._born if mine.at_ms - each.at_ms <= BORN_TOGETHER_MS]
+        lanes = {each.lane: each for each in together}
+        if len(together) == 2 and len(lanes) == 2:
+            if lanes["server"].page is None and lanes["browser"].page is not None:
+                self._suspect(*together)
+            return
+        # More than one is about: nothing tells any more which of them belong together.
+        numbers = {each.number for each in together if each.page is None}
+        for key in [key for key, pair in self._pairs.items() if pair.server_event in numbers]:
+            del self._pairs[key]
 
     def two_ids(self) -> list[TwoIds]:
         """The visits for which both IDs were still seen from their own side only, newest last."""
@@ -101,24 +126,29 @@ class Visits:
     def _lanes_of(self, own_id: str) -> set[Lane]:
         return self._lanes.get(hash(own_id), set())
 
-    def _note_lane(self, own_id: str, lane: Lane) -> None:
+    def _note_lane(self, own_id: str, lane: Lane) -> bool:
+        """Note who names an ID; tells whether it is new."""
         key = hash(own_id)
         lanes = self._lanes.get(key)
-        if lanes is None:
-            self._lanes[key] = {lane}
-            if len(self._lanes) > MAX_IDS:
-                forget_first(self._lanes)
-        else:
+        if lanes is not None:
             lanes.add(lane)
+            return False
+        self._lanes[key] = {lane}
+        if len(self._lanes) > MAX_IDS:
+            forget_first(self._lanes)
+        return True
 
-    def _suspect(self, browser: _Seen, server: _Seen, page: str) -> None:
+    def _suspect(self, one: _Seen, other: _Seen) -> None:
+        browser, server = (one, other) if one.lane == "browser" else (other, one)
         pair = (browser.own_id, server.own_id)
-        if pair in self._pairs or any(len(self._lanes_of(each)) > 1 for each in pair):
+        if browser.own_id == server.own_id or pair in self._pairs:
+            return
+        if any(len(self._lanes_of(each)) > 1 for each in pair):
             return
         self._pairs[pair] = TwoIds(
             browser_id=browser.own_id,
             server_id=server.own_id,
-            page=page,
+            page=browser.page or "",
             browser_event=browser.number,
             server_event=server.number,
         )
