@@ -67,6 +67,7 @@ def send(port: int, rate: int, seconds: float) -> None:
         connection.request("POST", "/track", json.dumps(events), {"Content-Type": "application/json"})
         connection.getresponse().read()
         time.sleep(max(0.0, start + (number + 1) * BATCH / rate - time.monotonic()))
+    print(f"sent: {rate * seconds / (time.monotonic() - start):.0f} a second", flush=True)
 
 
 def measure(rate: int, seconds: float) -> float:
@@ -93,7 +94,7 @@ def measure(rate: int, seconds: float) -> float:
     median, worst = statistics.median(clicks), clicks[-1]
     high = clicks[int(len(clicks) * 0.95)]
     grown_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - rss_kib) / 1024
-    print(f"in: {came} events in {took_s:.1f} s, {came / took_s:.0f} a second; {rows} rows shown")
+    print(f"in: {came} events in {took_s:.1f} s, the sender's start included; {rows} rows shown")
     print(f"{len(clicks)} clicks: median {median:.0f} ms, 95 % {high:.0f} ms, worst {worst:.0f} ms")
     print(f"page's heap {heap / 2**20:.0f} -> {after / 2**20:.0f} MiB; local Mixpanel + {grown_mib:.0f} MiB")
     return median

@@ -215,7 +215,8 @@ def test_the_ids_of_an_event_that_was_pushed_out_free_their_memory(store):
     own_id = str(uuid.uuid4())
     before = sys.getrefcount(own_id)
     store.add_events("import", [make(1)], [{"distinct_id": own_id}])
-    store.add_events("import", [make(number) for number in range(2, 6)])
+    for number in range(2, 6):
+        store.add_events("import", [make(number)], [{"distinct_id": f"u-{number}"}])
     assert sys.getrefcount(own_id) == before
 
 
