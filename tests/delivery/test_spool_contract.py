@@ -18,6 +18,7 @@ from support.journals import (
 )
 
 from mixpanel_visitor.delivery.memory import MemorySpool
+from mixpanel_visitor.delivery.redis_streams import RedisSpool
 from mixpanel_visitor.delivery.spool import DeadReason
 from mixpanel_visitor.delivery.whose import digests
 from mixpanel_visitor.errors import SpoolFullError
@@ -32,14 +33,17 @@ def clock():
     return Clock()
 
 
-@pytest.fixture(params=["journal", "memory"])
+@pytest.fixture(params=["journal", "memory", "redis"])
 def make_spool(request, clock, tmp_path):
     """Make a spool that holds about so many bytes."""
     made = []
+    redis = request.getfixturevalue("redis_server") if request.param == "redis" else None
 
     def make(max_bytes=None):
         if request.param == "journal":
             spool = open_journal(tmp_path / "spool", clock, max_bytes=max_bytes)
+        elif request.param == "redis":
+            spool = RedisSpool(redis.url, max_bytes=max_bytes, clock=clock.time, monotonic=clock.monotonic)
         else:
             spool = MemorySpool(**({} if max_bytes is None else {"max_bytes": max_bytes}), clock=clock.time)
         made.append(spool)

@@ -1,0 +1,83 @@
+"""OwnPuts: what became of the records that this process has put; others may have delivered them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_ENTRIES = 10_000
+MAX_LOOKS = 100
+
+
+@dataclass(slots=True, kw_only=True)
+class OwnPuts:
+    """Counts of records; `waiting` is by stream and entry how many are not known to be settled.
+
+    Over `MAX_ENTRIES` in a stream, the older half counts as one entry: that of its newest ID.
+    """
+
+    written: int = 0
+    delivered: int = 0
+    dead_lettered: int = 0
+    lost: int = 0
+    waiting: dict[str, dict[bytes, int]] = field(default_factory=dict)
+
+    @property
+    def pending(self) -> int:
+        """How many are not known to be settled."""
+        return sum(sum(entries.values()) for entries in self.waiting.values())
+
+    def put(self, stream: str, entry_id: bytes, records: int) -> None:
+        """Note an entry."""
+        self.written += records
+        entries = self.waiting.setdefault(stream, {})
+        entries[entry_id] = records
+        if len(entries) > MAX_ENTRIES:
+            older = list(entries)[: MAX_ENTRIES // 2]
+            newest = older[-1]
+            total = sum(entries.pop(each) for each in older)
+            self.waiting[stream] = {newest: total, **entries}
+
+    def settled(self, stream: str, entry_id: bytes, *, dead: bool) -> None:
+        """One record was settled by this process; it may be another's."""
+        entries = self.waiting.get(stream, {})
+        if not entries.get(entry_id):
+            return
+        entries[entry_id] -= 1
+        if not entries[entry_id]:
+            del entries[entry_id]
+        if dead:
+            self.dead_lettered += 1
+        else:
+            self.delivered += 1
+
+    def flushed(self, stream: str) -> None:
+        """A stream has vanished, which nothing of ours does: what was in it is lost."""
+        self.lost += sum(self.waiting.pop(stream, {}).values())
+
+    def look(
+        self,
+        first_id: Callable[[str], tuple[bool, bytes | None]],
+        has: Callable[[str, bytes], bool],
+    ) -> None:
+        """Look which entries are gone: workers have settled them. `first_id` asks about a stream."""
+        for stream, entries in list(self.waiting.items()):
+            if not entries:
+                continue
+            there, first = first_id(stream)
+            if not there:
+                self.flushed(stream)
+                continue
+            gone = [each for each in entries if first is None or _order(each) < _order(first)]
+            left = [each for each in entries if each not in gone] if gone else list(entries)
+            gone += [each for each in left[:MAX_LOOKS] if each != first and not has(stream, each)]
+            for each in gone:
+                self.delivered += entries.pop(each, 0)
+
+
+def _order(entry_id: bytes) -> tuple[int, int]:
+    milliseconds, _, count = entry_id.partition(b"-")
+    return int(milliseconds), int(count or 0)

@@ -1,0 +1,470 @@
+"""RedisSpool: the seven methods of a spool, over Redis Streams."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import secrets
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+import orjson
+
+from mixpanel_visitor.delivery import fork_guard
+from mixpanel_visitor.delivery.redis_streams import bundles, servers
+from mixpanel_visitor.delivery.redis_streams.in_hand import Entry, InHand, held
+from mixpanel_visitor.delivery.redis_streams.own_puts import OwnPuts
+from mixpanel_visitor.delivery.redis_streams.streams import LEASE_S, Streams
+from mixpanel_visitor.delivery.redis_streams.withdrawn import Withdrawn
+from mixpanel_visitor.delivery.repeatable import is_repeatable
+from mixpanel_visitor.delivery.spool import Claim, SpoolCounts
+from mixpanel_visitor.errors import SpoolFullError, SpoolUnavailableError
+from mixpanel_visitor.logs import logger
+from mixpanel_visitor.records import ENDPOINTS, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from mixpanel_visitor.delivery.redis_streams.in_hand import Position
+    from mixpanel_visitor.delivery.redis_streams.streams import Taken
+    from mixpanel_visitor.delivery.spool import DeadReason
+    from mixpanel_visitor.records import Endpoint
+
+MAX_BYTES = 1 << 30
+FULL_SHARE = 0.8
+"""Of Redis' `maxmemory`: the rest is for who shares it with us."""
+
+_LOOK_S = 1.0
+_READ_ENTRIES = 100
+_ORDERED: frozenset[Endpoint] = frozenset({"engage", "groups"})
+
+
+class RedisSpool:
+    """A `Spool` in Redis Streams, shared by all machines that name the same address and project.
+
+    `max_bytes` bounds the compressed bytes that may wait in it. Counted as written, delivered and pending are
+    the records that were put through this object; what was delivered elsewhere is found out by looking, a
+    second late. Connects at its first use. Raises MissingExtraError without the extra `redis`.
+    """
+
+    def __init__(
+        self,
+        location: str,
+        *,
+        project: str = "",
+        max_bytes: int | None = None,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.address = servers.parse(location)
+        self._connect = servers.connector(self.address)
+        self._project = project
+        self._max_bytes = MAX_BYTES if max_bytes is None else max_bytes
+        self._clock = clock
+        self._monotonic = monotonic
+        self._begin()
+        fork_guard.watch(self)
+
+    def _begin(self) -> None:
+        self._lock = threading.RLock()  # of what is in hand
+        self._books = threading.Lock()  # of the figures; held without asking Redis
+        self._own = OwnPuts()
+        self._waiting_bytes = 0
+        self._looked_s: float | None = None
+        self._counted_s: float | None = None
+        self._changed = False
+        self._share = 0.0
+        self._store = SpoolCounts(leader=True)
+        self._partition = itertools.count(secrets.randbelow(self.address.partitions))
+        self._claims = 0
+        self._start_over()
+
+    def _start_over(self) -> None:
+        """Be another consumer, with empty hands."""
+        consumer = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._streams = Streams(self._connect, self.address, project=self._project, consumer=consumer)
+        self._hands = {endpoint: InHand() for endpoint in ENDPOINTS}
+        self._leased: set[str] = set()
+        self._tended_s: dict[Endpoint, float] = {}
+        self._withdrawn = Withdrawn(self._streams, self._monotonic)
+        self._stopped = threading.Event()
+        self._heart: threading.Thread | None = None
+
+    # --- put ------------------------------------------------------------------------------------
+
+    def put(self, records: Sequence[Record]) -> None:
+        """Store all of `records`, or raise SpoolError.
+
+        One entry for each endpoint and partition. Across partitions it is not one step: where the second of
+        two entries fails, the first one is there, and a second try delivers it twice.
+        """
+        if not records:
+            return
+        self._check_newlines(records)
+        self._check_space(sum(len(record.body) for record in records))
+        time_ms = int(self._clock() * 1000)
+        for (endpoint, partition), bodies in self._sorted(records).items():
+            stream = self._streams.key(endpoint, partition)
+            fields = bundles.encode(bodies, time_ms)
+            entry_id, new = self._streams.add(stream, fields)
+            with self._books:
+                if new:
+                    self._own.flushed(stream)
+                self._own.put(stream, entry_id, len(bodies))
+                self._changed = True
+                self._waiting_bytes += len(fields[bundles.BODIES])
+
+    def _sorted(self, records: Sequence[Record]) -> dict[tuple[Endpoint, int], list[bytes]]:
+        anywhere = next(self._partition) % self.address.partitions
+        found: dict[tuple[Endpoint, int], list[bytes]] = {}
+        for record in records:
+            partition = bundles.partition_of(record, self.address.partitions)
+            place = record.endpoint, anywhere if partition is None else partition
+            found.setdefault(place, []).append(record.body)
+        return found
+
+    def _check_newlines(self, records: Sequence[Record]) -> None:
+        for record in records:
+            if b"\n" in record.body:
+                raise ValueError(
+                    f"the body of a record must not contain a newline byte: {record.body[:80]!r}..."
+                )
+
+    def _check_space(self, size: int) -> None:
+        now_s = self._monotonic()
+        if self._looked_s is None or now_s - self._looked_s >= _LOOK_S:
+            share = self._streams.memory_share()
+            waiting = self._streams.sizes(self._all_streams()).stored_bytes
+            with self._books:
+                self._looked_s, self._share, self._waiting_bytes = now_s, share, waiting
+        if self._share > FULL_SHARE:
+            raise SpoolFullError(
+                f"Redis uses {self._share:.0%} of its maxmemory; over {FULL_SHARE:.0%} nothing is added. "
+                "Give it more memory, or see why workers do not deliver."
+            )
+        if self._waiting_bytes + size > self._max_bytes:
+            raise SpoolFullError(
+                f"The spool in Redis is full: it may hold {self._max_bytes:,} bytes and holds "
+                f"{self._waiting_bytes:,}. New records are refused until some are delivered; what is stored "
+                "is kept. Check that Mixpanel is reachable, and that workers run."
+            )
+
+    # --- claim and settle -----------------------------------------------------------------------
+
+    def claim(self, endpoint: Endpoint, max_records: int, max_bytes: int) -> Claim | None:
+        """Take the oldest unclaimed records of a lane."""
+        with self._lock:
+            hand = self._hands[endpoint]
+            self._withdrawn.learn()
+            self._fill(endpoint, hand, max_records)
+            self._claims += 1
+            claim, left_out = hand.take(
+                self._claims, endpoint, (max_records, max_bytes), leave_out=self._withdrawn.covers
+            )
+            if left_out:
+                self._settle(left_out, dead=True)
+                if claim is None:
+                    return self.claim(endpoint, max_records, max_bytes)
+            if claim is not None:
+                self._start_heart()
+                return self._with_doubts(claim)
+            return None
+
+    def _fill(self, endpoint: Endpoint, hand: InHand, max_records: int) -> None:
+        for stream in self._streams.keys(endpoint):
+            if endpoint in _ORDERED:
+                mine, new = self._streams.lease(stream)
+                if not mine:
+                    self._leased.discard(stream)
+                    continue
+                self._leased.add(stream)
+                if new:
+                    # Whoever had it before is silent: what is newer must not overtake what he has in hand.
+                    self._take_in(
+                        endpoint, hand, self._streams.take_over(stream, self._ids(hand, stream), LEASE_S)
+                    )
+            elif self._is_time_to_tend(endpoint):
+                self._take_in(endpoint, hand, self._streams.take_over(stream, self._ids(hand, stream)))
+            while len(hand) < max_records:
+                taken = self._streams.read(stream, _READ_ENTRIES)
+                self._take_in(endpoint, hand, taken)
+                if len(taken) < _READ_ENTRIES:
+                    break
+        if self._is_time_to_tend(endpoint):
+            self._tended_s[endpoint] = self._monotonic()
+
+    def _is_time_to_tend(self, endpoint: Endpoint) -> bool:
+        last_s = self._tended_s.get(endpoint)
+        return last_s is None or self._monotonic() - last_s >= self.address.idle_s / 10
+
+    def _ids(self, hand: InHand, stream: str) -> set[bytes]:
+        return {entry_id for name, entry_id in hand.entries if name == stream}
+
+    def _take_in(self, endpoint: Endpoint, hand: InHand, taken: Sequence[Taken]) -> None:
+        entries = []
+        for each in taken:
+            try:
+                bundle = bundles.decode(each.fields)
+            except bundles.UnreadableError as error:
+                self._bury_unreadable(endpoint, each, str(error))
+                continue
+            open_ = set(range(len(bundle.bodies))) - each.settled
+            if not open_:
+                self._streams.settle(
+                    each.stream, each.entry_id, len(bundle.bodies), len(each.fields[bundles.BODIES])
+                )
+                continue
+            entries.append(
+                Entry(
+                    endpoint=endpoint,
+                    stream=each.stream,
+                    entry_id=each.entry_id,
+                    bundle=bundle,
+                    size=len(each.fields[bundles.BODIES]),
+                    deaths=each.deaths,
+                    from_dead=each.from_dead,
+                    open=open_,
+                )
+            )
+        hand.add(entries)
+
+    def _bury_unreadable(self, endpoint: Endpoint, taken: Taken, why: str) -> None:
+        logger.error(
+            "An entry of the spool in Redis cannot be read (%s, %s: %s). It is in the dead letters.",
+            taken.stream,
+            taken.entry_id.decode(),
+            why,
+        )
+        raw = {name.hex(): value.hex() for name, value in taken.fields.items()}
+        self._write_letter(
+            endpoint, orjson.dumps(raw), {"message": f"damaged: {why}", "field": "", "status": 0}
+        )
+        self._streams.settle(taken.stream, taken.entry_id, 0, 0)
+
+    def _with_doubts(self, claim: Claim) -> Claim:
+        doubts = [
+            at
+            for at, (_, entry, index) in enumerate(cast("Sequence[Position]", claim.positions))
+            if entry.from_dead and not is_repeatable(claim.endpoint, entry.bundle.bodies[index])
+        ]
+        if not doubts:
+            return claim
+        return Claim(
+            endpoint=claim.endpoint,
+            bodies=claim.bodies,
+            positions=claim.positions,
+            deaths=claim.deaths,
+            doubts=doubts,
+        )
+
+    def ack(self, claim: Claim, indexes: Iterable[int]) -> None:
+        """These records of the claim have been delivered: forget them."""
+        with self._lock:
+            self._settle(held(claim, indexes), dead=False)
+
+    def release(self, claim: Claim, indexes: Iterable[int]) -> None:
+        """The next claim of the lane returns these first."""
+        with self._lock:
+            self._hands[claim.endpoint].give_back(held(claim, indexes))
+
+    def bury(self, claim: Claim, reasons: Mapping[int, DeadReason]) -> None:
+        """Set these aside, each with its reason."""
+        with self._lock:
+            for at, reason in reasons.items():
+                for position in held(claim, [at]):
+                    _, entry, index = position
+                    said = {"message": reason.message, "field": reason.field, "status": reason.status}
+                    self._write_letter(claim.endpoint, entry.bundle.bodies[index], said)
+                    self._settle([position], dead=True)
+
+    def _write_letter(self, endpoint: Endpoint, body: bytes, reason: dict[str, Any]) -> None:
+        fields: dict[Any, Any] = {
+            "time_ms": int(self._clock() * 1000),
+            "endpoint": endpoint,
+            "reason": orjson.dumps(reason),
+            "body": body,
+        }
+        self._streams.do(lambda it: it.xadd(self._streams.dead_key, fields))
+
+    def _settle(self, positions: Sequence[Position], *, dead: bool) -> None:
+        by_entry: dict[int, tuple[Entry, list[int]]] = {}
+        for _, entry, index in positions:
+            by_entry.setdefault(id(entry), (entry, []))[1].append(index)
+        for entry, indexes in by_entry.values():
+            left = entry.open.difference(indexes)
+            if left:
+                done = set(range(len(entry.bundle.bodies))) - left
+                self._streams.note_settled(entry.stream, entry.entry_id, done)
+            else:
+                self._streams.settle(entry.stream, entry.entry_id, len(entry.bundle.bodies), entry.size)
+            with self._books:
+                self._changed = True
+                for _ in indexes:
+                    self._own.settled(entry.stream, entry.entry_id, dead=dead)
+                if not left:
+                    self._waiting_bytes -= entry.size
+            entry.open = left
+            for index in indexes:
+                entry.claims.pop(index, None)
+            if not left:
+                self._hands[entry.endpoint].forget(entry)
+
+    # --- opt-outs -------------------------------------------------------------------------------
+
+    def withdraw(self, people: Iterable[str]) -> None:
+        """What was put until now of these people, given as digests (`delivery/whose.py`), is not sent."""
+        self._withdrawn.add(people)
+
+    def revision(self) -> int:
+        """Count how often something was withdrawn; known a second late where another process did it."""
+        return self._withdrawn.revision()
+
+    # --- figures --------------------------------------------------------------------------------
+
+    def counts(self) -> SpoolCounts:
+        """The figures of now; those of the store are of a second ago at most, and old while Redis is away."""
+        with contextlib.suppress(SpoolUnavailableError):
+            self._look()
+        with self._books:
+            own, store = self._own, self._store
+            return SpoolCounts(
+                written=own.written,
+                delivered=own.delivered,
+                dead_lettered=own.dead_lettered,
+                pending=own.pending,
+                lost=own.lost,
+                store_pending=store.store_pending,
+                store_dead=store.store_dead,
+                store_bytes=store.store_bytes,
+                oldest_age_s=store.oldest_age_s,
+                leader=True,
+            )
+
+    def _look(self) -> None:
+        now_s = self._monotonic()
+        if not self._changed and self._counted_s is not None and now_s - self._counted_s < _LOOK_S:
+            return
+        self._changed, self._counted_s = False, now_s
+        streams = self._all_streams()
+        sizes = self._streams.sizes(streams)
+        dead = self._streams.do(lambda it: it.xlen(self._streams.dead_key))
+        stamps = [int(fields.get(bundles.TIME, b"0")) for fields in sizes.first.values()]
+        age_s = max(0.0, self._clock() - min(stamps) / 1000) if stamps else 0.0
+        with self._books:
+            self._store = SpoolCounts(
+                store_pending=sizes.records,
+                store_dead=dead,
+                store_bytes=sizes.stored_bytes,
+                oldest_age_s=age_s,
+                leader=True,
+            )
+            waiting = {stream: dict(entries) for stream, entries in self._own.waiting.items() if entries}
+        if waiting:
+            self._own_looked(waiting)
+
+    def _own_looked(self, waiting: dict[str, dict[bytes, int]]) -> None:
+        seen = OwnPuts(waiting=waiting)
+        before = {stream: set(entries) for stream, entries in waiting.items()}
+        seen.look(self._streams.first_id, self._streams.has)
+        with self._books:
+            for stream, entry_ids in before.items():
+                if stream not in seen.waiting:
+                    self._own.flushed(stream)
+                    continue
+                entries = self._own.waiting.get(stream, {})
+                for entry_id in entry_ids - set(seen.waiting[stream]):
+                    self._own.delivered += entries.pop(entry_id, 0)
+
+    def _all_streams(self) -> list[str]:
+        return [stream for endpoint in ENDPOINTS for stream in self._streams.keys(endpoint)]
+
+    def dead_letters(self) -> list[dict[str, Any]]:
+        """The dead letters, oldest first: time_ms, endpoint, reason, body."""
+        found = self._streams.do(lambda it: it.xrange(self._streams.dead_key))
+        return [
+            {
+                "time_ms": int(fields[b"time_ms"]),
+                "endpoint": fields[b"endpoint"].decode(),
+                "reason": orjson.loads(fields[b"reason"]),
+                "body": fields[b"body"],
+            }
+            for _, fields in found
+        ]
+
+    # --- life -----------------------------------------------------------------------------------
+
+    def sync(self) -> None:
+        """How often Redis syncs is its own setting (appendfsync)."""
+
+    def close(self) -> None:
+        """Give back what is in hand and let go of the connections; raises nothing: others take it in time."""
+        with self._lock:
+            self._stopped.set()
+            try:
+                self._give_all_back()
+            except SpoolUnavailableError as error:
+                logger.info("What was in hand is taken over by others in a while: %s", error)
+            self._streams.close()
+            self._start_over()
+
+    def _give_all_back(self) -> None:
+        by_stream: dict[str, list[bytes]] = {}
+        for hand in self._hands.values():
+            for stream, entry_id in hand.entries:
+                by_stream.setdefault(stream, []).append(entry_id)
+        for stream, entry_ids in by_stream.items():
+            self._streams.give_back(stream, entry_ids)
+        for hand in self._hands.values():
+            for entry in list(hand.entries.values()):
+                hand.forget(entry)
+        for stream in self._leased:
+            self._streams.end_lease(stream)
+
+    def beat(self) -> None:
+        """Say that this consumer is alive; what others have taken over meanwhile is let go of."""
+        with self._lock:
+            for hand in self._hands.values():
+                by_stream: dict[str, list[bytes]] = {}
+                for stream, entry_id in hand.entries:
+                    by_stream.setdefault(stream, []).append(entry_id)
+                for stream, entry_ids in by_stream.items():
+                    own = self._streams.keep(stream, entry_ids)
+                    for entry_id in set(entry_ids) - own:
+                        hand.forget(hand.entries[stream, entry_id])
+            for stream in list(self._leased):
+                mine, _ = self._streams.lease(stream)
+                if not mine:
+                    self._leased.discard(stream)
+
+    def _start_heart(self) -> None:
+        if self._heart is not None:
+            return
+        self._heart = threading.Thread(
+            target=_beat, args=(self, self._stopped), name="mixpanel-visitor-redis", daemon=True
+        )
+        try:
+            self._heart.start()
+        except RuntimeError:  # no threads here: what is in hand is settled within `idle_s`, or sent twice
+            self._heart = None
+
+    def before_fork(self) -> None:
+        """Nothing to wait for: the child begins anew."""
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+
+    def after_fork_in_child(self) -> None:
+        """Be another consumer: what is in hand is the parent's."""
+        self._begin()
+
+
+def _beat(spool: RedisSpool, stopped: threading.Event) -> None:
+    every_s = min(LEASE_S, spool.address.idle_s) / 3
+    while not stopped.wait(every_s):
+        try:
+            spool.beat()
+        except SpoolUnavailableError:
+            continue  # what is in hand may be taken over; who was sent twice is known by its insert ID

@@ -1,0 +1,320 @@
+"""Streams: what is said to Redis; one stream for each endpoint and partition, one consumer group for all.
+
+Keys of one partition share a hash tag, so that each script and transaction stays in one slot of a cluster:
+
+- `PREFIX:{PROJECT-P}:import` (engage, groups): the stream, an entry for each bundle;
+- `...:sizes`: how many records and bytes of bodies are in it; `...:settled`: for entries of which a part is
+  done, which records those are; `...:lease`: who may read a stream in which the order counts.
+
+Entries are deleted once they are settled, and by nothing else: a MAXLEN would remove what nobody has read.
+What is given back unsettled belongs to the consumer `returned`, from which everybody may take at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mixpanel_visitor.delivery.redis_streams.servers import unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    from mixpanel_visitor.delivery.redis_streams.servers import Address
+    from mixpanel_visitor.records import Endpoint
+
+GROUP = "senders"
+RETURNED = "returned"
+LEASE_S = 30.0
+MAX_TAKEN = 200
+
+_ADD = """
+local new = redis.call('EXISTS', KEYS[1]) == 0
+if new then redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM') end
+local id = redis.call('XADD', KEYS[1], '*', 't', ARGV[2], 'n', ARGV[3], 'z', ARGV[4])
+redis.call('HINCRBY', KEYS[2], 'records', ARGV[3])
+redis.call('HINCRBY', KEYS[2], 'bytes', #ARGV[4])
+return {id, new and 1 or 0}
+"""
+_SETTLE = """
+redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
+redis.call('HDEL', KEYS[3], ARGV[2])
+if redis.call('XDEL', KEYS[1], ARGV[2]) == 1 then
+  redis.call('HINCRBY', KEYS[2], 'records', -ARGV[3])
+  redis.call('HINCRBY', KEYS[2], 'bytes', -ARGV[4])
+end
+"""
+_LEASE = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return holder and 1 or 2
+"""
+_RELEASE_LEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """An entry that this consumer owns from now on; `deaths` are consumers that died with it in hand."""
+
+    stream: str
+    entry_id: bytes
+    fields: Mapping[bytes, bytes]
+    settled: frozenset[int] = frozenset()
+    deaths: int = 0
+    from_dead: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """What is in all streams: `first` is the oldest entry's fields, by stream."""
+
+    records: int
+    stored_bytes: int
+    first: Mapping[str, Mapping[bytes, bytes]]
+
+
+class Streams:
+    """One project's streams as one consumer sees them; every call raises SpoolUnavailableError."""
+
+    def __init__(self, connect: Callable[[], Any], address: Address, *, project: str, consumer: str) -> None:
+        self._connect = connect
+        self._client: Any = None
+        self._root = f"{address.prefix}:{{{project or 'all'}"
+        self._idle_ms = int(address.idle_s * 1000)
+        self.partitions = address.partitions
+        self.consumer = consumer
+        self.dead_key = f"{self._root}}}:dead"
+        self.withdrawn_key = f"{self._root}}}:withdrawn"
+
+    def key(self, endpoint: Endpoint, partition: int) -> str:
+        """The name of a stream."""
+        return f"{self._root}-{partition}}}:{endpoint}"
+
+    def keys(self, endpoint: Endpoint) -> list[str]:
+        """The names of all streams of an endpoint."""
+        return [self.key(endpoint, partition) for partition in range(self.partitions)]
+
+    def do(self, call: Callable[[Any], Any]) -> Any:
+        """Call with the client; the library's errors become ours."""
+        try:
+            if self._client is None:
+                self._client = self._connect()
+            return call(self._client)
+        except Exception as error:
+            ours = unavailable(error)
+            if ours is None:
+                raise
+            raise ours from error
+
+    def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    # --- writing --------------------------------------------------------------------------------
+
+    def add(self, stream: str, fields: Mapping[bytes, bytes]) -> tuple[bytes, bool]:
+        """Add an entry; gives its ID, and whether the stream was not there before."""
+        arguments = (GROUP, fields[b"t"], fields[b"n"], fields[b"z"])
+        found = self.do(lambda it: it.eval(_ADD, 2, stream, f"{stream}:sizes", *arguments))
+        return found[0], bool(found[1])
+
+    # --- taking ---------------------------------------------------------------------------------
+
+    def read(self, stream: str, count: int) -> list[Taken]:
+        """Take what was given back, and then what nobody has read yet; at most `count` entries of each."""
+
+        def call(client: Any) -> list[Taken]:
+            given_back = client.xpending_range(stream, GROUP, "-", "+", count, consumername=RETURNED)
+            back = self._claim(client, stream, given_back, idle_ms=0)
+            found = client.xreadgroup(GROUP, self.consumer, {stream: ">"}, count=count)
+            entries = _entries_of(found)
+            return back + [
+                Taken(stream=stream, entry_id=entry_id, fields=fields)
+                for entry_id, fields in entries
+                if fields
+            ]
+
+        return self._with_group(stream, call)
+
+    def take_over(self, stream: str, in_hand: Collection[bytes], idle_s: float | None = None) -> list[Taken]:
+        """Take what consumers have that have been silent for too long, and what is ours and not `in_hand`.
+
+        That is so when the answer of a `read` was lost on its way.
+        """
+        idle_ms = self._idle_ms if idle_s is None else int(idle_s * 1000)
+
+        def call(client: Any) -> list[Taken]:
+            pending = client.xpending_range(stream, GROUP, "-", "+", MAX_TAKEN, idle=idle_ms)
+            silent = [
+                each
+                for each in pending
+                if each["consumer"] != RETURNED.encode() and each["message_id"] not in in_hand
+            ]
+            return self._claim(client, stream, silent, idle_ms=idle_ms)
+
+        return self._with_group(stream, call)
+
+    def _claim(
+        self, client: Any, stream: str, pending: Iterable[Mapping[str, Any]], *, idle_ms: int
+    ) -> list[Taken]:
+        taken = []
+        for each in pending:
+            entry_id, deliveries = each["message_id"], each["times_delivered"]
+            dead = each["consumer"] not in (RETURNED.encode(), self.consumer.encode())
+            found = client.xclaim(
+                stream,
+                GROUP,
+                self.consumer,
+                idle_ms,
+                [entry_id],
+                retrycount=deliveries + 1 if dead else deliveries,
+            )
+            # Nothing: another one was faster, or it was deleted meanwhile.
+            for claimed_id, fields in found:
+                if fields:
+                    deaths = deliveries if dead else max(0, deliveries - 1)
+                    settled = _numbers(client.hget(f"{stream}:settled", claimed_id))
+                    taken.append(
+                        Taken(
+                            stream=stream,
+                            entry_id=claimed_id,
+                            fields=fields,
+                            settled=settled,
+                            deaths=deaths,
+                            from_dead=dead,
+                        )
+                    )
+        return taken
+
+    def _with_group(self, stream: str, call: Callable[[Any], list[Taken]]) -> list[Taken]:
+        def again(client: Any) -> list[Taken]:
+            try:
+                return call(client)
+            except Exception as error:
+                if "NOGROUP" not in str(error):
+                    raise
+            # Nobody has put anything yet, or all was flushed: what comes is read from its beginning.
+            if not client.exists(stream):
+                return []
+            try:
+                client.xgroup_create(stream, GROUP, "0")
+            except Exception as error:
+                if "BUSYGROUP" not in str(error):  # another one was faster
+                    raise
+            return call(client)
+
+        found: list[Taken] = self.do(again)
+        return found
+
+    # --- settling -------------------------------------------------------------------------------
+
+    def settle(self, stream: str, entry_id: bytes, records: int, size: int) -> None:
+        """All of an entry is done: delete it."""
+        keys = (stream, f"{stream}:sizes", f"{stream}:settled")
+        self.do(lambda it: it.eval(_SETTLE, 3, *keys, GROUP, entry_id, records, size))
+
+    def note_settled(self, stream: str, entry_id: bytes, indexes: Iterable[int]) -> None:
+        """These records of an entry are done, in all: whoever takes it over leaves them out."""
+        text = ",".join(map(str, sorted(indexes)))
+        self.do(lambda it: it.hset(f"{stream}:settled", entry_id, text))
+
+    def give_back(self, stream: str, entry_ids: Sequence[bytes]) -> None:
+        """Let everybody take these at once, in their old places."""
+        self.do(lambda it: it.xclaim(stream, GROUP, RETURNED, 0, list(entry_ids), justid=True))
+
+    def keep(self, stream: str, entry_ids: Sequence[bytes]) -> set[bytes]:
+        """Say that this consumer is alive and at work on these; gives those which are still its own."""
+
+        def call(client: Any) -> set[bytes]:
+            pending = client.xpending_range(
+                stream, GROUP, "-", "+", max(1, 2 * len(entry_ids)), consumername=self.consumer
+            )
+            own = {each["message_id"] for each in pending} & set(entry_ids)
+            if own:
+                client.xclaim(stream, GROUP, self.consumer, 0, sorted(own), justid=True)
+            return own
+
+        own: set[bytes] = self.do(call)
+        return own
+
+    def leave(self, stream: str) -> None:
+        """Take this consumer out of the group; with something in hand it must not be called."""
+        self.do(lambda it: it.xgroup_delconsumer(stream, GROUP, self.consumer))
+
+    # --- leases ---------------------------------------------------------------------------------
+
+    def lease(self, stream: str) -> tuple[bool, bool]:
+        """Be the one who reads a stream, for `LEASE_S`; gives whether that is so, and whether it is new."""
+        milliseconds = int(LEASE_S * 1000)
+        found = self.do(lambda it: it.eval(_LEASE, 1, f"{stream}:lease", self.consumer, milliseconds))
+        return found > 0, found == 2
+
+    def end_lease(self, stream: str) -> None:
+        """Let another one read it."""
+        self.do(lambda it: it.eval(_RELEASE_LEASE, 1, f"{stream}:lease", self.consumer))
+
+    # --- looking --------------------------------------------------------------------------------
+
+    def sizes(self, streams: Sequence[str]) -> Sizes:
+        """What is in these streams."""
+
+        def call(client: Any) -> Sizes:
+            records = size = 0
+            first: dict[str, Mapping[bytes, bytes]] = {}
+            for stream in streams:
+                counted = client.hmget(f"{stream}:sizes", "records", "bytes")
+                if not int(counted[0] or 0):
+                    continue
+                records += int(counted[0] or 0)
+                size += int(counted[1] or 0)
+                for _, fields in client.xrange(stream, count=1):
+                    first[stream] = fields
+            return Sizes(records=records, stored_bytes=size, first=first)
+
+        found: Sizes = self.do(call)
+        return found
+
+    def first_id(self, stream: str) -> tuple[bool, bytes | None]:
+        """Whether a stream is there, and the ID of its oldest entry."""
+
+        def call(client: Any) -> tuple[bool, bytes | None]:
+            found = client.xrange(stream, count=1)
+            return bool(found) or bool(client.exists(stream)), found[0][0] if found else None
+
+        found: tuple[bool, bytes | None] = self.do(call)
+        return found
+
+    def has(self, stream: str, entry_id: bytes) -> bool:
+        """Whether an entry is there."""
+        return bool(self.do(lambda it: it.xrange(stream, entry_id, entry_id, count=1)))
+
+    def memory_share(self) -> float:
+        """How much of what Redis may use it uses, from 0 to 1; 0 where it has no bound."""
+
+        def call(client: Any) -> float:
+            info = client.info("memory")
+            nodes = [info] if "used_memory" in info else list(info.values())
+            shares = [node["used_memory"] / node["maxmemory"] for node in nodes if node.get("maxmemory")]
+            return max(shares, default=0.0)
+
+        found: float = self.do(call)
+        return found
+
+
+def _entries_of(found: Any) -> list[tuple[bytes, Mapping[bytes, bytes]]]:
+    """The entries of a reply to XREADGROUP for one stream; it is a list, or with RESP3 a map."""
+    if not found:
+        return []
+    if isinstance(found, dict):
+        (entries,) = found.values()
+        # RESP3 nests them once more.
+        return entries[0] if entries and isinstance(entries[0], list) else entries
+    ((_, entries),) = found
+    return list(entries)
+
+
+def _numbers(text: bytes | None) -> frozenset[int]:
+    return frozenset(int(each) for each in (text or b"").split(b",") if each.isdigit())

@@ -1,0 +1,90 @@
+"""Withdrawn: people who have opted out, as all machines know them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mixpanel_visitor.delivery.whose import owners
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from mixpanel_visitor.delivery.redis_streams.in_hand import Entry
+    from mixpanel_visitor.delivery.redis_streams.streams import Streams
+
+REVISION = b"revision"
+KEEP_S = 30 * 86_400
+_LEARN_S = 1.0
+
+
+class Withdrawn:
+    """Digests of IDs, each with the Redis server's time until which records are not to be sent."""
+
+    def __init__(self, streams: Streams, monotonic: Callable[[], float]) -> None:
+        self._streams = streams
+        self._monotonic = monotonic
+        self._until_ms: dict[str, int] = {}
+        self._revision = 0
+        self._learnt_s: float | None = None
+
+    def add(self, people: Iterable[str]) -> None:
+        """From now on what was put before of these people is not sent, by nobody."""
+
+        def call(client: Any) -> None:
+            now_ms = _time_ms(client)
+            fields: dict[Any, Any] = dict.fromkeys(people, now_ms)
+            key = self._streams.withdrawn_key
+            pipeline = client.pipeline(transaction=True)
+            pipeline.hset(key, mapping=fields)
+            pipeline.hincrby(key, REVISION, 1)
+            pipeline.execute()
+            for letter_id, letter in client.xrange(self._streams.dead_key):
+                if owners(letter.get(b"body", b"")) & fields.keys():
+                    client.xdel(self._streams.dead_key, letter_id)
+            while _time_ms(client) <= now_ms:  # a millisecond: what comes after it has a later ID
+                pass
+
+        if people := list(people):
+            self._streams.do(call)
+            self._learn()
+
+    def revision(self) -> int:
+        """How often something was withdrawn, as far as is known."""
+        self.learn()
+        return self._revision
+
+    def learn(self) -> None:
+        """Ask, unless that was done a moment ago."""
+        if self._learnt_s is None or self._monotonic() - self._learnt_s >= _LEARN_S:
+            self._learn()
+
+    def covers(self, entry: Entry, index: int) -> bool:
+        """Whether a record is of somebody who has opted out after it was put."""
+        if not self._until_ms:
+            return False
+        put_ms = entry.order[0]
+        return any(put_ms <= self._until_ms.get(owner, -1) for owner in owners(entry.bundle.bodies[index]))
+
+    def _learn(self) -> None:
+        self._learnt_s = self._monotonic()
+        key = self._streams.withdrawn_key
+        revision = int(self._streams.do(lambda it: it.hget(key, REVISION)) or 0)
+        if revision == self._revision:
+            return
+
+        def call(client: Any) -> dict[bytes, bytes]:
+            found: dict[bytes, bytes] = client.hgetall(key)
+            old_ms = _time_ms(client) - KEEP_S * 1000
+            old = [each for each, until_ms in found.items() if each != REVISION and int(until_ms) < old_ms]
+            if old:
+                client.hdel(key, *old)
+            return found
+
+        found = self._streams.do(call)
+        self._until_ms = {each.decode(): int(until) for each, until in found.items() if each != REVISION}
+        self._revision = revision
+
+
+def _time_ms(client: Any) -> int:
+    seconds, microseconds = client.time()
+    return int(seconds) * 1000 + int(microseconds) // 1000

@@ -1,0 +1,106 @@
+"""Real Redis servers on free ports of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from .waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_START_S = 20.0
+OPTIONS = {"appendonly": "yes", "appendfsync": "everysec", "save": "", "maxmemory-policy": "noeviction"}
+"""As the README asks for it."""
+
+
+def executable() -> str | None:
+    """Give the redis-server of this machine."""
+    return shutil.which("redis-server")
+
+
+def free_port() -> int:
+    """Give a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class RedisServer:
+    """One server with its files in `directory`; it can be killed, stopped and started again."""
+
+    def __init__(self, directory: Path, **options: str) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self.options = {**OPTIONS, **options}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Its address as a spool."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> RedisServer:
+        """Start it, and wait until it answers with anything but that it loads."""
+        self.launch()
+        assert wait_until(self.is_up, _START_S), (self.directory / "log").read_text()
+        return self
+
+    def launch(self) -> None:
+        """Start it and do not wait."""
+        told = {**self.options, "port": str(self.port), "bind": "127.0.0.1", "dir": str(self.directory)}
+        options = [word for name, value in told.items() for word in (f"--{name}", value)]
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [executable() or "redis-server", *options],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "LC_ALL": "C"},
+            )
+
+    def client(self, **options: Any) -> redis.Redis:
+        """Give a client of the test's own."""
+        return redis.Redis(port=self.port, socket_timeout=5, **options)
+
+    def is_up(self) -> bool:
+        """Whether it answers."""
+        with self.client() as client, contextlib.suppress(redis.exceptions.RedisError):
+            return bool(client.ping())
+        return False
+
+    def kill(self) -> None:
+        """Kill it with SIGKILL."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+            self._process = None
+
+    def send_signal(self, number: int) -> None:
+        """Stop or continue it, say."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+
+@contextlib.contextmanager
+def running(directory: Path, **options: str) -> Iterator[RedisServer]:
+    """Run one for a while."""
+    directory.mkdir(parents=True, exist_ok=True)
+    server = RedisServer(directory, **options)
+    try:
+        yield server.start()
+    finally:
+        server.kill()
