@@ -12,6 +12,7 @@ import pytest
 from mixpanel_visitor.errors import SettingsError
 from mixpanel_visitor.settings import ServiceAccount, Settings
 from mixpanel_visitor.settings.spool import default_spool
+from mixpanel_visitor.tracker import Tracker
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 KEY = "a-key-of-some-length"
@@ -610,12 +611,17 @@ def test_a_spool_is_a_directory_or_memory(given, expected):
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ("redis://:hush@localhost/0", "Redis spools are not in this version; give a directory"),
-        ("rediss://localhost", "Redis"),
-        ("redis+cluster://localhost", "Redis"),
-        ("redis:localhost", "Redis"),
-        ("redis://:hush/hush@localhost/0", "Redis"),
-        ("redis://:" + "hush" * 100 + "@localhost/0", "Redis"),
+        ("redis:localhost", "two slashes: redis://host:6379/0"),
+        ("redis://:hush/hush@localhost/0", "names no host"),
+        ("redis://x:hush/hush@localhost/0", "the port is no number"),
+        ("redis://:hush@/0", "names no host; write redis://redis.internal:6379/0"),
+        ("unix://", "names no socket"),
+        ("redis+sentinel://a:26379,b:26379", "names no service"),
+        ("redis://h/0?partitions=0", "partitions must be 1 to 256, not 0"),
+        ("redis://h/0?idle_s=soon", "must be numbers"),
+        ("redis://h/0?idle_s=0.5", "idle_s must be 1 to 86400 seconds"),
+        ("redis://h/0?prefix={a}", "prefix must be a word without braces"),
+        ("redis+kafka://localhost", "two slashes"),
         ("sqlite:///x.db", "there is no sqlite spool"),
         ("file://server/spool", "three slashes"),
         ("memory://", "did you mean 'memory:'?"),
@@ -630,6 +636,31 @@ def test_a_bad_spool_is_refused(given, why):
     line = problem(spool=given)
     assert why in line
     assert "hush" not in line
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "redis://localhost:6379/0",
+        "rediss://user:secret@redis.internal/1?ssl_cert_reqs=required",
+        "unix:///run/redis/redis.sock",
+        "valkey://localhost",
+        "redis+cluster://a:7000,b:7000?partitions=32",
+        "redis+sentinel://a:26379,b:26379/mymaster",
+    ],
+)
+def test_a_redis_is_a_spool(given):
+    """Alone, with TLS, by a socket, as a cluster, through sentinels."""
+    assert resolve(spool=given).spool == given
+
+
+def test_the_password_of_a_redis_is_not_shown():
+    """Settings and trackers are printed and logged."""
+    settings = resolve(spool="redis://user:hush@localhost/0")
+    assert "hush" not in repr(settings)
+    tracker = Tracker(settings=settings)
+    assert "hush" not in repr(tracker)
+    assert "redis://user:***@localhost/0" in repr(tracker)
 
 
 # --- single settings --------------------------------------------------------------------------------------

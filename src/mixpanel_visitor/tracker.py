@@ -18,6 +18,7 @@ from .logs import QuietLog
 from .outbox import Outbox
 from .parts import Parts
 from .settings import Settings
+from .settings.redis_address import without_password
 from .visitor import OfflineVisitor, Visitor, merged
 from .writer import Writer
 
@@ -89,7 +90,7 @@ class Tracker:
         return cls(Settings.from_mapping(mapping, **given))
 
     def __repr__(self) -> str:
-        return f"<Tracker to {self.settings.api_host} over {self.settings.spool}>"
+        return f"<Tracker to {self.settings.api_host} over {without_password(self.settings.spool)}>"
 
     @property
     def snippet(self) -> Snippet | None:

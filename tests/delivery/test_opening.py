@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from support.journals import event
 
+from mixpanel_visitor.delivery.fallback import FallbackSpool
 from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.delivery.opening import open_spool
@@ -44,10 +45,22 @@ def test_a_tilde_is_the_home_directory(monkeypatch):
 
 
 @pytest.mark.parametrize("location", ["redis://localhost/0", "rediss://host", "unix:///run/redis.sock"])
-def test_redis_is_refused_in_so_many_words(location):
-    """It is in the documentation of later versions."""
-    with pytest.raises(SettingsError, match="Redis spools are not in this version"):
-        open_spool(location)
+def test_redis_has_a_journal_beside_it(location, tmp_path, monkeypatch):
+    """In the user's state directory, one for each Redis and project; nothing is created or connected."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    first, second = (open_spool(location, project=project) for project in ("a", "b"))
+    assert isinstance(first, FallbackSpool)
+    assert isinstance(second, FallbackSpool)
+    assert first.journal.directory.is_relative_to(tmp_path)
+    assert first.journal.directory != second.journal.directory
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_journal_beside_a_redis_can_be_named(tmp_path):
+    """Where the user has no home."""
+    spool = open_spool(f"redis://localhost/0?fallback={tmp_path}/here")
+    assert isinstance(spool, FallbackSpool)
+    assert spool.journal.directory == tmp_path / "here"
 
 
 @pytest.mark.parametrize(

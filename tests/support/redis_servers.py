@@ -74,7 +74,8 @@ class RedisServer:
 
     def client(self, **options: Any) -> redis.Redis:
         """Give a client of the test's own."""
-        return redis.Redis(port=self.port, socket_timeout=5, **options)
+        at_once = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
+        return redis.Redis(port=self.port, socket_timeout=5, retry=at_once, **options)
 
     def is_up(self) -> bool:
         """Whether it answers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -9,30 +10,31 @@ from urllib.parse import unquote, urlsplit
 from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.errors import SettingsError
+from mixpanel_visitor.settings import redis_address
+from mixpanel_visitor.settings.spool import default_spool
 
 if TYPE_CHECKING:
-    import os
-
+    from mixpanel_visitor.delivery.fallback import FallbackSpool
     from mixpanel_visitor.delivery.spool import Spool
 
-_FORMS = "a directory, file:///a/directory, or memory:"
+_FORMS = "a directory, file:///a/directory, redis://host:6379/0, or memory:"
 
 
 def open_spool(location: str | os.PathLike[str], *, project: str = "", max_bytes: int | None = None) -> Spool:
     """Make the spool at `location`; nothing is opened or created before its first use.
 
-    A directory (`~` is the user's home), `file://` and a directory, or `memory:`. SettingsError for what is
-    none of these. `project` names a directory of its own inside of it: whoever leads a spool delivers all
-    that is in there, so two projects must not share one. `max_bytes` bounds what may wait; None: the
-    storage's own bound.
+    A directory (`~` is the user's home), `file://` and a directory, `redis://` and its like, or `memory:`.
+    SettingsError for what is none of these; MissingExtraError without the extra `redis`. `project` names a
+    place of its own inside of it: whoever leads a spool delivers all that is in there, so two projects must
+    not share one. `max_bytes` bounds what may wait; None: the storage's own bound.
     """
     if not isinstance(location, str):
         return Journal(Path(location).expanduser() / project, max_bytes=max_bytes)
     scheme = location.partition(":")[0].lower() if ":" in location else ""
     if scheme == "memory":
         return MemorySpool() if max_bytes is None else MemorySpool(max_bytes)
-    if scheme in ("redis", "rediss", "unix", "valkey", "valkeys"):
-        raise SettingsError([f"spool is {location!r}: Redis spools are not in this version; give {_FORMS}"])
+    if scheme in redis_address.SCHEMES:
+        return _open_redis(location, project, max_bytes)
     if scheme == "file":
         parts = urlsplit(location)
         if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
@@ -43,3 +45,21 @@ def open_spool(location: str | os.PathLike[str], *, project: str = "", max_bytes
     if not location.strip():
         raise SettingsError([f"spool is empty: give {_FORMS}"])
     return Journal(Path(location).expanduser() / project, max_bytes=max_bytes)
+
+
+def _open_redis(location: str, project: str, max_bytes: int | None) -> FallbackSpool:
+    # Late: who has no Redis has no use for either.
+    from mixpanel_visitor.delivery.fallback import FallbackSpool  # noqa: PLC0415
+    from mixpanel_visitor.delivery.redis_streams import RedisSpool  # noqa: PLC0415
+
+    server = RedisSpool(location, project=project, max_bytes=max_bytes)
+    here = server.address.fallback
+    if not here:
+        host = urlsplit(server.address.url).hostname or "local"
+        try:
+            here = default_spool(f"{project}{server.address.url}", f"redis://{host}", os.environ)
+        except ValueError:
+            why = "this user has no home directory to keep events in while Redis is away"
+            fix = "name one in the address: redis://host/0?fallback=/some/directory"
+            raise SettingsError([f"spool: {why}; {fix}"]) from None
+    return FallbackSpool(server, Journal(Path(here).expanduser()))

@@ -50,7 +50,7 @@ class Settings:
     | `api_host` | host or URL, for a proxy or the local Mixpanel (MIXPANEL_API_HOST); default: the region's |
     | `service_account` | username, secret and project ID for `/import` in place of the token |
     | | (MIXPANEL_SERVICE_ACCOUNT_USERNAME, MIXPANEL_SERVICE_ACCOUNT_SECRET, MIXPANEL_PROJECT_ID) |
-    | `spool` | where accepted events wait: a directory, its `file:///` URL, or `memory:`; default: a |
+    | `spool` | where accepted events wait: a directory, `redis://...`, or `memory:`; default: a |
     | | directory under the user's state directory, one for each token and host |
     | `durability` | `"after-response"`: written to the spool right after the response; |
     | | `"before-response"`: before its last byte leaves |
@@ -94,7 +94,7 @@ class Settings:
     service_account: ServiceAccount | None = field(
         default=None, metadata=_setting(service_account, *PART_KEYS.values(), secret=True, none=True)
     )
-    spool: str = field(default="", metadata=_setting(spool))
+    spool: str = field(default="", repr=False, metadata=_setting(spool))  # a password may be in it
     durability: Literal["after-response", "before-response"] = field(
         default="after-response", metadata=_setting(one_of("after-response", "before-response"))
     )

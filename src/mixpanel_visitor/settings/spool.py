@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import redis_address
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -19,7 +21,7 @@ _MEANT_MEMORY = ("memory", ":memory:", "memory:/", "memory://")
 
 
 def spool(value: Any) -> str:
-    """Take a directory (as it is, but for a leading `~`), its `file:///` URL, or `memory:`."""
+    """Take a directory (as it is, but for a leading `~`), its `file:///` URL, a Redis, or `memory:`."""
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
         if value.lower() in _MEANT_MEMORY:
@@ -39,8 +41,11 @@ def spool(value: Any) -> str:
         return value
     if scheme is not None:
         name = (scheme[1] or scheme[2]).lower()
+        if name in redis_address.SCHEMES and scheme[1]:
+            redis_address.parse(value)
+            return value
         if name.startswith(("redis", "valkey")):
-            raise ValueError("Redis spools are not in this version; give a directory on a local disk")
+            raise ValueError("a Redis is written with two slashes: redis://host:6379/0")
         raise ValueError(f"there is no {name} spool; give a directory as a plain path, or {MEMORY!r}")
     if not value.startswith("~"):
         return value

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Iterable
 
 MAX_ENTRIES = 10_000
 MAX_LOOKS = 100
@@ -54,28 +54,37 @@ class OwnPuts:
         else:
             self.delivered += 1
 
-    def flushed(self, stream: str) -> None:
-        """A stream has vanished, which nothing of ours does: what was in it is lost."""
-        self.lost += sum(self.waiting.pop(stream, {}).values())
+    def flushed(self, stream: str, in_hand: Collection[bytes] = ()) -> None:
+        """A stream has vanished, which nothing of ours does: what was in it and is not in hand is lost."""
+        entries = self.waiting.get(stream, {})
+        for entry_id in [each for each in entries if each not in in_hand]:
+            self.lost += entries.pop(entry_id)
 
     def look(
         self,
         first_id: Callable[[str], tuple[bool, bytes | None]],
         has: Callable[[str, bytes], bool],
-    ) -> None:
-        """Look which entries are gone: workers have settled them. `first_id` asks about a stream."""
-        for stream, entries in list(self.waiting.items()):
+    ) -> tuple[list[str], list[tuple[str, bytes]]]:
+        """Look which streams have vanished, and which entries are gone because workers have settled them."""
+        vanished: list[str] = []
+        gone: list[tuple[str, bytes]] = []
+        for stream, entries in self.waiting.items():
             if not entries:
                 continue
             there, first = first_id(stream)
             if not there:
-                self.flushed(stream)
+                vanished.append(stream)
                 continue
-            gone = [each for each in entries if first is None or _order(each) < _order(first)]
-            left = [each for each in entries if each not in gone] if gone else list(entries)
-            gone += [each for each in left[:MAX_LOOKS] if each != first and not has(stream, each)]
-            for each in gone:
-                self.delivered += entries.pop(each, 0)
+            older = {each for each in entries if first is None or _order(each) < _order(first)}
+            doubtful = [each for each in entries if each not in older and each != first][:MAX_LOOKS]
+            gone += [(stream, each) for each in older]
+            gone += [(stream, each) for each in doubtful if not has(stream, each)]
+        return vanished, gone
+
+    def gone(self, entries: Iterable[tuple[str, bytes]]) -> None:
+        """Workers have settled these."""
+        for stream, entry_id in entries:
+            self.delivered += self.waiting.get(stream, {}).pop(entry_id, 0)
 
 
 def _order(entry_id: bytes) -> tuple[int, int]:

@@ -21,9 +21,10 @@ from mixpanel_visitor.delivery.redis_streams.streams import LEASE_S, Streams
 from mixpanel_visitor.delivery.redis_streams.withdrawn import Withdrawn
 from mixpanel_visitor.delivery.repeatable import is_repeatable
 from mixpanel_visitor.delivery.spool import Claim, SpoolCounts
-from mixpanel_visitor.errors import SpoolFullError, SpoolUnavailableError
+from mixpanel_visitor.errors import SettingsError, SpoolFullError, SpoolUnavailableError
 from mixpanel_visitor.logs import logger
 from mixpanel_visitor.records import ENDPOINTS, Record
+from mixpanel_visitor.settings import redis_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -59,7 +60,10 @@ class RedisSpool:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.address = servers.parse(location)
+        try:
+            self.address = redis_address.parse(location)
+        except ValueError as error:
+            raise SettingsError([f"spool: {error}"]) from None
         self._connect = servers.connector(self.address)
         self._project = project
         self._max_bytes = MAX_BYTES if max_bytes is None else max_bytes
@@ -95,8 +99,8 @@ class RedisSpool:
 
     # --- put ------------------------------------------------------------------------------------
 
-    def put(self, records: Sequence[Record]) -> None:
-        """Store all of `records`, or raise SpoolError.
+    def put(self, records: Sequence[Record], *, own: bool = True) -> None:
+        """Store all of `records`, or raise SpoolError; without `own` they do not count as put here.
 
         One entry for each endpoint and partition. Across partitions it is not one step: where the second of
         two entries fails, the first one is there, and a second try delivers it twice.
@@ -112,8 +116,9 @@ class RedisSpool:
             entry_id, new = self._streams.add(stream, fields)
             with self._books:
                 if new:
-                    self._own.flushed(stream)
-                self._own.put(stream, entry_id, len(bodies))
+                    self._own.flushed(stream, self._ids(self._hands[endpoint], stream))
+                if own:
+                    self._own.put(stream, entry_id, len(bodies))
                 self._changed = True
                 self._waiting_bytes += len(fields[bundles.BODIES])
 
@@ -201,7 +206,8 @@ class RedisSpool:
         return last_s is None or self._monotonic() - last_s >= self.address.idle_s / 10
 
     def _ids(self, hand: InHand, stream: str) -> set[bytes]:
-        return {entry_id for name, entry_id in hand.entries if name == stream}
+        # A copy in one step: `put` asks in other threads than the one that claims.
+        return {entry_id for name, entry_id in list(hand.entries) if name == stream}
 
     def _take_in(self, endpoint: Endpoint, hand: InHand, taken: Sequence[Taken]) -> None:
         entries = []
@@ -366,17 +372,13 @@ class RedisSpool:
             self._own_looked(waiting)
 
     def _own_looked(self, waiting: dict[str, dict[bytes, int]]) -> None:
-        seen = OwnPuts(waiting=waiting)
-        before = {stream: set(entries) for stream, entries in waiting.items()}
-        seen.look(self._streams.first_id, self._streams.has)
+        # Asked without the lock of the figures: `put` needs that, and must not wait for this.
+        vanished, gone = OwnPuts(waiting=waiting).look(self._streams.first_id, self._streams.has)
+        in_hand = {entry_id for hand in self._hands.values() for _, entry_id in list(hand.entries)}
         with self._books:
-            for stream, entry_ids in before.items():
-                if stream not in seen.waiting:
-                    self._own.flushed(stream)
-                    continue
-                entries = self._own.waiting.get(stream, {})
-                for entry_id in entry_ids - set(seen.waiting[stream]):
-                    self._own.delivered += entries.pop(entry_id, 0)
+            for stream in vanished:
+                self._own.flushed(stream, in_hand)
+            self._own.gone(each for each in gone if each[1] not in in_hand)
 
     def _all_streams(self) -> list[str]:
         return [stream for endpoint in ENDPOINTS for stream in self._streams.keys(endpoint)]

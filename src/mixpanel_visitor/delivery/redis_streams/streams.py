@@ -20,8 +20,8 @@ from mixpanel_visitor.delivery.redis_streams.servers import unavailable
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from mixpanel_visitor.delivery.redis_streams.servers import Address
     from mixpanel_visitor.records import Endpoint
+    from mixpanel_visitor.settings.redis_address import RedisAddress
 
 GROUP = "senders"
 RETURNED = "returned"
@@ -77,7 +77,9 @@ class Sizes:
 class Streams:
     """One project's streams as one consumer sees them; every call raises SpoolUnavailableError."""
 
-    def __init__(self, connect: Callable[[], Any], address: Address, *, project: str, consumer: str) -> None:
+    def __init__(
+        self, connect: Callable[[], Any], address: RedisAddress, *, project: str, consumer: str
+    ) -> None:
         self._connect = connect
         self._client: Any = None
         self._root = f"{address.prefix}:{{{project or 'all'}"

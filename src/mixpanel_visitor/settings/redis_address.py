@@ -1,0 +1,93 @@
+"""The address of a Redis to keep the spool in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+
+SCHEMES = (
+    "redis",
+    "rediss",
+    "unix",
+    "valkey",
+    "valkeys",
+    "redis+cluster",
+    "rediss+cluster",
+    "redis+sentinel",
+)
+MAX_PARTITIONS = 256
+_CLUSTER_PARTITIONS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisAddress:
+    """`url` as given, less what is ours.
+
+    `partitions` must be the same for all who share it; `idle_s` is how long a worker may be silent before
+    others take what it has in hand; `prefix` is that of all keys; `fallback` a directory for the records of
+    this machine while Redis is away ("": one under the user's state directory).
+    """
+
+    url: str
+    partitions: int = 1
+    idle_s: float = 300.0
+    prefix: str = "mpv"
+    fallback: str = ""
+
+
+def parse(location: str) -> RedisAddress:
+    """Read an address; raises ValueError that says what is wrong with it and what it should be."""
+    parts = urlsplit(location)
+    scheme = parts.scheme.lower()
+    if scheme not in SCHEMES:
+        raise ValueError(f"there is no {scheme} spool; known are {', '.join(SCHEMES)}")
+    if scheme == "unix":
+        if not parts.path.strip("/"):
+            raise ValueError("names no socket; write unix:///run/redis/redis.sock")
+    elif not parts.hostname:
+        raise ValueError(f"names no host; write {scheme}://redis.internal:6379/0")
+    if scheme == "redis+sentinel" and not parts.path.strip("/"):
+        raise ValueError("names no service; write redis+sentinel://host:26379,host:26379/SERVICE")
+    _check_port(parts)
+    given = dict(parse_qsl(parts.query, keep_blank_values=True))
+    clustered = scheme.endswith("+cluster")
+    try:
+        partitions = int(given.pop("partitions", _CLUSTER_PARTITIONS if clustered else 1))
+        idle_s = float(given.pop("idle_s", 300))
+    except ValueError:
+        raise ValueError("partitions and idle_s must be numbers: ?partitions=8&idle_s=300") from None
+    if not 1 <= partitions <= MAX_PARTITIONS:
+        raise ValueError(f"partitions must be 1 to {MAX_PARTITIONS}, not {partitions}")
+    if not 1 <= idle_s <= 86_400:
+        raise ValueError(f"idle_s must be 1 to 86400 seconds, not {idle_s:g}")
+    prefix = given.pop("prefix", "mpv")
+    if not prefix or set(prefix) & set("{} \t\r\n"):
+        raise ValueError(f"prefix must be a word without braces, not {prefix!r}")
+    fallback = given.pop("fallback", "")
+    # Not by urlunsplit, which leaves the slashes out where there is no host.
+    rest = f"?{urlencode(given)}" if given else ""
+    return RedisAddress(
+        url=f"{scheme.replace('valkey', 'redis')}://{parts.netloc}{parts.path}{rest}",
+        partitions=partitions,
+        idle_s=idle_s,
+        prefix=prefix,
+        fallback=fallback,
+    )
+
+
+def _check_port(parts: SplitResult) -> None:
+    if "," in parts.netloc:  # of several hosts each has its own
+        return
+    try:
+        _ = parts.port
+    except ValueError:
+        # Its own message shows what stands there, which may be a part of a password.
+        raise ValueError(
+            "the port is no number; a password with / or : in it is written with %2F, %3A"
+        ) from None
+
+
+def without_password(location: str) -> str:
+    """Write an address so that it can be shown."""
+    password = urlsplit(location).password
+    return location if not password else location.replace(f":{password}@", ":***@", 1)

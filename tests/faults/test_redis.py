@@ -1,0 +1,358 @@
+"""Redis misbehaves in every way there is a recipe for: what was accepted is delivered all the same.
+
+Rows 29 and 31 of the fault table, each with a real redis-server.
+"""
+
+import contextlib
+import os
+import signal
+import time
+
+import pytest
+from support.components import needs
+from support.journals import ALL, Clock, event, names, open_journal, start_python
+from support.waiting import wait_until
+
+from mixpanel_visitor.records import Record
+
+pytestmark = needs("redis-server")
+
+WAIT_S = 20
+LONG_S = 300
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Give a Redis of one's own."""
+    from support import redis_servers
+
+    with redis_servers.running(tmp_path / "redis") as server:
+        yield server
+
+
+class Machine:
+    """A host whose applications track into Redis; its pauses end when the test says so."""
+
+    def __init__(self, server, directory, query="", *, later_s=0):
+        from mixpanel_visitor.delivery.fallback import FallbackSpool
+        from mixpanel_visitor.delivery.redis_streams import RedisSpool
+
+        self.clock = Clock()
+        self.clock.tick(later_s)
+        self.server = RedisSpool(f"{server.url}{query}", monotonic=self.clock.monotonic)
+        self.journal = open_journal(directory, self.clock)
+        self.spool = FallbackSpool(self.server, self.journal, monotonic=self.clock.monotonic)
+        self.put_so_far = 0
+
+    def put(self, count):
+        """Track so many events; gives their names."""
+        numbers = range(self.put_so_far, self.put_so_far + count)
+        self.put_so_far += count
+        self.spool.put([event(number) for number in numbers])
+        return [str(number) for number in numbers]
+
+    @property
+    def diverted(self):
+        """How many records wait on this machine."""
+        return self.journal.counts().store_pending
+
+    def forwarded(self):
+        """Let its pauses pass until nothing waits here."""
+
+        def nothing_waits():
+            self.clock.tick(LONG_S)
+            return self.diverted == 0
+
+        return wait_until(nothing_waits, WAIT_S)
+
+
+@pytest.fixture
+def machine(server, tmp_path):
+    """Give machines that use the server."""
+    with contextlib.ExitStack() as closing:
+
+        def machine(name="host", query="", *, later_s=0):
+            made = Machine(server, tmp_path / name, query, later_s=later_s)
+            closing.callback(made.spool.close)
+            return made
+
+        yield machine
+
+
+def delivered(spool, endpoint="import"):
+    """Claim and acknowledge everything that is in Redis; gives its names."""
+    found = []
+    while (claim := spool.claim(endpoint, 2_000, ALL)) is not None:
+        found += names(claim.bodies)
+        spool.ack(claim, range(len(claim)))
+    return found
+
+
+def test_redis_is_killed_and_comes_back(server, machine):
+    """With its append-only file it has all that it took; what came meanwhile waited on the host."""
+    host = machine()
+    put = host.put(500)
+    server.kill()
+    put += host.put(500)
+    assert host.diverted == 500
+    server.start()
+    put += host.put(1)
+    assert host.forwarded()
+    assert delivered(host.spool) == put
+
+
+def full(client):
+    """There is no memory left."""
+    client.config_set("maxmemory", 1)
+    return lambda: client.config_set("maxmemory", 0)
+
+
+def replica(client):
+    """It was demoted, as after a failover."""
+    client.replicaof("127.0.0.1", 1)
+    return lambda: client.replicaof("NO", "ONE")
+
+
+@pytest.mark.parametrize("trouble", [full, replica])
+def test_redis_refuses(server, machine, trouble):
+    """The host keeps what comes, in order, and nothing is delivered twice."""
+    host = machine()
+    put = host.put(10)
+    with server.client() as client:
+        end = trouble(client)
+        put += host.put(10)
+        put += host.put(10)
+        assert host.diverted == 20
+        end()
+    assert host.forwarded()
+    assert delivered(host.spool) == put
+
+
+def test_redis_is_nearly_full(server, machine):
+    """Others use it as well: from four fifths of its memory on the host keeps what comes."""
+    host = machine()
+    with server.client() as client:
+        used = client.info("memory")["used_memory"]
+        client.config_set("maxmemory", int(used / 0.9))
+        put = host.put(10)
+        assert host.diverted == 10
+        client.config_set("maxmemory", 0)
+    assert host.forwarded()
+    assert delivered(host.spool) == put
+
+
+def test_redis_has_no_connection_left(server, machine):
+    """The limit of clients is reached."""
+    host = machine()
+    with server.client() as client:
+        client.ping()
+        client.config_set("maxclients", 1)
+        put = host.put(10)
+        assert host.diverted == 10
+        client.config_set("maxclients", 100)
+    assert host.forwarded()
+    assert delivered(host.spool) == put
+
+
+def test_redis_is_loading(server, machine):
+    """After a start it answers, but not yet with data."""
+    host = machine()
+    put = host.put(10)
+    with server.client() as client:
+        for number in range(20):
+            client.set(f"key{number}", os.urandom(10_000))
+        client.save()
+    server.kill()
+    server.options.update(
+        {"appendonly": "no", "key-load-delay": "200000", "loading-process-events-interval-bytes": "1024"}
+    )
+    server.launch()
+    assert wait_until(lambda: is_loading(server), WAIT_S)
+    put += host.put(10)
+    assert host.diverted == 10
+    assert wait_until(server.is_up, WAIT_S)
+    assert host.forwarded()
+    assert delivered(host.spool) == put
+
+
+def is_loading(server):
+    """Whether it says so."""
+    import redis
+
+    with server.client() as client:
+        try:
+            client.get("key0")
+        except redis.exceptions.BusyLoadingError:
+            return True
+        except redis.exceptions.ConnectionError:
+            return False
+    pytest.fail("it was too fast")
+
+
+def test_redis_hangs(server, machine):
+    """A stopped server holds nobody up for long, and what it may have taken comes again."""
+    host = machine()
+    put = host.put(10)
+    server.send_signal(signal.SIGSTOP)
+    began_s = time.monotonic()
+    put += host.put(10)
+    put += host.put(10)
+    assert time.monotonic() - began_s < WAIT_S / 4
+    assert host.diverted == 20
+    server.send_signal(signal.SIGCONT)
+    assert host.forwarded()
+    assert set(delivered(host.spool)) == set(put)
+
+
+def test_redis_is_emptied(server, machine):
+    """What was only there is gone, and counted as lost; what comes then is delivered."""
+    host = machine()
+    host.put(10)
+    with server.client() as client:
+        client.flushall()
+    put = host.put(10)
+    assert delivered(host.spool) == put
+    counts = host.spool.counts()
+    assert (counts.written, counts.delivered, counts.lost, counts.pending) == (20, 10, 10, 0)
+
+
+def test_redis_is_emptied_under_a_worker(server, machine):
+    """What it has in hand is delivered all the same."""
+    host = machine()
+    put = host.put(10)
+    claim = host.spool.claim("import", 5, ALL)
+    with server.client() as client:
+        client.flushall()
+    host.spool.ack(claim, range(5))
+    put += host.put(10)
+    assert delivered(host.spool) == put[5:]
+    counts = host.spool.counts()
+    assert (counts.written, counts.delivered, counts.lost, counts.pending) == (20, 20, 0, 0)
+
+
+def test_the_consumer_group_is_destroyed(server, machine):
+    """It is made anew and reads from the beginning: what is delivered is not in the stream any more."""
+    host = machine()
+    put = host.put(10)
+    claim = host.spool.claim("import", 1, ALL)
+    host.spool.ack(claim, [0])
+    host.spool.close()
+    put += host.put(10)
+    with server.client() as client:
+        (stream,) = client.keys("*import")
+        client.xgroup_destroy(stream, "senders")
+    assert set(delivered(host.spool)) >= set(put[1:])
+
+
+def test_what_an_earlier_process_has_left_on_the_host_goes_first(server, machine):
+    """It is found at the first event."""
+    host = machine()
+    server.kill()
+    put = host.put(10)
+    host.spool.close()
+    server.start()
+    heir = machine(later_s=60)
+    heir.put_so_far = host.put_so_far
+    put += heir.put(10)
+    assert heir.forwarded()
+    assert delivered(heir.spool) == put
+
+
+# --- workers ----------------------------------------------------------------------------------------
+
+
+def test_two_workers_do_not_get_the_same(machine):
+    """What one has in hand the other one does not see; at a stop it is given back at once, and in order."""
+    first, second = machine("first"), machine("second")
+    put = first.put(10) + first.put(10)
+    assert len(first.spool.claim("import", 5, ALL)) == 5
+    assert second.spool.claim("import", 100, ALL) is None
+    first.spool.close()
+    assert delivered(second.spool) == put
+
+
+WORKER = r"""
+import os, signal, sys
+from mixpanel_visitor.delivery.redis_streams import RedisSpool
+
+spool = RedisSpool(sys.argv[1])
+claim = spool.claim("import", 1000, 10**9)
+profiles = spool.claim("engage", 1000, 10**9)
+spool.ack(claim, range(350))
+print(len(claim), len(profiles), flush=True)
+os.kill(os.getpid(), getattr(signal, sys.argv[2]))
+spool.ack(claim, range(350, 1000))
+spool.ack(profiles, [0, 1])
+print("done", flush=True)
+"""
+
+
+def add(number):
+    """A profile update that must not be applied twice."""
+    return Record("engage", b'{"$distinct_id":"anna","$add":{"n":%d}}' % number)
+
+
+def start_worker(server, how):
+    """Start one that takes all, acknowledges 350, and is then killed or stopped."""
+    worker = start_python(WORKER, f"{server.url}?idle_s=1", how)
+    assert worker.stdout.readline() == "1000 2\n"
+    return worker
+
+
+def put_all(host):
+    """Put 1,000 events in bundles of 100, and two updates."""
+    put = [name for _ in range(10) for name in host.put(100)]
+    host.spool.put([add(1), Record("engage", b'{"$distinct_id":"anna","$set":{"n":1}}')])
+    return put
+
+
+def test_a_worker_is_killed_in_the_middle(server, machine):
+    """Its heir gets what was not acknowledged, no more, and is told of the death and what is in doubt."""
+    host = machine(query="?idle_s=1")
+    put = put_all(host)
+    worker = start_worker(server, "SIGKILL")
+    assert worker.wait(WAIT_S) == -signal.SIGKILL
+    worker.communicate()
+    found = []
+
+    def taken_over():
+        host.clock.tick(LONG_S)
+        while (claim := host.spool.claim("import", 2_000, ALL)) is not None:
+            assert set(claim.deaths.values()) == {1}
+            found.extend(names(claim.bodies))
+            host.spool.ack(claim, range(len(claim)))
+        return len(found) >= 650
+
+    assert wait_until(taken_over, WAIT_S)
+    assert found == put[350:]
+    with server.client() as client:
+        (lease,) = client.keys("*engage:lease")
+        client.delete(lease)  # as after 30 seconds
+        (stream,) = client.keys("*engage")
+        (pending,) = client.xpending_range(stream, "senders", "-", "+", 10)
+        client.xclaim(stream, "senders", pending["consumer"], 0, [pending["message_id"]], idle=31_000)
+    claim = host.spool.claim("engage", 10, ALL)
+    assert len(claim) == 2
+    assert list(claim.doubts) == [0]
+
+
+def test_a_worker_is_stopped_for_too_long(server, machine):
+    """Another one takes over; what the first one says when it wakes up breaks nothing."""
+    host = machine(query="?idle_s=1")
+    put = put_all(host)
+    worker = start_worker(server, "SIGSTOP")
+    found = []
+
+    def taken_over():
+        host.clock.tick(LONG_S)
+        found.extend(delivered(host.spool))
+        return len(found) >= 650
+
+    try:
+        assert wait_until(taken_over, WAIT_S)
+    finally:
+        os.kill(worker.pid, signal.SIGCONT)
+        output, errors = worker.communicate(timeout=WAIT_S)
+    assert (output, errors) == ("done\n", "")
+    assert found == put[350:]
+    assert host.spool.counts().store_pending == 0
