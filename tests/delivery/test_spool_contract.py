@@ -33,17 +33,17 @@ def clock():
     return Clock()
 
 
-@pytest.fixture(params=["journal", "memory", "redis"])
-def make_spool(request, clock, tmp_path):
+@pytest.fixture(params=["journal", "memory", "redis", "redis-cluster", "redis-sentinel"])
+def make_spool(request, clock, tmp_path, redis_url):
     """Make a spool that holds about so many bytes."""
     made = []
-    redis = request.getfixturevalue("redis_server") if request.param == "redis" else None
+    url = redis_url(request.param) if request.param.startswith("redis") else ""
 
     def make(max_bytes=None):
         if request.param == "journal":
             spool = open_journal(tmp_path / "spool", clock, max_bytes=max_bytes)
-        elif request.param == "redis":
-            spool = RedisSpool(redis.url, max_bytes=max_bytes, clock=clock.time, monotonic=clock.monotonic)
+        elif url:
+            spool = RedisSpool(url, max_bytes=max_bytes, clock=clock.time, monotonic=clock.monotonic)
         else:
             spool = MemorySpool(**({} if max_bytes is None else {"max_bytes": max_bytes}), clock=clock.time)
         made.append(spool)

@@ -97,6 +97,69 @@ class RedisServer:
 
 
 @contextlib.contextmanager
+def cluster(directory: Path) -> Iterator[list[RedisServer]]:
+    """Run a cluster of three primaries for a while."""
+    with contextlib.ExitStack() as stack:
+        nodes = []
+        for number in range(3):
+            place = directory / str(number)
+            bus = {"cluster-enabled": "yes", "cluster-port": str(free_port())}
+            nodes.append(stack.enter_context(running(place, **bus)))
+        first = nodes[0]
+        for number, node in enumerate(nodes):
+            with node.client() as client:
+                slots = (number * 16_384 // 3, (number + 1) * 16_384 // 3 - 1)
+                client.execute_command("CLUSTER", "ADDSLOTSRANGE", *slots)
+                client.execute_command(
+                    *("CLUSTER", "MEET", "127.0.0.1", first.port, first.options["cluster-port"])
+                )
+
+        def is_well(node: RedisServer) -> bool:
+            with node.client() as client:
+                info = client.execute_command("CLUSTER INFO")
+            return info["cluster_state"] == "ok" and info["cluster_known_nodes"] == "3"
+
+        assert wait_until(lambda: all(map(is_well, nodes)), _START_S)
+        yield nodes
+
+
+@contextlib.contextmanager
+def watched_pair(directory: Path) -> Iterator[tuple[str, RedisServer, RedisServer]]:
+    """Run a primary, a replica and a sentinel that watches them; gives the address as a spool, and both."""
+    with contextlib.ExitStack() as stack:
+        primary = stack.enter_context(running(directory / "primary"))
+        replica = stack.enter_context(running(directory / "replica"))
+        with replica.client() as client:
+            client.replicaof("127.0.0.1", primary.port)
+        port = free_port()
+        configuration = directory / "sentinel.conf"
+        configuration.write_text(
+            f"port {port}\nbind 127.0.0.1\ndir {directory}\n"
+            f"sentinel monitor shop 127.0.0.1 {primary.port} 1\n"
+            "sentinel down-after-milliseconds shop 500\nsentinel failover-timeout shop 3000\n"
+        )
+        sentinel = subprocess.Popen(
+            [executable() or "redis-server", str(configuration), "--sentinel"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        stack.callback(sentinel.wait, 10)
+        stack.callback(sentinel.kill)
+
+        def sees_both() -> bool:
+            with (
+                redis.Redis(port=port, socket_timeout=5) as watcher,
+                contextlib.suppress(redis.exceptions.RedisError),
+            ):
+                replicas = watcher.execute_command("SENTINEL REPLICAS", "shop")
+                return len(replicas) == 1 and not replicas[0].get("is_disconnected", False)
+            return False
+
+        assert wait_until(sees_both, _START_S)
+        yield f"redis+sentinel://127.0.0.1:{port}/shop", primary, replica
+
+
+@contextlib.contextmanager
 def running(directory: Path, **options: str) -> Iterator[RedisServer]:
     """Run one for a while."""
     directory.mkdir(parents=True, exist_ok=True)

@@ -29,6 +29,9 @@ COMMANDS: dict[str, CommandEntry] = {
     "spool": CommandEntry(
         "mixpanel_visitor.cli.spool", "See what waits in the spool; look after its dead letters."
     ),
+    "worker": CommandEntry(
+        "mixpanel_visitor.cli.worker", "Deliver what applications put into a spool: a directory, or Redis."
+    ),
     "doctor": CommandEntry(
         "mixpanel_visitor.cli.doctor", "Check settings, the way to Mixpanel, and the spool."
     ),

@@ -54,10 +54,14 @@ class OwnPuts:
         else:
             self.delivered += 1
 
-    def flushed(self, stream: str, in_hand: Collection[bytes] = ()) -> None:
-        """A stream has vanished, which nothing of ours does: what was in it and is not in hand is lost."""
+    def flushed(self, stream: str, in_hand: Collection[bytes], before: bytes | None = None) -> None:
+        """A stream has vanished, which nothing of ours does: what was in it and is not in hand is lost.
+
+        `before` is the first entry of the new one: what another thread has put after it is there.
+        """
         entries = self.waiting.get(stream, {})
-        for entry_id in [each for each in entries if each not in in_hand]:
+        older = (each for each in entries if before is None or _order(each) < _order(before))
+        for entry_id in [each for each in older if each not in in_hand]:
             self.lost += entries.pop(entry_id)
 
     def look(

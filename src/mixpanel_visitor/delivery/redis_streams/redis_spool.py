@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import secrets
 import socket
@@ -82,7 +81,8 @@ class RedisSpool:
         self._changed = False
         self._share = 0.0
         self._store = SpoolCounts(leader=True)
-        self._partition = itertools.count(secrets.randbelow(self.address.partitions))
+        # One for all events of this process: they stay in order. Many processes use all partitions.
+        self._partition = secrets.randbelow(self.address.partitions)
         self._claims = 0
         self._start_over()
 
@@ -116,18 +116,17 @@ class RedisSpool:
             entry_id, new = self._streams.add(stream, fields)
             with self._books:
                 if new:
-                    self._own.flushed(stream, self._ids(self._hands[endpoint], stream))
+                    self._own.flushed(stream, self._ids(self._hands[endpoint], stream), before=entry_id)
                 if own:
                     self._own.put(stream, entry_id, len(bodies))
                 self._changed = True
                 self._waiting_bytes += len(fields[bundles.BODIES])
 
     def _sorted(self, records: Sequence[Record]) -> dict[tuple[Endpoint, int], list[bytes]]:
-        anywhere = next(self._partition) % self.address.partitions
         found: dict[tuple[Endpoint, int], list[bytes]] = {}
         for record in records:
             partition = bundles.partition_of(record, self.address.partitions)
-            place = record.endpoint, anywhere if partition is None else partition
+            place = record.endpoint, self._partition if partition is None else partition
             found.setdefault(place, []).append(record.body)
         return found
 

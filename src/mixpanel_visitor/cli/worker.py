@@ -1,0 +1,151 @@
+"""`mixpanel-visitor worker`: delivers what applications put into a spool, in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from mixpanel_visitor.cli.spool_place import SETTING
+from mixpanel_visitor.cli.worker_page import serve
+from mixpanel_visitor.errors import MixpanelVisitorError, SettingsError
+from mixpanel_visitor.settings import Settings
+from mixpanel_visitor.settings.redis_address import SCHEMES
+from mixpanel_visitor.tracker import Tracker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STOP_S = 20.0
+"""Below the 30 s after which Kubernetes kills."""
+
+_STOP_ONCE_S = 1.0
+_POLL_S = 0.05
+
+
+@click.command("worker", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--spool",
+    "locations",
+    multiple=True,
+    metavar="DIR|URL",
+    help=f"A directory or redis://host/0, once or several times; default: {SETTING}, or the default place.",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 16),
+    default=1,
+    show_default=True,
+    help="How many deliver side by side. A directory has one that delivers, whatever is said here.",
+)
+@click.option(
+    "--once", is_flag=True, help="End when nothing waits any more, for cron. Exit code 1: something does."
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0.1),
+    default=300.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="With --once: end after so long, whatever is left.",
+)
+@click.option(
+    "--metrics",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Serve /metrics (needs the extra prometheus) and /healthz on this port of 127.0.0.1.",
+)
+@click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Another address for it.")
+def command(
+    *,
+    locations: tuple[str, ...],
+    concurrency: int,
+    once: bool,
+    timeout_s: float,
+    metrics: int | None,
+    metrics_host: str,
+) -> None:
+    """Deliver what waits in a spool, until SIGTERM or Ctrl-C.
+
+    For applications that run with MIXPANEL_VISITOR_DELIVER=0, and for Redis. It takes its settings from the
+    environment, as they do: MIXPANEL_TOKEN, MIXPANEL_API_HOST and the MIXPANEL_VISITOR_ ones. At the end it
+    finishes what it is sending and gives back the rest; a second signal ends it at once.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    trackers = [
+        Tracker(dataclasses.replace(settings))
+        for settings in _settings(locations)
+        for _ in range(concurrency if _is_redis(settings) else 1)
+    ]
+    if concurrency > 1 and not any(_is_redis(tracker.settings) for tracker in trackers):
+        click.echo("A directory is delivered by one at a time: --concurrency does nothing here.", err=True)
+    stopping = threading.Event()
+    _heed_signals(stopping)
+    try:
+        with contextlib.ExitStack() as serving:
+            if metrics is not None:
+                port = serving.enter_context(serve(trackers, metrics_host, metrics))
+                click.echo(f"Metrics are on http://{metrics_host}:{port}/metrics")
+            for tracker in trackers:
+                tracker.start()
+            click.echo(f"Delivering to {trackers[0].settings.api_host}: {', '.join(map(repr, trackers))}")
+            left = _until_empty(trackers, stopping, timeout_s) if once else _until_told(stopping)
+    except MixpanelVisitorError as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"cannot serve metrics on {metrics_host}:{metrics}: {error}") from error
+    finally:
+        for tracker in trackers:
+            tracker.close(timeout_s=(_STOP_ONCE_S if once else _STOP_S) / len(trackers))
+    delivered = sum(tracker.stats()["sender"]["delivered"] for tracker in trackers)
+    click.echo(f"Stopped: {delivered:,} records were delivered." + (f" {left:,} still wait." if left else ""))
+    sys.exit(1 if left else 0)
+
+
+def _settings(locations: Sequence[str]) -> list[Settings]:
+    try:
+        return [
+            Settings.resolve({"spool": location, "deliver": True}, require_secret=False)
+            for location in locations or (None,)
+        ]
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _is_redis(settings: Settings) -> bool:
+    return settings.spool.partition("://")[0] in SCHEMES
+
+
+def _heed_signals(stopping: threading.Event) -> None:
+    def stop(number: int, _frame: object) -> None:
+        if stopping.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        stopping.set()
+
+    for number in _SIGNALS:
+        signal.signal(number, stop)
+
+
+def _until_told(stopping: threading.Event) -> int:
+    stopping.wait()
+    return 0
+
+
+def _until_empty(trackers: Sequence[Tracker], stopping: threading.Event, timeout_s: float) -> int:
+    """Wait until nothing is left in any spool; give how much is."""
+    ends_s = time.monotonic() + timeout_s
+    while True:
+        left: int = sum(tracker.stats()["spool"]["pending"] for tracker in trackers)
+        if not left or stopping.is_set() or time.monotonic() >= ends_s:
+            return left
+        stopping.wait(_POLL_S)

@@ -1,0 +1,200 @@
+"""`mixpanel-visitor worker`: a process of its own delivers what others have put."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+from click.testing import CliRunner
+from support.components import needs
+from support.inbox import Inbox
+from support.waiting import wait_until
+
+from mixpanel_visitor.cli import main
+from mixpanel_visitor.emulator import LocalMixpanel
+from mixpanel_visitor.tracker import Tracker
+
+WAIT_S = 20
+TOKEN = "worker"
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture
+def mixpanel():
+    """Give a local Mixpanel."""
+    with LocalMixpanel() as mixpanel:
+        yield mixpanel
+
+
+@pytest.fixture(params=["directory", pytest.param("redis", marks=needs("redis-server"))])
+def spool(request, tmp_path):
+    """Give each kind of spool that processes share."""
+    if request.param == "directory":
+        yield str(tmp_path / "spool")
+        return
+    from support import redis_servers
+
+    with redis_servers.running(tmp_path / "redis") as server:
+        yield f"{server.url}?idle_s=1&fallback={tmp_path}/fallback"
+
+
+@pytest.fixture
+def track(mixpanel, spool):
+    """Track events in an application that delivers nothing itself."""
+    tracker = Tracker(
+        token=TOKEN, secret_key="a-key-of-some-length", api_host=mixpanel.url, spool=spool, deliver=False
+    )
+
+    def track(*names):
+        for name in names:
+            tracker.track("u-1", name)
+        assert tracker.stats()["refused"] == {}
+
+    yield track
+    tracker.close()
+
+
+class Worker:
+    """One worker as a process; `lines` are what it has said."""
+
+    def __init__(self, mixpanel, spool, *arguments):
+        environment = {"MIXPANEL_TOKEN": TOKEN, "MIXPANEL_API_HOST": mixpanel.url}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "mixpanel_visitor", "worker", "--spool", spool, *arguments],
+            env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def line(self):
+        """Wait for the next line."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def stop(self, number=signal.SIGTERM):
+        """Send a signal; gives the exit code and what was said until then."""
+        self.process.send_signal(number)
+        return self.end()
+
+    def end(self):
+        """Wait for its end; gives the exit code and what was said until then."""
+        output, errors = self.process.communicate(timeout=WAIT_S)
+        assert "Traceback" not in errors, errors
+        return self.process.returncode, output
+
+
+@pytest.fixture
+def worker(mixpanel, spool):
+    """Start workers on the spool."""
+    with contextlib.ExitStack() as closing:
+
+        def worker(*arguments):
+            started = Worker(mixpanel, spool, *arguments)
+            closing.enter_context(started.process)
+            closing.callback(started.process.kill)
+            return started
+
+        yield worker
+
+
+def arrived(mixpanel):
+    """Give the names of what Mixpanel has, in order."""
+    return [event["event"] for event in Inbox(mixpanel.url).events()]
+
+
+def test_it_delivers_until_it_is_told_to_stop(mixpanel, track, worker):
+    """What was there before it, and what comes later; SIGTERM ends it with exit code 0."""
+    track("before")
+    started = worker()
+    assert started.line().startswith(f"Delivering to {mixpanel.url}")
+    track("after")
+    assert wait_until(lambda: arrived(mixpanel) == ["before", "after"], WAIT_S)
+    code, output = started.stop()
+    assert code == 0
+    assert "Stopped: 2 records were delivered." in output
+
+
+def test_once_ends_when_nothing_is_left(mixpanel, track, worker):
+    """For cron."""
+    track(*"abcde")
+    code, output = worker("--once").end()
+    assert code == 0
+    assert "5 records were delivered" in output
+    assert sorted(arrived(mixpanel)) == [*"abcde"]
+
+
+def test_once_says_what_is_left(mixpanel, track, worker):
+    """Mixpanel is away: exit code 1, and all of it is still there."""
+    mixpanel.stop()
+    track(*"abc")
+    code, output = worker("--once", "--timeout", "1").end()
+    assert code == 1
+    assert "3 still wait" in output
+    mixpanel.start()
+    assert worker("--once").end()[0] == 0
+    assert sorted(arrived(mixpanel)) == [*"abc"]
+
+
+def test_a_killed_worker_has_an_heir(mixpanel, track, worker):
+    """What it had in hand, unanswered, is delivered by the next one."""
+    mixpanel.chaos.set({"lost": 1})
+    track(*"abc")
+    first = worker()
+    first.line()
+    assert wait_until(lambda: received(mixpanel) == 3, WAIT_S)
+    first.stop(signal.SIGKILL)
+    before = received(mixpanel)
+    mixpanel.chaos.set({})
+    worker()
+    assert wait_until(lambda: received(mixpanel) == before + 3, WAIT_S)
+    assert sorted(arrived(mixpanel)) == [*"abc"]
+
+
+def received(mixpanel):
+    """Give how many records have come, repeated ones included."""
+    return mixpanel.store.stats()["received"]
+
+
+def test_two_workers_share_a_spool(mixpanel, track, worker):
+    """Everything arrives once, whoever delivers it."""
+    for started in (worker(), worker("--concurrency", "2")):
+        started.line()
+    names = [f"e{number}" for number in range(200)]
+    track(*names)
+    assert wait_until(lambda: sorted(arrived(mixpanel)) == sorted(names), WAIT_S)
+    assert Inbox(mixpanel.url).stats()["duplicates"] == 0
+
+
+def test_it_shows_metrics_and_health(track, worker):
+    """On a free port of this machine."""
+    started = worker("--metrics", "0")
+    url = started.line().rpartition(" ")[2].removesuffix("/metrics")
+    started.line()
+    track("a")
+
+    def read(path):
+        with urllib.request.urlopen(url + path, timeout=5) as response:
+            return response.read().decode()
+
+    assert wait_until(lambda: "mixpanel_visitor_requests_total 1.0" in read("/metrics"), WAIT_S)
+    assert read("/healthz") == "ok\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--spool", "redis://"], "names no host"),
+        (["--spool", "kafka://x"], "there is no kafka spool"),
+        (["--concurrency", "0"], "range"),
+    ],
+)
+def test_wrong_use_is_told(arguments, why):
+    """Exit code 2."""
+    result = CliRunner().invoke(main, ["worker", *arguments], env={"MIXPANEL_TOKEN": TOKEN})
+    assert result.exit_code == 2
+    assert why in result.output
