@@ -178,7 +178,8 @@ def test_it_ends_when_nobody_reads_its_lines():
         url = json.loads(line(process))["url"]
         assert process.stdout is not None
         process.stdout.close()
-        assert post(url, "/track", event()) == b"1"
+        with contextlib.suppress(ConnectionError):  # its end may be faster than its answer
+            assert post(url, "/track", event()) == b"1"
         process.wait(20)
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
