@@ -1,6 +1,6 @@
 """Redis misbehaves in every way there is a recipe for: what was accepted is delivered all the same.
 
-Rows 29 and 31 of the fault table, each with a real redis-server.
+Rows 29 to 31 of the fault table, each with a real redis-server.
 """
 
 import contextlib
@@ -33,13 +33,13 @@ def server(tmp_path):
 class Machine:
     """A host whose applications track into Redis; its pauses end when the test says so."""
 
-    def __init__(self, server, directory, query="", *, later_s=0):
+    def __init__(self, server, directory, query="", *, url="", later_s=0):
         from mixpanel_visitor.delivery.fallback import FallbackSpool
         from mixpanel_visitor.delivery.redis_streams import RedisSpool
 
         self.clock = Clock()
         self.clock.tick(later_s)
-        self.server = RedisSpool(f"{server.url}{query}", monotonic=self.clock.monotonic)
+        self.server = RedisSpool(url or f"{server.url}{query}", monotonic=self.clock.monotonic)
         self.journal = open_journal(directory, self.clock)
         self.spool = FallbackSpool(self.server, self.journal, monotonic=self.clock.monotonic)
         self.put_so_far = 0
@@ -356,3 +356,94 @@ def test_a_worker_is_stopped_for_too_long(server, machine):
     assert (output, errors) == ("done\n", "")
     assert found == put[350:]
     assert host.spool.counts().store_pending == 0
+
+
+# --- failover ---------------------------------------------------------------------------------------
+
+
+def test_a_replica_becomes_the_primary(tmp_path):
+    """What was on the replica is delivered; what comes until there is a primary again waits on the host."""
+    from support import redis_servers
+
+    with redis_servers.watched_pair(tmp_path / "redis") as (url, primary, replica):
+        host = Machine(primary, tmp_path / "host", url=url)
+        put = host.put(100)
+        wanted = replication(primary)["master_repl_offset"]
+        assert wait_until(lambda: replication(replica).get("slave_repl_offset", 0) >= wanted, WAIT_S)
+        primary.kill()
+        put += host.put(100)
+        assert host.diverted == 100
+        assert wait_until(lambda: replication(replica).get("role") == "master", WAIT_S)
+        assert host.forwarded()
+        assert delivered(host.spool) == put
+        host.spool.close()
+
+
+def test_a_replica_that_stands_still_stores_nothing(tmp_path):
+    """With wait=1 a record that is on one server only is kept on the host as well."""
+    from support import redis_servers
+
+    with redis_servers.watched_pair(tmp_path / "redis") as (_, primary, replica):
+        assert wait_until(lambda: is_linked(replica), WAIT_S)
+        host = Machine(primary, tmp_path / "host", "?wait=1")
+        put = host.put(10)
+        replica.send_signal(signal.SIGSTOP)
+        put += host.put(10)
+        assert host.diverted == 10
+        replica.send_signal(signal.SIGCONT)
+        assert host.forwarded()
+        assert set(delivered(host.spool)) == set(put)
+        host.spool.close()
+
+
+def is_linked(replica):
+    """Whether it follows its primary."""
+    return replication(replica).get("master_link_status") == "up"
+
+
+def replication(server):
+    """What it says of that; nothing while it changes its role."""
+    import redis
+
+    with server.client() as client, contextlib.suppress(redis.exceptions.RedisError):
+        return client.info("replication")
+    return {}
+
+
+# --- rate -------------------------------------------------------------------------------------------
+
+
+def test_all_workers_together_stay_below_the_rate(server):
+    """Whoever claims first gets what the second has left; nothing is lost by it."""
+    from mixpanel_visitor.delivery.redis_streams import RedisSpool
+
+    first, second = (RedisSpool(server.url, rate_per_s=100) for _ in range(2))
+    with contextlib.closing(first), contextlib.closing(second):
+        first.put([event(number) for number in range(1_000)])
+        claimed = []
+        began_s = time.monotonic()
+        for _ in range(20):
+            for spool in (first, second):
+                if (claim := spool.claim("import", 2_000, ALL)) is not None:
+                    claimed.append(len(claim))
+                    spool.ack(claim, range(len(claim)))
+        # A second may have passed, and a bit of two others.
+        assert 100 <= sum(claimed) <= 100 * (2 + int(time.monotonic() - began_s))
+
+
+def test_so_many_may_send_and_no_more(server):
+    """Mixpanel asks for few connections; who gives up leaves his place to others."""
+    from mixpanel_visitor.delivery.redis_streams import RedisSpool
+    from mixpanel_visitor.delivery.redis_streams.redis_spool import MAX_SENDERS
+
+    with contextlib.ExitStack() as closing:
+        spools = [
+            closing.enter_context(contextlib.closing(RedisSpool(server.url))) for _ in range(MAX_SENDERS + 1)
+        ]
+        *all_but_one, last = spools
+        for spool in all_but_one:
+            assert spool.claim("import", 1, ALL) is None
+        last.put([event(1)])
+        assert last.claim("import", 1, ALL) is None
+        all_but_one[0].close()
+        assert names(last.claim("import", 1, ALL).bodies) == ["1"]

@@ -17,6 +17,7 @@ SCHEMES = (
 )
 MAX_PARTITIONS = 256
 _CLUSTER_PARTITIONS = 16
+_MAX_WAIT = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,8 @@ class RedisAddress:
 
     `partitions` must be the same for all who share it; `idle_s` is how long a worker may be silent before
     others take what it has in hand; `prefix` is that of all keys; `fallback` a directory for the records of
-    this machine while Redis is away ("": one under the user's state directory).
+    this machine while Redis is away ("": one under the user's state directory); `wait` is how many replicas
+    must have a record before it counts as stored.
     """
 
     url: str
@@ -33,6 +35,7 @@ class RedisAddress:
     idle_s: float = 300.0
     prefix: str = "mpv"
     fallback: str = ""
+    wait: int = 0
 
 
 def parse(location: str) -> RedisAddress:
@@ -54,12 +57,15 @@ def parse(location: str) -> RedisAddress:
     try:
         partitions = int(given.pop("partitions", _CLUSTER_PARTITIONS if clustered else 1))
         idle_s = float(given.pop("idle_s", 300))
+        wait = int(given.pop("wait", 0))
     except ValueError:
-        raise ValueError("partitions and idle_s must be numbers: ?partitions=8&idle_s=300") from None
+        raise ValueError("partitions, idle_s and wait must be numbers: ?partitions=8&idle_s=300") from None
     if not 1 <= partitions <= MAX_PARTITIONS:
         raise ValueError(f"partitions must be 1 to {MAX_PARTITIONS}, not {partitions}")
     if not 1 <= idle_s <= 86_400:
         raise ValueError(f"idle_s must be 1 to 86400 seconds, not {idle_s:g}")
+    if not 0 <= wait <= _MAX_WAIT or (wait and clustered):
+        raise ValueError(f"wait must be 0 to {_MAX_WAIT} replicas, and 0 on a cluster, not {wait}")
     prefix = given.pop("prefix", "mpv")
     if not prefix or set(prefix) & set("{} \t\r\n"):
         raise ValueError(f"prefix must be a word without braces, not {prefix!r}")
@@ -72,6 +78,7 @@ def parse(location: str) -> RedisAddress:
         idle_s=idle_s,
         prefix=prefix,
         fallback=fallback,
+        wait=wait,
     )
 
 

@@ -34,6 +34,12 @@ if TYPE_CHECKING:
     from mixpanel_visitor.records import Endpoint
 
 MAX_BYTES = 1 << 30
+RATE_PER_S = 30_000
+"""What Mixpanel admits for a project (its documentation of /import)."""
+
+MAX_SENDERS = 16
+"""Of all machines: Mixpanel advises 10 to 20 connections for a project, and each sender has one."""
+
 FULL_SHARE = 0.8
 """Of Redis' `maxmemory`: the rest is for who shares it with us."""
 
@@ -56,6 +62,7 @@ class RedisSpool:
         *,
         project: str = "",
         max_bytes: int | None = None,
+        rate_per_s: int = RATE_PER_S,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -66,6 +73,7 @@ class RedisSpool:
         self._connect = servers.connector(self.address)
         self._project = project
         self._max_bytes = MAX_BYTES if max_bytes is None else max_bytes
+        self._rate_per_s = rate_per_s
         self._clock = clock
         self._monotonic = monotonic
         self._begin()
@@ -163,7 +171,13 @@ class RedisSpool:
         with self._lock:
             hand = self._hands[endpoint]
             self._withdrawn.learn()
+            if self._allowed(0) < 0:
+                self._give_all_back()  # others may send it
+                return None
             self._fill(endpoint, hand, max_records)
+            # Of profiles no rate is known.
+            if len(hand) and endpoint == "import":
+                max_records = self._allowed(min(max_records, len(hand)))
             self._claims += 1
             claim, left_out = hand.take(
                 self._claims, endpoint, (max_records, max_bytes), leave_out=self._withdrawn.covers
@@ -176,6 +190,9 @@ class RedisSpool:
                 self._start_heart()
                 return self._with_doubts(claim)
             return None
+
+    def _allowed(self, records: int) -> int:
+        return self._streams.allow(records, per_second=self._rate_per_s, senders=MAX_SENDERS)
 
     def _fill(self, endpoint: Endpoint, hand: InHand, max_records: int) -> None:
         for stream in self._streams.keys(endpoint):
@@ -406,6 +423,7 @@ class RedisSpool:
             self._stopped.set()
             try:
                 self._give_all_back()
+                self._streams.end_sending()
             except SpoolUnavailableError as error:
                 logger.info("What was in hand is taken over by others in a while: %s", error)
             self._streams.close()
@@ -423,6 +441,7 @@ class RedisSpool:
                 hand.forget(entry)
         for stream in self._leased:
             self._streams.end_lease(stream)
+        self._leased.clear()
 
     def beat(self) -> None:
         """Say that this consumer is alive; what others have taken over meanwhile is let go of."""

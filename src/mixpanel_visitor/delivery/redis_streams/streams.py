@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mixpanel_visitor.delivery.redis_streams.servers import unavailable
+from mixpanel_visitor.errors import SpoolUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -27,6 +28,8 @@ GROUP = "senders"
 RETURNED = "returned"
 LEASE_S = 30.0
 MAX_TAKEN = 200
+WAIT_MS = 200
+SENDER_MS = 10_000
 
 _ADD = """
 local new = redis.call('EXISTS', KEYS[1]) == 0
@@ -49,6 +52,24 @@ local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return holder and 1 or 2
+"""
+_ALLOW = """
+local now = redis.call('TIME')
+local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now_ms - ARGV[5])
+if not redis.call('ZSCORE', KEYS[2], ARGV[3]) and redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[4]) then
+  return -1
+end
+redis.call('ZADD', KEYS[2], now_ms, ARGV[3])
+redis.call('PEXPIRE', KEYS[2], ARGV[5])
+if redis.call('HGET', KEYS[1], 'second') ~= now[1] then
+  redis.call('HSET', KEYS[1], 'second', now[1], 'used', 0)
+end
+local left = ARGV[2] - redis.call('HGET', KEYS[1], 'used')
+local given = math.max(0, math.min(tonumber(ARGV[1]), left))
+redis.call('HINCRBY', KEYS[1], 'used', given)
+redis.call('PEXPIRE', KEYS[1], 2000)
+return given
 """
 _RELEASE_LEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
@@ -84,6 +105,7 @@ class Streams:
         self._client: Any = None
         self._root = f"{address.prefix}:{{{project or 'all'}"
         self._idle_ms = int(address.idle_s * 1000)
+        self._replicas = address.wait
         self.partitions = address.partitions
         self.consumer = consumer
         self.dead_key = f"{self._root}}}:dead"
@@ -119,8 +141,24 @@ class Streams:
 
     def add(self, stream: str, fields: Mapping[bytes, bytes]) -> tuple[bytes, bool]:
         """Add an entry; gives its ID, and whether the stream was not there before."""
-        arguments = (GROUP, fields[b"t"], fields[b"n"], fields[b"z"])
-        found = self.do(lambda it: it.eval(_ADD, 2, stream, f"{stream}:sizes", *arguments))
+        told = (_ADD, 2, stream, f"{stream}:sizes", GROUP, fields[b"t"], fields[b"n"], fields[b"z"])
+        if not self._replicas:
+            found = self.do(lambda it: it.eval(*told))
+            return found[0], bool(found[1])
+
+        def call(client: Any) -> tuple[Any, int]:
+            # In one connection: WAIT is about what that has written.
+            pipeline = client.pipeline(transaction=False)
+            pipeline.eval(*told)
+            pipeline.execute_command("WAIT", self._replicas, WAIT_MS)
+            found, replicas = pipeline.execute()
+            return found, replicas
+
+        found, replicas = self.do(call)
+        if replicas < self._replicas:
+            raise SpoolUnavailableError(
+                f"{replicas} replicas have the records, and {self._replicas} are asked for (wait)"
+            )
         return found[0], bool(found[1])
 
     # --- taking ---------------------------------------------------------------------------------
@@ -257,6 +295,19 @@ class Streams:
     def end_lease(self, stream: str) -> None:
         """Let another one read it."""
         self.do(lambda it: it.eval(_RELEASE_LEASE, 1, f"{stream}:lease", self.consumer))
+
+    # --- rate -----------------------------------------------------------------------------------
+
+    def allow(self, records: int, *, per_second: int, senders: int) -> int:
+        """Say how many of these may be sent now, of all that all workers send; -1: too many are at it."""
+        keys = (f"{self._root}}}:rate", f"{self._root}}}:sending")
+        told = (records, per_second, self.consumer, senders, SENDER_MS)
+        given: int = self.do(lambda it: it.eval(_ALLOW, 2, *keys, *told))
+        return given
+
+    def end_sending(self) -> None:
+        """Leave the place among those who send to another."""
+        self.do(lambda it: it.zrem(f"{self._root}}}:sending", self.consumer))
 
     # --- looking --------------------------------------------------------------------------------
 
