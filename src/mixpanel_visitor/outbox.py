@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import threading
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from .delivery import local_mixpanel
 from .delivery.committer import Committer
 from .delivery.journal import Journal
 from .delivery.mixpanel_api import Answer, MixpanelAPI
-from .delivery.opening import open_spool
+from .delivery.opening import open_spool, project_of
 from .delivery.sender import Sender
 from .delivery.whose import digests
 from .errors import SpoolError
@@ -44,8 +43,7 @@ class Outbox:
         self._log = log
         self.stores = settings.enabled and not settings.dry_run
         self.delivers = settings.deliver and self.stores
-        project = hashlib.sha256(settings.token.encode()).hexdigest()[:8]
-        self.spool: Spool = parts.spool or open_spool(settings.spool, project=project)
+        self.spool: Spool = parts.spool or open_spool(settings.spool, project=project_of(settings.token))
         journal = self.spool if isinstance(self.spool, Journal) else None
         self._api: MixpanelAPI | None = None
         post = parts.post

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import shlex
 import sys
 
@@ -11,7 +12,8 @@ import click
 
 from mixpanel_visitor.cli.plain import plain
 from mixpanel_visitor.cli.spool_dead import dead
-from mixpanel_visitor.cli.spool_place import AS_JSON, SPOOL, Place, find
+from mixpanel_visitor.cli.spool_place import AS_JSON, SETTING, SPOOL, Place, find
+from mixpanel_visitor.cli.spool_redis import is_redis, show_status
 from mixpanel_visitor.cli.spool_survey import ProjectStatus, survey
 
 OLD_S = 3600.0
@@ -39,6 +41,9 @@ def status(*, location: str | None, as_json: bool) -> None:
     Looks, takes nothing and changes nothing; safe beside running servers. Exit code 1: something needs
     attention, and what to do stands there.
     """
+    redis = location or os.environ.get(SETTING, "")
+    if is_redis(redis):
+        show_status(redis, as_json=as_json)
     place = find(location)
     projects = survey(place.projects, quiet=as_json)
     findings = [finding for project in projects for finding in _findings(project, place)]

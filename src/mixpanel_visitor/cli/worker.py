@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import click
 
 from mixpanel_visitor.cli.spool_place import SETTING
+from mixpanel_visitor.cli.spool_redis import is_redis, opened
 from mixpanel_visitor.cli.worker_page import serve
-from mixpanel_visitor.errors import MixpanelVisitorError, SettingsError
+from mixpanel_visitor.errors import MixpanelVisitorError, SettingsError, SpoolUnavailableError
 from mixpanel_visitor.settings import Settings
-from mixpanel_visitor.settings.redis_address import SCHEMES
 from mixpanel_visitor.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ def command(
                 port = serving.enter_context(serve(trackers, metrics_host, metrics))
                 click.echo(f"Metrics are on http://{metrics_host}:{port}/metrics")
             for tracker in trackers:
+                _refuse_or_warn(tracker)
                 tracker.start()
             click.echo(f"Delivering to {trackers[0].settings.api_host}: {', '.join(map(repr, trackers))}")
             left = _until_empty(trackers, stopping, timeout_s) if once else _until_told(stopping)
@@ -122,7 +123,25 @@ def _settings(locations: Sequence[str]) -> list[Settings]:
 
 
 def _is_redis(settings: Settings) -> bool:
-    return settings.spool.partition("://")[0] in SCHEMES
+    return is_redis(settings.spool)
+
+
+def _refuse_or_warn(tracker: Tracker) -> None:
+    if not _is_redis(tracker.settings):
+        return
+    spool = opened(tracker.settings.spool)
+    try:
+        shortcomings = spool.server.preflight()
+    except SpoolUnavailableError as error:
+        click.echo(f"Redis is not there yet; waiting for it: {error}", err=True)
+        return
+    finally:
+        spool.close()
+    for each in shortcomings:
+        line = f"{each.problem}: {each.why}. Fix: {each.fix}."
+        if each.refuses:
+            raise click.ClickException(line)
+        click.echo(f"Warning: {line}", err=True)
 
 
 def _heed_signals(stopping: threading.Event) -> None:

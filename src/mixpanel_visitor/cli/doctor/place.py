@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 import click
 
 from mixpanel_visitor.cli.spool_place import find
+from mixpanel_visitor.cli.spool_redis import is_redis, opened
 from mixpanel_visitor.cli.spool_survey import survey
 from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.journal.space import MAX_BYTES, MAX_SHARE_OF_VOLUME, MIN_FREE_SHARE_OF_VOLUME
 from mixpanel_visitor.delivery.opening import open_spool
-from mixpanel_visitor.errors import SettingsError
+from mixpanel_visitor.errors import SettingsError, SpoolUnavailableError
+from mixpanel_visitor.settings.redis_address import without_password
 
 from .findings import Finding
 
@@ -62,6 +64,9 @@ def look_at_place(location: str, *, delivers: bool = True) -> Iterator[Finding]:
 
     Not `delivers`: the application here only stores, so another process has to deliver.
     """
+    if is_redis(location):
+        yield from _redis(location)
+        return
     try:
         spool = open_spool(location)
     except SettingsError as error:
@@ -99,6 +104,27 @@ def look_at_place(location: str, *, delivers: bool = True) -> Iterator[Finding]:
                 "a spool that is another user's takes nothing from this one",
                 "run this and the application as the user who owns it",
             )
+
+
+def _redis(location: str) -> Iterator[Finding]:
+    spool = opened(location)
+    try:
+        shortcomings = spool.server.preflight()
+    except SpoolUnavailableError as error:
+        yield Finding(
+            "problem",
+            f"{without_password(location)} is not there: {error}",
+            f"until it is, events wait in {spool.journal.directory}",
+            "start it, or mend the address",
+        )
+        return
+    finally:
+        spool.close()
+    yield Finding("ok", f"the spool {without_password(location)} answers")
+    for each in shortcomings:
+        yield Finding("problem" if each.refuses else "warning", each.problem, each.why, each.fix)
+    # What is on this machine as well, while Redis is away.
+    yield from look_at_place(str(spool.journal.directory), delivers=False)
 
 
 def volume_kind(directory: Path, kind: str) -> Iterator[Finding]:

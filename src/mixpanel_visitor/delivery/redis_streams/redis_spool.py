@@ -16,6 +16,7 @@ from mixpanel_visitor.delivery import fork_guard
 from mixpanel_visitor.delivery.redis_streams import bundles, servers
 from mixpanel_visitor.delivery.redis_streams.in_hand import Entry, InHand, held
 from mixpanel_visitor.delivery.redis_streams.own_puts import OwnPuts
+from mixpanel_visitor.delivery.redis_streams.preflight import judge
 from mixpanel_visitor.delivery.redis_streams.streams import LEASE_S, Streams
 from mixpanel_visitor.delivery.redis_streams.withdrawn import Withdrawn
 from mixpanel_visitor.delivery.repeatable import is_repeatable
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from mixpanel_visitor.delivery.redis_streams.in_hand import Position
+    from mixpanel_visitor.delivery.redis_streams.preflight import Shortcoming
     from mixpanel_visitor.delivery.redis_streams.streams import Taken
     from mixpanel_visitor.delivery.spool import DeadReason
     from mixpanel_visitor.records import Endpoint
@@ -398,6 +400,18 @@ class RedisSpool:
 
     def _all_streams(self) -> list[str]:
         return [stream for endpoint in ENDPOINTS for stream in self._streams.keys(endpoint)]
+
+    @property
+    def dead_key(self) -> str:
+        """The stream of the dead letters."""
+        return self._streams.dead_key
+
+    def preflight(self) -> list[Shortcoming]:
+        """What in the settings of this Redis would lose records; raises SpoolUnavailableError."""
+        found: dict[str, Shortcoming] = {}
+        for info in self._streams.infos():
+            found |= {each.problem: each for each in judge(info, wait=self.address.wait)}
+        return list(found.values())
 
     def dead_letters(self) -> list[dict[str, Any]]:
         """The dead letters, oldest first: time_ms, endpoint, reason, body."""

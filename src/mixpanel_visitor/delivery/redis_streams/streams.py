@@ -346,15 +346,18 @@ class Streams:
 
     def memory_share(self) -> float:
         """How much of what Redis may use it uses, from 0 to 1; 0 where it has no bound."""
+        nodes = [node for node in self.infos("memory") if node.get("maxmemory")]
+        return max((node["used_memory"] / node["maxmemory"] for node in nodes), default=0.0)
 
-        def call(client: Any) -> float:
-            info = client.info("memory")
-            nodes = [info] if "used_memory" in info else list(info.values())
-            shares = [node["used_memory"] / node["maxmemory"] for node in nodes if node.get("maxmemory")]
-            return max(shares, default=0.0)
+    def infos(self, *sections: str) -> list[Mapping[str, Any]]:
+        """What INFO says, of each primary of a cluster."""
 
-        found: float = self.do(call)
-        return found
+        def call(client: Any) -> Any:
+            of_all = {"target_nodes": "primaries"} if hasattr(client, "get_primaries") else {}
+            return client.info(*sections, **of_all)
+
+        info = self.do(call)
+        return [info] if "used_memory" in info else list(info.values())
 
 
 def _entries_of(found: Any) -> list[tuple[bytes, Mapping[bytes, bytes]]]:

@@ -1,0 +1,74 @@
+"""What waits in a spool in Redis, for `spool status` and `doctor`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mixpanel_visitor.delivery.opening import open_spool, project_of
+from mixpanel_visitor.errors import MixpanelVisitorError, SpoolUnavailableError
+from mixpanel_visitor.settings import Settings
+from mixpanel_visitor.settings.redis_address import SCHEMES, without_password
+
+if TYPE_CHECKING:
+    from mixpanel_visitor.delivery.fallback import FallbackSpool
+
+OLD_S = 3600.0
+
+
+def is_redis(location: str) -> bool:
+    """Whether this names a Redis."""
+    return location.partition("://")[0].lower() in SCHEMES and "://" in location
+
+
+def opened(location: str) -> FallbackSpool:
+    """Open it for the project of the environment's token; a usage error where that is not possible."""
+    token = os.environ.get("MIXPANEL_TOKEN", "")
+    if not token:
+        raise click.UsageError("set MIXPANEL_TOKEN: in Redis each project has streams of its own")
+    try:
+        settings = Settings.resolve({"spool": location}, require_secret=False)
+        spool: Any = open_spool(settings.spool, project=project_of(settings.token))
+    except MixpanelVisitorError as error:
+        raise click.UsageError(str(error)) from error
+    return spool  # type: ignore[no-any-return]
+
+
+def show_status(location: str, *, as_json: bool) -> None:
+    """Print what waits there; exits with 1 where something needs attention."""
+    spool = opened(location)
+    try:
+        shortcomings = spool.server.preflight()
+    except SpoolUnavailableError as error:
+        raise click.ClickException(f"{without_password(location)}: {error}") from error
+    counts = spool.counts()
+    spool.close()
+    findings = [f"{each.problem}: {each.why}. Fix: {each.fix}." for each in shortcomings]
+    if counts.store_dead:
+        findings.append(f"{counts.store_dead:,} dead letters are in the stream {spool.server.dead_key}.")
+    if counts.oldest_age_s > OLD_S:
+        findings.append(
+            f"The oldest record waits for {counts.oldest_age_s:,.0f} s: do workers run, does Mixpanel take it?"
+        )
+    shown = {
+        "waiting": counts.store_pending,
+        "bytes": counts.store_bytes,
+        "oldest_age_s": round(counts.oldest_age_s, 1),
+        "dead_letters": counts.store_dead,
+    }
+    if as_json:
+        click.echo(json.dumps({"spool": without_password(location), **shown, "findings": findings}))
+    else:
+        click.echo(f"Spool {without_password(location)}\n")
+        click.echo(f"  waiting       {shown['waiting']:,} records, {shown['bytes']:,} bytes, compressed")
+        click.echo(f"  the oldest    for {shown['oldest_age_s']:,} s")
+        click.echo(f"  dead letters  {shown['dead_letters']:,}\n")
+        for finding in findings:
+            click.echo(click.style(f"! {finding}", fg="red"))
+        if not findings:
+            click.echo("Nothing needs attention.")
+    sys.exit(1 if findings else 0)

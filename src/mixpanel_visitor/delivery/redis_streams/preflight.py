@@ -1,0 +1,56 @@
+"""Preflight: what in a Redis' own settings would lose records. Pure, but for who asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+OLDEST = (6, 2)
+"""The first Redis whose XPENDING knows IDLE, which is how dead workers' entries are found."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shortcoming:
+    """Something to mend; with `refuses` a worker does not start on it."""
+
+    problem: str
+    why: str
+    fix: str
+    refuses: bool = False
+
+
+def judge(info: Mapping[str, Any], *, wait: int) -> Iterator[Shortcoming]:
+    """Judge what INFO says; `wait` is how many replicas are to have each record. What it leaves out is well."""
+    version = str(info.get("redis_version", ""))
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if len(numbers) == len(OLDEST) and numbers < OLDEST:
+        yield Shortcoming(
+            problem=f"Redis {version} is too old",
+            why="what a dead worker had in hand cannot be found",
+            fix=f"use Redis {'.'.join(map(str, OLDEST))} or later",
+            refuses=True,
+        )
+    policy = str(info.get("maxmemory_policy", ""))
+    if policy.startswith("allkeys-"):
+        yield Shortcoming(
+            problem=f"maxmemory-policy is {policy}",
+            why="when its memory is full, Redis deletes whole streams of events that nobody has delivered",
+            fix="set maxmemory-policy noeviction; what it then refuses waits on the hosts",
+            refuses=True,
+        )
+    if info.get("aof_enabled") == 0:
+        yield Shortcoming(
+            problem="appendonly is off",
+            why="a Redis that is killed or restarted has forgotten what came since its last snapshot",
+            fix="set appendonly yes (appendfsync everysec loses a second at most, when power fails)",
+        )
+    replicas = int(info.get("connected_slaves", 0))
+    if wait > replicas:
+        yield Shortcoming(
+            problem=f"wait={wait} is asked for, and {replicas} replicas are connected",
+            why="Redis counts as away, so that everything waits on the hosts",
+            fix="connect replicas, or ask for fewer",
+        )
