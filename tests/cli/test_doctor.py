@@ -129,7 +129,7 @@ def test_another_spool_can_be_named(environment, tmp_path):
         result = run(main, ["doctor", "--spool", str(file / "spool")], env=env)
         assert result.exit_code == 1
         assert f"the spool {file}/spool cannot be written" in result.stdout
-    assert run(main, ["doctor", "--spool", "redis://x"], env=environment).exit_code == 2
+    assert run(main, ["doctor", "--spool", "kafka://x"], env=environment).exit_code == 2
 
 
 def test_the_place_is_the_one_that_the_application_uses(environment, tmp_path):

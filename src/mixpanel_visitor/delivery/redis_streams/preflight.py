@@ -23,7 +23,7 @@ class Shortcoming:
 
 
 def judge(info: Mapping[str, Any], *, wait: int) -> Iterator[Shortcoming]:
-    """Judge what INFO says; `wait` is how many replicas are to have each record. What it leaves out is well."""
+    """Judge what INFO says; `wait` is how many replicas are to have a record. What it leaves out is well."""
     version = str(info.get("redis_version", ""))
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if len(numbers) == len(OLDEST) and numbers < OLDEST:

@@ -8,20 +8,20 @@ import secrets
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Any, cast
-
-import orjson
+import weakref
+from typing import TYPE_CHECKING, cast
 
 from mixpanel_visitor.delivery import fork_guard
 from mixpanel_visitor.delivery.redis_streams import bundles, servers
+from mixpanel_visitor.delivery.redis_streams.books import Books
 from mixpanel_visitor.delivery.redis_streams.in_hand import Entry, InHand, held
-from mixpanel_visitor.delivery.redis_streams.own_puts import OwnPuts
+from mixpanel_visitor.delivery.redis_streams.letters import Letters
 from mixpanel_visitor.delivery.redis_streams.preflight import judge
 from mixpanel_visitor.delivery.redis_streams.streams import LEASE_S, Streams
 from mixpanel_visitor.delivery.redis_streams.withdrawn import Withdrawn
 from mixpanel_visitor.delivery.repeatable import is_repeatable
 from mixpanel_visitor.delivery.spool import Claim, SpoolCounts
-from mixpanel_visitor.errors import SettingsError, SpoolFullError, SpoolUnavailableError
+from mixpanel_visitor.errors import SettingsError, SpoolUnavailableError
 from mixpanel_visitor.logs import logger
 from mixpanel_visitor.records import ENDPOINTS, Record
 from mixpanel_visitor.settings import redis_address
@@ -42,10 +42,6 @@ RATE_PER_S = 30_000
 MAX_SENDERS = 16
 """Of all machines: Mixpanel advises 10 to 20 connections for a project, and each sender has one."""
 
-FULL_SHARE = 0.8
-"""Of Redis' `maxmemory`: the rest is for who shares it with us."""
-
-_LOOK_S = 1.0
 _READ_ENTRIES = 100
 _ORDERED: frozenset[Endpoint] = frozenset({"engage", "groups"})
 
@@ -83,14 +79,7 @@ class RedisSpool:
 
     def _begin(self) -> None:
         self._lock = threading.RLock()  # of what is in hand
-        self._books = threading.Lock()  # of the figures; held without asking Redis
-        self._own = OwnPuts()
-        self._waiting_bytes = 0
-        self._looked_s: float | None = None
-        self._counted_s: float | None = None
-        self._changed = False
-        self._share = 0.0
-        self._store = SpoolCounts(leader=True)
+        self._books = Books(self._max_bytes, clock=self._clock, monotonic=self._monotonic)
         # One for all events of this process: they stay in order. Many processes use all partitions.
         self._partition = secrets.randbelow(self.address.partitions)
         self._claims = 0
@@ -104,6 +93,7 @@ class RedisSpool:
         self._leased: set[str] = set()
         self._tended_s: dict[Endpoint, float] = {}
         self._withdrawn = Withdrawn(self._streams, self._monotonic)
+        self._letters = Letters(self._streams, self._clock)
         self._stopped = threading.Event()
         self._heart: threading.Thread | None = None
 
@@ -118,19 +108,16 @@ class RedisSpool:
         if not records:
             return
         self._check_newlines(records)
-        self._check_space(sum(len(record.body) for record in records))
+        self._books.check_space(self._streams, sum(len(record.body) for record in records))
         time_ms = int(self._clock() * 1000)
         for (endpoint, partition), bodies in self._sorted(records).items():
             stream = self._streams.key(endpoint, partition)
             fields = bundles.encode(bodies, time_ms)
             entry_id, new = self._streams.add(stream, fields)
-            with self._books:
-                if new:
-                    self._own.flushed(stream, self._ids(self._hands[endpoint], stream), before=entry_id)
-                if own:
-                    self._own.put(stream, entry_id, len(bodies))
-                self._changed = True
-                self._waiting_bytes += len(fields[bundles.BODIES])
+            if new:
+                self._books.flushed(stream, self._ids(self._hands[endpoint], stream), before=entry_id)
+            size = len(fields[bundles.BODIES])
+            self._books.put(stream, entry_id, len(bodies) if own else 0, size)
 
     def _sorted(self, records: Sequence[Record]) -> dict[tuple[Endpoint, int], list[bytes]]:
         found: dict[tuple[Endpoint, int], list[bytes]] = {}
@@ -146,25 +133,6 @@ class RedisSpool:
                 raise ValueError(
                     f"the body of a record must not contain a newline byte: {record.body[:80]!r}..."
                 )
-
-    def _check_space(self, size: int) -> None:
-        now_s = self._monotonic()
-        if self._looked_s is None or now_s - self._looked_s >= _LOOK_S:
-            share = self._streams.memory_share()
-            waiting = self._streams.sizes(self._all_streams()).stored_bytes
-            with self._books:
-                self._looked_s, self._share, self._waiting_bytes = now_s, share, waiting
-        if self._share > FULL_SHARE:
-            raise SpoolFullError(
-                f"Redis uses {self._share:.0%} of its maxmemory; over {FULL_SHARE:.0%} nothing is added. "
-                "Give it more memory, or see why workers do not deliver."
-            )
-        if self._waiting_bytes + size > self._max_bytes:
-            raise SpoolFullError(
-                f"The spool in Redis is full: it may hold {self._max_bytes:,} bytes and holds "
-                f"{self._waiting_bytes:,}. New records are refused until some are delivered; what is stored "
-                "is kept. Check that Mixpanel is reachable, and that workers run."
-            )
 
     # --- claim and settle -----------------------------------------------------------------------
 
@@ -233,7 +201,8 @@ class RedisSpool:
             try:
                 bundle = bundles.decode(each.fields)
             except bundles.UnreadableError as error:
-                self._bury_unreadable(endpoint, each, str(error))
+                self._letters.write_unreadable(endpoint, each, str(error))
+                self._streams.settle(each.stream, each.entry_id, 0, 0)
                 continue
             open_ = set(range(len(bundle.bodies))) - each.settled
             if not open_:
@@ -254,19 +223,6 @@ class RedisSpool:
                 )
             )
         hand.add(entries)
-
-    def _bury_unreadable(self, endpoint: Endpoint, taken: Taken, why: str) -> None:
-        logger.error(
-            "An entry of the spool in Redis cannot be read (%s, %s: %s). It is in the dead letters.",
-            taken.stream,
-            taken.entry_id.decode(),
-            why,
-        )
-        raw = {name.hex(): value.hex() for name, value in taken.fields.items()}
-        self._write_letter(
-            endpoint, orjson.dumps(raw), {"message": f"damaged: {why}", "field": "", "status": 0}
-        )
-        self._streams.settle(taken.stream, taken.entry_id, 0, 0)
 
     def _with_doubts(self, claim: Claim) -> Claim:
         doubts = [
@@ -300,18 +256,8 @@ class RedisSpool:
             for at, reason in reasons.items():
                 for position in held(claim, [at]):
                     _, entry, index = position
-                    said = {"message": reason.message, "field": reason.field, "status": reason.status}
-                    self._write_letter(claim.endpoint, entry.bundle.bodies[index], said)
+                    self._letters.write(claim.endpoint, entry.bundle.bodies[index], reason)
                     self._settle([position], dead=True)
-
-    def _write_letter(self, endpoint: Endpoint, body: bytes, reason: dict[str, Any]) -> None:
-        fields: dict[Any, Any] = {
-            "time_ms": int(self._clock() * 1000),
-            "endpoint": endpoint,
-            "reason": orjson.dumps(reason),
-            "body": body,
-        }
-        self._streams.do(lambda it: it.xadd(self._streams.dead_key, fields))
 
     def _settle(self, positions: Sequence[Position], *, dead: bool) -> None:
         by_entry: dict[int, tuple[Entry, list[int]]] = {}
@@ -324,12 +270,8 @@ class RedisSpool:
                 self._streams.note_settled(entry.stream, entry.entry_id, done)
             else:
                 self._streams.settle(entry.stream, entry.entry_id, len(entry.bundle.bodies), entry.size)
-            with self._books:
-                self._changed = True
-                for _ in indexes:
-                    self._own.settled(entry.stream, entry.entry_id, dead=dead)
-                if not left:
-                    self._waiting_bytes -= entry.size
+            size = 0 if left else entry.size
+            self._books.settled(entry.stream, entry.entry_id, len(indexes), size, dead=dead)
             entry.open = left
             for index in indexes:
                 entry.claims.pop(index, None)
@@ -350,61 +292,15 @@ class RedisSpool:
 
     def counts(self) -> SpoolCounts:
         """The figures of now; those of the store are of a second ago at most, and old while Redis is away."""
-        with contextlib.suppress(SpoolUnavailableError):
-            self._look()
-        with self._books:
-            own, store = self._own, self._store
-            return SpoolCounts(
-                written=own.written,
-                delivered=own.delivered,
-                dead_lettered=own.dead_lettered,
-                pending=own.pending,
-                lost=own.lost,
-                store_pending=store.store_pending,
-                store_dead=store.store_dead,
-                store_bytes=store.store_bytes,
-                oldest_age_s=store.oldest_age_s,
-                leader=True,
-            )
-
-    def _look(self) -> None:
-        now_s = self._monotonic()
-        if not self._changed and self._counted_s is not None and now_s - self._counted_s < _LOOK_S:
-            return
-        self._changed, self._counted_s = False, now_s
-        streams = self._all_streams()
-        sizes = self._streams.sizes(streams)
-        dead = self._streams.do(lambda it: it.xlen(self._streams.dead_key))
-        stamps = [int(fields.get(bundles.TIME, b"0")) for fields in sizes.first.values()]
-        age_s = max(0.0, self._clock() - min(stamps) / 1000) if stamps else 0.0
-        with self._books:
-            self._store = SpoolCounts(
-                store_pending=sizes.records,
-                store_dead=dead,
-                store_bytes=sizes.stored_bytes,
-                oldest_age_s=age_s,
-                leader=True,
-            )
-            waiting = {stream: dict(entries) for stream, entries in self._own.waiting.items() if entries}
-        if waiting:
-            self._own_looked(waiting)
-
-    def _own_looked(self, waiting: dict[str, dict[bytes, int]]) -> None:
-        # Asked without the lock of the figures: `put` needs that, and must not wait for this.
-        vanished, gone = OwnPuts(waiting=waiting).look(self._streams.first_id, self._streams.has)
         in_hand = {entry_id for hand in self._hands.values() for _, entry_id in list(hand.entries)}
-        with self._books:
-            for stream in vanished:
-                self._own.flushed(stream, in_hand)
-            self._own.gone(each for each in gone if each[1] not in in_hand)
-
-    def _all_streams(self) -> list[str]:
-        return [stream for endpoint in ENDPOINTS for stream in self._streams.keys(endpoint)]
+        with contextlib.suppress(SpoolUnavailableError):
+            self._books.look(self._streams, in_hand)
+        return self._books.counts()
 
     @property
-    def dead_key(self) -> str:
-        """The stream of the dead letters."""
-        return self._streams.dead_key
+    def letters(self) -> Letters:
+        """What was set aside."""
+        return self._letters
 
     def preflight(self) -> list[Shortcoming]:
         """What in the settings of this Redis would lose records; raises SpoolUnavailableError."""
@@ -412,19 +308,6 @@ class RedisSpool:
         for info in self._streams.infos():
             found |= {each.problem: each for each in judge(info, wait=self.address.wait)}
         return list(found.values())
-
-    def dead_letters(self) -> list[dict[str, Any]]:
-        """The dead letters, oldest first: time_ms, endpoint, reason, body."""
-        found = self._streams.do(lambda it: it.xrange(self._streams.dead_key))
-        return [
-            {
-                "time_ms": int(fields[b"time_ms"]),
-                "endpoint": fields[b"endpoint"].decode(),
-                "reason": orjson.loads(fields[b"reason"]),
-                "body": fields[b"body"],
-            }
-            for _, fields in found
-        ]
 
     # --- life -----------------------------------------------------------------------------------
 
@@ -476,8 +359,12 @@ class RedisSpool:
     def _start_heart(self) -> None:
         if self._heart is not None:
             return
+        # Weak: a spool that nobody has closed and nobody uses must not live on for its heart.
         self._heart = threading.Thread(
-            target=_beat, args=(self, self._stopped), name="mixpanel-visitor-redis", daemon=True
+            target=_beat,
+            args=(weakref.ref(self), self._stopped, min(LEASE_S, self.address.idle_s) / 3),
+            name="mixpanel-visitor-redis",
+            daemon=True,
         )
         try:
             self._heart.start()
@@ -495,10 +382,12 @@ class RedisSpool:
         self._begin()
 
 
-def _beat(spool: RedisSpool, stopped: threading.Event) -> None:
-    every_s = min(LEASE_S, spool.address.idle_s) / 3
+def _beat(reference: weakref.ref[RedisSpool], stopped: threading.Event, every_s: float) -> None:
     while not stopped.wait(every_s):
-        try:
+        spool = reference()
+        if spool is None:
+            return
+        # Else what is in hand may be taken over; who was sent twice is known by its insert ID.
+        with contextlib.suppress(SpoolUnavailableError):
             spool.beat()
-        except SpoolUnavailableError:
-            continue  # what is in hand may be taken over; who was sent twice is known by its insert ID
+        del spool

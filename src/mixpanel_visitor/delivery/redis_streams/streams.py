@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mixpanel_visitor.delivery.redis_streams.servers import unavailable
 from mixpanel_visitor.errors import SpoolUnavailableError
+from mixpanel_visitor.records import ENDPOINTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -311,8 +312,14 @@ class Streams:
 
     # --- looking --------------------------------------------------------------------------------
 
-    def sizes(self, streams: Sequence[str]) -> Sizes:
-        """What is in these streams."""
+    def count_dead(self) -> int:
+        """How many dead letters there are."""
+        found: int = self.do(lambda it: it.xlen(self.dead_key))
+        return found
+
+    def sizes(self) -> Sizes:
+        """What is in all streams."""
+        streams = [stream for endpoint in ENDPOINTS for stream in self.keys(endpoint)]
 
         def call(client: Any) -> Sizes:
             records = size = 0

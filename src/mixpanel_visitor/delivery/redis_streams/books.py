@@ -1,0 +1,119 @@
+"""Books: the figures of one process about a spool in Redis, and whether there is room for more."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from mixpanel_visitor.delivery.redis_streams import bundles
+from mixpanel_visitor.delivery.redis_streams.own_puts import OwnPuts
+from mixpanel_visitor.delivery.spool import SpoolCounts
+from mixpanel_visitor.errors import SpoolFullError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from mixpanel_visitor.delivery.redis_streams.streams import Streams
+
+FULL_SHARE = 0.8
+"""Of Redis' `maxmemory`: the rest is for who shares it with us."""
+
+_LOOK_S = 1.0
+
+
+class Books:
+    """Thread-safe; its lock is never held while Redis is asked, so that `put` does not wait for a look."""
+
+    def __init__(self, max_bytes: int, *, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._own = OwnPuts()
+        self._store = SpoolCounts(leader=True)
+        self._waiting_bytes = 0
+        self._share = 0.0
+        self._measured_s: float | None = None
+        self._looked_s: float | None = None
+        self._changed = False
+
+    def put(self, stream: str, entry_id: bytes, own: int, size: int) -> None:
+        """An entry of so many compressed bytes was added; `own` of its records are this process' own."""
+        with self._lock:
+            if own:
+                self._own.put(stream, entry_id, own)
+            self._waiting_bytes += size
+            self._changed = True
+
+    def settled(self, stream: str, entry_id: bytes, records: int, size: int, *, dead: bool) -> None:
+        """So many records of an entry were settled here; `size` is 0 as long as others are left in it."""
+        with self._lock:
+            for _ in range(records):
+                self._own.settled(stream, entry_id, dead=dead)
+            self._waiting_bytes -= size
+            self._changed = True
+
+    def flushed(self, stream: str, in_hand: Collection[bytes], before: bytes) -> None:
+        """A stream was not there any more; see `OwnPuts.flushed`."""
+        with self._lock:
+            self._own.flushed(stream, in_hand, before)
+
+    def check_space(self, streams: Streams, size: int) -> None:
+        """Raise SpoolFullError where `size` bytes more are too much, by figures of a second ago at most."""
+        now_s = self._monotonic()
+        if self._measured_s is None or now_s - self._measured_s >= _LOOK_S:
+            share, waiting = streams.memory_share(), streams.sizes().stored_bytes
+            with self._lock:
+                self._measured_s, self._share, self._waiting_bytes = now_s, share, waiting
+        if self._share > FULL_SHARE:
+            raise SpoolFullError(
+                f"Redis uses {self._share:.0%} of its maxmemory; over {FULL_SHARE:.0%} nothing is added. "
+                "Give it more memory, or see why workers do not deliver."
+            )
+        if self._waiting_bytes + size > self._max_bytes:
+            raise SpoolFullError(
+                f"The spool in Redis is full: it may hold {self._max_bytes:,} bytes and holds "
+                f"{self._waiting_bytes:,}. New records are refused until some are delivered; what is stored "
+                "is kept. Check that Mixpanel is reachable, and that workers run."
+            )
+
+    def look(self, streams: Streams, in_hand: Collection[bytes]) -> None:
+        """Ask Redis what is there, unless that was done a moment ago and nothing was done here since."""
+        now_s = self._monotonic()
+        if not self._changed and self._looked_s is not None and now_s - self._looked_s < _LOOK_S:
+            return
+        self._changed, self._looked_s = False, now_s
+        sizes, dead = streams.sizes(), streams.count_dead()
+        stamps = [int(fields.get(bundles.TIME, b"0")) for fields in sizes.first.values()]
+        age_s = max(0.0, self._clock() - min(stamps) / 1000) if stamps else 0.0
+        with self._lock:
+            self._store = SpoolCounts(
+                store_pending=sizes.records,
+                store_dead=dead,
+                store_bytes=sizes.stored_bytes,
+                oldest_age_s=age_s,
+                leader=True,
+            )
+            waiting = {stream: dict(entries) for stream, entries in self._own.waiting.items() if entries}
+        vanished, gone = OwnPuts(waiting=waiting).look(streams.first_id, streams.has)
+        with self._lock:
+            for stream in vanished:
+                self._own.flushed(stream, in_hand)
+            self._own.gone(each for each in gone if each[1] not in in_hand)
+
+    def counts(self) -> SpoolCounts:
+        """The figures as far as they are known."""
+        with self._lock:
+            own, store = self._own, self._store
+            return SpoolCounts(
+                written=own.written,
+                delivered=own.delivered,
+                dead_lettered=own.dead_lettered,
+                pending=own.pending,
+                lost=own.lost,
+                store_pending=store.store_pending,
+                store_dead=store.store_dead,
+                store_bytes=store.store_bytes,
+                oldest_age_s=store.oldest_age_s,
+                leader=True,
+            )
