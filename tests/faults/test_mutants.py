@@ -1,7 +1,17 @@
 """The guards are guarded: each row of the fault table has a defect that turns its test red."""
 
 import pytest
-from support.mutants import engine, guarded, letters, network, plant, processes, run_test
+from support.components import needs
+from support.mutants import (
+    engine,
+    guarded,
+    letters,
+    network,
+    plant,
+    processes,
+    redis_streams,
+    run_test,
+)
 
 MUTANTS = [
     *processes.MUTANTS,
@@ -10,11 +20,12 @@ MUTANTS = [
     *letters.MUTANTS,
     *network.MUTANTS,
 ]
-ROWS = {*range(1, 29), *range(32, 36)}
+IN_REDIS = [pytest.param(each, marks=needs("redis-server"), id=str(each)) for each in redis_streams.MUTANTS]
+ROWS = {*range(1, 36)}
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+@pytest.mark.parametrize("mutant", [*MUTANTS, *IN_REDIS], ids=str)
 def test_a_planted_defect_is_noticed(mutant, tmp_path):
     """With the defect in the package, the test of its row fails."""
     result = run_test(mutant.test, plant(mutant, tmp_path), timeout_s=100)
@@ -23,4 +34,4 @@ def test_a_planted_defect_is_noticed(mutant, tmp_path):
 
 def test_every_row_has_a_defect():
     """No row of the fault table is without a test that was seen to fail."""
-    assert {row for mutant in MUTANTS for row in mutant.rows} == ROWS
+    assert {row for mutant in [*MUTANTS, *redis_streams.MUTANTS] for row in mutant.rows} == ROWS

@@ -124,6 +124,9 @@ def test_redis_refuses(server, machine, trouble):
         put += host.put(10)
         assert host.diverted == 20
         end()
+    host.clock.tick(1)  # a look at the host is due, the next try to forward is not
+    put += host.put(10)
+    assert host.diverted == 30
     assert host.forwarded()
     assert delivered(host.spool) == put
 
@@ -132,6 +135,7 @@ def test_redis_is_nearly_full(server, machine):
     """Others use it as well: from four fifths of its memory on the host keeps what comes."""
     host = machine()
     with server.client() as client:
+        client.set("somebody's", b"x" * 20_000_000)
         used = client.info("memory")["used_memory"]
         client.config_set("maxmemory", int(used / 0.9))
         put = host.put(10)

@@ -196,19 +196,13 @@ class RedisSpool:
         return {entry_id for name, entry_id in list(hand.entries) if name == stream}
 
     def _take_in(self, endpoint: Endpoint, hand: InHand, taken: Sequence[Taken]) -> None:
-        entries = []
+        entries: list[Entry] = []
+        unreadable: list[tuple[Taken, str]] = []
         for each in taken:
             try:
                 bundle = bundles.decode(each.fields)
             except bundles.UnreadableError as error:
-                self._letters.write_unreadable(endpoint, each, str(error))
-                self._streams.settle(each.stream, each.entry_id, 0, 0)
-                continue
-            open_ = set(range(len(bundle.bodies))) - each.settled
-            if not open_:
-                self._streams.settle(
-                    each.stream, each.entry_id, len(bundle.bodies), len(each.fields[bundles.BODIES])
-                )
+                unreadable.append((each, str(error)))
                 continue
             entries.append(
                 Entry(
@@ -219,10 +213,17 @@ class RedisSpool:
                     size=len(each.fields[bundles.BODIES]),
                     deaths=each.deaths,
                     from_dead=each.from_dead,
-                    open=open_,
+                    open=set(range(len(bundle.bodies))) - each.settled,
                 )
             )
+        # First: whatever fails below, these are in hand.
         hand.add(entries)
+        for each, why in unreadable:
+            self._letters.write_unreadable(endpoint, each, why)
+            self._streams.settle(each.stream, each.entry_id, 0, 0)
+        for entry in [entry for entry in entries if not entry.open]:
+            self._streams.settle(entry.stream, entry.entry_id, len(entry.bundle.bodies), entry.size)
+            hand.forget(entry)
 
     def _with_doubts(self, claim: Claim) -> Claim:
         doubts = [

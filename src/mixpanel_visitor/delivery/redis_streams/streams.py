@@ -44,8 +44,8 @@ _SETTLE = """
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
 redis.call('HDEL', KEYS[3], ARGV[2])
 if redis.call('XDEL', KEYS[1], ARGV[2]) == 1 then
-  redis.call('HINCRBY', KEYS[2], 'records', -ARGV[3])
-  redis.call('HINCRBY', KEYS[2], 'bytes', -ARGV[4])
+  redis.call('HINCRBY', KEYS[2], 'records', string.format('%d', -tonumber(ARGV[3])))
+  redis.call('HINCRBY', KEYS[2], 'bytes', string.format('%d', -tonumber(ARGV[4])))
 end
 """
 _LEASE = """
