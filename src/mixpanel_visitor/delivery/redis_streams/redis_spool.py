@@ -220,10 +220,8 @@ class RedisSpool:
         hand.add(entries)
         for each, why in unreadable:
             self._letters.write_unreadable(endpoint, each, why)
-            self._streams.settle(each.stream, each.entry_id, 0, 0)
-        for entry in [entry for entry in entries if not entry.open]:
-            self._streams.settle(entry.stream, entry.entry_id, len(entry.bundle.bodies), entry.size)
-            hand.forget(entry)
+            self._streams.settle(each.stream, [(each.entry_id, 0, 0)])
+        self._delete([entry for entry in entries if not entry.open])
 
     def _with_doubts(self, claim: Claim) -> Claim:
         doubts = [
@@ -264,19 +262,29 @@ class RedisSpool:
         by_entry: dict[int, tuple[Entry, list[int]]] = {}
         for _, entry, index in positions:
             by_entry.setdefault(id(entry), (entry, []))[1].append(index)
+        # Noted here after Redis has it: what fails is settled again.
+        done = [(entry, indexes) for entry, indexes in by_entry.values() if len(entry.open) == len(indexes)]
+        self._delete([entry for entry, _ in done])
+        for entry, indexes in done:
+            self._books.settled(entry.stream, entry.entry_id, len(indexes), entry.size, dead=dead)
         for entry, indexes in by_entry.values():
             left = entry.open.difference(indexes)
             if left:
-                done = set(range(len(entry.bundle.bodies))) - left
-                self._streams.note_settled(entry.stream, entry.entry_id, done)
-            else:
-                self._streams.settle(entry.stream, entry.entry_id, len(entry.bundle.bodies), entry.size)
-            size = 0 if left else entry.size
-            self._books.settled(entry.stream, entry.entry_id, len(indexes), size, dead=dead)
-            entry.open = left
-            for index in indexes:
-                entry.claims.pop(index, None)
-            if not left:
+                settled = set(range(len(entry.bundle.bodies))) - left
+                self._streams.note_settled(entry.stream, entry.entry_id, settled)
+                self._books.settled(entry.stream, entry.entry_id, len(indexes), 0, dead=dead)
+                entry.open = left
+                for index in indexes:
+                    entry.claims.pop(index, None)
+
+    def _delete(self, entries: Sequence[Entry]) -> None:
+        by_stream: dict[str, list[Entry]] = {}
+        for entry in entries:
+            by_stream.setdefault(entry.stream, []).append(entry)
+        for stream, ours in by_stream.items():
+            told = [(entry.entry_id, len(entry.bundle.bodies), entry.size) for entry in ours]
+            self._streams.settle(stream, told)
+            for entry in ours:
                 self._hands[entry.endpoint].forget(entry)
 
     # --- opt-outs -------------------------------------------------------------------------------

@@ -29,6 +29,9 @@ GROUP = "senders"
 RETURNED = "returned"
 LEASE_S = 30.0
 MAX_TAKEN = 200
+MAX_SETTLED = 500
+"""In one call: while a script runs, Redis does nothing else."""
+
 WAIT_MS = 200
 SENDER_MS = 10_000
 
@@ -41,12 +44,17 @@ redis.call('HINCRBY', KEYS[2], 'bytes', #ARGV[4])
 return {id, new and 1 or 0}
 """
 _SETTLE = """
-redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
-redis.call('HDEL', KEYS[3], ARGV[2])
-if redis.call('XDEL', KEYS[1], ARGV[2]) == 1 then
-  redis.call('HINCRBY', KEYS[2], 'records', string.format('%d', -tonumber(ARGV[3])))
-  redis.call('HINCRBY', KEYS[2], 'bytes', string.format('%d', -tonumber(ARGV[4])))
+local records, bytes = 0, 0
+for at = 2, #ARGV, 3 do
+  redis.call('XACK', KEYS[1], ARGV[1], ARGV[at])
+  redis.call('HDEL', KEYS[3], ARGV[at])
+  if redis.call('XDEL', KEYS[1], ARGV[at]) == 1 then
+    records = records + ARGV[at + 1]
+    bytes = bytes + ARGV[at + 2]
+  end
 end
+redis.call('HINCRBY', KEYS[2], 'records', string.format('%d', -records))
+redis.call('HINCRBY', KEYS[2], 'bytes', string.format('%d', -bytes))
 """
 _LEASE = """
 local holder = redis.call('GET', KEYS[1])
@@ -252,10 +260,16 @@ class Streams:
 
     # --- settling -------------------------------------------------------------------------------
 
-    def settle(self, stream: str, entry_id: bytes, records: int, size: int) -> None:
-        """All of an entry is done: delete it."""
+    def settle(self, stream: str, entries: Iterable[tuple[bytes, int, int]]) -> None:
+        """All of these entries is done: delete them; each is given with its records and compressed bytes."""
         keys = (stream, f"{stream}:sizes", f"{stream}:settled")
-        self.do(lambda it: it.eval(_SETTLE, 3, *keys, GROUP, entry_id, records, size))
+        told = [each for entry in entries for each in entry]
+
+        def call(client: Any) -> None:
+            for at in range(0, len(told), 3 * MAX_SETTLED):
+                client.eval(_SETTLE, 3, *keys, GROUP, *told[at : at + 3 * MAX_SETTLED])
+
+        self.do(call)
 
     def note_settled(self, stream: str, entry_id: bytes, indexes: Iterable[int]) -> None:
         """These records of an entry are done, in all: whoever takes it over leaves them out."""
