@@ -131,12 +131,10 @@ def measure(seconds: float, per_request: int) -> None:
     put = sum(each["put"] for each in told)
     cpu_s = sum(each["cpu_s"] for each in told)
     assert done["delivered"] == put
+    print(f"{per_request} events a request: {put / seconds:,.0f}/s put, {put / took_s:,.0f}/s acknowledged")
+    shares = (cpu_s / put * 1e6, done["cpu_s"] / put * 1e6, redis_s / put * 1e6)
     print(
-        f"{per_request} events a request: put {put / seconds:,.0f} a second, acknowledged {put / took_s:,.0f}"
-    )
-    print(
-        f"  us of a processor for each event: producers {cpu_s / put * 1e6:.1f}, worker "
-        f"{done['cpu_s'] / put * 1e6:.1f}, redis-server {redis_s / put * 1e6:.1f}"
+        "  us of a processor an event: producers {:.1f}, worker {:.1f}, redis-server {:.1f}".format(*shares)
     )
 
 

@@ -8,12 +8,12 @@ import secrets
 import socket
 import threading
 import time
-import weakref
 from typing import TYPE_CHECKING, cast
 
 from mixpanel_visitor.delivery import fork_guard
 from mixpanel_visitor.delivery.redis_streams import bundles, servers
 from mixpanel_visitor.delivery.redis_streams.books import Books
+from mixpanel_visitor.delivery.redis_streams.heart import Heart
 from mixpanel_visitor.delivery.redis_streams.in_hand import Entry, InHand, held
 from mixpanel_visitor.delivery.redis_streams.letters import Letters
 from mixpanel_visitor.delivery.redis_streams.preflight import judge
@@ -94,8 +94,7 @@ class RedisSpool:
         self._tended_s: dict[Endpoint, float] = {}
         self._withdrawn = Withdrawn(self._streams, self._monotonic)
         self._letters = Letters(self._streams, self._clock)
-        self._stopped = threading.Event()
-        self._heart: threading.Thread | None = None
+        self._heart = Heart(self, every_s=min(LEASE_S, self.address.idle_s) / 3)
 
     # --- put ------------------------------------------------------------------------------------
 
@@ -157,7 +156,7 @@ class RedisSpool:
                 if claim is None:
                     return self.claim(endpoint, max_records, max_bytes)
             if claim is not None:
-                self._start_heart()
+                self._heart.start()
                 return self._with_doubts(claim)
             return None
 
@@ -326,7 +325,7 @@ class RedisSpool:
     def close(self) -> None:
         """Give back what is in hand and let go of the connections; raises nothing: others take it in time."""
         with self._lock:
-            self._stopped.set()
+            self._heart.stop()
             try:
                 self._give_all_back()
                 self._streams.end_sending()
@@ -365,21 +364,6 @@ class RedisSpool:
                 if not mine:
                     self._leased.discard(stream)
 
-    def _start_heart(self) -> None:
-        if self._heart is not None:
-            return
-        # Weak: a spool that nobody has closed and nobody uses must not live on for its heart.
-        self._heart = threading.Thread(
-            target=_beat,
-            args=(weakref.ref(self), self._stopped, min(LEASE_S, self.address.idle_s) / 3),
-            name="mixpanel-visitor-redis",
-            daemon=True,
-        )
-        try:
-            self._heart.start()
-        except RuntimeError:  # no threads here: what is in hand is settled within `idle_s`, or sent twice
-            self._heart = None
-
     def before_fork(self) -> None:
         """Nothing to wait for: the child begins anew."""
 
@@ -389,14 +373,3 @@ class RedisSpool:
     def after_fork_in_child(self) -> None:
         """Be another consumer: what is in hand is the parent's."""
         self._begin()
-
-
-def _beat(reference: weakref.ref[RedisSpool], stopped: threading.Event, every_s: float) -> None:
-    while not stopped.wait(every_s):
-        spool = reference()
-        if spool is None:
-            return
-        # Else what is in hand may be taken over; who was sent twice is known by its insert ID.
-        with contextlib.suppress(SpoolUnavailableError):
-            spool.beat()
-        del spool

@@ -23,6 +23,7 @@ def connector(address: RedisAddress) -> Callable[[], Any]:
     """
     try:
         import redis  # noqa: PLC0415
+        from redis import backoff, cluster, retry, sentinel  # noqa: PLC0415
     except ImportError:
         raise MissingExtraError("redis", "redis") from None
     parts = urlsplit(address.url)
@@ -36,42 +37,40 @@ def connector(address: RedisAddress) -> Callable[[], Any]:
     def retries(count: int) -> Any:
         # At once: an idle connection may have been closed by whatever is in between. The library's own
         # way waits for up to ten seconds.
-        return redis.retry.Retry(redis.backoff.NoBackoff(), count)
+        return retry.Retry(backoff.NoBackoff(), count)
 
-    def plain() -> Any:
+    def alone() -> Any:
         return redis.Redis.from_url(address.url, retry=retries(1), **common)
 
-    def cluster() -> Any:
-        return redis.cluster.RedisCluster.from_url(
-            address.url.replace("+cluster", ""), retry=retries(3), **common
-        )
+    def clustered() -> Any:
+        return cluster.RedisCluster.from_url(address.url.replace("+cluster", ""), retry=retries(3), **common)
 
-    def sentinel() -> Any:
+    def watched() -> Any:
         hosts = [_host_port(each, 26379) for each in parts.netloc.rpartition("@")[2].split(",")]
         service, _, database = parts.path.strip("/").partition("/")
         credentials = {
             "username": unquote(parts.username or "") or None,
             "password": unquote(parts.password or "") or None,
         }
-        watchers = redis.sentinel.Sentinel(hosts, sentinel_kwargs=common)  # type: ignore[no-untyped-call]
+        watchers = sentinel.Sentinel(hosts, sentinel_kwargs=common)  # type: ignore[no-untyped-call]
         return watchers.master_for(service, db=int(database or 0), retry=retries(1), **credentials, **common)  # type: ignore[no-untyped-call]
 
     if parts.scheme == "redis+sentinel":
-        return sentinel
+        return watched
     if parts.scheme.endswith("+cluster"):
-        return cluster
+        return clustered
     try:
-        plain().close()
+        alone().close()
     except (TypeError, ValueError) as error:
         raise SettingsError([f"spool: {error}"]) from None
-    return plain
+    return alone
 
 
 def unavailable(error: Exception) -> SpoolUnavailableError | None:
     """Give the error of ours for one of the library's; None for a mistake in the code."""
-    import redis  # noqa: PLC0415
+    from redis.exceptions import RedisError  # noqa: PLC0415
 
-    if not isinstance(error, (redis.exceptions.RedisError, OSError)):
+    if not isinstance(error, (RedisError, OSError)):
         return None
     text = str(error) or type(error).__name__
     return SpoolUnavailableError(f"Redis did not do it ({type(error).__name__}: {text})")
