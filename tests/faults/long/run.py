@@ -14,7 +14,7 @@ from pathlib import Path
 from processes import say
 
 README = Path(__file__).parent.parent / "README.md"
-PARTS = ("kill", "outage", "drain")
+PARTS = ("kill", "outage", "drain", "network")
 
 
 def record(part: str, text: str) -> None:
