@@ -6,7 +6,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.journals import ALL, Clock, event, names
+from support.journals import ALL, Clock, event, names, start_python
 
 from mixpanel_visitor.delivery.redis_streams import RedisSpool, bundles
 from mixpanel_visitor.delivery.spool import DeadReason
@@ -163,6 +163,41 @@ def test_who_is_alive_keeps_what_is_in_hand(make, client, clock):
     assert other.claim("import", 10, ALL) is None
     owner.ack(claim, [0])
     assert owner.counts().delivered == 1
+
+
+FORKING = r"""
+import os, sys
+from support.journals import event, forks, names
+from mixpanel_visitor.delivery.redis_streams import RedisSpool
+
+spool = RedisSpool(sys.argv[1])
+spool.put([event(1), event(2)])
+claim = spool.claim("import", 1, 10**9)
+spool._heart.stop()
+spool._heart._thread.join()
+child = forks[sys.argv[2]]()
+if child == 0:
+    spool.put([event(3)])
+    taken = spool.claim("import", 10, 10**9)
+    spool.ack(taken, range(len(taken)))
+    print("child", names(taken.bodies), spool.counts().written, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+spool.ack(claim, [0])
+rest = spool.claim("import", 10, 10**9)
+spool.ack(rest, range(len(rest)))
+print("parent", names(claim.bodies), names(rest.bodies), spool.counts().written)
+spool.close()
+"""
+
+
+@pytest.mark.parametrize("how", ["os", "libc"])
+def test_a_forked_child_is_a_consumer_of_its_own(redis_url, how):
+    """What is in hand is the parent's, whether Python knows of the fork or not."""
+    forking = start_python(FORKING, redis_url("redis"), how)
+    output, errors = forking.communicate(timeout=20)
+    assert errors == ""
+    assert output.splitlines() == ["child ['3'] 1", "parent ['1'] ['2'] 2"]
 
 
 def test_who_was_silent_lets_go(make, client, clock):

@@ -78,6 +78,7 @@ class RedisSpool:
         fork_guard.watch(self)
 
     def _begin(self) -> None:
+        self._pid = os.getpid()
         self._lock = threading.RLock()  # of what is in hand
         self._books = Books(self._max_bytes, clock=self._clock, monotonic=self._monotonic)
         # One for all events of this process: they stay in order. Many processes use all partitions.
@@ -106,6 +107,8 @@ class RedisSpool:
         """
         if not records:
             return
+        if self._pid != os.getpid():
+            self._begin()
         self._check_newlines(records)
         self._books.check_space(self._streams, sum(len(record.body) for record in records))
         time_ms = int(self._clock() * 1000)
@@ -137,6 +140,8 @@ class RedisSpool:
 
     def claim(self, endpoint: Endpoint, max_records: int, max_bytes: int) -> Claim | None:
         """Take the oldest unclaimed records of a lane."""
+        if self._pid != os.getpid():
+            self._begin()  # a fork that Python was not told of, such as uWSGI's
         with self._lock:
             hand = self._hands[endpoint]
             self._withdrawn.learn()
