@@ -13,6 +13,7 @@ from support.components import needs
 from support.journals import ALL, Clock, event, names, open_journal, start_python
 from support.waiting import wait_until
 
+from mixpanel_visitor.delivery.whose import digests
 from mixpanel_visitor.records import Record
 
 pytestmark = needs("redis-server")
@@ -232,6 +233,18 @@ def test_redis_is_emptied_under_a_worker(server, machine):
     assert delivered(host.spool) == put[5:]
     counts = host.spool.counts()
     assert (counts.written, counts.delivered, counts.lost, counts.pending) == (20, 20, 0, 0)
+
+
+def test_somebody_opts_out_while_redis_is_away(server, machine):
+    """What is there of him is not sent once it is back, whoever delivers."""
+    host, worker = machine(), machine("worker")
+    event_of = b'{"event":"%b","properties":{"distinct_id":"%b"}}'
+    host.spool.put([Record("import", event_of % (b"1", b"ann")), Record("import", event_of % (b"2", b"bob"))])
+    server.kill()
+    host.spool.withdraw(digests(["ann"]))
+    server.start()
+    host.spool.sync()  # as the sender's thread does after each round
+    assert delivered(worker.spool) == ["2"]
 
 
 def test_the_consumer_group_is_destroyed(server, machine):

@@ -6,6 +6,7 @@ forwards it to the server, with the same pauses, batches and leadership as if th
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from mixpanel_visitor.delivery.mixpanel_api import Answer
 from mixpanel_visitor.delivery.sender import Sender
-from mixpanel_visitor.errors import SpoolError
+from mixpanel_visitor.errors import SpoolError, SpoolUnavailableError
 from mixpanel_visitor.logs import QuietLog
 from mixpanel_visitor.records import Record
 
@@ -62,6 +63,7 @@ class FallbackSpool:
         self._lock = threading.Lock()
         self._diverted: bool | None = None
         self._looked_s = 0.0
+        self._withdrawals: set[str] = set()
 
     def put(self, records: Sequence[Record]) -> None:
         """Store all of `records` in one of the two, or raise what the journal raises."""
@@ -109,6 +111,7 @@ class FallbackSpool:
 
     def claim(self, endpoint: Endpoint, max_records: int, max_bytes: int) -> Claim | None:
         """Take the oldest unclaimed records of a lane from the server."""
+        self._withdraw_at_server()
         return self.server.claim(endpoint, max_records, max_bytes)
 
     def ack(self, claim: Claim, indexes: Iterable[int]) -> None:
@@ -124,11 +127,25 @@ class FallbackSpool:
         self.server.bury(claim, reasons)
 
     def withdraw(self, people: Iterable[str]) -> None:
-        """What was put until now of these people is not sent, from wherever it is."""
+        """What was put until now of these people is not sent, from wherever it is.
+
+        While the server is away this process remembers them, and tells it as soon as it is back.
+        """
         people = set(people)
         if self.journal.directory.exists():
             self.journal.withdraw(people)
-        self.server.withdraw(people)
+        with self._lock:
+            self._withdrawals |= people
+        with contextlib.suppress(SpoolUnavailableError):
+            self._withdraw_at_server()
+
+    def _withdraw_at_server(self) -> None:
+        with self._lock:
+            people = set(self._withdrawals)
+        if people:
+            self.server.withdraw(people)
+            with self._lock:
+                self._withdrawals -= people
 
     def revision(self) -> int:
         """Count how often something was withdrawn."""
@@ -156,7 +173,9 @@ class FallbackSpool:
         )
 
     def sync(self) -> None:
-        """Make what is on this machine survive a power failure."""
+        """Make what is on this machine survive a power failure; tell the server what it has missed."""
+        with contextlib.suppress(SpoolUnavailableError):
+            self._withdraw_at_server()
         if self._diverted:
             self.journal.sync()
 

@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from mixpanel_visitor.delivery.redis_streams.streams import Streams, Taken
     from mixpanel_visitor.records import Endpoint
 
+MAX_LETTERS = 50_000
+"""About as many as the journal keeps in its 64 MB: a wrong deployment must not fill the memory of Redis."""
+
 logger = logging.getLogger("mixpanel_visitor")
 
 
 class Letters:
-    """Written by whoever settles a record that Mixpanel will not have; kept until somebody deletes them."""
+    """Written by whoever settles a record that Mixpanel will not have; the last `MAX_LETTERS` are kept."""
 
     def __init__(self, streams: Streams, clock: Callable[[], float]) -> None:
         self._streams = streams
@@ -39,7 +42,7 @@ class Letters:
             "reason": orjson.dumps(said),
             "body": body,
         }
-        self._streams.do(lambda it: it.xadd(self._streams.dead_key, fields))
+        self._streams.do(lambda it: it.xadd(self._streams.dead_key, fields, maxlen=MAX_LETTERS))
 
     def write_unreadable(self, endpoint: Endpoint, taken: Taken, why: str) -> None:
         """Set a whole entry aside, as JSON of its fields in hex digits."""
