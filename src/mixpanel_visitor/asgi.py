@@ -136,7 +136,8 @@ def _responder(tracker: Tracker, exchange: Exchange, send: Send, scope: Scope, b
     """Make the `send` that the application gets: adds our headers to the head, hands over after the end."""
     waits_for_head = True
 
-    async def respond(message: Message) -> None:
+    def respond(message: Message) -> Awaitable[None]:
+        # No coroutine of our own around most messages: it would cost as much as all else here.
         nonlocal waits_for_head
         if waits_for_head and message["type"] in _HEADS:
             try:
@@ -149,18 +150,23 @@ def _responder(tracker: Tracker, exchange: Exchange, send: Send, scope: Scope, b
             except Exception:
                 tracker.failed("the response's head")
         if exchange.held is None:
-            await send(message)
-            return
-        if before and exchange.has_records:
-            # Any message may complete the response for the client: the head of a 204, the part that fills
-            # the Content-Length.
-            tracker.hand_over(exchange, soon=False)
-        await send(message)
-        if exchange.has_records and not waits_for_head:
-            # After the last part, and between the parts of a stream, which may never end.
-            tracker.hand_over(exchange, soon=True)
+            return send(message)
+        return _send_and_hand_over(tracker, exchange, send, message, before, waits_for_head=waits_for_head)
 
     return respond
+
+
+async def _send_and_hand_over(
+    tracker: Tracker, exchange: Exchange, send: Send, message: Message, before: bool, *, waits_for_head: bool
+) -> None:
+    if before and exchange.has_records:
+        # Any message may complete the response for the client: the head of a 204, the part that fills the
+        # Content-Length.
+        tracker.hand_over(exchange, soon=False)
+    await send(message)
+    if exchange.has_records and not waits_for_head:
+        # After the last part, and between the parts of a stream, which may never end.
+        tracker.hand_over(exchange, soon=True)
 
 
 def _with_headers(

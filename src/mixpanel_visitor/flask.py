@@ -72,9 +72,12 @@ class MixpanelVisitor:
 
 
 def _remember() -> None:
-    visitor = _visitor()
-    g.visitor = visitor
-    g.visitor_id = visitor.id
+    # The objects behind Flask's proxies: each use of a proxy costs as much as all else here.
+    environ = request._get_current_object().environ  # type: ignore[attr-defined]  # noqa: SLF001
+    visitor = environ.get(VISITOR_KEY) or _visitor()
+    here = g._get_current_object()  # noqa: SLF001
+    here.visitor = visitor
+    here.visitor_id = visitor.id
 
 
 def _template_context() -> dict[str, Any]:

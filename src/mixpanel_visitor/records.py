@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Endpoint = Literal["import", "engage", "groups"]
 """Where Mixpanel takes it: events (`/import`), people profiles (`/engage`), group profiles (`/groups`)."""
@@ -11,8 +10,7 @@ Endpoint = Literal["import", "engage", "groups"]
 ENDPOINTS: tuple[Endpoint, ...] = ("import", "engage", "groups")
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """An event or a profile update in its final bytes, addressed to an endpoint.
 
     `body` is one JSON object in UTF-8 without any newline byte: what leaves for Mixpanel is these bytes

@@ -24,7 +24,7 @@ from .errors import InvalidEventError
 from .logs import call_site
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Protocol
 
     from .core.glance import NoGlance
@@ -118,67 +118,17 @@ class Writer:
 
         `name` may be an instance of a class of the plan.
         """
-
-        def make() -> Record:
-            nonlocal name, properties
-            if self._plan is not None:
-                name, properties = self._plan(name, properties, strict=self._raise_errors)
-            if self._may_be_quick and identity is None and not registered:
-                record = self._quick(sink, name, properties)
-                if record is not None:
-                    return record
-            stamped = self._stamped(sink, identity, registered)
-            if properties:
-                if not isinstance(properties, Mapping):
-                    raise InvalidEventError(
-                        "bad_properties", f"properties must be a dict, not {type(properties).__name__}"
-                    )
-                theirs = properties
-                if not properties.keys().isdisjoint(IDENTITY_PROPERTIES):
-                    theirs = _without_identity(properties)
-                    self._warn_identity(name)
-                stamped.update(self._scrubbed(theirs))
-                if "time" in properties:
-                    stamped["time"] = time_ms(properties["time"])
-            return self._final({"event": name, "properties": stamped})
-
-        self._submit(sink, make, "event", name)
+        self._submit(sink, "event", name, self._event, name, properties, identity, registered)
 
     def profile(self, sink: Sink, endpoint: Endpoint, *parts: Mapping[str, Any] | None) -> None:
         """Write the profile update that `parts` add up to; token and time are added here."""
-
-        def make() -> Record:
-            stamped: dict[str, Any] = {"$token": self.token, "$time": round(self._clock(), 3)}
-            if endpoint == "engage":
-                stamped["$ip"] = sink.glance.surroundings["ip"]
-            for part in parts:
-                if part is not None and not isinstance(part, Mapping):
-                    raise InvalidEventError("bad_update", f"it takes a dict, not {type(part).__name__}")
-                stamped.update(part or {})
-            for operation in PROFILE_OPERATIONS:
-                if isinstance(operand := stamped.get(operation), Mapping):
-                    stamped[operation] = self._scrubbed(operand)
-            return profile_record(endpoint, stamped)
-
         operations = (name for part in parts if isinstance(part, dict) for name in part)
         name = next((name for name in operations if name in PROFILE_OPERATIONS), "?")
-        self._submit(sink, make, "profile update", name)
+        self._submit(sink, "profile update", name, self._profile, endpoint, parts)
 
     def ready_event(self, sink: Sink, event: dict[str, Any]) -> None:
         """Write an event that the official library has built; only stamps that are missing are added."""
-
-        def make() -> Record:
-            properties = event.get("properties")
-            if self._plan is not None and isinstance(event.get("event"), str):
-                self._plan(event["event"], properties, strict=self._raise_errors)
-            if isinstance(properties, dict):
-                properties["time"] = time_ms(properties.get("time", self._clock()))
-                properties.setdefault("$insert_id", self._insert_id())
-                mixpanels_own = {"token": properties.pop("token")} if "token" in properties else {}
-                event["properties"] = {**self._scrubbed(properties), **mixpanels_own}
-            return self._final(event)
-
-        self._submit(sink, make, "event", event.get("event"))
+        self._submit(sink, "event", event.get("event"), self._ready, event)
 
     def refuse(self, reason: str, what: str, message: str) -> None:
         """Count a call that cannot become a record, and log it once a minute with the call site."""
@@ -189,11 +139,64 @@ class Writer:
 
     # --- inside ---------------------------------------------------------------------------------
 
+    def _event(
+        self,
+        sink: Sink,
+        name: Any,
+        properties: Mapping[str, Any] | None,
+        identity: Mapping[str, Any] | None,
+        registered: Mapping[str, Any] | None,
+    ) -> Record:
+        if self._plan is not None:
+            name, properties = self._plan(name, properties, strict=self._raise_errors)
+        if self._may_be_quick and identity is None and not registered:
+            record = self._quick(sink, name, properties)
+            if record is not None:
+                return record
+        stamped = self._stamped(sink, identity, registered)
+        if properties:
+            if not isinstance(properties, Mapping):
+                raise InvalidEventError(
+                    "bad_properties", f"properties must be a dict, not {type(properties).__name__}"
+                )
+            theirs = properties
+            if not properties.keys().isdisjoint(IDENTITY_PROPERTIES):
+                theirs = _without_identity(properties)
+                self._warn_identity(name)
+            stamped.update(self._scrubbed(theirs))
+            if "time" in properties:
+                stamped["time"] = time_ms(properties["time"])
+        return self._final({"event": name, "properties": stamped})
+
+    def _profile(self, sink: Sink, endpoint: Endpoint, parts: Sequence[Mapping[str, Any] | None]) -> Record:
+        stamped: dict[str, Any] = {"$token": self.token, "$time": round(self._clock(), 3)}
+        if endpoint == "engage":
+            stamped["$ip"] = sink.glance.surroundings["ip"]
+        for part in parts:
+            if part is not None and not isinstance(part, Mapping):
+                raise InvalidEventError("bad_update", f"it takes a dict, not {type(part).__name__}")
+            stamped.update(part or {})
+        for operation in PROFILE_OPERATIONS:
+            if isinstance(operand := stamped.get(operation), Mapping):
+                stamped[operation] = self._scrubbed(operand)
+        return profile_record(endpoint, stamped)
+
+    def _ready(self, _sink: Sink, event: dict[str, Any]) -> Record:
+        properties = event.get("properties")
+        if self._plan is not None and isinstance(event.get("event"), str):
+            self._plan(event["event"], properties, strict=self._raise_errors)
+        if isinstance(properties, dict):
+            properties["time"] = time_ms(properties.get("time", self._clock()))
+            properties.setdefault("$insert_id", self._insert_id())
+            mixpanels_own = {"token": properties.pop("token")} if "token" in properties else {}
+            event["properties"] = {**self._scrubbed(properties), **mixpanels_own}
+        return self._final(event)
+
     @property
     def _raise_errors(self) -> bool:
         return self._is_strict or capture.active() is not None
 
-    def _submit(self, sink: Sink, make: Callable[[], Record], kind: str, name: object) -> None:
+    def _submit(self, sink: Sink, kind: str, name: object, make: Callable[..., Record], *words: Any) -> None:
         self._ledger.accept()
         reason = sink.refusal
         if reason == "closed":
@@ -205,7 +208,7 @@ class Writer:
                 self._tell_of_bots(reason, sink.facts)
             return
         try:
-            record = make()
+            record = make(sink, *words)
             touch = sink.glance.first_touch() if kind == "event" else None
         except InvalidEventError as error:
             self._refused(error.reason, f"{kind} {_shown(name)}", str(error))
@@ -259,10 +262,12 @@ class Writer:
             properties = {}
         elif type(properties) is not dict or not stamps.taken.isdisjoint(properties):
             return None
+        plain = self._scrubber.is_plain(properties)
         return stamped_record(
             name,
-            self._scrubbed(properties) if properties else properties,
+            properties if plain else self._scrubbed(properties),
             stamps,
+            plain=plain,
             time_ms=round(self._clock() * 1000),
             insert_id=self._insert_id(),
         )

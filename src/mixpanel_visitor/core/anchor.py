@@ -14,6 +14,7 @@ import binascii
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from itsdangerous import BadSignature, Signer
@@ -103,10 +104,13 @@ class AnchorCodec:
         max_age_s: int,
         count: Callable[[str], None],
     ) -> None:
+        salt = b"mixpanel-visitor.anchor"
+        deriving = Signer(list(secret_keys), salt=salt, key_derivation="hmac", digest_method=hashlib.sha256)
+        # A signer derives its keys each time that it signs; ours stay the same.
         self._signer = Signer(
-            list(secret_keys),
-            salt=b"mixpanel-visitor.anchor",
-            key_derivation="hmac",
+            [deriving.derive_key(key) for key in secret_keys],
+            salt=salt,
+            key_derivation="none",
             digest_method=hashlib.sha256,
         )
         self._max_age_s = max_age_s
@@ -259,6 +263,7 @@ def _parse(payload: str) -> Anchor | None:
     )
 
 
+@lru_cache(4)  # most cookies are of the same second
 def _base36(number: int) -> str:
     digits = ""
     number = max(0, number)

@@ -53,7 +53,6 @@ _SDK = re.compile("|".join(map(re.escape, _SDK_LIST)))
 # "bot" at the end of a word: GPTBot/1.2, ClaudeBot, SomeBot; not Cubot, which makes telephones.
 _SILENT = re.compile("|".join((*map(re.escape, _SILENT_LIST), r"(?<!cu)bot(?![a-z])")))
 _FORWARDING = ("x-forwarded-for", "forwarded", "x-real-ip", "via", "cf-connecting-ip", "true-client-ip")
-_PURPOSES = ("sec-purpose", "purpose", "x-sec-purpose", "x-purpose", "x-moz")
 
 
 class BotDetector:
@@ -91,9 +90,4 @@ def is_developer(facts: RequestFacts) -> bool:
 
 def is_prefetch(facts: RequestFacts) -> bool:
     """Tell whether the browser fetches ahead of a visit that may never happen."""
-    look_up = facts.headers.get
-    for name in _PURPOSES:
-        value = look_up(name)
-        if value and value.lower().startswith(("prefetch", "preview")):
-            return True
-    return False
+    return any(purpose.lower().startswith(("prefetch", "preview")) for purpose in facts.purposes)

@@ -51,7 +51,6 @@ class Enricher:
             found["$current_url"] = self._shown(url)
             found.update(page_urls.campaign(url))
             found.update(page_urls.clicks(url))
-        persisted = {} if self._mixpanel is None else self._mixpanel.persisted(facts.cookies, PERSISTED)
         if referrer is not None:
             shown = self._shown(referrer)
             if shown:
@@ -62,8 +61,10 @@ class Enricher:
             if is_new:
                 found["$initial_referrer"] = shown or page_urls.DIRECT
                 found["$initial_referring_domain"] = domain or page_urls.DIRECT
-            persisted |= page_urls.search_info(referrer)
-        found.update(persisted)
+        if self._mixpanel is not None:
+            found.update(self._mixpanel.persisted(facts.cookies, PERSISTED))
+        if referrer:
+            found.update(page_urls.search_info(referrer))
         for name, value in found.items():
             if type(value) is str and len(value) > MAX_CHARS:
                 found[name] = value[:MAX_CHARS]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mixpanel_visitor.errors import InvalidEventError
@@ -90,18 +91,26 @@ def common_stamps(identity: object, properties: Mapping[str, Any]) -> Stamps | N
     if refusal(properties.get("distinct_id")) is not None:
         return None
     _check_properties(properties)
-    taken = frozenset((*properties, *IDENTITY_PROPERTIES, "time", "$insert_id"))
-    return Stamps(identity, taken, len(properties) + 2, encode_part(properties))
+    return Stamps(identity, _taken(tuple(properties)), len(properties) + 2, encode_part(properties))
+
+
+@lru_cache(256)
+def _taken(names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset((*names, *IDENTITY_PROPERTIES, "time", "$insert_id"))
 
 
 def stamped_record(
-    name: str, properties: Mapping[str, Any], stamps: Stamps, *, time_ms: int, insert_id: str
+    name: str, properties: Mapping[str, Any], stamps: Stamps, *, plain: bool, time_ms: int, insert_id: str
 ) -> Record:
-    """Make the record of an event whose `properties` use none of the names that are taken."""
-    _check_name(name)
-    _check_properties(properties, more=stamps.number)
+    """Make the record of an event whose `properties` use none of the names that are taken.
+
+    `plain`: their names are known to be strings, and their values to hold no others.
+    """
+    encoded_name = _encoded_name(name) if type(name) is str else _checked_name(name)
+    if not plain or len(properties) + stamps.number >= MAX_PROPERTIES:
+        _check_properties(properties, more=stamps.number)
     body = b'{"event":%b,"properties":{%b,"time":%d,"$insert_id":"%b"%b%b}}' % (
-        encode_text(name),
+        encoded_name,
         stamps.part,
         time_ms,
         insert_id.encode(),
@@ -109,6 +118,14 @@ def stamped_record(
         encode_part(properties) if properties else b"",
     )
     return Record("import", checked_size(body))
+
+
+def _checked_name(name: str) -> bytes:
+    _check_name(name)
+    return encode_text(name)
+
+
+_encoded_name = lru_cache(1024)(_checked_name)  # of the same few names most events are
 
 
 def profile_record(endpoint: Endpoint, update: Mapping[str, Any]) -> Record:

@@ -143,15 +143,17 @@ class Exchange:
         self._tracked = True
         if record.endpoint == "import":
             self._merge = None  # this event carries device and user
-        self._records.add(record)
-        if self._records.is_held and self._records.size_bytes >= HAND_OVER_BYTES:
+        held = self._records
+        held.add(record)
+        is_much = held.size_bytes >= HAND_OVER_BYTES
+        if is_much and held.is_held:
             # Too much to wait for the response with: most responses carry the cookie.
-            self._records.decide(remembered=True)
+            held.decide(remembered=True)
         if self.hand_over is not None and (
             self.finished
+            or is_much
             or self.facts.protocol == "websocket"  # there is no "after the response" for a socket
-            or len(self._records) >= HAND_OVER_RECORDS
-            or self._records.size_bytes >= HAND_OVER_BYTES
+            or len(held) >= HAND_OVER_RECORDS
         ):
             self.hand_over(self)
 
@@ -285,7 +287,11 @@ class Exchange:
             anchor is not came
             or self._changed
             or self._now_s - anchor.issued_at_s > RENEW_AFTER_S
-            or self._rules.set_cookies.wants_seed(self.facts, anchor, came, now_s=self._now_s)
+            # So far the anchor is what came, and of today: who has the ID, or was given it, needs no more.
+            or (
+                not (anchor.agreed or anchor.seeded)
+                and self._rules.set_cookies.wants_seed(self.facts, anchor, came, now_s=self._now_s)
+            )
         )
 
     def respond(self, status: int, headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -321,7 +327,7 @@ class Exchange:
                 self.held.decide(remembered=False)
             self.finished = True
             self.announce = self.view = None  # they lead back here: cycles, for the garbage collector to find
-        return self.take()
+        return [] if self.held is None else self.held.take()
 
     @property
     def has_records(self) -> bool:
@@ -366,12 +372,12 @@ class Exchange:
         if self._anchor is None:
             forgotten = cookies.forget(self.facts) if self.consent == "denied" else []
             return [*forgotten, *self._more_cookies]  # in this order: a browser keeps the last of a name
-        anchor = replace(self._anchor, issued_at_s=int(self._now_s))
-        seeds: list[str] = []
+        anchor, seeded, seeds = self._anchor, self._anchor.seeded, []
         if self._renewed or (
             200 <= status < 400 and cookies.wants_seed(self.facts, anchor, self._came, now_s=self._now_s)
         ):
             seeds = cookies.seed(anchor, self.facts, replace=self._renewed)
-            anchor = replace(anchor, seeded=bool(seeds))
+            seeded = bool(seeds)
+        anchor = replace(anchor, issued_at_s=int(self._now_s), seeded=seeded)
         seen = [cookies.seen(anchor, self.facts)] if self._handed_over else []
         return [*self._more_cookies, *cookies.store(anchor, self.facts), *seeds, *seen]

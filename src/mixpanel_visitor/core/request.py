@@ -8,6 +8,7 @@ at `;`, then at the first `=`, trim space and tab; quotes belong to the value.
 from __future__ import annotations
 
 from functools import lru_cache
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import quote
 
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
 MAX_CANDIDATES = 200
 """So many occurrences of a cookie's name are looked at: more is an attack, not a browser."""
 
+MAX_LOWER_NAMES = 500
+MAX_LOWER_CHARS = 50
+"""So many names of headers, and none that is longer, are remembered for being in lower case."""
+
 _BLANKS = " \t"
+_PURPOSES = ("sec-purpose", "purpose", "x-sec-purpose", "x-purpose", "x-moz")
 _SECURE = ("https", "wss")
 
 
@@ -26,10 +32,13 @@ class RequestFacts:
 
     `protocol` is `"http"` or `"websocket"`, `scheme` `"http"` or `"https"` (`ws` and `wss` are folded into
     them), `path` and `query` are as on the wire, `client` is the address of the peer or None, `cookies` is
-    the raw Cookie header in latin-1 (several headers joined with `"; "`). Not to be changed.
+    the raw Cookie header in latin-1 (several headers joined with `"; "`), `purposes` is what the browser says
+    it fetches this for, if not for a visit. Not to be changed.
     """
 
-    __slots__ = ("client", "cookies", "headers", "host", "method", "path", "protocol", "query", "scheme")
+    __slots__ = (
+        "client", "cookies", "headers", "host", "method", "path", "protocol", "purposes", "query", "scheme",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -52,6 +61,7 @@ class RequestFacts:
         self.client = client
         self.cookies = cookies
         self.headers = headers
+        self.purposes = self._purposes()
 
     def header(self, name: str) -> str:
         """Give the value of a request header by its lower-case name, or `""`; the last one wins."""
@@ -64,9 +74,11 @@ class RequestFacts:
 
     def replaced(self, **changes: Any) -> RequestFacts:
         """Give the same request but for `changes`."""
-        return RequestFacts(
-            **{name: changes.get(name, getattr(self, name)) for name in RequestFacts.__slots__}
-        )
+        names = [name for name in RequestFacts.__slots__ if name != "purposes"]
+        return RequestFacts(**{name: changes.get(name, getattr(self, name)) for name in names})
+
+    def _purposes(self) -> list[str]:
+        return [value for name in _PURPOSES if (value := self.header(name))]
 
     def __repr__(self) -> str:
         return f"<RequestFacts {self.method} {self.scheme}://{self.host}{self.path}>"
@@ -81,54 +93,66 @@ class HeaderLookup(Protocol):
 
 
 class _AskedFacts(RequestFacts):
-    """Reads what is asked for, once: of most requests that is the Cookie header.
+    """Reads the Cookie header, and all else when something of it is asked for: most requests want no more.
 
     It keeps neither scope nor environ: applications change theirs, and what they find there leads back here.
     """
 
     __slots__ = ()
 
-    def _read(self, name: str) -> Any:
+    def _read(self) -> None:
+        """Set what has not been set yet, but for the path."""
+        raise NotImplementedError
+
+    def _path(self) -> str:
         raise NotImplementedError
 
     def __getattr__(self, name: str) -> Any:
-        value = self._read(name)
-        setattr(self, name, value)
-        return value
+        if name == "path":
+            self.path = self._path()
+        elif name == "purposes":
+            self.purposes = self._purposes()
+        elif name in RequestFacts.__slots__:
+            self._read()
+        return object.__getattribute__(self, name)
+
+
+_SAID = ("type", "method", "path", "raw_path", "query_string", "client", "server")
+_said = itemgetter(*_SAID)
 
 
 class _ScopeFacts(_AskedFacts):
     """Facts of an ASGI scope; `raw` are its headers by lower-case names."""
 
-    __slots__ = ("_said",)
+    __slots__ = ("_raw", "_said")
 
     def __init__(self, scope: Mapping[str, Any], raw: dict[bytes, bytes]) -> None:
-        get = scope.get
-        self._said = (
-            scope["type"], get("method"), get("path"), get("raw_path"), get("query_string"), get("client"),
-            get("server"),
-        )  # fmt: skip
-        self.scheme = "https" if get("scheme") in _SECURE else "http"
+        self._raw = raw
+        try:
+            self._said = _said(scope)
+        except KeyError:  # a socket has no method, and most keys may be absent
+            self._said = tuple(map(scope.get, _SAID))
+        self.scheme = "https" if scope.get("scheme") in _SECURE else "http"
         cookies = raw.get(b"cookie")
         self.cookies = cookies.decode("latin-1") if cookies else ""
-        self.headers = _ScopeHeaders(raw)
 
-    def _read(self, name: str) -> Any:
-        kind, method, path, raw_path, query, client, server = self._said
-        if name == "host":
-            return self.header("host") or (f"{server[0]}:{server[1]}" if server else "")
-        if name == "path":
-            # As on the wire; some servers leave the query in `raw_path`, some have none.
-            return (raw_path.decode("latin-1") if raw_path else quote(path or "")).partition("?")[0]
-        if name == "query":
-            return query.decode("latin-1") if query else ""
-        if name == "method":
-            return "GET" if kind == "websocket" else method or "GET"
-        if name == "protocol":
-            return "websocket" if kind == "websocket" else "http"
-        if name == "client":
-            return client[0] if client else None
-        raise AttributeError(name)
+    def header(self, name: str) -> str:
+        value = self._raw.get(name.encode())
+        return value.decode("latin-1") if value else ""
+
+    def _read(self) -> None:
+        kind, method, _, _, query, client, server = self._said
+        self.headers = _ScopeHeaders(self._raw)
+        self.host = self.header("host") or (f"{server[0]}:{server[1]}" if server else "")
+        self.query = query.decode("latin-1") if query else ""
+        self.method = "GET" if kind == "websocket" else method or "GET"
+        self.protocol = "websocket" if kind == "websocket" else "http"
+        self.client = client[0] if client else None
+
+    def _path(self) -> str:
+        # As on the wire; some servers leave the query in `raw_path`, some have none.
+        _, _, path, raw_path, *_ = self._said
+        return (raw_path.decode("latin-1") if raw_path else quote(path or "")).partition("?")[0]
 
 
 class _ScopeHeaders:
@@ -156,22 +180,17 @@ class _EnvironFacts(_AskedFacts):
         self.cookies = str(environ.get("HTTP_COOKIE", ""))
         self.headers = _EnvironHeaders(environ)
 
-    def _read(self, name: str) -> Any:
+    def _read(self) -> None:
         get = self._environ.get
-        if name == "host":
-            return str(get("HTTP_HOST") or f"{get('SERVER_NAME', '')}:{get('SERVER_PORT', '')}")
-        if name == "path":
-            path = f"{get('SCRIPT_NAME', '')}{get('PATH_INFO', '')}"
-            return quote(path.encode("latin-1", "replace"))
-        if name == "query":
-            return str(get("QUERY_STRING", ""))
-        if name == "method":
-            return str(get("REQUEST_METHOD", "GET"))
-        if name == "protocol":
-            return "http"
-        if name == "client":
-            return get("REMOTE_ADDR") or None
-        raise AttributeError(name)
+        self.host = str(get("HTTP_HOST") or f"{get('SERVER_NAME', '')}:{get('SERVER_PORT', '')}")
+        self.query = str(get("QUERY_STRING", ""))
+        self.method = str(get("REQUEST_METHOD", "GET"))
+        self.protocol = "http"
+        self.client = get("REMOTE_ADDR") or None
+
+    def _path(self) -> str:
+        path = f"{self._environ.get('SCRIPT_NAME', '')}{self._environ.get('PATH_INFO', '')}"
+        return quote(path.encode("latin-1", "replace"))
 
 
 class _EnvironHeaders:
@@ -204,11 +223,23 @@ def facts_from_scope(scope: Mapping[str, Any]) -> RequestFacts:
     if type(raw) is not list:
         raw = list(raw)
     headers: dict[bytes, bytes] = dict(raw)
-    if len(headers) != len(raw) or not all(map(bytes.islower, headers)):
+    if len(headers) != len(raw) or not (_lower_names.issuperset(headers) or _are_lower(headers)):
         pairs = [(bytes(name).lower(), bytes(value)) for name, value in raw]
         headers = dict(pairs)
         headers[b"cookie"] = b"; ".join(value for name, value in pairs if name == b"cookie")
     return _ScopeFacts(scope, headers)
+
+
+_lower_names: set[bytes] = set()
+"""Names of headers that were found to be in lower case: to look them up is faster than to look at them."""
+
+
+def _are_lower(names: Iterable[bytes]) -> bool:
+    if not all(map(bytes.islower, names)):
+        return False
+    if len(_lower_names) < MAX_LOWER_NAMES:
+        _lower_names.update(name for name in names if len(name) <= MAX_LOWER_CHARS)
+    return True
 
 
 def facts_from_environ(environ: Mapping[str, Any]) -> RequestFacts:

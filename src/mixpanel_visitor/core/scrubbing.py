@@ -59,19 +59,21 @@ class Scrubber:
         self._any = bool(entries)
         self.is_secret: Callable[[str], bool] = lru_cache(_NAMES_CACHED)(is_secret) if entries else _never
         # The same call always has the same names: mostly one question for all of them.
-        self._among = lru_cache(_CALLS_CACHED)(self._is_any_secret)
+        self._are_plain = lru_cache(_CALLS_CACHED)(self._are_plain_names)
 
-    def _is_any_secret(self, names: tuple[Any, ...]) -> bool:
-        return any(isinstance(name, str) and self.is_secret(name) for name in names)
+    def _are_plain_names(self, names: tuple[Any, ...]) -> bool:
+        return all(isinstance(name, str) and not self.is_secret(name) for name in names)
+
+    def is_plain(self, properties: dict[Any, Any]) -> bool:
+        """Tell whether there is nothing to look at: names that are strings and no secrets, flat values."""
+        return FLAT_TYPES.issuperset(map(type, properties.values())) and self._are_plain(tuple(properties))
 
     def clean(self, properties: Mapping[str, Any], found: Callable[[str], None]) -> Mapping[str, Any]:
         """Give properties with secrets replaced: the same object where there are none, else a copy.
 
         `found` is told the name of each.
         """
-        if not self._any or (
-            FLAT_TYPES.issuperset(map(type, properties.values())) and not self._among(tuple(properties))
-        ):
+        if not self._any:
             return properties
         cleaned: Mapping[str, Any] = self._cleaned(properties, found, 0)
         return cleaned

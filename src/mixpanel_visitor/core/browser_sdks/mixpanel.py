@@ -24,7 +24,7 @@ from mixpanel_visitor.core.request import cookie_values
 from .cookie_domain import CookieDomain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Mapping
 
 MAX_COOKIE_CHARS = 4096
 """Browsers keep no longer ones (RFC 6265bis, 5.6), so a longer one is no browser's and is not decoded."""
@@ -106,15 +106,12 @@ class MixpanelBrowser:
             self._count("mixpanel_cookie_refused")
         return claims[0]
 
-    def persisted(self, cookies: str, names: Collection[str]) -> dict[str, str]:
+    def persisted(self, cookies: str, names: tuple[str, ...]) -> Mapping[str, str]:
         """Give some of the super properties that the SDK keeps in its cookie: those of these names, texts."""
         values = cookie_values(cookies, self.name)
-        if not values or not any(name.removeprefix("$") in values[0] for name in names):
-            return {}  # as right after a first visit
-        properties = _properties(values[0])
-        if properties is None:
+        if not values or len(values[0]) > MAX_COOKIE_CHARS:
             return {}
-        return {name: value for name in names if isinstance(value := properties.get(name), str) and value}
+        return _persisted(values[0], names)
 
     def occupied(self, cookies: str) -> bool:
         """Tell whether there is a cookie that the SDK would take over, and that a seed would destroy.
@@ -254,6 +251,16 @@ def _properties(raw: str) -> dict[str, Any] | None:
         except (ValueError, RecursionError):
             return None
     return properties if isinstance(properties, dict) else None
+
+
+@lru_cache(1024)
+def _persisted(raw: str, names: tuple[str, ...]) -> Mapping[str, str]:
+    if not any(name.removeprefix("$") in raw for name in names):
+        return {}  # as right after a first visit
+    properties = _properties(raw)
+    if properties is None:
+        return {}
+    return {name: value for name in names if isinstance(value := properties.get(name), str) and value}
 
 
 def _refuse_constant(name: str) -> None:
