@@ -60,7 +60,28 @@ def test_the_public_names_are_the_intended_ones():
     # With "@" begins what pytest has put in: it rewrites the assertions of its plugins' packages.
     public = {name for name in vars(mixpanel_visitor) if not name.startswith(("_", "@"))}
     modules = {path.stem for path in SOURCE.iterdir()}
-    assert public - modules == set(mixpanel_visitor.__all__)
+    assert public - modules - {"TYPE_CHECKING"} == set(mixpanel_visitor.__all__)
+
+
+def test_a_name_that_is_not_there_says_so():
+    """The names are looked up when they are asked for, and only those."""
+    with pytest.raises(AttributeError, match="Trakcer"):
+        _ = mixpanel_visitor.Trakcer
+    assert set(mixpanel_visitor.__all__) <= set(dir(mixpanel_visitor))
+
+
+@pytest.mark.parametrize(
+    ("statement", "spared"),
+    [
+        ("import mixpanel_visitor", ("mixpanel_visitor.", "orjson", "logging")),
+        ("from mixpanel_visitor import current_visitor", ("mixpanel_visitor.delivery", "orjson", "http.")),
+    ],
+)
+def test_who_needs_little_imports_little(statement, spared):
+    """The package costs every test run, for its plugin, and every module that tracks."""
+    code = f"{statement}; import sys; print(*sys.modules, sep='\\n')"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert [name for name in found.stdout.split() if name.startswith(spared)] == []
 
 
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))

@@ -2,20 +2,26 @@
 
 Wrap an application with `mixpanel_visitor.asgi.VisitorMiddleware`, `mixpanel_visitor.wsgi.VisitorMiddleware`
 or a framework's door (`mixpanel_visitor.starlette`, `mixpanel_visitor.flask`). Not affiliated with Mixpanel.
+
+A name is imported when it is first asked for (PEP 562): who tracks with `current_visitor` in a module of
+models does not pay for what delivers, nor does a test run for the pytest plugin.
 """
 
-from .context import current_visitor as current_visitor
-from .errors import InvalidEventError as InvalidEventError
-from .errors import MissingExtraError as MissingExtraError
-from .errors import MixpanelVisitorError as MixpanelVisitorError
-from .errors import NoVisitorError as NoVisitorError
-from .errors import SettingsError as SettingsError
-from .errors import SpoolError as SpoolError
-from .errors import SpoolFullError as SpoolFullError
-from .errors import SpoolUnavailableError as SpoolUnavailableError
-from .settings import Settings as Settings
-from .tracker import Tracker as Tracker
-from .visitor import Visitor as Visitor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .context import current_visitor as current_visitor
+    from .errors import InvalidEventError as InvalidEventError
+    from .errors import MissingExtraError as MissingExtraError
+    from .errors import MixpanelVisitorError as MixpanelVisitorError
+    from .errors import NoVisitorError as NoVisitorError
+    from .errors import SettingsError as SettingsError
+    from .errors import SpoolError as SpoolError
+    from .errors import SpoolFullError as SpoolFullError
+    from .errors import SpoolUnavailableError as SpoolUnavailableError
+    from .settings import Settings as Settings
+    from .tracker import Tracker as Tracker
+    from .visitor import Visitor as Visitor
 
 __all__ = [
     "InvalidEventError",
@@ -31,3 +37,20 @@ __all__ = [
     "Visitor",
     "current_visitor",
 ]
+
+_MODULES = {"Settings": "settings", "Tracker": "tracker", "Visitor": "visitor", "current_visitor": "context"}
+
+if not TYPE_CHECKING:  # a type checker would take any name for one of ours
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module  # noqa: PLC0415
+
+        value = getattr(import_module(f".{_MODULES.get(name, 'errors')}", __name__), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

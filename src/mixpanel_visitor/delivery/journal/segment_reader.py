@@ -88,6 +88,7 @@ class SegmentReader:
 
     def __init__(self, path: Path, damage: DamageBook, progress: Progress | None = None) -> None:
         self.path = path
+        self.name = path.name
         self.size = 0
         self.ended = False
         self.gone = False
@@ -105,11 +106,6 @@ class SegmentReader:
         self._ours = self._begun > 0
         self._suspects: list[frames.Damage] = []
         self._oldest: tuple[int, int | None] = (-1, None)
-
-    @property
-    def name(self) -> str:
-        """Name of the file."""
-        return self.path.name
 
     @property
     def unread_bytes(self) -> int:

@@ -1,0 +1,187 @@
+"""This package beside its peers: `python tests/benchmarks/peers [calls] [delivery] [requests] [imports]`.
+
+Makes an environment of its own, `.venv-peers`, with the peers' packages from PyPI and this checkout. Each SDK
+runs in a process of its own against a server in another, all on this machine; the order is shuffled anew in
+each round. Prints the median of the rounds, and the lowest and highest. Not collected by pytest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import subprocess
+import sys
+from collections import defaultdict
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+PYTHON = ROOT / ".venv-peers" / "bin" / "python"
+PARTS = ("calls", "delivery", "requests", "imports")
+
+CALLS = [
+    ("ours_in_requests", 3),
+    ("mixpanel_noop", 1),
+    ("posthog", 1),
+    ("segment", 1),
+    ("rudder", 1),
+    ("amplitude", 1),
+    ("snowplow", 1),
+]
+DELIVERIES = [
+    ("ours_in_requests", 1),
+    ("ours_in_requests", 10),
+    ("ours_in_requests", 100),
+    ("ours", 1),
+    ("mixpanel_buffered", 1),
+    ("posthog", 1),
+    ("segment", 1),
+    ("rudder", 1),
+    ("amplitude", 1),
+    ("snowplow", 1),
+]
+
+
+def make_environment() -> None:
+    """Install the peers and this checkout, once for each version of the list."""
+    wanted = (HERE / "requirements.txt").read_text() + sys.version
+    stamp = ROOT / ".venv-peers" / "stamp"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    print("Setting up .venv-peers ...", file=sys.stderr)
+    subprocess.run([sys.executable, "-m", "venv", ROOT / ".venv-peers"], check=True)
+    pip = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "-r", HERE / "requirements.txt", "-e", f"{ROOT}[starlette,flask]"], check=True)
+    stamp.write_text(wanted)
+
+
+@contextmanager
+def server() -> Iterator[tuple[str, Callable[[], dict[str, int]]]]:
+    """Run the counting server; gives its address, and what asks it for what has come since."""
+    with subprocess.Popen(
+        [PYTHON, HERE / "taking.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        url = f"http://127.0.0.1:{process.stdout.readline().strip()}"
+
+        def figures() -> dict[str, int]:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+            return dict(json.loads(process.stdout.readline()))
+
+        yield url, figures
+        process.stdin.close()
+
+
+def one(what: str, name: str, count: int, in_request: int) -> dict[str, float]:
+    """Measure one SDK once."""
+    with server() as (url, figures):
+        found = subprocess.run(
+            [PYTHON, HERE / "client.py", what, name, url, str(count), str(in_request)],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        came = figures()
+    measured: dict[str, float] = json.loads(found.stdout)
+    measured["wire_bytes"] = came["wire_bytes"] / max(1, came["events"])
+    measured["lost"] = float(count - came["different"]) if what == "delivery" else 0.0
+    return measured
+
+
+def rounds(
+    what: str, cases: list[tuple[str, int]], count: int, number: int
+) -> dict[tuple[str, int], dict[str, list[float]]]:
+    """Measure all, in a new order each time."""
+    found: dict[tuple[str, int], dict[str, list[float]]] = {case: defaultdict(list) for case in cases}
+    for _ in range(number):
+        for case in random.sample(cases, len(cases)):
+            for figure, value in one(what, case[0], count, case[1]).items():
+                found[case][figure].append(value)
+    return found
+
+
+def shown(values: list[float], digits: int = 1) -> str:
+    """Give the median, and the lowest and highest."""
+    return f"{statistics.median(values):,.{digits}f} [{min(values):,.{digits}f}..{max(values):,.{digits}f}]"
+
+
+def calls(number: int) -> None:
+    """What a call costs its caller while the sender is at work."""
+    print("\n## A call with eight properties, the sender running: microseconds\n")
+    print("| | median | p99 | ours is, of the median |\n|---|---|---|---|")
+    found = rounds("calls", CALLS, 30_000, number)
+    ours = statistics.median(found[CALLS[0]]["median_us"])
+    for (name, in_request), figures in found.items():
+        ratio = ours / statistics.median(figures["median_us"])
+        label = f"{name}, {in_request} a request" if in_request > 1 else name
+        print(f"| {label} | {shown(figures['median_us'])} | {shown(figures['p99_us'])} | {ratio:.2f} |")
+
+
+def delivery(number: int) -> None:
+    """From the first call to the last acknowledgement."""
+    print("\n## 50,000 events, from the first call to the last acknowledgement\n")
+    print("| | events/s | processor us an event | bytes on the wire an event | not arrived |")
+    print("|---|---|---|---|---|")
+    for (name, in_request), figures in rounds("delivery", DELIVERIES, 50_000, number).items():
+        label = f"{name}, {in_request} a request" if name == "ours_in_requests" else name
+        print(
+            f"| {label} | {shown(figures['per_s'], 0)} | {shown(figures['cpu_us'])} | "
+            f"{shown(figures['wire_bytes'], 0)} | {max(figures['lost']):.0f} |"
+        )
+
+
+def requests(_number: int) -> None:
+    """What a middleware adds to a request, with PostHog's and Sentry's."""
+    print("\n## What a middleware adds to a request\n", flush=True)
+    subprocess.run([PYTHON, HERE.parent / "middlewares.py"], check=False)
+
+
+def imports(number: int) -> None:
+    """What an import adds to the start of a Python that has imported nothing."""
+    print("\n## To import it, in milliseconds\n\n| | median |\n|---|---|")
+    modules = {"nothing": "sys", "mixpanel": "mixpanel", "mixpanel_visitor": "mixpanel_visitor"}
+    took: dict[str, list[float]] = defaultdict(list)
+    timer = "import time; s = time.perf_counter(); import {}; print((time.perf_counter() - s) * 1e3)"
+    for _ in range(5 * number):
+        for name in random.sample(list(modules), len(modules)):
+            run = subprocess.run(
+                [PYTHON, "-c", timer.format(modules[name])], check=True, capture_output=True, text=True
+            )
+            took[name].append(float(run.stdout))
+    for name in modules:
+        print(f"| {name} | {shown(took[name])} |")
+    ratio = statistics.median(took["mixpanel_visitor"]) / statistics.median(took["mixpanel"])
+    print(f"| mixpanel_visitor, of mixpanel | {ratio:.2f} |")
+
+
+def main() -> None:
+    """Do what is asked for; all by default."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("parts", nargs="*", choices=[[], *PARTS], default=[])
+    arguments.add_argument("--rounds", type=int, default=5)
+    given = arguments.parse_args()
+    make_environment()
+    parts: dict[str, Callable[[int], Any]] = {
+        "calls": calls,
+        "delivery": delivery,
+        "requests": requests,
+        "imports": imports,
+    }
+    for name in given.parts or PARTS:
+        parts[name](given.rounds)
+
+
+if __name__ == "__main__":
+    main()
