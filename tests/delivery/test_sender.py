@@ -737,6 +737,23 @@ def test_drain_without_time_sends_nothing(rig):
     assert rig.mixpanel.sent == []
 
 
+def test_a_drain_whose_time_the_spool_takes_is_no_outage(rig):
+    """With no time left for a request there is none, and so nothing that fails and makes it pause."""
+    claim = rig.spool.claim
+
+    def slow(*arguments):
+        rig.time.now_s += 2.0
+        return claim(*arguments)
+
+    rig.spool.claim = slow
+    rig.sender = rig.make(post_within=rig.mixpanel)
+    rig.put(*events(1))
+    assert not rig.sender.drain(1.0)
+    assert rig.mixpanel.timeouts_s == []
+    rig.spool.claim = claim
+    assert rig.sender.drain(1.0)
+
+
 def test_stop_gives_back_what_is_held(rig):
     """Another sender on the same spool can go on at once."""
     rig.put(*events(3))

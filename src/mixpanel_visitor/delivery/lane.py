@@ -171,7 +171,8 @@ class Lane:
             piece = self._work.first(self.limits.max_bytes)
         self.idle = False
         self._pay()
-        if piece is not None:
+        # To look into the spool takes time, too: with none left, a request would only fail.
+        if piece is not None and (ends_s is None or self._monotonic() < ends_s):
             self._send(piece, ends_s)
         return max(0.0, self._not_before_s - self._monotonic())
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections import defaultdict
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,13 +87,14 @@ def server() -> Iterator[tuple[str, Callable[[], dict[str, int]]]]:
 
 def one(what: str, name: str, count: int, in_request: int) -> dict[str, float]:
     """Measure one SDK once."""
-    with server() as (url, figures):
+    with server() as (url, figures), tempfile.TemporaryDirectory() as directory:
         found = subprocess.run(
             [PYTHON, HERE / "client.py", what, name, url, str(count), str(in_request)],
             check=True,
             capture_output=True,
             text=True,
             timeout=300,
+            env={**os.environ, "TMPDIR": directory},
         )
         came = figures()
     measured: dict[str, float] = json.loads(found.stdout)
