@@ -31,26 +31,23 @@ class InsertIds:
     Drawing each one anew costs a system call, which takes longer than all else that an event needs.
     """
 
-    _state: tuple[int, str, Iterator[int]]
+    _state: tuple[int, Iterator[str]]
 
     def __init__(self) -> None:
         self._begin()
 
-    def _begin(self) -> tuple[int, str, Iterator[int]]:
-        state: tuple[int, str, Iterator[int]] = (
-            os.getpid(),
-            os.urandom(8).hex(),
-            count(int.from_bytes(os.urandom(7))),
-        )
-        self._state = state  # in one go, for threads may come here together
-        return state
+    def _begin(self) -> Iterator[str]:
+        numbers = count(int.from_bytes(os.urandom(7)))
+        ids = map(f"{os.urandom(8).hex()}%016x".__mod__, numbers)
+        self._state = (os.getpid(), ids)  # in one go, for threads may come here together
+        return ids
 
     def __call__(self) -> str:
         """Give the next one; a forked child draws its own."""
-        pid, drawn, numbers = self._state
+        pid, ids = self._state
         if pid != os.getpid():
-            _, drawn, numbers = self._begin()
-        return f"{drawn}{next(numbers):016x}"
+            ids = self._begin()
+        return next(ids)
 
 
 _insert_id = InsertIds().__call__  # bound: an instance is called more slowly
