@@ -255,7 +255,7 @@ class Writer:
         if stamps is None or stamps.identity is not identity:
             common = self._stamped(sink, None, None)
             del common["time"], common["$insert_id"]
-            glance.stamps = stamps = common_stamps(identity, common)
+            glance.stamps = stamps = common_stamps(identity, common, ours=not self._extra_properties)
             if stamps is None:
                 return None
         if properties is None:

@@ -90,4 +90,5 @@ def is_developer(facts: RequestFacts) -> bool:
 
 def is_prefetch(facts: RequestFacts) -> bool:
     """Tell whether the browser fetches ahead of a visit that may never happen."""
-    return any(purpose.lower().startswith(("prefetch", "preview")) for purpose in facts.purposes)
+    purposes = facts.purposes
+    return bool(purposes) and any(each.lower().startswith(("prefetch", "preview")) for each in purposes)

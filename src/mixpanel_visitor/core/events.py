@@ -86,11 +86,15 @@ class Stamps(NamedTuple):
     part: bytes
 
 
-def common_stamps(identity: object, properties: Mapping[str, Any]) -> Stamps | None:
-    """Make the stamps of these properties; None where each event has to be checked by itself."""
+def common_stamps(identity: object, properties: Mapping[str, Any], *, ours: bool) -> Stamps | None:
+    """Make the stamps of these properties; None where each event has to be checked by itself.
+
+    `ours`: all of them are of our own making, and fit.
+    """
     if refusal(properties.get("distinct_id")) is not None:
         return None
-    _check_properties(properties)
+    if not ours:
+        _check_properties(properties)
     return Stamps(identity, _taken(tuple(properties)), len(properties) + 2, encode_part(properties))
 
 

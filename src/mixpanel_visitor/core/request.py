@@ -77,7 +77,7 @@ class RequestFacts:
         names = [name for name in RequestFacts.__slots__ if name != "purposes"]
         return RequestFacts(**{name: changes.get(name, getattr(self, name)) for name in names})
 
-    def _purposes(self) -> list[str]:
+    def _purposes(self) -> Sequence[str]:
         return [value for name in _PURPOSES if (value := self.header(name))]
 
     def __repr__(self) -> str:
@@ -119,6 +119,7 @@ class _AskedFacts(RequestFacts):
 
 _SAID = ("type", "method", "path", "raw_path", "query_string", "client", "server")
 _said = itemgetter(*_SAID)
+_PURPOSE_NAMES = frozenset(name.encode() for name in _PURPOSES)
 
 
 class _ScopeFacts(_AskedFacts):
@@ -139,6 +140,9 @@ class _ScopeFacts(_AskedFacts):
     def header(self, name: str) -> str:
         value = self._raw.get(name.encode())
         return value.decode("latin-1") if value else ""
+
+    def _purposes(self) -> Sequence[str]:
+        return () if _PURPOSE_NAMES.isdisjoint(self._raw) else super()._purposes()
 
     def _read(self) -> None:
         kind, method, _, _, query, client, server = self._said
