@@ -91,6 +91,19 @@ def test_events_are_sent_as_one_gzipped_array(serve, connect):
     assert request.headers["content-type"] == "application/json"
 
 
+def test_isal_compresses_where_it_is_installed(serve, connect):
+    """What arrives is the same, whichever of the two it was."""
+    server = serve(answering(http(), http()))
+    connect(server.url).post("import", BODIES)
+    assert "isal.igzip" in sys.modules
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "isal.igzip", None)
+        connect(server.url).post("import", BODIES)
+    by_isal, by_zlib = (request.body for request in server.requests)
+    assert by_isal != by_zlib
+    assert gzip.decompress(by_isal) == gzip.decompress(by_zlib) == b'[{"event":"A"},{"event":"B"}]'
+
+
 def test_events_are_imported_strictly_with_the_token(serve, connect):
     """The token is the user name of the basic authorization, with no password."""
     server = serve(answering(http()))
