@@ -9,6 +9,7 @@ from support.journals import event
 
 from mixpanel_visitor.cli import main
 from mixpanel_visitor.delivery.opening import open_spool, project_of
+from mixpanel_visitor.delivery.spool import DeadReason
 
 pytestmark = [needs("redis-server"), pytest.mark.servers]
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -94,8 +95,69 @@ def test_a_redis_that_is_not_there_is_told(tmp_path):
     assert "hush" not in result.output
 
 
-def test_dead_letters_are_of_directories(url):
-    """Where those of a Redis are is told."""
-    result = run("spool", "dead", "list", spool=url)
-    assert result.exit_code == 2
-    assert "is no directory. Of a Redis `spool status` and `doctor` tell" in result.output
+# --- dead letters ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def spool(url):
+    """Give the spool of the project."""
+    spool = open_spool(url, project=project_of(TOKEN))
+    yield spool.server
+    spool.close()
+
+
+def bury(spool, reasons):
+    """Put an event for each reason, and have Mixpanel refuse it."""
+    spool.put([event(number) for number in range(len(reasons))])
+    claim = spool.claim("import", 1_000, 10**6)
+    spool.bury(claim, {index: DeadReason(message=reason) for index, reason in enumerate(reasons)})
+
+
+def listed(url, *arguments):
+    """List dead letters."""
+    result = run("spool", "dead", "list", "--json", *arguments, spool=url)
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.output.splitlines()]
+
+
+def test_dead_letters_are_listed_and_shown(url, spool):
+    """As those of a directory are."""
+    bury(spool, ["bad time", "bad name"])
+    first, second = listed(url)
+    assert (first["reason"], second["reason"], first["endpoint"]) == ("bad time", "bad name", "import")
+    assert listed(url, "--reason", "NAME") == [second]
+    shown = run("spool", "dead", "show", first["number"][:6], "--json", spool=url)
+    assert json.loads(shown.output)["record"] == json.loads(event(0).body)
+    assert "2 dead letters. See why with" in run("spool", "status", spool=url).output
+
+
+def test_dead_letters_are_put_back(url, spool):
+    """Into Redis, byte for byte; the others stay."""
+    bury(spool, ["quota", "bad name"] * 300)
+    result = run("spool", "dead", "retry", "--reason", "quota", spool=url)
+    assert result.output == "300 of 300 dead letters were put back into the spool.\n"
+    assert {each["reason"] for each in listed(url, "--limit", "0")} == {"bad name"}
+    claim = spool.claim("import", 1_000, 10**6)
+    assert list(claim.bodies) == [event(number).body for number in range(0, 600, 2)]
+    assert spool.counts().store_dead == 300
+
+
+def test_dead_letters_are_thrown_away(server, url, spool):
+    """All of them, and with them what cannot be read."""
+    bury(spool, ["quota", "bad name"])
+    with server.client() as client:
+        client.xadd(spool.letters.key, {"reason": "no JSON"})
+    assert len(listed(url)) == 2
+    result = run("spool", "dead", "purge", "--all", "--yes", spool=url)
+    assert result.output == "2 dead letters were thrown away.\n"
+    assert spool.counts().store_dead == 0
+
+
+def test_dead_letters_of_a_redis_that_is_not_there(tmp_path):
+    """That is said, and no password is."""
+    url = f"redis://:hush@127.0.0.1:1/0?fallback={tmp_path}/here"
+    for command in (["list"], ["retry", "--all"], ["purge", "--all", "--yes"]):
+        result = run("spool", "dead", *command, spool=url)
+        assert result.exit_code == 1
+        assert "the dead letters cannot be read" in result.output
+        assert "hush" not in result.output

@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mixpanel_visitor.cli.plain import escaped, plain
-from mixpanel_visitor.cli.spool_place import AS_JSON, SPOOL, Place, find, only_as_owner, progress
-from mixpanel_visitor.cli.spool_survey import is_locked
+from mixpanel_visitor.cli.spool_place import AS_JSON, SPOOL, progress
+from mixpanel_visitor.cli.spool_shelves import shelves
 from mixpanel_visitor.core.events import PROFILE_OPERATIONS
-from mixpanel_visitor.delivery.journal import Journal
-from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter, DeadLetters
 from mixpanel_visitor.errors import SpoolError
-from mixpanel_visitor.records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
+
+    from mixpanel_visitor.cli.spool_shelves import Shelf
+    from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter
 
 _REASON_CHARS = 200
 
@@ -58,10 +57,9 @@ def list_letters(*, reason: str | None, limit: int, location: str | None, as_jso
 
     Number, time, endpoint, event or operation, reason, field, HTTP status. With --json an object a line.
     """
-    place = find(location)
     kept: deque[_Found] = deque(maxlen=limit or None)
     seen = 0
-    for found in _entries(place):
+    for found in _entries(shelves(location)):
         if _has_reason(found.letter, reason):
             seen += 1
             kept.append(found)
@@ -77,9 +75,9 @@ def list_letters(*, reason: str | None, limit: int, location: str | None, as_jso
 @AS_JSON
 def show(*, number: str, location: str | None, as_json: bool) -> None:
     """Show one dead letter: the whole record, and why it was refused."""
-    place = find(location)
-    (chosen,) = _by_number(place, [number])
-    found = next(found for found in _entries(place) if found.letter.number == chosen)
+    there = shelves(location)
+    (chosen,) = _by_number(there, [number])
+    found = next(found for found in _entries(there) if found.letter.number == chosen)
     if as_json:
         click.echo(json.dumps({**found.head(), "record": _parsed(found.letter)}))
         return
@@ -101,29 +99,24 @@ def retry(
     A letter leaves the dead letters only once the spool has it: what interrupts this loses nothing, at worst
     some are sent twice.
     """
-    place = find(location)
-    only_as_owner(place)
-    chosen = _select(place, numbers, everything=everything, reason=reason)
+    there = shelves(location, to_change=True)
+    chosen = _select(there, numbers, everything=everything, reason=reason)
     done, trouble, unled = 0, "", False
     with progress(len(chosen), "Putting back", quiet=as_json) as step:
-        for project in place.projects:
-            journal = Journal(project)
+        try:
+            for shelf in there:
+                with shelf.spool() as store:
 
-            def put_back(letters: Sequence[DeadLetter], journal: Journal = journal) -> None:
-                nonlocal done
-                journal.put([Record(letter.endpoint, letter.body) for letter in letters])
-                journal.sync()  # the dead letters must not go before this is safe from a power failure
-                done += len(letters)
-                step(len(letters))
+                    def put_back(letters: Sequence[DeadLetter], store: Callable[..., None] = store) -> None:
+                        nonlocal done
+                        store(letters)
+                        done += len(letters)
+                        step(len(letters))
 
-            try:
-                for _ in DeadLetters(project / "dead").take(chosen, put_back):
-                    unled = unled or not is_locked(project / "leader.lock")
-            except (SpoolError, OSError, ValueError) as error:
-                trouble = str(error)
-                break
-            finally:
-                journal.close()
+                    for _ in shelf.letters.take(chosen, put_back):
+                        unled = unled or not shelf.is_led
+        except (SpoolError, OSError, ValueError) as error:
+            trouble = str(error)
     if as_json:
         click.echo(json.dumps({"put_back": done, "error": trouble or None}))
     else:
@@ -149,33 +142,32 @@ def purge(
     as_json: bool,
 ) -> None:
     """Throw dead letters away, for good. Those that come while it asks are kept."""
-    place = find(location)
-    only_as_owner(place)
-    chosen = _select(place, numbers, everything=everything, reason=reason)
+    there = shelves(location, to_change=True)
+    chosen = _select(there, numbers, everything=everything, reason=reason)
     if (chosen or everything) and not yes:
         click.confirm(f"Throw away {len(chosen):,} dead letters for good?", abort=True, err=True)
     done = 0
     with progress(len(chosen), "Throwing away", quiet=as_json) as step:
         try:
-            for project in place.projects:
-                for gone in DeadLetters(project / "dead").take(chosen, unreadable=everything):
+            for shelf in there:
+                for gone in shelf.letters.take(chosen, unreadable=everything):
                     done += gone
                     step(gone)
-        except OSError as error:
+        except (SpoolError, OSError) as error:
             raise click.ClickException(f"{done:,} dead letters were thrown away, then: {error}") from error
     click.echo(json.dumps({"purged": done}) if as_json else f"{done:,} dead letters were thrown away.")
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    project: Path
+    project: str
     letter: DeadLetter
 
     def head(self) -> dict[str, Any]:
         letter = self.letter
         return {
             "number": letter.number,
-            "project": self.project.name,
+            "project": self.project,
             "time": _time(letter.time_ms),
             "endpoint": letter.endpoint,
             "name": _name(letter),
@@ -199,30 +191,32 @@ class _Found:
         )
 
 
-def _entries(place: Place) -> Iterator[_Found]:
+def _entries(there: Sequence[Shelf]) -> Iterator[_Found]:
     try:
-        for project in place.projects:
-            for letter in DeadLetters(project / "dead").entries():
-                yield _Found(project, letter)
+        for shelf in there:
+            for letter in shelf.letters.entries():
+                yield _Found(shelf.name, letter)
     except OSError as error:
         raise click.ClickException(
             f"the dead letters cannot be read: {error}. Run this as their owner."
         ) from error
+    except SpoolError as error:
+        raise click.ClickException(f"the dead letters cannot be read: {error}") from error
 
 
 def _select(
-    place: Place, numbers: tuple[str, ...], *, everything: bool, reason: str | None
+    there: Sequence[Shelf], numbers: tuple[str, ...], *, everything: bool, reason: str | None
 ) -> frozenset[str]:
     """Give the numbers of the letters that are meant and are there now."""
     if [bool(numbers), everything, reason is not None].count(True) != 1:
         raise click.UsageError("say which: numbers, --all, or --reason TEXT")
     if numbers:
-        return _by_number(place, numbers)
-    return frozenset(found.letter.number for found in _entries(place) if _has_reason(found.letter, reason))
+        return _by_number(there, numbers)
+    return frozenset(found.letter.number for found in _entries(there) if _has_reason(found.letter, reason))
 
 
-def _by_number(place: Place, wanted: Sequence[str]) -> frozenset[str]:
-    known = {found.letter.number for found in _entries(place)}
+def _by_number(there: Sequence[Shelf], wanted: Sequence[str]) -> frozenset[str]:
+    known = {found.letter.number for found in _entries(there)}
     chosen = set()
     for number in wanted:
         matching = [other for other in known if number and other.startswith(number.lower())]

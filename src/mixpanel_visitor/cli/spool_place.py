@@ -66,8 +66,8 @@ def _default() -> str:
 def _root(location: str) -> Path:
     if "://" in location and not location.startswith("file:"):
         raise click.UsageError(
-            f"{without_password(location)} is no directory. Of a Redis `spool status` and `doctor` tell, and "
-            "in which stream its dead letters are."
+            f"{without_password(location)} is no directory. Of a Redis `spool status`, `spool dead` and "
+            "`doctor` tell."
         )
     try:
         spool = open_spool(location)

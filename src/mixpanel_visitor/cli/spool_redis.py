@@ -49,7 +49,10 @@ def show_status(location: str, *, as_json: bool) -> None:
     spool.close()
     findings = [f"{each.problem}: {each.why}. Fix: {each.fix}." for each in shortcomings]
     if counts.store_dead:
-        findings.append(f"{counts.store_dead:,} dead letters are in the stream {spool.server.letters.key}.")
+        findings.append(
+            f"{counts.store_dead:,} dead letters. See why with: mixpanel-visitor spool dead list --spool "
+            f"{without_password(location)}"
+        )
     if counts.oldest_age_s > OLD_S:
         findings.append(
             f"The oldest record waits for {counts.oldest_age_s:,.0f} s. Do workers run, and what do they log?"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
+from mixpanel_visitor.delivery.journal.dead_letters import HAND_OVER, DeadLetter
 from mixpanel_visitor.delivery.spool import DeadReason
+from mixpanel_visitor.records import ENDPOINTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
     from mixpanel_visitor.delivery.redis_streams.streams import Streams, Taken
     from mixpanel_visitor.records import Endpoint
@@ -54,3 +56,60 @@ class Letters:
         )
         raw = {name.hex(): value.hex() for name, value in taken.fields.items()}
         self.write(endpoint, orjson.dumps(raw), DeadReason(message=f"damaged: {why}"))
+
+    def entries(self) -> Iterator[DeadLetter]:
+        """All letters, oldest first; what cannot be read is left out."""
+        for page in self._pages():
+            yield from (letter for _, letter in page if letter is not None)
+
+    def take(
+        self,
+        numbers: Container[str],
+        hand_over: Callable[[Sequence[DeadLetter]], None] | None = None,
+        *,
+        unreadable: bool = False,
+    ) -> Iterator[int]:
+        """Remove the letters with these numbers, some at a time; yield how many.
+
+        `hand_over` gets them first; those that it did not return from stay. With `unreadable`, what is no
+        letter goes too, uncounted.
+        """
+        for page in self._pages():
+            chosen = [(at, each) for at, each in page if each is not None and each.number in numbers]
+            if chosen and hand_over is not None:
+                hand_over([letter for _, letter in chosen])
+            gone = [at for at, _ in chosen]
+            if unreadable:
+                gone += [at for at, letter in page if letter is None]
+            if gone:
+                self._remove(gone)
+            if chosen:
+                yield len(chosen)
+
+    def _remove(self, entry_ids: Sequence[bytes]) -> None:
+        self._streams.do(lambda it: it.xdel(self._streams.dead_key, *entry_ids))
+
+    def _pages(self) -> Iterator[list[tuple[bytes, DeadLetter | None]]]:
+        page = self._page(b"-")
+        while page:
+            yield page
+            page = self._page(b"(" + page[-1][0])
+
+    def _page(self, begin: bytes) -> list[tuple[bytes, DeadLetter | None]]:
+        found = self._streams.do(lambda it: it.xrange(self._streams.dead_key, min=begin, count=HAND_OVER))
+        return [(entry_id, _letter(fields)) for entry_id, fields in found]
+
+
+def _letter(fields: Mapping[bytes, bytes]) -> DeadLetter | None:
+    try:
+        said = orjson.loads(fields[b"reason"])
+        endpoint = fields[b"endpoint"].decode()
+        letter = DeadLetter(
+            time_ms=int(fields[b"time_ms"]),
+            endpoint=cast("Endpoint", endpoint),
+            reason=DeadReason(message=said["message"], field=said["field"], status=said["status"]),
+            body=fields[b"body"],
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+    return letter if endpoint in ENDPOINTS else None

@@ -1,0 +1,137 @@
+"""Shelves: where dead letters are kept, each project's directory or the stream of a Redis."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from mixpanel_visitor.cli.spool_place import SETTING, find, only_as_owner
+from mixpanel_visitor.cli.spool_redis import is_redis, opened
+from mixpanel_visitor.cli.spool_survey import is_locked
+from mixpanel_visitor.delivery.journal import Journal
+from mixpanel_visitor.delivery.journal.dead_letters import DeadLetters
+from mixpanel_visitor.records import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from mixpanel_visitor.delivery.fallback import FallbackSpool
+    from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter
+
+    PutBack = Callable[[Sequence[DeadLetter]], None]
+
+
+class Letters(Protocol):
+    """Dead letters, of which some can be taken out."""
+
+    def entries(self) -> Iterator[DeadLetter]:
+        """All letters, oldest first."""
+        ...
+
+    def take(
+        self, numbers: Container[str], hand_over: PutBack | None = None, *, unreadable: bool = False
+    ) -> Iterator[int]:
+        """Remove those with these numbers, once `hand_over` has returned from them."""
+        ...
+
+
+class Shelf(Protocol):
+    """The dead letters of one project, and the spool that they can be put back into."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in lists."""
+        ...
+
+    @property
+    def letters(self) -> Letters:
+        """What is on it."""
+        ...
+
+    @property
+    def is_led(self) -> bool:
+        """Whether somebody delivers what is put back."""
+        ...
+
+    def spool(self) -> AbstractContextManager[PutBack]:
+        """Open the spool; gives what stores letters in it, safe from a power failure."""
+        ...
+
+
+def shelves(location: str | None, *, to_change: bool = False) -> list[Shelf]:
+    """Find them in a spool, or in the one that the settings name; a usage error without any."""
+    redis = location or os.environ.get(SETTING, "").strip()
+    if is_redis(redis):
+        return [RedisShelf(opened(redis))]
+    place = find(location)
+    if to_change:
+        only_as_owner(place)
+    return [DirectoryShelf(project) for project in place.projects]
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryShelf:
+    """The letters of a journal."""
+
+    project: Path
+
+    @property
+    def name(self) -> str:
+        """The project's."""
+        return self.project.name
+
+    @property
+    def letters(self) -> DeadLetters:
+        """In its files."""
+        return DeadLetters(self.project / "dead")
+
+    @property
+    def is_led(self) -> bool:
+        """Whether a process has the journal's lead."""
+        return is_locked(self.project / "leader.lock")
+
+    @contextlib.contextmanager
+    def spool(self) -> Iterator[PutBack]:
+        """Open the journal."""
+        journal = Journal(self.project)
+
+        def put_back(letters: Sequence[DeadLetter]) -> None:
+            journal.put([Record(letter.endpoint, letter.body) for letter in letters])
+            journal.sync()  # the dead letters must not go before this is safe from a power failure
+
+        try:
+            yield put_back
+        finally:
+            journal.close()
+
+
+@dataclass(frozen=True, slots=True)
+class RedisShelf:
+    """The letters of a spool in Redis."""
+
+    there: FallbackSpool
+    is_led: bool = True  # workers come and go: `spool status` tells for how long the oldest record waits
+
+    @property
+    def name(self) -> str:
+        """That of the stream."""
+        return self.there.server.letters.key
+
+    @property
+    def letters(self) -> Letters:
+        """In that stream."""
+        return self.there.server.letters
+
+    @contextlib.contextmanager
+    def spool(self) -> Iterator[PutBack]:
+        """Put them into Redis itself, never into a journal on this machine."""
+        try:
+            yield lambda letters: self.there.server.put(
+                [Record(letter.endpoint, letter.body) for letter in letters]
+            )
+        finally:
+            self.there.close()
