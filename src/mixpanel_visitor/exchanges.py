@@ -1,4 +1,4 @@
-"""Exchanges: opens an exchange for each request, by one tracker's settings."""
+"""Exchanges: what the exchanges of one tracker have in common, made of its settings."""
 
 from __future__ import annotations
 
@@ -41,7 +41,6 @@ class Exchanges:
         refusal: Callable[[], str | None],
         scrubber: Scrubber,
     ) -> None:
-        self._clock = parts.clock
         self._fresh_id = parts.fresh_id
         self.addresses = ClientAddresses(settings.trusted_proxies, mode=settings.client_ip)
         host = Host(consent=settings.consent, request_filter=settings.request_filter, log=log)
@@ -54,7 +53,7 @@ class Exchanges:
             count=ledger.note,
         )
         seen_name = settings.cookie_name + SEEN_SUFFIX
-        self._rules = ExchangeRules(
+        self.rules = ExchangeRules(
             anchors=anchors,
             resolver=Resolver(
                 id_mode=settings.id_mode,
@@ -87,17 +86,13 @@ class Exchanges:
                 spid_production=settings.spid_production,
             )
 
-    def open(self, facts: RequestFacts) -> Exchange:
-        """Begin an exchange."""
-        return self._rules.open(facts, self._clock(), self._fresh_id)
-
     def inert(self, facts: RequestFacts) -> Exchange:
         """Begin an exchange that tracks nothing and sets nothing."""
-        return self._rules.inert(facts, fresh_id=self._fresh_id)
+        return self.rules.inert(facts, fresh_id=self._fresh_id)
 
     def leaves_alone(self, facts: RequestFacts) -> bool:
         """Tell whether this request is none of our business."""
-        left_alone = self._rules.left_alone
+        left_alone = self.rules.left_alone
         return left_alone is not None and left_alone(facts)
 
 

@@ -76,6 +76,7 @@ class Tracker:
             refusal=self._refusal,
             scrubber=scrubber,
         )
+        self._rules = self._exchanges.rules
         self._page_views = PageViews(self.settings.page_views) if self.settings.page_views else None
         in_children(self._forget)
 
@@ -106,7 +107,7 @@ class Tracker:
     def begin(self, facts: RequestFacts, *, soon: bool) -> tuple[Exchange, Visitor]:
         """Begin an exchange. `soon`: its records are committed by a thread, for callers in an event loop."""
         try:
-            exchange = self._exchanges.open(facts)
+            exchange = self._rules.open(facts, self._parts.clock(), self._parts.fresh_id)
         except Exception:
             self.failed("begin")
             exchange = self._exchanges.inert(facts)
