@@ -207,7 +207,8 @@ class Visitor:
         `event` is its name, or an instance of a class of the tracking plan (setting `plan`).
         `time` (seconds, milliseconds or a datetime) and `$insert_id` may be given as properties.
         """
-        properties = merged(properties, more_properties)
+        if more_properties:
+            properties = merged(properties, more_properties)
         self._writer.event(self._visit, event, properties, registered=self._registered)
 
     def register(self, properties: Mapping[str, Any] | None = None, /, **more_properties: Any) -> None:

@@ -143,7 +143,7 @@ class Exchange:
         self._tracked = True
         if record.endpoint == "import":
             self._merge = None  # this event carries device and user
-        held = self._records
+        held = self._records if self.held is None else self.held
         held.add(record)
         is_much = held.size_bytes >= HAND_OVER_BYTES
         if is_much and held.is_held:
