@@ -327,7 +327,7 @@ class Exchange:
                 self.held.decide(remembered=False)
             self.finished = True
             self.announce = self.view = None  # they lead back here: cycles, for the garbage collector to find
-        return [] if self.held is None else self.held.take()
+        return self.take()
 
     @property
     def has_records(self) -> bool:

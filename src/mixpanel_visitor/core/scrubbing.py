@@ -64,7 +64,7 @@ class Scrubber:
     def _are_plain_names(self, names: tuple[Any, ...]) -> bool:
         return all(isinstance(name, str) and not self.is_secret(name) for name in names)
 
-    def is_plain(self, properties: dict[Any, Any]) -> bool:
+    def is_plain(self, properties: Mapping[Any, Any]) -> bool:
         """Tell whether there is nothing to look at: names that are strings and no secrets, flat values."""
         return FLAT_TYPES.issuperset(map(type, properties.values())) and self._are_plain(tuple(properties))
 
@@ -73,7 +73,7 @@ class Scrubber:
 
         `found` is told the name of each.
         """
-        if not self._any:
+        if not self._any or self.is_plain(properties):
             return properties
         cleaned: Mapping[str, Any] = self._cleaned(properties, found, 0)
         return cleaned
