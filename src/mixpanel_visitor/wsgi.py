@@ -45,6 +45,8 @@ class VisitorMiddleware:
         self.app = app
         self.tracker = given_or_made(tracker, settings)
         self._reception = Reception(self.tracker)
+        self._behind_proxies = bool(self.tracker.settings.trusted_proxies)
+        self._before = self.tracker.settings.durability == "before-response"
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
@@ -57,7 +59,10 @@ class VisitorMiddleware:
             return [reply.body] if reply.body else []
         tracker = self.tracker
         try:
-            exchange, visitor = tracker.begin(tracker.seen_through(facts_from_environ(environ)), soon=False)
+            facts = facts_from_environ(environ)
+            if self._behind_proxies:
+                facts = tracker.seen_through(facts)
+            exchange, visitor = tracker.begin(facts, soon=False)
         except Exception:
             tracker.failed("the WSGI middleware")
             return self.app(environ, start_response)
@@ -82,8 +87,8 @@ class VisitorMiddleware:
             tracker.finish(exchange, soon=False)
             return body
         if hasattr(body, "__len__"):
-            return _SizedBody(body, tracker, exchange, visitor)
-        return _Body(body, tracker, exchange, visitor)
+            return _SizedBody(body, tracker, exchange, visitor, before=self._before)
+        return _Body(body, tracker, exchange, visitor, before=self._before)
 
     def _received(self, path: str, environ: Environ) -> Reply | None:
         """Answer what is not the application's; None: it is."""
@@ -153,13 +158,15 @@ class _Body:
 
     __slots__ = ("_before", "_body", "_exchange", "_iterator", "_tracker", "_visitor")
 
-    def __init__(self, body: Iterable[bytes], tracker: Tracker, exchange: Exchange, visitor: Visitor) -> None:
+    def __init__(
+        self, body: Iterable[bytes], tracker: Tracker, exchange: Exchange, visitor: Visitor, *, before: bool
+    ) -> None:
         self._body = body
         self._iterator: Iterator[bytes] | None = None
         self._tracker = tracker
         self._exchange = exchange
         self._visitor = visitor
-        self._before = tracker.settings.durability == "before-response"
+        self._before = before
 
     def __iter__(self) -> Iterator[bytes]:
         return self

@@ -182,10 +182,13 @@ class _EnvironFacts(_AskedFacts):
         self._environ = environ
         self.scheme = "https" if environ.get("wsgi.url_scheme") == "https" else "http"
         self.cookies = str(environ.get("HTTP_COOKIE", ""))
-        self.headers = _EnvironHeaders(environ)
+
+    def header(self, name: str) -> str:
+        return self._environ.get(_environ_key(name)) or ""
 
     def _read(self) -> None:
         get = self._environ.get
+        self.headers = _EnvironHeaders(self._environ)
         self.host = str(get("HTTP_HOST") or f"{get('SERVER_NAME', '')}:{get('SERVER_PORT', '')}")
         self.query = str(get("QUERY_STRING", ""))
         self.method = str(get("REQUEST_METHOD", "GET"))
