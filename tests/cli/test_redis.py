@@ -10,6 +10,7 @@ from support.journals import event
 from mixpanel_visitor.cli import main
 from mixpanel_visitor.delivery.opening import open_spool, project_of
 from mixpanel_visitor.delivery.spool import DeadReason
+from mixpanel_visitor.delivery.whose import digests
 
 pytestmark = [needs("redis-server"), pytest.mark.servers]
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -151,6 +152,18 @@ def test_dead_letters_are_thrown_away(server, url, spool):
     result = run("spool", "dead", "purge", "--all", "--yes", spool=url)
     assert result.output == "2 dead letters were thrown away.\n"
     assert spool.counts().store_dead == 0
+
+
+def test_an_opt_out_reaches_dead_letters_of_every_page(spool):
+    """Many are looked at in pages; nothing of that person is left in any, and all else is."""
+    anns = b'{"event":"%d","properties":{"distinct_id":"ann"}}'
+    for number in (0, 1):
+        bury(spool, ["quota"] * 300)
+        spool.letters.write("import", anns % number, DeadReason(message="quota"))
+    spool.withdraw(digests(["ann"]))
+    left = [letter.body for letter in spool.letters.entries()]
+    assert len(left) == 600
+    assert not [body for body in left if b"ann" in body]
 
 
 def test_dead_letters_of_a_redis_that_is_not_there(tmp_path):

@@ -7,6 +7,7 @@ at `;`, then at the first `=`, trim space and tab; quotes belong to the value.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import lru_cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -92,7 +93,7 @@ class HeaderLookup(Protocol):
         ...
 
 
-class _AskedFacts(RequestFacts):
+class _AskedFacts(RequestFacts, ABC):
     """Reads the Cookie header, and all else when something of it is asked for: most requests want no more.
 
     It keeps neither scope nor environ: applications change theirs, and what they find there leads back here.
@@ -100,12 +101,13 @@ class _AskedFacts(RequestFacts):
 
     __slots__ = ()
 
+    @abstractmethod
     def _read(self) -> None:
         """Set what has not been set yet, but for the path."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _path(self) -> str:
-        raise NotImplementedError
+        """Give the path as on the wire."""
 
     def __getattr__(self, name: str) -> Any:
         if name == "path":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mixpanel_visitor.delivery.redis_streams import bundles
@@ -104,16 +105,12 @@ class Books:
     def counts(self) -> SpoolCounts:
         """The figures as far as they are known."""
         with self._lock:
-            own, store = self._own, self._store
-            return SpoolCounts(
+            own = self._own
+            return replace(
+                self._store,
                 written=own.written,
                 delivered=own.delivered,
                 dead_lettered=own.dead_lettered,
                 pending=own.pending,
                 lost=own.lost,
-                store_pending=store.store_pending,
-                store_dead=store.store_dead,
-                store_bytes=store.store_bytes,
-                oldest_age_s=store.oldest_age_s,
-                leader=True,
             )

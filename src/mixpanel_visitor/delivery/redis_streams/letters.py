@@ -9,10 +9,11 @@ import orjson
 
 from mixpanel_visitor.delivery.journal.dead_letters import HAND_OVER, DeadLetter
 from mixpanel_visitor.delivery.spool import DeadReason
+from mixpanel_visitor.delivery.whose import owners
 from mixpanel_visitor.records import ENDPOINTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 
     from mixpanel_visitor.delivery.redis_streams.streams import Streams, Taken
     from mixpanel_visitor.records import Endpoint
@@ -85,6 +86,13 @@ class Letters:
                 self._remove(gone)
             if chosen:
                 yield len(chosen)
+
+    def withdraw(self, people: Collection[str]) -> None:
+        """Remove what is of these people, given as digests; in pages, for there may be many."""
+        for page in self._pages():
+            gone = [at for at, each in page if each and not owners(each.body).isdisjoint(people)]
+            if gone:
+                self._remove(gone)
 
     def _remove(self, entry_ids: Sequence[bytes]) -> None:
         self._streams.do(lambda it: it.xdel(self._streams.dead_key, *entry_ids))

@@ -295,7 +295,9 @@ class RedisSpool:
 
     def withdraw(self, people: Iterable[str]) -> None:
         """What was put until now of these people, given as digests (`delivery/whose.py`), is not sent."""
+        people = set(people)
         self._withdrawn.add(people)
+        self._letters.withdraw(people)
 
     def revision(self) -> int:
         """Count how often something was withdrawn; known a second late where another process did it."""
