@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.cli import main
 from mixpanel_visitor.settings import Settings
@@ -122,7 +123,7 @@ def test_systemd_understands_the_units(path, tmp_path):
     copy = tmp_path / path.name
     copy.write_text(text)
     command = ["systemd-analyze", "verify", "--man=no", str(copy)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert path.name not in result.stderr, result.stderr
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.inbox import Inbox
+from support.waiting import PATIENCE_S
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 from sybil.parsers.rest import DocTestParser
@@ -45,7 +46,7 @@ def test_the_readme_runs(mixpanel):
     names = document.namespace
     flask_tracker = names["flask_app"].extensions["mixpanel_visitor"]
     for tracker in (names["tracker"], names["planning"], flask_tracker):
-        assert tracker.flush(timeout_s=10)
+        assert tracker.flush(timeout_s=PATIENCE_S)
         tracker.close()
     arrived = {event["event"] for event in Inbox(mixpanel.url).events()}
     assert arrived >= {"Signed up", "Invoice paid"}
@@ -60,7 +61,7 @@ def test_the_ten_lines_track_an_event(mixpanel, tmp_path):
     app = runpy.run_path(str(program))["app"]
     assert app.test_client().get("/").text == "Hello"
     tracker = app.extensions["mixpanel_visitor"]
-    assert tracker.flush(timeout_s=10)
+    assert tracker.flush(timeout_s=PATIENCE_S)
     tracker.close()
     assert [event["event"] for event in Inbox(mixpanel.url).events()] == ["Page viewed"]
 

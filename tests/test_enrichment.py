@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.asgi_driver import call_asgi, http_scope
 from support.facts import BROWSER_DOCUMENT, facts
 from support.trackers import known, recording_tracker
-from support.waiting import wait_until
+from support.waiting import PATIENCE_S, wait_until
 from support.wsgi_driver import call_wsgi, environ_of
 
 from mixpanel_visitor import MissingExtraError, Tracker
@@ -156,7 +156,7 @@ def test_a_local_mixpanel_shows_that_bots_were_dropped():
         for _ in range(3):
             _, visitor = tracker.begin(facts({"user-agent": "curl/8.5.0"}, client="203.0.113.7"), soon=False)
             visitor.track("Seen")
-        assert wait_until(mixpanel.store.rejections, 10)
+        assert wait_until(mixpanel.store.rejections, PATIENCE_S)
         tracker.close()
         (line,) = mixpanel.store.rejections()
         assert mixpanel.store.stats()["rejected"] == 0

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from support.inbox import Inbox
 from support.mutants import python_path
-from support.waiting import wait_until
+from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor.emulator import LocalMixpanel
 from mixpanel_visitor.tracker import Tracker
@@ -52,7 +52,7 @@ class Server:
 
     def kill_worker(self, chance):
         """Kill one worker; the master starts another."""
-        assert wait_until(lambda: self.workers() != [], 30)
+        assert wait_until(lambda: self.workers() != [], PATIENCE_S)
         with contextlib.suppress(ProcessLookupError):
             os.kill(chance.choice(self.workers()), signal.SIGKILL)
 
@@ -83,7 +83,7 @@ class Clients:
             number += 1
             key = f"{name}-{number}"
             try:
-                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
                 with contextlib.closing(connection):
                     connection.request("GET", f"/?n={key}")
                     if connection.getresponse().read() == b"ok":
@@ -98,7 +98,6 @@ class Clients:
 
 
 @pytest.mark.servers
-@pytest.mark.timeout(180)
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find gunicorn's workers")
 def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path):
     """50 rounds: kill a worker after a random number of answers, every tenth time the whole server."""
@@ -121,7 +120,7 @@ def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path):
             try:
                 for number in range(1, ROUNDS + 1):
                     goal = len(clients.complete) + chance.randrange(1, 40)
-                    assert wait_until(lambda goal=goal: len(clients.complete) >= goal, 30), (
+                    assert wait_until(lambda goal=goal: len(clients.complete) >= goal, PATIENCE_S), (
                         tmp_path / "server.log"
                     ).read_text()[-2000:]
                     if number % WHOLE_SERVER_EVERY == 0:
@@ -136,7 +135,7 @@ def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path):
         # The restart: whoever uses the spool next delivers what is left.
         tracker = Tracker(token="kill", secret_key="a-key-of-some-length", api_host=mixpanel.url, spool=spool)
         tracker.start()
-        assert wait_until(lambda: tracker.stats()["spool"]["pending"] == 0, 30)
+        assert wait_until(lambda: tracker.stats()["spool"]["pending"] == 0, PATIENCE_S)
         tracker.close()
 
         inbox = Inbox(mixpanel.url)

@@ -8,7 +8,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from support.waiting import wait_until
+from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.delivery.mixpanel_api import Answer
@@ -34,8 +34,8 @@ def tracker():
         visitor.track("Taken")
         visitor.track("")
         visitor.people_set({"plan": "pro"})
-    assert wait_until(lambda: {200, 503} <= tracker.stats()["sender"]["http"].keys(), 10)
-    assert wait_until(lambda: tracker.stats()["delivered"] == 1, 10)
+    assert wait_until(lambda: {200, 503} <= tracker.stats()["sender"]["http"].keys(), PATIENCE_S)
+    assert wait_until(lambda: tracker.stats()["delivered"] == 1, PATIENCE_S)
     yield tracker
     tracker.close(timeout_s=0.1)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.facts import facts
 from support.trackers import known, recording_tracker
-from support.waiting import wait_until
+from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor import asgi, context, wsgi
 from mixpanel_visitor.core.exchange import HAND_OVER_RECORDS
@@ -59,7 +59,7 @@ def test_events_are_delivered_and_the_ledger_adds_up():
         visitor.track("a")
         visitor.people_set({"x": 1})
         visitor.track("")
-    assert tracker.flush(timeout_s=10)
+    assert tracker.flush(timeout_s=PATIENCE_S)
     stats = tracker.stats()
     assert (stats["accepted"], stats["delivered"], stats["pending"]) == (3, 2, 0)
     assert stats["refused"] == {"bad_name": 1}
@@ -272,7 +272,7 @@ def test_projects_that_share_a_directory_do_not_share_a_spool(tmp_path):
     for token, tracker in trackers.items():
         tracker.track("u", f"event of {token}")
     for tracker in trackers.values():
-        assert tracker.flush(timeout_s=10)
+        assert tracker.flush(timeout_s=PATIENCE_S)
         tracker.close()
     for token, sent in requests.items():
         ((_, (body,)),) = sent
@@ -483,6 +483,6 @@ def test_the_setting_about_ambiguous_updates_reaches_the_sender(setting, figure)
     tracker = Tracker(**SETTINGS, on_ambiguous=setting, parts=Parts(post=lambda _endpoint, _bodies: lost))
     with tracker.visitor("u") as visitor:
         visitor.people_increment({"visits": 1})
-    assert wait_until(lambda: tracker.stats()["sender"][figure] == 1, 10)
-    assert wait_until(lambda: tracker.stats()["dead_lettered"] == (figure == "ambiguous"), 10)
+    assert wait_until(lambda: tracker.stats()["sender"][figure] == 1, PATIENCE_S)
+    assert wait_until(lambda: tracker.stats()["dead_lettered"] == (figure == "ambiguous"), PATIENCE_S)
     tracker.close(timeout_s=0.1)

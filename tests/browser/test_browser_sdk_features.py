@@ -8,6 +8,7 @@ import json
 import threading
 
 import pytest
+from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.emulator import LocalMixpanel
 
@@ -119,7 +120,7 @@ def test_all_that_it_sends_is_accepted_and_shown(open_shop, local, config, note_
         return wanted <= names and stats["profile_updates"] >= 2 and stats["groups"] >= 1
 
     errors = open_shop(config)
-    assert wait_until(arrived, 20), (local.store.stats(), errors)
+    assert wait_until(arrived, PATIENCE_S), (local.store.stats(), errors)
     assert local.store.rejections() == []
     assert errors == []
     people = {each.person for each in local.store.events() if each.name in ("Clicked", "Bought")}
@@ -139,7 +140,7 @@ def test_it_asks_for_settings_and_flags_and_records_sessions(open_shop, local, n
         requests = local.store.stats()["requests"]
         return all(requests.get(path, {}).get("200") for path in asked)
 
-    assert wait_until(all_asked, 20), local.store.stats()["requests"]
+    assert wait_until(all_asked, PATIENCE_S), local.store.stats()["requests"]
     statuses = {path: set(found) for path, found in local.store.stats()["requests"].items() if path in asked}
     assert all(found <= {"200", "204"} for found in statuses.values())
     note_sent(f"mixpanel-browser {browser_sdk.VERSION}", "settings, flags, recording", local)

@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import pytest
-from support.waiting import wait_until
+from support.waiting import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.browser
 
 EACH_ITS_OWN = {"$insert_id", "$lib_version", "mp_lib", "time", "item"}
 """Who sends, and when; `item` is the handler's own word."""
 
-ARRIVAL_S = 10
 FIRST = "/?utm_source=ad&utm_campaign=spring%20sale&utm_term=a+b&gclid=7&token=x"
 THIRD = "/mug?utm_medium=%E2%82%AC&fbclid=z"
 
@@ -27,7 +26,7 @@ def arrived(journey, browsers, servers):
         events = [(event["event"], event["properties"]) for event in journey.inbox.events()]
         return [[(n, p) for n, p in events if p["mp_lib"] == side] for side in ("web", "python")]
 
-    assert wait_until(lambda: [*map(len, sides())] == [browsers, servers], ARRIVAL_S), journey.story()
+    assert wait_until(lambda: [*map(len, sides())] == [browsers, servers], PATIENCE_S), journey.story()
     web, python = (
         {(name, properties.get("current_url_path")): properties for name, properties in side}
         for side in sides()

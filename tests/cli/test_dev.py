@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
+from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.cli import main
 from mixpanel_visitor.emulator import LocalMixpanel
@@ -53,7 +54,7 @@ def post(url: str, path: str, value: Any) -> bytes:
     """Send something to it."""
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(url + path, json.dumps(value).encode(), headers)
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
         return bytes(response.read())
 
 
@@ -74,7 +75,7 @@ def test_it_says_how_to_use_it_and_ends_well(number):
         post(url, "/track", event())
         assert line(process).endswith("u-1")
         process.send_signal(number)
-        output, errors = process.communicate(timeout=20)
+        output, errors = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0
         assert output == "Stopped: 1 events have come, 0 records were refused.\n"
         assert errors == ""
@@ -147,7 +148,7 @@ def test_quiet_is_quiet():
         url = json.loads(line(process))["url"]
         post(url, "/track", event())
         process.terminate()
-        assert process.communicate(timeout=20) == ("", "")
+        assert process.communicate(timeout=PATIENCE_S) == ("", "")
         assert process.returncode == 0
 
 
@@ -168,7 +169,7 @@ def test_another_host_is_warned_of():
     with dev("--json", "--host", "0.0.0.0") as process:
         assert json.loads(line(process))["url"].startswith("http://127.0.0.1:")
         process.terminate()
-        assert "Anyone who reaches it" in process.communicate(timeout=20)[1]
+        assert "Anyone who reaches it" in process.communicate(timeout=PATIENCE_S)[1]
 
 
 @pytest.mark.servers
@@ -253,7 +254,7 @@ def test_what_is_kept_is_there_at_the_next_start(tmp_path):
         line(process)
     with dev(*arguments) as process:
         url = json.loads(line(process))["url"]
-        with urllib.request.urlopen(url + "/_local/events", timeout=10) as answer:
+        with urllib.request.urlopen(url + "/_local/events", timeout=PATIENCE_S) as answer:
             assert [each["event"] for each in json.load(answer)["events"]] == ["Kept"]
 
 
@@ -279,5 +280,5 @@ def test_chaos_can_be_asked_for():
         url = json.loads(line(process))["url"]
         with pytest.raises(urllib.error.HTTPError, match="500"):
             post(url, "/track", [event()])
-        with urllib.request.urlopen(url + "/_local/chaos", timeout=10) as answer:
+        with urllib.request.urlopen(url + "/_local/chaos", timeout=PATIENCE_S) as answer:
             assert json.load(answer) == {"500": 1.0}

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.waiting import wait_until
+from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor.cli.doctor.system import look_at_system, old_packages, threadless_servers
 
@@ -132,7 +132,7 @@ def test_a_real_uwsgi_is_recognised(threads):
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         cmdline = Path(f"/proc/{process.pid}/cmdline")
-        assert wait_until(lambda: UWSGI.encode() in cmdline.read_bytes(), 10)
+        assert wait_until(lambda: UWSGI.encode() in cmdline.read_bytes(), PATIENCE_S)
         told = " ".join(finding.what for finding in threadless_servers(Path("/proc"), {}.get))
         assert (str(process.pid) in re.findall(r"[0-9]+", told)) == (not threads)
     finally:

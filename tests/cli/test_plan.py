@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from click.testing import CliRunner
+from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.cli import main
 
@@ -161,7 +162,7 @@ def test_the_command_finds_the_project_it_is_run_in(module, tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=20,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
     assert "2 events" in done.stdout

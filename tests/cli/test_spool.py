@@ -14,6 +14,7 @@ import time
 import pytest
 from click.testing import CliRunner
 from support.journals import deliver, event, profile, run_python, waiting
+from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.cli import main
 from mixpanel_visitor.delivery.journal import Journal
@@ -399,7 +400,7 @@ def test_long_work_shows_how_far_it_is(tmp_path, project):
             stdout=subprocess.PIPE,
             stderr=theirs,
             env={**os.environ, "TERM": "xterm"},
-            timeout=20,
+            timeout=PATIENCE_S,
             check=True,
         )
         assert b"Putting back" in os.read(ours, 10_000)

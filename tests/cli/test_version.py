@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from click.testing import CliRunner
+from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.cli import COMMANDS, main
 
@@ -34,7 +35,7 @@ def test_the_module_is_the_command():
         capture_output=True,
         text=True,
         check=True,
-        timeout=20,
+        timeout=PATIENCE_S,
     )
     assert done.stdout == f"mixpanel-visitor {VERSION}\n"
 
@@ -48,7 +49,7 @@ def test_help_lists_every_command_without_importing_any():
         "print([name for name in sys.modules if name.startswith('mixpanel_visitor.cli.')])\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=20
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=PATIENCE_S
     )
     listed, _, imported = done.stdout.rstrip().rpartition("\n")
     assert all(f"\n  {name} " in listed for name in COMMANDS)
@@ -64,7 +65,7 @@ def test_version_imports_no_other_command():
         "print(*sys.modules)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=20
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=PATIENCE_S
     )
     modules = set(done.stdout.splitlines()[-1].split())
     heavy = {"mixpanel_visitor.cli.dev", "mixpanel_visitor.emulator", "mixpanel", "urllib3", "http.server"}

@@ -11,13 +11,12 @@ import pytest
 from click.testing import CliRunner
 from support.components import needs
 from support.inbox import Inbox
-from support.waiting import wait_until
+from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor.cli import main
 from mixpanel_visitor.emulator import LocalMixpanel
 from mixpanel_visitor.tracker import Tracker
 
-WAIT_S = 20
 TOKEN = "worker"
 
 pytestmark = pytest.mark.servers
@@ -83,7 +82,7 @@ class Worker:
 
     def end(self):
         """Wait for its end; gives the exit code and what was said until then."""
-        output, errors = self.process.communicate(timeout=WAIT_S)
+        output, errors = self.process.communicate(timeout=PATIENCE_S)
         assert "Traceback" not in errors, errors
         return self.process.returncode, output
 
@@ -113,7 +112,7 @@ def test_it_delivers_until_it_is_told_to_stop(mixpanel, track, worker):
     started = worker()
     assert started.line().startswith(f"Delivering to {mixpanel.url}")
     track("after")
-    assert wait_until(lambda: arrived(mixpanel) == ["before", "after"], WAIT_S)
+    assert wait_until(lambda: arrived(mixpanel) == ["before", "after"], PATIENCE_S)
     code, output = started.stop()
     assert code == 0
     assert "Stopped: 2 records were delivered." in output
@@ -146,12 +145,12 @@ def test_a_killed_worker_has_an_heir(mixpanel, track, worker):
     track(*"abc")
     first = worker()
     first.line()
-    assert wait_until(lambda: received(mixpanel) == 3, WAIT_S)
+    assert wait_until(lambda: received(mixpanel) == 3, PATIENCE_S)
     first.stop(signal.SIGKILL)
     before = received(mixpanel)
     mixpanel.chaos.set({})
     worker()
-    assert wait_until(lambda: received(mixpanel) == before + 3, WAIT_S)
+    assert wait_until(lambda: received(mixpanel) == before + 3, PATIENCE_S)
     assert sorted(arrived(mixpanel)) == [*"abc"]
 
 
@@ -166,7 +165,7 @@ def test_two_workers_share_a_spool(mixpanel, track, worker):
         started.line()
     names = [f"e{number}" for number in range(200)]
     track(*names)
-    assert wait_until(lambda: sorted(arrived(mixpanel)) == sorted(names), WAIT_S)
+    assert wait_until(lambda: sorted(arrived(mixpanel)) == sorted(names), PATIENCE_S)
     assert Inbox(mixpanel.url).stats()["duplicates"] == 0
 
 
@@ -178,10 +177,10 @@ def test_it_shows_metrics_and_health(track, worker):
     track("a")
 
     def read(path):
-        with urllib.request.urlopen(url + path, timeout=5) as response:
+        with urllib.request.urlopen(url + path, timeout=PATIENCE_S) as response:
             return response.read().decode()
 
-    assert wait_until(lambda: "mixpanel_visitor_requests_total 1.0" in read("/metrics"), WAIT_S)
+    assert wait_until(lambda: "mixpanel_visitor_requests_total 1.0" in read("/metrics"), PATIENCE_S)
     assert read("/healthz") == "ok\n"
 
 

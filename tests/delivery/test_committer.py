@@ -4,11 +4,10 @@ import os
 import threading
 
 import pytest
+from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.delivery.committer import MAX_WAITING, Committer
 from mixpanel_visitor.records import Record
-
-TIMEOUT_S = 10
 
 
 def records(*names):
@@ -28,7 +27,7 @@ class Book:
 
     def commit(self, group):
         self.entered.set()
-        assert self.gate.wait(TIMEOUT_S)
+        assert self.gate.wait(PATIENCE_S)
         self.groups.append([record.body.decode() for record in group])
         self.threads.add(threading.current_thread().name)
         self.wrote.release()
@@ -55,7 +54,7 @@ def test_the_first_is_committed_by_the_caller():
     committer.submit(records("a"))
     assert book.groups == [["a"]]
     assert book.threads == {threading.current_thread().name}
-    committer.stop(TIMEOUT_S)
+    committer.stop(PATIENCE_S)
 
 
 def test_later_ones_are_committed_by_the_thread():
@@ -64,9 +63,9 @@ def test_later_ones_are_committed_by_the_thread():
     committer = running(book)
     committer.submit(records("b"))
     for _ in range(2):
-        assert book.wrote.acquire(timeout=TIMEOUT_S)
+        assert book.wrote.acquire(timeout=PATIENCE_S)
     assert "mixpanel-visitor-committer" in book.threads
-    committer.stop(TIMEOUT_S)
+    committer.stop(PATIENCE_S)
 
 
 def test_what_waits_is_committed_together():
@@ -76,11 +75,11 @@ def test_what_waits_is_committed_together():
     book.entered.clear()
     book.gate.clear()
     committer.submit(records("b"))
-    assert book.entered.wait(TIMEOUT_S)
+    assert book.entered.wait(PATIENCE_S)
     committer.submit(records("c", "d"))
     committer.submit(records("e"))
     book.gate.set()
-    committer.stop(TIMEOUT_S)
+    committer.stop(PATIENCE_S)
     assert book.groups == [["first"], ["b"], ["c", "d", "e"]]
 
 
@@ -91,12 +90,12 @@ def test_a_full_queue_loses_nothing():
     book.entered.clear()
     book.gate.clear()
     committer.submit(records("b"))
-    assert book.entered.wait(TIMEOUT_S)
+    assert book.entered.wait(PATIENCE_S)
     for number in range(MAX_WAITING):
         committer.submit(records(str(number)))
     book.gate.set()
     committer.submit(records("over"))
-    committer.stop(TIMEOUT_S)
+    committer.stop(PATIENCE_S)
     assert len(book.names) == MAX_WAITING + 3
 
 
@@ -105,9 +104,9 @@ def test_drain_commits_in_the_calling_thread():
     book = Book()
     committer = running(book)
     committer.submit(records("b"))
-    assert committer.drain(TIMEOUT_S)
+    assert committer.drain(PATIENCE_S)
     assert book.names == ["b", "first"]
-    committer.stop(TIMEOUT_S)
+    committer.stop(PATIENCE_S)
 
 
 def test_drain_gives_up_on_a_stuck_disk():
@@ -117,21 +116,21 @@ def test_drain_gives_up_on_a_stuck_disk():
     book.entered.clear()
     book.gate.clear()
     committer.submit(records("b"))
-    assert book.entered.wait(TIMEOUT_S)
+    assert book.entered.wait(PATIENCE_S)
     assert not committer.drain(0)
     book.gate.set()
-    committer.stop(TIMEOUT_S)
+    committer.stop(PATIENCE_S)
 
 
 def test_a_stopped_committer_goes_on_with_the_next():
     """Stopping loses nothing and ends nothing for good."""
     book = Book()
     committer = running(book)
-    committer.stop(TIMEOUT_S)
+    committer.stop(PATIENCE_S)
     committer.submit(records("b"))
-    committer.drain(TIMEOUT_S)
+    committer.drain(PATIENCE_S)
     assert book.names == ["b", "first"]
-    committer.stop(TIMEOUT_S)
+    committer.stop(PATIENCE_S)
 
 
 def test_a_thread_that_was_stopped_before_it_ran_leaves_nothing_waiting():
@@ -140,7 +139,7 @@ def test_a_thread_that_was_stopped_before_it_ran_leaves_nothing_waiting():
     committer = Committer(book.commit)
     for name in ("a", "b", "c"):
         committer.submit(records(name))
-        committer.stop(TIMEOUT_S)
+        committer.stop(PATIENCE_S)
     assert book.names == ["a", "b", "c"]
 
 
@@ -153,16 +152,16 @@ def test_many_threads_lose_nothing():
         for number in range(200):
             committer.submit(records(f"{thread}-{number}"))
             if number % 50 == 0:
-                committer.drain(TIMEOUT_S)
+                committer.drain(PATIENCE_S)
             if number % 70 == 0:
-                committer.stop(TIMEOUT_S)
+                committer.stop(PATIENCE_S)
 
     threads = [threading.Thread(target=submit, args=(name,)) for name in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    committer.stop(TIMEOUT_S)
+    committer.stop(PATIENCE_S)
     assert len(book.names) == len(set(book.names)) == 801
 
 
@@ -176,14 +175,14 @@ def test_a_forked_child_starts_empty():
     pid = os.fork()
     if pid == 0:
         committer.submit(records("the child's"))
-        committer.drain(TIMEOUT_S)
+        committer.drain(PATIENCE_S)
         os.write(writer, ",".join(book.names).encode())
         os._exit(0)
     os.waitpid(pid, 0)
     assert os.read(reader, 100) == b"first,the child's"
     os.close(reader)
     os.close(writer)
-    committer.stop(TIMEOUT_S)
+    committer.stop(PATIENCE_S)
     assert book.names == ["first", "the parent's"]
 
 
@@ -224,14 +223,14 @@ def test_beyond_a_full_queue_the_caller_commits_its_own_at_once():
         deadline.wait(0.001)
     book.gate.clear()
     committer.submit(records("stuck"))
-    assert book.entered.wait(TIMEOUT_S)
+    assert book.entered.wait(PATIENCE_S)
     for number in range(MAX_WAITING):
         committer.submit(records(str(number)))
     assert book.groups == [["first"]]
     committer.submit(records("over"))
     assert book.groups == [["first"], ["over"]]
     book.gate.set()
-    assert committer.stop(TIMEOUT_S)
+    assert committer.stop(PATIENCE_S)
 
 
 def test_stop_ends_the_thread():
@@ -240,8 +239,8 @@ def test_stop_ends_the_thread():
     committer = running(Book())
     (thread,) = set(threading.enumerate()) - before
     assert thread.daemon
-    committer.stop(TIMEOUT_S)
-    thread.join(TIMEOUT_S)
+    committer.stop(PATIENCE_S)
+    thread.join(PATIENCE_S)
     assert not thread.is_alive()
 
 
@@ -254,11 +253,11 @@ def test_a_forked_child_that_only_drains_commits_nothing():
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        committer.drain(TIMEOUT_S)
+        committer.drain(PATIENCE_S)
         os.write(writer, ",".join(book.names).encode())
         os._exit(0)
     os.waitpid(pid, 0)
     assert os.read(reader, 100) == b"first"
     os.close(reader)
     os.close(writer)
-    committer.stop(TIMEOUT_S)
+    committer.stop(PATIENCE_S)

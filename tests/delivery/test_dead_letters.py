@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.journals import Clock, event, names, run_python, start_python
-from support.waiting import wait_until
+from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor.delivery.journal.dead_letters import HAND_OVER, DeadLetter, DeadLetters
 from mixpanel_visitor.delivery.spool import DeadReason
@@ -268,7 +268,7 @@ def test_who_waits_for_a_file_that_is_replaced_opens_it_again(dead_letters, tmp_
     with locked(path):
         taker = threading.Thread(target=lambda: taken.extend(dead_letters.take({letters[1].number})))
         taker.start()
-        assert wait_until(lambda: waits_for_a_lock(path), 20)
+        assert wait_until(lambda: waits_for_a_lock(path), PATIENCE_S)
         new = path.with_name("new")
         new.write_bytes(path.read_bytes() * 2)
         new.replace(path)
@@ -378,7 +378,7 @@ print(dead_letters.dropped)
             list(ours.take({entry.number for entry in ours.entries()}, handed.extend))
             return over
 
-        assert wait_until(take_all, 20)
-        printed, errors = process.communicate(timeout=20)
+        assert wait_until(take_all, PATIENCE_S)
+        printed, errors = process.communicate(timeout=PATIENCE_S)
     assert (printed.strip(), errors) == ("0", "")
     assert sorted(int(name) for name in names(entry.body for entry in handed)) == list(range(500))

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 from support.journals import ALL, Clock, deliver, event, names, open_journal, start_python
-from support.waiting import wait_until
+from support.waiting import PATIENCE_S, wait_until
 
 FIVE_MINUTES_S = 300.0
 
@@ -117,9 +117,9 @@ journal.close()
             leader.stdin.flush()
             return leader.stdout.readline() == "nothing False\n"
 
-        assert wait_until(stepped_down, 10)
+        assert wait_until(stepped_down, PATIENCE_S)
         journal.put([event("later")])
         assert deliver(journal) == ["later"]
-        errors = leader.communicate(timeout=10)[1]
+        errors = leader.communicate(timeout=PATIENCE_S)[1]
     assert "Traceback" not in errors
     journal.close()

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.journals import ALL, Clock, event, names, start_python
+from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.delivery.redis_streams import RedisSpool, bundles
 from mixpanel_visitor.delivery.spool import DeadReason
@@ -195,7 +196,7 @@ spool.close()
 def test_a_forked_child_is_a_consumer_of_its_own(redis_url, how):
     """What is in hand is the parent's, whether Python knows of the fork or not."""
     forking = start_python(FORKING, redis_url("redis"), how)
-    output, errors = forking.communicate(timeout=20)
+    output, errors = forking.communicate(timeout=PATIENCE_S)
     assert errors == ""
     assert output.splitlines() == ["child ['3'] 1", "parent ['1'] ['2'] 2"]
 

@@ -16,6 +16,7 @@ import time
 import warnings
 
 import pytest
+from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.delivery.batching import MAX_RECORDS
 from mixpanel_visitor.delivery.lane import POISONS_IN_A_ROW
@@ -1030,7 +1031,9 @@ begun.wait(10)
 
 def test_a_busy_thread_dies_quietly_with_the_interpreter():
     """An exit in the middle of delivery writes nothing to stderr."""
-    done = subprocess.run([sys.executable, "-c", EXITING], check=False, capture_output=True, timeout=20)
+    done = subprocess.run(
+        [sys.executable, "-c", EXITING], check=False, capture_output=True, timeout=PATIENCE_S
+    )
     assert (done.returncode, done.stderr) == (0, b"")
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.emulator import LocalMixpanel
 
@@ -38,7 +39,7 @@ class Client:
     connection: http.client.HTTPConnection = field(init=False)
 
     def __post_init__(self) -> None:
-        self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
 
     def request(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 from support.components import needs
+from support.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -81,4 +82,4 @@ def test_the_script_is_javascript(page):
     """Its syntax is checked by node."""
     script = re.search(r"<script[^>]*>(.*)</script>", page.body.decode(), re.DOTALL)
     assert script is not None
-    subprocess.run(["node", "--check", "-"], input=script[1].encode(), check=True, timeout=20)
+    subprocess.run(["node", "--check", "-"], input=script[1].encode(), check=True, timeout=PATIENCE_S)

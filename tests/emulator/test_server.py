@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.emulator import LocalMixpanel
 from mixpanel_visitor.emulator.server import is_loopback
@@ -21,7 +22,7 @@ from mixpanel_visitor.emulator.server import is_loopback
 
 def talk(local: LocalMixpanel, data: bytes) -> bytes:
     """Send bytes, end our side, and give all that comes back."""
-    with socket.create_connection(("127.0.0.1", local.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", local.port), timeout=PATIENCE_S) as connection:
         connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
         received = b""
@@ -141,7 +142,7 @@ def test_it_listens_on_ipv6():
         local.start()
     except OSError:
         pytest.skip("this machine has no IPv6 loopback address")
-    with contextlib.closing(http.client.HTTPConnection("::1", local.port, timeout=10)) as connection:
+    with contextlib.closing(http.client.HTTPConnection("::1", local.port, timeout=PATIENCE_S)) as connection:
         connection.request("GET", "/_local/health")
         assert connection.getresponse().read() == b'{"status":"ok"}'
     assert local.url == f"http://[::1]:{local.port}"
@@ -164,7 +165,7 @@ def test_a_chunked_body_is_taken(client, event):
 def test_a_client_that_asks_first_is_told_to_go_on(local, event):
     """As curl does for large bodies (Expect: 100-continue)."""
     body = events_body(event())
-    with socket.create_connection(("127.0.0.1", local.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", local.port), timeout=PATIENCE_S) as connection:
         connection.sendall(b"POST /track HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n")
         connection.sendall(b"Content-Length: %d\r\n\r\n" % len(body))
         assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
@@ -257,7 +258,7 @@ def test_a_client_that_leaves_is_no_error(local, client, caplog, capfd):
     """Nothing is stored, nothing is printed, and the next one is served."""
     with caplog.at_level(logging.DEBUG):
         for cut in (b"POST /tr", b"POST /track HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n[{"):
-            connection = socket.create_connection(("127.0.0.1", local.port), timeout=10)
+            connection = socket.create_connection(("127.0.0.1", local.port), timeout=PATIENCE_S)
             # Closing with linger 0 sends a reset.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             connection.sendall(cut)

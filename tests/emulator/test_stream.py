@@ -7,6 +7,7 @@ import json
 import threading
 
 import pytest
+from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.emulator.stream import MAX_AT_ONCE
 
@@ -15,7 +16,7 @@ class Listener:
     """An open stream."""
 
     def __init__(self, port):
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
         self._connection.request("GET", "/_local/stream")
         self.response = self._connection.getresponse()
 

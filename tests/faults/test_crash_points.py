@@ -108,7 +108,6 @@ print(rounds)
 """
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("mode", ["before", "after", "half"])
 def test_no_system_call_is_the_wrong_one_to_be_killed_at(mode):
     """Killed before, after, or in the middle of each: nothing is lost, made up, or left behind."""

@@ -5,8 +5,9 @@ import os
 import signal
 
 import pytest
-from support.journals import TIMEOUT_S, event, open_journal, start_python
+from support.journals import event, open_journal, start_python
 from support.scripted_mixpanel import ScriptedMixpanel, taking
+from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.delivery.journal.dead_letters import DeadLetters
 from mixpanel_visitor.delivery.mixpanel_api import MixpanelAPI
@@ -78,7 +79,7 @@ def kill_a_leader(directory, records, moment):
 
     with contextlib.closing(ScriptedMixpanel(*ACTS.get(moment, lambda _kill: [])(kill))) as mixpanel:
         leader = start_python(LEADER, directory, mixpanel.url, MOMENTS[moment][0])
-        _, errors = leader.communicate(timeout=TIMEOUT_S)
+        _, errors = leader.communicate(timeout=PATIENCE_S)
         assert (leader.returncode, errors) == (-signal.SIGKILL, "")
         return mixpanel.taken, deliver_rest(directory, mixpanel)
 

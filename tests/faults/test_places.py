@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from support.journals import start_python
+from support.waiting import PATIENCE_S
 
 SCRIPT = r"""
 import json, logging, os, sys, tempfile
-from support.waiting import wait_until
+from support.waiting import PATIENCE_S, wait_until
 from mixpanel_visitor import Tracker
 
 
@@ -36,7 +37,8 @@ for number in range(3):
 stats = tracker.stats()
 print(json.dumps([stats["refused"], stats["spool"]["pending"]]), flush=True)
 if sys.stdin.readline():
-    assert wait_until(lambda: tracker.track("somebody", "Kept") or tracker.stats()["spool"]["pending"], 10)
+    kept = lambda: tracker.track("somebody", "Kept") or tracker.stats()["spool"]["pending"]
+    assert wait_until(kept, PATIENCE_S)
     print(json.dumps(tracker.stats()["refused"]["spool_unavailable"] >= 3))
 tracker.close()
 """
@@ -66,7 +68,7 @@ def check(spool, mend=None, user="root"):
                 process.stdin.write("\n")
                 process.stdin.flush()
                 assert figures(process)[1] is True
-            _, errors = process.communicate(timeout=10)
+            _, errors = process.communicate(timeout=PATIENCE_S)
             assert (process.returncode, errors) == (0, "")
         finally:
             process.kill()

@@ -7,6 +7,7 @@ import sys
 import pytest
 from support.inbox import Inbox
 from support.mutants import TESTS, python_path
+from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.emulator import LocalMixpanel
 from mixpanel_visitor.tracker import Tracker
@@ -87,7 +88,7 @@ def _run(script, mixpanel, spool, *arguments):
         },
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert result.returncode == 0, result.stderr

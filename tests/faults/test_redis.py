@@ -11,14 +11,13 @@ import time
 import pytest
 from support.components import needs
 from support.journals import ALL, Clock, event, names, open_journal, start_python
-from support.waiting import wait_until
+from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor.delivery.whose import digests
 from mixpanel_visitor.records import Record
 
 pytestmark = needs("redis-server")
 
-WAIT_S = 20
 LONG_S = 300
 
 
@@ -64,7 +63,7 @@ class Machine:
             self.clock.tick(LONG_S)
             return self.diverted == 0
 
-        return wait_until(nothing_waits, WAIT_S)
+        return wait_until(nothing_waits, PATIENCE_S)
 
 
 @pytest.fixture
@@ -173,10 +172,10 @@ def test_redis_is_loading(server, machine):
         {"appendonly": "no", "key-load-delay": "200000", "loading-process-events-interval-bytes": "1024"}
     )
     server.launch()
-    assert wait_until(lambda: is_loading(server), WAIT_S)
+    assert wait_until(lambda: is_loading(server), PATIENCE_S)
     put += host.put(10)
     assert host.diverted == 10
-    assert wait_until(server.is_up, WAIT_S)
+    assert wait_until(server.is_up, PATIENCE_S)
     assert host.forwarded()
     assert delivered(host.spool) == put
 
@@ -203,7 +202,7 @@ def test_redis_hangs(server, machine):
     began_s = time.monotonic()
     put += host.put(10)
     put += host.put(10)
-    assert time.monotonic() - began_s < WAIT_S / 4
+    assert time.monotonic() - began_s < PATIENCE_S / 4
     assert host.diverted == 20
     server.send_signal(signal.SIGCONT)
     assert host.forwarded()
@@ -329,7 +328,7 @@ def test_a_worker_is_killed_in_the_middle(server, machine):
     host = machine(query="?idle_s=1")
     put = put_all(host)
     worker = start_worker(server, "SIGKILL")
-    assert worker.wait(WAIT_S) == -signal.SIGKILL
+    assert worker.wait(PATIENCE_S) == -signal.SIGKILL
     worker.communicate()
     found = []
 
@@ -341,7 +340,7 @@ def test_a_worker_is_killed_in_the_middle(server, machine):
             host.spool.ack(claim, range(len(claim)))
         return len(found) >= 650
 
-    assert wait_until(taken_over, WAIT_S)
+    assert wait_until(taken_over, PATIENCE_S)
     assert found == put[350:]
     with server.client() as client:
         (lease,) = client.keys("*engage:lease")
@@ -367,10 +366,10 @@ def test_a_worker_is_stopped_for_too_long(server, machine):
         return len(found) >= 650
 
     try:
-        assert wait_until(taken_over, WAIT_S)
+        assert wait_until(taken_over, PATIENCE_S)
     finally:
         os.kill(worker.pid, signal.SIGCONT)
-        output, errors = worker.communicate(timeout=WAIT_S)
+        output, errors = worker.communicate(timeout=PATIENCE_S)
     assert (output, errors) == ("done\n", "")
     assert found == put[350:]
     assert host.spool.counts().store_pending == 0
@@ -387,11 +386,11 @@ def test_a_replica_becomes_the_primary(tmp_path):
         host = Machine(primary, tmp_path / "host", url=url)
         put = host.put(100)
         wanted = replication(primary)["master_repl_offset"]
-        assert wait_until(lambda: replication(replica).get("slave_repl_offset", 0) >= wanted, WAIT_S)
+        assert wait_until(lambda: replication(replica).get("slave_repl_offset", 0) >= wanted, PATIENCE_S)
         primary.kill()
         put += host.put(100)
         assert host.diverted == 100
-        assert wait_until(lambda: replication(replica).get("role") == "master", WAIT_S)
+        assert wait_until(lambda: replication(replica).get("role") == "master", PATIENCE_S)
         assert host.forwarded()
         assert delivered(host.spool) == put
         host.spool.close()
@@ -402,7 +401,7 @@ def test_a_replica_that_stands_still_stores_nothing(tmp_path):
     from support import redis_servers
 
     with redis_servers.watched_pair(tmp_path / "redis") as (_, primary, replica):
-        assert wait_until(lambda: is_linked(replica), WAIT_S)
+        assert wait_until(lambda: is_linked(replica), PATIENCE_S)
         host = Machine(primary, tmp_path / "host", "?wait=1")
         put = host.put(10)
         replica.send_signal(signal.SIGSTOP)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from support.inbox import Inbox
 from support.mutants import TESTS, python_path
-from support.waiting import wait_until
+from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor.emulator import LocalMixpanel
 from mixpanel_visitor.tracker import Tracker
@@ -40,7 +40,9 @@ class Site:
             )
 
     def ask(self, number):
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
+        with contextlib.closing(
+            http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+        ) as connection:
             connection.request("GET", f"/?n={number}")
             assert connection.getresponse().read() == b"ok", self.log_path.read_text()
 
@@ -78,7 +80,7 @@ def served(command, directory, arrived):
             site.end()
         tracker = Tracker(**SETTINGS, api_host=mixpanel.url, spool=spool)
         tracker.start()
-        assert wait_until(lambda: tracker.stats()["spool"]["pending"] == 0, 10)
+        assert wait_until(lambda: tracker.stats()["spool"]["pending"] == 0, PATIENCE_S)
         tracker.close()
         arrived += sorted(int(event["properties"]["n"]) for event in Inbox(mixpanel.url).events())
 
@@ -127,7 +129,7 @@ def test_uvicorn_with_several_workers_loses_nothing(tmp_path):
             site.ask(number)
         first, second = workers(site)
         os.kill(first, signal.SIGKILL)
-        assert wait_until(lambda: len({*workers(site)} - {first, second}) == 1, 10)
+        assert wait_until(lambda: len({*workers(site)} - {first, second}) == 1, PATIENCE_S)
         for number in range(REQUESTS // 2, REQUESTS):
             site.ask(number)
     assert arrived == list(range(REQUESTS))

@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 from support.trackers import recording_tracker
-from support.waiting import wait_until
+from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor.errors import InvalidEventError
 from mixpanel_visitor.plan import Plan
@@ -129,7 +129,7 @@ def test_in_a_request_it_is_the_same(shop):
     """The quick way that events of requests take, too: all three are sent, one is counted."""
     client, spool, tracker = shop
     assert client.get("/?plan=gold").text == "Welcome"
-    assert wait_until(lambda: len(spool.events) == 3, 10)
+    assert wait_until(lambda: len(spool.events) == 3, PATIENCE_S)
     assert [event["properties"]["plan"] for event in spool.events] == ["pro", "pro", "gold"]
     assert [event["properties"].get("seats") for event in spool.events] == [1, 1, None]
     assert tracker.stats()["notes"]["off_plan"] == 1

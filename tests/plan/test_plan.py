@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import pytest
+from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.errors import InvalidEventError, SettingsError
 from mixpanel_visitor.plan import Plan
@@ -105,7 +106,7 @@ def test_neither_pydantic_nor_msgspec_is_needed():
         "print(plan.read(Left('noise')), plan.differences('Left', {}), plan.problems(), len(plan.lexicon()))"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=20
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=PATIENCE_S
     )
     assert ended.stdout.startswith("('Left', {'reason': 'noise'}) [Difference(path='reason'")
 

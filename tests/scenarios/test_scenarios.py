@@ -10,6 +10,7 @@ from support.apps import APPS_COOKIE, CHUNKS, ENDLESS_CHUNK, FILE, UNWRAPPED, US
 from support.components import needs
 from support.inbox import Inbox
 from support.servers import served
+from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.emulator import LocalMixpanel
 
@@ -248,7 +249,7 @@ def test_curl(started, tmp_path):
 
     def curl():
         command = ["curl", "--silent", "--fail", "--cookie", jar, "--cookie-jar", jar, harness.url + "/page"]
-        return subprocess.run(command, check=True, capture_output=True, timeout=10).stdout
+        return subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE_S).stdout
 
     first = curl()
     assert "\tmpv\t" in jar.read_text()

@@ -27,6 +27,8 @@ from mixpanel_visitor.starlette import VisitorMiddleware as StarletteVisitorMidd
 from mixpanel_visitor.tracker import Tracker
 from mixpanel_visitor.wsgi import VisitorMiddleware as WSGIVisitorMiddleware
 
+from .waiting import PATIENCE_S
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
@@ -40,7 +42,6 @@ APPS_COOKIE = "theme=dark; Path=/"
 USER = "user-42"
 
 _TICK_S = 0.005
-_FLUSH_S = 10.0
 
 
 class Nobody:
@@ -146,7 +147,7 @@ def _wsgi_sorted(wrapped: Any, unwrapped: Any, tracker: Tracker) -> Any:
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
         if path == "/flush":
-            status = "200 OK" if tracker.flush(_FLUSH_S) else "504 Gateway Timeout"
+            status = "200 OK" if tracker.flush(PATIENCE_S) else "504 Gateway Timeout"
             start_response(status, [("Content-Type", "text/plain"), ("Content-Length", "0")])
             return []
         if path.startswith(UNWRAPPED):
@@ -335,7 +336,7 @@ def _asgi_sorted(wrapped: Any, unwrapped: Any, tracker: Tracker) -> Any:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         path = scope.get("path", "")
         if path == "/flush":
-            arrived = await asyncio.to_thread(tracker.flush, _FLUSH_S)
+            arrived = await asyncio.to_thread(tracker.flush, PATIENCE_S)
             await _start(send, [(b"content-length", b"0")], status=200 if arrived else 504)
             await send({"type": "http.response.body"})
         elif path.startswith(UNWRAPPED):

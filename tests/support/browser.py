@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from playwright.async_api import async_playwright
 
+from .waiting import PATIENCE_S
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from types import TracebackType
@@ -30,9 +32,7 @@ _ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
-_START_S = 60.0
-_CALL_S = 20.0
-_BROWSER_MS = 10_000
+_BROWSER_MS = 60_000
 
 
 class Chromium:
@@ -47,7 +47,7 @@ class Chromium:
         self._thread = threading.Thread(target=self._loop.run_forever, name="chromium", daemon=True)
         self._thread.start()
         try:
-            self.run(self._launch(), timeout_s=_START_S)
+            self.run(self._launch(), timeout_s=PATIENCE_S)
         except BaseException:
             self._end_thread()
             raise
@@ -61,7 +61,7 @@ class Chromium:
         finally:
             self._end_thread()
 
-    def run(self, call: Coroutine[Any, Any, _T], *, timeout_s: float = _CALL_S) -> _T:
+    def run(self, call: Coroutine[Any, Any, _T], *, timeout_s: float = PATIENCE_S) -> _T:
         """Do something in the browser's thread, and wait for it; Playwright is to be used nowhere else."""
         return asyncio.run_coroutine_threadsafe(call, self._loop).result(timeout_s)
 
@@ -87,5 +87,5 @@ class Chromium:
 
     def _end_thread(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_CALL_S)
+        self._thread.join(PATIENCE_S)
         self._loop.close()

@@ -21,7 +21,7 @@ from .browser_verdict import judge, seen, table
 from .inbox import Inbox
 from .sites import Shop, flask_shop, starlette_shop
 from .spools import SECRET_KEY
-from .waiting import wait_until
+from .waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from .browser_servers import Certificate, Front
     from .browser_verdict import Seen
 
-_FLUSH_S = 5.0
-_ARRIVAL_S = 8.0
-_HANDOVER_S = 8.0
 _DAY_S = 86_400.0
 
 
@@ -232,7 +229,7 @@ class Journey(Browsing):
         return value in seen.split("~") if isinstance(value, str) else (seen == "0") is value
 
     def _wait(self, predicate: Callable[[], bool], trouble: str) -> None:
-        assert wait_until(predicate, _HANDOVER_S), f"{trouble}\n{self.story()}"
+        assert wait_until(predicate, PATIENCE_S), f"{trouble}\n{self.story()}"
 
     def story(self) -> str:
         """Tell everything, for whoever has to find out what went wrong."""
@@ -284,7 +281,7 @@ class Journey(Browsing):
 
     def arrived(self, *labels: str) -> list[Seen]:
         """Give what arrived, oldest first, once these are among them or it is too late."""
-        assert self._tracker.flush(_FLUSH_S)
+        assert self._tracker.flush(PATIENCE_S)
         events: list[Seen] = []
 
         def complete() -> bool:
@@ -293,7 +290,7 @@ class Journey(Browsing):
             events = [seen(event) for event in listed]
             return set(labels) <= {event.label for event in events}
 
-        wait_until(complete, _ARRIVAL_S)
+        wait_until(complete, PATIENCE_S)
         return events
 
     def _told(self, events: list[Seen]) -> str:

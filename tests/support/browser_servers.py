@@ -18,7 +18,7 @@ import uvicorn
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from . import browser_sdk
-from .waiting import wait_until
+from .waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-_START_S = 10.0
-_STOP_S = 10.0
-_FORWARD_S = 10.0
 
 HANDOVER = "/_visitor"
 """Where our script posts."""
@@ -169,7 +166,7 @@ def _ask(
     address = urlsplit(url)
     assert address.hostname is not None
     with contextlib.closing(
-        http.client.HTTPConnection(address.hostname, address.port, timeout=_FORWARD_S)
+        http.client.HTTPConnection(address.hostname, address.port, timeout=PATIENCE_S)
     ) as connection:
         passed_on = {name: value for name, value in headers.items() if name not in _OF_THE_HOP}
         connection.request(method, target, body, passed_on)
@@ -216,11 +213,11 @@ def _uvicorn(app: Any, certificate: Certificate | None) -> Iterator[int]:
         )
         thread.start()
         try:
-            assert wait_until(lambda: server.started or not thread.is_alive(), _START_S)
+            assert wait_until(lambda: server.started or not thread.is_alive(), PATIENCE_S)
             yield listener.getsockname()[1]
         finally:
             server.should_exit = True
-            thread.join(_STOP_S)
+            thread.join(PATIENCE_S)
 
 
 class _QuietHandler(WSGIRequestHandler):
@@ -263,5 +260,5 @@ def served_wsgi(app: Any, certificate: Certificate, wire: Wire) -> Iterator[int]
         yield server.server_port
     finally:
         server.shutdown()
-        thread.join(_STOP_S)
+        thread.join(PATIENCE_S)
         server.server_close()

@@ -22,6 +22,7 @@ from .asgi_driver import call_asgi, http_scope
 from .inbox import Inbox
 from .responses import Jar, Response
 from .spools import SECRET_KEY
+from .waiting import PATIENCE_S
 from .wsgi_driver import call_wsgi, environ_of
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TOKEN = "scenarios"
-
-_FLUSH_S = 10.0
 
 
 class Harness(Protocol):
@@ -83,7 +82,7 @@ class InProcess:
         self.jar = Jar()
 
     def begin(self) -> None:
-        assert self.tracker.flush(_FLUSH_S)
+        assert self.tracker.flush(PATIENCE_S)
         self.jar.clear()
         self.inbox.clear()
 
@@ -106,7 +105,7 @@ class InProcess:
         return self.call("GET", path, {}, parts=1).parts[0]
 
     def events(self, expected: int) -> list[dict[str, Any]]:
-        assert self.tracker.flush(_FLUSH_S)
+        assert self.tracker.flush(PATIENCE_S)
         events = self.inbox.events()
         assert len(events) >= expected, [event["event"] for event in events]
         return events

@@ -6,7 +6,7 @@ import json
 import urllib.request
 from typing import Any
 
-_TIMEOUT_S = 10
+from .waiting import PATIENCE_S
 
 
 class Inbox:
@@ -30,5 +30,5 @@ class Inbox:
 
     def _ask(self, path: str, method: str = "GET") -> Any:
         request = urllib.request.Request(self.url + path, method=method)
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
             return json.load(response)

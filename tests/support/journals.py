@@ -13,6 +13,8 @@ from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.journal.frames import HEADER_BYTES
 from mixpanel_visitor.records import Record
 
+from .waiting import PATIENCE_S
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from mixpanel_visitor.records import Endpoint
 
 START_S = 1_763_934_567.890
-TIMEOUT_S = 20
 ALL = 10**9
 TESTS = Path(__file__).parent.parent
 
@@ -125,7 +126,7 @@ def start_python(script: str, *arguments: object, **options: Any) -> subprocess.
 def run_python(script: str, *arguments: object, **options: Any) -> str:
     """Run a script to its end, which must be a good one; give what it has printed."""
     with start_python(script, *arguments, **options) as process:
-        printed, errors = process.communicate(timeout=TIMEOUT_S)
+        printed, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, errors
     assert not errors
     return printed.strip()

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import mixpanel
 
+from .waiting import PATIENCE_S
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
@@ -55,7 +57,7 @@ def send(local: LocalMixpanel, records: list[dict[str, Any]], path: str = "/trac
     request = urllib.request.Request(
         local.url + path, json.dumps(records).encode(), {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
         answer.read()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import npm
+from .waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from .tls_front import TlsFront
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 PACKAGE_JSON = Path(__file__).parent.parent / "emulator" / "package.json"
 VERSION: str = json.loads(PACKAGE_JSON.read_text())["dependencies"]["mixpanel"]
 
-_RUN_S = 25
 
 CALLS = {
     "track": 'mp.track("Signed up", {distinct_id: "u-1", plan: "pro"}, done)',
@@ -68,7 +68,7 @@ def run(call: str, front: TlsFront) -> None:
         env={**os.environ, "NODE_EXTRA_CA_CERTS": str(front.authority)},
         capture_output=True,
         text=True,
-        timeout=_RUN_S,
+        timeout=PATIENCE_S,
         check=False,
     )
     if ran.returncode:

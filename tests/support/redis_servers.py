@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from .waiting import wait_until
+from .waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_START_S = 20.0
 OPTIONS = {"appendonly": "yes", "appendfsync": "everysec", "save": "", "maxmemory-policy": "noeviction"}
 """As the README asks for it."""
 
@@ -63,7 +62,7 @@ class RedisServer:
     def start(self) -> RedisServer:
         """Start it, and wait until it answers with anything but that it loads."""
         self.launch()
-        assert wait_until(self.is_up, _START_S), (self.directory / "log").read_text()
+        assert wait_until(self.is_up, PATIENCE_S), (self.directory / "log").read_text()
         return self
 
     def launch(self) -> None:
@@ -125,7 +124,7 @@ def cluster(directory: Path) -> Iterator[list[RedisServer]]:
                 info = client.execute_command("CLUSTER INFO")
             return info["cluster_state"] == "ok" and info["cluster_known_nodes"] == "3"
 
-        assert wait_until(lambda: all(map(is_well, nodes)), _START_S)
+        assert wait_until(lambda: all(map(is_well, nodes)), PATIENCE_S)
         yield nodes
 
 
@@ -161,7 +160,7 @@ def watched_pair(directory: Path) -> Iterator[tuple[str, RedisServer, RedisServe
                 return len(replicas) == 1 and not replicas[0].get("is_disconnected", False)
             return False
 
-        assert wait_until(sees_both, _START_S)
+        assert wait_until(sees_both, PATIENCE_S)
         yield f"redis+sentinel://127.0.0.1:{port}/shop", primary, replica
 
 

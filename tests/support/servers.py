@@ -21,18 +21,13 @@ from .inbox import Inbox
 from .mutants import python_path
 from .responses import Jar, Response
 from .spools import SECRET_KEY
-from .waiting import wait_until
+from .waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
 TESTS = Path(__file__).parent.parent
-
-_START_S = 20.0
-_STOP_S = 10.0
-_REQUEST_S = 10.0
-_ARRIVAL_S = 10.0
 
 
 class ServerHarness:
@@ -72,7 +67,7 @@ class ServerHarness:
 
     def _ask(self, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> Response:
         seen = Response()
-        with contextlib.closing(http.client.HTTPConnection(*self._address, timeout=_REQUEST_S)) as connection:
+        with contextlib.closing(http.client.HTTPConnection(*self._address, timeout=PATIENCE_S)) as connection:
             connection.request(method, path, body=body or None, headers=headers)
             with connection.getresponse() as answer:
                 seen.status = answer.status
@@ -91,7 +86,7 @@ class ServerHarness:
         """Ask on a socket of our own: `http.client` would not look for a body here."""
         lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", "Connection: close"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
-        with socket.create_connection(self._address, timeout=_REQUEST_S) as connection:
+        with socket.create_connection(self._address, timeout=PATIENCE_S) as connection:
             connection.sendall("\r\n".join([*lines, "", ""]).encode())
             raw = b""
             while received := connection.recv(65536):
@@ -105,7 +100,7 @@ class ServerHarness:
         )
 
     def disconnect(self, path: str) -> bytes:
-        with contextlib.closing(http.client.HTTPConnection(*self._address, timeout=_REQUEST_S)) as connection:
+        with contextlib.closing(http.client.HTTPConnection(*self._address, timeout=PATIENCE_S)) as connection:
             connection.request("GET", path)
             with connection.getresponse() as answer:
                 return answer.read1()
@@ -119,7 +114,7 @@ class ServerHarness:
             events = self.inbox.events()
             return len(events) >= expected
 
-        assert wait_until(arrived, _ARRIVAL_S), [event["event"] for event in events]
+        assert wait_until(arrived, PATIENCE_S), [event["event"] for event in events]
         return events
 
     def _flush(self) -> None:
@@ -176,7 +171,7 @@ def served(name: str, inbox: Inbox, directory: Path) -> Iterator[ServerHarness]:
                 stderr=subprocess.STDOUT,
             )
             running.callback(_end, process)
-        wait_until(lambda: process.poll() is not None or harness.is_up(), _START_S)
+        wait_until(lambda: process.poll() is not None or harness.is_up(), PATIENCE_S)
         if process.poll() is not None or not harness.is_up():
             raise RuntimeError(f"{name} did not start:\n{log_path.read_text()}")
         yield harness
@@ -185,7 +180,7 @@ def served(name: str, inbox: Inbox, directory: Path) -> Iterator[ServerHarness]:
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
-        process.wait(_STOP_S)
+        process.wait(PATIENCE_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -9,6 +9,8 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from .waiting import PATIENCE_S
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
@@ -29,7 +31,6 @@ ARGUMENTS = (
 HTML = "text/html; charset=utf-8"
 SCRIPT = "text/javascript; charset=utf-8"
 
-_ARRIVAL_S = 10.0
 _IDLE_S = 10.0
 _NOON_S = 1_800_000_000
 
@@ -103,7 +104,7 @@ class Site:
     def wait_for_posts(self, count: int) -> list[Any]:
         """Wait until so many posts have arrived; give the bodies of all."""
         with self._arrived:
-            arrived = self._arrived.wait_for(lambda: len(self.posts) >= count, _ARRIVAL_S)
+            arrived = self._arrived.wait_for(lambda: len(self.posts) >= count, PATIENCE_S)
             assert arrived, f"{count} posts were expected, and these arrived: {self.posts}"
             return [post.body for post in self.posts]
 

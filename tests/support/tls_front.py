@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Self
 
 import trustme
 
+from .waiting import PATIENCE_S
+
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
-
-_STOP_S = 10.0
 
 
 class TlsFront:
@@ -32,16 +32,16 @@ class TlsFront:
         self._thread = threading.Thread(target=self._loop.run_forever, name="tls-front", daemon=True)
         self._thread.start()
         started = asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._context)
-        self._server = asyncio.run_coroutine_threadsafe(started, self._loop).result(_STOP_S)
+        self._server = asyncio.run_coroutine_threadsafe(started, self._loop).result(PATIENCE_S)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(_STOP_S)
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(PATIENCE_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_STOP_S)
+        self._thread.join(PATIENCE_S)
         self._loop.close()
 
     async def _end(self) -> None:

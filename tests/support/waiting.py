@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
+from .mutants import IN_A_MUTANT
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+PATIENCE_S = 60.0 if IN_A_MUTANT not in os.environ else 10.0
+"""How long a test waits for what should happen at once: a loaded machine can stand still for half a minute.
+
+Where a defect was planted the wait is often in vain, so it is shorter there.
+"""
 
 _EVERY_S = 0.02
 
