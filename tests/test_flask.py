@@ -4,6 +4,8 @@ import flask
 import pytest
 from support.responses import Jar
 from support.spools import SECRET_KEY, RecordingSpool, tracker_into
+from werkzeug.test import EnvironBuilder
+from werkzeug.wsgi import ClosingIterator
 
 from mixpanel_visitor import context
 from mixpanel_visitor.errors import NoVisitorError, SettingsError
@@ -155,6 +157,75 @@ def test_teardown_and_call_on_close_may_track(app, spool):
 
 
 # --- outside of a request --------------------------------------------------------------------
+
+
+@pytest.fixture
+def quiet(tracker):
+    """An application with a route that tracks nothing, and one that tracks when its response is closed."""
+    app = flask.Flask(__name__)
+
+    @app.get("/quiet")
+    def quiet():
+        return "hello"
+
+    @app.get("/closing")
+    def closing():
+        response = flask.Response("hello")
+        response.call_on_close(lambda: context.current_visitor.track("Closed"))
+        return response
+
+    @app.get("/stream")
+    def stream():
+        return flask.Response(iter(["hello"]))
+
+    @app.get("/event")
+    def event():
+        current_visitor.track("Seen")
+        return "hello"
+
+    return app
+
+
+def body_of(app, path):
+    """Call the application as a server does; give the body that it gets."""
+    return app.wsgi_app(EnvironBuilder(path=path).get_environ(), lambda *_: None)
+
+
+def test_a_whole_response_that_tracked_nothing_is_not_watched(quiet, tracker):
+    """The server gets Flask's own body: nothing of the application's runs while it is sent."""
+    MixpanelVisitor(quiet, tracker=tracker)
+    assert type(body_of(quiet, "/quiet")) is ClosingIterator
+    for path in ("/closing", "/stream", "/event"):
+        assert type(body_of(quiet, path)) is not ClosingIterator, path
+
+
+def test_what_was_tracked_is_stored_after_the_response(quiet, tracker, spool):
+    """Although the response is whole: the visitor waits for no disk."""
+    MixpanelVisitor(quiet, tracker=tracker)
+    body = body_of(quiet, "/event")
+    assert (b"".join(body), spool.names) == (b"hello", ["Seen"])
+
+
+def test_a_callback_at_the_close_has_its_visitor(quiet, tracker, spool):
+    """Where a response has any, it is watched to its end."""
+    MixpanelVisitor(quiet, tracker=tracker)
+    quiet.test_client().get("/closing").close()
+    assert spool.names == ["Closed"]
+
+
+def test_a_middleware_below_may_track_while_it_sends(quiet, tracker, spool):
+    """Whoever puts another body in the place of Flask's keeps the visitor until that one's end."""
+    flasks = quiet.wsgi_app
+
+    def tracking(environ, start_response):
+        for chunk in flasks(environ, start_response):
+            context.current_visitor.track("Chunk")
+            yield chunk
+
+    quiet.wsgi_app = tracking
+    MixpanelVisitor(quiet, tracker=tracker)
+    assert quiet.test_client().get("/quiet").data == b"hello"
+    assert spool.names == ["Chunk"]
 
 
 def test_outside_of_a_request_there_is_nobody(app):

@@ -24,16 +24,16 @@ from .core.request import facts_from_environ
 from .errors import MissingExtraError
 from .settings import Settings
 from .tracker import Tracker
-from .wsgi import VISITOR_ID_KEY, VISITOR_KEY, VisitorMiddleware
+from .wsgi import VISITOR_ID_KEY, VISITOR_KEY, WHOLE_KEY, VisitorMiddleware
 
 try:
-    from flask import current_app, g, has_request_context, request
+    from flask import Flask, current_app, g, has_request_context, request
     from werkzeug.local import LocalProxy
 except ImportError as error:  # pragma: no cover
     raise MissingExtraError("flask", "flask") from error
 
 if TYPE_CHECKING:
-    from flask import Flask
+    from flask import Response
 
     from .visitor import Visitor
 
@@ -61,6 +61,9 @@ class MixpanelVisitor:
         if tracker is None:
             tracker = Tracker(Settings.resolve(self._settings, mapping=app.config))
         app.extensions[EXTENSION] = tracker
+        if getattr(app.wsgi_app, "__func__", None) is Flask.wsgi_app:
+            # Nobody between the application and us who may have another body in the response's place.
+            app.after_request(_tell_whole)
         app.wsgi_app = VisitorMiddleware(app.wsgi_app, tracker=tracker)  # type: ignore[method-assign]
         app.before_request(_remember)
         app.context_processor(_template_context)
@@ -78,6 +81,13 @@ def _remember() -> None:
     here = g._get_current_object()  # noqa: SLF001
     here.visitor = visitor
     here.visitor_id = visitor.id
+
+
+def _tell_whole(response: Response) -> Response:
+    # Most responses are whole; to watch such a body would cost as much as all else that we do here.
+    if type(response.response) in (list, tuple) and getattr(response, "_on_close", None) == []:
+        request._get_current_object().environ[WHOLE_KEY] = True  # type: ignore[attr-defined]  # noqa: SLF001
+    return response
 
 
 def _template_context() -> dict[str, Any]:

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 VISITOR_KEY = "mixpanel_visitor.visitor"
 VISITOR_ID_KEY = "mixpanel_visitor.visitor_id"
 
+WHOLE_KEY = "mixpanel_visitor.whole"
+"""In the environ: an adapter knows that none of the application's code runs while the body is iterated."""
+
 
 class VisitorMiddleware:
     """Wrap a WSGI application: `app = VisitorMiddleware(app, token="...", secret_key="...")`.
@@ -82,7 +85,7 @@ class VisitorMiddleware:
             # The server sends the very object with sendfile: it must not be wrapped, so this is the end.
             tracker.finish(exchange, soon=False)
             return body
-        if type(body) is list:
+        if type(body) is list or (WHOLE_KEY in environ and not exchange.held):
             # The whole response is here, and servers are fastest with a plain list: it goes out untouched.
             tracker.finish(exchange, soon=False)
             return body

@@ -185,14 +185,15 @@ class AnchorCodec:
             if len(self._verified) >= _CACHE_SIZE:
                 self._verified.clear()
             self._verified[value] = anchor
-        if not self.is_fresh(anchor, now_s):
+        since_s, until_s = self.validity(anchor)
+        if not since_s <= now_s <= until_s:
             self._count("cookie_expired")
             return None
         return anchor
 
-    def is_fresh(self, anchor: Anchor, now_s: float) -> bool:
-        """Tell whether an anchor is neither too old nor from the future."""
-        return -CLOCK_SKEW_S <= now_s - anchor.issued_at_s <= self._max_age_s
+    def validity(self, anchor: Anchor) -> tuple[float, float]:
+        """Tell from when until when an anchor is neither from the future nor too old (unix seconds)."""
+        return anchor.issued_at_s - CLOCK_SKEW_S, anchor.issued_at_s + self._max_age_s
 
     def _verify(self, value: str) -> Anchor | None:
         if not value:

@@ -54,22 +54,13 @@ class Exchange:
     something has changed. There is an anchor if and only if consent is granted.
     """
 
-    # Most requests track nothing: what they never change they need not be given.
+    # Most requests track nothing: what they neither change nor look at they need not be given.
     announce: Callable[[Link], None] | None = None
-    finished = False
     hand_over: Callable[[Exchange], None] | None = None
-    held: HeldRecords | None = None
-    """What is queued; None: nothing has been tracked yet."""
-    links: tuple[Link, ...] = ()
-    """Identity events that are owed once the response stores what it says; `announce` writes them."""
     started = False
-    view: Callable[[str | None], None] | None = None
-    _anchor: Anchor | None = None
-    _changed = False
     _glance: Glance | None = None
     _handed_over = False
     _ignores_bots = False
-    _merge: Link | None = None
     _more_cookies: Sequence[str] = ()
     _renewed = False
     _tracked = False
@@ -83,6 +74,7 @@ class Exchange:
         now_s: float = 0.0,
         came: Anchor | None = None,
         found: Resolution | None = None,
+        quiet_until_s: float = 0.0,
         *,
         ignores_bots: bool = False,
     ) -> None:
@@ -92,12 +84,20 @@ class Exchange:
         self.consent: Consent = consent
         self._came = came
         self._now_s = now_s
+        self._quiet_until_s = quiet_until_s
+        self._changed = self.finished = False
+        self._merge: Link | None = None
+        self.view: Callable[[str | None], None] | None = None
+        self.held: HeldRecords | None = None
+        """What is queued; None: nothing has been tracked yet."""
+        self.links: tuple[Link, ...] = ()
+        """Identity events that are owed once the response stores what it says; `announce` writes them."""
+        self._anchor: Anchor | None = None
         if ignores_bots:
             self._ignores_bots = True
         if found is not None:
             self._anchor = found.anchor
-            if found.links:
-                self.links = found.links
+            self.links = found.links
             if identity.is_new:
                 self._records.made(found.anchor.device_id)
 
@@ -267,6 +267,14 @@ class Exchange:
     @property
     def wants_head(self) -> bool:
         """Whether the response's head has to be looked at; False for a known visitor on most requests."""
+        anchor = self._anchor
+        if (
+            self._now_s <= self._quiet_until_s
+            and anchor is self._came
+            and anchor is not None
+            and not self._changed
+        ):
+            return self.view is not None  # as `wants_cookie` was found to be false for this very anchor
         return self.view is not None or self.wants_cookie
 
     def viewed(self, status: int, headers: Sequence[tuple[str, str]], route: str | None) -> None:
@@ -327,7 +335,7 @@ class Exchange:
                 self.held.decide(remembered=False)
             self.finished = True
             self.announce = self.view = None  # they lead back here: cycles, for the garbage collector to find
-        return self.take()
+        return [] if self.held is None else self.held.take()
 
     @property
     def has_records(self) -> bool:

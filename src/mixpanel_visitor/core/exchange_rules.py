@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from .anchor import RENEW_AFTER_S
 from .exchange import Exchange
 from .identity import Identity
 from .policy import objects, opted_out
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from .resolution import Resolution, Resolver
     from .set_cookies import SetCookies
 
+
+_Recalled = tuple["Resolution | None", float, float, float]
+"""What a Cookie header said, from when until when that is so, and until when the SDK wants no cookie."""
+
+_UNKNOWN: _Recalled = (None, 0.0, 0.0, 0.0)
 
 RECALLED = 1024
 RECALLED_CHARS = 4096
@@ -49,19 +55,19 @@ class ExchangeRules:
     refusal: Callable[[], str | None]
     count: Callable[[str], None]
     refuse: Callable[[str, int], None]
-    recent: dict[tuple[str, str], Resolution] = field(default_factory=dict, repr=False)
+    recent: dict[tuple[str, str], _Recalled] = field(default_factory=dict, repr=False)
 
     def open(self, facts: RequestFacts, now_s: float, fresh_id: Callable[[], str]) -> Exchange:
         """Begin an exchange: decide whether we may track, and who the visitor is."""
         if self.refusal() is not None or (self.left_alone is not None and self.left_alone(facts)):
             return self.inert(facts, fresh_id=fresh_id)
-        found = self.recent.get((facts.scheme, facts.cookies))
-        if found is not None and self.anchors.is_fresh(found.anchor, now_s):
+        found, since_s, until_s, quiet_until_s = self.recent.get((facts.scheme, facts.cookies), _UNKNOWN)
+        if found is not None and since_s <= now_s <= until_s:
             # The very same Cookie header: a page's requests mostly send the same. No opt-out is in it.
             came: Anchor | None = found.anchor
             refused = objects(facts, self.respect_dnt, self.respect_gpc)
         else:
-            found = None
+            found, quiet_until_s = None, 0.0
             came = self._came(facts, now_s=now_s)
             refused = self.set_cookies.has_opted_out(facts) or opted_out(
                 facts, token=self.token, respect_dnt=self.respect_dnt, respect_gpc=self.respect_gpc
@@ -78,7 +84,7 @@ class ExchangeRules:
             found = self.resolver.resolve(came, facts.cookies, now_s=now_s, fresh_id=fresh_id)
             if found.anchor is came and not found.links:
                 self._remember(facts, found)
-        exchange = Exchange(self, facts, found.identity, consent, now_s, came, found)
+        exchange = Exchange(self, facts, found.identity, consent, now_s, came, found, quiet_until_s)
         if found.identity.is_new and exchange.is_bot:
             exchange.identity = Identity(device_id=found.anchor.device_id)
         return exchange
@@ -94,7 +100,10 @@ class ExchangeRules:
             return
         if len(self.recent) >= RECALLED:
             self.recent.clear()
-        self.recent[facts.scheme, facts.cookies] = found
+        anchor = found.anchor
+        since_s, until_s = self.anchors.validity(anchor)
+        quiet_until_s = anchor.issued_at_s + RENEW_AFTER_S if anchor.agreed or anchor.seeded else 0.0
+        self.recent[facts.scheme, facts.cookies] = (found, since_s, until_s, quiet_until_s)
 
     def inert(self, facts: RequestFacts, *, fresh_id: Callable[[], str]) -> Exchange:
         """Begin an exchange that tracks nothing and sets nothing, so that handlers need not know."""
