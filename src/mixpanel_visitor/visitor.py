@@ -209,7 +209,7 @@ class Visitor:
         """
         if more_properties:
             properties = merged(properties, more_properties)
-        self._writer.event(self._visit, event, properties, registered=self._registered)
+        self._writer.event(self._visit, event, properties, None, self._registered)
 
     def register(self, properties: Mapping[str, Any] | None = None, /, **more_properties: Any) -> None:
         """Add super properties: they go with every further event of this request."""

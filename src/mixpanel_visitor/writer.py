@@ -110,7 +110,6 @@ class Writer:
         sink: Sink,
         name: Any,
         properties: Mapping[str, Any] | None,
-        *,
         identity: Mapping[str, Any] | None = None,
         registered: Mapping[str, Any] | None = None,
     ) -> None:
@@ -142,6 +141,7 @@ class Writer:
     def _event(
         self,
         sink: Sink,
+        glance: Glance | NoGlance,
         name: Any,
         properties: Mapping[str, Any] | None,
         identity: Mapping[str, Any] | None,
@@ -150,10 +150,10 @@ class Writer:
         if self._plan is not None:
             name, properties = self._plan(name, properties, strict=self._raise_errors)
         if self._may_be_quick and identity is None and not registered:
-            record = self._quick(sink, name, properties)
+            record = self._quick(sink, glance, name, properties)
             if record is not None:
                 return record
-        stamped = self._stamped(sink, identity, registered)
+        stamped = self._stamped(sink, glance, identity, registered)
         if properties:
             if not isinstance(properties, Mapping):
                 raise InvalidEventError(
@@ -168,10 +168,16 @@ class Writer:
                 stamped["time"] = time_ms(properties["time"])
         return self._final({"event": name, "properties": stamped})
 
-    def _profile(self, sink: Sink, endpoint: Endpoint, parts: Sequence[Mapping[str, Any] | None]) -> Record:
+    def _profile(
+        self,
+        _sink: Sink,
+        glance: Glance | NoGlance,
+        endpoint: Endpoint,
+        parts: Sequence[Mapping[str, Any] | None],
+    ) -> Record:
         stamped: dict[str, Any] = {"$token": self.token, "$time": round(self._clock(), 3)}
         if endpoint == "engage":
-            stamped["$ip"] = sink.glance.surroundings["ip"]
+            stamped["$ip"] = glance.surroundings["ip"]
         for part in parts:
             if part is not None and not isinstance(part, Mapping):
                 raise InvalidEventError("bad_update", f"it takes a dict, not {type(part).__name__}")
@@ -181,7 +187,7 @@ class Writer:
                 stamped[operation] = self._scrubbed(operand)
         return profile_record(endpoint, stamped)
 
-    def _ready(self, _sink: Sink, event: dict[str, Any]) -> Record:
+    def _ready(self, _sink: Sink, _glance: Glance | NoGlance, event: dict[str, Any]) -> Record:
         properties = event.get("properties")
         if self._plan is not None and isinstance(event.get("event"), str):
             self._plan(event["event"], properties, strict=self._raise_errors)
@@ -208,8 +214,9 @@ class Writer:
                 self._tell_of_bots(reason, sink.facts)
             return
         try:
-            record = make(sink, *words)
-            touch = sink.glance.first_touch() if kind == "event" else None
+            glance = sink.glance
+            record = make(sink, glance, *words)
+            touch = glance.first_touch() if glance.may_touch and kind == "event" else None
         except InvalidEventError as error:
             self._refused(error.reason, f"{kind} {_shown(name)}", str(error))
             if self._raise_errors:
@@ -243,17 +250,18 @@ class Writer:
         if self._tell_local is not None:
             self._tell_local(message)
 
-    def _quick(self, sink: Sink, name: str, properties: Mapping[str, Any] | None) -> Record | None:
+    def _quick(
+        self, sink: Sink, glance: Glance | NoGlance, name: str, properties: Mapping[str, Any] | None
+    ) -> Record | None:
         """Make the record of an event that says nothing special; None: it has to be done in the long way.
 
         What all events of a request have in common is encoded once.
         """
-        glance, identity = sink.glance, sink.identity
         if not isinstance(glance, Glance):
             return None
-        stamps = glance.stamps
+        identity, stamps = sink.identity, glance.stamps
         if stamps is None or stamps.identity is not identity:
-            common = self._stamped(sink, None, None)
+            common = self._stamped(sink, glance, None, None)
             del common["time"], common["$insert_id"]
             glance.stamps = stamps = common_stamps(identity, common, ours=not self._extra_properties)
             if stamps is None:
@@ -275,6 +283,7 @@ class Writer:
     def _stamped(
         self,
         sink: Sink,
+        glance: Glance | NoGlance,
         identity: Mapping[str, Any] | None,
         registered: Mapping[str, Any] | None,
     ) -> dict[str, Any]:
@@ -284,7 +293,7 @@ class Writer:
             "$insert_id": self._insert_id(),
             "mp_lib": "python",
             "$lib_version": self._lib_version,
-            **sink.glance.surroundings,
+            **glance.surroundings,
         }
         extra = self._extra_properties
         if callable(extra):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mixpanel_visitor.errors import InvalidEventError
 from mixpanel_visitor.records import Record
 
-from .encoding import checked_size, encode, encode_part, encode_text
+from .encoding import MAX_RECORD_BYTES, checked_size, encode, encode_part, encode_text
 from .identity import DISALLOWED_IDS, refusal
 from .scrubbing import FLAT_TYPES as _FLAT
 
@@ -77,13 +77,14 @@ def event_record(event: Mapping[str, Any]) -> Record:
 class Stamps(NamedTuple):
     """What all events of one visitor in one request have in common, encoded once.
 
-    `taken` are the names that an event of its own words must not use, or it is made in the long way.
+    `taken` are the names that an event of its own words must not use, or it is made in the long way;
+    `middle` is what stands between the event's name and its time.
     """
 
     identity: object
     taken: frozenset[str]
     number: int
-    part: bytes
+    middle: bytes
 
 
 def common_stamps(identity: object, properties: Mapping[str, Any], *, ours: bool) -> Stamps | None:
@@ -95,7 +96,8 @@ def common_stamps(identity: object, properties: Mapping[str, Any], *, ours: bool
         return None
     if not ours:
         _check_properties(properties)
-    return Stamps(identity, _taken(tuple(properties)), len(properties) + 2, encode_part(properties))
+    middle = b',"properties":{%b,"time":' % encode_part(properties)
+    return Stamps(identity, _taken(tuple(properties)), len(properties) + 2, middle)
 
 
 @lru_cache(256)
@@ -113,15 +115,14 @@ def stamped_record(
     encoded_name = _encoded_name(name) if type(name) is str else _checked_name(name)
     if not plain or len(properties) + stamps.number >= MAX_PROPERTIES:
         _check_properties(properties, more=stamps.number)
-    body = b'{"event":%b,"properties":{%b,"time":%d,"$insert_id":"%b"%b%b}}' % (
-        encoded_name,
-        stamps.part,
-        time_ms,
-        insert_id.encode(),
-        b"," if properties else b"",
-        encode_part(properties) if properties else b"",
-    )
-    return Record("import", checked_size(body))
+    head = encoded_name, stamps.middle, time_ms, insert_id.encode()
+    if properties:
+        body = b'{"event":%b%b%d,"$insert_id":"%b",%b}}' % (*head, encode_part(properties))
+    else:
+        body = b'{"event":%b%b%d,"$insert_id":"%b"}}' % head
+    if len(body) >= MAX_RECORD_BYTES:
+        checked_size(body)
+    return Record("import", body)
 
 
 def _checked_name(name: str) -> bytes:

@@ -109,7 +109,7 @@ class Exchange:
             return closed
         if self.consent != "granted":
             return f"consent_{self.consent}"
-        if self._rules.bots == "drop" and (bot := self.glance.bot):
+        if self._rules.bots == "drop" and (bot := (self._glance or self.glance).bot):
             return "prefetch" if bot == "prefetch" else "bot"
         return None
 
@@ -144,7 +144,7 @@ class Exchange:
         if record.endpoint == "import":
             self._merge = None  # this event carries device and user
         held = self._records if self.held is None else self.held
-        held.add(record)
+        waiting = held.add(record)
         is_much = held.size_bytes >= HAND_OVER_BYTES
         if is_much and held.is_held:
             # Too much to wait for the response with: most responses carry the cookie.
@@ -153,7 +153,7 @@ class Exchange:
             self.finished
             or is_much
             or self.facts.protocol == "websocket"  # there is no "after the response" for a socket
-            or len(held) >= HAND_OVER_RECORDS
+            or waiting >= HAND_OVER_RECORDS
         ):
             self.hand_over(self)
 

@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 class Glance:
     """One look at a request; `is_first`: it is the first that is known of its visitor."""
 
-    __slots__ = ("_enricher", "_facts", "_is_first", "_surroundings", "_touched", "bot", "stamps")
+    __slots__ = ("_enricher", "_facts", "_is_first", "_surroundings", "bot", "may_touch", "stamps")
 
     def __init__(self, enricher: Enricher, facts: RequestFacts, bot: BotKind, *, is_first: bool) -> None:
         self._enricher = enricher
         self._facts = facts
         self._is_first = is_first
         self._surroundings: dict[str, Any] | None = None
-        self._touched = False
+        self.may_touch = is_first
+        """Whether there may be a first touch that nobody has taken yet."""
         self.bot = bot
         self.stamps: Stamps | None = None
 
@@ -42,9 +43,9 @@ class Glance:
 
     def first_touch(self) -> Mapping[str, Any]:
         """Give what the first campaign puts on a new visitor's profile; once."""
-        if self._touched or not self._is_first:
+        if not self.may_touch:
             return {}
-        self._touched = True
+        self.may_touch = False
         return self._enricher.first_touch(self._facts)
 
     def page_view(self, route: str | None) -> Mapping[str, Any]:
@@ -58,6 +59,7 @@ class NoGlance:
     __slots__ = ()
 
     surroundings: Mapping[str, Any] = {"ip": NOWHERE}
+    may_touch = False
 
     def first_touch(self) -> Mapping[str, Any]:
         """There is no campaign."""

@@ -57,16 +57,17 @@ class HeldRecords:
             for _ in range(len(self._waiting)):
                 self.add(self._waiting.popleft())
 
-    def add(self, record: Record) -> None:
-        """Queue a record."""
+    def add(self, record: Record) -> int:
+        """Queue a record; gives how many wait."""
         if self._fresh and self._remembered is False:
             stripped = without_devices(record, self._fresh)
             if stripped is None:
                 self._refuse("no_visitor", 1)
-                return
+                return len(self._waiting)
             record = stripped
         self._waiting.append(record)
         self.size_bytes += len(record.body)
+        return len(self._waiting)
 
     def clear(self) -> int:
         """Drop what waits; return how many that were."""

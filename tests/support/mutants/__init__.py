@@ -16,6 +16,9 @@ PACKAGE = TESTS.parent / "src" / "mixpanel_visitor"
 IN_A_MUTANT = "MIXPANEL_VISITOR_MUTANT"
 """Set in the environment of a test that is expected to fail: nobody reads its smallest example."""
 
+_TEST_S = 45
+"""Some defects are noticed by a test that does not end."""
+
 _PLUGINS_OFF = ("cacheprovider", "randomly", "xdist", "sybil")
 
 
@@ -57,8 +60,10 @@ def plant(mutant: Mutant, directory: Path) -> Path:
 
 def run_test(test: str, package: Path, *, timeout_s: float) -> subprocess.CompletedProcess[str]:
     """Run one test against the package in this directory; pytest's exit code 1 says that it failed."""
-    off = [option for plugin in _PLUGINS_OFF for option in ("-p", f"no:{plugin}")]
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", *off, str(TESTS / test)]
+    options = ["-x", "-q", "--no-header", f"--timeout={_TEST_S}"]
+    for plugin in _PLUGINS_OFF:
+        options += ["-p", f"no:{plugin}"]
+    command = [sys.executable, "-m", "pytest", *options, str(TESTS / test)]
     process = subprocess.Popen(
         command,
         cwd=TESTS.parent,
