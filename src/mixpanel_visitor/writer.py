@@ -153,7 +153,11 @@ class Writer:
             record = self._quick(sink, glance, name, properties)
             if record is not None:
                 return record
-        stamped = self._stamped(sink, glance, identity, registered)
+        stamped: dict[str, Any] = {
+            "time": round(self._clock() * 1000),
+            "$insert_id": self._insert_id(),
+            **self._common(sink, glance, identity, registered),
+        }
         if properties:
             if not isinstance(properties, Mapping):
                 raise InvalidEventError(
@@ -261,8 +265,7 @@ class Writer:
             return None
         identity, stamps = sink.identity, glance.stamps
         if stamps is None or stamps.identity is not identity:
-            common = self._stamped(sink, glance, None, None)
-            del common["time"], common["$insert_id"]
+            common = self._common(sink, glance, None, None)
             glance.stamps = stamps = common_stamps(identity, common, ours=not self._extra_properties)
             if stamps is None:
                 return None
@@ -280,17 +283,15 @@ class Writer:
             insert_id=self._insert_id(),
         )
 
-    def _stamped(
+    def _common(
         self,
         sink: Sink,
         glance: Glance | NoGlance,
         identity: Mapping[str, Any] | None,
         registered: Mapping[str, Any] | None,
     ) -> dict[str, Any]:
-        stamped: dict[str, Any] = {
+        common: dict[str, Any] = {
             "token": self.token,
-            "time": round(self._clock() * 1000),
-            "$insert_id": self._insert_id(),
             "mp_lib": "python",
             "$lib_version": self._lib_version,
             **glance.surroundings,
@@ -300,9 +301,9 @@ class Writer:
             extra = self._called(extra, sink.facts)
         for properties in (extra, registered):
             if properties:
-                stamped.update(self._scrubbed(_without_identity(properties)))
-        stamped.update(identity or identity_properties(self.id_mode, sink.identity))
-        return stamped
+                common.update(self._scrubbed(_without_identity(properties)))
+        common.update(identity or identity_properties(self.id_mode, sink.identity))
+        return common
 
     def _called(self, extra: Callable[..., Any], facts: RequestFacts | None) -> Mapping[str, Any]:
         try:

@@ -48,33 +48,32 @@ class Enricher:
             found["is_bot"] = True
         url, referrer = _places(facts)
         if url:
-            found["$current_url"] = self._shown(url)
-            found.update(page_urls.campaign(url))
-            found.update(page_urls.clicks(url))
+            found["$current_url"] = self._shown(url)[:MAX_CHARS]
+            for given in (page_urls.campaign(url), page_urls.clicks(url)):
+                if given:
+                    found.update(_cut(given))
         if referrer is not None:
             shown = self._shown(referrer)
+            domain = page_urls.referring_domain(shown)[:MAX_CHARS]
+            shown = shown[:MAX_CHARS]
             if shown:
                 found["$referrer"] = shown
-            domain = page_urls.referring_domain(shown)
             if domain:
                 found["$referring_domain"] = domain
             if is_new:
                 found["$initial_referrer"] = shown or page_urls.DIRECT
                 found["$initial_referring_domain"] = domain or page_urls.DIRECT
-        if self._mixpanel is not None:
-            found.update(self._mixpanel.persisted(facts.cookies, PERSISTED))
-        if referrer:
-            found.update(page_urls.search_info(referrer))
-        for name, value in found.items():
-            if type(value) is str and len(value) > MAX_CHARS:
-                found[name] = value[:MAX_CHARS]
+        if self._mixpanel is not None and (persisted := self._mixpanel.persisted(facts.cookies, PERSISTED)):
+            found.update(_cut(persisted))
+        if referrer and (search := page_urls.search_info(referrer)):
+            found.update(_cut(search))
         return found
 
     def first_touch(self, facts: RequestFacts) -> Mapping[str, Any]:
         """Give what `$set_once` puts on the profile of a new visitor who came by a campaign."""
         url, _ = _places(facts)
         touch = page_urls.first_touch(url) if url else {}
-        return {name: _cut(value) for name, value in touch.items()}
+        return _cut(touch)
 
     def page_view(self, facts: RequestFacts, route: str | None) -> dict[str, Any]:
         """Give the properties that the SDK's own page view has, and the route's template as `route`."""
@@ -86,7 +85,7 @@ class Enricher:
             "current_url_search": search,
             "route": route,
         }
-        return {name: _cut(value) for name, value in found.items() if value}
+        return _cut({name: value for name, value in found.items() if value})
 
     def _shown(self, url: str) -> str:
         return page_urls.without_secrets(url[: page_urls.MAX_CHARS], self._is_secret)
@@ -114,5 +113,7 @@ def _is_own(referrer: str, facts: RequestFacts) -> bool:
     return page_urls.referring_domain(referrer).lower() == facts.host.lower()
 
 
-def _cut(value: Any) -> Any:
-    return value[:MAX_CHARS] if isinstance(value, str) else value
+def _cut(properties: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: value[:MAX_CHARS] if isinstance(value, str) else value for name, value in properties.items()
+    }

@@ -106,18 +106,10 @@ class _AskedFacts(RequestFacts, ABC):
 
     @abstractmethod
     def _read(self) -> None:
-        """Set what has not been set yet, but for the path."""
-
-    @abstractmethod
-    def _path(self) -> str:
-        """Give the path as on the wire."""
+        """Set what has not been set yet."""
 
     def __getattr__(self, name: str) -> Any:
-        if name == "path":
-            self.path = self._path()
-        elif name == "purposes":
-            self.purposes = self._purposes()
-        elif name in RequestFacts.__slots__:
+        if name in RequestFacts.__slots__:
             self._read()
         return object.__getattribute__(self, name)
 
@@ -151,18 +143,16 @@ class _ScopeFacts(_AskedFacts):
         return () if _PURPOSE_NAMES.isdisjoint(self._raw) else super()._purposes()
 
     def _read(self) -> None:
-        kind, method, _, _, query, client, server = self._said
+        kind, method, path, raw_path, query, client, server = self._said
         self.headers = _ScopeHeaders(self._raw)
+        self.purposes = self._purposes()
+        # As on the wire; some servers leave the query in `raw_path`, some have none.
+        self.path = (raw_path.decode("latin-1") if raw_path else quote(path or "")).partition("?")[0]
         self.host = self.header("host") or (f"{server[0]}:{server[1]}" if server else "")
         self.query = query.decode("latin-1") if query else ""
         self.method = "GET" if kind == "websocket" else method or "GET"
         self.protocol = "websocket" if kind == "websocket" else "http"
         self.client = client[0] if client else None
-
-    def _path(self) -> str:
-        # As on the wire; some servers leave the query in `raw_path`, some have none.
-        _, _, path, raw_path, *_ = self._said
-        return (raw_path.decode("latin-1") if raw_path else quote(path or "")).partition("?")[0]
 
 
 class _ScopeHeaders:
@@ -190,21 +180,25 @@ class _EnvironFacts(_AskedFacts):
         self.cookies = str(environ.get("HTTP_COOKIE", ""))
         self.may_object = "HTTP_DNT" in environ or "HTTP_SEC_GPC" in environ
 
+    def __getattr__(self, name: str) -> Any:
+        if name == "path":
+            path = f"{self._environ.get('SCRIPT_NAME', '')}{self._environ.get('PATH_INFO', '')}"
+            self.path = quote(path.encode("latin-1", "replace"))
+            return self.path
+        return super().__getattr__(name)
+
     def header(self, name: str) -> str:
         return self._environ.get(_environ_key(name)) or ""
 
     def _read(self) -> None:
         get = self._environ.get
         self.headers = _EnvironHeaders(self._environ)
+        self.purposes = self._purposes()
         self.host = str(get("HTTP_HOST") or f"{get('SERVER_NAME', '')}:{get('SERVER_PORT', '')}")
         self.query = str(get("QUERY_STRING", ""))
         self.method = str(get("REQUEST_METHOD", "GET"))
         self.protocol = "http"
         self.client = get("REMOTE_ADDR") or None
-
-    def _path(self) -> str:
-        path = f"{self._environ.get('SCRIPT_NAME', '')}{self._environ.get('PATH_INFO', '')}"
-        return quote(path.encode("latin-1", "replace"))
 
 
 class _EnvironHeaders:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def describe(user_agent: str) -> UserAgent:
 
 @lru_cache(maxsize=CACHED)
 def _properties_of(user_agent: str) -> Mapping[str, str | int | float]:
-    return MappingProxyType(describe(user_agent).properties())
+    return describe(user_agent).properties()
 
 
 def _browser(text: str) -> str:
