@@ -51,7 +51,7 @@ def test_the_format_is_pinned():
     line = b'1 i d20dc699 00000013 0001763934567890 {"event":"a"}\n'
     assert frames.encode([Record("import", b'{"event":"a"}')], TIME_MS) == line
     assert frames.frame_end(line, 0) == len(line)
-    assert frames.lane_of(line, 0) == "import"
+    assert frames.scan(line).starts["import"] == [0]
     assert frames.time_ms_of(line) == TIME_MS
 
 

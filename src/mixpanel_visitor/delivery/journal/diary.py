@@ -81,11 +81,12 @@ class Diary:
 
     def begin(self, endpoint: Endpoint, places: Iterable[tuple[str, int]], *, once: bool = False) -> None:
         """These, given by segment and offset, are taken in hand; `once`: they must not be sent twice."""
-        ends: dict[str, tuple[int, int]] = {}
+        offsets: dict[str, list[int]] = {}
         for segment, offset in places:
-            first, last = ends.get(segment, (offset, offset))
-            ends[segment] = (min(first, offset), max(last, offset))
-        self._handled = [Stretch(name, endpoint, first, last) for name, (first, last) in ends.items()]
+            offsets.setdefault(segment, []).append(offset)
+        self._handled = [
+            Stretch(name, endpoint, min(within), max(within)) for name, within in offsets.items()
+        ]
         # Not only when they have left: the process may be killed between that and its note of it.
         self._unanswered = self._handled if once else []
         self._write()

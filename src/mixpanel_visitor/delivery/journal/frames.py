@@ -15,6 +15,7 @@ Pure: bytes in, bytes and offsets out.
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 HEADER_BYTES = 39
 MAX_BODY_BYTES = 99_999_999
 
+_NEWLINE = b"\n"[0]
 _VERSION = b"1"
 _LATER_VERSIONS = tuple(b"%d " % version for version in range(2, 10))
 _MAX_TIME_MS = 10**16 - 1
@@ -45,7 +47,7 @@ _LANES: dict[bytes, tuple[Endpoint, int]] = {
 
 def encode(records: Iterable[Record], time_ms: int) -> bytes:
     """Frame all of `records` as put at `time_ms`; ValueError for a body that no frame can hold."""
-    stamp = min(max(time_ms, 0), _MAX_TIME_MS)
+    stamp = b" %016d " % min(max(time_ms, 0), _MAX_TIME_MS)
     lines = []
     for record in records:
         body = record.body
@@ -54,32 +56,43 @@ def encode(records: Iterable[Record], time_ms: int) -> bytes:
         if len(body) > MAX_BODY_BYTES:
             raise ValueError(f"the body of a record has {len(body)} bytes; {MAX_BODY_BYTES} is the most")
         prefix, seed = _PREFIXES[record.endpoint]
-        rest = b"%08d %016d %b" % (len(body), stamp, body)
-        lines.append(b"%b%08x %b\n" % (prefix, crc32(rest, seed), rest))
+        sizes = b"%08d%b" % (len(body), stamp)
+        lines.append(b"%b%08x %b%b\n" % (prefix, crc32(body, crc32(sizes, seed)), sizes, body))
     return lines[0] if len(lines) == 1 else b"".join(lines)
 
 
 def frame_end(data: bytes, start: int) -> int:
     """Where the whole and undamaged frame at `start` ends, its newline included; 0 where there is none."""
-    lane = _LANES.get(data[start : start + 4])
-    if lane is None:
-        return 0
-    end = span_end(data, start) - 1
-    if end < 0 or data[end : end + 1] != b"\n":
-        return 0
-    crc = crc32(memoryview(data)[start + 13 : end], lane[1])
-    return end + 1 if data[start + 4 : start + 13] == b"%08x " % crc else 0
+    return _frame(data, memoryview(data), start)[0]
+
+
+_START = Struct("4s9s8s")
+"""Version and lane, CRC, length; each with the blanks that follow or end it."""
+
+_NO_FRAME: tuple[int, Endpoint] = (0, ENDPOINTS[0])
+
+
+def _frame(data: bytes, view: memoryview, start: int) -> tuple[int, Endpoint]:
+    """Give the end of the undamaged frame at `start`, and its lane; 0 where there is none."""
+    if start + HEADER_BYTES >= len(data):
+        return _NO_FRAME
+    prefix, written_crc, length = _START.unpack_from(data, start)
+    lane = _LANES.get(prefix)
+    if lane is None or not length.isdigit():
+        return _NO_FRAME
+    end = start + HEADER_BYTES + int(length)
+    if end >= len(data) or data[end] != _NEWLINE:
+        return _NO_FRAME
+    endpoint, seed = lane
+    if written_crc != b"%08x " % crc32(view[start + 13 : end], seed):
+        return _NO_FRAME
+    return end + 1, endpoint
 
 
 def span_end(data: bytes, start: int) -> int:
     """Where the frame at `start` ends by its own account, which may be damaged; 0 where it gives none."""
     length = data[start + 13 : start + 21]
     return start + HEADER_BYTES + int(length) + 1 if len(length) == 8 and length.isdigit() else 0
-
-
-def lane_of(data: bytes, start: int) -> Endpoint:
-    """Give the lane of an undamaged frame."""
-    return _LANES[data[start : start + 4]][0]
 
 
 def time_ms_of(header: bytes) -> int | None:
@@ -116,11 +129,11 @@ def scan(data: bytes) -> Scan:
     """
     starts: dict[Endpoint, list[int]] = {endpoint: [] for endpoint in ENDPOINTS}
     damages: list[Damage] = []
-    position, size = 0, len(data)
+    position, size, view = 0, len(data), memoryview(data)
     while position < size:
-        end = frame_end(data, position)
+        end, endpoint = _frame(data, view, position)
         if end:
-            starts[lane_of(data, position)].append(position)
+            starts[endpoint].append(position)
             position = end
             continue
         line_end = data.find(b"\n", position) + 1

@@ -128,26 +128,28 @@ class SegmentIndex:
         return [
             (reader, offset)
             for reader, offset in positions
-            if self._readers.get(reader.name) is reader and reader.holds(endpoint, offset)
+            if self._is_ours(reader) and reader.holds(endpoint, offset)
         ]
 
     def settle(self, endpoint: Endpoint, positions: Iterable[Position], outcome: Outcome) -> None:
         """These have come to their end."""
-        touched = self._by_reader(endpoint, positions)
-        for reader, offsets in touched.items():
+        for reader, offsets in self._by_reader(positions).items():
             reader.settle(endpoint, offsets, outcome)
             self._acks.note(reader.name, reader.progress())
 
     def give_back(self, endpoint: Endpoint, positions: Iterable[Position]) -> None:
         """These are to be claimed again."""
-        for reader, offsets in self._by_reader(endpoint, positions).items():
+        for reader, offsets in self._by_reader(positions).items():
             reader.give_back(endpoint, offsets)
 
-    def _by_reader(self, endpoint: Endpoint, positions: Iterable[Position]) -> dict[SegmentReader, list[int]]:
+    def _by_reader(self, positions: Iterable[Position]) -> dict[SegmentReader, list[int]]:
         grouped: dict[SegmentReader, list[int]] = {}
-        for reader, offset in self.held(endpoint, positions):
+        for reader, offset in positions:
             grouped.setdefault(reader, []).append(offset)
-        return grouped
+        return {reader: offsets for reader, offsets in grouped.items() if self._is_ours(reader)}
+
+    def _is_ours(self, reader: SegmentReader) -> bool:
+        return self._readers.get(reader.name) is reader
 
     # --- cleaning up ---------------------------------------------------------------------------
 
