@@ -80,7 +80,7 @@ def _remember() -> None:
     visitor = environ.get(VISITOR_KEY) or _visitor()
     here = g._get_current_object()  # noqa: SLF001
     here.visitor = visitor
-    here.visitor_id = visitor.id
+    here.visitor_id = environ[VISITOR_ID_KEY]
 
 
 def _tell_whole(response: Response) -> Response:

@@ -81,7 +81,7 @@ class VisitorMiddleware:
             raise
         finally:
             context.leave(token)
-        if _is_file(body, file_wrapper):
+        if file_wrapper is not None and _is_file(body, file_wrapper):
             # The server sends the very object with sendfile: it must not be wrapped, so this is the end.
             tracker.finish(exchange, soon=False)
             return body
@@ -149,8 +149,6 @@ def _titled(header: tuple[str, str]) -> tuple[str, str]:
 
 
 def _is_file(body: Any, file_wrapper: Any) -> bool:
-    if file_wrapper is None:
-        return False
     if isinstance(file_wrapper, type):
         return isinstance(body, file_wrapper)
     return hasattr(body, "read") or hasattr(body, "fileno")  # uWSGI, where it is a builtin function

@@ -13,9 +13,8 @@ import base64
 import binascii
 import hashlib
 import re
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from itsdangerous import BadSignature, Signer
 
@@ -48,18 +47,10 @@ _SAFE = re.compile(r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]+")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _CACHE_SIZE = 4096
 
-_MARKS: dict[str, Callable[[Anchor], bool]] = {
-    "w": lambda anchor: not anchor.vouched,
-    "b": lambda anchor: anchor.bare,
-    "s": lambda anchor: anchor.seeded,
-    "a": lambda anchor: anchor.agreed,
-    "v": lambda anchor: anchor.uid_signed,
-    "u": lambda anchor: anchor.unlinked,
-}
+_MARKS = frozenset("wbsavu")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Anchor:
+class Anchor(NamedTuple):
     """What the cookie says. `issued_at_s` is in unix seconds; `user_tag` stands for a long user ID.
 
     `vouched`: the device ID is of our own making, not the browser's word. `bare`: its anonymous distinct ID
@@ -90,6 +81,13 @@ class Anchor:
     def has_user(self) -> bool:
         """Whether somebody has logged in on this device since its ID was made."""
         return self.user_id is not None or self.user_tag is not None
+
+
+def _marks(anchor: Anchor) -> str:
+    return (
+        f"{'' if anchor.vouched else 'w'}{'b' if anchor.bare else ''}{'s' if anchor.seeded else ''}"
+        f"{'a' if anchor.agreed else ''}{'v' if anchor.uid_signed else ''}{'u' if anchor.unlinked else ''}"
+    )
 
 
 class AnchorCodec:
@@ -145,9 +143,8 @@ class AnchorCodec:
                 user = "h" + user_tag(anchor.user_id)
         elif anchor.user_tag is not None:
             user = "h" + anchor.user_tag
-        marks = "".join(mark for mark, is_set in _MARKS.items() if is_set(anchor))
         head = f"{_VERSION}~{anchor.device_id}~{_base36(anchor.issued_at_s)}~{user}"
-        tail = f"~{marks}~{anchor.uid or ''}~{anchor.earlier_id or ''}".rstrip("~")
+        tail = f"~{_marks(anchor)}~{anchor.uid or ''}~{anchor.earlier_id or ''}".rstrip("~")
         return self._signer.sign(head + tail).decode("ascii")
 
     def find(self, cookies: str, *, secure: bool, now_s: float) -> Anchor | None:
@@ -246,7 +243,7 @@ def _parse(payload: str) -> Anchor | None:
             return None
     except (ValueError, binascii.Error):
         return None
-    if not (set(marks) <= _MARKS.keys() and all(is_device_id(each) for each in (uid, earlier_id) if each)):
+    if not (set(marks) <= _MARKS and all(is_device_id(each) for each in (uid, earlier_id) if each)):
         return None
     return Anchor(
         device_id=device_id,

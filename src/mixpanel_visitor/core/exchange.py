@@ -14,7 +14,6 @@ informational answers first): only the head that goes out counts, and it is aske
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .anchor import RENEW_AFTER_S, Anchor
@@ -195,8 +194,7 @@ class Exchange:
             return
         self._changed = True
         if identity.device_id == before.device_id:
-            self._anchor = replace(
-                self._anchor,
+            self._anchor = self._anchor._replace(
                 user_id=identity.user_id,
                 user_tag=None,
                 earlier_id=None,
@@ -386,6 +384,6 @@ class Exchange:
         ):
             seeds = cookies.seed(anchor, self.facts, replace=self._renewed)
             seeded = bool(seeds)
-        anchor = replace(anchor, issued_at_s=int(self._now_s), seeded=seeded)
+        anchor = anchor._replace(issued_at_s=int(self._now_s), seeded=seeded)
         seen = [cookies.seen(anchor, self.facts)] if self._handed_over else []
         return [*self._more_cookies, *cookies.store(anchor, self.facts), *seeds, *seen]

@@ -8,8 +8,8 @@ Only where an old release of that SDK keeps sending the bare ID do we send it as
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 IdMode = Literal["simplified", "original", "legacy", "spid"]
 Source = Literal["cookie", "mixpanel", "spid", "spid-signed", "generated", "none"]
@@ -36,8 +36,7 @@ MAX_ID_CHARS = 255
 _NONE_ID = "none"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class Identity(NamedTuple):
     """One visitor at one moment.
 
     `uid` is the SPiD visitor's ID, only set where the project counts by it (ID mode `spid`), and by no user
@@ -147,7 +146,7 @@ def log_in(
     device ID where another user was here before; the two histories must not be merged. `earlier_id`: a
     device ID under which we tracked this visit before we knew the browser's.
     """
-    after = replace(before, user_id=user_id)
+    after = before._replace(user_id=user_id)
     if mode == "spid":
         return Login(identity=after)  # the uid is SPiD's to give and to change, logged in or not
     if fresh_device_id is not None:
@@ -167,13 +166,12 @@ def log_in(
 
 def log_out(before: Identity, fresh_device_id: str) -> Identity:
     """Forget the user and start a new device, so that the next person is not merged with this one."""
-    return renewed(replace(before, user_id=None), fresh_device_id)
+    return renewed(before._replace(user_id=None), fresh_device_id)
 
 
 def renewed(identity: Identity, fresh_device_id: str) -> Identity:
     """Give the identity a device ID that was made just now; a SPiD uid was the old one's and goes."""
-    return replace(
-        identity,
+    return identity._replace(
         device_id=fresh_device_id,
         uid=None,
         bare=False,

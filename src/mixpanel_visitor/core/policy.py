@@ -67,6 +67,9 @@ def may_set_cookie(facts: RequestFacts, *, tracked: bool) -> bool:
 
 def shared_cacheable(headers: Sequence[tuple[str, str]], *, now_s: float) -> bool:
     """Tell whether a shared cache may store this response and hand one visitor's cookie to everybody."""
+    headers = [header for header in headers if header[0].lower().endswith(("control", "expires"))]
+    if not headers:
+        return False  # as most are that make something for one visitor
     for name, value in headers:
         lower = name.lower()
         targeted = lower.endswith(("cdn-cache-control", "surrogate-control"))

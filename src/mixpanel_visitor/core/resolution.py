@@ -9,8 +9,7 @@ cookie, so that nobody joins a stranger's history to his own by sending the stra
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .anchor import Anchor
 from .browser_sdks.mixpanel import BrowserClaim
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
     from .identity import IdMode, Link, Source
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resolution:
+class Resolution(NamedTuple):
     """Who it is, and what our cookie should say about it; `links` are events that this calls for."""
 
     anchor: Anchor
@@ -101,7 +99,7 @@ class Resolver:
         if not self._by_uid:
             claim = BrowserClaim(device_id=visitor.uid)
             after = self._followed(before, claim, source, now_s=now_s, vouched=visitor.signed)
-            return replace(after, anchor=replace(after.anchor, uid=visitor.uid, uid_signed=visitor.signed))
+            return after._replace(anchor=after.anchor._replace(uid=visitor.uid, uid_signed=visitor.signed))
         if before is None:
             before = _new(fresh_id(), now_s)
         anchor = before.anchor
@@ -112,8 +110,8 @@ class Resolver:
         same = anchor.uid == visitor.uid
         signed = visitor.signed or (same and anchor.uid_signed)
         return Resolution(
-            anchor=replace(anchor, uid=visitor.uid, uid_signed=signed),
-            identity=replace(before.identity, uid=visitor.uid, source=source, vouched=signed),
+            anchor=anchor._replace(uid=visitor.uid, uid_signed=signed),
+            identity=before.identity._replace(uid=visitor.uid, source=source, vouched=signed),
             links=links,
         )
 
@@ -156,12 +154,11 @@ class Resolver:
         if known.device_id == claim.device_id:
             if not claim.settled or known.agreed:
                 return before
-            return replace(before, anchor=replace(known, agreed=True))
+            return before._replace(anchor=known._replace(agreed=True))
         # An ID of ours that the browser never had: it is the same visit, and no log-out in between.
         first_meeting = known.vouched and not known.agreed and is_uuid(known.device_id)
         keeps_user = first_meeting or (claim.user_id is not None and known.belongs_to(claim.user_id))
-        anchor = replace(
-            known,
+        anchor = known._replace(
             device_id=claim.device_id,
             user_id=known.user_id if keeps_user else None,
             user_tag=known.user_tag if keeps_user else None,
@@ -188,7 +185,7 @@ class Resolver:
         if not anchor.unlinked or anchor.user_id is None or self._id_mode in ("legacy", "spid"):
             return Resolution(anchor=anchor, identity=identity)
         links = links_between(self._id_mode, anchor.user_id, anchor.device_id, bare=anchor.bare)
-        return Resolution(anchor=replace(anchor, unlinked=False), identity=identity, links=links)
+        return Resolution(anchor=anchor._replace(unlinked=False), identity=identity, links=links)
 
 
 def _new(device_id: str, now_s: float) -> Resolution:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .glance import NoGlance
@@ -90,7 +89,7 @@ class OfflineVisit:
     def reset(self, fresh_id: Callable[[], str]) -> None:
         """Go on as somebody new."""
         self._merge = None
-        self.identity = replace(log_out(self.identity, fresh_id()), vouched=False)
+        self.identity = log_out(self.identity, fresh_id())._replace(vouched=False)
 
     def opt_out(self) -> None:
         """Track no more of them here, and drop what was gathered."""
