@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import mmap
 import os
-import sys
 import time
 import uuid
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
+
+from .delivery.fork_guard import birthmark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from .delivery.fork_guard import Birthmark
     from .delivery.mixpanel_api import Answer
     from .delivery.spool import Spool
     from .records import Endpoint
@@ -25,42 +26,6 @@ def _sleep(seconds: float) -> None:
 
 def _fresh_id() -> str:
     return str(uuid.uuid4())
-
-
-_MADV_WIPEONFORK = 18
-"""Of Linux 4.14 (madvise(2)): a forked child finds zeros in such a page, by whatever code it was forked."""
-
-
-class Birthmark(Protocol):
-    """Its first item is 1 in the process that made it, and 0 in a child forked from that."""
-
-    def __getitem__(self, index: int, /) -> int:
-        """Tell which of the two this is; 0 is asked for."""
-        ...
-
-
-def birthmark() -> Birthmark:
-    """Make one for this process."""
-    if sys.platform == "linux":
-        page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        try:
-            page.madvise(_MADV_WIPEONFORK)
-        except (OSError, ValueError):
-            page.close()  # an older kernel
-        else:
-            page[0] = 1
-            return page
-    return _ProcessId()
-
-
-class _ProcessId:
-    """A birthmark where there are no such pages: a system call for each look at it."""
-
-    def __init__(self) -> None:
-        self._pid = os.getpid()
-
-    def __getitem__(self, _index: int, /) -> int:
-        return int(self._pid == os.getpid())
 
 
 class InsertIds:

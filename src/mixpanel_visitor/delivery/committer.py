@@ -8,11 +8,12 @@ started, and when it falls behind, `submit` commits in the calling thread instea
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING
+
+from mixpanel_visitor.delivery.fork_guard import birthmark
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +45,7 @@ class Committer:
         self._reset()
 
     def _reset(self) -> None:
-        self._pid = os.getpid()
+        self._mark = birthmark()
         self._waiting: deque[list[Record]] = deque()
         self._busy = threading.Lock()
         self._starting = threading.Lock()
@@ -52,7 +53,7 @@ class Committer:
 
     def submit(self, records: list[Record]) -> None:
         """Take records for a commit that happens soon; returns at once."""
-        if self._pid != os.getpid():
+        if not self._mark[0]:
             self._reset()  # a fork: the thread and what waited for it are the parent's
         turn = self._turn
         if turn is None or not turn.running or len(self._waiting) >= MAX_WAITING:
@@ -68,7 +69,7 @@ class Committer:
 
     def drain(self, timeout_s: float) -> bool:
         """Commit in the calling thread what still waits; False where the thread kept us from it."""
-        if self._pid != os.getpid():
+        if not self._mark[0]:
             self._reset()
         if not self._busy.acquire(timeout=max(0.0, timeout_s)):
             return False
@@ -80,7 +81,7 @@ class Committer:
 
     def stop(self, timeout_s: float) -> bool:
         """Let the thread end and commit what waits; a later `submit` starts another."""
-        if self._pid != os.getpid():
+        if not self._mark[0]:
             self._reset()  # first: the parent may have held the lock inside of the event when it forked
         turn, self._turn = self._turn, None
         if turn is not None:

@@ -1,8 +1,14 @@
-"""ForkGuard: calls objects around `os.fork`, without keeping them alive."""
+"""What a process has to know of forks: who is to be called around `os.fork`, and whether there was one.
+
+C code forks without telling Python (uWSGI may), so objects that are shared then look for themselves.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import os
+import sys
 import weakref
 from typing import Protocol
 
@@ -54,3 +60,47 @@ def _after_in_child() -> None:
 
 
 os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
+
+
+_MADV_WIPEONFORK = 18
+"""Of Linux 4.14 (madvise(2)): a forked child finds zeros in such a page, by whatever code it was forked."""
+
+_MADV_UNKNOWN = -1
+
+
+class Birthmark(Protocol):
+    """Its first item is 1 in the process that made it, and 0 in a child forked from that."""
+
+    def __getitem__(self, index: int, /) -> int:
+        """Tell which of the two this is; 0 is asked for."""
+        ...
+
+
+def birthmark() -> Birthmark:
+    """Make one for this process; to look at it takes no system call where the kernel can do that."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, ValueError):
+            page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            page.madvise(_MADV_WIPEONFORK)
+            if _refuses(page, _MADV_UNKNOWN):  # else it takes any advice and heeds none, as emulators do
+                page[0] = 1
+                return page
+    return _ProcessId()
+
+
+def _refuses(page: mmap.mmap, advice: int) -> bool:
+    try:
+        page.madvise(advice)
+    except (OSError, ValueError):
+        return True
+    return False
+
+
+class _ProcessId:
+    """A birthmark where there are no such pages."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+
+    def __getitem__(self, _index: int, /) -> int:
+        return int(self._pid == os.getpid())
