@@ -10,11 +10,12 @@ from mixpanel_visitor.delivery.fork_guard import birthmark
 
 # In an interpreter of its own: to fork by C code while threads run can hang, in the interpreter itself.
 FORK = """
-import ctypes, mmap, os, sys
+import mmap, os, sys
 from mixpanel_visitor.delivery.fork_guard import birthmark
 from mixpanel_visitor.parts import InsertIds
+from support.journals import forks
 
-fork = os.fork if sys.argv[1] == "Python" else ctypes.CDLL(None).fork
+fork = forks[sys.argv[1]]
 
 
 def told_by_child(tell):
@@ -45,7 +46,7 @@ mmap.mmap = Memory
 """,
 }
 
-forked_by = pytest.mark.parametrize("by", ["Python", "C"])
+forked_by = pytest.mark.parametrize("by", ["os", "libc"])
 
 
 @forked_by
