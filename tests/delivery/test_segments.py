@@ -55,6 +55,21 @@ def test_the_format_is_pinned():
     assert frames.time_ms_of(line) == TIME_MS
 
 
+@pytest.mark.parametrize("without_isal", ["", "sys.modules['isal.isal_zlib'] = None"])
+def test_the_checksum_is_the_same_with_isal_and_without(without_isal):
+    """Processes with the extra and without share a spool."""
+    script = f"""
+import sys
+{without_isal}
+from mixpanel_visitor.delivery.journal import frames
+from mixpanel_visitor.records import Record
+print(frames.encode([Record("import", b'{{"event":"a"}}')], {TIME_MS}).decode(), frames.crc32.__module__)
+"""
+    line, module = run_python(script).splitlines()
+    assert line == '1 i d20dc699 00000013 0001763934567890 {"event":"a"}'
+    assert module.strip() == ("zlib" if without_isal else "isal.isal_zlib")
+
+
 def test_every_lane_has_its_letter():
     """The first letters are all different."""
     lines = frames.encode([Record(endpoint, b"{}") for endpoint in ENDPOINTS], TIME_MS).splitlines()

@@ -77,6 +77,8 @@ class Verdict:
         """Indexes to acknowledge, of a request with `count` records."""
         if self.kind not in ("delivered", "partial"):
             return []
+        if not self.dead and not self.retry:
+            return list(range(count))
         kept = set(self.retry)
         return [index for index in range(count) if index not in self.dead and index not in kept]
 

@@ -15,16 +15,22 @@ Pure: bytes in, bytes and offsets out.
 
 from __future__ import annotations
 
+from importlib import import_module
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
-from zlib import crc32
 
 from mixpanel_visitor.records import ENDPOINTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from zlib import crc32
 
     from mixpanel_visitor.records import Endpoint, Record
+else:
+    try:
+        crc32 = import_module("isal.isal_zlib").crc32  # the same figures, in a fifth of the time
+    except ImportError:
+        from zlib import crc32
 
 HEADER_BYTES = 39
 MAX_BODY_BYTES = 99_999_999
@@ -61,9 +67,12 @@ def encode(records: Iterable[Record], time_ms: int) -> bytes:
     return lines[0] if len(lines) == 1 else b"".join(lines)
 
 
-def frame_end(data: bytes, start: int) -> int:
-    """Where the whole and undamaged frame at `start` ends, its newline included; 0 where there is none."""
-    return _frame(data, memoryview(data), start)[0]
+def frame_end(data: bytes, start: int, view: memoryview | None = None) -> int:
+    """Where the whole and undamaged frame at `start` ends, its newline included; 0 where there is none.
+
+    Whoever asks often gives a `view` of `data`.
+    """
+    return _frame(data, memoryview(data) if view is None else view, start)[0]
 
 
 _START = Struct("4s9s8s")

@@ -28,7 +28,7 @@ BLOCK_BYTES = 256 * 1024
 _MAX_FRAME_BYTES = frames.HEADER_BYTES + frames.MAX_BODY_BYTES + 1
 
 
-class Outcome(enum.Enum):
+class Outcome(enum.StrEnum):
     """What became of a record."""
 
     DELIVERED = "delivered"
@@ -221,15 +221,18 @@ class SegmentReader:
         lost: list[int] = []
         fd = os.open(self.path, os.O_RDONLY)
         try:
-            block, base = b"", 0
+            block, base, view = b"", 0, None
             for offset in queue:
-                end = frames.frame_end(block, offset - base) if base <= offset < base + len(block) else 0
+                end = 0
+                if base <= offset < base + len(block):
+                    end = frames.frame_end(block, offset - base, view)
                 if not end:
                     base, block = offset, os.pread(fd, BLOCK_BYTES, offset)
                     length = frames.span_end(block, 0)
                     if length > len(block):
                         block = os.pread(fd, length, offset)
-                    end = frames.frame_end(block, 0)
+                    view = memoryview(block)
+                    end = frames.frame_end(block, 0, view)
                 if not end:
                     # Damaged since it was found, or a failed write that its writer has taken back.
                     self._damage.corrupt(self.path, offset, offset + block.find(b"\n") + 1)
@@ -285,8 +288,8 @@ class SegmentReader:
         for lane in self._lanes.values():
             oldest = lane.oldest()
             lane.mark = max(lane.mark, self.scanned if oldest is None else oldest)
-            for offset in [offset for offset in lane.settled if offset < lane.mark]:
-                self._outcomes[lane.settled.pop(offset)] += 1
+            ended = [offset for offset in lane.settled if offset < lane.mark]
+            self._outcomes.update([lane.settled.pop(offset) for offset in ended])
         return Progress(
             marks={endpoint: self._lanes[endpoint].mark for endpoint in ENDPOINTS},
             delivered=self._outcomes[Outcome.DELIVERED],
