@@ -3,6 +3,8 @@
 import datetime as dt
 import decimal
 import enum
+import functools
+import operator
 import os
 import uuid
 import warnings
@@ -15,7 +17,7 @@ from support.facts import BROWSER_DOCUMENT, facts
 from support.trackers import known, recording_tracker
 
 from mixpanel_visitor.core.events import MAX_PROPERTIES
-from mixpanel_visitor.parts import InsertIds
+from mixpanel_visitor.parts import InsertIds, Parts
 
 HEADERS = {
     **known(),
@@ -97,6 +99,19 @@ def test_too_many_properties_are_as_many_both_ways(number):
     """To the last one."""
     properties = {f"p{n}": n for n in range(number)}
     assert told(properties)[1] == told(properties, settings=LONG_WAY)[1]
+
+
+def test_a_fresh_id_is_a_random_uuid():
+    """Of version 4, as the standard library writes it; all of its bits but six are left to chance."""
+    texts = [Parts().fresh_id() for _ in range(2_000)]
+    drawn = [uuid.UUID(text) for text in texts]
+    assert [str(each) for each in drawn] == texts
+    assert {(each.version, each.variant) for each in drawn} == {(4, uuid.RFC_4122)}
+    ones, zeros = (
+        functools.reduce(join, (each.int for each in drawn)) for join in (operator.and_, operator.or_)
+    )
+    assert f"{ones:032x}" == "00000000000040008000000000000000"
+    assert f"{zeros:032x}" == "ffffffffffff4fffbfffffffffffffff"
 
 
 def test_insert_ids_are_never_the_same():

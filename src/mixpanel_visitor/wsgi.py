@@ -126,7 +126,8 @@ def _starter(
     def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
         if exchange.wants_head:
             try:
-                added = tracker.respond(exchange, int(status[:3]), headers, _route(environ))
+                route = None if exchange.view is None else _route(environ)
+                added = tracker.respond(exchange, int(status[:3]), headers, route)
                 headers = [*headers, *map(_titled, added)]
             except Exception:
                 tracker.failed("start_response")

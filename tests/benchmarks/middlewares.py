@@ -84,9 +84,10 @@ def headers(cookie: str) -> dict[str, str]:
     }
 
 
-def tracker() -> Tracker:
+def tracker(**settings: Any) -> Tracker:
     """Stores in memory and sends nothing."""
     return Tracker(
+        **settings,
         token=TOKEN,
         secret_key=SECRET_KEY,
         spool="memory:",
@@ -282,6 +283,7 @@ def main() -> int:
     arguments.add_argument("--rounds", type=int, default=40)
     rounds = arguments.parse_args().rounds
     ours = Middleware(VisitorMiddleware, tracker=tracker())
+    alone = Middleware(VisitorMiddleware, tracker=tracker(browser_sdk=()))
     sessions = Middleware(SessionMiddleware, secret_key=SECRET_KEY)
     with_session = cookies(starlette_session(SESSION))
     bare = cookies().partition("; mpv=")[0]
@@ -294,6 +296,7 @@ def main() -> int:
             "ours, known visitor": asgi(starlette(ours), cookies()),
             "ours, three events": asgi(starlette(ours, events=3), cookies()),
             "ours, new visitor": asgi(starlette(ours), bare),
+            "ours, new visitor, our cookie alone": asgi(starlette(alone), bare),
             **{name: asgi(app, with_session) for name, app in others.items()},
         },
         rounds,
@@ -313,6 +316,7 @@ def main() -> int:
         ("ours, known visitor", "Sentry's, errors only", 0.08),
         ("ours, three events", "session, read", 0.6),
         ("ours, new visitor", "session, written", 1.0),
+        ("ours, new visitor, our cookie alone", "session, written", 1.0),
         ("ours in Flask, known visitor", "Flask's session, read", 0.15),
     ]
     missed = 0
