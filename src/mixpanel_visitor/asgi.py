@@ -51,6 +51,7 @@ class VisitorMiddleware:
         self.app = app
         self.tracker = given_or_made(tracker, settings)
         self._reception = Reception(self.tracker)
+        self._paths = self._reception.paths
         self._behind_proxies = bool(self.tracker.settings.trusted_proxies)
         self._before = self.tracker.settings.durability == "before-response"
 
@@ -60,7 +61,7 @@ class VisitorMiddleware:
         if kind not in ("http", "websocket") or SCOPE_KEY in scope:
             await self.app(scope, receive, self._draining(send) if kind == "lifespan" else send)
             return
-        ours = kind == "http" and scope["path"].endswith(self._reception.paths)
+        ours = kind == "http" and scope["path"].endswith(self._paths)
         if ours and await self._received(scope, receive, send):
             return
         tracker = self.tracker

@@ -77,6 +77,7 @@ class Tracker:
             scrubber=scrubber,
         )
         self._rules = self._exchanges.rules
+        self._clock, self._fresh_id = parts.clock, parts.fresh_id
         self._page_views = PageViews(self.settings.page_views) if self.settings.page_views else None
         in_children(self._forget)
 
@@ -107,14 +108,14 @@ class Tracker:
     def begin(self, facts: RequestFacts, *, soon: bool) -> tuple[Exchange, Visitor]:
         """Begin an exchange. `soon`: its records are committed by a thread, for callers in an event loop."""
         try:
-            exchange = self._rules.open(facts, self._parts.clock(), self._parts.fresh_id)
+            exchange = self._rules.open(facts, self._clock(), self._fresh_id)
         except Exception:
             self.failed("begin")
             exchange = self._exchanges.inert(facts)
         exchange.hand_over = self._hand_over_soon if soon else self._hand_over_now
         if not self._started:
             self.start()
-        visitor = Visitor(exchange, self._writer, self._parts.fresh_id)
+        visitor = Visitor(exchange, self._writer, self._fresh_id)
         if exchange.links:
             exchange.announce = visitor.announce
         if self._page_views is not None and self._page_views.may_come(facts):
@@ -124,7 +125,7 @@ class Tracker:
     def heed(self, exchange: Exchange, visitor: Visitor, word: Word) -> None:
         """Take what the browser hands over; raises `HandoverError` where it cannot be believed."""
         before, allowed = exchange.identity, exchange.consent == "granted"
-        exchange.heed(word, self._parts.fresh_id)
+        exchange.heed(word, self._fresh_id)
         if allowed and exchange.consent == "denied":
             self._withdraw(before)
         exchange.announce = visitor.announce
@@ -202,7 +203,7 @@ class Tracker:
         visit = OfflineVisit(
             identity, id_mode=self.settings.id_mode, refusal=self._refusal, store=self._outbox.store
         )
-        return OfflineVisitor(visit, self._writer, fresh_id=self._parts.fresh_id)
+        return OfflineVisitor(visit, self._writer, fresh_id=self._fresh_id)
 
     def track(
         self,

@@ -48,6 +48,7 @@ class VisitorMiddleware:
         self.app = app
         self.tracker = given_or_made(tracker, settings)
         self._reception = Reception(self.tracker)
+        self._paths = self._reception.paths
         self._behind_proxies = bool(self.tracker.settings.trusted_proxies)
         self._before = self.tracker.settings.durability == "before-response"
 
@@ -56,7 +57,7 @@ class VisitorMiddleware:
         if VISITOR_KEY in environ:
             return self.app(environ, start_response)
         path = environ.get("PATH_INFO", "")
-        if path.endswith(self._reception.paths) and (reply := self._received(path, environ)) is not None:
+        if path.endswith(self._paths) and (reply := self._received(path, environ)) is not None:
             status = HTTPStatus(reply.status)
             start_response(f"{status.value} {status.phrase}", list(map(_titled, reply.headers)))
             return [reply.body] if reply.body else []

@@ -89,16 +89,13 @@ class Exchange:
         self.view: Callable[[str | None], None] | None = None
         self.held: HeldRecords | None = None
         """What is queued; None: nothing has been tracked yet."""
-        self.links: tuple[Link, ...] = ()
+        self.links: tuple[Link, ...] = () if found is None else found.links
         """Identity events that are owed once the response stores what it says; `announce` writes them."""
-        self._anchor: Anchor | None = None
+        self._anchor: Anchor | None = None if found is None else found.anchor
         if ignores_bots:
             self._ignores_bots = True
-        if found is not None:
-            self._anchor = found.anchor
-            self.links = found.links
-            if identity.is_new:
-                self._records.made(found.anchor.device_id)
+        if found is not None and identity.is_new:
+            self._records.made(found.anchor.device_id)
 
     @property
     def refusal(self) -> str | None:

@@ -65,7 +65,7 @@ class ExchangeRules:
         if found is not None and since_s <= now_s <= until_s:
             # The very same Cookie header: a page's requests mostly send the same. No opt-out is in it.
             came: Anchor | None = found.anchor
-            refused = objects(facts, self.respect_dnt, self.respect_gpc)
+            refused = facts.may_object and objects(facts, self.respect_dnt, self.respect_gpc)
         else:
             found, quiet_until_s = None, 0.0
             came = self._came(facts, now_s=now_s)
