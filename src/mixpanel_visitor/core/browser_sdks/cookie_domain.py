@@ -7,6 +7,7 @@ SDK knows no list of public suffixes: on `foo.github.io` it asks for `github.io`
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 MAX_HOST_CHARS = 253
 """A host name has no more (RFC 1035), and the SDK's expressions are slow on longer ones."""
@@ -35,8 +36,11 @@ class CookieDomain:
 
 def sdk_domain(name: str) -> str:
     """Give what the SDK's two expressions make of a host name in lower case; `""`: nothing."""
-    if len(name) > MAX_HOST_CHARS:
-        return ""
+    return "" if len(name) > MAX_HOST_CHARS else _extracted(name)
+
+
+@lru_cache(1024)
+def _extracted(name: str) -> str:
     top_level = name.rpartition(".")[2]
     is_simple = len(top_level) > 4 or top_level in ("com", "org")
     found = (_SIMPLE if is_simple else _WITH_SHORT_ENDING).search(name)
