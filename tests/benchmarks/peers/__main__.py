@@ -41,6 +41,9 @@ DELIVERIES = [
     ("ours_in_requests", 1),
     ("ours_in_requests", 10),
     ("ours_in_requests", 100),
+    ("ours_with_isal", 1),
+    ("ours_with_isal", 10),
+    ("ours_with_isal", 100),
     ("ours", 1),
     ("mixpanel_buffered", 1),
     ("posthog", 1),
@@ -60,7 +63,7 @@ def make_environment() -> None:
     print("Setting up .venv-peers ...", file=sys.stderr)
     subprocess.run([sys.executable, "-m", "venv", ROOT / ".venv-peers"], check=True)
     pip = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "-r", HERE / "requirements.txt", "-e", f"{ROOT}[starlette,flask]"], check=True)
+    subprocess.run([*pip, "-r", HERE / "requirements.txt", "-e", f"{ROOT}[starlette,flask,isal]"], check=True)
     stamp.write_text(wanted)
 
 
@@ -138,7 +141,7 @@ def delivery(number: int) -> None:
     print("| | events/s | processor us an event | bytes on the wire an event | not arrived |")
     print("|---|---|---|---|---|")
     for (name, in_request), figures in rounds("delivery", DELIVERIES, 50_000, number).items():
-        label = f"{name}, {in_request} a request" if name == "ours_in_requests" else name
+        label = f"{name}, {in_request} a request" if name.startswith("ours_") else name
         print(
             f"| {label} | {shown(figures['per_s'], 0)} | {shown(figures['cpu_us'])} | "
             f"{shown(figures['wire_bytes'], 0)} | {max(figures['lost']):.0f} |"

@@ -200,11 +200,17 @@ async def _nothing() -> Any:
     raise RuntimeError("nobody reads the body")
 
 
+def ours_with_isal(url: str) -> Sdk:
+    """The same, where the extra is installed."""
+    return ours_in_requests(url)
+
+
 SDKS = {
     each.__name__: each
     for each in (
         ours,
         ours_in_requests,
+        ours_with_isal,
         mixpanel_noop,
         mixpanel_buffered,
         posthog,
