@@ -217,10 +217,12 @@ def test_a_middleware_below_may_track_while_it_sends(quiet, tracker, spool):
     """Whoever puts another body in the place of Flask's keeps the visitor until that one's end."""
     flasks = quiet.wsgi_app
 
+    def tracked(chunk):
+        context.current_visitor.track("Chunk")
+        return chunk
+
     def tracking(environ, start_response):
-        for chunk in flasks(environ, start_response):
-            context.current_visitor.track("Chunk")
-            yield chunk
+        return map(tracked, flasks(environ, start_response))
 
     quiet.wsgi_app = tracking
     MixpanelVisitor(quiet, tracker=tracker)

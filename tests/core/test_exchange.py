@@ -422,6 +422,32 @@ def test_what_a_header_said_grows_old_with_it(house):
     assert house.notes["cookie_expired"] == 1
 
 
+@pytest.mark.parametrize("later_s", [-100_000, -10, 0, 86_389, 86_390, 86_391, 700_000, 31_536_000])
+@pytest.mark.parametrize("marks", [{}, {"seeded": False}, {"seeded": False, "agreed": True}], ids=str)
+@pytest.mark.parametrize(
+    "happens",
+    [
+        lambda _exchange, _fresh: None,
+        lambda exchange, fresh: exchange.identify("user", fresh),
+        lambda exchange, fresh: exchange.reset(fresh),
+        lambda exchange, _fresh: exchange.opt_out(),
+        lambda exchange, fresh: (exchange.opt_out(), exchange.opt_in(fresh)),
+        lambda exchange, _fresh: setattr(exchange, "view", print),
+    ],
+    ids=["nothing", "log-in", "log-out", "opt-out", "opt-in", "page view"],
+)
+def test_a_remembered_header_asks_for_the_same_heads(house, later_s, marks, happens):
+    """Whoever comes with it again needs a cookie whenever a first one would who comes at that time."""
+    headers = {**BROWSER_DOCUMENT, **house.cookie(**marks)}
+    house.open(headers)
+    wanted = []
+    for each in (house, House()):
+        exchange = each.open(headers, now_s=NOW_S + later_s)
+        happens(exchange, each.fresh)
+        wanted.append((exchange.wants_head, exchange.view is not None or exchange.wants_cookie))
+    assert len({*wanted[0], *wanted[1]}) == 1
+
+
 def test_what_a_header_said_over_http_counts_for_nothing_over_https(house):
     """There the cookie has another name, which no other host can set."""
     headers = house.cookie()

@@ -262,13 +262,7 @@ class Exchange:
     @property
     def wants_head(self) -> bool:
         """Whether the response's head has to be looked at; False for a known visitor on most requests."""
-        anchor = self._anchor
-        if (
-            self._now_s <= self._quiet_until_s
-            and anchor is self._came
-            and anchor is not None
-            and not self._changed
-        ):
+        if self._now_s <= self._quiet_until_s and self._anchor is self._came and not self._changed:
             return self.view is not None  # as `wants_cookie` was found to be false for this very anchor
         return self.view is not None or self.wants_cookie
 
