@@ -14,6 +14,7 @@ from mixpanel_visitor.core.client_address import ClientAddresses
 from mixpanel_visitor.core.enrich import Enricher
 from mixpanel_visitor.core.exchange import HAND_OVER_RECORDS
 from mixpanel_visitor.core.exchange_rules import RECALLED, RECALLED_CHARS, ExchangeRules
+from mixpanel_visitor.core.handover import Word
 from mixpanel_visitor.core.identity import links_between
 from mixpanel_visitor.core.resolution import Resolver
 from mixpanel_visitor.core.scrubbing import Scrubber
@@ -433,12 +434,13 @@ def test_what_a_header_said_grows_old_with_it(house):
         lambda exchange, _fresh: exchange.opt_out(),
         lambda exchange, fresh: (exchange.opt_out(), exchange.opt_in(fresh)),
         lambda exchange, _fresh: setattr(exchange, "view", print),
+        lambda exchange, fresh: exchange.heed(Word(kind="device_id", value=DEVICE), fresh),
     ],
-    ids=["nothing", "log-in", "log-out", "opt-out", "opt-in", "page view"],
+    ids=["nothing", "log-in", "log-out", "opt-out", "opt-in", "page view", "what is known is handed over"],
 )
 def test_a_remembered_header_asks_for_the_same_heads(house, later_s, marks, happens):
     """Whoever comes with it again needs a cookie whenever a first one would who comes at that time."""
-    headers = {**BROWSER_DOCUMENT, **house.cookie(**marks)}
+    headers = {**BROWSER_DOCUMENT, **house.cookie(device_id=DEVICE, **marks)}
     house.open(headers)
     wanted = []
     for each in (house, House()):
