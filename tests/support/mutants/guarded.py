@@ -41,8 +41,8 @@ MUTANTS = [
         defect="the checksum of a record is not looked at",
         rows=(6,),
         file="delivery/journal/frames.py",
-        old='return end + 1 if data[start + 4 : start + 13] == b"%08x " % crc else 0',
-        new="return end + 1 if crc is not None else 0",
+        old='if written_crc != b"%08x " % crc32(view[start + 13 : end], seed):',
+        new="if not written_crc:",
         test="delivery/test_segments.py::test_every_flipped_bit_costs_one_frame_and_no_other",
     ),
     Mutant(
@@ -243,8 +243,8 @@ MUTANTS = [
         defect="the lines of an older release are damage",
         rows=(34,),
         file="delivery/journal/frames.py",
-        old='return end + 1 if data[start + 4 : start + 13] == b"%08x " % crc else 0',
-        new='return end + 1 if data[start + 4 : start + 13] == b"%08X " % crc else 0',
+        old='if written_crc != b"%08x " % crc32(view[start + 13 : end], seed):',
+        new='if written_crc != b"%08X " % crc32(view[start + 13 : end], seed):',
         test="faults/test_older_release.py",
     ),
     Mutant(
