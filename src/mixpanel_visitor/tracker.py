@@ -45,7 +45,7 @@ class Tracker:
 
     def __init__(self, settings: Settings | None = None, *, parts: Parts | None = None, **given: Any) -> None:
         self.settings = settings if settings is not None else Settings.resolve(given)
-        self._parts = parts = parts or Parts()
+        parts = parts or Parts()
         self._ledger = Ledger()
         self._log = QuietLog(parts.monotonic)
         self._closed = False

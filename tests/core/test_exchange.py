@@ -16,6 +16,7 @@ from mixpanel_visitor.core.exchange import HAND_OVER_RECORDS
 from mixpanel_visitor.core.exchange_rules import RECALLED, RECALLED_CHARS, ExchangeRules
 from mixpanel_visitor.core.handover import Word
 from mixpanel_visitor.core.identity import links_between
+from mixpanel_visitor.core.request import facts_from_environ, facts_from_scope
 from mixpanel_visitor.core.resolution import Resolver
 from mixpanel_visitor.core.scrubbing import Scrubber
 from mixpanel_visitor.core.set_cookies import HEAL_AFTER_S, SetCookies
@@ -448,6 +449,33 @@ def test_a_remembered_header_asks_for_the_same_heads(house, later_s, marks, happ
         happens(exchange, each.fresh)
         wanted.append((exchange.wants_head, exchange.view is not None or exchange.wants_cookie))
     assert len({*wanted[0], *wanted[1]}) == 1
+
+
+def from_scope(headers):
+    """Read these headers as an ASGI server gives them."""
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    return facts_from_scope({"type": "http", "method": "GET", "path": "/", "headers": raw})
+
+
+def from_environ(headers):
+    """Read them as a WSGI server does."""
+    return facts_from_environ({f"HTTP_{name.upper().replace('-', '_')}": headers[name] for name in headers})
+
+
+def through_a_proxy(headers):
+    """Read them as they were before a proxy that is trusted."""
+    return from_scope(headers).replaced(client="203.0.113.9")
+
+
+@pytest.mark.parametrize("read", [from_scope, from_environ, through_a_proxy])
+@pytest.mark.parametrize("name", ["dnt", "sec-gpc", "DNT", "Sec-GPC"])
+@pytest.mark.parametrize("known", [True, False])
+def test_an_objection_is_heard_from_either_server(house, read, name, known):
+    """Whatever its case, and whether or not the cookies beside it are remembered; only a 1 is one."""
+    cookie = house.cookie() if known else {}
+    said = [{}, {name: "1"}, {name: "0"}, {f"x-{name}": "1"}, {name: "1"}]
+    told = [house.rules.open(read({**cookie, **more}), NOW_S, house.fresh).consent for more in said]
+    assert told == ["granted", "denied", "granted", "granted", "denied"]
 
 
 def test_what_a_header_said_over_http_counts_for_nothing_over_https(house):

@@ -7,11 +7,9 @@ from mixpanel_visitor.core.bots import is_prefetch
 from mixpanel_visitor.core.policy import (
     is_document,
     may_set_cookie,
-    objects,
     opted_out,
     shared_cacheable,
 )
-from mixpanel_visitor.core.request import facts_from_environ, facts_from_scope
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 NOW_S = 1_763_900_000
@@ -41,22 +39,6 @@ def test_opt_out_signals(headers):
 def test_no_signal_is_no_opt_out(headers):
     """An opt-in or silence leaves it to the consent setting."""
     assert not out(headers)
-
-
-@pytest.mark.parametrize("name", ["DNT", "Sec-GPC", "dnt", "sec-gpc"])
-@pytest.mark.parametrize(
-    "read",
-    [
-        lambda name, value: facts_from_scope({"type": "http", "headers": [(name.encode(), value.encode())]}),
-        lambda name, value: facts_from_environ({f"HTTP_{name.upper().replace('-', '_')}": value}),
-    ],
-    ids=["ASGI", "WSGI"],
-)
-def test_an_objection_is_heard_in_either_protocol(read, name):
-    """In whatever case a server passes the header on; only a 1 is one."""
-    assert objects(read(name, "1"), True, True)
-    assert not objects(read(name, "0"), True, True)
-    assert not objects(read(f"X-{name}", "1"), True, True)
 
 
 def test_dnt_and_gpc_can_be_left_unheard():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mixpanel_visitor.errors import InvalidEventError
 from mixpanel_visitor.records import Record
 
-from .encoding import MAX_RECORD_BYTES, checked_size, encode, encode_part, encode_text
+from .encoding import checked_size, encode, encode_part, encode_text
 from .identity import DISALLOWED_IDS, refusal
 from .scrubbing import FLAT_TYPES as _FLAT
 
@@ -120,9 +120,7 @@ def stamped_record(
         body = b'{"event":%b%b%d,"$insert_id":"%b",%b}}' % (*head, encode_part(properties))
     else:
         body = b'{"event":%b%b%d,"$insert_id":"%b"}}' % head
-    if len(body) >= MAX_RECORD_BYTES:
-        checked_size(body)
-    return Record("import", body)
+    return Record("import", checked_size(body))
 
 
 def _checked_name(name: str) -> bytes:

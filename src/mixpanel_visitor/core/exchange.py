@@ -105,7 +105,7 @@ class Exchange:
             return closed
         if self.consent != "granted":
             return f"consent_{self.consent}"
-        if self._rules.bots == "drop" and (bot := (self._glance or self.glance).bot):
+        if self._rules.bots == "drop" and (bot := self.glance.bot):
             return "prefetch" if bot == "prefetch" else "bot"
         return None
 
@@ -324,7 +324,7 @@ class Exchange:
                 self.held.decide(remembered=False)
             self.finished = True
             self.announce = self.view = None  # they lead back here: cycles, for the garbage collector to find
-        return [] if self.held is None else self.held.take()
+        return self.take()
 
     @property
     def has_records(self) -> bool:

@@ -28,9 +28,7 @@ _DIRECTIVE = re.compile(r'([0-9A-Za-z_-]+)(?:\s*=\s*(?:"([^"]*)"|([^,\s"]*)))?')
 
 def objects(facts: RequestFacts, respect_dnt: bool, respect_gpc: bool) -> bool:
     """Tell whether a header says that this person does not want to be tracked."""
-    return facts.may_object and (
-        (respect_gpc and facts.header("sec-gpc") == "1") or (respect_dnt and facts.header("dnt") == "1")
-    )
+    return (respect_gpc and facts.header("sec-gpc") == "1") or (respect_dnt and facts.header("dnt") == "1")
 
 
 def opted_out(facts: RequestFacts, *, token: str, respect_dnt: bool, respect_gpc: bool) -> bool:
