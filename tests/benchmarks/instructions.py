@@ -1,0 +1,85 @@
+"""Instructions for each request, by valgrind: `python tests/benchmarks/instructions.py [case ...]`.
+
+The same requests as in `middlewares.py`. No neighbour on the machine disturbs a count, so it shows what a
+change of a few per cent is worth; what caches and system calls cost it does not show. Needs valgrind
+(`apt-get install valgrind`). Not collected by pytest.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import middlewares
+from starlette.middleware import Middleware
+from starlette.middleware.sessions import SessionMiddleware
+
+from mixpanel_visitor.starlette import VisitorMiddleware
+
+FEW, MANY = 50, 150
+ALONE, SESSION = "alone", "session, read"
+
+
+def run(case: str, requests: int) -> None:
+    """Make so many requests, and end without any tidying up."""
+    middlewares.REQUESTS = requests
+    ours = Middleware(VisitorMiddleware, tracker=middlewares.tracker())
+    session = Middleware(SessionMiddleware, secret_key=middlewares.SECRET_KEY)
+    with_session = middlewares.cookies(middlewares.starlette_session(middlewares.SESSION))
+    known, new = middlewares.cookies(), middlewares.cookies().partition("; mpv=")[0]
+    app, cookie = {
+        ALONE: (middlewares.starlette(), with_session),
+        SESSION: (middlewares.starlette(session, use="read"), with_session),
+        "session, written": (middlewares.starlette(session, use="write"), with_session),
+        "known visitor": (middlewares.starlette(ours), known),
+        "one event": (middlewares.starlette(ours, events=1), known),
+        "three events": (middlewares.starlette(ours, events=3), known),
+        "new visitor": (middlewares.starlette(ours), new),
+    }[case]
+    middlewares.asgi(app, cookie)()
+    os._exit(0)
+
+
+def counted(case: str) -> float:
+    """Give the instructions for each request: those of many less those of few."""
+    figures = []
+    for requests in (FEW, MANY):
+        command = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
+        done = subprocess.run(
+            [*command, sys.executable, __file__, "--run", case, str(requests)],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONHASHSEED": "0"},
+        )
+        found = re.search(r"I +refs: +([\d,]+)", done.stderr)
+        assert found is not None, done.stderr
+        figures.append(int(found[1].replace(",", "")))
+    return (figures[1] - figures[0]) / (MANY - FEW)
+
+
+def main() -> None:
+    """Count the cases that are named, or the usual ones."""
+    if sys.argv[1:2] == ["--run"]:
+        run(sys.argv[2], int(sys.argv[3]))
+    names = sys.argv[1:] or [
+        SESSION,
+        "session, written",
+        "known visitor",
+        "one event",
+        "three events",
+        "new visitor",
+    ]
+    alone = counted(ALONE)
+    print("| | instructions added |\n|---|---|")
+    for name in names:
+        print(f"| {name} | {counted(name) - alone:,.0f} |")
+
+
+if __name__ == "__main__":
+    main()
