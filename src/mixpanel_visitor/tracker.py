@@ -249,9 +249,11 @@ class Tracker:
             self._outbox.sender.start()
 
     def flush(self, timeout_s: float = 5.0) -> bool:
-        """Wait until everything this process stored so far is acknowledged; False: not within `timeout_s`.
+        """Wait until Mixpanel has acknowledged all that this process stored so far, in whatever spool.
 
-        What was refused or dead-lettered is not waited for: `stats()` tells of it.
+        False: that is not known within `timeout_s`, as where another process delivers (`deliver=False`,
+        Redis) and has not done it yet; `stats()` says where the events are. What was refused or
+        dead-lettered is not waited for.
         """
         return self._outbox.flush(timeout_s)
 

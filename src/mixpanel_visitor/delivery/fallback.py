@@ -36,8 +36,8 @@ class FallbackSpool:
     """A `Spool`: `server`, and `journal` for what it does not take; nothing is lost between the two.
 
     What the server may or may not have taken (no answer in time) is written to the journal as well and comes
-    twice: events have an insert ID, an `$add` counts twice then. What the journal has forwarded counts as
-    delivered. Claims come from the server only.
+    twice: events have an insert ID, an `$add` counts twice then. What the journal has forwarded is pending
+    until it is settled at the server. Claims come from the server only.
     """
 
     def __init__(
@@ -152,15 +152,14 @@ class FallbackSpool:
         return self.server.revision()
 
     def counts(self) -> SpoolCounts:
-        """Of both: what the journal has forwarded is delivered, as far as this process is concerned."""
-        server = self.server.counts()
+        """Of both: what the journal has forwarded, its `delivered`, is the server's to deliver."""
         if not self.journal.directory.exists():
-            return server
+            return self.server.counts()
         here = self.journal.counts()
+        server = self.server.counts(forwarded=here.delivered)
         return replace(
             server,
-            written=server.written + here.written,
-            delivered=server.delivered + here.delivered,
+            written=server.written + here.written - here.delivered,
             dead_lettered=server.dead_lettered + here.dead_lettered,
             pending=server.pending + here.pending,
             lost=server.lost + here.lost,

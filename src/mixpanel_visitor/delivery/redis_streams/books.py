@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mixpanel_visitor.delivery.redis_streams import bundles
+from mixpanel_visitor.delivery.redis_streams.forwarded import Forwarded
 from mixpanel_visitor.delivery.redis_streams.own_puts import OwnPuts
 from mixpanel_visitor.delivery.spool import SpoolCounts
 from mixpanel_visitor.errors import SpoolFullError
@@ -31,6 +32,7 @@ class Books:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._own = OwnPuts()
+        self._forwarded = Forwarded()
         self._store = SpoolCounts(leader=True)
         self._waiting_bytes = 0
         self._share = 0.0
@@ -58,6 +60,12 @@ class Books:
         """A stream was not there any more; see `OwnPuts.flushed`."""
         with self._lock:
             self._own.flushed(stream, in_hand, before)
+
+    def forwarded(self, total: int) -> None:
+        """So many of this process' records have come here from a journal, in all, whoever forwarded them."""
+        with self._lock:
+            self._forwarded.total = max(self._forwarded.total, total)
+            self._changed = self._changed or self._forwarded.is_news
 
     def check_space(self, streams: Streams, size: int) -> None:
         """Raise SpoolFullError where `size` bytes more are too much, by figures of a second ago at most."""
@@ -96,21 +104,28 @@ class Books:
                 leader=True,
             )
             waiting = {stream: dict(entries) for stream, entries in self._own.waiting.items() if entries}
+            total, batches = self._forwarded.total, list(self._forwarded.batches)
+        marks = streams.last_ids() if self._forwarded.is_news else {}
+        passed = self._forwarded.look(batches, streams.first_id)
         vanished, gone = OwnPuts(waiting=waiting).look(streams.first_id, streams.has)
+        settled = [each for each in gone if each[1] not in in_hand]
+        letters = streams.dead_of(settled)
         with self._lock:
             for stream in vanished:
                 self._own.flushed(stream, in_hand)
-            self._own.gone(each for each in gone if each[1] not in in_hand)
+            self._own.gone((*each, letters.get(each, 0)) for each in settled)
+            self._forwarded.passed(passed)
+            self._forwarded.mark(total, marks)
 
     def counts(self) -> SpoolCounts:
         """The figures as far as they are known."""
         with self._lock:
-            own = self._own
+            own, forwarded = self._own, self._forwarded
             return replace(
                 self._store,
-                written=own.written,
-                delivered=own.delivered,
+                written=own.written + forwarded.total,
+                delivered=own.delivered + forwarded.settled,
                 dead_lettered=own.dead_lettered,
-                pending=own.pending,
-                lost=own.lost,
+                pending=own.pending + forwarded.pending,
+                lost=own.lost + forwarded.lost,
             )

@@ -60,7 +60,7 @@ class OwnPuts:
         `before` is the first entry of the new one: what another thread has put after it is there.
         """
         entries = self.waiting.get(stream, {})
-        older = (each for each in entries if before is None or _order(each) < _order(before))
+        older = (each for each in entries if before is None or id_order(each) < id_order(before))
         for entry_id in [each for each in older if each not in in_hand]:
             self.lost += entries.pop(entry_id)
 
@@ -79,18 +79,21 @@ class OwnPuts:
             if not there:
                 vanished.append(stream)
                 continue
-            older = {each for each in entries if first is None or _order(each) < _order(first)}
+            older = {each for each in entries if first is None or id_order(each) < id_order(first)}
             doubtful = [each for each in entries if each not in older and each != first][:MAX_LOOKS]
             gone += [(stream, each) for each in older]
             gone += [(stream, each) for each in doubtful if not has(stream, each)]
         return vanished, gone
 
-    def gone(self, entries: Iterable[tuple[str, bytes]]) -> None:
-        """Workers have settled these."""
-        for stream, entry_id in entries:
-            self.delivered += self.waiting.get(stream, {}).pop(entry_id, 0)
+    def gone(self, entries: Iterable[tuple[str, bytes, int]]) -> None:
+        """Workers have settled these, each given with how many of its records are dead letters."""
+        for stream, entry_id, dead in entries:
+            records = self.waiting.get(stream, {}).pop(entry_id, 0)
+            self.dead_lettered += min(dead, records)
+            self.delivered += max(0, records - dead)
 
 
-def _order(entry_id: bytes) -> tuple[int, int]:
+def id_order(entry_id: bytes) -> tuple[int, int]:
+    """Where an entry stands in its stream; IDs are milliseconds and a count."""
     milliseconds, _, count = entry_id.partition(b"-")
     return int(milliseconds), int(count or 0)

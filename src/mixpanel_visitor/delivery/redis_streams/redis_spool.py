@@ -266,6 +266,9 @@ class RedisSpool:
         by_entry: dict[int, tuple[Entry, list[int]]] = {}
         for _, entry, index in positions:
             by_entry.setdefault(id(entry), (entry, []))[1].append(index)
+        if dead:
+            for entry, indexes in by_entry.values():
+                self._streams.note_dead(entry.stream, entry.entry_id, len(indexes))
         # Noted here after Redis has it: what fails is settled again.
         done = [(entry, indexes) for entry, indexes in by_entry.values() if len(entry.open) == len(indexes)]
         self._delete([entry for entry, _ in done])
@@ -305,8 +308,12 @@ class RedisSpool:
 
     # --- figures --------------------------------------------------------------------------------
 
-    def counts(self) -> SpoolCounts:
-        """The figures of now; those of the store are of a second ago at most, and old while Redis is away."""
+    def counts(self, *, forwarded: int = 0) -> SpoolCounts:
+        """The figures of now; those of the store are of a second ago at most, and old while Redis is away.
+
+        So many records of this process, `forwarded`, were put here by a journal: they count as put here.
+        """
+        self._books.forwarded(forwarded)
         in_hand = {entry_id for hand in self._hands.values() for _, entry_id in list(hand.entries)}
         with contextlib.suppress(SpoolUnavailableError):
             self._books.look(self._streams, in_hand)

@@ -4,7 +4,8 @@ Keys of one partition share a hash tag, so that each script and transaction stay
 
 - `PREFIX:{PROJECT-P}:import` (engage, groups): the stream, an entry for each bundle;
 - `...:sizes`: how many records and bytes of bodies are in it; `...:settled`: for entries of which a part is
-  done, which records those are; `...:lease`: who may read a stream in which the order counts.
+  done, which records those are; `...:dead`: how many of them are dead letters; `...:lease`: who may read a
+  stream in which the order counts.
 
 Entries are deleted once they are settled, and by nothing else: a MAXLEN would remove what nobody has read.
 What is given back unsettled belongs to the consumer `returned`, from which everybody may take at once.
@@ -13,8 +14,10 @@ What is given back unsettled belongs to the consumer `returned`, from which ever
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from mixpanel_visitor.delivery.redis_streams import scripts
 from mixpanel_visitor.delivery.redis_streams.servers import unavailable
 from mixpanel_visitor.errors import SpoolUnavailableError
 from mixpanel_visitor.records import ENDPOINTS
@@ -33,54 +36,8 @@ MAX_SETTLED = 500
 """In one call: while a script runs, Redis does nothing else."""
 
 WAIT_MS = 200
+DEAD_KNOWN_S = 86_400
 SENDER_MS = 10_000
-
-_ADD = """
-local new = redis.call('EXISTS', KEYS[1]) == 0
-if new then redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM') end
-local id = redis.call('XADD', KEYS[1], '*', 't', ARGV[2], 'n', ARGV[3], 'z', ARGV[4])
-redis.call('HINCRBY', KEYS[2], 'records', ARGV[3])
-redis.call('HINCRBY', KEYS[2], 'bytes', #ARGV[4])
-return {id, new and 1 or 0}
-"""
-_SETTLE = """
-local records, bytes = 0, 0
-for at = 2, #ARGV, 3 do
-  redis.call('XACK', KEYS[1], ARGV[1], ARGV[at])
-  redis.call('HDEL', KEYS[3], ARGV[at])
-  if redis.call('XDEL', KEYS[1], ARGV[at]) == 1 then
-    records = records + ARGV[at + 1]
-    bytes = bytes + ARGV[at + 2]
-  end
-end
-redis.call('HINCRBY', KEYS[2], 'records', string.format('%d', -records))
-redis.call('HINCRBY', KEYS[2], 'bytes', string.format('%d', -bytes))
-"""
-_LEASE = """
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return holder and 1 or 2
-"""
-_ALLOW = """
-local now = redis.call('TIME')
-local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now_ms - ARGV[5])
-if not redis.call('ZSCORE', KEYS[2], ARGV[3]) and redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[4]) then
-  return -1
-end
-redis.call('ZADD', KEYS[2], now_ms, ARGV[3])
-redis.call('PEXPIRE', KEYS[2], ARGV[5])
-if redis.call('HGET', KEYS[1], 'second') ~= now[1] then
-  redis.call('HSET', KEYS[1], 'second', now[1], 'used', 0)
-end
-local left = ARGV[2] - redis.call('HGET', KEYS[1], 'used')
-local given = math.max(0, math.min(tonumber(ARGV[1]), left))
-redis.call('HINCRBY', KEYS[1], 'used', given)
-redis.call('PEXPIRE', KEYS[1], 2000)
-return given
-"""
-_RELEASE_LEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +107,7 @@ class Streams:
 
     def add(self, stream: str, fields: Mapping[bytes, bytes]) -> tuple[bytes, bool]:
         """Add an entry; gives its ID, and whether the stream was not there before."""
-        told = (_ADD, 2, stream, f"{stream}:sizes", GROUP, fields[b"t"], fields[b"n"], fields[b"z"])
+        told = (scripts.ADD, 2, stream, f"{stream}:sizes", GROUP, fields[b"t"], fields[b"n"], fields[b"z"])
         if not self._replicas:
             found = self.do(lambda it: it.eval(*told))
             return found[0], bool(found[1])
@@ -267,7 +224,7 @@ class Streams:
 
         def call(client: Any) -> None:
             for at in range(0, len(told), 3 * MAX_SETTLED):
-                client.eval(_SETTLE, 3, *keys, GROUP, *told[at : at + 3 * MAX_SETTLED])
+                client.eval(scripts.SETTLE, 3, *keys, GROUP, *told[at : at + 3 * MAX_SETTLED])
 
         self.do(call)
 
@@ -275,6 +232,30 @@ class Streams:
         """These records of an entry are done, in all: whoever takes it over leaves them out."""
         text = ",".join(map(str, sorted(indexes)))
         self.do(lambda it: it.hset(f"{stream}:settled", entry_id, text))
+
+    def note_dead(self, stream: str, entry_id: bytes, records: int) -> None:
+        """So many records of an entry are dead letters; who has put it looks for that when it is gone."""
+
+        def call(client: Any) -> None:
+            client.hincrby(f"{stream}:dead", entry_id, records)
+            client.expire(f"{stream}:dead", DEAD_KNOWN_S)
+
+        self.do(call)
+
+    def dead_of(self, entries: Iterable[tuple[str, bytes]]) -> dict[tuple[str, bytes], int]:
+        """How many records of these entries, given with their streams, are dead letters; without zeros."""
+        by_stream: dict[str, list[bytes]] = {}
+        for stream, entry_id in entries:
+            by_stream.setdefault(stream, []).append(entry_id)
+        found: dict[tuple[str, bytes], int] = {}
+        for stream, entry_ids in by_stream.items():
+            known = self.do(partial(_hmget, key=f"{stream}:dead", fields=entry_ids))
+            found |= {
+                (stream, each): int(number)
+                for each, number in zip(entry_ids, known, strict=True)
+                if number is not None
+            }
+        return found
 
     def give_back(self, stream: str, entry_ids: Sequence[bytes]) -> None:
         """Let everybody take these at once, in their old places."""
@@ -295,21 +276,17 @@ class Streams:
         own: set[bytes] = self.do(call)
         return own
 
-    def leave(self, stream: str) -> None:
-        """Take this consumer out of the group; with something in hand it must not be called."""
-        self.do(lambda it: it.xgroup_delconsumer(stream, GROUP, self.consumer))
-
     # --- leases ---------------------------------------------------------------------------------
 
     def lease(self, stream: str) -> tuple[bool, bool]:
         """Be the one who reads a stream, for `LEASE_S`; gives whether that is so, and whether it is new."""
         milliseconds = int(LEASE_S * 1000)
-        found = self.do(lambda it: it.eval(_LEASE, 1, f"{stream}:lease", self.consumer, milliseconds))
+        found = self.do(lambda it: it.eval(scripts.LEASE, 1, f"{stream}:lease", self.consumer, milliseconds))
         return found > 0, found == 2
 
     def end_lease(self, stream: str) -> None:
         """Let another one read it."""
-        self.do(lambda it: it.eval(_RELEASE_LEASE, 1, f"{stream}:lease", self.consumer))
+        self.do(lambda it: it.eval(scripts.RELEASE_LEASE, 1, f"{stream}:lease", self.consumer))
 
     # --- rate -----------------------------------------------------------------------------------
 
@@ -317,7 +294,7 @@ class Streams:
         """Say how many of these may be sent now, of all that all workers send; -1: too many are at it."""
         keys = (f"{self._root}}}:rate", f"{self._root}}}:sending")
         told = (records, per_second, self.consumer, senders, SENDER_MS)
-        given: int = self.do(lambda it: it.eval(_ALLOW, 2, *keys, *told))
+        given: int = self.do(lambda it: it.eval(scripts.ALLOW, 2, *keys, *told))
         return given
 
     def end_sending(self) -> None:
@@ -361,6 +338,17 @@ class Streams:
         found: tuple[bool, bytes | None] = self.do(call)
         return found
 
+    def last_ids(self) -> dict[str, bytes]:
+        """The newest entry of each stream that holds any."""
+        streams = [stream for endpoint in ENDPOINTS for stream in self.keys(endpoint)]
+
+        def call(client: Any) -> dict[str, bytes]:
+            found = {stream: client.xrevrange(stream, count=1) for stream in streams}
+            return {stream: entries[0][0] for stream, entries in found.items() if entries}
+
+        ids: dict[str, bytes] = self.do(call)
+        return ids
+
     def has(self, stream: str, entry_id: bytes) -> bool:
         """Whether an entry is there."""
         return bool(self.do(lambda it: it.xrange(stream, entry_id, entry_id, count=1)))
@@ -391,6 +379,11 @@ def _entries_of(found: Any) -> list[tuple[bytes, Mapping[bytes, bytes]]]:
         return entries[0] if entries and isinstance(entries[0], list) else entries
     ((_, entries),) = found
     return list(entries)
+
+
+def _hmget(client: Any, *, key: str, fields: Sequence[bytes]) -> list[bytes | None]:
+    found: list[bytes | None] = client.hmget(key, fields)
+    return found
 
 
 def _numbers(text: bytes | None) -> frozenset[int]:

@@ -1,0 +1,75 @@
+"""Forwarded: what became of records of this process that a journal has put into Redis for it.
+
+A process does not know the entries that they are in: any process of the machine may have forwarded them. It
+knows how far the streams went when it heard of it. Once all up to there is settled, theirs is as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mixpanel_visitor.delivery.redis_streams.own_puts import id_order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Batch:
+    """So many records, and the newest entry of each stream when they had all been forwarded."""
+
+    records: int
+    marks: Mapping[str, bytes]
+
+
+@dataclass(slots=True, kw_only=True)
+class Forwarded:
+    """Counts of records: `total == settled + lost + pending`. Not thread-safe."""
+
+    total: int = 0
+    settled: int = 0
+    lost: int = 0
+    batches: list[Batch] = field(default_factory=list)
+
+    @property
+    def pending(self) -> int:
+        """How many are not known to be settled."""
+        return self.total - self.settled - self.lost
+
+    @property
+    def is_news(self) -> bool:
+        """Whether some were forwarded that no batch holds yet."""
+        return self.pending > sum(batch.records for batch in self.batches)
+
+    def mark(self, total: int, marks: Mapping[str, bytes]) -> None:
+        """`marks` are the newest entries at a time when `total` records had been forwarded."""
+        noted = self.settled + self.lost + sum(batch.records for batch in self.batches)
+        if total > noted:
+            self.batches.append(Batch(records=total - noted, marks=marks))
+
+    @staticmethod
+    def look(
+        batches: Iterable[Batch], first_id: Callable[[str], tuple[bool, bytes | None]]
+    ) -> list[tuple[Batch, bool]]:
+        """Look which batches are done, in their order; each with whether it is lost: its streams are gone."""
+        done: list[tuple[Batch, bool]] = []
+        for batch in batches:
+            there = {stream: found for stream in batch.marks if (found := first_id(stream))[0]}
+            if any(
+                first is not None and id_order(first) <= id_order(batch.marks[stream])
+                for stream, (_, first) in there.items()
+            ):
+                break
+            done.append((batch, bool(batch.marks) and not there))
+        return done
+
+    def passed(self, done: Iterable[tuple[Batch, bool]]) -> None:
+        """Note what `look` has found."""
+        for batch, lost in done:
+            if batch in self.batches:
+                self.batches.remove(batch)
+                if lost:
+                    self.lost += batch.records
+                else:
+                    self.settled += batch.records

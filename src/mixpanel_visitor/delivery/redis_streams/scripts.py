@@ -1,0 +1,50 @@
+"""Scripts: what Redis does in one step, in Lua."""
+
+from __future__ import annotations
+
+ADD = """
+local new = redis.call('EXISTS', KEYS[1]) == 0
+if new then redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM') end
+local id = redis.call('XADD', KEYS[1], '*', 't', ARGV[2], 'n', ARGV[3], 'z', ARGV[4])
+redis.call('HINCRBY', KEYS[2], 'records', ARGV[3])
+redis.call('HINCRBY', KEYS[2], 'bytes', #ARGV[4])
+return {id, new and 1 or 0}
+"""
+SETTLE = """
+local records, bytes = 0, 0
+for at = 2, #ARGV, 3 do
+  redis.call('XACK', KEYS[1], ARGV[1], ARGV[at])
+  redis.call('HDEL', KEYS[3], ARGV[at])
+  if redis.call('XDEL', KEYS[1], ARGV[at]) == 1 then
+    records = records + ARGV[at + 1]
+    bytes = bytes + ARGV[at + 2]
+  end
+end
+redis.call('HINCRBY', KEYS[2], 'records', string.format('%d', -records))
+redis.call('HINCRBY', KEYS[2], 'bytes', string.format('%d', -bytes))
+"""
+LEASE = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return holder and 1 or 2
+"""
+ALLOW = """
+local now = redis.call('TIME')
+local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now_ms - ARGV[5])
+if not redis.call('ZSCORE', KEYS[2], ARGV[3]) and redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[4]) then
+  return -1
+end
+redis.call('ZADD', KEYS[2], now_ms, ARGV[3])
+redis.call('PEXPIRE', KEYS[2], ARGV[5])
+if redis.call('HGET', KEYS[1], 'second') ~= now[1] then
+  redis.call('HSET', KEYS[1], 'second', now[1], 'used', 0)
+end
+local left = ARGV[2] - redis.call('HGET', KEYS[1], 'used')
+local given = math.max(0, math.min(tonumber(ARGV[1]), left))
+redis.call('HINCRBY', KEYS[1], 'used', given)
+redis.call('PEXPIRE', KEYS[1], 2000)
+return given
+"""
+RELEASE_LEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
