@@ -13,8 +13,11 @@ from mixpanel_visitor.asgi import VisitorMiddleware
 from mixpanel_visitor.context import current_visitor
 from mixpanel_visitor.delivery.mixpanel_api import Answer
 from mixpanel_visitor.delivery.opening import open_spool
+from mixpanel_visitor.engine import Engine
 from mixpanel_visitor.errors import SpoolFullError
-from mixpanel_visitor.tracker import Parts, Tracker
+from mixpanel_visitor.parts import Parts
+from mixpanel_visitor.settings import Settings
+from mixpanel_visitor.tracker import Tracker
 
 START = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
 BODY = {"type": "http.response.body", "body": b"hello"}
@@ -635,14 +638,18 @@ def test_a_failing_spool_does_not_reach_the_application(wrap, spool, trouble, re
 def test_a_failing_start_of_ours_does_not_stop_the_server(spool):
     """Where the tracker cannot start or drain, the lifespan goes on."""
 
-    class Broken(Tracker):
+    class BrokenEngine(Engine):
         def start(self):
             raise OSError("no threads")
 
         def drain(self, timeout_s=0.0):
             raise OSError("no disk")
 
-    tracker = Broken(token="t", secret_key=SECRET_KEY, spool="memory:", parts=Parts(spool=spool))
+    class Broken(Tracker):
+        def __init__(self, **settings):
+            self._engine = BrokenEngine(Settings.resolve(settings), Parts(spool=spool))
+
+    tracker = Broken(token="t", secret_key=SECRET_KEY, spool="memory:")
     app = VisitorMiddleware(answering(COMPLETE, OVER, track=False), tracker=tracker)
     assert exchange(app, dict(LIFESPAN)).sent == [COMPLETE, OVER]
     assert tracker.stats()["notes"] == {"internal_error": 2}

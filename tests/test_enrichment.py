@@ -15,6 +15,7 @@ from mixpanel_visitor import MissingExtraError, Tracker
 from mixpanel_visitor.asgi import VisitorMiddleware as ASGIVisitorMiddleware
 from mixpanel_visitor.emulator import LocalMixpanel
 from mixpanel_visitor.host import bot_detector
+from mixpanel_visitor.tracker import engine_of
 from mixpanel_visitor.wsgi import VisitorMiddleware as WSGIVisitorMiddleware
 
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0 Safari/537.36"
@@ -24,10 +25,11 @@ FAR = {"user-agent": CHROME, **BROWSER_DOCUMENT}
 def tracked(headers, *, settings=None, then=None, **more):
     """The events and profile updates of a request that tracks once."""
     tracker, spool = recording_tracker(**(settings or {}))
-    exchange, visitor = tracker.begin(tracker.seen_through(facts(headers, **more)), soon=False)
+    engine = engine_of(tracker)
+    exchange, visitor = engine.begin(engine.seen_through(facts(headers, **more)), soon=False)
     (then or (lambda visitor: visitor.track("Seen")))(visitor)
-    tracker.respond(exchange, 200, [])
-    tracker.finish(exchange, soon=False)
+    engine_of(tracker).respond(exchange, 200, [])
+    engine_of(tracker).finish(exchange, soon=False)
     return [event["properties"] for event in spool.events], spool.messages("engage"), tracker
 
 
@@ -57,8 +59,8 @@ def test_without_an_event_nothing_is_read():
             return super().get(name, default)
 
     request = facts(known())
-    exchange, _ = tracker.begin(request.replaced(headers=Headers({**known(), **FAR})), soon=False)
-    tracker.finish(exchange, soon=False)
+    exchange, _ = engine_of(tracker).begin(request.replaced(headers=Headers({**known(), **FAR})), soon=False)
+    engine_of(tracker).finish(exchange, soon=False)
     assert not {"user-agent", "referer"} & set(asked)
 
 
@@ -137,8 +139,9 @@ def test_who_wonders_why_nothing_arrives_finds_it_in_the_log(caplog):
     """The first bot is told loudly, once; all are counted."""
     caplog.set_level(logging.DEBUG, "mixpanel_visitor")
     tracker, spool = recording_tracker()
+    engine = engine_of(tracker)
     for _ in range(3):
-        _, visitor = tracker.begin(facts({"user-agent": "curl/8.5.0"}, client="203.0.113.7"), soon=False)
+        _, visitor = engine.begin(facts({"user-agent": "curl/8.5.0"}, client="203.0.113.7"), soon=False)
         visitor.track("Seen")
     assert tracker.stats()["refused"] == {"bot": 3}
     assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -153,8 +156,9 @@ def test_a_local_mixpanel_shows_that_bots_were_dropped():
         tracker = Tracker(
             token="t", secret_key="a-key-of-some-length", api_host=mixpanel.url, spool="memory:"
         )
+        engine = engine_of(tracker)
         for _ in range(3):
-            _, visitor = tracker.begin(facts({"user-agent": "curl/8.5.0"}, client="203.0.113.7"), soon=False)
+            _, visitor = engine.begin(facts({"user-agent": "curl/8.5.0"}, client="203.0.113.7"), soon=False)
             visitor.track("Seen")
         assert wait_until(mixpanel.store.rejections, PATIENCE_S)
         tracker.close()
@@ -253,11 +257,11 @@ def test_any_bytes_in_any_header_break_nothing(headers, host, path, query, bots)
     """Everything that is accepted can be sent, and nothing of ours has failed."""
     tracker, spool = recording_tracker(bots=bots, trusted_proxies="127.0.0.0/8", page_views=True)
     request = facts(headers, host=host, path="/" + path, query=query)
-    exchange, visitor = tracker.begin(tracker.seen_through(request), soon=False)
+    exchange, visitor = engine_of(tracker).begin(engine_of(tracker).seen_through(request), soon=False)
     visitor.track("Seen", {"n": 1})
     visitor.people_set({"n": 1})
-    tracker.respond(exchange, 200, [("content-type", "text/html")])
-    tracker.finish(exchange, soon=False)
+    engine_of(tracker).respond(exchange, 200, [("content-type", "text/html")])
+    engine_of(tracker).finish(exchange, soon=False)
     stats = tracker.stats()
     assert "internal_error" not in {**stats["notes"], **stats["refused"]}
     assert stats["accepted"] == stats["pending"] + sum(stats["refused"].values())

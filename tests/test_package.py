@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.facts import facts
+from support.trackers import recording_tracker
 
 import mixpanel_visitor
+from mixpanel_visitor.tracker import engine_of
 
 SOURCE = Path(mixpanel_visitor.__file__).parent
 HEAVY = (
@@ -61,6 +64,44 @@ def test_the_public_names_are_the_intended_ones():
     public = {name for name in vars(mixpanel_visitor) if not name.startswith(("_", "@"))}
     modules = {path.stem for path in SOURCE.iterdir()}
     assert public - modules - {"TYPE_CHECKING"} == set(mixpanel_visitor.__all__)
+
+
+TRACKER_NAMES = {
+    "close", "consumer", "flush", "from_env", "from_mapping", "settings", "start", "stats", "track",
+    "visitor",
+}  # fmt: skip
+VISITOR_NAMES = {
+    "alias", "consent", "device_id", "distinct_id", "group_delete", "group_remove", "group_set",
+    "group_set_once", "group_union", "group_unset", "group_update", "id", "identify", "is_bot", "is_new",
+    "mixpanel", "opt_in", "opt_out", "people_append", "people_clear_charges", "people_delete",
+    "people_increment", "people_remove", "people_set", "people_set_once", "people_track_charge",
+    "people_union", "people_unset", "people_update", "register", "reset", "set_group", "source", "track",
+    "user_id", "vouched",
+}  # fmt: skip
+"""What the contract and the README document; a new name belongs there first."""
+
+
+def shown(thing):
+    return {name for name in dir(thing) if not name.startswith("_")}
+
+
+def test_a_tracker_shows_the_documented_names_and_no_others():
+    """What the middlewares need besides is no user's business, and not in their completion."""
+    tracker, _ = recording_tracker()
+    assert shown(tracker) == shown(mixpanel_visitor.Tracker) == TRACKER_NAMES
+
+
+def test_a_visitor_shows_the_documented_names_and_no_others():
+    """In a request as in a job: nothing that would drop events, or write some that nobody asked for."""
+    tracker, _ = recording_tracker()
+    with tracker.visitor("user-42") as visitor:
+        _, in_request = engine_of(tracker).begin(facts(), soon=False)
+        assert shown(visitor) == shown(in_request) == shown(mixpanel_visitor.Visitor) == VISITOR_NAMES
+
+
+def test_the_package_shows_its_public_names_and_no_others():
+    """`dir(mixpanel_visitor)` is what completion offers."""
+    assert shown(mixpanel_visitor) == set(mixpanel_visitor.__all__)
 
 
 def test_a_name_that_is_not_there_says_so():

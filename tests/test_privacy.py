@@ -5,6 +5,7 @@ from support.facts import facts
 from support.trackers import TOKEN, known, recording_tracker
 
 from mixpanel_visitor.delivery.spool import SpoolCounts
+from mixpanel_visitor.tracker import engine_of
 
 OK = (200, [("content-type", "text/html")])
 DEVICE = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"
@@ -12,7 +13,7 @@ SDK_COOKIE = f"__mp_opt_in_out_{TOKEN}"
 
 
 def begin(tracker, headers):
-    return tracker.begin(facts(headers), soon=False)
+    return engine_of(tracker).begin(facts(headers), soon=False)
 
 
 def cookies(added):
@@ -31,13 +32,13 @@ def test_an_opt_out_drops_what_was_queued_and_what_waits():
     for headers in (known(DEVICE), known("11111111-2222-4333-8444-555555555555")):
         exchange, visitor = begin(tracker, headers)
         visitor.track("Earlier")
-        tracker.finish(exchange, soon=False)
+        engine_of(tracker).finish(exchange, soon=False)
     exchange, visitor = begin(tracker, known(DEVICE))
     visitor.track("Queued")
     visitor.opt_out()
     visitor.track("Afterwards")
-    tracker.respond(exchange, *OK)
-    tracker.finish(exchange, soon=False)
+    engine_of(tracker).respond(exchange, *OK)
+    engine_of(tracker).finish(exchange, soon=False)
     assert visitor.consent == "denied"
     assert waiting(spool) == ["Earlier"]
     stats = tracker.stats()
@@ -53,7 +54,7 @@ def test_a_users_events_go_with_the_opt_out():
     exchange, visitor = begin(tracker, known(DEVICE))
     visitor.identify("user-42")
     visitor.opt_out()
-    tracker.finish(exchange, soon=False)
+    engine_of(tracker).finish(exchange, soon=False)
     assert waiting(spool) == []
 
 
@@ -62,7 +63,7 @@ def test_an_opt_out_is_told_to_the_browser():
     tracker, _ = recording_tracker()
     exchange, visitor = begin(tracker, known(DEVICE))
     visitor.opt_out()
-    set_cookies = cookies(tracker.respond(exchange, *OK))
+    set_cookies = cookies(engine_of(tracker).respond(exchange, *OK))
     assert any(value.startswith("mpv=;") for value in set_cookies)
     assert any(value.startswith(f"{SDK_COOKIE}=0;") for value in set_cookies)
     assert any(value.startswith(f"mp_{TOKEN}_mixpanel=;") for value in set_cookies)
@@ -84,8 +85,8 @@ def test_an_opt_in_begins_anew():
     exchange, visitor = begin(tracker, {"cookie": f"{SDK_COOKIE}=0; mpv_js=0"})
     visitor.opt_in()
     visitor.track("Back")
-    set_cookies = cookies(tracker.respond(exchange, *OK))
-    tracker.finish(exchange, soon=False)
+    set_cookies = cookies(engine_of(tracker).respond(exchange, *OK))
+    engine_of(tracker).finish(exchange, soon=False)
     assert visitor.consent == "granted"
     assert [event["properties"]["$device_id"] for event in spool.events] == [visitor.id]
     assert any(value.startswith("mpv=v") or visitor.id in value for value in set_cookies)
@@ -98,7 +99,7 @@ def test_an_opt_in_of_who_is_tracked_changes_nothing():
     exchange, visitor = begin(tracker, known(DEVICE))
     visitor.opt_in()
     assert visitor.id == DEVICE
-    assert not cookies(tracker.respond(exchange, *OK))
+    assert not cookies(engine_of(tracker).respond(exchange, *OK))
 
 
 def test_opting_out_in_a_job():
@@ -123,7 +124,7 @@ def test_a_visitor_of_this_moment_has_left_nothing():
         exchange, visitor = begin(tracker, {})
         visitor.track("Queued")
         visitor.opt_out()
-        tracker.finish(exchange, soon=False)
+        engine_of(tracker).finish(exchange, soon=False)
     assert asked == []
     assert not spool.records
 
@@ -138,6 +139,6 @@ def test_a_spool_that_cannot_forget_breaks_nothing():
     spool.withdraw = refuse
     exchange, visitor = begin(tracker, known(DEVICE))
     visitor.opt_out()
-    tracker.finish(exchange, soon=False)
+    engine_of(tracker).finish(exchange, soon=False)
     assert tracker.stats()["notes"] == {"internal_error": 1}
     assert isinstance(spool.counts(), SpoolCounts)

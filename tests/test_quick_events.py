@@ -18,6 +18,7 @@ from support.trackers import known, recording_tracker
 
 from mixpanel_visitor.core.events import MAX_PROPERTIES
 from mixpanel_visitor.parts import InsertIds, Parts
+from mixpanel_visitor.tracker import engine_of
 
 HEADERS = {
     **known(),
@@ -55,14 +56,14 @@ NAMES = st.text() | st.sampled_from(
 def told(properties, *, name="Seen", registered=None, settings=None, user=None):
     """The event as it is stored, and what was refused."""
     tracker, spool = recording_tracker(**(settings or {}))
-    exchange, visitor = tracker.begin(facts(HEADERS, query="utm_source=x"), soon=False)
+    exchange, visitor = engine_of(tracker).begin(facts(HEADERS, query="utm_source=x"), soon=False)
     if registered:
         visitor.register(registered)
     visitor.track("First")
     if user:
         visitor.identify(user)
     visitor.track(name, properties)
-    tracker.finish(exchange, soon=False)
+    engine_of(tracker).finish(exchange, soon=False)
     events = spool.events
     for event in events:
         event["properties"].pop("$insert_id")

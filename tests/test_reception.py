@@ -10,6 +10,7 @@ from support.clients import CLIENTS
 from support.trackers import NOW_S, TOKEN, known, recording_tracker
 
 from mixpanel_visitor.core.handover import MAX_BODY_BYTES
+from mixpanel_visitor.tracker import engine_of
 
 DEVICE = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"
 OTHER = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
@@ -215,7 +216,7 @@ def test_the_script_is_served_and_cached(make):
     client, tracker, _ = make()
     answer = client.request("GET", "/_visitor.js")
     assert answer.status == 200
-    assert answer.body == tracker.snippet.script()
+    assert answer.body == engine_of(tracker).snippet.script()
     assert answer.values("content-type") == ["text/javascript; charset=utf-8"]
     assert answer.values("set-cookie") == []
     (etag,) = answer.values("etag")

@@ -17,6 +17,7 @@ from mixpanel_visitor.errors import InvalidEventError
 from mixpanel_visitor.flask import MixpanelVisitor, current_visitor
 from mixpanel_visitor.starlette import VisitorMiddleware
 from mixpanel_visitor.testing import capture_events
+from mixpanel_visitor.tracker import engine_of
 
 pytest_plugins = ["pytester"]
 SETTINGS = {"token": "testing", "secret_key": "a-key-of-some-length"}
@@ -99,7 +100,7 @@ def test_what_waited_before_is_not_sent_meanwhile(tmp_path):
         tracker = Tracker(**SETTINGS, spool=str(tmp_path), api_host=mixpanel.url)
         with capture_events():
             tracker.start()
-            assert not tracker.drain(0.3)
+            assert not engine_of(tracker).drain(0.3)
             assert mixpanel.store.stats()["requests"] == {}
         tracker.close()
 

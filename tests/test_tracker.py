@@ -20,7 +20,7 @@ from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.delivery.mixpanel_api import Answer
 from mixpanel_visitor.errors import SettingsError, SpoolError, SpoolFullError
 from mixpanel_visitor.parts import Parts
-from mixpanel_visitor.tracker import Tracker
+from mixpanel_visitor.tracker import Tracker, engine_of
 
 SETTINGS = {"token": "t", "secret_key": "a-key-of-some-length", "spool": "memory:"}
 
@@ -71,12 +71,12 @@ def test_events_are_delivered_and_the_ledger_adds_up():
 def test_open_requests_count_as_pending():
     """What a handler has queued is not lost from the books before the response ends."""
     tracker, _ = recording_tracker()
-    exchange, visitor = tracker.begin(facts(), soon=True)
+    exchange, visitor = engine_of(tracker).begin(facts(), soon=True)
     visitor.track("x")
     stats = tracker.stats()
     assert (stats["accepted"], stats["pending"], stats["buffered"]) == (1, 1, 1)
     assert balanced(stats)
-    tracker.finish(exchange, soon=False)
+    engine_of(tracker).finish(exchange, soon=False)
     stats = tracker.stats()
     assert (stats["pending"], stats["buffered"], stats["spooled"]) == (1, 0, 1)
     assert balanced(stats)
@@ -111,9 +111,9 @@ def test_after_close_events_are_refused():
     assert tracker.close(timeout_s=1)
     assert tracker.close(timeout_s=1)
     tracker.track("u", "x")
-    exchange, visitor = tracker.begin(facts(), soon=False)
+    exchange, visitor = engine_of(tracker).begin(facts(), soon=False)
     visitor.track("y")
-    tracker.finish(exchange, soon=False)
+    engine_of(tracker).finish(exchange, soon=False)
     assert spool.records == []
     assert tracker.stats()["refused"] == {"closed": 2}
 
@@ -121,7 +121,7 @@ def test_after_close_events_are_refused():
 def test_drain_is_not_the_end():
     """ASGI's lifespan drains; a server that starts again goes on."""
     tracker, spool = recording_tracker()
-    tracker.drain(timeout_s=1)
+    engine_of(tracker).drain(timeout_s=1)
     tracker.track("u", "x")
     assert spool.names == ["x"]
 
@@ -152,10 +152,10 @@ def test_a_spool_that_fails_costs_events_and_nothing_else(error, reason, caplog)
     """Refused, counted, logged; the request goes on."""
     _, spool = recording_tracker()
     tracker = Tracker(**SETTINGS, deliver=False, parts=Parts(spool=BrokenSpool(spool, error)))
-    exchange, visitor = tracker.begin(facts(), soon=False)
+    exchange, visitor = engine_of(tracker).begin(facts(), soon=False)
     visitor.track("x")
     visitor.track("y")
-    tracker.finish(exchange, soon=False)
+    engine_of(tracker).finish(exchange, soon=False)
     stats = tracker.stats()
     assert stats["refused"] == {reason: 2}
     assert balanced(stats)
@@ -165,10 +165,10 @@ def test_a_spool_that_fails_costs_events_and_nothing_else(error, reason, caplog)
 def test_disabled_tracks_nothing_and_sets_nothing():
     """`enabled=False`: handlers still find a visitor."""
     tracker, spool = recording_tracker(enabled=False)
-    exchange, visitor = tracker.begin(facts(), soon=False)
+    exchange, visitor = engine_of(tracker).begin(facts(), soon=False)
     visitor.track("x")
-    assert tracker.respond(exchange, 200, []) == []
-    tracker.finish(exchange, soon=False)
+    assert engine_of(tracker).respond(exchange, 200, []) == []
+    engine_of(tracker).finish(exchange, soon=False)
     assert spool.records == []
     assert tracker.stats()["refused"] == {"disabled": 1}
 
@@ -204,10 +204,10 @@ def test_consent_is_asked_and_its_mistakes_mean_no(answer):
         return answer
 
     tracker, spool = recording_tracker(consent=consent)
-    exchange, visitor = tracker.begin(facts(), soon=False)
+    exchange, visitor = engine_of(tracker).begin(facts(), soon=False)
     visitor.track("x")
-    assert tracker.respond(exchange, 200, []) == []
-    tracker.finish(exchange, soon=False)
+    assert engine_of(tracker).respond(exchange, 200, []) == []
+    engine_of(tracker).finish(exchange, soon=False)
     assert spool.records == []
     assert visitor.consent in ("denied", "unknown")
 
@@ -219,8 +219,8 @@ def test_a_failing_request_filter_leaves_nothing_alone(caplog):
         raise RuntimeError("bug")
 
     tracker, _ = recording_tracker(request_filter=broken)
-    exchange, _ = tracker.begin(facts(), soon=False)
-    assert tracker.respond(exchange, 200, [])
+    exchange, _ = engine_of(tracker).begin(facts(), soon=False)
+    assert engine_of(tracker).respond(exchange, 200, [])
     assert "request_filter" in caplog.text
 
 
@@ -233,10 +233,10 @@ def test_an_internal_error_gives_an_inert_visitor(caplog):
         raise RuntimeError("bug")
 
     tracker = Tracker(**SETTINGS, deliver=False, parts=Parts(clock=clock))
-    exchange, visitor = tracker.begin(facts(), soon=False)
+    exchange, visitor = engine_of(tracker).begin(facts(), soon=False)
     assert visitor.id
     visitor.track("x")
-    assert tracker.respond(exchange, 200, []) == []
+    assert engine_of(tracker).respond(exchange, 200, []) == []
     assert tracker.stats()["notes"]["internal_error"] == 1
     assert "report" in caplog.text
 
@@ -285,7 +285,7 @@ def test_a_fork_leaves_the_parents_events_to_the_parent(hook):
     """What was queued before is stored once; the child's books begin empty."""
     tracker, spool = recording_tracker()
     if hook == "handler":
-        exchange, visitor = tracker.begin(facts(), soon=False)
+        exchange, visitor = engine_of(tracker).begin(facts(), soon=False)
         block = contextlib.nullcontext(visitor)
         token = context.enter(visitor)
     else:
@@ -296,11 +296,14 @@ def test_a_fork_leaves_the_parents_events_to_the_parent(hook):
         pid = os.fork()
         if pid == 0:
             visitor.track("child's")
-            tracker.finish(exchange, soon=False) if hook == "handler" else block.__exit__(None, None, None)
+            if hook == "handler":
+                engine_of(tracker).finish(exchange, soon=False)
+            else:
+                block.__exit__(None, None, None)
             os.write(writer, f"{spool.names} {tracker.stats()['accepted']}".encode())
             os._exit(0)
     if hook == "handler":
-        tracker.finish(exchange, soon=False)
+        engine_of(tracker).finish(exchange, soon=False)
         context.leave(token)
     os.waitpid(pid, 0)
     assert os.read(reader, 1000).decode() == '["child\'s"] 1'
@@ -315,10 +318,10 @@ def test_drain_is_bounded_while_mixpanel_hangs():
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         tracker = Tracker(**SETTINGS, api_host=f"http://127.0.0.1:{deaf.getsockname()[1]}")
         tracker.track("u", "x")
-        tracker._outbox.sender.request_flush()
+        engine_of(tracker).outbox.sender.request_flush()
         connection, _ = deaf.accept()
         with connection:
-            assert not tracker.drain(timeout_s=0.2)
+            assert not engine_of(tracker).drain(timeout_s=0.2)
     assert tracker.stats()["pending"] == 1
 
 
@@ -353,16 +356,16 @@ def test_before_response_stores_in_the_calling_thread():
     """Whoever has the response can rely on the event, so no thread may be waited for."""
     tracker, spool = recording_tracker(durability="before-response")
     for name in ("a", "b", "c"):
-        exchange, visitor = tracker.begin(facts(), soon=True)
+        exchange, visitor = engine_of(tracker).begin(facts(), soon=True)
         visitor.track(name)
-        tracker.finish(exchange, soon=True)
+        engine_of(tracker).finish(exchange, soon=True)
     assert spool.names == ["a", "b", "c"]
 
 
 def test_a_full_request_is_stored_before_it_ends():
     """A stream that tracks without end leaves its events in the spool on the way."""
     tracker, spool = recording_tracker()
-    _, visitor = tracker.begin(facts(known()), soon=False)
+    _, visitor = engine_of(tracker).begin(facts(known()), soon=False)
     for _ in range(HAND_OVER_RECORDS):
         visitor.track("x")
     assert len(spool.names) == HAND_OVER_RECORDS
@@ -373,9 +376,11 @@ def test_a_full_request_is_stored_before_it_ends():
     [
         lambda tracker: tracker.track("u", "x"),
         lambda tracker: tracker.visitor("u").track("x"),
-        lambda tracker: tracker.begin(
-            facts(known(issued_at_s=int(time.time())), protocol="websocket"), soon=False
-        )[1].track("x"),
+        lambda tracker: (
+            engine_of(tracker)
+            .begin(facts(known(issued_at_s=int(time.time())), protocol="websocket"), soon=False)[1]
+            .track("x")
+        ),
     ],
 )
 def test_the_first_event_starts_delivery(say):
@@ -397,7 +402,7 @@ def test_the_first_event_starts_delivery(say):
 def test_a_forked_child_answers_for_its_own_events():
     """The counters of a child start from zero."""
     tracker, _ = recording_tracker()
-    tracker.begin(facts(), soon=False)[1].track("the parent's")
+    engine_of(tracker).begin(facts(), soon=False)[1].track("the parent's")
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -412,10 +417,12 @@ def test_a_forked_child_answers_for_its_own_events():
 def test_a_process_that_only_stores_empties_its_queue_at_exit(tmp_path):
     """`deliver=False`: what a thread was about to write is written when the interpreter ends."""
     code = (
-        "import sys; from mixpanel_visitor import Tracker; from support.facts import facts;"
+        "import sys; from mixpanel_visitor.tracker import Tracker, engine_of;"
+        "from support.facts import facts;"
         "tracker = Tracker(token='t', secret_key='a-key-of-some-length', spool=sys.argv[1], deliver=False);"
-        "exchanges = [tracker.begin(facts(), soon=True) for _ in range(300)];"
-        "[visitor.track('x') or tracker.finish(exchange, soon=True) for exchange, visitor in exchanges]"
+        "engine = engine_of(tracker);"
+        "exchanges = [engine.begin(facts(), soon=True) for _ in range(300)];"
+        "[visitor.track('x') or engine.finish(exchange, soon=True) for exchange, visitor in exchanges]"
     )
     path = os.pathsep.join((str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")))
     environment = {**os.environ, "PYTHONPATH": path}
@@ -439,15 +446,15 @@ def test_flush_and_drain_do_not_say_yes_while_the_disk_is_stuck():
     spool.put = stuck
     tracker = Tracker(**SETTINGS, deliver=False, parts=Parts(spool=spool))
     for name in ("first", "second"):
-        exchange, visitor = tracker.begin(facts(), soon=True)
+        exchange, visitor = engine_of(tracker).begin(facts(), soon=True)
         visitor.track(name)
-        tracker.finish(exchange, soon=True)
-        turn = tracker._outbox.committer._turn
+        engine_of(tracker).finish(exchange, soon=True)
+        turn = engine_of(tracker).outbox.committer._turn
         while turn is not None and not turn.running:
             gate.wait(0.001)
     assert entered.wait(10)
     assert not tracker.flush(timeout_s=0)
-    assert not tracker.drain(timeout_s=0)
+    assert not engine_of(tracker).drain(timeout_s=0)
     gate.set()
     tracker.close(timeout_s=5)
 

@@ -16,12 +16,13 @@ from . import context
 from .core.request import facts_from_scope
 from .lifetime import EXIT_TIMEOUT_S
 from .reception import BODY_LIMIT_BYTES, Reception
-from .tracker import given_or_made
+from .tracker import engine_of, given_or_made
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
     from .core.exchange import Exchange
+    from .engine import Engine
     from .tracker import Tracker
 
     Message = MutableMapping[str, Any]
@@ -50,7 +51,8 @@ class VisitorMiddleware:
     def __init__(self, app: App, /, *, tracker: Tracker | None = None, **settings: Any) -> None:
         self.app = app
         self.tracker = given_or_made(tracker, settings)
-        self._reception = Reception(self.tracker)
+        self._engine = engine_of(self.tracker)
+        self._reception = Reception(self._engine)
         self._paths = self._reception.paths
         self._behind_proxies = bool(self.tracker.settings.trusted_proxies)
         self._before = self.tracker.settings.durability == "before-response"
@@ -64,14 +66,14 @@ class VisitorMiddleware:
         ours = kind == "http" and scope["path"].endswith(self._paths)
         if ours and await self._received(scope, receive, send):
             return
-        tracker = self.tracker
+        engine = self._engine
         try:
             facts = facts_from_scope(scope)
             if self._behind_proxies:
-                facts = tracker.seen_through(facts)
-            exchange, visitor = tracker.begin(facts, soon=True)
+                facts = engine.seen_through(facts)
+            exchange, visitor = engine.begin(facts, soon=True)
             # Where handlers look for it.
-            scope[TRACKER_KEY] = tracker
+            scope[TRACKER_KEY] = self.tracker
             scope[SCOPE_KEY] = visitor
             state = scope.get("state")
             if state is None:
@@ -82,28 +84,28 @@ class VisitorMiddleware:
             state["visitor"] = visitor
             state["visitor_id"] = visitor.id
         except Exception:
-            tracker.failed("the ASGI middleware")
+            engine.failed("the ASGI middleware")
             await self.app(scope, receive, send)
             return
         token = context.enter(visitor)
         try:
-            await self.app(scope, receive, _responder(tracker, exchange, send, scope, self._before))
+            await self.app(scope, receive, _responder(engine, exchange, send, scope, self._before))
         finally:
             # No await here: in a cancelled task it would raise and the events would be lost.
-            tracker.finish(exchange, soon=True)
+            engine.finish(exchange, soon=True)
             context.leave(token)
 
     async def _received(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Answer what is not the application's; False: it is."""
         try:
-            facts = self.tracker.seen_through(facts_from_scope(scope))
+            facts = self._engine.seen_through(facts_from_scope(scope))
             # Servers and frameworks differ in whether `path` begins with the `root_path`.
             path = scope["path"].removeprefix(scope.get("root_path", ""))
             if not self._reception.takes(path, facts):
                 return False
             reply = self._reception.reply(path, facts)
         except Exception:
-            self.tracker.failed("the ASGI middleware")
+            self._engine.failed("the ASGI middleware")
             return False
         if reply is None:
             reply = self._reception.take(facts, await _body(receive), soon=True)
@@ -113,27 +115,27 @@ class VisitorMiddleware:
         return True
 
     def _draining(self, send: Send) -> Send:
-        tracker = self.tracker
+        engine = self._engine
 
         async def send_and_drain(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
                 try:
-                    tracker.start()
+                    engine.start()
                 except Exception:
-                    tracker.failed("start-up")
+                    engine.failed("start-up")
             elif message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
                 # This blocks the loop, for two seconds at most: all requests are over, and any other way
                 # would depend on the loop's library. Uvicorn gives no later chance (no atexit on SIGTERM).
                 try:
-                    tracker.drain(EXIT_TIMEOUT_S)
+                    engine.drain(EXIT_TIMEOUT_S)
                 except Exception:
-                    tracker.failed("shut-down")
+                    engine.failed("shut-down")
             await send(message)
 
         return send_and_drain
 
 
-def _responder(tracker: Tracker, exchange: Exchange, send: Send, scope: Scope, before: bool) -> Send:
+def _responder(engine: Engine, exchange: Exchange, send: Send, scope: Scope, before: bool) -> Send:
     """Make the `send` that the application gets: adds our headers to the head, hands over after the end."""
     waits_for_head = True
 
@@ -146,38 +148,36 @@ def _responder(tracker: Tracker, exchange: Exchange, send: Send, scope: Scope, b
                 if status >= 200 or status == 101:  # else informational: the real head is still to come
                     waits_for_head = False
                     if exchange.wants_head:
-                        message = _with_headers(tracker, exchange, message, status, scope)
+                        message = _with_headers(engine, exchange, message, status, scope)
                     exchange.started = True
             except Exception:
-                tracker.failed("the response's head")
+                engine.failed("the response's head")
         if exchange.held is None:
             return send(message)
-        return _send_and_hand_over(tracker, exchange, send, message, before, waits_for_head=waits_for_head)
+        return _send_and_hand_over(engine, exchange, send, message, before, waits_for_head=waits_for_head)
 
     return respond
 
 
 async def _send_and_hand_over(
-    tracker: Tracker, exchange: Exchange, send: Send, message: Message, before: bool, *, waits_for_head: bool
+    engine: Engine, exchange: Exchange, send: Send, message: Message, before: bool, *, waits_for_head: bool
 ) -> None:
     if before and exchange.has_records:
         # Any message may complete the response for the client: the head of a 204, the part that fills the
         # Content-Length.
-        tracker.hand_over(exchange, soon=False)
+        engine.hand_over(exchange, soon=False)
     await send(message)
     if exchange.has_records and not waits_for_head:
         # After the last part, and between the parts of a stream, which may never end.
-        tracker.hand_over(exchange, soon=True)
+        engine.hand_over(exchange, soon=True)
 
 
-def _with_headers(
-    tracker: Tracker, exchange: Exchange, message: Message, status: int, scope: Scope
-) -> Message:
+def _with_headers(engine: Engine, exchange: Exchange, message: Message, status: int, scope: Scope) -> Message:
     """Give the head with our headers; always a new one: applications send the same again for others."""
     raw: list[tuple[bytes, bytes]] = list(message.get("headers") or ())
     texts = [(bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in raw]
     route = None if exchange.view is None else _route(scope)
-    added = tracker.respond(exchange, status, texts, route)
+    added = engine.respond(exchange, status, texts, route)
     if not added:
         return message
     raw.extend((name.encode("latin-1"), value.encode("latin-1")) for name, value in added)

@@ -23,7 +23,7 @@ from . import context
 from .core.request import facts_from_environ
 from .errors import MissingExtraError
 from .settings import Settings
-from .tracker import Tracker
+from .tracker import Tracker, engine_of
 from .wsgi import VISITOR_ID_KEY, VISITOR_KEY, WHOLE_KEY, VisitorMiddleware
 
 try:
@@ -103,7 +103,7 @@ def visitor_script(nonce: str | None = None) -> str:
     In templates `{{ visitor_script(csp_nonce) }}`; without a Content-Security-Policy it takes no nonce.
     """
     tracker: Tracker | None = current_app.extensions.get(EXTENSION)
-    snippet = None if tracker is None else tracker.snippet
+    snippet = None if tracker is None else engine_of(tracker).snippet
     return "" if snippet is None else snippet.inline(root_path=request.script_root, nonce=nonce)
 
 
@@ -116,9 +116,10 @@ def _visitor() -> Visitor:
         if tracker is None:
             return context.current_visitor  # a helper that tracks, in an application without visitors
         # `app.test_request_context()` does not pass through the middleware: events are stored at once.
-        facts = tracker.seen_through(facts_from_environ(request.environ))
-        exchange, visitor = tracker.begin(facts, soon=False)
-        tracker.finish(exchange, soon=False)
+        engine = engine_of(tracker)
+        facts = engine.seen_through(facts_from_environ(request.environ))
+        exchange, visitor = engine.begin(facts, soon=False)
+        engine.finish(exchange, soon=False)
         request.environ[VISITOR_KEY] = visitor
         request.environ[VISITOR_ID_KEY] = visitor.id
     return cast("Visitor", visitor)

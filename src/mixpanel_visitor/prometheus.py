@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from .errors import MissingExtraError
 from .figures import figures
+from .tracker import engine_of
 
 try:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -50,7 +51,7 @@ class VisitorCollector(Collector):
         try:
             current = list(figures(self._tracker.stats()))
         except Exception:
-            self._tracker.failed("collect")
+            engine_of(self._tracker).failed("collect")
             return
         for figure in current:
             family = CounterMetricFamily if figure.kind == "counter" else GaugeMetricFamily

@@ -11,7 +11,7 @@ from .core.handover import MAX_BODY_BYTES, HandoverError, check, read_word
 
 if TYPE_CHECKING:
     from .core.request import RequestFacts
-    from .tracker import Tracker
+    from .engine import Engine
 
 SCRIPT_SUFFIX = ".js"
 SCRIPT_MAX_AGE_S = 3600
@@ -31,18 +31,18 @@ class Reply(NamedTuple):
 class Reception:
     """Answers for one tracker, whatever the protocol."""
 
-    def __init__(self, tracker: Tracker) -> None:
-        self._tracker = tracker
-        self._snippet = tracker.snippet
-        self._path = tracker.settings.handover_path or ""
-        self.paths = () if tracker.snippet is None else (self._path, self._path + SCRIPT_SUFFIX)
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._snippet = engine.snippet
+        self._path = engine.settings.handover_path or ""
+        self.paths = () if engine.snippet is None else (self._path, self._path + SCRIPT_SUFFIX)
 
     def takes(self, path: str, facts: RequestFacts) -> bool:
         """Tell whether a request is ours to answer; `path` is below the root of the application.
 
         Only to be asked where the request's path ends with one of `paths`.
         """
-        return path in self.paths and not self._tracker.leaves_alone(facts)
+        return path in self.paths and not self._engine.leaves_alone(facts)
 
     def reply(self, path: str, facts: RequestFacts) -> Reply | None:
         """Answer a request without looking at its body; None: its body is needed, for `take`."""
@@ -56,24 +56,24 @@ class Reception:
 
     def take(self, facts: RequestFacts, body: bytes, *, soon: bool) -> Reply:
         """Answer a hand-over; sets the cookie that stands for the ID from now on."""
-        tracker = self._tracker
+        engine = self._engine
         try:
-            exchange, visitor = tracker.begin(facts, soon=soon)
+            exchange, _ = engine.begin(facts, soon=soon)
             try:
-                tracker.heed(exchange, visitor, read_word(body))
+                engine.heed(exchange, read_word(body))
             except HandoverError as error:
-                tracker.finish(exchange, soon=soon)
+                engine.finish(exchange, soon=soon)
                 return self._refused(error)
             headers = [("cache-control", "no-store")]
-            headers += tracker.respond(exchange, 204, headers)
-            tracker.finish(exchange, soon=soon)
+            headers += engine.respond(exchange, 204, headers)
+            engine.finish(exchange, soon=soon)
         except Exception:
-            tracker.failed("the hand-over")
+            engine.failed("the hand-over")
             return Reply(204, [("cache-control", "no-store")])
         return Reply(204, headers)
 
     def _refused(self, error: HandoverError, *, allowed: str = "POST") -> Reply:
-        self._tracker.note(error.note)
+        self._engine.note(error.note)
         headers = [("cache-control", "no-store"), ("content-type", "text/plain; charset=utf-8")]
         if error.status == 405:
             headers.append(("allow", allowed))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from .asgi import SCOPE_KEY, TRACKER_KEY, VisitorMiddleware
 from .context import current_visitor
 from .errors import MissingExtraError, NoVisitorError
+from .tracker import engine_of
 
 try:
     from starlette.requests import HTTPConnection  # noqa: TC002  # FastAPI reads the annotation
@@ -58,7 +59,7 @@ def visitor_context(request: HTTPConnection) -> dict[str, Any]:
     tracker: Tracker | None = request.scope.get(TRACKER_KEY)
 
     def visitor_script(nonce: str | None = None) -> str:
-        snippet = None if tracker is None else tracker.snippet
+        snippet = None if tracker is None else engine_of(tracker).snippet
         root_path = request.scope.get("root_path", "")
         return "" if snippet is None else snippet.inline(root_path=root_path, nonce=nonce)
 

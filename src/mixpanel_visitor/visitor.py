@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import context
+from .automatic_events import track_link
 from .core.identity import DEVICE_PREFIX, alias_properties, distinct_id, refusal
-from .core.page_views import EVENT as PAGE_VIEW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         """The exchange behind a request's visitor, or its like outside of a request."""
 
         announce: Callable[[Link], None] | None
+        registered: Mapping[str, Any] | None
 
         @property
         def consent(self) -> Consent:
@@ -70,13 +72,12 @@ class Visitor:
     its place, counted by reason and otherwise without effect (`on_error="raise"` makes it raise).
     """
 
-    __slots__ = ("_fresh_id", "_registered", "_visit", "_writer")
+    __slots__ = ("_fresh_id", "_visit", "_writer")
 
     def __init__(self, visit: Visit, writer: Writer, fresh_id: Callable[[], str]) -> None:
         self._visit = visit
         self._writer = writer
         self._fresh_id = fresh_id
-        self._registered: dict[str, Any] | None = None
 
     # --- who ------------------------------------------------------------------------------------
 
@@ -141,10 +142,10 @@ class Visitor:
         if why is not None:
             self._writer.refuse("banned_id", "identify", why)
             return
-        self._visit.announce = self.announce
+        self._visit.announce = partial(track_link, self._writer, self._visit)
         login = self._visit.identify(user_id, self._fresh_id)
         for link in login.links:
-            self.announce(link)
+            track_link(self._writer, self._visit, link)
         self._visit.owe(login.merge)
 
     def alias(self, alias_id: str, /) -> None:
@@ -162,7 +163,7 @@ class Visitor:
 
     def reset(self) -> None:
         """Log out: forget the user, start a new device ID, drop what was registered."""
-        self._registered = None
+        self._visit.registered = None
         self._visit.reset(self._fresh_id)
 
     def opt_out(self) -> None:
@@ -173,7 +174,7 @@ class Visitor:
         already is deleted there (its GDPR API), not here.
         """
         identity = self._visit.identity
-        self._registered = None
+        self._visit.registered = None
         self._visit.opt_out()
         self._writer.withdraw(identity)
 
@@ -183,19 +184,6 @@ class Visitor:
         A `consent` callable that says no, DNT and GPC still count with the next request.
         """
         self._visit.opt_in(self._fresh_id)
-
-    def view(self, route: str | None) -> None:
-        """Track a page view, as mixpanel-browser's `track_pageview` does; `route` is the template."""
-        properties = self._visit.glance.page_view(route)
-        self._writer.event(self._visit, PAGE_VIEW, properties, registered=self._registered)
-
-    def announce(self, link: Link) -> None:
-        """Write the event that joins what was tracked on a device to a user."""
-        self._writer.event(self._visit, link.event, None, identity=link.properties)
-
-    def forget(self) -> None:
-        """In a forked child: what was queued before is the parent's to store."""
-        self._visit.forget()
 
     # --- events ---------------------------------------------------------------------------------
 
@@ -209,7 +197,7 @@ class Visitor:
         """
         if more_properties:
             properties = merged(properties, more_properties)
-        self._writer.event(self._visit, event, properties, None, self._registered)
+        self._writer.event(self._visit, event, properties, None, self._visit.registered)
 
     def register(self, properties: Mapping[str, Any] | None = None, /, **more_properties: Any) -> None:
         """Add super properties: they go with every further event of this request."""
@@ -217,7 +205,7 @@ class Visitor:
         if not isinstance(added, dict) or not all(isinstance(name, str) for name in added):
             self._writer.refuse("bad_properties", "register", "it takes a dict with strings for names")
             return
-        self._registered = {**(self._registered or {}), **added}
+        self._visit.registered = {**(self._visit.registered or {}), **added}
 
     def set_group(self, group_key: str, group_id: Any, /) -> None:
         """Put the visitor into a group: on every further event of this request, and on the profile."""
@@ -357,6 +345,11 @@ class Visitor:
         self, group_key: str, group_id: str, operation: Mapping[str, Any], meta: Mapping[str, Any] | None
     ) -> None:
         self.group_update({"$group_key": group_key, "$group_id": group_id, **operation}, meta)
+
+
+def forget_queued(visitor: Visitor) -> None:
+    """In a forked child: drop what the visitor has queued, it is the parent's to store."""
+    visitor._visit.forget()  # noqa: SLF001  # no method: users would take it for the law's right to be forgotten
 
 
 def merged(properties: Any, more: Mapping[str, Any]) -> Any:

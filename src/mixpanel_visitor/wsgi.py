@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 from . import context
 from .core.request import facts_from_environ
 from .reception import BODY_LIMIT_BYTES, Reception
-from .tracker import given_or_made
+from .tracker import engine_of, given_or_made
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from .core.exchange import Exchange
+    from .engine import Engine
     from .reception import Reply
     from .tracker import Tracker
     from .visitor import Visitor
@@ -47,7 +48,8 @@ class VisitorMiddleware:
     def __init__(self, app: App, /, *, tracker: Tracker | None = None, **settings: Any) -> None:
         self.app = app
         self.tracker = given_or_made(tracker, settings)
-        self._reception = Reception(self.tracker)
+        self._engine = engine_of(self.tracker)
+        self._reception = Reception(self._engine)
         self._paths = self._reception.paths
         self._behind_proxies = bool(self.tracker.settings.trusted_proxies)
         self._before = self.tracker.settings.durability == "before-response"
@@ -61,14 +63,14 @@ class VisitorMiddleware:
             status = HTTPStatus(reply.status)
             start_response(f"{status.value} {status.phrase}", list(map(_titled, reply.headers)))
             return [reply.body] if reply.body else []
-        tracker = self.tracker
+        engine = self._engine
         try:
             facts = facts_from_environ(environ)
             if self._behind_proxies:
-                facts = tracker.seen_through(facts)
-            exchange, visitor = tracker.begin(facts, soon=False)
+                facts = engine.seen_through(facts)
+            exchange, visitor = engine.begin(facts, soon=False)
         except Exception:
-            tracker.failed("the WSGI middleware")
+            engine.failed("the WSGI middleware")
             return self.app(environ, start_response)
         environ[VISITOR_KEY] = visitor
         environ[VISITOR_ID_KEY] = visitor.id
@@ -76,35 +78,35 @@ class VisitorMiddleware:
         file_wrapper = environ.get("wsgi.file_wrapper")
         token = context.enter(visitor)
         try:
-            body = self.app(environ, _starter(tracker, exchange, start_response, environ))
+            body = self.app(environ, _starter(engine, exchange, start_response, environ))
         except BaseException:
-            tracker.finish(exchange, soon=False)
+            engine.finish(exchange, soon=False)
             raise
         finally:
             context.leave(token)
         if file_wrapper is not None and _is_file(body, file_wrapper):
             # The server sends the very object with sendfile: it must not be wrapped, so this is the end.
-            tracker.finish(exchange, soon=False)
+            engine.finish(exchange, soon=False)
             return body
         if type(body) is list or (WHOLE_KEY in environ and not exchange.held):
             # The whole response is here, and servers are fastest with a plain list: it goes out untouched.
-            tracker.finish(exchange, soon=False)
+            engine.finish(exchange, soon=False)
             return body
         if hasattr(body, "__len__"):
-            return _SizedBody(body, tracker, exchange, visitor, before=self._before)
-        return _Body(body, tracker, exchange, visitor, before=self._before)
+            return _SizedBody(body, engine, exchange, visitor, before=self._before)
+        return _Body(body, engine, exchange, visitor, before=self._before)
 
     def _received(self, path: str, environ: Environ) -> Reply | None:
         """Answer what is not the application's; None: it is."""
         try:
-            facts = self.tracker.seen_through(facts_from_environ(environ))
+            facts = self._engine.seen_through(facts_from_environ(environ))
             if not self._reception.takes(path, facts):
                 return None
             reply = self._reception.reply(path, facts)
             if reply is None:
                 reply = self._reception.take(facts, _body(environ), soon=False)
         except Exception:
-            self.tracker.failed("the WSGI middleware")
+            self._engine.failed("the WSGI middleware")
             return None
         return reply
 
@@ -122,16 +124,16 @@ def _body(environ: Environ) -> bytes:
 
 
 def _starter(
-    tracker: Tracker, exchange: Exchange, start_response: StartResponse, environ: Environ
+    engine: Engine, exchange: Exchange, start_response: StartResponse, environ: Environ
 ) -> StartResponse:
     def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
         if exchange.wants_head:
             try:
                 route = None if exchange.view is None else _route(environ)
-                added = tracker.respond(exchange, int(status[:3]), headers, route)
+                added = engine.respond(exchange, int(status[:3]), headers, route)
                 headers = [*headers, *map(_titled, added)]
             except Exception:
-                tracker.failed("start_response")
+                engine.failed("start_response")
         exchange.started = True
         if exc_info is None:
             return start_response(status, headers)  # some servers' takes no third argument
@@ -159,14 +161,14 @@ def _is_file(body: Any, file_wrapper: Any) -> bool:
 class _Body:
     """The application's body: ends the exchange once, on exhaustion, error or close."""
 
-    __slots__ = ("_before", "_body", "_exchange", "_iterator", "_tracker", "_visitor")
+    __slots__ = ("_before", "_body", "_engine", "_exchange", "_iterator", "_visitor")
 
     def __init__(
-        self, body: Iterable[bytes], tracker: Tracker, exchange: Exchange, visitor: Visitor, *, before: bool
+        self, body: Iterable[bytes], engine: Engine, exchange: Exchange, visitor: Visitor, *, before: bool
     ) -> None:
         self._body = body
         self._iterator: Iterator[bytes] | None = None
-        self._tracker = tracker
+        self._engine = engine
         self._exchange = exchange
         self._visitor = visitor
         self._before = before
@@ -180,15 +182,15 @@ class _Body:
             if self._iterator is None:
                 self._iterator = iter(self._body)
             elif self._exchange.has_records:
-                self._tracker.hand_over(self._exchange, soon=False)  # the chunk before this one is sent
+                self._engine.hand_over(self._exchange, soon=False)  # the chunk before this one is sent
             chunk = next(self._iterator)
         except BaseException:  # StopIteration above all
-            self._tracker.finish(self._exchange, soon=False)
+            self._engine.finish(self._exchange, soon=False)
             raise
         finally:
             context.leave(token)
         if self._before and self._exchange.has_records:
-            self._tracker.hand_over(self._exchange, soon=False)  # any chunk may be the last one
+            self._engine.hand_over(self._exchange, soon=False)  # any chunk may be the last one
         return chunk
 
     def close(self) -> None:
@@ -199,7 +201,7 @@ class _Body:
             if close is not None:
                 close()
         finally:
-            self._tracker.finish(self._exchange, soon=False)
+            self._engine.finish(self._exchange, soon=False)
             context.leave(token)
 
 

@@ -17,6 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from support.facts import BROWSER_DOCUMENT, facts
 from support.trackers import known, recording_tracker
 
+from mixpanel_visitor.tracker import engine_of
+
 BATCHES, REQUESTS = 60, 200
 BARE = known()
 BROWSER = {
@@ -36,10 +38,10 @@ def batch_us(headers: dict[str, str], events: int) -> float:
     request = facts(headers, path="/shoes/7", query="utm_source=ad&page=2")
     start_s = perf_counter()
     for _ in range(REQUESTS):
-        exchange, visitor = tracker.begin(request, soon=False)
+        exchange, visitor = engine_of(tracker).begin(request, soon=False)
         for _ in range(events):
             visitor.track("Seen", plan="pro")
-        tracker.finish(exchange, soon=False)
+        engine_of(tracker).finish(exchange, soon=False)
     took_s = perf_counter() - start_s
     assert len(spool.records) == events * REQUESTS
     return took_s / REQUESTS * 1e6

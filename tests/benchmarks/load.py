@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).parent / "peers"))
 from sdks import SECRET_KEY, TOKEN, USER, properties
 
 from mixpanel_visitor import Tracker
+from mixpanel_visitor.tracker import engine_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -277,7 +278,7 @@ def backlog_child(directory: str, url: str, count: str) -> None:
     """Deliver what waits; print what that took."""
     before_mib, began_s, cpu_s = rss_mib(), time.perf_counter(), time.process_time()
     with_tracker = tracker(deliver=True, url=url, spool=directory)
-    sender = with_tracker._outbox.sender
+    sender = engine_of(with_tracker).outbox.sender
     while sender.stats()["delivered"] < int(count):
         sender.drain(60.0)
     took_s, cpu_s = time.perf_counter() - began_s, time.process_time() - cpu_s

@@ -22,7 +22,7 @@ from mixpanel_visitor.delivery.journal.dead_letters import DeadLetters
 from mixpanel_visitor.delivery.spool import DeadReason
 from mixpanel_visitor.parts import Parts
 from mixpanel_visitor.records import Record
-from mixpanel_visitor.tracker import Tracker
+from mixpanel_visitor.tracker import Tracker, engine_of
 
 
 def run(*arguments, **options):
@@ -207,7 +207,7 @@ def test_without_a_setting_it_is_where_the_tracker_puts_it(tmp_path, monkeypatch
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setenv("MIXPANEL_TOKEN", "some-token")
     tracker = Tracker(secret_key="a-key-of-some-length", deliver=False, parts=Parts())
-    put(tracker._outbox.spool.directory, event("a"))
+    put(engine_of(tracker).outbox.spool.directory, event("a"))
     tracker.close()
     (answer,) = run_json("status")
     project = hashlib.sha256(b"some-token").hexdigest()[:8]

@@ -10,7 +10,7 @@ from support.mutants import TESTS, python_path
 from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.emulator import LocalMixpanel
-from mixpanel_visitor.tracker import Tracker
+from mixpanel_visitor.tracker import Tracker, engine_of
 
 SETTINGS = {"token": "processes", "secret_key": "a-key-of-some-length"}
 
@@ -99,7 +99,7 @@ def _deliver_rest(mixpanel, spool):
     """Deliver what the process has left in its spool; give what arrived in all."""
     tracker = Tracker(**SETTINGS, api_host=mixpanel.url, spool=str(spool))
     tracker.start()
-    assert tracker.drain(10)
+    assert engine_of(tracker).drain(10)
     tracker.close()
     return sorted(event["properties"]["n"] for event in Inbox(mixpanel.url).events())
 

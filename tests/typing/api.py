@@ -1,5 +1,7 @@
 """How users' code looks to type checkers: never run, only checked by mypy and pyright."""
 
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
 from dataclasses import dataclass
 from typing import Literal, assert_type
 
@@ -72,6 +74,15 @@ def handler(request: Request) -> None:
     flask_visitor.track("x")
     if current_visitor:
         assert_type(current_visitor.distinct_id, str)
+
+
+def internals(tracker: Tracker, visitor: Visitor) -> None:
+    """What the middlewares need is not offered to users."""
+    _ = tracker.begin  # type: ignore[attr-defined]
+    _ = tracker.drain  # type: ignore[attr-defined]
+    _ = tracker.failed  # type: ignore[attr-defined]
+    _ = visitor.forget  # type: ignore[attr-defined]
+    _ = visitor.announce  # type: ignore[attr-defined]
 
 
 def application() -> None:

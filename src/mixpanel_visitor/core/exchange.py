@@ -14,7 +14,7 @@ informational answers first): only the head that goes out counts, and it is aske
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .anchor import RENEW_AFTER_S, Anchor
 from .glance import Glance
@@ -27,7 +27,7 @@ from .request import response_header
 from .resolution import Resolution
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mixpanel_visitor.records import Record
 
@@ -56,6 +56,7 @@ class Exchange:
     # Most requests track nothing: what they neither change nor look at they need not be given.
     announce: Callable[[Link], None] | None = None
     hand_over: Callable[[Exchange], None] | None = None
+    registered: Mapping[str, Any] | None = None
     started = False
     _glance: Glance | None = None
     _handed_over = False

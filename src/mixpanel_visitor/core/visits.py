@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .glance import NoGlance
 from .identity import Identity, IdMode, log_in, log_out
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from mixpanel_visitor.records import Record
 
@@ -25,7 +25,7 @@ class OfflineVisit:
 
     __slots__ = (
         "_gathering", "_id_mode", "_merge", "_opted_out", "_records", "_refusal", "_store",
-        "announce", "identity",
+        "announce", "identity", "registered",
     )  # fmt: skip
 
     facts: RequestFacts | None = None
@@ -50,6 +50,7 @@ class OfflineVisit:
         self._opted_out = False
         self._merge: Link | None = None
         self.announce: Callable[[Link], None] | None = None
+        self.registered: Mapping[str, Any] | None = None
 
     @property
     def refusal(self) -> str | None:

@@ -209,7 +209,7 @@ MUTANTS = [
         defect="a request that is cancelled loses its events",
         rows=(27,),
         file="asgi.py",
-        old="            tracker.finish(exchange, soon=True)",
+        old="            engine.finish(exchange, soon=True)",
         new="            pass",
         test="test_asgi.py::test_cancellation_keeps_the_events_and_goes_on",
     ),

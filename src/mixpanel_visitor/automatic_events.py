@@ -1,0 +1,23 @@
+"""Automatic events: those that the package writes itself, from an exchange's visit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .core.page_views import EVENT as PAGE_VIEW
+
+if TYPE_CHECKING:
+    from .core.exchange import Exchange
+    from .core.identity import Link
+    from .writer import Sink, Writer
+
+
+def track_link(writer: Writer, visit: Sink, link: Link) -> None:
+    """Write the event that joins what was tracked on a device to a user."""
+    writer.event(visit, link.event, None, identity=link.properties)
+
+
+def track_page_view(writer: Writer, exchange: Exchange, route: str | None) -> None:
+    """Write a page view, as mixpanel-browser's `track_pageview` does; `route` is the template."""
+    properties = exchange.glance.page_view(route)
+    writer.event(exchange, PAGE_VIEW, properties, registered=exchange.registered)

@@ -1,0 +1,251 @@
+"""Engine: what is behind a `Tracker`. It joins core and delivery, for the adapters and for the tracker.
+
+`Tracker` shows users what they may rely on. What the middlewares and doors need besides stands here;
+`tracker.engine_of` gives it to them.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from .automatic_events import track_link, track_page_view
+from .balance import balance
+from .context import get_current
+from .core.identity import Identity
+from .core.page_views import PageViews
+from .core.scrubbing import Scrubber
+from .core.visits import OfflineVisit
+from .exchanges import Exchanges
+from .ledger import Ledger
+from .lifetime import drain_at_exit, in_children
+from .logs import QuietLog
+from .outbox import Outbox
+from .visitor import OfflineVisitor, Visitor, forget_queued
+from .writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .core.exchange import Exchange
+    from .core.handover import Word
+    from .core.request import RequestFacts
+    from .parts import Parts
+    from .plan.guard import PlanGuard
+    from .records import Record
+    from .settings import Settings
+    from .snippet import Snippet
+
+
+class Engine:
+    """Begins and ends exchanges, stores and delivers their records, by one tracker's settings."""
+
+    def __init__(self, settings: Settings, parts: Parts) -> None:
+        self.settings = settings
+        self._ledger = Ledger()
+        self._log = QuietLog(parts.monotonic)
+        self._closed = False
+        self._started = False
+        self.outbox = Outbox(self.settings, parts, ledger=self._ledger, log=self._log)
+        scrubber = Scrubber(self.settings.scrub)
+        self.writer = Writer(
+            token=self.settings.token,
+            id_mode=self.settings.id_mode,
+            lib_version=_version(),
+            clock=parts.clock,
+            insert_id=parts.insert_id,
+            ledger=self._ledger,
+            log=self._log,
+            extra_properties=self.settings.extra_properties,
+            before_send=self.settings.before_send,
+            scrubber=scrubber,
+            withdraw=self._withdraw,
+            tell_local=self.outbox.tell_local,
+            plan=self._plan_guard(),
+            raise_errors=self.settings.on_error == "raise",
+        )
+        self._exchanges = Exchanges(
+            self.settings,
+            parts,
+            ledger=self._ledger,
+            log=self._log,
+            refusal=self._refusal,
+            scrubber=scrubber,
+        )
+        self._rules = self._exchanges.rules
+        self._clock, self._fresh_id = parts.clock, parts.fresh_id
+        self._page_views = PageViews(self.settings.page_views) if self.settings.page_views else None
+        in_children(self._forget)
+
+    @property
+    def snippet(self) -> Snippet | None:
+        """The script that hands the browser's ID over; None: the settings call for none."""
+        return self._exchanges.snippet
+
+    # --- for the adapters: none of these raises ---------------------------------------------------
+
+    def seen_through(self, facts: RequestFacts) -> RequestFacts:
+        """Return the request as the first trusted proxy has seen it; to be called before `begin`."""
+        return self._exchanges.addresses.seen_through(facts) if self.settings.trusted_proxies else facts
+
+    def begin(self, facts: RequestFacts, *, soon: bool) -> tuple[Exchange, Visitor]:
+        """Begin an exchange. `soon`: its records are committed by a thread, for callers in an event loop."""
+        try:
+            exchange = self._rules.open(facts, self._clock(), self._fresh_id)
+        except Exception:
+            self.failed("begin")
+            exchange = self._exchanges.inert(facts)
+        exchange.hand_over = self._hand_over_soon if soon else self._hand_over_now
+        if not self._started:
+            self.start()
+        visitor = Visitor(exchange, self.writer, self._fresh_id)
+        if exchange.links:
+            exchange.announce = partial(track_link, self.writer, exchange)
+        if self._page_views is not None and self._page_views.may_come(facts):
+            exchange.view = partial(track_page_view, self.writer, exchange)
+        return exchange, visitor
+
+    def heed(self, exchange: Exchange, word: Word) -> None:
+        """Take what the browser hands over; raises `HandoverError` where it cannot be believed."""
+        before, allowed = exchange.identity, exchange.consent == "granted"
+        exchange.heed(word, self._fresh_id)
+        if allowed and exchange.consent == "denied":
+            self._withdraw(before)
+        exchange.announce = partial(track_link, self.writer, exchange)
+
+    def respond(
+        self, exchange: Exchange, status: int, headers: Sequence[tuple[str, str]], route: str | None = None
+    ) -> list[tuple[str, str]]:
+        """Return the headers to add to the response that is about to start; `route`: the URL's template."""
+        try:
+            if exchange.view is not None and status >= 200:
+                exchange.viewed(status, headers, route)
+            return exchange.respond(status, headers)
+        except Exception:
+            self.failed("respond")
+            return []
+
+    def hand_over(self, exchange: Exchange, *, soon: bool) -> None:
+        """Commit what the exchange has queued so far."""
+        records = exchange.take()
+        if records:
+            self._hand_over(records, soon=soon)
+
+    def _hand_over_soon(self, exchange: Exchange) -> None:
+        self.hand_over(exchange, soon=True)
+
+    def _hand_over_now(self, exchange: Exchange) -> None:
+        self.hand_over(exchange, soon=False)
+
+    def finish(self, exchange: Exchange, *, soon: bool) -> None:
+        """End the exchange and commit what is left; may be called more than once."""
+        records = exchange.finish()
+        if records:
+            self._hand_over(records, soon=soon)
+
+    def leaves_alone(self, facts: RequestFacts) -> bool:
+        """Return whether this request is none of our business."""
+        return self._exchanges.leaves_alone(facts)
+
+    def note(self, name: str) -> None:
+        """Count something that happened, by name; `stats()` shows it."""
+        self._ledger.note(name)
+
+    def failed(self, where: str) -> None:
+        """Note that our own code failed; called from an except block, so that the host never knows."""
+        self.outbox.failed(where)
+
+    def _hand_over(self, records: list[Record], *, soon: bool) -> None:
+        try:
+            if soon:
+                self.outbox.store_soon(records)
+            else:
+                self.outbox.store(records)
+        except Exception:
+            self.failed("hand over")
+
+    # --- outside of a request -----------------------------------------------------------------------
+
+    def visitor(self, identity: Identity) -> OfflineVisitor:
+        """Return a visitor for a job, a script or a test."""
+        return OfflineVisitor(self.visit(identity), self.writer, fresh_id=self._fresh_id)
+
+    def visit(self, identity: Identity | None = None) -> OfflineVisit:
+        """Return the visit of somebody outside of a request; None: of nobody in particular."""
+        if not self._started:
+            self.start()
+        return OfflineVisit(
+            Identity(device_id=None) if identity is None else identity,
+            id_mode=self.settings.id_mode,
+            refusal=self._refusal,
+            store=self.outbox.store,
+        )
+
+    # --- life ---------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to deliver, in this process; done by the first request or event, or by ASGI's lifespan."""
+        self._started = True
+        if self._closed:
+            return
+        drain_at_exit(self)  # a process that only stores has a queue to empty, too
+        if self.outbox.stores:
+            # Where others deliver, it only sees to it that the disk has what was put.
+            self.outbox.sender.start()
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until everything this process stored so far is acknowledged; False: not within `timeout_s`."""
+        return self.outbox.flush(timeout_s)
+
+    def drain(self, timeout_s: float) -> bool:
+        """Store what is queued, try to deliver it, let go of threads and files; the next event goes on.
+
+        False: something stays in the spool for the next process.
+        """
+        self._started = False
+        return self.outbox.drain(timeout_s)
+
+    def close(self, timeout_s: float) -> bool:
+        """Stop accepting, and drain."""
+        self._closed = True
+        return self.drain(timeout_s)
+
+    def stats(self) -> dict[str, Any]:
+        """Return the counters of this process."""
+        return balance(self._ledger, self.outbox.counts(), self.outbox.stats())
+
+    # --- inside -------------------------------------------------------------------------------------
+
+    def _plan_guard(self) -> PlanGuard | None:
+        plan = self.settings.plan
+        if plan is None:
+            return None
+        from .plan.guard import PlanGuard  # noqa: PLC0415  # who has no plan does not pay for it
+
+        return PlanGuard(plan, ledger=self._ledger, log=self._log)
+
+    def _refusal(self) -> str | None:
+        if self._closed:
+            return "closed"
+        return None if self.settings.enabled else "disabled"
+
+    def _withdraw(self, identity: Identity) -> None:
+        if identity.is_new:
+            return  # nobody has anything waiting under an ID that was made just now
+        self.outbox.withdraw(each for each in (identity.device_id, identity.user_id, identity.uid) if each)
+
+    def _forget(self) -> None:
+        """In a forked child: what the parent accepted is the parent's."""
+        self._ledger.reset()
+        self._started = False
+        visitor = get_current()
+        if visitor is not None:
+            forget_queued(visitor)
+
+
+def _version() -> str:
+    try:
+        return version("mixpanel-visitor")
+    except PackageNotFoundError:
+        return "0"
