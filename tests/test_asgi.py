@@ -7,7 +7,7 @@ import orjson
 import pytest
 from support.asgi_driver import Conversation, call_asgi, http_scope, run, texts, websocket_scope
 from support.responses import Jar
-from support.spools import SECRET_KEY, RecordingSpool, tracker_into
+from support.spools import COOKIE, SECRET_KEY, RecordingSpool, tracker_into
 
 from mixpanel_visitor.asgi import VisitorMiddleware
 from mixpanel_visitor.context import current_visitor
@@ -110,7 +110,7 @@ def test_a_known_visitors_head_passes_as_it_is(wrap):
         (304, []),
         (200, [(b"Cache-Control", b"public, max-age=60")]),
         (200, [(b"cache-control", b"s-maxage=60")]),
-        (200, [(b"set-cookie", b"mpv=of-the-application; Path=/")]),
+        (200, [(b"set-cookie", f"{COOKIE}=of-the-application; Path=/".encode())]),
     ],
 )
 def test_responses_that_may_not_carry_our_cookie_pass_as_they_are(wrap, status, headers):
@@ -131,7 +131,7 @@ def test_https_gets_the_prefixed_cookie(wrap):
     """The scope's scheme decides about prefix and Secure."""
     seen = call_asgi(wrap(answering(START, BODY)), http_scope(scheme="https"))
     (cookie,) = seen.values("set-cookie")
-    assert cookie.startswith("__Host-mpv=")
+    assert cookie.startswith(f"__Host-{COOKIE}=")
     assert "; Secure" in cookie
 
 
@@ -463,7 +463,7 @@ def test_a_socket_gets_its_cookie_with_the_accept(wrap):
     conversation = exchange(wrap(app), websocket_scope(), [{"type": "websocket.connect"}])
     (accept,) = conversation.sent
     assert accept["subprotocol"] == "chat"
-    assert dict(texts(accept))["set-cookie"].startswith("mpv=")
+    assert dict(texts(accept))["set-cookie"].startswith(f"{COOKIE}=")
 
 
 def test_a_sockets_events_are_stored_while_it_is_open(wrap, spool):
@@ -491,7 +491,7 @@ def test_a_denied_socket_gets_its_cookie_with_the_denial(wrap):
         wrap(answering(denial, {"type": "websocket.http.response.body", "body": b"no"})),
         websocket_scope(extensions={"websocket.http.response": {}}),
     )
-    assert dict(texts(conversation.sent[0]))["set-cookie"].startswith("mpv=")
+    assert dict(texts(conversation.sent[0]))["set-cookie"].startswith(f"{COOKIE}=")
     assert conversation.sent[0]["status"] == 403
 
 

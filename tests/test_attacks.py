@@ -11,7 +11,7 @@ import re
 import pytest
 from support.clients import CLIENTS
 from support.facts import VECTORS
-from support.trackers import TOKEN, known, recording_tracker
+from support.trackers import COOKIE, TOKEN, known, recording_tracker
 
 from mixpanel_visitor.core.browser_sdks.mixpanel import quoted_identity
 
@@ -34,7 +34,7 @@ def make(request):
 
 def cookie_of(device_id, **more):
     """A cookie that we have signed, without its name."""
-    return known(device_id, **more)["cookie"].removeprefix("mpv=")
+    return known(device_id, **more)["cookie"].removeprefix(f"{COOKIE}=")
 
 
 def notes(tracker):
@@ -57,19 +57,19 @@ def joined(spool):
 
 
 def test_fixation_is_stopped_by_the_prefix(make):
-    """A sibling host can plant `mpv`, validly signed, but no `__Host-mpv`: on https only that one counts."""
+    """A sibling host can plant a validly signed cookie, but not with `__Host-`: on https only that counts."""
     client, _, _ = make()
-    client.jar["mpv"] = cookie_of(MALLORY)
+    client.jar[COOKIE] = cookie_of(MALLORY)
     answer = client.request("GET", "/", scheme="https")
     assert answer.text != MALLORY
-    assert any(value.startswith("__Host-mpv=") for value in answer.values("set-cookie"))
+    assert any(value.startswith(f"__Host-{COOKIE}=") for value in answer.values("set-cookie"))
 
 
 @pytest.mark.parametrize("mode", ["simplified", "original"])
 def test_fixation_does_not_merge_with_a_user_who_logs_in(make, mode):
     """A planted cookie that somebody has logged in with is bound to him: the victim starts a new device."""
     client, _, spool = make(lambda visitor: (visitor.identify("anna"), visitor.track("In")), id_mode=mode)
-    client.jar["mpv"] = cookie_of(MALLORY, user_id="mallory")
+    client.jar[COOKIE] = cookie_of(MALLORY, user_id="mallory")
     client.request("POST", "/login")
     assert {user_id for _, user_id in joined(spool)} == {"anna"}
     assert MALLORY not in {device_id for device_id, _ in joined(spool)}
@@ -78,7 +78,7 @@ def test_fixation_does_not_merge_with_a_user_who_logs_in(make, mode):
 def test_a_tossed_cookie_makes_both_unbelievable(make):
     """Two validly signed IDs, and no way to tell which one is the browser's: neither, and it is counted."""
     client, tracker, _ = make()
-    both = f"mpv={cookie_of(MALLORY)}; mpv={cookie_of(VICTIM)}"
+    both = f"{COOKIE}={cookie_of(MALLORY)}; {COOKIE}={cookie_of(VICTIM)}"
     assert client.request("GET", "/", {"cookie": both}).text not in (MALLORY, VICTIM)
     assert notes(tracker)["cookie_conflict"] == 1
 
@@ -86,7 +86,7 @@ def test_a_tossed_cookie_makes_both_unbelievable(make):
 def test_a_comma_does_not_get_past_the_prefix(make):
     """A sibling host may set a cookie whose value looks like another cookie after a comma."""
     client, _, _ = make()
-    client.jar["theme"] = f"dark,__Host-mpv={cookie_of(MALLORY)}"
+    client.jar["theme"] = f"dark,__Host-{COOKIE}={cookie_of(MALLORY)}"
     assert client.request("GET", "/", scheme="https").text != MALLORY
 
 
@@ -94,25 +94,29 @@ def test_an_evicted_cookie_is_not_replaced_by_a_tossed_one(make):
     """A flooded cookie jar loses ours; what is tossed in its place has no prefix."""
     client, _, _ = make()
     client.jar.update({f"flood{number}": "x" for number in range(180)})
-    client.jar["mpv"] = cookie_of(MALLORY)
+    client.jar[COOKIE] = cookie_of(MALLORY)
     assert client.request("GET", "/", scheme="https").text != MALLORY
 
 
 @pytest.mark.parametrize(
     "header",
-    ['a="; mpv={}; b="', "bad name=2; mpv={}", "nameless; mpv={}", "=x; mpv={}", 'a="\\"; mpv={}; b="'],
+    ['a="; {}={}; b="', "bad name=2; {}={}", "nameless; {}={}", "=x; {}={}", 'a="\\"; {}={}; b="'],
 )
 def test_other_cookies_cannot_hide_ours(make, header):
     """A sandwich of quotes or one malformed pair blinds other parsers."""
     client, _, _ = make()
-    assert client.request("GET", "/", {"cookie": header.format(cookie_of(VICTIM))}).text == VICTIM
+    assert client.request("GET", "/", {"cookie": header.format(COOKIE, cookie_of(VICTIM))}).text == VICTIM
 
 
 @pytest.mark.parametrize("size", [5_000, 65_536])
 def test_oversize_is_refused_unread(make, size):
     """As our cookie, as the SDK's, and as thousands of pairs: another visitor, and no harm."""
     client, tracker, _ = make()
-    for cookies in (f"mpv={'x' * size}", f"{SDK_NAME}={'%7B' * (size // 3)}", "mpv=1;" * (size // 6)):
+    for cookies in (
+        f"{COOKIE}={'x' * size}",
+        f"{SDK_NAME}={'%7B' * (size // 3)}",
+        f"{COOKIE}=1;" * (size // 15),
+    ):
         assert client.request("GET", "/", {"cookie": cookies}).status == 200
     assert notes(tracker)["cookie_oversized"] == 1
     assert "internal_error" not in notes(tracker)
@@ -122,7 +126,7 @@ def test_a_forged_cookie_is_nobodys(make):
     """Whatever is changed in a signed value, it is not believed."""
     client, tracker, _ = make()
     forged = cookie_of(VICTIM).replace(VICTIM, MALLORY)
-    assert client.request("GET", "/", {"cookie": f"mpv={forged}"}).text not in (VICTIM, MALLORY)
+    assert client.request("GET", "/", {"cookie": f"{COOKIE}={forged}"}).text not in (VICTIM, MALLORY)
     assert notes(tracker)["cookie_bad_signature"] == 1
 
 
@@ -170,7 +174,7 @@ def test_a_user_in_the_sdks_cookie_is_not_logged_in(make):
     assert spool.events[0]["properties"]["distinct_id"] == f"$device:{MALLORY}"
 
 
-@pytest.mark.parametrize("name", ["x-visitor-id", "x-mixpanel-distinct-id", "x-device-id", "mpv"])
+@pytest.mark.parametrize("name", ["x-visitor-id", "x-mixpanel-distinct-id", "x-device-id", COOKIE])
 def test_no_id_is_taken_from_headers(make, name):
     """What other middlewares believe."""
     client, _, _ = make()
@@ -180,7 +184,7 @@ def test_no_id_is_taken_from_headers(make, name):
 def test_no_id_is_taken_from_a_query(make):
     """Links are shared, logged, and sent to other sites as referrers."""
     client, _, _ = make()
-    query = f"mpv={cookie_of(VICTIM)}&distinct_id={VICTIM}&visitor_id={VICTIM}"
+    query = f"{COOKIE}={cookie_of(VICTIM)}&distinct_id={VICTIM}&visitor_id={VICTIM}"
     more = (
         {"query_string": query.encode()} if isinstance(client, CLIENTS["asgi"]) else {"QUERY_STRING": query}
     )
@@ -291,7 +295,7 @@ def test_ids_do_not_stand_in_logs(make, caplog):
     """They are personal data; what is logged and counted are reasons."""
     caplog.set_level(logging.DEBUG)
     client, tracker, _ = make()
-    client.request("GET", "/", {"cookie": f"mpv={cookie_of(VICTIM)}; mpv={cookie_of(MALLORY)}"})
+    client.request("GET", "/", {"cookie": f"{COOKIE}={cookie_of(VICTIM)}; {COOKIE}={cookie_of(MALLORY)}"})
     client.request("POST", "/_visitor", OWN_PAGE, b'{"device_id": "%s "}' % VICTIM.encode())
     assert VICTIM not in caplog.text
     assert VICTIM not in json.dumps(tracker.stats())
@@ -303,7 +307,7 @@ def test_ids_do_not_stand_in_logs(make, caplog):
 def test_the_script_is_the_same_for_everybody(make):
     """It is cached by shared caches, so it holds no visitor's ID and sets none."""
     client, _, _ = make()
-    answer = client.request("GET", "/_visitor.js", {"cookie": f"mpv={cookie_of(VICTIM)}"})
+    answer = client.request("GET", "/_visitor.js", {"cookie": f"{COOKIE}={cookie_of(VICTIM)}"})
     assert answer.body == client.request("GET", "/_visitor.js").body
     assert answer.values("set-cookie") == []
 

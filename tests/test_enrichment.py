@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.asgi_driver import call_asgi, http_scope
 from support.facts import BROWSER_DOCUMENT, facts
-from support.trackers import known, recording_tracker
+from support.trackers import COOKIE, known, recording_tracker
 from support.waiting import PATIENCE_S, wait_until
 from support.wsgi_driver import call_wsgi, environ_of
 
@@ -208,7 +208,7 @@ def test_without_the_extra_it_is_said_how_to_get_it(monkeypatch):
 PROXIED = {"X-Forwarded-For": "198.51.100.1, 203.0.113.7", "X-Forwarded-Proto": "https", "User-Agent": CHROME}
 TRUSTED = pytest.mark.parametrize(
     ("trusted", "ip", "name"),
-    [("127.0.0.0/8", "203.0.113.7", "__Host-mpv"), (None, "127.0.0.1", "mpv")],
+    [("127.0.0.0/8", "203.0.113.7", f"__Host-{COOKIE}"), (None, "127.0.0.1", COOKIE)],
 )
 
 

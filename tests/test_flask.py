@@ -3,7 +3,7 @@
 import flask
 import pytest
 from support.responses import Jar
-from support.spools import SECRET_KEY, RecordingSpool, tracker_into
+from support.spools import COOKIE, SECRET_KEY, RecordingSpool, tracker_into
 from werkzeug.test import EnvironBuilder
 from werkzeug.wsgi import ClosingIterator
 
@@ -73,7 +73,7 @@ def test_over_https_the_cookie_is_prefixed_and_kept(app):
     client = app.test_client()
     base = {"base_url": "https://testserver"}
     first = client.get("/", **base)
-    assert first.headers["Set-Cookie"].startswith("__Host-mpv=")
+    assert first.headers["Set-Cookie"].startswith(f"__Host-{COOKIE}=")
     assert id_of(client, **base) == first.json["g"]
 
 
@@ -89,7 +89,7 @@ def test_the_extension_leaves_handlers_their_cookies(app):
     names = [
         value.partition("=")[0] for value in app.test_client().get("/session").headers.getlist("Set-Cookie")
     ]
-    assert sorted(names) == ["mpv", "session"]
+    assert sorted(names) == [COOKIE, "session"]
 
 
 def test_an_error_page_carries_the_cookie_and_keeps_the_events(app, spool):
@@ -102,7 +102,7 @@ def test_an_error_page_carries_the_cookie_and_keeps_the_events(app, spool):
 
     seen = app.test_client().get("/error", buffered=True)
     assert seen.status_code == 500
-    assert seen.headers["Set-Cookie"].startswith("mpv=")
+    assert seen.headers["Set-Cookie"].startswith(f"{COOKIE}=")
     assert spool.names == ["Failing"]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 from support.facts import facts
-from support.trackers import TOKEN, known, recording_tracker
+from support.trackers import COOKIE, TOKEN, known, recording_tracker
 
 from mixpanel_visitor.delivery.spool import SpoolCounts
 from mixpanel_visitor.tracker import engine_of
@@ -64,12 +64,12 @@ def test_an_opt_out_is_told_to_the_browser():
     exchange, visitor = begin(tracker, known(DEVICE))
     visitor.opt_out()
     set_cookies = cookies(engine_of(tracker).respond(exchange, *OK))
-    assert any(value.startswith("mpv=;") for value in set_cookies)
+    assert any(value.startswith(f"{COOKIE}=;") for value in set_cookies)
     assert any(value.startswith(f"{SDK_COOKIE}=0;") for value in set_cookies)
     assert any(value.startswith(f"mp_{TOKEN}_mixpanel=;") for value in set_cookies)
 
 
-@pytest.mark.parametrize("cookie", [f"{SDK_COOKIE}=0", "mpv_js=0"])
+@pytest.mark.parametrize("cookie", [f"{SDK_COOKIE}=0", f"{COOKIE}_js=0"])
 def test_who_has_opted_out_is_not_tracked(cookie):
     """The SDK's own cookie counts as ours does."""
     tracker, spool = recording_tracker()
@@ -82,14 +82,14 @@ def test_who_has_opted_out_is_not_tracked(cookie):
 def test_an_opt_in_begins_anew():
     """With a new ID, from this request on; both opt-out cookies go."""
     tracker, spool = recording_tracker()
-    exchange, visitor = begin(tracker, {"cookie": f"{SDK_COOKIE}=0; mpv_js=0"})
+    exchange, visitor = begin(tracker, {"cookie": f"{SDK_COOKIE}=0; {COOKIE}_js=0"})
     visitor.opt_in()
     visitor.track("Back")
     set_cookies = cookies(engine_of(tracker).respond(exchange, *OK))
     engine_of(tracker).finish(exchange, soon=False)
     assert visitor.consent == "granted"
     assert [event["properties"]["$device_id"] for event in spool.events] == [visitor.id]
-    assert any(value.startswith("mpv=v") or visitor.id in value for value in set_cookies)
+    assert any(value.startswith(f"{COOKIE}=v") or visitor.id in value for value in set_cookies)
     assert any(value.startswith(f"{SDK_COOKIE}=;") for value in set_cookies)
 
 

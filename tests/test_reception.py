@@ -7,7 +7,7 @@ import json
 
 import pytest
 from support.clients import CLIENTS
-from support.trackers import NOW_S, TOKEN, known, recording_tracker
+from support.trackers import COOKIE, NOW_S, TOKEN, known, recording_tracker
 
 from mixpanel_visitor.core.handover import MAX_BODY_BYTES
 from mixpanel_visitor.tracker import engine_of
@@ -68,7 +68,7 @@ def test_the_script_is_told_that_it_was_heard(make):
     """In a cookie for this session which it can read, so that it says it once."""
     client, _, _ = make()
     hand_over(client, {"device_id": DEVICE})
-    assert client.jar["mpv_js"] == DEVICE
+    assert client.jar[f"{COOKIE}_js"] == DEVICE
 
 
 def test_a_log_out_makes_the_script_speak_again(make):
@@ -76,16 +76,16 @@ def test_a_log_out_makes_the_script_speak_again(make):
     client, _, _ = make(lambda visitor: visitor.reset())
     hand_over(client, {"device_id": DEVICE})
     client.request("POST", "/logout")
-    assert "mpv_js" not in client.jar
+    assert f"{COOKIE}_js" not in client.jar
 
 
 def test_a_lost_cookie_makes_the_script_speak_again(make):
     """The server has made a new ID, and the browser still has its own."""
     client, _, _ = make()
     hand_over(client, {"device_id": DEVICE})
-    del client.jar["mpv"]
+    del client.jar[COOKIE]
     assert knows(client) != DEVICE
-    assert "mpv_js" not in client.jar
+    assert f"{COOKIE}_js" not in client.jar
 
 
 def test_a_signed_session_gives_the_uid(make):
@@ -143,13 +143,13 @@ def test_an_opt_out_is_heard(make):
     """Our cookies go, the SDK's goes, and the next request is not tracked."""
     client, tracker, spool = make(lambda visitor: visitor.track("Page"))
     client.request("GET", "/", {"accept": "text/html"})
-    assert {"mpv", f"mp_{TOKEN}_mixpanel"} <= set(client.jar)
+    assert {COOKIE, f"mp_{TOKEN}_mixpanel"} <= set(client.jar)
     assert hand_over(client, {"opted_out": True}).status == 204
-    assert client.jar == {"mpv_js": "0", f"__mp_opt_in_out_{TOKEN}": "0"}
+    assert client.jar == {f"{COOKIE}_js": "0", f"__mp_opt_in_out_{TOKEN}": "0"}
     # Where the SDK keeps the choice in localStorage, it removes its own cookie when it starts.
     del client.jar[f"__mp_opt_in_out_{TOKEN}"]
     client.request("GET", "/", {"accept": "text/html"})
-    assert client.jar == {"mpv_js": "0"}
+    assert client.jar == {f"{COOKIE}_js": "0"}
     assert spool.names == ["Page"]
     assert tracker.stats()["refused"] == {"consent_denied": 1}
 
@@ -276,6 +276,6 @@ def test_a_disabled_tracker_takes_nothing(make):
 def test_a_known_visitor_confirms_its_id(make):
     """The browser has the ID that we gave it, in its localStorage: now we know."""
     client, _, _ = make()
-    client.jar.update({"mpv": known(DEVICE)["cookie"].removeprefix("mpv=")})
+    client.jar.update({COOKIE: known(DEVICE)["cookie"].removeprefix(f"{COOKIE}=")})
     hand_over(client, {"device_id": DEVICE})
     assert knows(client) == DEVICE

@@ -69,7 +69,7 @@ def test_every_default_is_the_one_of_the_contract():
         "spid_sign_secret": None,
         "spid_production": True,
         "handover_path": "/_visitor",
-        "cookie_name": "mpv",
+        "cookie_name": "mpv_3eb1bd43",
         "cookie_domain": None,
         "cookie_max_age_s": 31_536_000,
         "consent": None,
@@ -740,6 +740,14 @@ def test_trusted_proxies_become_networks(given, expected):
 def test_who_is_no_network_is_not_trusted(given, why):
     """A star least of all."""
     assert why in problem(trusted_proxies=given)
+
+
+def test_the_cookie_is_called_after_the_project():
+    """Two projects on one host have cookies of their own; a name that was given stays as it is."""
+    assert resolve().cookie_name == "mpv_3eb1bd43"
+    assert resolve(token="another").cookie_name == "mpv_ae448ac8"
+    assert resolve(cookie_name="mpv").cookie_name == "mpv"
+    assert Settings(token=TOKEN, secret_key=KEY, spool="memory:").cookie_name == "mpv_3eb1bd43"
 
 
 @pytest.mark.parametrize("name", ["__Host-mpv", "__secure-mpv", "a b", "a=b", "a;", "", "é", "x" * 65])

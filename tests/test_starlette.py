@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.templating import Jinja2Templates
 from starlette.testclient import TestClient
-from support.spools import RecordingSpool, tracker_into
+from support.spools import COOKIE, RecordingSpool, tracker_into
 
 from mixpanel_visitor.errors import NoVisitorError
 from mixpanel_visitor.starlette import VisitorMiddleware, current_visitor, get_visitor, visitor_context
@@ -85,7 +85,7 @@ def test_over_https_the_cookie_is_prefixed_and_kept(serve):
     """The scheme decides about the name; the client keeps that as well."""
     client = serve(tell=tell)
     first, second = (client.get("https://testserver/tell") for _ in range(2))
-    assert first.headers["set-cookie"].startswith("__Host-mpv=")
+    assert first.headers["set-cookie"].startswith(f"__Host-{COOKIE}=")
     assert first.json() == second.json()
 
 
@@ -233,7 +233,7 @@ def test_a_new_visitors_socket_sets_the_cookie(serve):
         session.receive_json()
         names = [value for name, value in session.extra_headers if name == b"set-cookie"]
     assert len(names) == 1
-    assert names[0].startswith(b"mpv=")
+    assert names[0].startswith(f"{COOKIE}=".encode())
 
 
 def test_an_exception_passes_and_keeps_the_events(serve, spool):
@@ -259,4 +259,4 @@ def test_wrapping_the_whole_application_covers_the_error_page(tracker):
     app = VisitorMiddleware(Starlette(routes=[Route("/", handler)]), tracker=tracker)
     seen = TestClient(app, raise_server_exceptions=False).get("/")
     assert seen.status_code == 500
-    assert seen.headers["set-cookie"].startswith("mpv=")
+    assert seen.headers["set-cookie"].startswith(f"{COOKIE}=")

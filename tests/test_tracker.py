@@ -378,7 +378,7 @@ def test_a_full_request_is_stored_before_it_ends():
         lambda tracker: tracker.visitor("u").track("x"),
         lambda tracker: (
             engine_of(tracker)
-            .begin(facts(known(issued_at_s=int(time.time())), protocol="websocket"), soon=False)[1]
+            .begin(facts(known(token="t", issued_at_s=int(time.time())), protocol="websocket"), soon=False)[1]
             .track("x")
         ),
     ],

@@ -7,7 +7,7 @@ from wsgiref.util import FileWrapper
 
 import pytest
 from support.responses import Jar
-from support.spools import RecordingSpool, tracker_into
+from support.spools import COOKIE, RecordingSpool, tracker_into
 from support.wsgi_driver import Starter, call_wsgi, environ_of
 
 from mixpanel_visitor.context import current_visitor
@@ -126,7 +126,7 @@ def test_a_known_visitors_head_passes_as_it_is(wrap):
         ("304 Not Modified", ("ETag", '"1"')),
         ("200 OK", ("Cache-Control", "public, max-age=60")),
         ("200 OK", ("cache-control", "s-maxage=60")),
-        ("200 OK", ("Set-Cookie", "mpv=of-the-application; Path=/")),
+        ("200 OK", ("Set-Cookie", f"{COOKIE}=of-the-application; Path=/")),
     ],
 )
 def test_responses_that_may_not_carry_our_cookie_pass_as_they_are(wrap, status, header):
@@ -145,7 +145,7 @@ def test_https_gets_the_prefixed_cookie(wrap):
     """The environ's scheme decides about prefix and Secure."""
     seen = call(wrap(answering([])), **{"wsgi.url_scheme": "https"})
     (cookie,) = seen.values("set-cookie")
-    assert cookie.startswith("__Host-mpv=")
+    assert cookie.startswith(f"__Host-{COOKIE}=")
     assert "; Secure" in cookie
 
 

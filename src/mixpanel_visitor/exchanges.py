@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
-from .core.anchor import AnchorCodec
+from .core.anchor import NAME_OF_0_1, AnchorCodec
 from .core.bots import BotDetector
 from .core.browser_sdks.mixpanel import MixpanelBrowser
 from .core.browser_sdks.spid import SpidBrowser
@@ -14,6 +15,7 @@ from .core.exchange_rules import ExchangeRules
 from .core.resolution import Resolver
 from .core.set_cookies import SEEN_SUFFIX, SetCookies
 from .host import Host, bot_detector
+from .settings.project import default_cookie_name
 from .snippet import Snippet
 
 if TYPE_CHECKING:
@@ -45,12 +47,17 @@ class Exchanges:
         self.addresses = ClientAddresses(settings.trusted_proxies, mode=settings.client_ip)
         host = Host(consent=settings.consent, request_filter=settings.request_filter, log=log)
         mixpanel = _mixpanel(settings, ledger) if "mixpanel" in settings.browser_sdk else None
+        is_default = settings.cookie_name == default_cookie_name(settings.token)
+        former_name = NAME_OF_0_1 if is_default else None
         anchors = AnchorCodec(
             settings.secret_key,
+            token=settings.token,
             name=settings.cookie_name,
+            former_name=former_name,
             domain=settings.cookie_domain,
             max_age_s=settings.cookie_max_age_s,
             count=ledger.note,
+            foreign=_ForeignCookie(settings.cookie_name, log),
         )
         seen_name = settings.cookie_name + SEEN_SUFFIX
         self.rules = ExchangeRules(
@@ -62,7 +69,12 @@ class Exchanges:
                 spid=_spid(settings, ledger) if "spid" in settings.browser_sdk else None,
                 count=ledger.note,
             ),
-            set_cookies=SetCookies(anchors, mixpanel, seen_name=seen_name),
+            set_cookies=SetCookies(
+                anchors,
+                mixpanel,
+                seen_name=seen_name,
+                former_seen_name=former_name and former_name + SEEN_SUFFIX,
+            ),
             token=settings.token,
             id_mode=settings.id_mode,
             bots=settings.bots,
@@ -94,6 +106,29 @@ class Exchanges:
         """Tell whether this request is none of our business."""
         left_alone = self.rules.left_alone
         return left_alone is not None and left_alone(facts)
+
+
+class _ForeignCookie:
+    """Logs the first visitor cookie that another key or project has signed; anybody can forge more."""
+
+    def __init__(self, name: str, log: QuietLog) -> None:
+        self._name = name
+        self._log = log
+        self._is_logged = False
+
+    def __call__(self) -> None:
+        if self._is_logged:
+            return
+        self._is_logged = True
+        self._log(
+            logging.WARNING,
+            "foreign_cookie",
+            "a visitor cookie %r was not signed with this secret_key for this project, and is not believed. "
+            "If another application on this host has the same cookie_name, leave it out here or there: by "
+            "default each project has its own. If secret_key was changed, give ['old one', 'new one']. More "
+            "of them are counted only, as cookie_bad_signature.",
+            self._name,
+        )
 
 
 def _mixpanel(settings: Settings, ledger: Ledger) -> MixpanelBrowser:

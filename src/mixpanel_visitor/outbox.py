@@ -12,12 +12,13 @@ from .delivery import local_mixpanel
 from .delivery.committer import Committer
 from .delivery.journal import Journal
 from .delivery.mixpanel_api import Answer, MixpanelAPI
-from .delivery.opening import open_spool, project_of
+from .delivery.opening import open_spool
 from .delivery.sender import Sender
 from .delivery.whose import digests
 from .errors import SpoolError
 from .logs import logger
 from .records import ENDPOINTS
+from .settings.project import project_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

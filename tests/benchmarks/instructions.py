@@ -31,7 +31,7 @@ def run(case: str, requests: int) -> None:
     ours = Middleware(VisitorMiddleware, tracker=middlewares.tracker())
     session = Middleware(SessionMiddleware, secret_key=middlewares.SECRET_KEY)
     with_session = middlewares.cookies(middlewares.starlette_session(middlewares.SESSION))
-    known, new = middlewares.cookies(), middlewares.cookies().partition("; mpv=")[0]
+    known, new = middlewares.cookies(), middlewares.cookies().partition(f"; {middlewares.COOKIE}=")[0]
     app, cookie = {
         ALONE: (middlewares.starlette(), with_session),
         SESSION: (middlewares.starlette(session, use="read"), with_session),

@@ -40,7 +40,14 @@ def ignore(_name: str) -> None:
     """Take the counters' names."""
 
 
-ANCHORS = AnchorCodec(["a-key-of-some-length"], name="mpv", domain=None, max_age_s=31_536_000, count=ignore)
+ANCHORS = AnchorCodec(
+    ["a-key-of-some-length"],
+    token=TOKEN,
+    name="mpv",
+    domain=None,
+    max_age_s=31_536_000,
+    count=ignore,
+)
 MIXPANEL = MixpanelBrowser(
     TOKEN,
     persistence_name=None,

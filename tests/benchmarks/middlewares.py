@@ -30,7 +30,7 @@ from starlette.routing import Route
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from support.trackers import NOW_S, SECRET_KEY, TOKEN, known
+from support.trackers import COOKIE, NOW_S, SECRET_KEY, TOKEN, known
 
 from mixpanel_visitor.core.browser_sdks.mixpanel import quoted_identity
 from mixpanel_visitor.delivery.memory import MemorySpool
@@ -294,7 +294,7 @@ def main() -> int:
     alone = Middleware(VisitorMiddleware, tracker=tracker(browser_sdk=()))
     sessions = Middleware(SessionMiddleware, secret_key=SECRET_KEY)
     with_session = cookies(starlette_session(SESSION))
-    bare = cookies().partition("; mpv=")[0]
+    bare = cookies().partition(f"; {COOKIE}=")[0]
     others = peers()
     rows = measure(
         asgi(starlette(), with_session),

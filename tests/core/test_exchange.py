@@ -38,7 +38,12 @@ class House:
         self.refused = Counter()
         self.ids = (f"fresh-{number}" for number in count(1))
         self.anchors = AnchorCodec(
-            ["a-key-of-some-length"], name="mpv", domain=None, max_age_s=31_536_000, count=self.note
+            ["a-key-of-some-length"],
+            token=TOKEN,
+            name="mpv",
+            domain=None,
+            max_age_s=31_536_000,
+            count=self.note,
         )
         self.mixpanel = None
         if sdk:

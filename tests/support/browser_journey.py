@@ -19,6 +19,7 @@ from .browser_profile import Browsing
 from .browser_servers import Wire, readable, served_wsgi
 from .browser_verdict import judge, seen, table
 from .inbox import Inbox
+from .responses import cookie_name
 from .sites import Shop, flask_shop, starlette_shop
 from .spools import SECRET_KEY
 from .waiting import PATIENCE_S, wait_until
@@ -225,7 +226,7 @@ class Journey(Browsing):
 
     def _has_kept(self, value: str | bool) -> bool:
         """Tell whether the browser has stored what the server answered: it may ask again before that."""
-        seen = self.cookies().get("mpv_js", "")
+        seen = self.cookies().get(f"{cookie_name(self.token)}_js", "")
         return value in seen.split("~") if isinstance(value, str) else (seen == "0") is value
 
     def _wait(self, predicate: Callable[[], bool], trouble: str) -> None:
@@ -247,7 +248,8 @@ class Journey(Browsing):
     @property
     def our_cookie(self) -> str:
         """The name of our cookie."""
-        return "__Host-mpv" if self.plan.https else "mpv"
+        name = cookie_name(self.token)
+        return f"__Host-{name}" if self.plan.https else name
 
     # --- what came of it ----------------------------------------------------------------------------
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from dataclasses import dataclass, field
 
-OUR_COOKIE = "mpv="
+OUR_COOKIE = re.compile(r"mpv_[0-9a-f]{8}=")
+
+
+def cookie_name(token: str) -> str:
+    """Return the name of our cookie for a project, as public-api.md has it."""
+    return f"mpv_{hashlib.sha256(token.encode()).hexdigest()[:8]}"
 
 
 @dataclass(kw_only=True)
@@ -33,7 +40,7 @@ class Response:
     @property
     def our_cookies(self) -> list[str]:
         """The Set-Cookie headers that are ours."""
-        return [value for value in self.values("set-cookie") if value.startswith(OUR_COOKIE)]
+        return [value for value in self.values("set-cookie") if OUR_COOKIE.match(value)]
 
     @property
     def others(self) -> list[tuple[str, str]]:
@@ -43,7 +50,7 @@ class Response:
             for name, value in self.headers
             if name.lower() != "date"
             and (name.lower(), value) != ("cache-control", "private")
-            and not (name.lower() == "set-cookie" and value.startswith(OUR_COOKIE))
+            and not (name.lower() == "set-cookie" and OUR_COOKIE.match(value))
         )
 
 

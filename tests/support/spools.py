@@ -10,6 +10,8 @@ from mixpanel_visitor.delivery.spool import SpoolCounts
 from mixpanel_visitor.parts import Parts
 from mixpanel_visitor.tracker import Tracker
 
+from .responses import cookie_name
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from mixpanel_visitor.records import Endpoint, Record
 
 SECRET_KEY = "a-key-of-some-length"
+COOKIE = cookie_name("t")
 
 
 class RecordingSpool:

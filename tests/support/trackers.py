@@ -12,6 +12,8 @@ from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.parts import Parts
 from mixpanel_visitor.tracker import Tracker
 
+from .responses import cookie_name
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 NOW_S = 1_763_900_000.5
 TOKEN = "0123456789abcdef0123456789abcdef"
 SECRET_KEY = "a-key-of-some-length"
+COOKIE = cookie_name(TOKEN)
 
 
 class RememberingSpool(MemorySpool):
@@ -49,11 +52,16 @@ class RememberingSpool(MemorySpool):
         return [event["event"] for event in self.events]
 
 
-def known(device_id: str = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b", **more: Any) -> dict[str, str]:
-    """Give the Cookie header of a visitor whom a `recording_tracker` has seen before."""
-    codec = AnchorCodec([SECRET_KEY], name="mpv", domain=None, max_age_s=31_536_000, count=lambda _name: None)
+def known(
+    device_id: str = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b", *, token: str = TOKEN, **more: Any
+) -> dict[str, str]:
+    """Return the Cookie header of a visitor whom a `recording_tracker` of the token has seen before."""
+    name = cookie_name(token)
+    codec = AnchorCodec(
+        [SECRET_KEY], token=token, name=name, domain=None, max_age_s=31_536_000, count=lambda _name: None
+    )
     anchor = Anchor(**{"device_id": device_id, "issued_at_s": int(NOW_S), "seeded": True, **more})
-    return {"cookie": f"mpv={codec.encode(anchor)}"}
+    return {"cookie": f"{name}={codec.encode(anchor)}"}
 
 
 def recording_tracker(*, now_s: float = NOW_S, **given: Any) -> tuple[Tracker, RememberingSpool]:

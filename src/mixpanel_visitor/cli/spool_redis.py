@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mixpanel_visitor.delivery.opening import open_spool, project_of
+from mixpanel_visitor.delivery.opening import open_spool
 from mixpanel_visitor.errors import MixpanelVisitorError, SpoolUnavailableError
 from mixpanel_visitor.settings import Settings
+from mixpanel_visitor.settings.project import project_of
 from mixpanel_visitor.settings.redis_address import SCHEMES, without_password
 
 if TYPE_CHECKING:

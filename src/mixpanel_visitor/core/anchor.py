@@ -3,8 +3,12 @@
 The value is `1~<device id>~<issued at>~<user>~<marks>~<uid>~<earlier device id>.<signature>`: a format
 version, the device ID, the time of issue (unix seconds in base 36), the user, one letter for each mark, the
 SPiD uid and an earlier device ID, without what is empty at the end; then 43 characters of HMAC-SHA256 by
-itsdangerous. It is made of cookie-safe characters only. A signature does not stop somebody from planting a
-cookie of their own; the `__Host-` prefix on https does (RFC 6265bis, 4.1.3.2).
+itsdangerous. It is made of cookie-safe characters only. The key is derived for one project, so that no other
+project on the host believes the cookie. A signature does not stop somebody from planting a cookie of their
+own; the `__Host-` prefix on https does (RFC 6265bis, 4.1.3.2).
+
+Release 0.1 derived the key without the project, and called the cookie `mpv`. What it signed is still
+believed, and written anew. That may go when all of its cookies have expired, after 400 days.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from itsdangerous import BadSignature, Signer
+from itsdangerous import Signer
 
 from .request import cookie_values
 
@@ -41,9 +45,14 @@ RENEW_AFTER_S = 86_400
 CLOCK_SKEW_S = 86_400
 """A cookie may come from a host whose clock is ahead by so much."""
 
+NAME_OF_0_1 = "mpv"
+"""What release 0.1 called the cookie where the settings did not say."""
+
+_SALT = b"mixpanel-visitor.anchor"
 _VERSION = "1"
 _DEVICE_ID = re.compile(r"[0-9A-Za-z_.:-]{1,64}")
-_SAFE = re.compile(r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]+")
+# 43 characters of base64 hold two bits more than 32 bytes do. In the only form that is ours these are zero.
+_SIGNED = re.compile(r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]+\.[0-9A-Za-z_-]{42}[AEIMQUYcgkosw048]")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _CACHE_SIZE = 4096
 
@@ -97,26 +106,27 @@ class AnchorCodec:
         self,
         secret_keys: Sequence[str],
         *,
+        token: str,
         name: str,
         domain: str | None,
         max_age_s: int,
         count: Callable[[str], None],
+        former_name: str | None = None,
+        foreign: Callable[[], None] | None = None,
     ) -> None:
-        salt = b"mixpanel-visitor.anchor"
-        deriving = Signer(list(secret_keys), salt=salt, key_derivation="hmac", digest_method=hashlib.sha256)
-        # A signer derives its keys each time that it signs; ours stay the same.
-        self._signer = Signer(
-            [deriving.derive_key(key) for key in secret_keys],
-            salt=salt,
-            key_derivation="none",
-            digest_method=hashlib.sha256,
-        )
+        """Know the cookie `name`, and `former_name` of release 0.1 if that was another.
+
+        `foreign` is called for each cookie that is ours but for its signature.
+        """
+        self._signers = (_signer(secret_keys, _SALT + b":" + token.encode()), _signer(secret_keys, _SALT))
         self._max_age_s = max_age_s
         self._count = count
+        self._foreign = foreign
         self._verified: dict[str, Anchor] = {}
         host_only = domain is None
         scope = "; Path=/" if host_only else f"; Domain={domain}; Path=/"
-        self._names = {True: f"__Host-{name}" if host_only else name, False: name}
+        self._names = _names(name, host_only=host_only)
+        self._former_names = None if former_name is None else _names(former_name, host_only=host_only)
         self._scopes = {
             True: f"{scope}; HttpOnly; Secure; SameSite=Lax",
             False: f"{scope}; HttpOnly; SameSite=Lax",
@@ -134,6 +144,27 @@ class AnchorCodec:
         """Build the value of a Set-Cookie header that removes our cookie."""
         return f"{self._names[secure]}=; Max-Age=0{self._scopes[secure]}"
 
+    def has_any(self, cookies: str, *, secure: bool) -> bool:
+        """Tell whether a Cookie header has a cookie of ours in it, believed or not."""
+        names = [self._names[secure]] + ([] if self._former_names is None else [self._former_names[secure]])
+        return any(cookie_values(cookies, name) for name in names)
+
+    def expire_former(self, cookies: str, *, secure: bool, succeeded: bool = False) -> list[str]:
+        """Build what removes release 0.1's cookie; `succeeded`: only where today's has its device.
+
+        Until then a process of the old release may need it, before a deployment is through or after it was
+        taken back; and the cookie of another device is another application's.
+        """
+        if self._former_names is None:
+            return []
+        former = self._former_names[secure]
+        old = cookie_values(cookies, former)
+        if succeeded and old:
+            new = cookie_values(cookies, self._names[secure])
+            if not new or old[0].split("~")[1:2] != new[0].split("~")[1:2]:
+                return []
+        return [f"{former}=; Max-Age=0{self._scopes[secure]}"] if old else []
+
     def encode(self, anchor: Anchor) -> str:
         """Sign the anchor."""
         user = ""
@@ -145,7 +176,7 @@ class AnchorCodec:
             user = "h" + anchor.user_tag
         head = f"{_VERSION}~{anchor.device_id}~{_base36(anchor.issued_at_s)}~{user}"
         tail = f"~{_marks(anchor)}~{anchor.uid or ''}~{anchor.earlier_id or ''}".rstrip("~")
-        return self._signer.sign(head + tail).decode("ascii")
+        return self._signers[0].sign(head + tail).decode("ascii")
 
     def find(self, cookies: str, *, secure: bool, now_s: float) -> Anchor | None:
         """Find the anchor in a Cookie header: None where there is none that we signed.
@@ -157,7 +188,20 @@ class AnchorCodec:
         # cookie of another name whose value holds ",__Host-mpv=...".
         values = cookie_values(cookies, self._names[secure], commas=not secure)
         if not values:
+            return self._find_former(cookies, secure=secure, now_s=now_s)
+        return self._newest(values, now_s=now_s)
+
+    def _find_former(self, cookies: str, *, secure: bool, now_s: float) -> Anchor | None:
+        if self._former_names is None:
             return None
+        values = cookie_values(cookies, self._former_names[secure], commas=not secure)
+        found = self._newest(values, now_s=now_s) if values else None
+        if found is None:
+            return None
+        # So that it is issued anew, under today's name, at the next visit.
+        return found._replace(issued_at_s=min(found.issued_at_s, int(now_s) - RENEW_AFTER_S - 1))
+
+    def _newest(self, values: Sequence[str], *, now_s: float) -> Anchor | None:
         if len(values) > 1:
             self._count("cookie_duplicate")
         found: Anchor | None = None
@@ -199,18 +243,27 @@ class AnchorCodec:
         if len(value) > MAX_VALUE_CHARS:
             self._count("cookie_oversized")
             return None
-        if not _SAFE.fullmatch(value):
-            self._count("cookie_malformed")
-            return None
-        try:
-            payload = self._signer.unsign(value).decode("ascii")
-        except BadSignature:
-            self._count("cookie_bad_signature")
-            return None
-        anchor = _parse(payload)
+        anchor = _parse(value.rpartition(".")[0]) if _SIGNED.fullmatch(value) else None
         if anchor is None:
             self._count("cookie_malformed")
+        elif not any(signer.validate(value) for signer in self._signers):
+            self._count("cookie_bad_signature")
+            if self._foreign is not None:
+                self._foreign()
+            return None
         return anchor
+
+
+def _signer(secret_keys: Sequence[str], salt: bytes) -> Signer:
+    deriving = Signer(list(secret_keys), salt=salt, key_derivation="hmac", digest_method=hashlib.sha256)
+    # A signer derives its keys each time that it signs; ours stay the same.
+    keys = [deriving.derive_key(key) for key in secret_keys]
+    return Signer(keys, salt=salt, key_derivation="none", digest_method=hashlib.sha256)
+
+
+def _names(name: str, *, host_only: bool) -> dict[bool, str]:
+    """Return the cookie's name on https, and without."""
+    return {True: f"__Host-{name}" if host_only else name, False: name}
 
 
 def is_device_id(value: str) -> bool:

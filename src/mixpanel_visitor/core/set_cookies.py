@@ -36,10 +36,19 @@ OPT_OUT_MAX_AGE_S = 365 * 86_400
 class SetCookies:
     """Builds the cookies of one site: ours, the browser SDK's, and the one that our script reads."""
 
-    def __init__(self, anchors: AnchorCodec, mixpanel: MixpanelBrowser | None, *, seen_name: str) -> None:
+    def __init__(
+        self,
+        anchors: AnchorCodec,
+        mixpanel: MixpanelBrowser | None,
+        *,
+        seen_name: str,
+        former_seen_name: str | None = None,
+    ) -> None:
         self._anchors = anchors
         self._mixpanel = mixpanel
         self._seen_name = seen_name
+        # Release 0.1's, whose opt-outs still count.
+        self._seen_names = [seen_name] if former_seen_name is None else [seen_name, former_seen_name]
 
     def why_not(self, status: int, headers: Headers, facts: RequestFacts, *, now_s: float) -> str | None:
         """Say why this response carries no cookie of ours, whatever it would say; None: it may."""
@@ -58,8 +67,7 @@ class SetCookies:
         """Tell whether the browser has a cookie with an ID in it, believed or not: ours or the SDK's."""
         if not facts.cookies:
             return False
-        ours = self._anchors.name(secure=facts.scheme == "https")
-        return bool(cookie_values(facts.cookies, ours)) or (
+        return self._anchors.has_any(facts.cookies, secure=facts.scheme == "https") or (
             self._mixpanel is not None
             and bool(cookie_values(facts.cookies, self._mixpanel.name))
             and not self.has_opted_out(facts)
@@ -67,7 +75,10 @@ class SetCookies:
 
     def has_opted_out(self, facts: RequestFacts) -> bool:
         """Tell whether the browser has handed an opt-out over before."""
-        return self._seen_name in facts.cookies and facts.cookie(self._seen_name) == OPTED_OUT
+        for name in self._seen_names:
+            if name in facts.cookies and OPTED_OUT in cookie_values(facts.cookies, name):
+                return True
+        return False
 
     def wants_seed(self, facts: RequestFacts, anchor: Anchor, came: Anchor | None, *, now_s: float) -> bool:
         """Tell whether the SDK on this page should be given the ID, because it has none yet or lost it.
@@ -84,11 +95,13 @@ class SetCookies:
 
     def store(self, anchor: Anchor, facts: RequestFacts) -> list[str]:
         """Store the anchor; forget what our script has seen, if that was another ID."""
-        cookies = [self._anchors.set_cookie(anchor, secure=facts.scheme == "https")]
+        secure = facts.scheme == "https"
+        cookies = [self._anchors.set_cookie(anchor, secure=secure)]
+        cookies += self._anchors.expire_former(facts.cookies, secure=secure, succeeded=True)
         if self._seen_name in facts.cookies:
             seen = facts.cookie(self._seen_name)
             if seen and seen != seen_value(anchor):
-                cookies.append(self._expire_seen())
+                cookies.append(_expire(self._seen_name))
         return cookies
 
     def seed(self, anchor: Anchor, facts: RequestFacts, *, replace: bool) -> list[str]:
@@ -105,20 +118,22 @@ class SetCookies:
 
     def forget(self, facts: RequestFacts) -> list[str]:
         """Remove every cookie that holds an ID."""
-        cookies = [self._anchors.expire_cookie(secure=facts.scheme == "https")]
+        secure = facts.scheme == "https"
+        cookies = [self._anchors.expire_cookie(secure=secure)]
+        cookies += self._anchors.expire_former(facts.cookies, secure=secure)
         # After an opt-out that was handed over, the SDK has none; a new one is that of an opt-in on its way.
         if self._mixpanel is not None and not self.has_opted_out(facts):
             cookies += self._mixpanel.expire(host=facts.host)
-        if facts.cookie(self._seen_name) not in ("", OPTED_OUT):
-            cookies.append(self._expire_seen())
-        return cookies
+        told = [name for name in self._seen_names if facts.cookie(name) not in ("", OPTED_OUT)]
+        return [*cookies, *map(_expire, told)]
 
     def opt_out(self, facts: RequestFacts, *, out: bool) -> list[str]:
         """Remember an opt-out, here and where the SDK would that keeps it in a cookie; or forget it."""
         secure = facts.scheme == "https"
         if not out:
             sdk = [] if self._mixpanel is None else self._mixpanel.opt_in(host=facts.host)
-            return [self._expire_seen(), *sdk]
+            former = [name for name in self._seen_names[1:] if name in facts.cookies]
+            return [*map(_expire, [self._seen_name, *former]), *sdk]
         sdk = [] if self._mixpanel is None else self._mixpanel.opt_out(host=facts.host, secure=secure)
         return [f"{self._told(OPTED_OUT, secure=secure)}; Max-Age={OPT_OUT_MAX_AGE_S}", *sdk]
 
@@ -129,8 +144,9 @@ class SetCookies:
     def _told(self, value: str, *, secure: bool) -> str:
         return f"{self._seen_name}={value}; Path=/; SameSite=Lax{'; Secure' if secure else ''}"
 
-    def _expire_seen(self) -> str:
-        return f"{self._seen_name}=; Path=/; Max-Age=0"
+
+def _expire(name: str) -> str:
+    return f"{name}=; Path=/; Max-Age=0"
 
 
 def seen_value(anchor: Anchor) -> str:

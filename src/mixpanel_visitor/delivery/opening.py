@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,11 +18,6 @@ if TYPE_CHECKING:
     from mixpanel_visitor.delivery.spool import Spool
 
 _FORMS = "a directory, file:///a/directory, redis://host:6379/0, or memory:"
-
-
-def project_of(token: str) -> str:
-    """Name a project's place in a spool: no token is to be read there."""
-    return hashlib.sha256(token.encode()).hexdigest()[:8]
 
 
 def open_spool(location: str | os.PathLike[str], *, project: str = "", max_bytes: int | None = None) -> Spool:

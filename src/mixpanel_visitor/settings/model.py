@@ -60,7 +60,8 @@ class Settings:
     | `persistence_name`, `cross_subdomain_cookie` | as in the `mixpanel.init` of the site's pages |
     | `spid_client_id`, `spid_sign_secret`, `spid_production` | the client at SPiD, for `"spid"` |
     | `handover_path` | where the browser posts its ID; None turns it off |
-    | `cookie_name` | sent with `__Host-` before it on https without a `cookie_domain` |
+    | `cookie_name` | sent with `__Host-` before it on https without a `cookie_domain`; default: `mpv_` |
+    | | and eight hex digits of the token's hash, so that each project on a host has its own |
     | `cookie_domain`, `cookie_max_age_s` | the cookie's domain, also for the browser SDK's cookie; its life |
     | | in seconds, up to 400 days |
     | `consent` | `(request facts) -> "granted" / "denied" / "unknown"`; None: who did not opt out |
@@ -119,7 +120,7 @@ class Settings:
     handover_path: str | None = field(
         default="/_visitor", metadata=_setting(optional(parsers.handover_path), none=True)
     )
-    cookie_name: str = field(default="mpv", metadata=_setting(parsers.cookie_name))
+    cookie_name: str = field(default="", metadata=_setting(parsers.cookie_name))
     cookie_domain: str | None = field(
         default=None, metadata=_setting(optional(parsers.cookie_domain), none=True)
     )
@@ -163,7 +164,7 @@ class Settings:
     def __post_init__(self) -> None:
         """Check and normalise: `Settings(...)` and `dataclasses.replace` are as strict as `resolve`."""
         given = {name: getattr(self, name) for name in _SPECS}
-        for derived in ("api_host", "spool"):
+        for derived in ("api_host", "spool", "cookie_name"):
             if given[derived] == "":
                 del given[derived]
         found = {name: Found(value, "keyword") for name, value in given.items()}

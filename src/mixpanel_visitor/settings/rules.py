@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .api_host import HOSTS, region_of
+from .project import default_cookie_name
 from .spool import default_spool
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def check(
         problems.append(
             f"{described('secret_key')}: is the project token, which every browser can read. {MAKE_A_KEY}"
         )
+    if "cookie_name" not in found and "token" in values:
+        values["cookie_name"] = default_cookie_name(values["token"])
     if "spool" not in found and "token" in values and "api_host" in values:
         try:
             values["spool"] = default_spool(values["token"], values["api_host"], environ)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from mixpanel_visitor.settings import Settings
 
-DEFAULT_COOKIE = "mpv"
+_ANY_PROJECT = re.compile(r"(?:__Host-)?mpv(?:_[0-9a-f]{8})?")
 DEFAULT_HANDOVER = "/_visitor"
 _BROWSER = {
     "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0",
@@ -47,15 +48,15 @@ def look_at_site(url: str, settings: Settings | None) -> Iterator[Finding]:
             f"run it with --url {where}" if where else "give another page",
         )
         return
-    name = settings.cookie_name if settings is not None else DEFAULT_COOKIE
+    name = None if settings is None else settings.cookie_name
     yield from look_at_cookies(url, name, first, second)
     handover = settings.handover_path if settings is not None else DEFAULT_HANDOVER
     if handover is not None and (settings is None or settings.browser_sdk):
         yield from _script(url, f"{handover}.js")
 
 
-def look_at_cookies(url: str, name: str, first: Reply, second: Reply) -> Iterator[Finding]:
-    """Judge what two new browsers got."""
+def look_at_cookies(url: str, name: str | None, first: Reply, second: Reply) -> Iterator[Finding]:
+    """Judge what two new browsers got; without a `name`, as a cookie of any project."""
     ours, theirs = _find(first, name), _find(second, name)
     if ours is None or theirs is None:
         yield Finding(
@@ -122,12 +123,12 @@ def _script(url: str, path: str) -> Iterator[Finding]:
     )
 
 
-def _find(reply: Reply, name: str) -> tuple[str, dict[str, str]] | None:
+def _find(reply: Reply, name: str | None) -> tuple[str, dict[str, str]] | None:
     """Give the value and the attributes (names in lower case) of the visitor cookie."""
     for header in reply.set_cookies:
         pair, *rest = header.split(";")
         found, _, value = pair.strip().partition("=")
-        if found in (name, f"__Host-{name}") and value:
+        if (_ANY_PROJECT.fullmatch(found) if name is None else found in (name, f"__Host-{name}")) and value:
             split = (attribute.strip().partition("=") for attribute in rest)
             return value, {attribute.lower(): text for attribute, _, text in split}
     return None
