@@ -1,4 +1,8 @@
-"""QuietLog: the package's logger, at most one line a minute for each kind of trouble."""
+"""QuietLog: the package's logger, at most one line a minute for each kind of trouble.
+
+What a line says of the outside stands in its arguments, which a filter of the logger escapes: no name, ID,
+answer or path can look like a line of its own.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .quoting import one_line
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 logger = logging.getLogger("mixpanel_visitor")
+"""Every line of the package goes through it, also those of modules that ask `logging` for it."""
 
 EVERY_S = 60.0
 _MAX_KINDS = 1000
@@ -39,6 +46,38 @@ class QuietLog:
         if silenced:
             message = f"{message} ({silenced} more like this since the last line)"
         logger.log(level, message, *args, exc_info=exc_info)
+
+
+class _OneLine:
+    """An argument of a log line, in one line whatever it is; made into text when the line is."""
+
+    __slots__ = ("_argument",)
+
+    def __init__(self, argument: object) -> None:
+        self._argument = argument
+
+    def __str__(self) -> str:
+        return one_line(str(self._argument))
+
+    def __repr__(self) -> str:
+        return one_line(repr(self._argument))
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    if isinstance(record.args, tuple):
+        record.args = tuple(map(_as_one_line, record.args))
+    return True
+
+
+def _as_one_line(argument: object) -> object:
+    if isinstance(argument, (int, float)):
+        return argument
+    if isinstance(argument, str):
+        return one_line(argument)
+    return _OneLine(argument)
+
+
+logger.addFilter(_in_one_line)
 
 
 def call_site() -> str:

@@ -22,6 +22,7 @@ from .core.identity import distinct_id, identity_properties
 from .core.scrubbing import Scrubber
 from .errors import InvalidEventError
 from .logs import call_site
+from .quoting import one_line, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -222,13 +223,13 @@ class Writer:
             record = make(sink, glance, *words)
             touch = glance.first_touch() if glance.may_touch and kind == "event" else None
         except InvalidEventError as error:
-            self._refused(error.reason, f"{kind} {_shown(name)}", str(error))
+            self._refused(error.reason, f"{kind} {quoted(name)}", str(error))
             if self._raise_errors:
                 raise
         except _DroppedError:
             self._ledger.refuse("before_send")
         except Exception as error:
-            self._refused("internal_error", f"{kind} {_shown(name)}", f"it raised {type(error).__name__}")
+            self._refused("internal_error", f"{kind} {quoted(name)}", f"it raised {type(error).__name__}")
             if self._raise_errors:
                 raise
         else:
@@ -329,7 +330,7 @@ class Writer:
             f"secret {site}",
             "the property %s at %s looks like a secret by its name and was replaced. Leave it out; if it is "
             "none, say which names are with scrub=[...].",
-            _shown(name),
+            quoted(name),
             site,
         )
 
@@ -340,7 +341,7 @@ class Writer:
             except Exception as error:
                 # It may be the scrubber of personal data: what it could not look at does not leave.
                 raise InvalidEventError(
-                    "before_send_failed", f"before_send raised {type(error).__name__}: {error}"
+                    "before_send_failed", f"before_send raised {type(error).__name__}: {one_line(str(error))}"
                 ) from error
             if last_word is None:
                 raise _DroppedError
@@ -352,9 +353,9 @@ class Writer:
         self._log(
             logging.WARNING,
             f"identity {site}",
-            "event %r at %s: token, distinct_id, $device_id and $user_id are the visitor's own and cannot be "
+            "event %s at %s: token, distinct_id, $device_id and $user_id are the visitor's own and cannot be "
             "given as properties; they were left out. Use visitor.identify(...) or tracker.track(...).",
-            name,
+            quoted(name),
             site,
         )
 
@@ -370,10 +371,6 @@ class Writer:
             site,
             message,
         )
-
-
-def _shown(name: object) -> str:
-    return repr(name[:80]) if isinstance(name, str) else f"<{type(name).__name__}>"
 
 
 def _without_identity(properties: Mapping[str, Any]) -> dict[str, Any]:

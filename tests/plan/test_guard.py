@@ -299,3 +299,19 @@ def test_an_instance_that_cannot_be_read_is_refused(production, caplog):
     visitor.track(broken)
     assert tracker.stats()["refused"] == {"bad_properties": 1}
     assert "the fields of SignedUp cannot be read" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "track",
+    [
+        lambda visitor, forged: visitor.track("Signed up", {"plan": "pro", forged: 1}),
+        lambda visitor, forged: visitor.track("Signed up", {"plan": forged}),
+        lambda visitor, forged: visitor.track(forged),
+    ],
+)
+def test_a_difference_stays_in_its_line(production, caplog, track):
+    """Names of properties often come from forms, and must not look like log lines of their own."""
+    _, _, visitor = production
+    track(visitor, "zz\n[CRITICAL] forged \x1b[31m")
+    assert "differs from the plan" in caplog.text
+    assert all(record.getMessage().isprintable() for record in caplog.records)

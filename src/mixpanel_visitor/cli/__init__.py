@@ -11,6 +11,8 @@ from typing import NamedTuple, cast
 
 import click
 
+from mixpanel_visitor.quoting import one_line
+
 
 class CommandEntry(NamedTuple):
     """Where a command is, and its line in the list of commands."""
@@ -53,6 +55,14 @@ class LazyGroup(click.Group):
         if entry is None:
             return None
         return cast("click.Command", importlib.import_module(entry.module).command)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; what its error prints of files, servers and answers moves no cursor."""
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            vars(error)["message"] = "\n".join(map(one_line, error.message.split("\n")))
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the list of commands without importing any."""

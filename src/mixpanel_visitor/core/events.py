@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mixpanel_visitor.errors import InvalidEventError
+from mixpanel_visitor.quoting import quoted
 from mixpanel_visitor.records import Record
 
 from .encoding import checked_size, encode, encode_part, encode_text
@@ -65,7 +66,7 @@ def event_record(event: Mapping[str, Any]) -> Record:
         or insert_id.lower() in DISALLOWED_IDS
     ):
         raise InvalidEventError(
-            "bad_insert_id", f"$insert_id must be 1 to 36 of A-Z a-z 0-9 and '-', not {insert_id!r}"
+            "bad_insert_id", f"$insert_id must be 1 to 36 of A-Z a-z 0-9 and '-', not {quoted(insert_id)}"
         )
     if name not in IDENTITY_EVENTS:
         why = refusal(properties.get("distinct_id"))
@@ -137,7 +138,7 @@ def profile_record(endpoint: Endpoint, update: Mapping[str, Any]) -> Record:
     if len(operations) != 1:
         raise InvalidEventError(
             "bad_update",
-            f"an update holds exactly one of {', '.join(PROFILE_OPERATIONS)}, not {operations}",
+            f"an update holds exactly one of {', '.join(PROFILE_OPERATIONS)}, not {operations or 'none'}",
         )
     if endpoint == "engage":
         why = refusal(update.get("$distinct_id"))
@@ -162,10 +163,10 @@ def time_ms(value: Any) -> int:
     else:
         raise InvalidEventError(
             "bad_time",
-            f"time must be seconds or milliseconds since 1970, or a datetime, not {value!r}",
+            f"time must be seconds or milliseconds since 1970, or a datetime, not {quoted(value)}",
         )
     if milliseconds < EARLIEST_TIME_MS:
-        raise InvalidEventError("bad_time", f"time must be after 1971, {value!r} is not")
+        raise InvalidEventError("bad_time", f"time must be after 1971, {quoted(value)} is not")
     return milliseconds
 
 
@@ -193,7 +194,7 @@ def _check_properties(properties: Mapping[str, Any], *, more: int = 0) -> None:
         return
     for key, value in properties.items():
         if type(key) is not str and not isinstance(key, str):
-            raise InvalidEventError("bad_properties", f"property names are strings, not {key!r}")
+            raise InvalidEventError("bad_properties", f"property names are strings, not {quoted(key)}")
         if type(value) not in _FLAT and isinstance(value, (dict, list, tuple)):
             _check_nested(key, value, 1)
 
@@ -201,17 +202,17 @@ def _check_properties(properties: Mapping[str, Any], *, more: int = 0) -> None:
 def _check_nested(key: str, value: Any, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise InvalidEventError(
-            "too_deep", f"property {key!r} is nested more than {MAX_DEPTH} levels deep; flatten it"
+            "too_deep", f"property {quoted(key)} is nested more than {MAX_DEPTH} levels deep; flatten it"
         )
     if isinstance(value, dict):
         if len(value) >= MAX_PROPERTIES:
-            raise InvalidEventError("too_large", f"property {key!r} has {len(value)} keys")
+            raise InvalidEventError("too_large", f"property {quoted(key)} has {len(value)} keys")
         items: Any = value.values()
     else:
         if len(value) >= MAX_LIST_ITEMS:
             raise InvalidEventError(
                 "too_large",
-                f"property {key!r} is a list of {len(value)} items, Mixpanel takes fewer than 255",
+                f"property {quoted(key)} is a list of {len(value)} items, Mixpanel takes fewer than 255",
             )
         items = value
     for item in items:
@@ -235,8 +236,8 @@ def _check_operand(operation: str, operand: Any) -> None:
     if operation == "$add":
         for key, value in operand.items():
             if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
-                raise InvalidEventError("bad_update", f"$add needs numbers, {key!r} is {value!r}")
+                raise InvalidEventError("bad_update", f"$add needs numbers, {quoted(key)} is {quoted(value)}")
     if operation == "$union":
         for key, value in operand.items():
             if not isinstance(value, (list, tuple, set, frozenset)):
-                raise InvalidEventError("bad_update", f"$union needs lists, {key!r} is {value!r}")
+                raise InvalidEventError("bad_update", f"$union needs lists, {quoted(key)} is {quoted(value)}")

@@ -17,6 +17,7 @@ from mixpanel_visitor.core.encoding import encode
 from mixpanel_visitor.core.events import IDENTITY_PROPERTIES
 from mixpanel_visitor.core.scrubbing import FLAT_TYPES
 from mixpanel_visitor.errors import InvalidEventError
+from mixpanel_visitor.quoting import one_line
 from mixpanel_visitor.settings.sources import closest
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Difference(NamedTuple):
 
     def _told(self, problem: str) -> str:
         hint = did_you_mean(self.word, self.known) if self.known else ""
-        return f"{self.path}: {problem}{hint}" if self.path else f"{problem}{hint}"
+        return f"{one_line(self.path)}: {problem}{hint}" if self.path else f"{problem}{hint}"
 
 
 def is_mixpanels_own(name: str) -> bool:

@@ -6,10 +6,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mixpanel_visitor.core.events import MAX_NAME_CHARS
 from mixpanel_visitor.core.identity import IDENTIFIED_EVENT
 from mixpanel_visitor.errors import InvalidEventError
 from mixpanel_visitor.logs import call_site
+from mixpanel_visitor.quoting import quoted
 
 if TYPE_CHECKING:
     from mixpanel_visitor.ledger import Ledger
@@ -49,9 +49,9 @@ class PlanGuard:
             self._log(
                 logging.ERROR,
                 "plan failed",
-                "event %r could not be compared with the plan; it was sent as it is. See why with: "
+                "event %s could not be compared with the plan; it was sent as it is. See why with: "
                 "mixpanel-visitor plan check",
-                event[:MAX_NAME_CHARS],
+                quoted(event),
                 exc_info=True,
             )
             return event, properties
@@ -67,8 +67,8 @@ class PlanGuard:
         self._log(
             logging.WARNING,
             f"plan {site} {found[0].path}",
-            "event %r at %s differs from the plan and was sent as it is: %s",
-            event[:MAX_NAME_CHARS],
+            "event %s at %s differs from the plan and was sent as it is: %s",
+            quoted(event),
             site,
             _InWords(found),
         )

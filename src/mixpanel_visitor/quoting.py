@@ -1,0 +1,44 @@
+"""Quoting: text from outside, as it may stand in a log line, an error or a terminal.
+
+A name, an ID, a URL, an answer or a file name may hold line ends and escape sequences: printed raw, it looks
+like another log line, or moves the cursor. Whatever was not written in this package goes through here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+MAX_CHARS = 80
+_MAX_BITS = 256
+
+
+def one_line(text: str) -> str:
+    """Return the text with everything escaped that ends a line, moves a cursor or cannot be seen."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else _escaped(each) for each in text)
+
+
+def quoted(value: object, most: int = MAX_CHARS) -> str:
+    """Return a value for a message: a text in quotes and cut, a number, else the name of its type.
+
+    Costs as much as what is shown, whatever the value is, and never raises.
+    """
+    kind: Any = type(value)
+    given: Any = value
+    if issubclass(kind, str):
+        text: str = str.__getitem__(given, slice(most + 1))
+        return repr(text) if len(text) <= most else f"{text[:most]!r}..."
+    if kind in (bool, float, type(None)) or (kind is int and given.bit_length() <= _MAX_BITS):
+        return repr(given)
+    return f"<{type_name(kind)}>"
+
+
+def type_name(kind: type) -> str:
+    """Return the name of a type, whatever its metaclass makes of that; never raises."""
+    name: str = type.__dict__["__name__"].__get__(kind)
+    return one_line(name[:MAX_CHARS])
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
