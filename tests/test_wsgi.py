@@ -111,6 +111,36 @@ def test_the_server_gets_a_plain_list_of_headers(wrap):
     assert all(type(pair) is tuple and [type(text) for text in pair] == [str, str] for pair in headers)
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("X-A", "1")],
+        [("X-A", "1"), ("Cache-Control", "public, max-age=60")],
+        [("X-A", "1"), (None, None)],
+    ],
+    ids=["a cookie is added", "none may be", "unreadable"],
+)
+def test_an_iterator_of_headers_is_not_lost(wrap, headers):
+    """Against PEP 3333, but some servers take it: what we have read is still there for them."""
+    starter = Starter()
+    wrap(answering([b"hello"], headers=iter(headers)))(environ_of(), starter)
+    assert starter.calls[0][1][: len(headers)] == headers
+
+
+def test_the_application_may_be_given_by_its_name(spool):
+    """As in `middleware(app=...)`."""
+    assert call(VisitorMiddleware(app=answering([b"hello"]), tracker=tracker_into(spool))).body == b"hello"
+    assert spool.names == ["Page"]
+
+
+@pytest.mark.parametrize("path", [None, 7, b"/_visitor"])
+def test_a_path_that_is_no_text_is_the_applications(wrap, path):
+    """What no server should put there breaks nothing."""
+    environ = environ_of()
+    environ["PATH_INFO"] = path
+    assert call_wsgi(wrap(answering([b"hello"], track=False)), environ).body == b"hello"
+
+
 def test_a_known_visitors_head_passes_as_it_is(wrap):
     """The very list goes on where there is nothing to add."""
     app = wrap(answering([b"hello"]))

@@ -10,13 +10,18 @@ Nothing of this package raises into the application or the server, and nothing o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+import logging
+import sys
+from typing import TYPE_CHECKING, Any, overload
 
 from . import context
 from .core.request import facts_from_scope
 from .lifetime import EXIT_TIMEOUT_S
+from .logs import QuietLog
 from .reception import BODY_LIMIT_BYTES, Reception
 from .tracker import engine_of, given_or_made
+from .visitor import Visitor
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -38,7 +43,19 @@ SCOPE_KEY = "mixpanel_visitor.visitor"
 TRACKER_KEY = "mixpanel_visitor.tracker"
 """The tracker in the scope, for what templates need."""
 
+_STATE_NAMES = frozenset(("visitor", "visitor_id"))
+
 _HEADS = frozenset(("http.response.start", "websocket.accept", "websocket.http.response.start"))
+
+
+if sys.version_info >= (3, 12):
+    from inspect import markcoroutinefunction as _marked_as_coroutine_function
+else:
+
+    def _marked_as_coroutine_function(function: Any) -> Any:
+        """Mark it as asgiref does: `asyncio.iscoroutinefunction` looks for this."""
+        function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # noqa: SLF001
+        return function
 
 
 class VisitorMiddleware:
@@ -48,7 +65,15 @@ class VisitorMiddleware:
     tracker, it delivers from the lifespan's start-up on and drains at its shut-down.
     """
 
-    def __init__(self, app: App, /, *, tracker: Tracker | None = None, **settings: Any) -> None:
+    # For type checkers: Starlette's `Middleware` gives the application by position, others as `app=`.
+    @overload
+    def __init__(self, app: App, /, *, tracker: Tracker | None = None, **settings: Any) -> None: ...
+    @overload
+    def __init__(self, *, app: App, tracker: Tracker | None = None, **settings: Any) -> None: ...
+    def __init__(  # type: ignore[misc]
+        self, app: App, *, tracker: Tracker | None = None, **settings: Any
+    ) -> None:
+        """Wrap an application; raises `SettingsError` where settings are wrong, with all that is wrong."""
         self.app = app
         self.tracker = given_or_made(tracker, settings)
         self._engine = engine_of(self.tracker)
@@ -56,16 +81,19 @@ class VisitorMiddleware:
         self._paths = self._reception.paths
         self._behind_proxies = bool(self.tracker.settings.trusted_proxies)
         self._before = self.tracker.settings.durability == "before-response"
+        self._log = QuietLog()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Serve one request, one socket or the lifespan."""
-        kind = scope["type"]
+        try:
+            kind = scope["type"]
+            ours = kind == "http" and scope["path"].endswith(self._paths)
+        except (KeyError, AttributeError, TypeError):  # what ASGI asks for is not there
+            kind, ours = scope.get("type"), False
         if kind not in ("http", "websocket") or SCOPE_KEY in scope:
-            await self.app(scope, receive, self._draining(send) if kind == "lifespan" else send)
-            return
-        ours = kind == "http" and scope["path"].endswith(self._paths)
+            return await self.app(scope, receive, self._draining(send) if kind == "lifespan" else send)
         if ours and await self._received(scope, receive, send):
-            return
+            return None
         engine = self._engine
         try:
             facts = facts_from_scope(scope)
@@ -78,18 +106,16 @@ class VisitorMiddleware:
             state = scope.get("state")
             if state is None:
                 scope["state"] = state = {}
-            elif "visitor" in state:
-                # The server hands the same dict to several requests (gunicorn 24 to 26.1 did).
-                scope["state"] = state = dict(state)
-            state["visitor"] = visitor
-            state["visitor_id"] = visitor.id
+            elif state and not _STATE_NAMES.isdisjoint(state):
+                scope["state"] = state = self._own_state(state)
+            state.setdefault("visitor", visitor)
+            state.setdefault("visitor_id", visitor.id)
         except Exception:
             engine.failed("the ASGI middleware")
-            await self.app(scope, receive, send)
-            return
+            return await self.app(scope, receive, send)
         token = context.enter(visitor)
         try:
-            await self.app(scope, receive, _responder(engine, exchange, send, scope, self._before))
+            return await self.app(scope, receive, _responder(engine, exchange, send, scope, self._before))
         finally:
             # No await here: in a cancelled task it would raise and the events would be lost.
             engine.finish(exchange, soon=True)
@@ -114,16 +140,31 @@ class VisitorMiddleware:
         await send({"type": "http.response.body", "body": reply.body})
         return True
 
+    def _own_state(self, state: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Return a copy of a state that has our names already: of another request, or the application's."""
+        if isinstance(state.get("visitor"), Visitor):
+            # The server hands the same dict to several requests (gunicorn 24 to 26.1 did).
+            return {name: value for name, value in state.items() if name not in _STATE_NAMES}
+        self._log(
+            logging.WARNING,
+            "state",
+            "the application's lifespan state has its own %s, which stays as it is. Reach the visitor of a "
+            "request as mixpanel_visitor.current_visitor, or with mixpanel_visitor.starlette.get_visitor.",
+            " and ".join(repr(name) for name in sorted(_STATE_NAMES.intersection(state))),
+        )
+        return dict(state)
+
     def _draining(self, send: Send) -> Send:
         engine = self._engine
 
         async def send_and_drain(message: Message) -> None:
-            if message["type"] == "lifespan.startup.complete":
+            kind = message.get("type")
+            if kind == "lifespan.startup.complete":
                 try:
                     engine.start()
                 except Exception:
                     engine.failed("start-up")
-            elif message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+            elif kind in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
                 # This blocks the loop, for two seconds at most: all requests are over, and any other way
                 # would depend on the loop's library. Uvicorn gives no later chance (no atexit on SIGTERM).
                 try:
@@ -142,21 +183,20 @@ def _responder(engine: Engine, exchange: Exchange, send: Send, scope: Scope, bef
     def respond(message: Message) -> Awaitable[None]:
         # No coroutine of our own around most messages: it would cost as much as all else here.
         nonlocal waits_for_head
-        if waits_for_head and message["type"] in _HEADS:
-            try:
-                status = message.get("status", 101)
-                if status >= 200 or status == 101:  # else informational: the real head is still to come
-                    waits_for_head = False
-                    if exchange.wants_head:
-                        message = _with_headers(engine, exchange, message, status, scope)
-                    exchange.started = True
-            except Exception:
-                engine.failed("the response's head")
+        if waits_for_head and message.get("type") in _HEADS:
+            status = message.get("status", 101)
+            if status >= 200 or status == 101:  # else informational: the real head is still to come
+                waits_for_head = False
+                if exchange.wants_head:
+                    message = _with_headers(engine, exchange, message, status, scope)
+                exchange.started = True
         if exchange.held is None:
             return send(message)
         return _send_and_hand_over(engine, exchange, send, message, before, waits_for_head=waits_for_head)
 
-    return respond
+    # Bridges to sync code ask whether this can be awaited.
+    marked: Send = _marked_as_coroutine_function(respond)
+    return marked
 
 
 async def _send_and_hand_over(
@@ -173,15 +213,26 @@ async def _send_and_hand_over(
 
 
 def _with_headers(engine: Engine, exchange: Exchange, message: Message, status: int, scope: Scope) -> Message:
-    """Give the head with our headers; always a new one: applications send the same again for others."""
-    raw: list[tuple[bytes, bytes]] = list(message.get("headers") or ())
-    texts = [(bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in raw]
-    route = None if exchange.view is None else _route(scope)
-    added = engine.respond(exchange, status, texts, route)
+    """Return the head with our headers; always a new one: applications send the same again for others."""
+    raw: list[tuple[bytes, bytes]] = message.get("headers") or []
+    if type(raw) is not list:
+        # Any iterable, which can perhaps be read only once: what is sent on is what we have read.
+        raw = list(raw)
+        message = {**message, "headers": raw}
+    try:
+        route = None if exchange.view is None else _route(scope)
+        added = engine.respond(exchange, status, [(_text(name), _text(value)) for name, value in raw], route)
+    except Exception:
+        engine.failed("the response's head")
+        return message
     if not added:
         return message
-    raw.extend((name.encode("latin-1"), value.encode("latin-1")) for name, value in added)
-    return {**message, "headers": raw}
+    ours = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in added]
+    return {**message, "headers": [*raw, *ours]}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else bytes(value).decode("latin-1")
 
 
 async def _body(receive: Receive) -> bytes:

@@ -12,7 +12,7 @@ Nothing of this package raises into the application or the server, and nothing o
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from . import context
 from .core.request import facts_from_environ
@@ -45,7 +45,15 @@ class VisitorMiddleware:
     Takes the fields of `Settings` as keywords, or a `tracker` that several applications share.
     """
 
-    def __init__(self, app: App, /, *, tracker: Tracker | None = None, **settings: Any) -> None:
+    # For type checkers: Starlette's `Middleware` gives the application by position, others as `app=`.
+    @overload
+    def __init__(self, app: App, /, *, tracker: Tracker | None = None, **settings: Any) -> None: ...
+    @overload
+    def __init__(self, *, app: App, tracker: Tracker | None = None, **settings: Any) -> None: ...
+    def __init__(  # type: ignore[misc]
+        self, app: App, *, tracker: Tracker | None = None, **settings: Any
+    ) -> None:
+        """Wrap an application; raises `SettingsError` where settings are wrong, with all that is wrong."""
         self.app = app
         self.tracker = given_or_made(tracker, settings)
         self._engine = engine_of(self.tracker)
@@ -59,7 +67,11 @@ class VisitorMiddleware:
         if VISITOR_KEY in environ:
             return self.app(environ, start_response)
         path = environ.get("PATH_INFO", "")
-        if path.endswith(self._paths) and (reply := self._received(path, environ)) is not None:
+        if (
+            type(path) is str
+            and path.endswith(self._paths)
+            and (reply := self._received(path, environ)) is not None
+        ):
             status = HTTPStatus(reply.status)
             start_response(f"{status.value} {status.phrase}", list(map(_titled, reply.headers)))
             return [reply.body] if reply.body else []
@@ -129,6 +141,8 @@ def _starter(
     def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
         if exchange.wants_head:
             try:
+                if type(headers) is not list:
+                    headers = list(headers)  # an iterator can be read only once
                 route = None if exchange.view is None else _route(environ)
                 added = engine.respond(exchange, int(status[:3]), headers, route)
                 headers = [*headers, *map(_titled, added)]

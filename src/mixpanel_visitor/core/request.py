@@ -8,13 +8,14 @@ at `;`, then at the first `=`, trim space and tab; quotes belong to the value.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, MutableMapping, Sequence
 
 MAX_CANDIDATES = 200
 """So many occurrences of a cookie's name are looked at: more is an attack, not a browser."""
@@ -132,12 +133,12 @@ class _ScopeFacts(_AskedFacts):
             self._said = tuple(map(scope.get, _SAID))
         self.scheme = "https" if scope.get("scheme") in _SECURE else "http"
         cookies = raw.get(b"cookie")
-        self.cookies = cookies.decode("latin-1") if cookies else ""
+        self.cookies = _text(cookies) if cookies else ""
         self.may_object = b"dnt" in raw or b"sec-gpc" in raw
 
     def header(self, name: str) -> str:
         value = self._raw.get(name.encode())
-        return value.decode("latin-1") if value else ""
+        return _text(value) if value else ""
 
     def _purposes(self) -> Sequence[str]:
         return () if _PURPOSE_NAMES.isdisjoint(self._raw) else super()._purposes()
@@ -147,12 +148,22 @@ class _ScopeFacts(_AskedFacts):
         self.headers = _ScopeHeaders(self._raw)
         self.purposes = self._purposes()
         # As on the wire; some servers leave the query in `raw_path`, some have none.
-        self.path = (raw_path.decode("latin-1") if raw_path else quote(path or "")).partition("?")[0]
-        self.host = self.header("host") or (f"{server[0]}:{server[1]}" if server else "")
-        self.query = query.decode("latin-1") if query else ""
+        self.path = (_text(raw_path) if raw_path else quote(path or "")).partition("?")[0]
+        self.host = self.header("host") or ":".join(map(str, _listed(server)))
+        self.query = _text(query) if query else ""
         self.method = "GET" if kind == "websocket" else method or "GET"
         self.protocol = "websocket" if kind == "websocket" else "http"
-        self.client = client[0] if client else None
+        self.client = next(iter(_listed(client)), None)
+
+
+def _text(value: Any) -> str:
+    """Return what is on the wire as text; frameworks' test clients give text where ASGI says bytes."""
+    return value if isinstance(value, str) else bytes(value).decode("latin-1")
+
+
+def _listed(address: Any) -> Iterable[Any]:
+    """Return an address for reading; an iterator is left alone: the application could not read it again."""
+    return () if address is None or isinstance(address, Iterator) else address
 
 
 class _ScopeHeaders:
@@ -166,7 +177,7 @@ class _ScopeHeaders:
     def get(self, name: str, /) -> str | None:
         """Give a header's value."""
         value = self._headers.get(name.encode())
-        return None if value is None else value.decode("latin-1")
+        return None if value is None else _text(value)
 
 
 class _EnvironFacts(_AskedFacts):
@@ -222,20 +233,38 @@ def _environ_key(name: str) -> str:
     return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
 
 
-def facts_from_scope(scope: Mapping[str, Any]) -> RequestFacts:
+def facts_from_scope(scope: MutableMapping[str, Any]) -> RequestFacts:
     """Read an ASGI `http` or `websocket` scope.
 
-    Names "should" be lower case in ASGI, not must; several Cookie headers are allowed under HTTP/2.
+    Names "should" be lower case in ASGI, not must; several Cookie headers are allowed under HTTP/2. Headers
+    may be any iterable: they are put back as a list, so that the application can read them after us.
     """
-    raw: Sequence[tuple[bytes, bytes]] = scope.get("headers") or ()
+    raw: list[tuple[bytes, bytes]] | None = scope.get("headers")
     if type(raw) is not list:
-        raw = list(raw)
+        raw = _put_back(scope, raw)
     headers: dict[bytes, bytes] = dict(raw)
     if len(headers) != len(raw) or not (_lower_names.issuperset(headers) or _are_lower(headers)):
-        pairs = [(bytes(name).lower(), bytes(value)) for name, value in raw]
+        pairs = [(_bytes(name).lower(), _bytes(value)) for name, value in raw]
         headers = dict(pairs)
         headers[b"cookie"] = b"; ".join(value for name, value in pairs if name == b"cookie")
     return _ScopeFacts(scope, headers)
+
+
+def _put_back(
+    scope: MutableMapping[str, Any], headers: Iterable[tuple[bytes, bytes]] | None
+) -> list[tuple[bytes, bytes]]:
+    """Make lists of the headers, and of other iterators that a server like this one gives."""
+    if headers is None:
+        return []
+    scope["headers"] = listed = list(headers)
+    for name in ("client", "server"):
+        if isinstance(scope.get(name), Iterator):
+            scope[name] = list(scope[name])
+    return listed
+
+
+def _bytes(value: Any) -> bytes:
+    return value.encode("latin-1") if isinstance(value, str) else bytes(value)
 
 
 _lower_names: set[bytes] = set()
@@ -243,7 +272,7 @@ _lower_names: set[bytes] = set()
 
 
 def _are_lower(names: Iterable[bytes]) -> bool:
-    if not all(map(bytes.islower, names)):
+    if not all(type(name) is bytes and name.islower() for name in names):
         return False
     if len(_lower_names) < MAX_LOWER_NAMES:
         _lower_names.update(name for name in names if len(name) <= MAX_LOWER_CHARS)
