@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixpanel_visitor.core.anchor import MAX_VALUE_CHARS, Anchor, AnchorCodec, is_device_id
+from mixpanel_visitor.core.anchor import MAX_VALUE_CHARS, Anchor, AnchorCodec, is_device_id, user_tag
+from mixpanel_visitor.core.identity import MAX_ID_CHARS
 
 DEVICE = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"
 NOW_S = 1_763_900_000
@@ -41,15 +42,32 @@ def test_what_was_signed_comes_back(codec, user_id):
     assert codec.decode(value, now_s=NOW_S) == anchor(user_id=user_id)
 
 
-@given(st.text(min_size=1, max_size=300))
+@given(st.text(min_size=1, max_size=MAX_ID_CHARS))
 @settings(max_examples=100, deadline=None)
-def test_any_user_id_keeps_the_cookie_small_and_recognisable(user_id):
-    """However long a user's ID, the value stays under 300 bytes and knows the user again."""
+def test_any_user_id_survives_the_cookie(user_id):
+    """Whatever Mixpanel takes as an ID comes back whole."""
     codec = make(Counter())
     value = codec.encode(anchor(user_id=user_id))
-    assert len(f"__Host-mpv={value}") < 300
-    assert codec.decode(value, now_s=NOW_S).belongs_to(user_id)
-    assert not codec.decode(value, now_s=NOW_S).belongs_to(user_id + "x")
+    assert codec.decode(value, now_s=NOW_S).user_id == user_id
+
+
+USER_IDS = {
+    "uuid": "c9473686-c994-429b-8034-0123456789ab",
+    "email": "firstname.lastname@department.example.com",
+    "azure": "https://login.microsoftonline.com/" + "0" * 64,
+    "cyrillic": "\u0416" * MAX_ID_CHARS,
+    "emoji": "\U0001f600" * MAX_ID_CHARS,
+}
+
+
+@pytest.mark.parametrize("user_id", USER_IDS.values(), ids=list(USER_IDS))
+def test_a_full_cookie_has_room_for_any_user_id(codec, user_id):
+    """With a uid, an earlier ID and all marks beside it, a browser still keeps the cookie."""
+    full = anchor(
+        device_id="d" * 64, user_id=user_id, uid="u" * 64, earlier_id="e" * 64, vouched=False, seeded=True
+    )
+    assert len(codec.set_cookie(full, secure=True)) < 2048
+    assert codec.decode(codec.encode(full), now_s=NOW_S) == full
 
 
 def test_the_value_is_made_of_cookie_characters(codec):
@@ -261,9 +279,9 @@ def test_only_a_few_cookies_of_our_name_are_tried(codec, notes):
 
 
 def test_either_form_of_a_user_is_a_user(codec):
-    """Whether the cookie keeps the user's ID or, of a long one, its hash: somebody has logged in."""
-    for user_id in ("u", "u" * 200):
-        assert codec.decode(codec.encode(anchor(user_id=user_id)), now_s=NOW_S).has_user
+    """Whether the cookie keeps the user's ID or, as older versions did of a long one, its hash."""
+    for user in ({"user_id": "u"}, {"user_tag": user_tag("u" * 200)}):
+        assert codec.decode(codec.encode(anchor(**user)), now_s=NOW_S).has_user
     assert not codec.decode(codec.encode(anchor()), now_s=NOW_S).has_user
 
 
@@ -279,9 +297,9 @@ def test_a_refused_cookie_is_counted_by_reason(codec, notes, value, age_s, note)
 
 
 def test_a_hashed_user_survives_the_daily_renewal(codec):
-    """The cookie that is issued anew still knows the user whose ID was too long for it."""
+    """The cookie that is issued anew still knows the user whose ID an older version has hashed."""
     user_id = "u" * 200
-    once = codec.decode(codec.encode(anchor(user_id=user_id)), now_s=NOW_S)
+    once = codec.decode(codec.encode(anchor(user_tag=user_tag(user_id))), now_s=NOW_S)
     twice = codec.decode(codec.encode(once), now_s=NOW_S)
     assert (twice.user_id, twice.user_tag) == (None, once.user_tag)
     assert twice.belongs_to(user_id)

@@ -7,7 +7,7 @@ import orjson
 import pytest
 from support.facts import BROWSER_DOCUMENT, BROWSER_FETCH, facts
 
-from mixpanel_visitor.core.anchor import RENEW_AFTER_S, Anchor, AnchorCodec
+from mixpanel_visitor.core.anchor import RENEW_AFTER_S, Anchor, AnchorCodec, user_tag
 from mixpanel_visitor.core.bots import BotDetector
 from mixpanel_visitor.core.browser_sdks.mixpanel import MixpanelBrowser, quoted_identity
 from mixpanel_visitor.core.client_address import ClientAddresses
@@ -286,16 +286,30 @@ def test_original_mode_links_a_pair_once():
     assert house.open(house.cookie(user_id="u")).identify("u", house.fresh).links == ()
 
 
-def test_a_long_user_id_is_recognised_by_its_tag(house):
-    """The cookie keeps a hash of it: enough to know the pair again."""
-    long_id = "u" * 200
-    exchange = house.open()
-    exchange.identify(long_id, house.fresh)
+@pytest.mark.parametrize(
+    "more", [{}, {"uid": "3a5b9c1d2e"}, {"earlier_id": "earlier"}], ids=["alone", "with-uid", "with-earlier"]
+)
+@pytest.mark.parametrize(
+    "user_id",
+    ["c9473686-c994-429b-8034-0123456789ab", "u" * 90, "u" * 255],
+    ids=["uuid", "90", "255"],
+)
+def test_a_long_user_id_lasts(house, user_id, more):
+    """Whatever `identify` takes is the user in later requests, whatever else the cookie holds."""
+    exchange = house.open(house.cookie(**more))
+    exchange.identify(user_id, house.fresh)
     anchor = house.read(exchange.respond(*OK))
     again = house.open({"cookie": f"mpv={house.anchors.encode(anchor)}"})
-    assert again.identity.user_id is None
-    again.identify(long_id, house.fresh)
-    assert again.identity.device_id == exchange.identity.device_id
+    assert (again.identity.device_id, again.identity.user_id) == ("known", user_id)
+
+
+def test_a_hash_of_an_older_version_becomes_the_user_at_the_next_identify(house):
+    """It is the same user on the same device: the ID is stored, and nothing is told twice."""
+    exchange = house.open(house.cookie(user_tag=user_tag("u" * 200)))
+    login = exchange.identify("u" * 200, house.fresh)
+    assert (login.links, login.merge) == ((), None)
+    anchor = house.read(exchange.respond(*OK))
+    assert (anchor.device_id, anchor.user_id, anchor.user_tag) == ("known", "u" * 200, None)
 
 
 def test_reset_renews_the_cookie_even_on_a_fetch(house):

@@ -27,17 +27,15 @@ from .request import cookie_values
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-MAX_VALUE_CHARS = 290
-"""A longer value is not ours: it is refused before anything is computed."""
+MAX_VALUE_CHARS = 2048
+"""A longer value is not ours: it is refused before anything is computed.
+
+A user ID of 255 characters, all of which take four bytes in UTF-8, and three IDs of 64 fit. A browser keeps
+cookies of up to 4096 bytes, name and value (RFC 6265bis, 5.6).
+"""
 
 MAX_TRIED = 4
 """So many cookies of our name are verified in one request; a browser sends one, or two after a change."""
-
-MAX_USER_CHARS = 120
-"""A user ID whose encoding is longer is kept as a hash: enough to notice another user, no more."""
-
-MAX_TAG_CHARS = 33
-"""The same where the cookie holds other IDs as well: no longer than the hash itself."""
 
 RENEW_AFTER_S = 86_400
 """A cookie is issued anew at most once a day, so that an active visitor's never expires."""
@@ -60,7 +58,9 @@ _MARKS = frozenset("wbsavu")
 
 
 class Anchor(NamedTuple):
-    """What the cookie says. `issued_at_s` is in unix seconds; `user_tag` stands for a long user ID.
+    """What the cookie says. `issued_at_s` is in unix seconds.
+
+    `user_tag`: a hash in place of a long user ID, in cookies that older versions have issued.
 
     `vouched`: the device ID is of our own making, not the browser's word. `bare`: its anonymous distinct ID
     lacks the `$device:`, as in old releases of the browser SDK. `seeded`: the SDK has been given the ID.
@@ -170,8 +170,6 @@ class AnchorCodec:
         user = ""
         if anchor.user_id is not None:
             user = "u" + base64.urlsafe_b64encode(anchor.user_id.encode()).decode().rstrip("=")
-            if len(user) > (MAX_USER_CHARS if anchor.uid is anchor.earlier_id is None else MAX_TAG_CHARS):
-                user = "h" + user_tag(anchor.user_id)
         elif anchor.user_tag is not None:
             user = "h" + anchor.user_tag
         head = f"{_VERSION}~{anchor.device_id}~{_base36(anchor.issued_at_s)}~{user}"
@@ -272,7 +270,7 @@ def is_device_id(value: str) -> bool:
 
 
 def user_tag(user_id: str) -> str:
-    """Give a short hash of a user ID; it only ever stands inside a signed cookie."""
+    """Return the hash that older versions have put into the cookie in place of a long user ID."""
     return hashlib.sha256(b"mixpanel-visitor.user:" + user_id.encode()).hexdigest()[:32]
 
 

@@ -168,7 +168,8 @@ class Exchange:
             fresh_device_id=fresh_id() if another else None,
             earlier_id=None if anchor is None else anchor.earlier_id,
         )
-        self._adopt(login.identity, changed=not linked)
+        # A cookie of an older version may hold a hash in place of the user's ID: now it gets the ID itself.
+        self._adopt(login.identity, changed=not linked or (anchor is not None and anchor.user_id is None))
         return login
 
     def owe(self, merge: Link | None) -> None:
