@@ -181,11 +181,50 @@ def test_a_tagged_bot_says_so():
     assert event["distinct_id"] == ""
 
 
-def test_a_prefetched_page_is_no_visit():
-    """It is counted under a name of its own."""
-    events, _, tracker = tracked({**known(), **FAR, "sec-purpose": "prefetch"})
-    assert events == []
-    assert tracker.stats()["refused"] == {"prefetch": 1}
+PREFETCHES = [
+    {"sec-purpose": "prefetch"},
+    {"sec-purpose": "prefetch;prerender"},
+    {"purpose": "prefetch"},
+    {"x-sec-purpose": "prefetch"},
+    {"x-moz": "prefetch"},
+]
+
+
+@pytest.mark.parametrize("purpose", PREFETCHES, ids=str)
+def test_what_a_known_visitors_prefetched_page_tracks_is_kept(purpose):
+    """The browser may show this very answer and never ask again; reports can tell by the property."""
+    (event,), _, tracker = tracked({**known(), **FAR, **purpose, "sec-fetch-dest": "document"}, path="/2")
+    assert event["prefetched"] is True
+    assert event["$device_id"] in known()["cookie"]
+    assert event["$current_url"].endswith("/2")
+    assert "is_bot" not in event
+    assert tracker.stats()["refused"] == {}
+
+
+@pytest.mark.parametrize("purpose", PREFETCHES, ids=str)
+@pytest.mark.parametrize("bots", ["drop", "tag", "keep"])
+def test_what_an_unknown_visitors_prefetched_page_tracks_is_nobodys(purpose, bots):
+    """It may never be shown, so nobody is made up for it; whatever is said about bots."""
+    (event,), _, tracker = tracked({**FAR, **purpose}, settings={"bots": bots})
+    assert (event["distinct_id"], event["prefetched"]) == ("", True)
+    assert "$device_id" not in event
+    assert tracker.stats()["refused"] == {}
+
+
+def test_a_prefetched_page_is_no_page_view():
+    """The page's own SDK sends one if it is shown."""
+    headers = {**known(), **FAR, "sec-purpose": "prefetch", "sec-fetch-dest": "document"}
+    tracker, spool = recording_tracker(page_views=True)
+    exchange, _ = engine_of(tracker).begin(facts(headers), soon=False)
+    engine_of(tracker).respond(exchange, 200, [("content-type", "text/html")])
+    engine_of(tracker).finish(exchange, soon=False)
+    assert spool.events == []
+
+
+def test_other_requests_are_not_marked_as_prefetched():
+    """Neither is what a page fetches for itself."""
+    (event,), _, _ = tracked({**known(), **FAR})
+    assert "prefetched" not in event
 
 
 def test_a_stricter_list_comes_with_an_extra():

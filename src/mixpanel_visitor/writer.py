@@ -104,7 +104,7 @@ class Writer:
             callable(extra) or (extra and not {"time", "$insert_id"}.isdisjoint(extra))
         )
         self._tell_local = tell_local
-        self._told_of: set[str] = set()
+        self._told_of_bots = False
 
     def event(
         self,
@@ -215,8 +215,8 @@ class Writer:
             return
         if reason is not None:
             self._ledger.refuse(reason)
-            if reason in ("bot", "prefetch"):
-                self._tell_of_bots(reason, sink.facts)
+            if reason == "bot":
+                self._tell_of_bots(sink.facts)
             return
         try:
             glance = sink.glance
@@ -241,17 +241,17 @@ class Writer:
                     {"$distinct_id": distinct_id(self.id_mode, sink.identity), "$set_once": touch},
                 )
 
-    def _tell_of_bots(self, reason: str, facts: RequestFacts | None) -> None:
+    def _tell_of_bots(self, facts: RequestFacts | None) -> None:
         # Somebody who wonders why nothing arrives looks here; who has seen it needs it no more.
-        if reason in self._told_of:
+        if self._told_of_bots:
             return
-        self._told_of.add(reason)
+        self._told_of_bots = True
         user_agent = "" if facts is None else facts.header("user-agent")[:100]
         message = (
-            f"Events of bots and of prefetched pages are dropped and counted (here, for the first time, "
-            f"{reason}: {user_agent!r}). If that is a person, or you want them, say bots='tag' or 'keep'."
+            f"Events of bots are dropped and counted (here, for the first time: {user_agent!r}). If that "
+            "is a person, or you want them, say bots='tag' or 'keep'."
         )
-        self._log(logging.WARNING, f"bots {reason}", "%s", message)
+        self._log(logging.WARNING, "bots", "%s", message)
         if self._tell_local is not None:
             self._tell_local(message)
 

@@ -86,10 +86,9 @@ def test_curl_through_a_proxy_on_this_host_is_a_bot(name):
     assert kind("curl/8.5.0", client="127.0.0.1", **{name: "x"}) == "tool"
 
 
-def test_a_browser_that_fetches_ahead_is_no_visit():
-    """It may never come to one."""
-    assert kind(CHROME, sec_purpose="prefetch;prerender") == "prefetch"
-    assert kind(CHROME, client="127.0.0.1", sec_purpose="prefetch") == "prefetch"
+def test_a_browser_that_fetches_ahead_is_no_bot():
+    """There is a person, who may or may not come to see the page."""
+    assert kind(CHROME, sec_purpose="prefetch;prerender") == ""
     assert kind("curl/8.5.0", sec_purpose="prefetch") == "tool"
 
 

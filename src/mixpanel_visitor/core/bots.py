@@ -1,4 +1,4 @@
-"""Bots: visits without a person, by the User-Agent and by what the browser says of its purpose.
+"""Bots: visits without a person, by the User-Agent. And requests of a browser that fetches ahead.
 
 Two lists. The crawlers for which mixpanel-browser itself stays silent (its utils.js, isBlockedUA) are bots
 wherever they come from. Clients that never run JavaScript, so that the SDK never meets them, are bots unless
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from .request import RequestFacts
 
-BotKind = Literal["", "crawler", "tool", "prefetch"]
-"""`""`: no bot. A prefetch is a browser that fetches ahead of a visit that may never happen."""
+BotKind = Literal["", "crawler", "tool"]
+"""`""`: no bot."""
 
 MAX_CHARS = 1024
 
@@ -67,11 +67,7 @@ class BotDetector:
         kind = by_user_agent(user_agent)
         if kind == "" and self._stricter is not None and self._stricter(user_agent):
             kind = "tool"
-        if kind == "tool" and is_developer(facts):
-            kind = ""
-        if kind == "" and is_prefetch(facts):
-            return "prefetch"
-        return kind
+        return "" if kind == "tool" and is_developer(facts) else kind
 
 
 @lru_cache(4096)

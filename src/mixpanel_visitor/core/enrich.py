@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import page_urls
-from .policy import is_document
+from .bots import is_prefetch
+from .policy import asks_for_page
 from .user_agents import properties_of
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Enricher:
             found.update(properties_of(user_agent))
         if is_bot:
             found["is_bot"] = True
+        if is_prefetch(facts):
+            found["prefetched"] = True
         url, referrer = _places(facts)
         if url:
             found["$current_url"] = self._shown(url)[:MAX_CHARS]
@@ -103,7 +106,7 @@ def _places(facts: RequestFacts) -> tuple[str, str | None]:
         return "", None
     own = f"{facts.scheme}://{facts.host}{facts.path}{'?' if facts.query else ''}{facts.query}"
     own, referrer = own[: page_urls.MAX_CHARS], facts.header("referer")[: page_urls.MAX_CHARS]
-    if is_document(facts) or not (facts.header("sec-fetch-dest") or _is_own(referrer, facts)):
+    if asks_for_page(facts) or not (facts.header("sec-fetch-dest") or _is_own(referrer, facts)):
         return own, referrer
     # Fetched by a page: its own address is the Referer, whole if the page is of this site.
     return (referrer if _is_own(referrer, facts) else ""), None

@@ -106,9 +106,7 @@ class Exchange:
             return closed
         if self.consent != "granted":
             return f"consent_{self.consent}"
-        if self._rules.bots == "drop" and (bot := self.glance.bot):
-            return "prefetch" if bot == "prefetch" else "bot"
-        return None
+        return "bot" if self._rules.bots == "drop" and self.glance.bot else None
 
     @property
     def glance(self) -> Glance:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from .anchor import RENEW_AFTER_S
+from .bots import is_prefetch
 from .exchange import Exchange
 from .identity import Identity
 from .policy import objects, opted_out
@@ -85,7 +86,7 @@ class ExchangeRules:
             if found.anchor is came and not found.links:
                 self._remember(facts, found)
         exchange = Exchange(self, facts, found.identity, consent, now_s, came, found, quiet_until_s)
-        if found.identity.is_new and exchange.is_bot:
+        if found.identity.is_new and (exchange.is_bot or is_prefetch(facts)):
             exchange.identity = Identity(device_id=found.anchor.device_id)
         return exchange
 

@@ -41,11 +41,14 @@ def opted_out(facts: RequestFacts, *, token: str, respect_dnt: bool, respect_gpc
 
 
 def is_document(facts: RequestFacts) -> bool:
+    """Tell whether a page is asked for that is shown at once; one that is fetched ahead may never be."""
+    return asks_for_page(facts) and not is_prefetch(facts)
+
+
+def asks_for_page(facts: RequestFacts) -> bool:
     """Tell whether a page is asked for: by the browser's own word, or by what it accepts where it is old."""
     destination = facts.header("sec-fetch-dest")
-    if destination:
-        return destination == "document" and not is_prefetch(facts)
-    return "text/html" in facts.header("accept") and not is_prefetch(facts)
+    return destination == "document" if destination else "text/html" in facts.header("accept")
 
 
 def may_set_cookie(facts: RequestFacts, *, tracked: bool) -> bool:
