@@ -51,7 +51,7 @@ def test_missing_fields_are_named(client, event):
     """As Mixpanel does."""
     client.import_([event(time=None)])
     (found,) = client.get("/_local/rejected").json()["rejected"]
-    assert found["fix"].startswith("Send time with every such record")
+    assert found["fix"].startswith("Add the field `time` to each such record")
 
 
 def test_credentials_are_explained(client):

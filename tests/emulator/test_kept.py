@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import stat
+
 import pytest
 
 from mixpanel_visitor.emulator import LocalMixpanel
@@ -98,3 +100,28 @@ def test_a_directory_belongs_to_one_process(start, tmp_path):
     start()
     with pytest.raises(BlockingIOError):
         LocalMixpanel(keep=tmp_path / "kept")
+
+
+def test_what_is_kept_is_private(start, event, tmp_path):
+    """It is what users did: other accounts of this machine do not read it, whatever was there before."""
+    directory = tmp_path / "kept"
+    directory.mkdir(mode=0o755)
+    (directory / "newer.jsonl").touch(mode=0o644)
+    client, local = start()
+    client.import_([event()])
+    client.post("/_local/reset", None)
+    client.import_([event()])
+    local.close()
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()} == {0o600}
+
+
+def test_a_restart_knows_whose_project_an_event_was(start, event):
+    """Also where only the credentials said so."""
+    client, local = start()
+    client.import_([event(token=None)], user="a:")
+    before = client.get("/_local/people").json()
+    local.close()
+    client, _ = start()
+    assert client.get("/_local/people").json() == before
+    assert before["people"][0]["token"] == "a"

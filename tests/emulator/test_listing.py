@@ -9,6 +9,7 @@ import pytest
 from mixpanel_visitor.emulator import LocalMixpanel
 
 NOW_MS = 1_800_000_000_000
+TOKEN = "0123456789abcdef0123456789abcdef"
 
 
 def names(answer) -> list[str]:
@@ -37,6 +38,7 @@ def test_an_event_is_listed_with_what_became_of_it(client, event):
             "lane": "server",
             "own_id": "u-1",
             "person": "u-1",
+            "token": TOKEN,
             "identity_failure": None,
             "properties": item["properties"],
         }
@@ -72,8 +74,8 @@ def test_people_are_listed_with_their_ids_and_events(client, event):
     client.post("/track", [event(**device), event(distinct_id="u-2")])
     client.import_([event(**device, **{"$user_id": "u-1"}), event(distinct_id="")])
     answer = client.get("/_local/people").json()
-    u_1 = {"person": "u-1", "ids": ["$device:D", "u-1"], "events": 2}
-    u_2 = {"person": "u-2", "ids": ["u-2"], "events": 1}
+    u_1 = {"person": "u-1", "token": TOKEN, "ids": ["$device:D", "u-1"], "events": 2}
+    u_2 = {"person": "u-2", "token": TOKEN, "ids": ["u-2"], "events": 1}
     assert answer == {"id_merge": "simplified", "people": [u_2, u_1]}
     assert client.get("/_local/people?limit=1").json()["people"] == [u_1]
     persons = [each["person"] for each in client.get("/_local/events").json()["events"]]

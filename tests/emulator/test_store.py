@@ -35,6 +35,44 @@ def test_only_the_last_events_are_kept_and_all_are_counted(store):
     assert (stats["received"], stats["unique"], stats["retained"]) == (5, 5, 3)
 
 
+def test_large_events_push_out_more_than_their_number():
+    """Any website may send to a local Mixpanel, so that the memory is bounded by bytes as well."""
+    store = Store(max_bytes=10_000, now_ms=lambda: 1_000)
+    store.add_events("import", [said(number, text="x" * 4_000) for number in range(5)])
+    assert [each.event.insert_id for each in store.events()] == ["i-3", "i-4"]
+    store.add_events("import", [said(9, text="x" * 20_000)])
+    assert store.events() == []
+    store.add_events("import", [said(10)])
+    assert [each.event.insert_id for each in store.events()] == ["i-10"]
+
+
+def test_a_duplicate_that_has_grown_counts_with_its_new_size():
+    """The latest delivery is what is kept."""
+    store = Store(max_bytes=10_000, now_ms=lambda: 1_000)
+    store.add_events("import", [said(1), said(2, text="x" * 4_000)])
+    store.add_events("import", [said(2, text="x" * 9_000), said(3, text="x" * 2_000)])
+    assert [each.event.insert_id for each in store.events()] == ["i-3"]
+
+
+def test_large_profiles_push_out_older_ones():
+    """Half of the bytes are for profiles; one that shrinks or is deleted frees its own."""
+    store = Store(max_bytes=10_000, now_ms=lambda: 1_000)
+    store.add_updates("engage", [update(f"u-{number}", text="x" * 2_000) for number in range(4)])
+    assert [each.profile_id for each in store.profiles()] == ["u-2", "u-3"]
+    store.add_updates("engage", [update("u-3", text="x"), update("u-4", text="x" * 2_000)])
+    assert [each.profile_id for each in store.profiles()] == ["u-2", "u-3", "u-4"]
+
+
+def test_ids_that_are_longer_than_any_id_are_not_joined():
+    """The tables of joined IDs are bounded by number, so each of them must be small."""
+    for id_merge, names in [("simplified", ("device", "user")), ("legacy", ("distinct_id", "alias"))]:
+        store = Store(now_ms=lambda: 1_000, id_merge=id_merge)
+        long = dict.fromkeys(names, "x" * 5_000)
+        store.add_events("import", [said(1, "$create_alias" if id_merge == "legacy" else "a", **long)])
+        (person,) = store.people()
+        assert person.ids == (person.person,)
+
+
 def test_an_event_that_was_pushed_out_is_still_known(store):
     """A late duplicate is one, and a late change too."""
     store.add_events("import", [make(number) for number in range(5)])
@@ -145,6 +183,11 @@ def said(number: int, name: str = "a", **properties: Any) -> Event:
     names = {"device": "$device_id", "user": "$user_id", "pair": "$distinct_ids"}
     encoded = orjson.dumps({names.get(key, key): value for key, value in properties.items()})
     return Event(name=name, time_ms=number, distinct_id="", insert_id=f"i-{number}", properties=encoded)
+
+
+def update(profile_id: str, **properties: Any) -> Update:
+    """Make a `$set` of a person's profile."""
+    return Update(token="t", group_key="", profile_id=profile_id, operation="$set", operand=properties)
 
 
 def persons(store: Store) -> list[str | None]:

@@ -20,7 +20,7 @@ class StoredEvent:
     these are the latest ones, as in Mixpanel. `number` runs from 1 in the order of first arrival. `own_id` is
     the distinct ID that Mixpanel stores before any merge and `person` the canonical one by now; both are
     None for nobody's, and for a duplicate that came after the event was pushed out of the store.
-    `identity_failure` is Mixpanel's reason why it joined no IDs.
+    `identity_failure` is Mixpanel's reason why it joined no IDs. `token` names the project.
     """
 
     number: int
@@ -32,6 +32,7 @@ class StoredEvent:
     own_id: str | None
     person: str | None
     identity_failure: str | None
+    token: str = ""
 
     @property
     def name(self) -> str:
@@ -47,11 +48,12 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """Someone with `events` events that are kept; `ids` are theirs and those that were joined to them."""
+    """Someone with `events` kept events in the project `token`; `ids` are all of theirs, joined ones too."""
 
     person: str
     ids: tuple[str, ...]
     events: int
+    token: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,7 +54,7 @@ def fix_of(rejection: Rejection) -> str:
     if "must not be missing or blank" in message:
         if field == "token":
             return "Set the project's token: MIXPANEL_TOKEN for the server, mixpanel.init(token) in the page."
-        return f"Send {field} with every such record; visitor.track and the official libraries do."
+        return f"Add the field `{field}` to each such record. visitor.track and the official libraries do."
     if field == "$insert_id":
         return "Send a UUID as $insert_id: letters, digits and '-', at most 36 of them."
     return next((fix for part, fix in _BY_MESSAGE.items() if part in message), "")

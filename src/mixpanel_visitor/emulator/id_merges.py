@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from .rules import EventEndpoint
 
 DEVICE = "$device:"
+MAX_PAIR_CHARS = 2_000
+"""Two IDs that are longer together are not joined: they are no IDs, and must not fill the memory."""
 MAX_CLUSTER = 500
 """So many IDs may be one person's under Original ID Merge."""
 
@@ -149,6 +151,8 @@ class Original:
         return failure
 
     def _join(self, first: str, second: str, *, spelling: str | None = None) -> str | None:
+        if len(first) + len(second) > MAX_PAIR_CHARS:
+            return None
         return None if self._clusters.join(first, second, spelling=spelling) else MANY_IDS
 
 
@@ -223,6 +227,8 @@ def _text(value: Any) -> str | None:
 
 
 def _remember(table: dict[str, str], key: str, value: str, most: int) -> None:
+    if len(key) + len(value) > MAX_PAIR_CHARS:
+        return
     table[key] = value
     if len(table) > most:
         forget_first(table)

@@ -32,6 +32,7 @@ FAILED = "some data points in the request failed validation"
 _GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 _CALLBACK = re.compile(r"[A-Za-z_$][A-Za-z0-9_$.]{0,99}")
 _MAX_SHOWN_BYTES = 16 * 1024
+_MAX_SHOWN_CHARS = 1_000
 
 _T = TypeVar("_T")
 
@@ -58,7 +59,8 @@ class Ingestion:
             read = self._read(request)
         except payload.PayloadError as error:
             return self._refuse(request, error_reply(error.status, str(error)), str(error))
-        problems = self._take_events("import", read.items, partial=request.partial)
+        token = _token_of_credentials(request)
+        problems = self._take_events("import", read.items, token=token, partial=request.partial)
         taken = len(read.items) - len(problems)
         strict = read.parameters.get("strict") == "1"
         if read.is_form and not strict:
@@ -110,7 +112,9 @@ class Ingestion:
             raise payload.PayloadError(413, f"request exceeds max limit of {MAX_RECORDS} records")
         return read
 
-    def _take_events(self, endpoint: EventEndpoint, items: list[Any], *, partial: bool) -> dict[int, Problem]:
+    def _take_events(
+        self, endpoint: EventEndpoint, items: list[Any], *, partial: bool, token: str = ""
+    ) -> dict[int, Problem]:
         now_ms = self.store.now_ms()
         judged: list[Event | Problem] = [
             check_event(item, endpoint=endpoint, now_ms=now_ms) for item in items
@@ -119,7 +123,7 @@ class Ingestion:
             judged[1::2] = [Problem(field="", message="refused on purpose (chaos)")] * (len(judged) // 2)
         accepted, problems = _sorted(judged)
         properties = [item["properties"] for index, item in enumerate(items) if index not in problems]
-        self.store.add_events(endpoint, accepted, properties)
+        self.store.add_events(endpoint, accepted, properties, token=token or self.token or "")
         return self._note(endpoint, items, problems)
 
     def _take_updates(self, endpoint: ProfileEndpoint, items: list[Any]) -> dict[int, Problem]:
@@ -135,9 +139,9 @@ class Ingestion:
                     endpoint=endpoint,
                     status=400,
                     index=index,
-                    field=problem.field,
-                    message=problem.message,
-                    insert_id=_insert_id(items[index]),
+                    field=problem.field[:_MAX_SHOWN_CHARS],
+                    message=problem.message[:_MAX_SHOWN_CHARS],
+                    insert_id=_insert_id(items[index])[:_MAX_SHOWN_CHARS],
                     record=_shown(items[index]),
                     received_at_ms=now_ms,
                 )
@@ -180,6 +184,14 @@ def _credentials(encoded: str) -> str:
         return base64.b64decode(encoded, validate=True).decode("utf-8", "replace")
     except (binascii.Error, ValueError):
         return encoded  # "our authentication accepts both base64 encoding and plain-text"
+
+
+def _token_of_credentials(request: Request) -> str:
+    """Return the project token that the credentials of `/import` are; "" for a service account's."""
+    user, _, password = _credentials(
+        request.headers.get("authorization", "").strip().partition(" ")[2].strip()
+    ).partition(":")
+    return "" if password else user
 
 
 def _sorted(judged: Sequence[_T | Problem]) -> tuple[list[_T], dict[int, Problem]]:

@@ -8,9 +8,9 @@ end.
 
 from __future__ import annotations
 
-import fcntl
+import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import orjson
 
@@ -36,18 +36,24 @@ class Kept:
     """
 
     def __init__(self, directory: Path, *, max_lines: int) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.chmod(0o700)  # it may have been made before, with the umask's mode
         self._newer, self._older = directory / "newer.jsonl", directory / "older.jsonl"
         self._max_lines = max_lines
         self._writing = threading.Lock()
-        self._owned = (directory / "lock").open("w")
+        self._owned = _open_privately(directory / "lock")
+        import fcntl  # noqa: PLC0415 - Windows lacks it, and only --keep needs it
+
         try:
             fcntl.flock(self._owned, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._owned.close()
             raise
         self._lines = sum(1 for _ in _lines(self._newer))
-        self._file = self._newer.open("ab")
+        for path in (self._older, self._newer):
+            if path.exists():
+                path.chmod(0o600)
+        self._file = _open_privately(self._newer)
         if self._file.tell() and not self._newer.read_bytes().endswith(b"\n"):
             self._file.write(b"\n")  # the last one was killed in the middle of a line
 
@@ -86,8 +92,13 @@ class Kept:
             self._owned.close()
 
     def _start(self) -> None:
-        self._file = self._newer.open("ab")
+        self._file = _open_privately(self._newer)
         self._lines = 0
+
+
+def _open_privately(path: Path) -> BinaryIO:
+    # What users did is for nobody else on this machine to read, whatever the umask is.
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -103,7 +114,8 @@ def _as_json(arrival: Arrival) -> dict[str, Any]:
         case StoredEvent(event=event):
             said: Iterable[Any] = (event.name, event.time_ms, event.distinct_id, event.insert_id)
             text = event.properties.decode()
-            return {"kind": arrival.endpoint, "said": [*said, text], "at": arrival.received_at_ms}
+            at_ms, token = arrival.received_at_ms, arrival.token
+            return {"kind": arrival.endpoint, "said": [*said, text], "at": at_ms, "token": token}
         case ProfileChange(update=update):
             said = (update.token, update.group_key, update.profile_id, update.operation, update.operand)
             return {"kind": arrival.endpoint, "said": [*said], "at": arrival.received_at_ms}
@@ -120,7 +132,7 @@ def _restore(store: Store, kept: dict[str, Any]) -> None:
         event = Event(
             name=name, time_ms=time_ms, distinct_id=distinct_id, insert_id=insert_id, properties=text.encode()
         )
-        store.add_events(kind, [event], at_ms=at_ms)
+        store.add_events(kind, [event], token=kept.get("token", ""), at_ms=at_ms)
     elif kind in ("engage", "groups"):
         token, group_key, profile_id, operation, operand = kept["said"]
         update = Update(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 MAX_MESSAGE_CHARS = 1_000
 MAX_WAIT_S = 60
+MAX_WAITING = 32
 
 TWO_IDS_FIX = (
     "Browser and server each made an ID of their own, so Mixpanel counts two people. Wrap the application "
@@ -38,20 +40,26 @@ class Listing:
 
     store: Store
     chaos: Chaos
+    _waiting: threading.BoundedSemaphore = field(
+        default_factory=lambda: threading.BoundedSemaphore(MAX_WAITING)
+    )
 
     def events(self, request: Request) -> Reply:
         """`GET /_local/events`: the unique events that are kept.
 
-        Asked with `?limit=&event=&distinct_id=&person=&search=&since=&after=`, all of which must match.
+        Asked with `?limit=&event=&distinct_id=&person=&token=&search=&since=&after=`: all must match.
         `since` is in milliseconds and includes its own, `after` a number that is left out; `search` is text
         anywhere in the event. With `wait=` (seconds, at most 60) and `count=` it answers as soon as so many
-        match, or with what there is when the time is over.
+        match, or with what there is when the time is over, or at once where `MAX_WAITING` others wait.
         """
         query = request.query
         count, wait_s = _number(query, "count"), _number(query, "wait")
-        if wait_s:
+        if wait_s and self._waiting.acquire(blocking=False):
             least = 1 if count is None else count
-            self.store.wait_for(lambda: len(self._found(query)) >= least, min(wait_s, MAX_WAIT_S))
+            try:
+                self.store.wait_for(lambda: len(self._found(query)) >= least, min(wait_s, MAX_WAIT_S))
+            finally:
+                self._waiting.release()
         return json_reply({"events": [event_json(each) for each in self._found(query)]})
 
     def count(self, request: Request) -> Reply:
@@ -78,6 +86,7 @@ class Listing:
             event=query.get("event"),
             distinct_id=query.get("distinct_id"),
             person=query.get("person"),
+            token=query.get("token"),
             search=query.get("search"),
             since_ms=_number(query, "since"),
             after=_number(query, "after"),
@@ -86,7 +95,10 @@ class Listing:
     def people(self, request: Request) -> Reply:
         """`GET /_local/people`: whose the kept events are, by the project's ID merge; seen last is last."""
         found = self.store.people(limit=_number(request.query, "limit"))
-        people = [{"person": each.person, "ids": each.ids, "events": each.events} for each in found]
+        people = [
+            {"person": each.person, "token": each.token, "ids": each.ids, "events": each.events}
+            for each in found
+        ]
         return json_reply({"id_merge": self.store.id_merge, "people": people})
 
     def profiles(self, request: Request) -> Reply:
@@ -131,7 +143,8 @@ def event_json(stored: StoredEvent) -> dict[str, Any]:
     """An event as it is listed; values are ready for `orjson.dumps`.
 
     `lane` is who sent it, "browser" or "server"; `own_id` its ID before any merge and `person` the canonical
-    one by now, both null for nobody; `identity_failure` is why it joined no IDs, or null.
+    one by now in the project `token`, both null for nobody; `identity_failure` is why it joined no IDs, or
+    null.
     """
     return {
         "number": stored.number,
@@ -146,6 +159,7 @@ def event_json(stored: StoredEvent) -> dict[str, Any]:
         "lane": lane_of(stored.properties),
         "own_id": stored.own_id,
         "person": stored.person,
+        "token": stored.token,
         "identity_failure": stored.identity_failure,
         "properties": orjson.Fragment(stored.event.properties),
     }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .arrivals import StoredEvent
 
 if TYPE_CHECKING:
-    from .people import People
+    from .projects import Project
     from .rules import Event, EventEndpoint
 
 
@@ -26,6 +26,7 @@ class Slot:
         "failure",
         "number",
         "own_id",
+        "project",
         "received_at_ms",
     )
 
@@ -33,13 +34,20 @@ class Slot:
     failure: str | None
 
     def __init__(
-        self, number: int, endpoint: EventEndpoint, event: Event, digest: int, received_at_ms: int
+        self,
+        number: int,
+        endpoint: EventEndpoint,
+        event: Event,
+        digest: int,
+        received_at_ms: int,
+        project: Project,
     ) -> None:
         self.number = number
         self.endpoint: EventEndpoint = endpoint
         self.event: Event | None = event
         self.digest = digest
         self.received_at_ms = received_at_ms
+        self.project = project
         self.deliveries = 1
         self.altered = False
 
@@ -49,7 +57,7 @@ class Slot:
         self.own_id = None
         self.failure = None
 
-    def stored(self, event: Event, people: People) -> StoredEvent:
+    def stored(self, event: Event) -> StoredEvent:
         """As a value, whose it is by now included."""
         return StoredEvent(
             number=self.number,
@@ -59,6 +67,7 @@ class Slot:
             deliveries=self.deliveries,
             altered=self.altered,
             own_id=self.own_id,
-            person=None if self.own_id is None else people.person_of(self.own_id),
+            person=None if self.own_id is None else self.project.people.person_of(self.own_id),
             identity_failure=self.failure,
+            token=self.project.token,
         )

@@ -1,8 +1,8 @@
 """Store: what has arrived, as Mixpanel would count it.
 
-Thread-safe. Events are deduplicated by (event, time, distinct_id, $insert_id). The last `max_events` are
-kept with their content; everything is counted. Whose an event is (`people`), is computed from all of them as
-they first came; a duplicate joins no IDs.
+Thread-safe. Events are deduplicated by (event, time, distinct_id, $insert_id) in each project. The last
+`max_events` are kept with their content, and of those no more than `max_bytes`; everything is counted. Whose
+an event is (`people`), is computed from all of them as they first came; a duplicate joins no IDs.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import logging
 import threading
 import time
 from collections import Counter, OrderedDict, deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
 from .arrivals import Profile, ProfileChange
 from .bounded import forget_first
-from .people import People
 from .profiles import applied
+from .projects import Projects
 from .slots import Slot
-from .visits import Visits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .kept import Kept
     from .people import IdMerge
     from .profiles import ProfileEndpoint, Update
+    from .projects import Project
     from .rules import Event, EventEndpoint
     from .visits import TwoIds
 
@@ -40,6 +41,8 @@ MAX_REJECTIONS = 1_000
 MAX_KEYS = 1_000_000
 """So many events back, or a tenth less, a duplicate is known; about 200 bytes each."""
 MAX_PATHS = 100
+MAX_BYTES = 128 * 1024 * 1024
+"""So much of events is kept, and half as much of profiles: any page that a developer visits can send some."""
 
 
 def wall_clock_ms() -> int:
@@ -57,6 +60,7 @@ class Store:
         self,
         *,
         max_events: int = 50_000,
+        max_bytes: int = MAX_BYTES,
         now_ms: Callable[[], int] = wall_clock_ms,
         id_merge: IdMerge = "simplified",
         kept: Kept | None = None,
@@ -64,6 +68,7 @@ class Store:
         if max_events < 1:
             raise ValueError(f"max_events must be at least 1, not {max_events}")
         self._max_events = max_events
+        self._max_bytes = max_bytes
         self._id_merge: IdMerge = id_merge
         self._now_ms = now_ms
         self._lock = threading.Lock()
@@ -86,13 +91,15 @@ class Store:
             self._last_arrival_ms: int | None = None
             self._requests: dict[str, Counter[int]] = {}
             self._events: deque[Slot] = deque()
+            self._event_bytes = 0
             # Keyed by the hash of the key: 64 bits, so that among a million events a false duplicate has
             # a chance of one in thirty million, at a third of the memory.
             self._seen: dict[int, Slot] = {}
             self._rejections: deque[Rejection] = deque(maxlen=MAX_REJECTIONS)
             self._profiles: OrderedDict[tuple[str, str, Any], Profile] = OrderedDict()
-            self._people = People(self._id_merge)
-            self._visits = Visits()
+            self._profile_sizes: dict[tuple[str, str, Any], int] = {}
+            self._profile_bytes = 0
+            self._projects = Projects(self._id_merge)
         if self._kept is not None:
             self._kept.forget()
 
@@ -123,31 +130,35 @@ class Store:
         events: Sequence[Event],
         properties: Sequence[dict[str, Any]] | None = None,
         *,
+        token: str = "",
         at_ms: int | None = None,
     ) -> None:
         """Take accepted events, in order; `properties` are theirs, for who has them as objects already.
 
-        `at_ms` is when they came, if that is not now.
+        `token` is the project of those that do not name one themselves; `at_ms` is when they came, if that is
+        not now.
         """
         if properties is None:
             properties = [orjson.loads(event.properties) for event in events]
-        keys = [_dedup_key(event) for event in events]
+        tokens = [_text(said.get("token")) or token for said in properties]
+        keys = [_dedup_key(event, own) for event, own in zip(events, tokens, strict=True)]
         digests = [hash(event.properties) for event in events]
         listening = bool(self._listeners)
         arrivals: list[Arrival] = []
         with self._lock:
             now_ms = self._now_ms() if at_ms is None else at_ms
-            take = self._people.take
-            for event, key, digest, said in zip(events, keys, digests, properties, strict=True):
+            of = self._projects.of
+            for event, key, digest, said, own in zip(events, keys, digests, properties, tokens, strict=True):
                 slot = self._seen.get(key) if key is not None else None
                 if slot is None:
-                    slot = self._insert(endpoint, event, key, digest, now_ms)
-                    slot.own_id, slot.failure = take(event.name, said, endpoint)
-                    self._visits.note(slot.number, said, slot.own_id, now_ms)
+                    project = of(own)
+                    slot = self._insert(endpoint, event, key, digest, now_ms, project)
+                    slot.own_id, slot.failure = project.people.take(event.name, said, endpoint)
+                    project.visits.note(slot.number, said, slot.own_id, now_ms)
                 else:
                     self._repeat(slot, event, digest)
                 if listening:
-                    arrivals.append(slot.stored(event, self._people))
+                    arrivals.append(slot.stored(event))
             self._counts["received"] += len(events)
             self._last_arrival_ms = now_ms
         with self._arrived:
@@ -219,14 +230,15 @@ class Store:
         event: str | None = None,
         distinct_id: str | None = None,
         person: str | None = None,
+        token: str | None = None,
         search: str | None = None,
         since_ms: int | None = None,
         after: int | None = None,
     ) -> list[StoredEvent]:
         """The retained unique events that match, newest last.
 
-        `since_ms` is compared with their arrival, `after` with their number; `search` is looked for in name
-        and properties, in either case of letters.
+        `person` is meant within each project, `token` names one; `since_ms` is compared with their arrival,
+        `after` with their number; `search` is looked for in name and properties, in either case of letters.
         """
         text = search.lower().encode() if search else None
         found: list[StoredEvent] = []
@@ -242,24 +254,26 @@ class Store:
                     and (distinct_id is None or slot.event.distinct_id == distinct_id)
                     and (
                         person is None
-                        or (slot.own_id is not None and self._people.person_of(slot.own_id) == person)
+                        or (slot.own_id is not None and slot.project.people.person_of(slot.own_id) == person)
                     )
+                    and (token is None or slot.project.token == token)
                     and (text is None or text in (slot.event.name.encode() + slot.event.properties).lower())
                     and (since_ms is None or slot.received_at_ms >= since_ms)
                 ):
-                    found.append(slot.stored(slot.event, self._people))
+                    found.append(slot.stored(slot.event))
         found.reverse()
         return found
 
     def two_ids(self) -> list[TwoIds]:
         """Visits that browser and server sent under an ID each which no merge has joined, newest last."""
         with self._lock:
-            person_of = self._people.person_of
-            return [
+            found = [
                 pair
-                for pair in self._visits.two_ids()
-                if person_of(pair.browser_id) != person_of(pair.server_id)
+                for project in self._projects
+                for pair in project.visits.two_ids()
+                if project.people.person_of(pair.browser_id) != project.people.person_of(pair.server_id)
             ]
+        return sorted(found, key=lambda pair: max(pair.browser_event, pair.server_event))
 
     def wait_for(self, satisfied: Callable[[], bool], timeout_s: float) -> bool:
         """Wait until so much has arrived that `satisfied` is; False: it is not after `timeout_s`."""
@@ -269,7 +283,18 @@ class Store:
     def people(self, *, limit: int | None = None) -> list[Person]:
         """Who did the retained unique events, the one seen last being last."""
         with self._lock:
-            return _last(self._people.persons(slot.own_id for slot in self._events), limit)
+            own_ids: dict[str, list[str | None]] = {}
+            last: dict[tuple[str, str], int] = {}
+            for slot in self._events:
+                own_ids.setdefault(slot.project.token, []).append(slot.own_id)
+                if slot.own_id is not None:
+                    last[slot.project.token, slot.project.people.person_of(slot.own_id)] = slot.number
+            found = [
+                replace(person, token=project.token)
+                for project in self._projects
+                for person in project.people.persons(own_ids.get(project.token, ()))
+            ]
+        return _last(sorted(found, key=lambda person: last[person.token, person.person]), limit)
 
     def profiles(self, *, limit: int | None = None) -> list[Profile]:
         """People's profiles, the one updated last being last."""
@@ -295,17 +320,25 @@ class Store:
         key: int | None,
         digest: int,
         now_ms: int,
+        project: Project,
     ) -> Slot:
         self._inserted += 1
-        slot = Slot(self._inserted, endpoint, event, digest, now_ms)
+        slot = Slot(self._inserted, endpoint, event, digest, now_ms, project)
         self._events.append(slot)
-        if len(self._events) > self._max_events:
-            self._events.popleft().push_out()
+        self._event_bytes += _size(event)
+        while len(self._events) > self._max_events or self._event_bytes > self._max_bytes:
+            self._push_out()
         if key is not None:
             self._seen[key] = slot
             if len(self._seen) > MAX_KEYS:
                 forget_first(self._seen)
         return slot
+
+    def _push_out(self) -> None:
+        oldest = self._events.popleft()
+        if oldest.event is not None:
+            self._event_bytes -= _size(oldest.event)
+        oldest.push_out()
 
     def _repeat(self, slot: Slot, event: Event, digest: int) -> None:
         self._counts["duplicates"] += 1
@@ -315,11 +348,13 @@ class Store:
             slot.altered = True
             slot.digest = digest
             if slot.event is not None:
+                self._event_bytes += _size(event) - _size(slot.event)
                 slot.event = event  # "only the latest ingested one will be considered in queries"
 
     def _apply(self, update: Update, now_ms: int) -> None:
         key = (update.token, update.group_key, update.profile_id)
         before = self._profiles.pop(key, None)
+        self._profile_bytes -= self._profile_sizes.pop(key, 0)
         if update.operation == "$delete":
             return
         self._profiles[key] = Profile(
@@ -330,8 +365,11 @@ class Store:
             updates=before.updates + 1 if before else 1,
             updated_at_ms=now_ms,
         )
-        if len(self._profiles) > self._max_events:
-            self._profiles.popitem(last=False)
+        self._profile_sizes[key] = size = len(orjson.dumps(self._profiles[key].properties))
+        self._profile_bytes += size
+        while len(self._profiles) > self._max_events or self._profile_bytes > self._max_bytes // 2:
+            oldest, _ = self._profiles.popitem(last=False)
+            self._profile_bytes -= self._profile_sizes.pop(oldest)
 
     def _listed(self, limit: int | None, *, groups: bool) -> list[Profile]:
         with self._lock:
@@ -347,10 +385,18 @@ class Store:
                 logger.exception("A listener of the local Mixpanel failed")
 
 
-def _dedup_key(event: Event) -> int | None:
+def _dedup_key(event: Event, token: str) -> int | None:
     if event.insert_id is None:
         return None
-    return hash((event.name, event.time_ms, event.distinct_id, event.insert_id))
+    return hash((event.name, event.time_ms, event.distinct_id, event.insert_id, token))
+
+
+def _size(event: Event) -> int:
+    return len(event.properties) + len(event.name)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _last(found: Iterable[_T], limit: int | None) -> list[_T]:

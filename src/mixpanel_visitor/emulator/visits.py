@@ -30,6 +30,7 @@ MAX_PAIRS = 200
 _MAX_PAGES = 2_000
 _MAX_NEAR = 8
 _MAX_BORN = 3
+_MAX_CHARS = 1_000
 
 _BROWSER_LIBRARIES = frozenset({"web", "swift", "iphone", "android", "react-native", "flutter", "unity"})
 
@@ -68,18 +69,18 @@ class Visits:
     def __init__(self) -> None:
         # By the hashes of IDs: 20,000 of them may be long.
         self._lanes: dict[int, set[Lane]] = {}
-        self._pages: dict[tuple[Any, ...], deque[_Seen]] = {}
+        self._pages: dict[tuple[str, str, str], deque[_Seen]] = {}
         self._born: deque[_Seen] = deque(maxlen=_MAX_BORN)
         self._pairs: OrderedDict[tuple[str, str], TwoIds] = OrderedDict()
 
     def note(self, number: int, properties: Mapping[str, Any], own_id: str | None, at_ms: int) -> None:
         """Take the next event; `at_ms` is when it arrived."""
-        if own_id is None:
+        if own_id is None or len(own_id) > _MAX_CHARS:
             return
         lane = lane_of(properties)
         device = properties.get("$device_id")
         url = properties.get("$current_url")
-        page = url.partition("#")[0] if isinstance(url, str) else None
+        page = url.partition("#")[0][:_MAX_CHARS] if isinstance(url, str) else None
         mine = _Seen(lane=lane, own_id=own_id, number=number, at_ms=at_ms, page=page)
         new = [
             self._note_lane(each, lane)
@@ -87,14 +88,12 @@ class Visits:
         ]
         if all(new):
             self._note_birth(mine)
-        if page is not None:
-            self._note_page(mine, (page, properties.get("$browser"), properties.get("$os")))
+        browser, system = properties.get("$browser", ""), properties.get("$os", "")
+        if page is not None and isinstance(browser, str) and isinstance(system, str):
+            self._note_page(mine, (page, browser[:_MAX_CHARS], system[:_MAX_CHARS]))
 
-    def _note_page(self, mine: _Seen, key: tuple[Any, ...]) -> None:
-        try:
-            near = self._pages.setdefault(key, deque(maxlen=_MAX_NEAR))
-        except TypeError:  # a list or an object: no browser's name
-            return
+    def _note_page(self, mine: _Seen, key: tuple[str, str, str]) -> None:
+        near = self._pages.setdefault(key, deque(maxlen=_MAX_NEAR))
         for other in near:
             if other.lane != mine.lane and mine.at_ms - other.at_ms <= TOGETHER_MS:
                 self._suspect(mine, other)
