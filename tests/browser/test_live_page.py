@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
@@ -196,6 +197,108 @@ def is_red(colour):
     """Whether red is most of a CSS rgb()."""
     red, green, blue = (int(part) for part in colour.strip("rgb()").split(","))
     return red > 150 and red > green + 50 and red > blue + 50
+
+
+def test_a_row_says_what_the_application_said(local, live, story):
+    """Two or three of its own properties, or the page where it has none."""
+    story.shop(local)
+    page = live(local)
+    page.see("#events .row", "Bought")
+    previews = dict(zip(page.texts("#events .what"), page.texts("#events .preview"), strict=True))
+    assert "amount: 13.5" in previews["Bought"]
+    assert previews["$mp_web_page_view"] == "/tea"
+    assert previews["Page viewed"] == "path: /tea"
+
+
+def test_what_is_not_of_today_has_its_date(local, live, story):
+    """An imported event of years ago is no event of this morning."""
+    old = story.event("Old", distinct_id="u", time=1_000_003_600)
+    credentials = base64.b64encode(f"{story.TOKEN}:".encode()).decode()
+    story.send(local, [old], "/import", Authorization=f"Basic {credentials}")
+    story.send(local, [story.event("New", distinct_id="u")])
+    page = live(local)
+    page.see("#events .row", "New")
+    new, past = page.texts("#events .time")
+    assert "-" not in new
+    assert past.startswith("2001-09-09 ")
+
+
+def test_projects_are_looked_at_one_by_one(local, live, story):
+    """User 1 of one application is not user 1 of the other: neither in the lists nor on a timeline."""
+    for token, name in [("a" * 32, "Bought tea"), ("b" * 32, "Rented bike")]:
+        story.send(local, [story.event(name, distinct_id="1", token=token)])
+    page = live(local)
+    page.see("#events .row", "Rented bike")
+    page.press("2")
+    page.see("#people .row", "project bbb")
+    assert len(page.texts("#people .row")) == 2
+    assert page.texts(".moment strong") == ["Rented bike"]
+    page.do(lambda it: it.select_option("#project", "a" * 32))
+    page.see(".moment", "Bought tea")
+    assert page.texts(".moment strong") == ["Bought tea"]
+    page.press("Tab", "Escape")
+    page.do(lambda it: it.locator("#tab-events").click())
+    assert page.texts("#events .what") == ["Bought tea"]
+
+
+def test_one_project_needs_no_choice(local, live, story):
+    """There is nothing to choose from."""
+    story.shop(local)
+    page = live(local)
+    page.see("#events .row", "Bought")
+    assert page.do(lambda it: it.locator("#projects").is_hidden())
+
+
+def test_the_alarm_is_put_away_until_there_is_another(local, live, story):
+    """Who has read it wants the room."""
+    story.broken_shop(local)
+    page = live(local)
+    page.see("#alarm", "A visit has two IDs")
+    page.click("Dismiss")
+    assert page.do(lambda it: it.locator("#alarm").is_hidden())
+    story.send(local, [story.event("Fine", distinct_id="u")])
+    page.see("#events .row", "Fine")
+    assert page.do(lambda it: it.locator("#alarm").is_hidden())
+    story.send(local, [story.event("None", distinct_id="null")])
+    page.see("#alarm", "A visit has two IDs")
+
+
+def test_an_empty_page_says_how_both_sides_are_pointed_here(local, live, story):
+    """The server by its environment, the browser by `mixpanel.init`; both can be copied."""
+    page = live(local)
+    page.see("#nothing", "MIXPANEL_API_HOST=" + local.url)
+    page.click("Copy", role="button")
+    page.do(lambda it: it.locator("#copy-hint-browser").click())
+    page.see("#copy-hint-browser", "Copied")
+    copied = page.run("navigator.clipboard.readText()")
+    assert copied == f'mixpanel.init("YOUR_PROJECT_TOKEN", {{api_host: "{local.url}"}})'
+
+
+def test_a_phone_shows_the_first_event_without_scrolling(local, live, story):
+    """Also with the alarm above it."""
+    story.shop(local)
+    story.broken_shop(local)
+    page = live(local, **PHONE)
+    page.see("#events .row")
+    page.see("#alarm")
+    assert page.run("document.querySelector('#events .row').getBoundingClientRect().bottom < innerHeight")
+
+
+def test_a_phone_shows_the_timeline_that_was_asked_for(local, live, story):
+    """The list of people is above it there."""
+    story.shop(local)
+    for number in range(9):
+        story.send(local, [story.event("Seen", distinct_id=f"u-{number}")])
+    page = live(local, **PHONE)
+    page.press("2")
+    page.see("#people .row", "anna")
+    page.do(lambda it: it.locator("#people .row", has_text="anna").click())
+    page.see("#timeline h2", "anna")
+    page.do(
+        lambda it: it.wait_for_function(
+            "document.querySelector('#timeline h2').getBoundingClientRect().top < innerHeight / 2"
+        )
+    )
 
 
 def test_everything_can_be_forgotten(local, live, story):

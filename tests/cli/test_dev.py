@@ -70,7 +70,8 @@ def test_it_says_how_to_use_it_and_ends_well(number):
     """One setting, the page, and 0 at the end."""
     with dev() as process:
         url = line(process).rpartition(" ")[2].rstrip("/")
-        assert line(process) == f"To send here, set:  MIXPANEL_API_HOST={url}"
+        assert line(process) == f"The server sends here with:   MIXPANEL_API_HOST={url}"
+        assert line(process) == f'The browser sends here with:  mixpanel.init(TOKEN, {{api_host: "{url}"}})'
         assert "Ctrl-C" in line(process)
         post(url, "/track", event())
         assert line(process).endswith("u-1")
@@ -86,7 +87,7 @@ def test_it_prints_what_arrives():
     """A line for each event, update and refusal."""
     with dev() as process:
         url = line(process).rpartition(" ")[2].rstrip("/")
-        line(process), line(process)
+        line(process), line(process), line(process)
         signed_up = event()
         post(url, "/track", [signed_up, signed_up, event("Left", distinct_id="", **{"$device_id": "d-1"})])
         assert line(process).split()[2:] == ["Signed", "up", "u-1"]
@@ -105,7 +106,7 @@ def test_what_was_sent_cannot_play_with_the_terminal():
     """Control characters are replaced, and long names cut."""
     with dev() as process:
         url = line(process).rpartition(" ")[2].rstrip("/")
-        line(process), line(process)
+        line(process), line(process), line(process)
         post(url, "/track", event("\x1b[31mred\r\n" + "x" * 200, distinct_id="a\x9b\u202eb"))
         shown = line(process)
         assert shown.isprintable()

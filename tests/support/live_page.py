@@ -52,10 +52,10 @@ def event(name: str, *, ago_ms: int = 0, **properties: Any) -> dict[str, Any]:
     return {"event": name, "properties": {**stamps, **properties}}
 
 
-def send(local: LocalMixpanel, records: list[dict[str, Any]], path: str = "/track") -> None:
+def send(local: LocalMixpanel, records: list[dict[str, Any]], path: str = "/track", **headers: str) -> None:
     """Send records as the browser SDK does; raises OSError where they are not answered with 200."""
     request = urllib.request.Request(
-        local.url + path, json.dumps(records).encode(), {"Content-Type": "application/json"}
+        local.url + path, json.dumps(records).encode(), {"Content-Type": "application/json", **headers}
     )
     with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
         answer.read()

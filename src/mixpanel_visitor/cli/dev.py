@@ -132,7 +132,8 @@ def _greet(local: LocalMixpanel, *, as_json: bool) -> None:
         click.echo(orjson.dumps({**listening, "id_merge": local.store.id_merge}))
     else:
         click.echo(f"The local Mixpanel listens. Its page: {local.url}/")
-        click.echo(f"To send here, set:  MIXPANEL_API_HOST={local.url}")
+        click.echo(f"The server sends here with:   MIXPANEL_API_HOST={local.url}")
+        click.echo(f'The browser sends here with:  mixpanel.init(TOKEN, {{api_host: "{local.url}"}})')
         click.echo("Ctrl-C ends it.")
     if not is_loopback(local.host):
         click.echo(

@@ -214,6 +214,7 @@ def rejection_json(rejection: Rejection) -> dict[str, Any]:
 def two_ids_json(found: TwoIds) -> dict[str, Any]:
     """A visit with two IDs as it is listed, with what to do about it."""
     return {
+        "token": found.token,
         "browser_id": found.browser_id,
         "server_id": found.server_id,
         "page": found.page,

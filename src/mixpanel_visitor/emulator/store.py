@@ -268,7 +268,7 @@ class Store:
         """Visits that browser and server sent under an ID each which no merge has joined, newest last."""
         with self._lock:
             found = [
-                pair
+                replace(pair, token=project.token)
                 for project in self._projects
                 for pair in project.visits.two_ids()
                 if project.people.person_of(pair.browser_id) != project.people.person_of(pair.server_id)

@@ -39,7 +39,8 @@ _BROWSER_LIBRARIES = frozenset({"web", "swift", "iphone", "android", "react-nati
 class TwoIds:
     """One visit under two IDs: what the browser's SDK called it, and what the server did.
 
-    The IDs are as Mixpanel stores them before any merge; the numbers are those of the two events.
+    The IDs are as Mixpanel stores them before any merge; the numbers are those of the two events, and
+    `token` names the project.
     """
 
     browser_id: str
@@ -47,6 +48,7 @@ class TwoIds:
     page: str
     browser_event: int
     server_event: int
+    token: str = ""
 
 
 def lane_of(properties: Mapping[str, Any]) -> Lane:

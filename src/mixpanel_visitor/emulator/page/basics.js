@@ -19,6 +19,12 @@ const button = (text, act, className) => {
   return element;
 };
 const clock = (ms) => new Date(ms).toLocaleTimeString([], { hour12: false }) + "." + String(ms % 1000).padStart(3, "0");
+// With its date where that is not today.
+const stamp = (ms) => {
+  const at = new Date(ms);
+  if (at.toDateString() === new Date().toDateString()) return clock(ms);
+  return at.toLocaleDateString("sv") + " " + at.toLocaleTimeString([], { hour12: false });
+};
 const short = (text, most = 40) => (text.length > most ? text.slice(0, most - 1) + "…" : text);
 const fetchJson = async (path) => {
   const response = await fetch(path, { cache: "no-store" });

@@ -8,6 +8,7 @@ let rejected = [];
 let stale = true;
 let waiting = [];
 let drawnProblems = "";
+let putAway = "";
 const rates = Array(MAX_RATES).fill(0);
 let counted = null;
 
@@ -15,7 +16,7 @@ const problemCard = (title, problem, open) => {
   const card = within(open === null ? "div" : "li", "problem", make("h3", title));
   if (problem.browser_id) {
     card.append(facts([["browser", problem.browser_id], ["server", problem.server_id], ["page", problem.page]]));
-    if (open !== null) card.append(within("div", "actions", button("Show both on a timeline", () => openPerson(problem.browser_id))));
+    if (open !== null) card.append(within("div", "actions", button("Show both on a timeline", () => openPerson(problem.browser_id, problem.token))));
   } else {
     card.append(facts([
       ["at", clock(problem.received_at_ms)], ["endpoint", "/" + problem.endpoint], ["answer", problem.status || null],
@@ -32,9 +33,12 @@ const drawProblems = () => {
   byId("problem-count").hidden = number === 0;
   byId("no-problems").hidden = number > 0;
   const worst = twoIds.length ? "A visit has two IDs: browser and server do not agree who it is." : rejected.length ? "Refused: " + short(rejected.at(-1).reason, 120) : "";
-  byId("alarm").hidden = !worst;
-  if (byId("alarm").textContent !== worst + "Show the fix" && worst) {
-    byId("alarm").replaceChildren(make("strong", worst), button("Show the fix", () => select("problems")));
+  const alarm = worst && worst + " " + number;
+  byId("alarm").hidden = !worst || alarm === putAway;
+  if (worst && byId("alarm").title !== alarm) {
+    byId("alarm").title = alarm;
+    byId("alarm").replaceChildren(make("strong", worst), button("Show the fix", () => select("problems")),
+      button("Dismiss", () => { putAway = alarm; byId("alarm").hidden = true; }));
   }
   if (view !== "problems") return;
   // Drawn when there are others only: what was unfolded stays so, and whoever is in it by keyboard stays there.
@@ -92,7 +96,7 @@ function select(name) {
     tab.tabIndex = each === name ? 0 : -1;
     byId("view-" + each).hidden = each !== name;
   }
-  drawView();
+  return drawView();
 }
 const say = (text, className) => {
   if (byId("state").textContent !== text) byId("state").textContent = text;
@@ -102,12 +106,12 @@ const take = (message) => {
   if (message.first) {
     forgetEvents();
     counted = null;
-    [rejected, chosen, drawn] = [[], null, ""];
+    [rejected, chosen, drawn, putAway] = [[], null, "", ""];
   }
   stats = message.stats;
   twoIds = message.two_ids;
   rejected = message.rejected ?? rejected;
-  markRed(new Set(twoIds.flatMap((each) => [each.browser_id, each.server_id])));
+  markRed(new Set(twoIds.flatMap((each) => [each.browser_id, each.server_id].map((id) => idOf(each.token, id)))));
   addEvents(message.events);
   drawCounts();
   drawProblems();
@@ -143,7 +147,11 @@ setInterval(() => {
 
 byId("address").textContent = "MIXPANEL_API_HOST=" + location.origin;
 byId("hint").textContent = "MIXPANEL_API_HOST=" + location.origin + " python app.py";
-byId("copy-address").addEventListener("click", () => copy(byId("address").textContent, byId("copy-address")));
+byId("hint-browser").textContent = 'mixpanel.init("YOUR_PROJECT_TOKEN", {api_host: "' + location.origin + '"})';
+for (const id of ["address", "hint", "hint-browser"]) {
+  byId("copy-" + id).addEventListener("click", () => copy(byId(id).textContent, byId("copy-" + id)));
+}
+byId("project").addEventListener("input", () => { drawEvents(); drawView(); });
 byId("reset").addEventListener("click", () => fetch("/_local/reset", { method: "POST" }));
 byId("pause").addEventListener("click", pause);
 for (const id of ["search", "lane", "name"]) byId(id).addEventListener("input", drawEvents);
@@ -168,7 +176,7 @@ document.addEventListener("keydown", (press) => {
     "/": () => { select("events"); byId("search").focus(); },
     j: () => step(1), k: () => step(-1), p: pause,
     c: () => opened && byId("copy-json").click(),
-    t: () => opened && opened.person !== null && openPerson(opened.person),
+    t: () => opened && opened.person !== null && openPerson(opened.person, opened.token),
   }[press.key] ?? (VIEWS[Number(press.key) - 1] && (() => { select(VIEWS[press.key - 1]); byId("tab-" + view).focus(); }));
   if (!act) return;
   press.preventDefault();

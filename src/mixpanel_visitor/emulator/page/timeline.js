@@ -3,15 +3,16 @@ const MAX_MOMENTS = 200;
 let twoIds = [];
 let chosen = null;
 let drawn = "";
+const isChosen = (person, token) => chosen !== null && chosen.person === person && chosen.token === token;
 
-const trouble = (person, ids) => twoIds.find((each) => {
+const trouble = (person, ids, token) => twoIds.find((each) => {
   const mine = new Set([person, ...ids]);
-  return mine.has(each.browser_id) || mine.has(each.server_id);
+  return each.token === token && (mine.has(each.browser_id) || mine.has(each.server_id));
 });
 const moment = (each, colour, bad) => {
   const card = button(null, () => { select("events"); openEvent(each); byId("copy-json").focus(); }, "card");
   card.append(make("strong", each.event), make("span", short(each.own_id ?? "nobody", 30)));
-  const at = within("span", "at", make("span", null, "dot"), make("span", clock(each.time_ms)));
+  const at = within("span", "at", make("span", null, "dot"), make("span", stamp(each.time_ms)));
   const element = within("li", "moment " + each.lane + " id-" + colour + (bad ? " bad" : ""), card, at);
   element.setAttribute("aria-label", each.lane + ": " + each.event);
   return element;
@@ -67,10 +68,10 @@ const drawTimeline = (person, found, problem) => {
 };
 const refreshPerson = async () => {
   if (chosen === null) return;
-  const person = chosen;
-  const of = (id) => fetchJson("/_local/events?limit=" + MAX_MOMENTS + "&person=" + encodeURIComponent(id));
+  const { person, token } = chosen;
+  const of = (id) => fetchJson("/_local/events?limit=" + MAX_MOMENTS + "&token=" + encodeURIComponent(token) + "&person=" + encodeURIComponent(id));
   let found = (await of(person)).events;
-  const problem = trouble(person, found.map((each) => each.own_id));
+  const problem = trouble(person, found.map((each) => each.own_id), token);
   if (problem) {
     // Both sides of the visit belong into the picture: that is the point of it.
     const both = await Promise.all([problem.browser_id, problem.server_id].map(of));
@@ -78,30 +79,34 @@ const refreshPerson = async () => {
     found = [...all.values()];
   }
   found.sort((a, b) => a.time_ms - b.time_ms || a.number - b.number);
-  const now = JSON.stringify([person, found, problem]);
-  if (person === chosen && now !== drawn) {
+  const now = JSON.stringify([person, token, found, problem]);
+  if (isChosen(person, token) && now !== drawn) {
     drawn = now;
     drawTimeline(person, found, problem);
   }
 };
 const refreshPeople = async () => {
-  const found = (await fetchJson("/_local/people?limit=200")).people.reverse();
+  const project = byId("project").value;
+  const found = (await fetchJson("/_local/people?limit=200")).people.reverse().filter((each) => !project || each.token === project);
   if (!found.length) byId("timeline").replaceChildren(make("p", "Nobody has done anything yet.", "empty"));
-  if (chosen === null && found.length) chosen = found[0].person;
+  if (found.length && (chosen === null || (project && chosen.token !== project))) chosen = found[0];
   const focused = document.activeElement?.person;
   byId("people").replaceChildren(...found.map((each) => {
-    const row = button(null, () => openPerson(each.person), "row person");
-    row.person = each.person;
+    const row = button(null, () => openPerson(each.person, each.token), "row person");
+    row.person = idOf(each.token, each.person);
     row.append(make("span", each.person, "what"), make("span", each.events, "dim"),
       make("span", each.ids.length === 1 ? "1 ID" : each.ids.length + " IDs, merged", "who"));
-    if (each.person === chosen) row.setAttribute("aria-current", "true");
-    return within("li", trouble(each.person, each.ids) ? "bad" : "", row);
+    if (projects.size > 1) row.append(make("span", "project " + short(each.token, 16), "who"));
+    if (isChosen(each.person, each.token)) row.setAttribute("aria-current", "true");
+    return within("li", trouble(each.person, each.ids, each.token) ? "bad" : "", row);
   }));
   if (focused !== undefined) [...byId("people").querySelectorAll(".row")].find((row) => row.person === focused)?.focus();
   await refreshPerson();
 };
-function openPerson(person) {
-  chosen = person;
+async function openPerson(person, token) {
+  chosen = { person, token };
   drawn = "";
-  select("people");
+  await select("people");
+  // Side by side there is no need; one below the other, the timeline would be out of sight.
+  if (matchMedia("(max-width: 46rem)").matches) byId("timeline").scrollIntoView();
 }
