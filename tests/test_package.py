@@ -75,8 +75,8 @@ VISITOR_NAMES = {
     "group_set_once", "group_union", "group_unset", "group_update", "id", "identify", "is_bot", "is_new",
     "mixpanel", "opt_in", "opt_out", "people_append", "people_clear_charges", "people_delete",
     "people_increment", "people_remove", "people_set", "people_set_once", "people_track_charge",
-    "people_union", "people_unset", "people_update", "register", "reset", "set_group", "source", "track",
-    "user_id", "vouched",
+    "people_union", "people_unset", "people_update", "register", "reset", "set_group", "source",
+    "spid_user_id", "track", "user_id", "vouched",
 }  # fmt: skip
 """What the contract and the README document; a new name belongs there first."""
 

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+from urllib.parse import quote
 
 import pytest
 from support.clients import CLIENTS
@@ -15,6 +16,8 @@ from mixpanel_visitor.tracker import engine_of
 DEVICE = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"
 OTHER = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
 UID = "1ab2c3Xt3n8cgX0zk9m4"
+OTHER_UID = "XXab12Xt3n8cgXXXXXX7"
+SEEN = f"{COOKIE}_js"
 SECRET = "a-sign-secret"
 OWN_PAGE = {"sec-fetch-site": "same-origin", "content-type": "application/json"}
 SPID = {"browser_sdk": "spid", "id_mode": "spid", "spid_client_id": "4321abc", "spid_sign_secret": SECRET}
@@ -49,6 +52,13 @@ def hand_over(client, word, headers=OWN_PAGE, **more):
     return client.request("POST", "/_visitor", headers, body, **more)
 
 
+def assert_untaken(answer, reason):
+    """Check that the script is told to try again later, without an error in the page's console."""
+    assert (answer.status, json.loads(answer.body)) == (200, {"taken": False, "reason": reason})
+    assert answer.values("cache-control") == ["no-store"]
+    assert answer.values("content-length") == [str(len(answer.body))]
+
+
 def knows(client):
     """Whom the server takes the browser for on its next request."""
     return client.request("GET", "/").text
@@ -68,7 +78,7 @@ def test_the_script_is_told_that_it_was_heard(make):
     """In a cookie for this session which it can read, so that it says it once."""
     client, _, _ = make()
     hand_over(client, {"device_id": DEVICE})
-    assert client.jar[f"{COOKIE}_js"] == DEVICE
+    assert client.jar[SEEN] == DEVICE
 
 
 def test_a_log_out_makes_the_script_speak_again(make):
@@ -76,7 +86,7 @@ def test_a_log_out_makes_the_script_speak_again(make):
     client, _, _ = make(lambda visitor: visitor.reset())
     hand_over(client, {"device_id": DEVICE})
     client.request("POST", "/logout")
-    assert f"{COOKIE}_js" not in client.jar
+    assert SEEN not in client.jar
 
 
 def test_a_lost_cookie_makes_the_script_speak_again(make):
@@ -85,7 +95,7 @@ def test_a_lost_cookie_makes_the_script_speak_again(make):
     hand_over(client, {"device_id": DEVICE})
     del client.jar[COOKIE]
     assert knows(client) != DEVICE
-    assert f"{COOKIE}_js" not in client.jar
+    assert SEEN not in client.jar
 
 
 def test_a_signed_session_gives_the_uid(make):
@@ -104,6 +114,187 @@ def test_an_anonymous_uid_is_the_browsers_word(make):
     assert hand_over(client, {"uid": UID}).status == 204
     assert knows(client) == UID
     assert seen == [(False, UID)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "session"),
+    [
+        ({"spid_sign_secret": None}, {}),
+        ({"spid_sign_secret": "the-new-secret"}, {}),
+        ({}, {"serverTime": int(NOW_S) - 7261}),
+        ({}, {"serverTime": int(NOW_S) + 120}),
+        ({}, {"algorithm": "none"}),
+    ],
+    ids=["no secret", "rotated", "old", "clock ahead", "another algorithm"],
+)
+def test_a_signature_that_is_not_to_be_believed_leaves_the_uid(make, settings, session):
+    """As an unsigned one: the browser counts by it, and so does the server."""
+    seen = []
+    settings = {**SPID, **settings}
+    client, _, _ = make(lambda visitor: seen.append((visitor.vouched, visitor.distinct_id)), **settings)
+    assert hand_over(client, {"sig": signed(**session), "uid": UID}).status == 204
+    assert knows(client) == UID
+    assert seen == [(False, UID)]
+
+
+@pytest.mark.parametrize("word", [{}, {"uid": "null"}, {"uid": "<script>"}])
+def test_without_a_uid_a_bad_signature_is_refused(make, word):
+    """There is nothing to take."""
+    client, _, _ = make(**SPID)
+    assert hand_over(client, {"sig": "x", **word}).status == 400
+
+
+def test_of_a_good_signature_the_uid_beside_it_is_not_believed(make):
+    """What is signed counts."""
+    client, _, _ = make(**SPID)
+    hand_over(client, {"sig": signed(), "uid": OTHER_UID})
+    assert knows(client) == UID
+
+
+@pytest.mark.parametrize("word", [{"uid": OTHER_UID}, {"uid": OTHER_UID, "sig": "unbelievable"}])
+def test_what_the_page_says_now_replaces_a_signed_uid(make, word):
+    """The session at SPiD has ended: the next, anonymous person is not counted as the one before."""
+    client, _, _ = make(**SPID)
+    hand_over(client, {"sig": signed(), "uid": UID})
+    assert hand_over(client, word).status == 204
+    assert knows(client) == OTHER_UID
+
+
+@pytest.mark.parametrize("user", ["own-7", "7" * 200])
+def test_the_services_own_user_goes_with_the_user_of_spid(make, user):
+    """Somebody else signs in at SPiD on the same browser."""
+    users = []
+
+    def handler(visitor):
+        users.append(visitor.user_id)
+        if len(users) == 1:
+            visitor.identify(user)
+
+    client, _, _ = make(handler, **SPID)
+    hand_over(client, {"sig": signed(), "uid": UID})
+    for _ in range(2):
+        client.request("GET", "/")
+    hand_over(client, {"sig": signed(OTHER_UID), "uid": OTHER_UID})
+    client.request("GET", "/")
+    assert users == [None, user, None]
+    assert knows(client) == OTHER_UID
+
+
+def test_the_script_is_told_which_session_was_judged(make):
+    """The beginning of its signature, so that a later session of the same uid is handed over."""
+    client, _, _ = make(**SPID)
+    hand_over(client, {"uid": UID})
+    device_id = client.jar[SEEN].partition("~")[0]
+    assert client.jar[SEEN] == f"{device_id}~{UID}~"
+    sig = signed()
+    hand_over(client, {"sig": sig, "uid": UID})
+    assert client.jar[SEEN] == f"{device_id}~{UID}~{sig[:8]}"
+    hand_over(client, {"sig": "stale123.x", "uid": UID})
+    assert client.jar[SEEN] == f"{device_id}~{UID}~stale123"
+
+
+def test_a_later_signature_vouches_for_a_uid_that_was_known(make):
+    """The uid stays at a log-in, and now SPiD has signed it."""
+    vouched = []
+    client, _, _ = make(lambda visitor: vouched.append(visitor.vouched), **SPID)
+    hand_over(client, {"uid": UID})
+    knows(client)
+    hand_over(client, {"uid": UID, "sig": signed()})
+    knows(client)
+    assert vouched == [False, True]
+
+
+def test_the_user_of_a_signed_session_is_the_handlers(make):
+    """SPiD's own ID, as long as the session lasts; it is remembered, where no cookie of SPiD's is sent."""
+    users, now_s = [], [NOW_S]
+    client, _, _ = make(lambda visitor: users.append(visitor.spid_user_id), **SPID, clock=lambda: now_s[0])
+    hand_over(client, {"sig": signed(userId=270177), "uid": UID})
+    for later_s in (0, 7199, 7201):
+        now_s[0] = NOW_S + later_s
+        knows(client)
+    assert users == [270177, 270177, None]
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        lambda client: hand_over(client, {"uid": UID}),
+        lambda client: hand_over(client, {"uid": OTHER_UID}),
+        lambda client: hand_over(client, {"uid": UID, "sig": "unbelievable"}),
+        lambda client: hand_over(client, {"opted_out": True}),
+    ],
+    ids=["log-out at SPiD", "another visitor", "no signature to believe", "opt-out"],
+)
+def test_the_user_of_a_session_goes_with_it(make, ends):
+    """Whom nobody vouches for any more is nobody."""
+    users = []
+    client, _, _ = make(lambda visitor: users.append(visitor.spid_user_id), **SPID)
+    hand_over(client, {"sig": signed(userId=270177), "uid": UID})
+    knows(client)
+    ends(client)
+    knows(client)
+    assert users == [270177, None]
+
+
+@pytest.mark.parametrize("user_id", [None, "270177", True, 0, -1, 2**70, 1.5])
+def test_what_is_no_user_of_spids_is_none(make, user_id):
+    """And the uid counts all the same."""
+    users = []
+    client, _, _ = make(lambda visitor: users.append(visitor.spid_user_id), **SPID)
+    assert hand_over(client, {"sig": signed(userId=user_id), "uid": UID}).status == 204
+    assert knows(client) == UID
+    assert users == [None]
+
+
+def test_the_user_of_an_unsigned_session_is_nobodys(make):
+    """`visitor.user_id` names the last one known, logged in or not."""
+    users = []
+    client, _, _ = make(
+        lambda visitor: users.append(visitor.spid_user_id), **{**SPID, "spid_sign_secret": None}
+    )
+    hand_over(client, {"sig": signed(userId=270177), "uid": UID})
+    knows(client)
+    assert users == [None]
+
+
+def test_the_session_in_a_cookie_of_v1_has_its_user(make):
+    """Read with each request."""
+    users = []
+    client, _, _ = make(lambda visitor: users.append(visitor.spid_user_id), **SPID)
+    session = {"visitor": {"uid": UID}, "userId": 8, "sig": signed(userId=7)}
+    client.jar["vgs_js_4321abc"] = quote(json.dumps(session))
+    knows(client)
+    assert users == [7]
+
+
+def test_two_sdks_are_heard_in_one_hand_over(make):
+    """Two at once would each replace the other one's cookie."""
+    client, _, _ = make(**{**SPID, "browser_sdk": ("mixpanel", "spid")})
+    assert hand_over(client, {"device_id": DEVICE, "uid": UID}).status == 204
+    assert client.jar[SEEN] == f"{DEVICE}~{UID}~"
+    assert knows(client) == UID
+
+
+@pytest.mark.parametrize(
+    "word",
+    [{"device_id": "<script>", "uid": UID}, {"device_id": None, "uid": UID}, {"device_id": 5, "uid": UID}],
+)
+def test_what_is_bad_does_not_spoil_what_is_good(make, word):
+    """The other SDK's ID is taken."""
+    client, _, _ = make(**{**SPID, "browser_sdk": ("mixpanel", "spid")})
+    assert hand_over(client, word).status == 204
+    assert knows(client) == UID
+
+
+@pytest.mark.parametrize(("order", "expected"), [(("mixpanel", "spid"), DEVICE), (("spid", "mixpanel"), UID)])
+def test_of_two_ids_in_one_hand_over_the_first_sdk_s_counts(make, order, expected):
+    """As with their cookies; and the script is told that both were heard."""
+    client, _, _ = make(**{**SPID, "id_mode": "simplified", "browser_sdk": order})
+    hand_over(client, {"device_id": DEVICE, "uid": UID})
+    assert knows(client) == expected
+    assert {DEVICE, UID} <= set(client.jar[SEEN].split("~"))
+    client.request("GET", "/", {"accept": "text/html"})
+    assert SEEN in client.jar
 
 
 def test_what_came_before_the_uid_is_joined_to_it(make):
@@ -166,8 +357,46 @@ def test_an_opt_in_is_heard_and_touches_nothing_else(make):
 def test_without_consent_nothing_is_taken(make):
     """It is not even an error of the page's."""
     client, _, _ = make(consent=lambda _facts: "denied")
-    assert hand_over(client, {"device_id": DEVICE}).status == 204
+    assert_untaken(hand_over(client, {"device_id": DEVICE}), "consent_denied")
     assert client.jar == {}
+
+
+def test_an_unknown_consent_is_another_answer_than_a_taken_id(make):
+    """So that the page can hand over again: then it is taken."""
+    client, _, _ = make(consent=lambda facts: "granted" if facts.cookie("consent") == "yes" else "unknown")
+    assert_untaken(hand_over(client, {"device_id": DEVICE}), "consent_unknown")
+    assert client.jar == {}
+    client.jar["consent"] = "yes"
+    assert hand_over(client, {"device_id": DEVICE}).status == 204
+    assert knows(client) == DEVICE
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [({"user-agent": "Googlebot/2.1"}, "bot"), ({"sec-gpc": "1"}, "consent_denied")],
+)
+def test_who_is_not_remembered_is_told_so(make, headers, reason):
+    """A 204 would say that the ID is the visitor's from now on."""
+    client, _, _ = make()
+    assert_untaken(hand_over(client, {"device_id": DEVICE}, {**OWN_PAGE, **headers}), reason)
+    assert client.jar == {}
+
+
+@pytest.mark.parametrize("choice", [1, 0, "true", "no", [True]])
+def test_what_is_no_choice_takes_no_opt_out_back(make, choice):
+    """Only `false` does; what is neither is refused."""
+    client, _, _ = make()
+    hand_over(client, {"opted_out": True})
+    before = dict(client.jar)
+    assert hand_over(client, {"opted_out": choice}).status == 400
+    assert client.jar == before
+
+
+def test_an_opt_out_counts_before_the_ids_beside_it(make):
+    """The more private reading."""
+    client, _, _ = make()
+    hand_over(client, {"opted_out": True, "device_id": DEVICE})
+    assert client.jar[SEEN] == "0"
 
 
 @pytest.mark.parametrize(
@@ -209,6 +438,14 @@ def test_only_post_hands_over(make):
     client, _, _ = make()
     answer = client.request("GET", "/_visitor")
     assert (answer.status, answer.values("allow")) == (405, ["POST"])
+
+
+@pytest.mark.parametrize("path", ["/_visitor", "/_visitor.js"])
+@pytest.mark.parametrize("headers", [{}, {"sec-fetch-site": "cross-site"}, OWN_PAGE])
+def test_the_answer_to_a_head_has_no_body(make, path, headers):
+    """Not every server takes it off, and then the next answer on the connection would not be found."""
+    client, _, _ = make()
+    assert client.request("HEAD", path, headers).body == b""
 
 
 def test_the_script_is_served_and_cached(make):
@@ -269,7 +506,7 @@ def test_a_disabled_tracker_takes_nothing(make):
     """And breaks no page that still has the script."""
     client, _, _ = make(enabled=False)
     for word in ({"device_id": DEVICE}, {"opted_out": True}):
-        assert hand_over(client, word).status == 204
+        assert_untaken(hand_over(client, word), "disabled")
     assert client.jar == {}
 
 

@@ -795,6 +795,15 @@ def test_the_handover_path_is_below_the_root(path):
     assert problem(handover_path=path).startswith("handover_path=")
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["//evil.example/x", "/\\evil.example/x", "/\t/evil.example/x", "/\n/evil.example/x", "///evil.example"],
+)
+def test_the_handover_path_is_on_this_host(path):
+    """What browsers read as the address of another host would send visitors' IDs there."""
+    assert problem(handover_path=path).startswith("handover_path=")
+
+
 @pytest.mark.parametrize("name", ["consent", "before_send", "request_filter", "extra_properties"])
 def test_hooks_are_plain_functions(name):
     """An async one would return a coroutine that nobody awaits."""

@@ -106,13 +106,17 @@ class Engine:
             exchange.view = partial(track_page_view, self.writer, exchange)
         return exchange, visitor
 
-    def heed(self, exchange: Exchange, word: Word) -> None:
-        """Take what the browser hands over; raises `HandoverError` where it cannot be believed."""
+    def heed(self, exchange: Exchange, word: Word) -> str | None:
+        """Take what the browser hands over; raises `HandoverError` where it cannot be believed.
+
+        Return why it was not taken; None: it was.
+        """
         before, allowed = exchange.identity, exchange.consent == "granted"
-        exchange.heed(word, self._fresh_id)
+        untaken = exchange.heed(word, self._fresh_id)
         if allowed and exchange.consent == "denied":
             self._withdraw(before)
         exchange.announce = partial(track_link, self.writer, exchange)
+        return untaken
 
     def respond(
         self, exchange: Exchange, status: int, headers: Sequence[tuple[str, str]], route: str | None = None

@@ -1,6 +1,17 @@
 """Reception: the two requests that the middleware answers itself, the hand-over and the script for it.
 
-`POST <handover_path>` takes an ID from the browser; `GET <handover_path>.js` is the script that sends it.
+`POST <handover_path>` takes what the browser says; `GET <handover_path>.js` is the script that sends it. The
+answers to a hand-over are
+
+| status | body | meaning |
+|---|---|---|
+| 204 | none | taken: our cookies say so from now on |
+| 200 | JSON: `taken` is false, `reason` a word | understood and not taken; the same may be taken later |
+| 400, 403, 405, 413, 415 | a line of text | refused: nothing of this kind is taken |
+
+The reasons of a 200 are those of `stats()["refused"]` (`consent_unknown`, `consent_denied`, `bot`,
+`prefetch`, `disabled`, `closed`), and `failed` after an error of ours, which is logged. It is no mistake of
+the page's, so its console stays empty. Only after a 204 is the script done.
 """
 
 from __future__ import annotations
@@ -46,13 +57,17 @@ class Reception:
 
     def reply(self, path: str, facts: RequestFacts) -> Reply | None:
         """Answer a request without looking at its body; None: its body is needed, for `take`."""
-        if path != self._path:
-            return self._script(facts)
-        try:
-            check(facts)
-        except HandoverError as error:
-            return self._refused(error)
-        return None
+        if path == self._path:
+            try:
+                check(facts)
+            except HandoverError as error:
+                reply = self._refused(error)
+            else:
+                return None
+        else:
+            reply = self._script(facts)
+        # RFC 9110, 9.3.2: not every server takes the body off the answer to a HEAD.
+        return reply._replace(body=b"") if facts.method == "HEAD" else reply
 
     def take(self, facts: RequestFacts, body: bytes, *, soon: bool) -> Reply:
         """Answer a hand-over; sets the cookie that stands for the ID from now on."""
@@ -60,17 +75,17 @@ class Reception:
         try:
             exchange, _ = engine.begin(facts, soon=soon)
             try:
-                engine.heed(exchange, read_word(body))
+                untaken = engine.heed(exchange, read_word(body))
             except HandoverError as error:
                 engine.finish(exchange, soon=soon)
                 return self._refused(error)
-            headers = [("cache-control", "no-store")]
-            headers += engine.respond(exchange, 204, headers)
+            reply = Reply(204, [("cache-control", "no-store")]) if untaken is None else _untaken(untaken)
+            reply.headers.extend(engine.respond(exchange, reply.status, reply.headers))
             engine.finish(exchange, soon=soon)
         except Exception:
             engine.failed("the hand-over")
-            return Reply(204, [("cache-control", "no-store")])
-        return Reply(204, headers)
+            return _untaken("failed")
+        return reply
 
     def _refused(self, error: HandoverError, *, allowed: str = "POST") -> Reply:
         self._engine.note(error.note)
@@ -92,9 +107,12 @@ class Reception:
             ("content-type", self._snippet.content_type),
             ("x-content-type-options", "nosniff"),
         ]
-        script = self._snippet.script()
-        reply = _sized(200, headers, script)
-        return reply._replace(body=b"") if facts.method == "HEAD" else reply
+        return _sized(200, headers, self._snippet.script())
+
+
+def _untaken(reason: str) -> Reply:
+    headers = [("cache-control", "no-store"), ("content-type", "application/json")]
+    return _sized(200, headers, f'{{"taken":false,"reason":"{reason}"}}'.encode())
 
 
 def _sized(status: int, headers: list[tuple[str, str]], body: bytes) -> Reply:

@@ -39,6 +39,11 @@ if TYPE_CHECKING:
             """Whether it is no person."""
             ...
 
+        @property
+        def spid_user_id(self) -> int | None:
+            """SPiD's ID of who is logged in there."""
+            ...
+
         def identify(self, user_id: str, fresh_id: Callable[[], str]) -> Login:
             """Log a user in."""
             ...
@@ -96,6 +101,11 @@ class Visitor:
     def user_id(self) -> str | None:
         """The application's own ID of whoever is logged in; None: nobody is."""
         return self._visit.identity.user_id
+
+    @property
+    def spid_user_id(self) -> int | None:
+        """SPiD's own ID of its user, from a session that SPiD has signed, while that lasts; no log-in."""
+        return self._visit.spid_user_id
 
     @property
     def distinct_id(self) -> str:

@@ -42,6 +42,14 @@ def test_what_was_signed_comes_back(codec, user_id):
     assert codec.decode(value, now_s=NOW_S) == anchor(user_id=user_id)
 
 
+@pytest.mark.parametrize("spid_user_id", [1, 270177, 2**53 - 1])
+@pytest.mark.parametrize("more", [{}, {"uid": "1ab2c3Xt3n8cgX0zk9m4", "earlier_id": DEVICE}])
+def test_the_user_of_a_spid_session_comes_back(codec, spid_user_id, more):
+    """With the end of the session."""
+    told = anchor(spid_user_id=spid_user_id, spid_until_s=NOW_S + 7111, **more)
+    assert codec.decode(codec.encode(told), now_s=NOW_S) == told
+
+
 @given(st.text(min_size=1, max_size=MAX_ID_CHARS))
 @settings(max_examples=100, deadline=None)
 def test_any_user_id_survives_the_cookie(user_id):
@@ -258,7 +266,20 @@ def test_a_signed_value_of_another_version_is_refused(codec, notes):
     assert notes == {"cookie_malformed": 1}
 
 
-@pytest.mark.parametrize("payload", ["1~d", "1~d~!~", "1~d~1~x", "1~d~1~u!", "1~~1~", "1~d~1~u_w"])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        "1~d",
+        "1~d~!~",
+        "1~d~1~~~~~1",
+        "1~d~1~~~~~1-2-3",
+        "1~d~1~~~~~!-1",
+        "1~d~1~x",
+        "1~d~1~u!",
+        "1~~1~",
+        "1~d~1~u_w",
+    ],
+)
 def test_signed_nonsense_is_refused(codec, payload):
     """Even what carries our signature is read with care."""
     assert codec.decode(codec._signers[0].sign(payload).decode(), now_s=40) is None

@@ -454,7 +454,7 @@ def test_what_a_header_said_grows_old_with_it(house):
         lambda exchange, _fresh: exchange.opt_out(),
         lambda exchange, fresh: (exchange.opt_out(), exchange.opt_in(fresh)),
         lambda exchange, _fresh: setattr(exchange, "view", print),
-        lambda exchange, fresh: exchange.heed(Word(kind="device_id", value=DEVICE), fresh),
+        lambda exchange, fresh: exchange.heed(Word(device_id=DEVICE), fresh),
     ],
     ids=["nothing", "log-in", "log-out", "opt-out", "opt-in", "page view", "what is known is handed over"],
 )

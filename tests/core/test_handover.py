@@ -1,10 +1,11 @@
 """Handover: which requests may say who the visitor is, and what they may say."""
 
+import json
+
 import pytest
 from support.facts import VECTORS, facts
 
 from mixpanel_visitor.core.handover import (
-    KINDS,
     MAX_BODY_BYTES,
     HandoverError,
     Word,
@@ -70,19 +71,45 @@ def test_guards_before_the_body(changed, method, status):
     assert refused(check, facts({**POST, **changed}, method=method)) == status
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_each_kind_is_read(kind):
+@pytest.mark.parametrize("kind", ["device_id", "uid", "sig"])
+def test_each_id_is_read(kind):
     """One key is enough."""
-    assert read_word(b'{"%s": "x"}' % kind.encode()) == Word(kind=kind, value="x")
+    assert read_word(b'{"%s": "x"}' % kind.encode()) == Word(**{kind: "x"})
 
 
-def test_what_is_signed_counts_first():
+def test_all_that_is_said_is_read():
     """A page may send everything that it knows."""
-    assert read_word(b'{"device_id": "d", "uid": "u", "sig": "s"}').kind == "sig"
+    word = read_word(b'{"device_id": "d", "uid": "u", "sig": "s", "more": 1}')
+    assert word == Word(device_id="d", uid="u", sig="s")
+
+
+@pytest.mark.parametrize("choice", [True, False])
+def test_a_choice_is_read(choice):
+    """Opted out, or in again."""
+    assert read_word(json.dumps({"opted_out": choice, "uid": "u"}).encode()).opted_out is choice
+
+
+@pytest.mark.parametrize("choice", [1, 0, "true", "false", "", [], {}, 1.5])
+def test_a_choice_is_true_or_false(choice):
+    """Whatever else is no choice, and takes no opt-out back."""
+    assert refused(read_word, json.dumps({"opted_out": choice}).encode()) == 400
+    assert refused(read_word, json.dumps({"opted_out": choice, "uid": "u"}).encode()) == 400
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b"1", b'"x"', b"{}", b'{"user_id": "u"}', b"\xff", b"null"]
+    ("sig", "tag"), [("AbCd_-12.xyz", "AbCd_-12"), ("short", ""), ("a b; c=d.x", ""), (5, ""), (None, "")]
+)
+def test_a_signature_is_known_by_its_beginning(sig, tag):
+    """It goes into a cookie: nothing but base64url may."""
+    assert Word(uid="u", sig=sig).tag == tag
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"{", b"[]", b"1", b'"x"', b"{}", b'{"user_id": "u"}', b"\xff", b"null"),
+        *(b'{"uid": null}', b'{"opted_out": null}'),
+    ],
 )
 def test_what_is_no_word_is_refused(body):
     """Only an object with a known key is."""

@@ -8,7 +8,7 @@ from support.facts import VECTORS
 
 from mixpanel_visitor.core.anchor import Anchor
 from mixpanel_visitor.core.browser_sdks.mixpanel import MixpanelBrowser, quoted_identity
-from mixpanel_visitor.core.browser_sdks.spid import SpidBrowser
+from mixpanel_visitor.core.browser_sdks.spid import SpidBrowser, SpidVisitor
 from mixpanel_visitor.core.identity import identity_properties, links_between
 from mixpanel_visitor.core.resolution import Resolver
 
@@ -56,6 +56,11 @@ class Site:
     def resolve(self, anchor, *cookies):
         return self.resolver.resolve(anchor, "; ".join(cookies), now_s=NOW_S, fresh_id=self.fresh_id)
 
+    def post(self, anchor, visitor):
+        """Resolve what a page has posted."""
+        before = self.resolver.resolve(anchor, "", now_s=NOW_S, fresh_id=self.fresh_id)
+        return self.resolver.settle(before, None, visitor, posted=True, now_s=NOW_S, fresh_id=self.fresh_id)
+
 
 def ours(**more):
     """An anchor of our own making, that the browser has not been seen with."""
@@ -83,6 +88,11 @@ def spid_cookie(uid=UID):
     """An anonymous SPiD session, unsigned."""
     return f"spid_js_{SPID['client_id']}=%7B%22visitor%22%3A%7B%22uid%22%3A%22{uid}%22%7D%7D"
 
+
+UNSIGNED = SpidVisitor(uid=UID, signed=False)
+UNSIGNED_LOGGED_IN = SpidVisitor(uid=UID, signed=False, logged_in=True)
+SIGNED_BEFORE = SpidVisitor(uid=UID, signed=True, logged_in=True, issued_at_s=SERVER_TIME_S - 3600)
+"""Posted by the page; the last one was signed before our cookie was."""
 
 SIGNED = f"{SPID['cookie_name']}={SPID['raw']}"
 """A SPiD session of somebody who is logged in, signed at SERVER_TIME_S."""
@@ -249,6 +259,64 @@ def test_an_anonymous_answer_confirms_what_was_known(signed):
     """The same uid unsigned, as after a log-out: what SPiD has signed stays signed, and nothing else is."""
     found = Site(id_mode="spid", order=("spid",)).resolve(ours(uid=UID, uid_signed=signed), spid_cookie())
     assert (found.identity.vouched, found.anchor.uid_signed) == (signed, signed)
+
+
+@pytest.mark.parametrize("visitor", [UNSIGNED, UNSIGNED_LOGGED_IN, SIGNED_BEFORE])
+@pytest.mark.parametrize("uid_signed", [True, False])
+def test_what_the_page_says_now_is_followed(visitor, uid_signed):
+    """Signed or not, and whatever was signed before."""
+    site = Site(id_mode="spid", order=("spid",))
+    found = site.post(ours(uid=OTHER_UID, uid_signed=uid_signed), visitor)
+    assert (found.identity.uid, found.identity.vouched) == (UID, visitor.signed)
+    assert (found.anchor.uid, found.anchor.uid_signed) == (UID, visitor.signed)
+    assert site.notes["spid_uid_not_followed"] == 0
+
+
+@pytest.mark.parametrize(
+    "cookie", [spid_cookie(), f"{SPID['cookie_name'].replace('spid', 'vgs')}={SPID['raw']}"]
+)
+@pytest.mark.parametrize("sign_secret", ["rotated", None])
+def test_what_only_a_cookie_says_does_not_displace_a_signed_uid(cookie, sign_secret):
+    """A sibling host can plant one: an anonymous session, or one whose signature is not to be believed."""
+    site = Site(id_mode="spid", order=("spid",), sign_secret=sign_secret)
+    found = site.resolve(ours(uid=OTHER_UID, uid_signed=True), cookie)
+    assert (found.identity.uid, found.identity.vouched) == (OTHER_UID, True)
+    assert site.notes["spid_uid_not_followed"] == 1
+
+
+def test_a_cookie_that_says_what_is_known_changes_nothing():
+    """The same object, so that the answer needs no new cookie."""
+    site = Site(id_mode="spid", order=("spid",))
+    known = site.resolve(None, SIGNED).anchor
+    assert site.resolve(known, SIGNED).anchor is known
+
+
+@pytest.mark.parametrize(
+    ("known", "visitor", "kept"),
+    [
+        ({"uid": OTHER_UID}, UNSIGNED, True),
+        ({"uid": None}, SIGNED_BEFORE, True),
+        ({"uid": UID, "uid_signed": True}, UNSIGNED, True),
+        ({"uid": OTHER_UID, "uid_signed": True}, UNSIGNED, False),
+        ({"uid": OTHER_UID}, UNSIGNED_LOGGED_IN, False),
+        ({"uid": OTHER_UID}, SIGNED_BEFORE, False),
+    ],
+)
+def test_whether_the_services_own_user_is_kept(known, visitor, kept):
+    """Not when somebody signs in at SPiD or has gone; anonymous uids change where cookies are blocked."""
+    found = Site(id_mode="spid", order=("spid",)).post(ours(user_id="own-7", **known), visitor)
+    assert found.identity.uid == UID
+    assert found.identity.user_id == found.anchor.user_id == ("own-7" if kept else None)
+
+
+def test_spids_own_user_is_remembered_while_the_session_lasts():
+    """Only from a session that SPiD has signed, and until it ends."""
+    site = Site(id_mode="spid", order=("spid",))
+    anchor = site.resolve(None, SIGNED).anchor
+    assert (anchor.spid_user_id, anchor.spid_until_s) == (270177, SERVER_TIME_S + 7111)
+    assert site.resolve(anchor).anchor is anchor
+    assert site.post(anchor, UNSIGNED).anchor.spid_user_id is None
+    assert site.post(anchor, UNSIGNED_LOGGED_IN).anchor.spid_user_id is None
 
 
 def test_another_uid_is_not_joined_to_the_last_one():

@@ -32,7 +32,9 @@ OTHER_UID = "9zz9zzXt3n8cgXother1"
 NOW_S = 1_760_000_000
 SIGS = VECTORS["spid_sig"]
 LOGGED_IN = VECTORS["spid_cookies"][0]["json"]
-SIGNED = SpidVisitor(uid=UID, signed=True, issued_at_s=NOW_S, user_id=270177)
+SIGNED = SpidVisitor(
+    uid=UID, signed=True, logged_in=True, issued_at_s=NOW_S, until_s=NOW_S + 7111, user_id=270177
+)
 UNSIGNED = SpidVisitor(uid=UID, signed=False)
 
 
@@ -207,18 +209,27 @@ def test_the_visitor_is_read_from_what_is_signed():
 @pytest.mark.parametrize(
     "sig", ["", None, "x", 5, ["x"], signed(session(), secret="other"), signed(session(serverTime=1))]
 )
-def test_a_bad_signature_does_not_fall_back_on_the_outer_visitor(sdk, notes, sig):
-    """Whoever sends one is not believed at all."""
-    assert sdk.find(cookie({"visitor": {"uid": OTHER_UID}, "sig": sig}), now_s=NOW_S) is None
+def test_beside_a_bad_signature_the_uid_is_taken_unsigned(sdk, notes, sig):
+    """As an anonymous one is, which looks the same: the browser goes on counting by it."""
+    found = sdk.find(cookie({"visitor": {"uid": OTHER_UID}, "sig": sig}), now_s=NOW_S)
+    assert found == SpidVisitor(uid=OTHER_UID, signed=False, logged_in=True)
     assert notes.total() == 1
+
+
+@pytest.mark.parametrize("uid", [None, "null", "<script>"])
+def test_beside_a_bad_signature_there_has_to_be_a_uid(sdk, notes, uid):
+    """Two bad words do not make a good one."""
+    assert sdk.find(cookie({"visitor": {"uid": uid}, "sig": "x"}), now_s=NOW_S) is None
+    assert notes == {"spid_sig_malformed": 1, "spid_uid_refused": 1}
 
 
 @pytest.mark.parametrize("sign_secret", [None, ""])
 def test_without_a_secret_a_signed_session_is_taken_unsigned(notes, sign_secret):
     """There is nothing to verify with; an empty secret is none, since anybody can sign with that."""
     sdk = make(notes, sign_secret=sign_secret)
-    assert sdk.find(cookie(LOGGED_IN), now_s=NOW_S) == UNSIGNED
-    assert not notes
+    found = sdk.find(cookie(LOGGED_IN), now_s=NOW_S)
+    assert found == SpidVisitor(uid=UID, signed=False, logged_in=True)
+    assert notes == {"spid_no_sign_secret": 1}
 
 
 @pytest.mark.parametrize("sign_secret", [None, ""])

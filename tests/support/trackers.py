@@ -15,7 +15,7 @@ from mixpanel_visitor.tracker import Tracker
 from .responses import cookie_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from mixpanel_visitor.records import Record
 
@@ -64,12 +64,14 @@ def known(
     return {"cookie": f"{name}={codec.encode(anchor)}"}
 
 
-def recording_tracker(*, now_s: float = NOW_S, **given: Any) -> tuple[Tracker, RememberingSpool]:
-    """Build a tracker that only spools, with a clock that stands and IDs that count up."""
+def recording_tracker(
+    *, now_s: float = NOW_S, clock: Callable[[], float] | None = None, **given: Any
+) -> tuple[Tracker, RememberingSpool]:
+    """Build a tracker that only spools, with a clock that stands (or `clock`) and IDs that count up."""
     spool = RememberingSpool()
     numbers = count(1)
     parts = Parts(
-        clock=lambda: now_s,
+        clock=clock or (lambda: now_s),
         fresh_id=lambda: f"00000000-0000-4000-8000-{next(numbers):012}",
         insert_id=lambda: f"insert-{next(numbers)}",
         spool=spool,

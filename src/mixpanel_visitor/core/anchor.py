@@ -1,11 +1,12 @@
 """The anchor cookie: our own signed cookie, which holds the device ID and, after log-in, the user.
 
-The value is `1~<device id>~<issued at>~<user>~<marks>~<uid>~<earlier device id>.<signature>`: a format
-version, the device ID, the time of issue (unix seconds in base 36), the user, one letter for each mark, the
-SPiD uid and an earlier device ID, without what is empty at the end; then 43 characters of HMAC-SHA256 by
-itsdangerous. It is made of cookie-safe characters only. The key is derived for one project, so that no other
-project on the host believes the cookie. A signature does not stop somebody from planting a cookie of their
-own; the `__Host-` prefix on https does (RFC 6265bis, 4.1.3.2).
+The value is `1~<device id>~<issued at>~<user>~<marks>~<uid>~<earlier device id>~<SPiD user>.<signature>`:
+a format version, device ID, time of issue (unix seconds in base 36), the user, one letter for each mark,
+the SPiD uid, an earlier device ID, SPiD's user and the end of the session (both in base 36, with a dash
+between), without what is empty at the end; then 43 characters of HMAC-SHA256 by itsdangerous. It is made of
+cookie-safe characters only. The key is derived for one project, so that no other project on the host believes
+the cookie. A signature does not stop somebody from planting a cookie of their own; the `__Host-` prefix on
+https does (RFC 6265bis, 4.1.3.2).
 
 Release 0.1 derived the key without the project, and called the cookie `mpv`. What it signed is still
 believed, and written anew. That may go when all of its cookies have expired, after 400 days.
@@ -67,6 +68,8 @@ class Anchor(NamedTuple):
     `agreed`: the SDK has been seen with it. `uid` is the SPiD visitor's, `uid_signed` tells that SPiD said
     so. `earlier_id`: a device ID of ours from before the browser's own was known, to be joined at log-in.
     `unlinked`: the user logged in while the device ID was the browser's mere word, so the two are not joined.
+    `spid_user_id` is SPiD's ID of whoever was logged in there, by a signed session that lasts until
+    `spid_until_s` (unix seconds).
     """
 
     device_id: str
@@ -81,6 +84,8 @@ class Anchor(NamedTuple):
     uid_signed: bool = False
     earlier_id: str | None = None
     unlinked: bool = False
+    spid_user_id: int | None = None
+    spid_until_s: int = 0
 
     def belongs_to(self, user_id: str) -> bool:
         """Tell whether the visitor of this cookie has already been identified as `user_id`."""
@@ -173,7 +178,10 @@ class AnchorCodec:
         elif anchor.user_tag is not None:
             user = "h" + anchor.user_tag
         head = f"{_VERSION}~{anchor.device_id}~{_base36(anchor.issued_at_s)}~{user}"
-        tail = f"~{_marks(anchor)}~{anchor.uid or ''}~{anchor.earlier_id or ''}".rstrip("~")
+        spid = ""
+        if anchor.spid_user_id is not None:
+            spid = f"{_base36(anchor.spid_user_id)}-{_base36(anchor.spid_until_s)}"
+        tail = f"~{_marks(anchor)}~{anchor.uid or ''}~{anchor.earlier_id or ''}~{spid}".rstrip("~")
         return self._signers[0].sign(head + tail).decode("ascii")
 
     def find(self, cookies: str, *, secure: bool, now_s: float) -> Anchor | None:
@@ -276,10 +284,11 @@ def user_tag(user_id: str) -> str:
 
 def _parse(payload: str) -> Anchor | None:
     parts = payload.split("~")
-    if not 4 <= len(parts) <= 7 or parts[0] != _VERSION or not is_device_id(parts[1]):
+    if not 4 <= len(parts) <= 8 or parts[0] != _VERSION or not is_device_id(parts[1]):
         return None
-    _, device_id, issued_at, user, marks, uid, earlier_id = (*parts, "", "", "")[:7]
-    user_id = tag = None
+    _, device_id, issued_at, user, marks, uid, earlier_id, spid = (*parts, "", "", "", "")[:8]
+    user_id = tag = spid_user_id = None
+    spid_until_s = 0
     kind, user = user[:1], user[1:]
     try:
         issued_at_s = int(issued_at, 36)
@@ -292,6 +301,8 @@ def _parse(payload: str) -> Anchor | None:
             return None
         if kind and not user:
             return None
+        if spid:
+            spid_user_id, spid_until_s = (int(each, 36) for each in spid.split("-"))
     except (ValueError, binascii.Error):
         return None
     if not (set(marks) <= _MARKS and all(is_device_id(each) for each in (uid, earlier_id) if each)):
@@ -309,6 +320,8 @@ def _parse(payload: str) -> Anchor | None:
         uid_signed="v" in marks,
         earlier_id=earlier_id or None,
         unlinked="u" in marks,
+        spid_user_id=spid_user_id,
+        spid_until_s=spid_until_s,
     )
 
 

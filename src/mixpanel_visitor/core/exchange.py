@@ -59,7 +59,7 @@ class Exchange:
     registered: Mapping[str, Any] | None = None
     started = False
     _glance: Glance | None = None
-    _handed_over = False
+    _handed_over: Word | None = None
     _ignores_bots = False
     _more_cookies: Sequence[str] = ()
     _renewed = False
@@ -107,6 +107,12 @@ class Exchange:
         if self.consent != "granted":
             return f"consent_{self.consent}"
         return "bot" if self._rules.bots == "drop" and self.glance.bot else None
+
+    @property
+    def spid_user_id(self) -> int | None:
+        """SPiD's ID of who is logged in there, as long as the session lasts that SPiD has signed."""
+        anchor = self._anchor
+        return anchor.spid_user_id if anchor is not None and self._now_s <= anchor.spid_until_s else None
 
     @property
     def glance(self) -> Glance:
@@ -238,24 +244,27 @@ class Exchange:
         self.consent = consent
         self._anchor = None
 
-    def heed(self, word: Word, fresh_id: Callable[[], str]) -> None:
+    def heed(self, word: Word, fresh_id: Callable[[], str]) -> str | None:
         """Take what the browser hands over; raises `HandoverError` where it cannot be believed.
 
-        Without consent it is not even looked at; but for an opt-in, which is how consent comes back.
+        Return why it was not taken, None: it was. Without consent it is not even looked at; but for a choice,
+        which is how consent comes back.
         """
-        if self._rules.refusal() is not None:
-            return
-        if word.kind == "opted_out":
-            self.opt_out() if word.value is True else self._opted_in("unknown")
-            return
+        closed = self._rules.refusal()
+        if closed is not None:
+            return closed
+        if word.opted_out is not None:
+            self.opt_out() if word.opted_out else self._opted_in("unknown")
+            return None
         if self._anchor is None or self.is_bot:
-            return
+            return self.refusal or "bot"
         before = None
         if not self.identity.is_new:
             before = Resolution(anchor=self._anchor, identity=self.identity, links=self.links)
         found = heard(self._rules.resolver, word, before, now_s=self._now_s, fresh_id=fresh_id)
         self._anchor, self.identity, self.links = found.anchor, found.identity, found.links
-        self._changed = self._handed_over = True
+        self._changed, self._handed_over = True, word
+        return None
 
     # --- the adapter's side ---------------------------------------------------------------------
 
@@ -376,5 +385,6 @@ class Exchange:
             seeds = cookies.seed(anchor, self.facts, replace=self._renewed)
             seeded = bool(seeds)
         anchor = anchor._replace(issued_at_s=int(self._now_s), seeded=seeded)
-        seen = [cookies.seen(anchor, self.facts)] if self._handed_over else []
+        heard_of = self._handed_over
+        seen = [] if heard_of is None else [cookies.seen(anchor, heard_of, self.facts)]
         return [*self._more_cookies, *cookies.store(anchor, self.facts), *seeds, *seen]

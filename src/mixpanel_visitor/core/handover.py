@@ -1,7 +1,8 @@
 """Handover: the browser gives its visitor ID to the server, where no cookie does.
 
 Neither SPiD SDK leaves a cookie by default, and mixpanel-browser may keep its ID in localStorage. So a script
-posts it to one path of the site itself: JSON with `sig`, `uid` or `device_id`, or with `opted_out`.
+posts it to one path of the site itself: a JSON object with `device_id`, with `uid` and where there is one its
+`sig`, or with all of them; or with `opted_out`.
 
 Whatever page can make a visitor's browser post here decides who the visitor is. So only the site's own pages
 may (Fetch Metadata, else Origin), and only with a content type that no cross-site form or beacon can send
@@ -10,8 +11,9 @@ without asking first.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -28,9 +30,10 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 2048
 """A longer body is no ID; a `sig` is under 1 KB."""
 
-Kind = Literal["sig", "uid", "device_id", "opted_out"]
-KINDS: tuple[Kind, ...] = ("sig", "uid", "device_id", "opted_out")
-"""What can be handed over; of several in one body the first one counts."""
+KINDS = ("opted_out", "device_id", "uid", "sig")
+"""What can be handed over. A choice counts before all IDs that stand beside it."""
+
+_TAG = re.compile(r"[0-9A-Za-z_-]{8}")
 
 
 class HandoverError(ValueError):
@@ -43,7 +46,10 @@ class HandoverError(ValueError):
 
 
 def _malformed() -> HandoverError:
-    message = f"the body must be a JSON object with one of {', '.join(KINDS)}"
+    message = (
+        "the body must be a JSON object with device_id, with uid and its sig, or with opted_out, which is "
+        "true or false"
+    )
     return HandoverError(400, "handover_malformed", message)
 
 
@@ -53,10 +59,21 @@ def _too_large() -> HandoverError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Word:
-    """What the browser says: one of its IDs, or whether the visitor has opted out there."""
+    """What the browser says: its IDs, or whether the visitor has opted out there. None: it says nothing."""
 
-    kind: Kind
-    value: Any
+    device_id: object = None
+    uid: object = None
+    sig: object = None
+    opted_out: bool | None = None
+
+    @property
+    def tag(self) -> str:
+        """The beginning of the `sig`, by which the script knows a session that was judged already."""
+        found = _TAG.match(self.sig) if isinstance(self.sig, str) else None
+        return found[0] if found else ""
+
+
+_NOTHING = Word()
 
 
 def check(facts: RequestFacts) -> None:
@@ -98,11 +115,13 @@ def read_word(body: bytes) -> Word:
         said = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise _malformed() from None
-    if isinstance(said, dict):
-        for kind in KINDS:
-            if kind in said:
-                return Word(kind=kind, value=said[kind])
-    raise _malformed()
+    given = {kind: said[kind] for kind in KINDS if kind in said} if isinstance(said, dict) else {}
+    if not given or not isinstance(given.get("opted_out"), (bool, type(None))):
+        raise _malformed()
+    word = Word(**given)
+    if word == _NOTHING:
+        raise _malformed()
+    return word
 
 
 def heard(
@@ -113,28 +132,34 @@ def heard(
     now_s: float,
     fresh_id: Callable[[], str],
 ) -> Resolution:
-    """Resolve the visitor anew with an ID that was handed over; raises `HandoverError`."""
-    if word.kind == "device_id":
-        if resolver.mixpanel is None:
-            raise _not_expected(word, "mixpanel")
-        if refusal(word.value) is not None or not is_device_id(word.value):
-            raise _refused(word)
-        return resolver.follow(before, BrowserClaim(device_id=word.value), now_s=now_s)
-    if resolver.spid is None:
-        raise _not_expected(word, "spid")
-    if word.kind == "sig":
-        visitor = resolver.spid.verified(word.value, now_s=now_s)
-    else:
-        visitor = resolver.spid.unsigned(word.value)
-    if visitor is None:
-        raise _refused(word)
-    return resolver.hear(before, visitor, now_s=now_s, fresh_id=fresh_id)
+    """Resolve the visitor anew with what was handed over; raises `HandoverError` if nothing of it counts."""
+    claim = visitor = None
+    if resolver.mixpanel is not None and word.device_id is not None:
+        claim = _claim(word.device_id)
+    if resolver.spid is not None:
+        if word.sig is not None:
+            visitor = resolver.spid.claimed(word.sig, word.uid, now_s=now_s)
+        elif word.uid is not None:
+            visitor = resolver.spid.unsigned(word.uid)
+    if claim is None and visitor is None:
+        raise _useless(resolver, word)
+    after = resolver.settle(before, claim, visitor, posted=True, now_s=now_s, fresh_id=fresh_id)
+    assert after is not None
+    return after
 
 
-def _not_expected(word: Word, sdk: str) -> HandoverError:
-    message = f"{word.kind} is not expected here: the setting browser_sdk does not name {sdk!r}"
+def _claim(device_id: object) -> BrowserClaim | None:
+    if not isinstance(device_id, str) or refusal(device_id) is not None or not is_device_id(device_id):
+        return None
+    return BrowserClaim(device_id=device_id)
+
+
+def _useless(resolver: Resolver, word: Word) -> HandoverError:
+    sdks = {"device_id": resolver.mixpanel, "uid": resolver.spid, "sig": resolver.spid}
+    given = [name for name in sdks if getattr(word, name) is not None]
+    if any(sdks[name] is not None for name in given):
+        message = f"this {' or '.join(given)} is not to be believed"
+        return HandoverError(400, "handover_refused", message)
+    sdk = "mixpanel" if resolver.mixpanel is None and word.device_id is not None else "spid"
+    message = f"{' or '.join(given)} is not expected here: the setting browser_sdk does not name {sdk!r}"
     return HandoverError(400, "handover_not_expected", message)
-
-
-def _refused(word: Word) -> HandoverError:
-    return HandoverError(400, "handover_refused", f"this {word.kind} is not to be believed")

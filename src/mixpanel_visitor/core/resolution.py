@@ -69,29 +69,45 @@ class Resolver:
             if self.spid is not None:
                 visitor = self.spid.find(cookies, now_s=now_s)
         found = None if anchor is None else self._from_cookie(anchor)
-        if claim is not None and not (visitor is not None and self._spid_first and not self._by_uid):
-            found = self.follow(found, claim, now_s=now_s)
-        elif visitor is not None and not self._by_uid:
-            found = self.hear(found, visitor, now_s=now_s, fresh_id=fresh_id)
-        if visitor is not None and self._by_uid:
-            found = self.hear(found, visitor, now_s=now_s, fresh_id=fresh_id)
+        if claim is not None or visitor is not None:
+            found = self.settle(found, claim, visitor, posted=False, now_s=now_s, fresh_id=fresh_id)
         return found or _new(fresh_id(), now_s)
 
-    def follow(self, before: Resolution | None, claim: BrowserClaim, *, now_s: float) -> Resolution:
-        """Take the device ID that mixpanel-browser says it has."""
-        return self._followed(before, claim, "mixpanel", now_s=now_s)
+    def settle(
+        self,
+        before: Resolution | None,
+        claim: BrowserClaim | None,
+        visitor: SpidVisitor | None,
+        *,
+        posted: bool,
+        now_s: float,
+        fresh_id: Callable[[], str],
+    ) -> Resolution | None:
+        """Take what the SDKs say: mixpanel-browser's device ID, SPiD's visitor, or both.
 
-    def hear(
+        `posted`: a page of this very origin has said it just now, and it is not only what a cookie holds.
+        """
+        after = before
+        if claim is not None and not (visitor is not None and self._spid_first and not self._by_uid):
+            after = self._followed(before, claim, "mixpanel", now_s=now_s)
+            if not self._by_uid:
+                return after
+        if visitor is None:
+            return after
+        return self._hear(after, visitor, posted=posted, now_s=now_s, fresh_id=fresh_id)
+
+    def _hear(
         self,
         before: Resolution | None,
         visitor: SpidVisitor,
         *,
+        posted: bool,
         now_s: float,
         fresh_id: Callable[[], str],
     ) -> Resolution:
         """Take the visitor that SPiD's session names: as the uid, or as the device ID."""
         known = None if before is None else before.anchor
-        if known is not None and not self._believes(known, visitor):
+        if known is not None and not posted and not self._believes(known, visitor):
             self._count("spid_uid_not_followed")
             assert before is not None
             return before
@@ -99,19 +115,24 @@ class Resolver:
         if not self._by_uid:
             claim = BrowserClaim(device_id=visitor.uid)
             after = self._followed(before, claim, source, now_s=now_s, vouched=visitor.signed)
-            return after._replace(anchor=after.anchor._replace(uid=visitor.uid, uid_signed=visitor.signed))
+            return after._replace(anchor=_with_session(after.anchor, visitor, signed=visitor.signed))
         if before is None:
             before = _new(fresh_id(), now_s)
-        anchor = before.anchor
+        anchor, identity = before.anchor, before.identity
         links = before.links
         if known is not None and anchor.uid is None:
             # What was tracked on this device before SPiD's answer was known.
             links = (*links, *links_between("spid", visitor.uid, anchor.device_id, bare=anchor.bare))
         same = anchor.uid == visitor.uid
         signed = visitor.signed or (same and anchor.uid_signed)
+        if anchor.uid is not None and not same and (anchor.uid_signed or visitor.logged_in):
+            # Somebody else has signed in at SPiD, or the one before has gone. Anonymous uids change by
+            # themselves where browsers block SPiD's own cookie: that is no other person.
+            anchor = anchor._replace(user_id=None, user_tag=None, unlinked=False)
+            identity = identity._replace(user_id=None)
         return Resolution(
-            anchor=anchor._replace(uid=visitor.uid, uid_signed=signed),
-            identity=before.identity._replace(uid=visitor.uid, source=source, vouched=signed),
+            anchor=_with_session(anchor, visitor, signed=signed),
+            identity=identity._replace(uid=visitor.uid, source=source, vouched=signed),
             links=links,
         )
 
@@ -120,11 +141,11 @@ class Resolver:
         return self._id_mode == "spid"
 
     def _believes(self, anchor: Anchor, visitor: SpidVisitor) -> bool:
-        """Tell whether a session may replace the uid that our cookie holds.
+        """Return whether a session that only a cookie holds may replace the uid that our cookie holds.
 
-        A signature can be replayed from any browser while it lasts, and an anonymous uid is not signed at
-        all. So a signed one replaces another only if it was signed after our cookie was, and an anonymous
-        one never replaces one that SPiD had signed.
+        A sibling host can plant such a cookie. A signature can be replayed from any browser while it lasts,
+        and an anonymous uid is not signed at all. So a signed one replaces another only if it was signed
+        after our cookie was, and an unsigned one never replaces one that SPiD had signed.
         """
         if anchor.uid is None or anchor.uid == visitor.uid:
             return True
@@ -186,6 +207,17 @@ class Resolver:
             return Resolution(anchor=anchor, identity=identity)
         links = links_between(self._id_mode, anchor.user_id, anchor.device_id, bare=anchor.bare)
         return Resolution(anchor=anchor._replace(unlinked=False), identity=identity, links=links)
+
+
+def _with_session(anchor: Anchor, visitor: SpidVisitor, *, signed: bool) -> Anchor:
+    """Return the anchor with SPiD's visitor; the same object where that says nothing new."""
+    after = anchor._replace(
+        uid=visitor.uid,
+        uid_signed=signed,
+        spid_user_id=visitor.user_id,
+        spid_until_s=visitor.until_s if visitor.user_id is not None else 0,
+    )
+    return anchor if after == anchor else after
 
 
 def _new(device_id: str, now_s: float) -> Resolution:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .anchor import is_device_id
+from .browser_sdks.spid import is_uid
 from .policy import is_document, shared_cacheable
 from .request import cookie_values
 
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
 
     from .anchor import Anchor, AnchorCodec
     from .browser_sdks.mixpanel import MixpanelBrowser
+    from .handover import Word
     from .request import RequestFacts
 
     Headers = Sequence[tuple[str, str]]
@@ -100,7 +103,7 @@ class SetCookies:
         cookies += self._anchors.expire_former(facts.cookies, secure=secure, succeeded=True)
         if self._seen_name in facts.cookies:
             seen = facts.cookie(self._seen_name)
-            if seen and seen != seen_value(anchor):
+            if seen and not _is_of(seen, anchor):
                 cookies.append(_expire(self._seen_name))
         return cookies
 
@@ -137,9 +140,9 @@ class SetCookies:
         sdk = [] if self._mixpanel is None else self._mixpanel.opt_out(host=facts.host, secure=secure)
         return [f"{self._told(OPTED_OUT, secure=secure)}; Max-Age={OPT_OUT_MAX_AGE_S}", *sdk]
 
-    def seen(self, anchor: Anchor, facts: RequestFacts) -> str:
-        """Tell our script which IDs the server knows, so that it does not hand them over again."""
-        return self._told(seen_value(anchor), secure=facts.scheme == "https")
+    def seen(self, anchor: Anchor, word: Word, facts: RequestFacts) -> str:
+        """Tell our script what the server has heard, so that it does not hand that over again."""
+        return self._told(seen_value(anchor, word), secure=facts.scheme == "https")
 
     def _told(self, value: str, *, secure: bool) -> str:
         return f"{self._seen_name}={value}; Path=/; SameSite=Lax{'; Secure' if secure else ''}"
@@ -149,6 +152,21 @@ def _expire(name: str) -> str:
     return f"{name}=; Path=/; Max-Age=0"
 
 
-def seen_value(anchor: Anchor) -> str:
-    """Give the IDs that our cookie holds, as our script compares them."""
-    return anchor.device_id if anchor.uid in (None, anchor.device_id) else f"{anchor.device_id}~{anchor.uid}"
+def seen_value(anchor: Anchor, word: Word) -> str:
+    """Return what our script compares with what the SDKs say: `<device ID>~<uid>~<beginning of the sig>`.
+
+    The signature stands there believed or not: one that comes later is news. An ID that was heard but does
+    not count here (of two SDKs, the second one's) stands at the end.
+    """
+    uid = anchor.uid or (word.uid if is_uid(word.uid) else None)
+    value = anchor.device_id if uid is None else f"{anchor.device_id}~{uid}~{word.tag}"
+    other = word.device_id
+    if isinstance(other, str) and other != anchor.device_id and is_device_id(other):
+        value += f"~{other}"
+    return value
+
+
+def _is_of(seen: str, anchor: Anchor) -> bool:
+    """Return whether what our script was told is still what our cookie holds."""
+    device_id, _, rest = seen.partition("~")
+    return device_id == anchor.device_id and (anchor.uid is None or rest.partition("~")[0] == anchor.uid)

@@ -32,6 +32,7 @@ class OfflineVisit:
     glance = NoGlance()
     consent: Consent = "granted"
     is_bot = False
+    spid_user_id: int | None = None
 
     def __init__(
         self,

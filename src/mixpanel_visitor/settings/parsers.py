@@ -170,8 +170,11 @@ def cookie_age(value: Any) -> int:
 def handover_path(value: Any) -> str:
     """Take a path below the root of the application."""
     text = _text(value, "must be a path as str, or None")
-    if not _PATH.fullmatch(text) or "?" in text or "#" in text:
-        raise ValueError("must be a path that begins with '/', such as '/_visitor', or None to turn it off")
+    if not _PATH.fullmatch(text) or text.startswith("//") or any(each in text for each in "?#\\"):
+        # Browsers read `//` and `/\\` as the beginning of another host's address.
+        raise ValueError(
+            "must be a path that begins with one '/', such as '/_visitor', or None to turn it off"
+        )
     return text
 
 

@@ -37,18 +37,23 @@ _UID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{7,63}")
 _SIG = re.compile(r"([0-9A-Za-z_-]{43})\.([0-9A-Za-z_-]+)")
 _ESCAPE = re.compile(r"%u([0-9A-Fa-f]{4})|%([0-9A-Fa-f]{2})")
 _MAX_TIME_S = 2**40
+_MAX_USER_ID = 2**53
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpidVisitor:
     """The visitor in a session; `signed`: SPiD itself has said so, at `issued_at_s` (unix seconds).
 
-    `user_id` is SPiD's for whoever is logged in; for information, it never sets a user of ours.
+    `logged_in`: the session says that somebody is logged in at SPiD; its signature may not be believed.
+    `user_id` is SPiD's for whoever that is, from a signed session only, which lasts `until_s`; it is for
+    information and never sets a user of ours.
     """
 
     uid: str
     signed: bool
+    logged_in: bool = False
     issued_at_s: int | None = None
+    until_s: int = 0
     user_id: int | None = None
 
 
@@ -92,21 +97,28 @@ class SpidBrowser:
             self._count(str(error))
             return None
 
-    def unsigned(self, uid: object) -> SpidVisitor | None:
+    def unsigned(self, uid: object, *, logged_in: bool = False) -> SpidVisitor | None:
         """Take a uid that nobody has signed, by its looks; None, and a count, where it cannot be one."""
         if not is_uid(uid):
             self._count("spid_uid_refused")
             return None
-        return SpidVisitor(uid=uid, signed=False)
+        return SpidVisitor(uid=uid, signed=False, logged_in=logged_in)
+
+    def claimed(self, sig: object, uid: object, *, now_s: float) -> SpidVisitor | None:
+        """Return the visitor of a `sig`, or of the uid beside it where the `sig` is not to be believed.
+
+        No secret, an old session, clocks that differ, a new secret: the browser goes on counting by the uid,
+        and an anonymous one, which looks the same, is taken without any signature.
+        """
+        return self.verified(sig, now_s=now_s) or self.unsigned(uid, logged_in=True)
 
     def _read(self, raw: str, *, now_s: float) -> SpidVisitor | None:
         session = _session(raw)
         if session is None:
             self._count("spid_cookie_malformed")
             return None
-        if "sig" in session and self._secret is not None:
-            # What stands around a signature proves nothing, whether it verifies or not.
-            return self.verified(session["sig"], now_s=now_s)
+        if "sig" in session:
+            return self.claimed(session["sig"], _uid(session), now_s=now_s)
         return self.unsigned(_uid(session))
 
 
@@ -125,11 +137,14 @@ def verify(sig: object, secret: str, *, now_s: float, skew_s: float = SKEW_S) ->
     if not is_uid(uid):
         raise SignatureError("spid_sig_without_visitor")
     user_id = session.get("userId")
+    issued_at_s = int(session["serverTime"])
     return SpidVisitor(
         uid=uid,
         signed=True,
-        issued_at_s=int(session["serverTime"]),
-        user_id=user_id if type(user_id) is int else None,
+        logged_in=True,
+        issued_at_s=issued_at_s,
+        until_s=issued_at_s + int(_lasts_s(session)),
+        user_id=user_id if type(user_id) is int and 0 < user_id < _MAX_USER_ID else None,
     )
 
 
@@ -163,9 +178,7 @@ def is_fresh(session: dict[str, Any], *, now_s: float, skew_s: float = SKEW_S) -
     issued_at_s = _seconds(session.get("serverTime"))
     if issued_at_s is None:
         return False
-    lasts_s = _seconds(session.get("expiresIn"))
-    lasts_s = MAX_AGE_S if lasts_s is None else min(lasts_s, MAX_AGE_S)
-    return issued_at_s - skew_s <= now_s <= issued_at_s + lasts_s + skew_s
+    return issued_at_s - skew_s <= now_s <= issued_at_s + _lasts_s(session) + skew_s
 
 
 def is_uid(value: object) -> TypeGuard[str]:
@@ -201,6 +214,11 @@ def _refuse_constant(name: str) -> None:
 def _uid(session: dict[str, Any]) -> object:
     visitor = session.get("visitor")
     return visitor.get("uid") if isinstance(visitor, dict) else None
+
+
+def _lasts_s(session: dict[str, Any]) -> float:
+    lasts_s = _seconds(session.get("expiresIn"))
+    return MAX_AGE_S if lasts_s is None else min(lasts_s, MAX_AGE_S)
 
 
 def _seconds(value: object) -> float | None:
