@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from mixpanel_visitor.delivery.opening import open_spool
 from mixpanel_visitor.errors import SettingsError
-from mixpanel_visitor.settings import ServiceAccount, Settings
+from mixpanel_visitor.settings import ServiceAccount, Settings, redis_address
+from mixpanel_visitor.settings.masked import without_secrets
 from mixpanel_visitor.settings.spool import default_spool
 from mixpanel_visitor.tracker import Tracker
 
@@ -57,6 +59,7 @@ def test_every_default_is_the_one_of_the_contract():
         "secret_key": (KEY,),
         "region": "us",
         "api_host": "https://api.mixpanel.com",
+        "proxy": "environment",
         "service_account": None,
         "spool": default_spool(TOKEN, "https://api.mixpanel.com", HOME),
         "durability": "after-response",
@@ -661,6 +664,95 @@ def test_the_password_of_a_redis_is_not_shown():
     tracker = Tracker(settings=settings)
     assert "hush" not in repr(tracker)
     assert "redis://user:***@localhost/0" in repr(tracker)
+
+
+SECRETIVE = [
+    "redis://ann:hush@localhost/0",
+    "redis://hush@localhost/0",
+    "redis://localhost/0?password=hush",
+    "redis://localhost/0?wait=1&username=hush&db=2",
+    "redis://localhost/0?pass%77ord=hush",
+    "unix://ann:hush@/run/redis.sock?password=hush",
+    "redis+cluster://:hush@a:1,b:2/0",
+    "redis+sentinel://a:26379/shop?sentinel_password=hush",
+]
+"""Addresses that can be used."""
+
+BROKEN = [
+    "redis://ann:hush/0",
+    "redis://ann:x/hush@localhost/0",
+    "redis://ann:x?hush@localhost/0",
+    "redis://ann:x#hush@localhost/0",
+    "redis://:[hush]@localhost/0",
+    "redis://ann:hush@[localhost/0",
+    "redis://ann:hu\u2100hush@localhost/0",
+    "redis://:hush",
+    "redis:ann:hush@localhost",
+    "kafka://ann:hush@localhost",
+    "file://ann:hush@localhost/x",
+    "redis://localhost/0?password=hush&wait=x",
+]
+"""Addresses that cannot."""
+
+
+@pytest.mark.parametrize("address", SECRETIVE)
+def test_no_secret_of_an_address_is_shown(address):
+    """Wherever it stands in it: the tracker prints and logs what it was given."""
+    settings = resolve(spool=address)
+    assert "hush" not in repr(settings) + repr(Tracker(settings=settings))
+    assert "hush" not in repr(redis_address.parse(address))
+
+
+@pytest.mark.parametrize("address", BROKEN)
+def test_no_secret_of_a_broken_address_is_shown(address):
+    """What cannot be read may be a password in any part."""
+    with pytest.raises(SettingsError) as caught:
+        resolve(spool=address)
+    assert "hush" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    with pytest.raises(SettingsError) as caught:
+        open_spool(address)
+    assert "hush" not in str(caught.value)
+
+
+def test_what_is_not_secret_of_an_address_is_shown():
+    """Whoever reads a log wants to know which Redis it was."""
+    address = "rediss://ann:hush@db:6379/0?ssl_ca_certs=/ca.pem&wait=1&password=hush"
+    shown = without_secrets(address)
+    assert shown == "rediss://ann:***@db:6379/0?ssl_ca_certs=/ca.pem&wait=1&password=***"
+    assert without_secrets("/srv/ann:me@work") == "/srv/ann:me@work"
+
+
+PROXIES = ["http://proxy:3128", "proxy:3128", "https://ann:hush@proxy", "Environment", None]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), list(zip(PROXIES, [*PROXIES[:3], "environment", None], strict=True)), ids=str
+)
+def test_a_proxy_is_an_address_or_the_environment_s(given, expected):
+    """Or none at all; a password in it is not shown."""
+    settings = resolve(proxy=given)
+    assert settings.proxy == expected
+    assert "hush" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("socks5://ann:hush@proxy", "SOCKS is not supported"),
+        ("http://ann:hush@", "must be the URL of a proxy"),
+        ("http://ann:hush@proxy:x", "must be the URL of a proxy"),
+        ("ann:hush@proxy:x", "must be the URL of a proxy"),
+        ("ftp://proxy", "must be the URL of a proxy"),
+        ("", "must be the URL of a proxy"),
+        (3128, "not int"),
+    ],
+)
+def test_what_is_no_proxy_is_refused(given, why):
+    """No password of it is shown."""
+    line = problem(proxy=given)
+    assert why in line
+    assert "hush" not in line
 
 
 # --- single settings --------------------------------------------------------------------------------------

@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from . import release
 from .automatic_events import track_link, track_page_view
 from .balance import balance
 from .context import get_current
@@ -52,7 +52,7 @@ class Engine:
         self.writer = Writer(
             token=self.settings.token,
             id_mode=self.settings.id_mode,
-            lib_version=_version(),
+            lib_version=release.version(),
             clock=parts.clock,
             insert_id=parts.insert_id,
             ledger=self._ledger,
@@ -246,10 +246,3 @@ class Engine:
         visitor = get_current()
         if visitor is not None:
             forget_queued(visitor)
-
-
-def _version() -> str:
-    try:
-        return version("mixpanel-visitor")
-    except PackageNotFoundError:
-        return "0"

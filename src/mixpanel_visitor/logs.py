@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,6 +79,15 @@ def _as_one_line(argument: object) -> object:
 
 
 logger.addFilter(_in_one_line)
+
+
+def place_of(error: BaseException) -> str:
+    """Name the line of this package in which an exception was raised, or which called what raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if frame.filename.startswith(_PACKAGE)]
+    if not ours:
+        return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown place"
+    return f"{ours[-1].filename.removeprefix(_PACKAGE).lstrip('/')}:{ours[-1].lineno}"
 
 
 def call_site() -> str:

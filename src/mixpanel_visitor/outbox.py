@@ -54,6 +54,7 @@ class Outbox:
                 settings.api_host,
                 settings.token,
                 service_account=(account.username, account.secret, account.project_id) if account else None,
+                proxy=settings.proxy,
                 on_sent=journal.end if journal is not None else None,
             )
             post = self._post

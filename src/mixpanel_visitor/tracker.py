@@ -8,7 +8,7 @@ from .core.identity import DEVICE_PREFIX, from_any_id, from_known_ids
 from .engine import Engine
 from .parts import Parts
 from .settings import Settings
-from .settings.redis_address import without_password
+from .settings.masked import without_secrets
 from .visitor import merged
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Tracker:
         return cls(Settings.from_mapping(mapping, **given))
 
     def __repr__(self) -> str:
-        return f"<Tracker to {self.settings.api_host} over {without_password(self.settings.spool)}>"
+        return f"<Tracker to {self.settings.api_host} over {without_secrets(self.settings.spool)}>"
 
     @property
     def settings(self) -> Settings:

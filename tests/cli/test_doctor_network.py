@@ -9,6 +9,7 @@ import ssl
 import pytest
 import trustme
 from click.testing import CliRunner
+from support.egress_proxy import EgressProxy
 from support.scripted_server import ScriptedServer, answering_once, http, resetting
 
 from mixpanel_visitor.cli import main
@@ -52,6 +53,7 @@ def examine(host_url, **environment):
         "MIXPANEL_VISITOR_SECRET_KEY": KEY,
         "MIXPANEL_API_HOST": host_url,
         "MIXPANEL_VISITOR_SPOOL": "memory:",
+        **NOTHING_ON_THE_WAY,
         **environment,
     }
     result = CliRunner().invoke(main, ["doctor", "--json"], env=environment)
@@ -68,6 +70,18 @@ def levels(found):
 
 
 HEAD = http(b"")
+NOTHING_ON_THE_WAY = dict.fromkeys(
+    (
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "NO_PROXY",
+        "https_proxy",
+        "CURL_CA_BUNDLE",
+        "REQUESTS_CA_BUNDLE",
+    )
+)
+"""Of this machine's own."""
 
 
 # --- credentials ------------------------------------------------------------------------------------
@@ -245,11 +259,76 @@ def test_a_name_that_is_not_found_is_told():
     assert "/etc/resolv.conf" in finding["fix"]
 
 
-@pytest.mark.parametrize("proxy", ["", "http://proxy.example.com:3128"])
-def test_a_proxy_variable_is_not_obeyed_and_that_is_told(proxy):
-    """Who sets it wonders why nothing arrives."""
+# --- egress proxies ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bundled(tmp_path):
+    """Give an authority, and the variable of `requests` by which this host believes it."""
+    made = trustme.CA()
+    made.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    return made, {"REQUESTS_CA_BUNDLE": str(tmp_path / "authority.pem")}
+
+
+def tls_of(authority, host):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(host).configure_cert(context)
+    return context
+
+
+def test_mixpanel_is_asked_through_the_proxy(serve, bundled):
+    """As delivery does it; a certificate of an authority in REQUESTS_CA_BUNDLE is accepted."""
+    made, believed = bundled
+    server = serve(HEAD, TAKEN, context=tls_of(made, "mixpanel.test"))
+    with EgressProxy(server.port, credentials="ann:hush") as proxy:
+        named = proxy.url.replace("//", "//ann:hush@")
+        found = examine("https://mixpanel.test", HTTPS_PROXY=named, **believed)
+    assert found[0]["what"] == f"https://mixpanel.test is reached through the proxy {proxy.url}"
+    assert levels(found) == ["ok", "ok"]
+
+
+def test_mixpanel_is_asked_through_a_proxy_with_tls(serve, bundled):
+    """Then the credentials tell whether the way is open."""
+    made, believed = bundled
+    server = serve(TAKEN, context=tls_of(made, "mixpanel.test"))
+    with EgressProxy(server.port, context=tls_of(made, "localhost")) as proxy:
+        address = f"https://localhost:{proxy.port}"
+        found = examine("https://mixpanel.test", MIXPANEL_VISITOR_PROXY=address, **believed)
+    assert [finding["what"] for finding in found] == [
+        f"https://mixpanel.test is asked through the proxy {address}",
+        "the project token is let in",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("http://ann:hush@127.0.0.1:9", "is not reached through the proxy http://127.0.0.1:9"),
+        ("socks5://ann:hush@127.0.0.1:9", "HTTPS_PROXY must be an HTTP proxy"),
+        ("http://ann:hush@127.0.0.1:x", "HTTPS_PROXY must be the URL of a proxy"),
+    ],
+)
+def test_a_proxy_that_does_not_work_is_told(address, told):
+    """And no password."""
+    (finding,) = examine("https://mixpanel.test", HTTPS_PROXY=address)
+    assert told in finding["what"]
+    assert "proxy" in finding["fix"].lower()
+    assert "hush" not in str(finding)
+
+
+def test_a_proxy_that_wants_another_password_is_told(serve, bundled):
+    """Its own words stand there."""
+    made, believed = bundled
+    server = serve(HEAD, context=tls_of(made, "mixpanel.test"))
+    with EgressProxy(server.port, credentials="ann:right") as proxy:
+        (finding,) = examine("https://mixpanel.test", HTTPS_PROXY=proxy.url, **believed)
+    assert "407 Proxy Authentication Required" in finding["what"]
+
+
+def test_where_nothing_is_reached_a_proxy_is_thought_of():
+    """It may be the only way out."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    (finding,) = examine(f"http://127.0.0.1:{port}", HTTPS_PROXY=proxy)
+    (finding,) = examine(f"http://127.0.0.1:{port}")
     assert "is not reached (ConnectionRefusedError" in finding["what"]
-    assert ("HTTPS_PROXY is set and not used" in finding["fix"]) == bool(proxy)
+    assert "name it in HTTPS_PROXY or MIXPANEL_VISITOR_PROXY" in finding["fix"]

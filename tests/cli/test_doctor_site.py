@@ -131,7 +131,7 @@ def test_a_proxy_that_is_not_trusted_is_found(site, tmp_path):
     def behind_a_proxy(environ, start_response):
         return app({**environ, "wsgi.url_scheme": "http"}, start_response)
 
-    believed = {"SSL_CERT_FILE": str(tmp_path / "authority.pem")}
+    believed = {"REQUESTS_CA_BUNDLE": str(tmp_path / "authority.pem")}
     told = ("problem", "the visitor cookie has no Secure, although the page came by https")
     with served(behind_a_proxy, context) as url:
         assert told in examine(url, **believed)

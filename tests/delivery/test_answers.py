@@ -335,6 +335,14 @@ def test_transient_trouble_is_retried(status, status_class):
     assert (verdict.kind, verdict.status_class) == ("retry", status_class)
 
 
+@pytest.mark.parametrize("status", [0, 200, 400])
+def test_a_mistake_of_our_own_is_not_called_the_network(status):
+    """It is named with type and place, and everything is sent again."""
+    verdict = judge(status, failure="internal: TypeError at delivery/x.py:7: no")
+    assert (verdict.kind, verdict.status_class, verdict.unknown) == ("retry", "internal", True)
+    assert verdict.message == "mixpanel-visitor itself failed (internal: TypeError at delivery/x.py:7: no)"
+
+
 @pytest.mark.parametrize("status", [200, 400])
 def test_a_body_that_ended_early_decides_nothing(status):
     """Even one that could be read: it is not the one that Mixpanel sent."""

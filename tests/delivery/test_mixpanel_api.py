@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -29,12 +30,8 @@ from support.scripted_server import (
     silent,
 )
 
-from mixpanel_visitor.delivery.mixpanel_api import (
-    ANSWER_MAX_BYTES,
-    Answer,
-    MixpanelAPI,
-    Timeouts,
-)
+from mixpanel_visitor.delivery.http_exchange import ANSWER_MAX_BYTES
+from mixpanel_visitor.delivery.mixpanel_api import Answer, MixpanelAPI, Timeouts
 
 BODIES = [b'{"event":"A"}', b'{"event":"B"}']
 
@@ -535,3 +532,33 @@ def test_making_a_client_does_not_load_urllib3():
         "MixpanelAPI('https://api.mixpanel.com', 't'); sys.exit('urllib3' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+# --- our own mistakes ----------------------------------------------------------------------------
+
+
+def test_a_mistake_of_our_own_is_named_as_one(serve, connect):
+    """With its type and its place: it is no trouble on the network."""
+    server = serve(answering(http()))
+    looks = iter(["0", "1", "no number", *map(str, range(2, 99))])
+    api = connect(server.url, monotonic=lambda: float(next(looks)))
+    answer = api.post("import", BODIES)
+    assert (answer.status, answer.sent) == (0, False)
+    assert re.match(r"internal: ValueError at delivery/\w+\.py:\d+: ", answer.failure), answer.failure
+    assert api.post("import", BODIES).status == 200
+
+
+def test_a_note_that_fails_costs_no_answer(serve, connect):
+    """The request has left by then: sent again, it would be there twice."""
+
+    def on_sent():
+        raise OSError("disk full")
+
+    server = serve(answering(http()))
+    answer = connect(server.url, on_sent=on_sent).post("import", BODIES)
+    assert (answer.status, answer.failure) == (200, "")
+
+
+def test_a_name_that_no_name_service_takes_is_an_answer(connect):
+    """It is the address that is wrong, not this package."""
+    assert outcome(connect(f"http://{'a' * 70}.example").post("import", BODIES))[1] in ("dns", "network")

@@ -242,6 +242,16 @@ def test_what_mixpanel_takes_is_acknowledged(rig):
     assert rig.spool.counts().pending == 0
 
 
+def test_a_mistake_of_our_own_loses_nothing(rig, caplog):
+    """It is logged with its place, counted as what it is, and the same records are sent again."""
+    rig.mixpanel.scripts["import"] = [Answer(status=0, failure="internal: TypeError at delivery/x.py:7: no")]
+    rig.put(*events(3))
+    rig.run(for_s=60.0)
+    assert rig.spool.acked == events(3)
+    assert rig.sender.stats()["retried"] == {"internal": 1}
+    assert any("TypeError at delivery/x.py:7" in line and "report" in line for line in caplog.messages)
+
+
 def test_an_empty_spool_asks_to_be_called_after_the_poll(rig):
     """With nothing to do, the next look is due after `poll_s`."""
     assert rig.sender.step() == POLL_S

@@ -11,6 +11,7 @@ from typing import NamedTuple, cast
 
 import click
 
+from mixpanel_visitor import release
 from mixpanel_visitor.quoting import one_line
 
 
@@ -70,8 +71,20 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, entry.help_line) for name, entry in COMMANDS.items()])
 
 
+def _show_version(ctx: click.Context) -> None:
+    click.echo(f"{release.NAME} {release.version()}")
+    ctx.exit()
+
+
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="mixpanel-visitor", message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=lambda ctx, _option, given: _show_version(ctx) if given else None,
+    help="Show the version and exit.",
+)
 def main() -> None:
     """One visitor ID for browser and backend, and events that reach Mixpanel.
 

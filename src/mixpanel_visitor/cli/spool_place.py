@@ -15,7 +15,7 @@ from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.opening import open_spool
 from mixpanel_visitor.errors import SettingsError
 from mixpanel_visitor.settings import Settings
-from mixpanel_visitor.settings.redis_address import without_password
+from mixpanel_visitor.settings.masked import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +66,7 @@ def _default() -> str:
 def _root(location: str) -> Path:
     if "://" in location and not location.startswith("file:"):
         raise click.UsageError(
-            f"{without_password(location)} is no directory. Of a Redis `spool status`, `spool dead` and "
+            f"{without_secrets(location)} is no directory. Of a Redis `spool status`, `spool dead` and "
             "`doctor` tell."
         )
     try:

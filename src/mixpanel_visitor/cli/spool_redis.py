@@ -12,8 +12,9 @@ import click
 from mixpanel_visitor.delivery.opening import open_spool
 from mixpanel_visitor.errors import MixpanelVisitorError, SpoolUnavailableError
 from mixpanel_visitor.settings import Settings
+from mixpanel_visitor.settings.masked import without_secrets
 from mixpanel_visitor.settings.project import project_of
-from mixpanel_visitor.settings.redis_address import SCHEMES, without_password
+from mixpanel_visitor.settings.redis_address import SCHEMES
 
 if TYPE_CHECKING:
     from mixpanel_visitor.delivery.fallback import FallbackSpool
@@ -45,14 +46,14 @@ def show_status(location: str, *, as_json: bool) -> None:
     try:
         shortcomings = spool.server.preflight()
     except SpoolUnavailableError as error:
-        raise click.ClickException(f"{without_password(location)}: {error}") from error
+        raise click.ClickException(f"{without_secrets(location)}: {error}") from error
     counts = spool.counts()
     spool.close()
     findings = [f"{each.problem}: {each.why}. Fix: {each.fix}." for each in shortcomings]
     if counts.store_dead:
         findings.append(
             f"{counts.store_dead:,} dead letters. See why with: mixpanel-visitor spool dead list --spool "
-            f"{without_password(location)}"
+            f"{without_secrets(location)}"
         )
     if counts.oldest_age_s > OLD_S:
         findings.append(
@@ -65,9 +66,9 @@ def show_status(location: str, *, as_json: bool) -> None:
         "dead_letters": counts.store_dead,
     }
     if as_json:
-        click.echo(json.dumps({"spool": without_password(location), **shown, "findings": findings}))
+        click.echo(json.dumps({"spool": without_secrets(location), **shown, "findings": findings}))
     else:
-        click.echo(f"Spool {without_password(location)}\n")
+        click.echo(f"Spool {without_secrets(location)}\n")
         click.echo(f"  waiting       {shown['waiting']:,} records, {shown['bytes']:,} bytes, compressed")
         click.echo(f"  the oldest    for {shown['oldest_age_s']:,} s")
         click.echo(f"  dead letters  {shown['dead_letters']:,}\n")

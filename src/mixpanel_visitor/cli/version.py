@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 
 import click
+
+from mixpanel_visitor import release
 
 
 @click.command("version")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(*, as_json: bool) -> None:
     """Print the version."""
-    version = importlib.metadata.version("mixpanel-visitor")
+    version = release.version()
     click.echo(json.dumps({"version": version}) if as_json else version)

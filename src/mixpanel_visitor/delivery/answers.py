@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
+from mixpanel_visitor.delivery.failures import INTERNAL
 from mixpanel_visitor.delivery.spool import DeadReason
 
 if TYPE_CHECKING:
@@ -27,7 +28,16 @@ if TYPE_CHECKING:
 Kind = Literal["delivered", "partial", "retry", "pause", "split", "bisect"]
 
 StatusClass = Literal[
-    "ok", "invalid", "poison", "too_large", "config", "rate_limited", "server", "garbage", "network"
+    "ok",
+    "invalid",
+    "poison",
+    "too_large",
+    "config",
+    "rate_limited",
+    "server",
+    "garbage",
+    "network",
+    "internal",
 ]
 
 RETRY_AFTER_MAX_S = 600.0
@@ -100,6 +110,9 @@ def _judge(endpoint: Endpoint, answer: Answer, records: Sequence[bytes], now_s: 
     # Where the body decides, one that ended early decides nothing: that is the network's doing.
     if status == 0 or (answer.failure and status in (200, 400)):
         failure = _clean(answer.failure) or "no answer"
+        if failure.startswith(INTERNAL):
+            message = f"mixpanel-visitor itself failed ({failure})"
+            return Verdict(kind="retry", status_class="internal", message=message)
         return Verdict(kind="retry", status_class="network", message=f"Mixpanel was not reached ({failure})")
     if status == 200:
         return _received(endpoint, answer, records, now_s)

@@ -17,6 +17,7 @@ from mixpanel_visitor.delivery.repeatable import is_repeatable, runs
 from mixpanel_visitor.delivery.spool import DeadReason
 from mixpanel_visitor.delivery.stats import LaneStats
 from mixpanel_visitor.delivery.suspects import LETHAL_FROM, separate
+from mixpanel_visitor.logs import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,6 +39,7 @@ ONCE_NEEDS_S = 0.5
 
 _ADVICE: dict[StatusClass, str] = {
     "config": "Check MIXPANEL_TOKEN and MIXPANEL_REGION.",
+    "internal": "Nothing is lost. Please report this line.",
     "garbage": "Look for a proxy or a captive portal between this host and Mixpanel.",
     "network": "Check that this host reaches Mixpanel: name service, firewall, proxy, certificates.",
     "rate_limited": "If this lasts, the project sends more than Mixpanel admits (30,000 events a second).",
@@ -124,9 +126,9 @@ class Lane:
             self._say(
                 logging.ERROR,
                 f"error {self.endpoint}",
-                "Sending to /%s met an error of its own or of the spool (%s: %s). Its records are kept, "
-                "the next try is in %.0f s.",
-                *(self.endpoint, type(error).__name__, error, wait_s),
+                "Sending to /%s met an error of its own or of the spool (%s at %s: %s). Its records are "
+                "kept, the next try is in %.0f s.",
+                *(self.endpoint, type(error).__name__, place_of(error), error, wait_s),
             )
         return wait_s
 

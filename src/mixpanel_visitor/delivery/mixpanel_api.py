@@ -8,48 +8,30 @@ from __future__ import annotations
 import base64
 import contextlib
 import gzip
-import http.client
 import importlib
-import importlib.metadata
-import io
 import os
 import socket
-import ssl
 import threading
 import time
 import urllib.parse
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+from mixpanel_visitor import release
+from mixpanel_visitor.delivery.egress import authorities, proxy_for
+from mixpanel_visitor.delivery.failures import failure
+from mixpanel_visitor.delivery.http_exchange import Answer, Deadline, HttpExchange
+from mixpanel_visitor.settings.proxy import ENVIRONMENT
 
-    from _typeshed import WriteableBuffer
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from urllib3.connection import HTTPConnection
 
     from mixpanel_visitor.records import Endpoint
+    from mixpanel_visitor.settings.proxy import Proxy
 
-ANSWER_MAX_BYTES = 1024 * 1024
-"""No more of an answer's body is read; 2,000 failed records fit in a third of it."""
-
-_PIECE_BYTES = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What came back for one request; trouble on the network is an answer as well.
-
-    `status` is 0 where no HTTP answer came. `headers` have lower-case names. `failure` starts with one of
-    refused, timeout, dns, tls, reset, protocol, network, error and goes on with the library's message; next
-    to a status it means that the body ended early. `sent` is true once the whole request was handed to the
-    operating system: from then on, without a clear answer, nobody knows whether Mixpanel has taken it.
-    """
-
-    status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    failure: str = ""
-    sent: bool = False
+__all__ = ["Answer", "MixpanelAPI", "Timeouts"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +53,9 @@ class MixpanelAPI:
     `host_url` is `https://api.mixpanel.com` or its like; a path in it is kept, for a proxy of one's own.
     `service_account` is (user name, secret, project id) and takes the token's place for `/import`.
     `on_sent` is called when all of a request was handed to the operating system, before its answer.
-    `ca_file` replaces the system's certificate authorities. A name look-up obeys the operating system's
-    time-out, not ours. A forked child opens its own connection. Raises ValueError for a `host_url` that is
-    no HTTP address.
+    `ca_file` replaces the certificate authorities of the system or the environment; `proxy` is as in the
+    settings. A name look-up obeys the operating system's time-out, not ours. A forked child opens its own
+    connection. Raises ValueError for a `host_url` that is no HTTP address.
     """
 
     def __init__(
@@ -84,6 +66,7 @@ class MixpanelAPI:
         *,
         timeouts: Timeouts | None = None,
         ca_file: str | None = None,
+        proxy: str | None = ENVIRONMENT,
         monotonic: Callable[[], float] = time.monotonic,
         on_sent: Callable[[], None] | None = None,
     ) -> None:
@@ -91,7 +74,10 @@ class MixpanelAPI:
         if url.scheme not in ("http", "https") or not url.hostname:
             raise ValueError(f"not the address of an HTTP server: {host_url!r}")
         self._secure = url.scheme == "https"
-        self._host, self._port = url.hostname, url.port
+        self._host, self._port = url.hostname, url.port or (443 if url.scheme == "https" else 80)
+        self._origin = f"{url.scheme}://{url.netloc}"
+        self._proxy_setting = proxy
+        self._proxy: Proxy | None = None
         self._timeouts = timeouts or Timeouts()
         self._ca_file = ca_file
         self._monotonic = monotonic
@@ -110,9 +96,8 @@ class MixpanelAPI:
             "groups": f"{prefix}/groups?verbose=1&strict=1",
         }
         self._compress = _compressor()
-        self._user_agent = ""
         self._connection: HTTPConnection | None = None
-        self._known = _numeric(self._host, self._port or (443 if self._secure else 80))
+        self._known: dict[tuple[str, int], _Address | None] = {}
         self._start_over()
 
     def post(self, endpoint: Endpoint, bodies: Sequence[bytes], *, timeout_s: float | None = None) -> Answer:
@@ -127,14 +112,15 @@ class MixpanelAPI:
             # Not for profiles: "This API does not support gzip encoding" (Mixpanel's reference, profile-set).
             payload = self._compress(payload)
         total_s = self._timeouts.total_s if timeout_s is None else min(self._timeouts.total_s, timeout_s)
-        deadline = _Deadline(self._monotonic, total_s, self._timeouts.read_s)
-        exchange = _Exchange(deadline, self._on_sent)
+        deadline = Deadline(self._monotonic, total_s, self._timeouts.read_s)
+        exchange = HttpExchange(deadline, self._on_sent)
         with self._lock:
             try:
-                connection = self._connect(exchange.deadline)
-                exchange.run(connection, self._targets[endpoint], self._headers(endpoint, payload), payload)
+                connection = self._connect(exchange)
+                headers = self._headers(endpoint, payload)
+                exchange.run(connection, self._target(endpoint), headers, payload)
             except Exception as error:
-                exchange.failure = _failure(error)
+                exchange.failure = failure(error, self._proxy.url if self._proxy else "")
             finally:
                 # What may still be on its way on this socket must not be read as the next answer.
                 if not exchange.complete:
@@ -162,46 +148,69 @@ class MixpanelAPI:
         self._used_at_s = self._monotonic()
         self._disconnect()
 
-    def _connect(self, deadline: _Deadline) -> HTTPConnection:
+    def _connect(self, exchange: HttpExchange) -> HTTPConnection:
         connection = self._connection
         if connection is not None:
             if connection.is_connected and self._monotonic() - self._used_at_s < self._timeouts.idle_s:
                 return connection
             self._disconnect()
-        from urllib3.connection import HTTPConnection, HTTPSConnection  # noqa: PLC0415
-
-        timeout_s = deadline.left_s(self._timeouts.connect_s)
-        if self._secure:
-            connection = HTTPSConnection(
-                self._host, self._port, timeout=timeout_s, ca_certs=self._ca_file, cert_reqs="CERT_REQUIRED"
-            )
-        else:
-            connection = HTTPConnection(self._host, self._port, timeout=timeout_s)
-        self._connection = connection
+        # Looked up for each connection: what a long process was started with may be changed by its host.
+        self._proxy = proxy_for(self._origin, self._proxy_setting)
+        self._connection = connection = self._make_connection(exchange.deadline)
+        connection.response_class = exchange.timed_response  # type: ignore[assignment]  # the proxy's answer
         by_name = connection._new_conn  # noqa: SLF001  # where urllib3's own subclasses hook in, too
-        connection._new_conn = lambda: self._new_socket(by_name, deadline)  # type: ignore[method-assign]  # noqa: SLF001
+        connection._new_conn = lambda: self._new_socket(by_name, exchange.deadline)  # type: ignore[method-assign]  # noqa: SLF001
         connection.connect()
         return connection
 
-    def _new_socket(self, by_name: Callable[[], socket.socket], deadline: _Deadline) -> socket.socket:
+    def _make_connection(self, deadline: Deadline) -> HTTPConnection:
+        from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig  # noqa: PLC0415
+        from urllib3.util import parse_url  # noqa: PLC0415
+
+        proxy = self._proxy
+        timeout_s = deadline.left_s(self._timeouts.connect_s)
+        options: dict[str, Any] = {"timeout": timeout_s}
+        if proxy is not None:
+            options |= {"proxy": parse_url(proxy.url), "proxy_config": ProxyConfig(None, False, None, None)}
+        host, port = self._next_hop
+        if not (self._secure or (proxy is not None and proxy.scheme == "https")):
+            return HTTPConnection(host, port, **options)
+        file, directory = (self._ca_file, None) if self._ca_file else authorities()
+        options |= {"ca_certs": file, "ca_cert_dir": directory, "cert_reqs": "CERT_REQUIRED"}
+        connection = HTTPSConnection(host, port, **options)
+        if self._secure and proxy is not None:
+            headers = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else {}
+            connection.set_tunnel(self._host, self._port, headers, scheme=proxy.scheme)
+        return connection
+
+    @property
+    def _next_hop(self) -> tuple[str, int]:
+        """The host and port that a socket is connected to."""
+        return (self._proxy.host, self._proxy.port) if self._proxy else (self._host, self._port)
+
+    def _new_socket(self, by_name: Callable[[], socket.socket], deadline: Deadline) -> socket.socket:
         """Connect by name, or by the address that is known where names cannot be looked up.
 
         That is so in an outage of the name service, and at exit under gevent, whose look-up needs a thread.
         """
         from urllib3.exceptions import NameResolutionError  # noqa: PLC0415
 
-        known = self._known
+        host, port = self._next_hop
+        known = self._known.get((host, port)) or _numeric(host, port)
         if known is None or not known.certain:
             try:
                 connected = by_name()
-            except (NameResolutionError, RuntimeError):
+            except (NameResolutionError, RuntimeError) as error:
                 if known is None:
-                    raise
+                    raise socket.gaierror(socket.EAI_AGAIN, str(error)) from error
             else:
                 if self._secure:  # only a certificate proves later that the address is still the host's
                     address = connected.getpeername()
-                    self._known = _Address(family=connected.family, address=address, certain=False)
+                    self._known[host, port] = _Address(
+                        family=connected.family, address=address, certain=False
+                    )
                 return connected
+        assert known is not None
         connected = socket.socket(known.family, socket.SOCK_STREAM)
         try:
             connected.settimeout(deadline.left_s(self._timeouts.connect_s))
@@ -217,11 +226,14 @@ class MixpanelAPI:
         if connection is not None:
             connection.close()
 
+    def _target(self, endpoint: Endpoint) -> str:
+        # A proxy that forwards has to be told the whole address; through a tunnel it sees nothing.
+        forwards = self._proxy is not None and not self._secure
+        return f"{self._origin if forwards else ''}{self._targets[endpoint]}"
+
     def _headers(self, endpoint: Endpoint, payload: bytes) -> dict[str, str]:
-        if not self._user_agent:
-            self._user_agent = f"mixpanel-visitor/{importlib.metadata.version('mixpanel-visitor')}"
         headers = {
-            "User-Agent": self._user_agent,
+            "User-Agent": f"mixpanel-visitor/{release.version()}",
             "Accept": "application/json",
             "Content-Type": "application/json",
             "Content-Length": str(len(payload)),
@@ -229,6 +241,8 @@ class MixpanelAPI:
         if endpoint == "import":  # a profile update carries the token itself
             headers["Content-Encoding"] = "gzip"
             headers["Authorization"] = self._authorization
+        if self._proxy is not None and self._proxy.authorization and not self._secure:
+            headers["Proxy-Authorization"] = self._proxy.authorization
         return headers
 
 
@@ -250,107 +264,6 @@ def _numeric(host: str, port: int) -> _Address | None:
     return None
 
 
-class _Deadline:
-    """The end of one request, and what is left until then for one wait."""
-
-    def __init__(self, monotonic: Callable[[], float], total_s: float, step_s: float) -> None:
-        self._monotonic = monotonic
-        self._total_s = total_s
-        self._step_s = step_s
-        self._ends_s = monotonic() + total_s
-
-    def left_s(self, most_s: float | None = None) -> float:
-        left_s = self._ends_s - self._monotonic()
-        if left_s <= 0:
-            raise TimeoutError(f"the whole request took longer than {self._total_s:g} s")
-        return min(left_s, self._step_s if most_s is None else most_s)
-
-
-class _Exchange:
-    """One request and its answer on an open connection; keeps what has come until something fails."""
-
-    def __init__(self, deadline: _Deadline, on_sent: Callable[[], None] | None) -> None:
-        self.deadline = deadline
-        self._on_sent = on_sent
-        self.failure = ""
-        self.complete = False
-        self._status = 0
-        self._headers: dict[str, str] = {}
-        self._body = bytearray()
-        self._sent = False
-
-    def run(self, connection: HTTPConnection, target: str, headers: dict[str, str], payload: bytes) -> None:
-        connection.timeout = self.deadline.left_s()
-        connection.response_class = self._timed_response  # type: ignore[assignment]
-        try:
-            pieces = self._pieces(connection, payload)
-            connection.request(
-                "POST", target, body=pieces, headers=headers, preload_content=False, decode_content=False
-            )
-            self._sent = True
-            if self._on_sent is not None:
-                self._on_sent()
-        except (BrokenPipeError, ConnectionResetError):
-            # A server may answer (413, 429) and hang up before it has read everything: look what it said.
-            pass
-        response = connection.getresponse()
-        try:
-            self._status = response.status
-            self._headers = {name.lower(): value for name, value in response.headers.items()}
-            while len(self._body) < ANSWER_MAX_BYTES:
-                piece = response.read(min(_PIECE_BYTES, ANSWER_MAX_BYTES - len(self._body)))
-                if not piece:
-                    break
-                self._body += piece
-            self.complete = self._sent and response.closed
-        finally:
-            response.close()
-
-    def answer(self) -> Answer:
-        return Answer(
-            status=self._status,
-            headers=self._headers,
-            body=bytes(self._body),
-            failure=self.failure,
-            sent=self._sent,
-        )
-
-    def _pieces(self, connection: HTTPConnection, payload: bytes) -> Iterator[bytes]:
-        # sendall() has one time-out for all it is given: in pieces a slow line has 30 s for each.
-        for start in range(0, len(payload), _PIECE_BYTES):
-            if connection.sock is not None:
-                connection.sock.settimeout(self.deadline.left_s())
-            yield payload[start : start + _PIECE_BYTES]
-
-    def _timed_response(self, sock: socket.socket, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:
-        response = http.client.HTTPResponse(sock, *args, **kwargs)
-        response.fp = io.BufferedReader(_TimedReader(response.fp.detach(), sock, self.deadline))
-        return response
-
-
-class _TimedReader(io.RawIOBase):
-    """A socket's reader with the deadline checked before each wait.
-
-    A socket's own time-out starts anew with each byte, so a server that trickles would never end it.
-    """
-
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: _Deadline) -> None:
-        self._raw = raw
-        self._sock = sock
-        self._deadline = deadline
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int | None:
-        self._sock.settimeout(self._deadline.left_s())
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
 def _compressor() -> Callable[[bytes], bytes]:
     """Compress to gzip, level 1; by isal where it is installed, in a quarter of the time (measured)."""
     try:
@@ -358,28 +271,3 @@ def _compressor() -> Callable[[bytes], bytes]:
     except ImportError:
         return lambda payload: gzip.compress(payload, compresslevel=1, mtime=0)
     return lambda payload: bytes(igzip.compress(payload, 1, mtime=0))
-
-
-def _failure(error: Exception) -> str:
-    from urllib3 import exceptions  # noqa: PLC0415
-
-    match error:
-        case exceptions.NameResolutionError() | socket.gaierror():
-            kind = "dns"
-        case exceptions.NewConnectionError() if isinstance(error.__cause__, ConnectionRefusedError):
-            kind = "refused"
-        case ConnectionRefusedError():
-            kind = "refused"
-        case exceptions.TimeoutError() | TimeoutError():
-            kind = "timeout"
-        case exceptions.SSLError() | ssl.SSLError() | ssl.CertificateError():
-            kind = "tls"
-        case ConnectionError():
-            kind = "reset"
-        case exceptions.ProtocolError() | http.client.HTTPException():
-            kind = "protocol"
-        case exceptions.HTTPError() | OSError():
-            kind = "network"
-        case _:
-            kind = "error"
-    return f"{kind}: {error}" if str(error) else f"{kind}: {type(error).__name__}"

@@ -11,6 +11,7 @@ from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.errors import SettingsError
 from mixpanel_visitor.settings import redis_address
+from mixpanel_visitor.settings.masked import without_secrets
 from mixpanel_visitor.settings.spool import default_spool
 
 if TYPE_CHECKING:
@@ -38,10 +39,12 @@ def open_spool(location: str | os.PathLike[str], *, project: str = "", max_bytes
     if scheme == "file":
         parts = urlsplit(location)
         if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
-            raise SettingsError([f"spool is {location!r}: a file URL has three slashes, file:///a/directory"])
+            raise SettingsError(
+                [f"spool is {without_secrets(location)!r}: a file URL has three slashes, file:///a/directory"]
+            )
         return Journal(Path(unquote(parts.path)) / project, max_bytes=max_bytes)
     if "://" in location:
-        raise SettingsError([f"spool is {location!r}: a spool is {_FORMS}"])
+        raise SettingsError([f"spool is {without_secrets(location)!r}: a spool is {_FORMS}"])
     if not location.strip():
         raise SettingsError([f"spool is empty: give {_FORMS}"])
     return Journal(Path(location).expanduser() / project, max_bytes=max_bytes)

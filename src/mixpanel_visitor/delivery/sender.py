@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from mixpanel_visitor.delivery.batching import MAX_RECORDS
 from mixpanel_visitor.delivery.lane import Lane
 from mixpanel_visitor.delivery.stats import SenderStats
-from mixpanel_visitor.logs import QuietLog
+from mixpanel_visitor.logs import QuietLog, place_of
 from mixpanel_visitor.records import ENDPOINTS
 
 if TYPE_CHECKING:
@@ -280,8 +280,8 @@ class Sender:
                 if sys.is_finalizing():
                     return  # modules are being taken apart under us; the records are safe in the spool
                 wait_s = 1.0
-                message = "The sender met an error of its own (%s: %s) and goes on."
-                self._say(logging.ERROR, "loop", message, type(error).__name__, error)
+                message = "The sender met an error of its own (%s at %s: %s) and goes on."
+                self._say(logging.ERROR, "loop", message, type(error).__name__, place_of(error), error)
             if not turn.stopping:
                 self._wait(min(wait_s, REST_MAX_S))
 

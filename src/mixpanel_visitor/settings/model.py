@@ -12,6 +12,7 @@ from mixpanel_visitor.errors import SettingsError
 from . import parsers
 from .api_host import api_host
 from .parsers import boolean, hook, one_of, optional
+from .proxy import ENVIRONMENT, proxy
 from .rules import MAKE_A_KEY, check, missing
 from .service_account import PART_KEYS, ServiceAccount, service_account
 from .sources import PREFIX, Found, Sources, Spec
@@ -48,6 +49,8 @@ class Settings:
     | | as text several are a JSON list; in a mapping SECRET_KEY and its FALLBACKS do too; required |
     | `region` | `"us"`, `"eu"` or `"in"`, where the project's data is kept (MIXPANEL_REGION) |
     | `api_host` | host or URL, for a proxy or the local Mixpanel (MIXPANEL_API_HOST); default: the region's |
+    | `proxy` | the HTTP proxy on the way to it, `http://user:password@proxy:3128`; by default what |
+    | | HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY say, as `requests` has it; None: no proxy |
     | `service_account` | username, secret and project ID for `/import` in place of the token |
     | | (MIXPANEL_SERVICE_ACCOUNT_USERNAME, MIXPANEL_SERVICE_ACCOUNT_SECRET, MIXPANEL_PROJECT_ID) |
     | `spool` | where accepted events wait: a directory, `redis://...`, or `memory:`; default: a |
@@ -95,7 +98,10 @@ class Settings:
     service_account: ServiceAccount | None = field(
         default=None, metadata=_setting(service_account, *PART_KEYS.values(), secret=True, none=True)
     )
-    spool: str = field(default="", repr=False, metadata=_setting(spool))  # a password may be in it
+    proxy: str | None = field(  # a password may be in it, as in the spool
+        default=ENVIRONMENT, repr=False, metadata=_setting(optional(proxy), none=True)
+    )
+    spool: str = field(default="", repr=False, metadata=_setting(spool))
     durability: Literal["after-response", "before-response"] = field(
         default="after-response", metadata=_setting(one_of("after-response", "before-response"))
     )

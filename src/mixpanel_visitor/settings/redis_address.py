@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 SCHEMES = (
@@ -18,6 +18,7 @@ SCHEMES = (
 MAX_PARTITIONS = 256
 _CLUSTER_PARTITIONS = 16
 _MAX_WAIT = 5
+_PERCENT = "a password with / or : in it is written with %2F, %3A"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,7 @@ class RedisAddress:
     must have a record before it counts as stored.
     """
 
-    url: str
+    url: str = field(repr=False)  # a password may be in it
     partitions: int = 1
     idle_s: float = 300.0
     prefix: str = "mpv"
@@ -40,7 +41,11 @@ class RedisAddress:
 
 def parse(location: str) -> RedisAddress:
     """Read an address; raises ValueError that says what is wrong with it and what it should be."""
-    parts = urlsplit(location)
+    try:
+        parts = urlsplit(location)
+    except ValueError:
+        # Its own message shows what stands there, which may be a password.
+        raise ValueError(f"is no valid address; {_PERCENT}") from None
     scheme = parts.scheme.lower()
     if scheme not in SCHEMES:
         raise ValueError(f"there is no {scheme} spool; known are {', '.join(SCHEMES)}")
@@ -89,12 +94,4 @@ def _check_port(parts: SplitResult) -> None:
         _ = parts.port
     except ValueError:
         # Its own message shows what stands there, which may be a part of a password.
-        raise ValueError(
-            "the port is no number; a password with / or : in it is written with %2F, %3A"
-        ) from None
-
-
-def without_password(location: str) -> str:
-    """Write an address so that it can be shown."""
-    password = urlsplit(location).password
-    return location if not password else location.replace(f":{password}@", ":***@", 1)
+        raise ValueError(f"the port is no number; {_PERCENT}") from None

@@ -8,6 +8,7 @@ import reprlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .masked import without_secrets
 from .service_account import PART_KEYS
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Found:
         if spec.secret:
             return f"{spec.name} ({self.origin})"
         # Masked first: what shortening leaves of a long URL may be its password without the @.
-        value = _URL_PASSWORD.sub("//***@", self.value) if isinstance(self.value, str) else self.value
+        value = without_secrets(self.value) if isinstance(self.value, str) else self.value
         shown = _URL_PASSWORD.sub("//***@", _shorten.repr(value))
         return f"{spec.name}={shown} ({self.origin})"
 

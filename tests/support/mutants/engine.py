@@ -31,8 +31,8 @@ MUTANTS = [
         defect="a name is looked up though it is an address",
         rows=(26,),
         file="delivery/mixpanel_api.py",
-        old="self._known = _numeric(self._host, self._port or (443 if self._secure else 80))",
-        new="self._known = None",
+        old="known = self._known.get((host, port)) or _numeric(host, port)",
+        new="known = self._known.get((host, port))",
         test="delivery/test_mixpanel_api.py::test_an_address_needs_no_name_service",
     ),
     Mutant(
@@ -87,9 +87,8 @@ MUTANTS = [
         defect="a certificate for another host will do",
         rows=(20,),
         file="delivery/mixpanel_api.py",
-        old="        self._connection = connection\n        by_name",
-        new="        connection.assert_hostname = False\n        self._connection = connection\n"
-        "        by_name",
+        old="        by_name = connection._new_conn",
+        new="        connection.assert_hostname = False\n        by_name = connection._new_conn",
         test="delivery/test_mixpanel_api.py::test_a_certificate_for_another_host_is_refused",
     ),
     Mutant(

@@ -88,7 +88,7 @@ MUTANTS = [
     Mutant(
         defect="a request that is out of time goes on",
         rows=(11,),
-        file="delivery/mixpanel_api.py",
+        file="delivery/http_exchange.py",
         old="        if left_s <= 0:\n            raise TimeoutError",
         new="        if left_s <= -1e9:\n            raise TimeoutError",
         test="delivery/test_mixpanel_api.py::test_no_time_at_all_sends_nothing",

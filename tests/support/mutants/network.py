@@ -24,7 +24,7 @@ MUTANTS = [
     Mutant(
         defect="a request that has no end is waited for",
         rows=(11,),
-        file="delivery/mixpanel_api.py",
+        file="delivery/http_exchange.py",
         old="        self._sock.settimeout(self._deadline.left_s())",
         new="        self._sock.settimeout(self._deadline._step_s)",
         test=_TESTS + "test_a_mixpanel_that_does_not_finish_its_answer_costs_only_time[trickling]",
@@ -118,8 +118,8 @@ MUTANTS = [
         defect="no certificate is looked at",
         rows=(20,),
         file="delivery/mixpanel_api.py",
-        old='cert_reqs="CERT_REQUIRED"',
-        new='cert_reqs="CERT_NONE"',
+        old='"cert_reqs": "CERT_REQUIRED"',
+        new='"cert_reqs": "CERT_NONE"',
         test=_TESTS + "test_without_a_good_certificate_nothing_is_said[expired]",
     ),
     Mutant(

@@ -18,6 +18,7 @@ from mixpanel_visitor.cli.plain import plain
 from mixpanel_visitor.cli.spool_place import AS_JSON, SPOOL
 from mixpanel_visitor.errors import SettingsError
 from mixpanel_visitor.settings import Settings
+from mixpanel_visitor.settings.masked import without_userinfo
 
 from .application import settings_of_application
 from .cookie import look_at_cookie
@@ -57,7 +58,8 @@ def command(*, location: str | None, app: str | None, url: str | None, as_json: 
     """
     if url is not None and not re.match(r"https?://[^/?#]", url):
         raise click.UsageError(
-            f"--url takes the address of a page, such as https://shop.example.com/, not {url}"
+            "--url takes the address of a page, such as https://shop.example.com/, not "
+            f"{without_userinfo(url)}"
         )
     findings = list(_findings(location, app, url))
     if as_json:

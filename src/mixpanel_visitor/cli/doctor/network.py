@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
 import socket
 import ssl
 import time
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mixpanel_visitor.delivery.answers import interpret, server_time_s
+from mixpanel_visitor.delivery.egress import ProxyError, authorities, proxy_for
 from mixpanel_visitor.delivery.mixpanel_api import MixpanelAPI, Timeouts
 from mixpanel_visitor.settings.api_host import HOSTS, region_of
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from mixpanel_visitor.delivery.answers import Verdict
     from mixpanel_visitor.settings import Settings
+    from mixpanel_visitor.settings.proxy import Proxy
 
 CONNECT_S = 5.0
 CLOCK_WARNING_S = 5.0
@@ -41,7 +42,7 @@ _CERTIFICATE_FIXES = {
 }
 _UNKNOWN_AUTHORITY = (
     "install the system's certificates (ca-certificates); behind a proxy that opens TLS, name its authority "
-    "in SSL_CERT_FILE"
+    "in REQUESTS_CA_BUNDLE or SSL_CERT_FILE"
 )
 
 
@@ -58,13 +59,25 @@ def look_at_network(settings: Settings) -> Iterator[Finding]:
     """Ask Mixpanel's host, or a proxy before it, as delivery would; no event is sent."""
     host_url = settings.api_host
     path = urlsplit(host_url).path or "/"
+    why = "events wait in the spool until it is"
+    proxy: Proxy | None = None
     try:
-        reply = ask(host_url, "HEAD", path)
+        proxy = proxy_for(host_url, settings.proxy)
+        if proxy is not None and proxy.scheme == "https" and host_url.startswith("https:"):
+            # The standard library knows no TLS within TLS; delivery does.
+            yield Finding("ok", f"{host_url} is asked through the proxy {proxy.url}")
+            yield from _credentials(settings)
+            return
+        reply = ask(host_url, "HEAD", path, proxy=proxy)
         now_s = time.time()
-    except (OSError, http.client.HTTPException, UnicodeError) as error:
-        yield trouble(host_url, error, "events wait in the spool until it is")
+    except ProxyError as error:
+        fix = "give the address of an HTTP proxy in HTTPS_PROXY or MIXPANEL_VISITOR_PROXY"
+        yield Finding("problem", f"{host_url}: it is not reached: {error}", why, fix)
         return
-    yield Finding("ok", f"{host_url} is reached")
+    except (OSError, http.client.HTTPException, UnicodeError) as error:
+        yield trouble(host_url, error, why, proxy=proxy)
+        return
+    yield Finding("ok", f"{host_url} is reached{f' through the proxy {proxy.url}' if proxy else ''}")
     theirs_s = server_time_s(reply.headers)
     if theirs_s is not None:
         yield _clock(theirs_s - now_s)
@@ -74,23 +87,61 @@ def look_at_network(settings: Settings) -> Iterator[Finding]:
         yield from _credentials(settings)
 
 
-def ask(origin: str, method: str, path: str, headers: Mapping[str, str] | None = None) -> Reply:
+def ask(
+    origin: str,
+    method: str,
+    path: str,
+    headers: Mapping[str, str] | None = None,
+    *,
+    proxy: Proxy | None = None,
+) -> Reply:
     """Send one request; OSError, HTTPException or UnicodeError (no name for DNS) where no answer comes."""
-    url = urlsplit(origin)
-    assert url.hostname
-    make = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-    connection = make(url.hostname, url.port, timeout=CONNECT_S)
+    sent = dict(headers or {})
+    connection = _connection(origin, proxy)
+    if proxy is not None and not origin.startswith("https:"):
+        path = f"{origin}{path}"
+        sent |= _proxy_headers(proxy)
     with contextlib.closing(connection):
-        connection.request(method, path, headers=dict(headers or {}))
+        connection.request(method, path, headers=sent)
         response = connection.getresponse()
         pairs = [(name.lower(), value) for name, value in response.getheaders()]
     cookies = tuple(value for name, value in pairs if name == "set-cookie")
     return Reply(status=response.status, headers=dict(pairs), set_cookies=cookies)
 
 
-def trouble(url: str, error: Exception, why: str) -> Finding:
+def _connection(origin: str, proxy: Proxy | None) -> http.client.HTTPConnection:
+    url = urlsplit(origin)
+    assert url.hostname
+    secure = url.scheme == "https"
+    if proxy is None:
+        host, port, tls = url.hostname, url.port, secure
+    else:
+        host, port, tls = proxy.host, proxy.port, proxy.scheme == "https" or secure
+    if not tls:
+        return http.client.HTTPConnection(host, port, timeout=CONNECT_S)
+    file, directory = authorities()
+    context = ssl.create_default_context(cafile=file, capath=directory)
+    made = http.client.HTTPSConnection(host, port, timeout=CONNECT_S, context=context)
+    if proxy is not None and secure:
+        made.set_tunnel(url.hostname, url.port, _proxy_headers(proxy))
+    return made
+
+
+def _proxy_headers(proxy: Proxy) -> dict[str, str]:
+    return {"Proxy-Authorization": proxy.authorization} if proxy.authorization else {}
+
+
+def trouble(url: str, error: Exception, why: str, *, proxy: Proxy | None = None) -> Finding:
     """Say why no answer came, and what to look at."""
     cause = f"{type(error).__name__}: {error}"
+    if proxy is not None and not isinstance(error, ssl.SSLError):
+        return Finding(
+            "problem",
+            f"{url}: it is not reached through the proxy {proxy.url} ({cause})",
+            why,
+            "check the proxy's address, user and password, and that it lets this host through; where none is "
+            "needed, name the host in NO_PROXY or set MIXPANEL_VISITOR_PROXY=none",
+        )
     if isinstance(error, ssl.SSLCertVerificationError):
         fix = _CERTIFICATE_FIXES.get(error.verify_code, _UNKNOWN_AUTHORITY)
         return Finding(
@@ -105,8 +156,8 @@ def trouble(url: str, error: Exception, why: str) -> Finding:
         )
         return Finding("problem", f"{url}: it is not reached, its name is not found ({cause})", why, fix)
     fix = "check address, firewall and security groups"
-    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
-        fix += "; HTTPS_PROXY is set and not used: give the address of a reverse proxy as MIXPANEL_API_HOST"
+    if proxy is None:
+        fix += "; where a proxy is the only way out, name it in HTTPS_PROXY or MIXPANEL_VISITOR_PROXY"
     return Finding("problem", f"{url}: it is not reached ({cause})", why, fix)
 
 
@@ -188,6 +239,7 @@ def _say_hello(settings: Settings, host_url: str) -> Verdict:
         host_url,
         settings.token,
         (account.username, account.secret, account.project_id) if account else None,
+        proxy=settings.proxy,
         timeouts=Timeouts(connect_s=CONNECT_S, read_s=2 * CONNECT_S, total_s=2 * CONNECT_S),
     )
     try:

@@ -19,7 +19,7 @@ from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.journal.space import MAX_BYTES, MAX_SHARE_OF_VOLUME, MIN_FREE_SHARE_OF_VOLUME
 from mixpanel_visitor.delivery.opening import open_spool
 from mixpanel_visitor.errors import SettingsError, SpoolUnavailableError
-from mixpanel_visitor.settings.redis_address import without_password
+from mixpanel_visitor.settings.masked import without_secrets
 
 from .findings import Finding
 
@@ -113,14 +113,14 @@ def _redis(location: str) -> Iterator[Finding]:
     except SpoolUnavailableError as error:
         yield Finding(
             "problem",
-            f"{without_password(location)} is not there: {error}",
+            f"{without_secrets(location)} is not there: {error}",
             f"until it is, events wait in {spool.journal.directory}",
             "start it, or mend the address",
         )
         return
     finally:
         spool.close()
-    yield Finding("ok", f"the spool {without_password(location)} answers")
+    yield Finding("ok", f"the spool {without_secrets(location)} answers")
     for each in shortcomings:
         yield Finding("problem" if each.refuses else "warning", each.problem, each.why, each.fix)
     # What is on this machine as well, while Redis is away.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mixpanel_visitor.delivery.local_mixpanel import is_local
+from mixpanel_visitor.settings.masked import without_userinfo
 
 from .cookie import refused_domain
 from .findings import Finding
@@ -33,6 +34,7 @@ _BROWSER = {
 def look_at_site(url: str, settings: Settings | None) -> Iterator[Finding]:
     """Visit the page twice, and ask for the script that hands IDs over."""
     parts = urlsplit(url)
+    url = without_userinfo(url)
     page = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
     try:
         first, second = (ask(url, "GET", page, _BROWSER) for _ in range(2))

@@ -10,6 +10,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mixpanel_visitor import release
+
 from .findings import Finding
 
 if TYPE_CHECKING:
@@ -28,8 +30,16 @@ _CANNOT_TELL = (".yml", ".yaml", ".json", ".xml")
 
 def look_at_system() -> Iterator[Finding]:
     """Judge what is installed here, and what runs."""
-    yield from old_packages(importlib.metadata.requires(_PACKAGE) or [], _installed)
-    version = importlib.metadata.version(_PACKAGE)
+    if _installed(_PACKAGE) is None:
+        yield Finding(
+            "warning",
+            f"{_PACKAGE} has no metadata here: a vendored, zipped or frozen copy",
+            "its version is not known, and whether what it needs is recent enough",
+            "install it with pip; for PyInstaller give --copy-metadata mixpanel-visitor",
+        )
+    else:
+        yield from old_packages(importlib.metadata.requires(_PACKAGE) or [], _installed)
+    version = release.version()
     yield Finding(
         "ok",
         f"{_PACKAGE} {version}, Python {platform.python_version()}, {platform.system()} {platform.release()}",

@@ -1,0 +1,51 @@
+"""Failures: the exception that ended a request, in the words of an `Answer`."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+
+from mixpanel_visitor.delivery.egress import AuthoritiesError, ProxyError
+from mixpanel_visitor.logs import place_of
+
+INTERNAL = "internal"
+"""What failed is neither the network nor Mixpanel, but this package or a library that it uses."""
+
+
+def failure(error: Exception, proxy_url: str = "") -> str:
+    """Describe what failed, its kind first; `proxy_url` is the proxy that the request went through."""
+    kind = _kind(error)
+    text = str(error) or type(error).__name__
+    if kind == INTERNAL:
+        return f"{kind}: {type(error).__name__} at {place_of(error)}: {error}"
+    return f"{kind}: {text} (through the proxy {proxy_url})" if proxy_url else f"{kind}: {text}"
+
+
+def _kind(error: Exception) -> str:
+    from urllib3 import exceptions  # noqa: PLC0415
+
+    match error:
+        case ProxyError() | exceptions.ProxyError():
+            kind = "proxy"
+        case OSError() if str(error).startswith("Tunnel connection failed"):
+            kind = "proxy"  # http.client has no class for it
+        case exceptions.NameResolutionError() | socket.gaierror() | UnicodeError():
+            kind = "dns"
+        case exceptions.NewConnectionError() if isinstance(error.__cause__, ConnectionRefusedError):
+            kind = "refused"
+        case ConnectionRefusedError():
+            kind = "refused"
+        case exceptions.TimeoutError() | TimeoutError():
+            kind = "timeout"
+        case exceptions.SSLError() | ssl.SSLError() | ssl.CertificateError() | AuthoritiesError():
+            kind = "tls"
+        case ConnectionError():
+            kind = "reset"
+        case exceptions.ProtocolError() | http.client.HTTPException():
+            kind = "protocol"
+        case exceptions.HTTPError() | OSError():
+            kind = "network"
+        case _:
+            kind = INTERNAL
+    return kind
