@@ -108,6 +108,44 @@ def test_other_cookies_cannot_hide_ours(make, header):
     assert client.request("GET", "/", {"cookie": header.format(COOKIE, cookie_of(VICTIM))}).text == VICTIM
 
 
+@pytest.mark.parametrize("times", [200, 2_000])
+@pytest.mark.parametrize("planted", ["a={}", "x{}1; ", "a=b {}1; "])
+def test_our_name_within_other_cookies_does_not_hide_ours(make, planted, times):
+    """A sibling host cannot set our cookie, but its name may stand in the value of another, many times."""
+    client, _, _ = make()
+    name = f"__Host-{COOKIE}"
+    header = f"{planted.format(f'{name}=') * times}; {name}={cookie_of(VICTIM)}"
+    assert client.request("GET", "/", {"cookie": header}, scheme="https").text == VICTIM
+
+
+@pytest.mark.parametrize("name", [f"{COOKIE}_js", f"__mp_opt_in_out_{TOKEN}"])
+@pytest.mark.parametrize("planted", ["a={}", "{}zzz; ", "{}1; "])
+@pytest.mark.parametrize("times", [1, 300])
+def test_an_opt_out_cannot_be_hidden(make, name, planted, times):
+    """A "no" in any of the values counts, whatever a sibling host has put before it."""
+    client, _, spool = make()
+    header = f"{planted.format(f'{name}=') * times}; {name}=0"
+    answer = client.request("GET", "/", {"cookie": header, "accept": "text/html"})
+    assert spool.events == []
+    assert not [cookie for cookie in answer.our_cookies if "=1~" in cookie]
+
+
+def test_the_last_session_of_spid_cannot_be_hidden(make):
+    """Of several v1 cookies the last one counts for the SDK, however many there are."""
+    settings = {"browser_sdk": "spid", "id_mode": "spid", "spid_client_id": "c"}
+    client, _, _ = make(**settings)
+    junk = "vgs_js_c=%7B%22visitor%22%3A%7B%22uid%22%3A%22notthevisitor%22%7D%7D; " * 300
+    header = f"{junk}vgs_js_c=%7B%22visitor%22%3A%7B%22uid%22%3A%221ab2c3Xt3n8cgX0zk9m4%22%7D%7D"
+    assert client.request("GET", "/", {"cookie": header}).text == "1ab2c3Xt3n8cgX0zk9m4"
+
+
+def test_the_sdks_cookie_cannot_be_hidden(make):
+    """Its name in another cookie's value is no cookie."""
+    client, _, _ = make()
+    header = f"a={f'{SDK_NAME}=' * 300}; {SDK_NAME}={quoted_identity(VICTIM)}"
+    assert client.request("GET", "/", {"cookie": header}).text == VICTIM
+
+
 @pytest.mark.parametrize("size", [5_000, 65_536])
 def test_oversize_is_refused_unread(make, size):
     """As our cookie, as the SDK's, and as thousands of pairs: another visitor, and no harm."""

@@ -293,10 +293,19 @@ def test_the_cache_of_verified_values_is_bounded(codec):
 
 
 def test_only_a_few_cookies_of_our_name_are_tried(codec, notes):
-    """A header full of forgeries costs four signatures, not two hundred."""
-    forged = "; ".join(["mpv=EVIL"] * 4)
+    """A header full of forgeries costs four signatures, not two hundred; and it is counted."""
+    theirs = make(Counter(), keys=("their-key-of-some-length",))
+    forged = "; ".join(f"mpv={theirs.encode(anchor(device_id=str(number)))}" for number in range(4))
     assert codec.find(f"{forged}; mpv={codec.encode(anchor())}", secure=False, now_s=NOW_S) is None
-    assert notes == {"cookie_duplicate": 1, "cookie_malformed": 4}
+    assert notes == {"cookie_duplicate": 1, "cookie_values_cut": 1, "cookie_bad_signature": 4}
+
+
+@pytest.mark.parametrize("junk", ["EVIL", "", "1" * 300, "1~d~1~.c2lnbmF0dXJl"])
+def test_what_is_no_cookie_of_ours_does_not_hide_one(codec, notes, junk):
+    """Only what a signature has to be computed for counts towards the bound."""
+    header = "; ".join([*[f"mpv={junk}"] * 150, f"mpv={codec.encode(anchor())}"])
+    assert codec.find(header, secure=False, now_s=NOW_S) == anchor()
+    assert "cookie_values_cut" not in notes
 
 
 def test_either_form_of_a_user_is_a_user(codec):

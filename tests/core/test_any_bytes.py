@@ -14,6 +14,7 @@ from urllib.parse import quote
 import pytest
 from benchmarks.junk import (
     ANCHORS,
+    COOKIES,
     DEVICE_ID,
     MIXPANEL,
     NOW_S,
@@ -21,6 +22,7 @@ from benchmarks.junk import (
     SIGNED,
     SPID,
     TOKEN,
+    UPGRADED,
     environ,
     facts,
     kinds,
@@ -33,7 +35,14 @@ from mixpanel_visitor.core import bots, policy
 from mixpanel_visitor.core.browser_sdks.mixpanel import BrowserClaim, decode_uri_component, quoted_identity
 from mixpanel_visitor.core.browser_sdks.spid import SpidVisitor, is_fresh, js_unescape
 from mixpanel_visitor.core.identity import refusal
-from mixpanel_visitor.core.request import RequestFacts, cookie_values, facts_from_environ, facts_from_scope
+from mixpanel_visitor.core.request import (
+    MAX_CANDIDATES,
+    RequestFacts,
+    all_cookie_values,
+    cookie_values,
+    facts_from_environ,
+    facts_from_scope,
+)
 
 fixed = settings(max_examples=150, deadline=None, derandomize=True, database=None)
 
@@ -176,8 +185,10 @@ def test_no_kind_of_junk_raises(parser):
 @given(texts, st.sampled_from(NAMES), st.booleans())
 @fixed
 def test_cookie_values_are_parts_of_the_header(header, name, commas):
-    """They hold no separator and no blanks around them."""
-    for value in cookie_values(header, name, commas=commas):
+    """They hold no separator and no blanks around them; and the short list begins as the long one does."""
+    values = cookie_values(header, name, commas=commas)
+    assert values == all_cookie_values(header, name, commas=commas)[:MAX_CANDIDATES]
+    for value in values:
         assert f"{name}=" in header
         assert value in header
         assert ";" not in value
@@ -231,8 +242,23 @@ def test_any_environ_is_read(text):
 @fixed
 def test_nothing_but_a_signed_anchor_is_found(text, secure):
     """What comes out was signed by us, whatever stands around it."""
-    for anchor in (ANCHORS.find(text, secure=secure, now_s=NOW_S), ANCHORS.decode(text, now_s=NOW_S)):
+    for anchor in (
+        ANCHORS.find(text, secure=secure, now_s=NOW_S),
+        ANCHORS.decode(text, now_s=NOW_S),
+        UPGRADED.find(text, secure=secure, now_s=NOW_S),
+    ):
         assert anchor is None or (anchor.device_id == DEVICE_ID and SIGNED in text)
+
+
+@given(texts, st.booleans(), st.booleans())
+@fixed
+def test_only_a_cookie_that_is_there_is_removed(text, secure, succeeded):
+    """Of release 0.1, by its own name and never with anything of the request in it."""
+    removed = UPGRADED.expire_former(text, secure=secure, succeeded=succeeded)
+    name = "__Host-mpv" if secure else "mpv"
+    assert not removed or (len(removed) == 1 and removed[0].startswith(f"{name}=; Max-Age=0; Path=/"))
+    assert not removed or f"{name}=" in text
+    assert COOKIES.has_opted_out(facts(text)) in (True, False)
 
 
 # --- policy ------------------------------------------------------------------------------------

@@ -26,6 +26,10 @@ def out(headers, *, dnt=True, gpc=True):
         {"sec-gpc": "1"},
         {"cookie": f"__mp_opt_in_out_{TOKEN}=0"},
         {"cookie": "mp_optout=1"},
+        {"cookie": f"__mp_opt_in_out_{TOKEN}=1; __mp_opt_in_out_{TOKEN}=0"},
+        {"cookie": "mp_optout=; mp_optout=1"},
+        {"cookie": f"a={f'__mp_opt_in_out_{TOKEN}=' * 300}; __mp_opt_in_out_{TOKEN}=0"},
+        {"cookie": f"{f'__mp_opt_in_out_{TOKEN}=1; ' * 300}__mp_opt_in_out_{TOKEN}=0"},
     ],
 )
 def test_opt_out_signals(headers):

@@ -7,6 +7,7 @@ from support.facts import VECTORS
 
 from mixpanel_visitor.core.request import (
     MAX_CANDIDATES,
+    all_cookie_values,
     cookie_values,
     facts_from_environ,
     facts_from_scope,
@@ -40,10 +41,49 @@ def test_any_text_is_split_without_an_error(header, name):
 
 
 def test_a_header_full_of_our_name_is_cut_off():
-    """64 KiB of junk cost no more than the bound on candidates; what stands behind them is not looked at."""
-    assert len(cookie_values("mpv=1;" * 10_000, "mpv")) == MAX_CANDIDATES
-    assert cookie_values("xmpv=1;" * MAX_CANDIDATES + "mpv=x", "mpv") == []
-    assert cookie_values("xmpv=1;" * (MAX_CANDIDATES - 1) + "mpv=x", "mpv") == ["x"]
+    """What stands behind so many cookies of one name is not looked at, and that is counted."""
+    cut = []
+    assert len(cookie_values("mpv=1;" * 10_000, "mpv", count=cut.append)) == MAX_CANDIDATES
+    assert len(cookie_values("mpv=1;" * MAX_CANDIDATES, "mpv", count=cut.append)) == MAX_CANDIDATES
+    assert cut == ["cookie_values_cut"]
+
+
+HIDING = {
+    "in one value": "a=" + "{}=" * 500,
+    "in many values": "a={}=1;" * 500,
+    "at the end of other names": "x{}=1;" * 500,
+    "after blanks in a value": "a=1" + " {}=1" * 500,
+    "after a quote": 'a="{}=1";' * 500,
+    "after a comma": "a=1" + ",{}=1" * 500,
+    "after a tab in a value": "a=1" + "\t{}=1" * 500,
+}
+
+
+@pytest.mark.parametrize("hiding", HIDING.values(), ids=HIDING)
+@pytest.mark.parametrize("name", ["mpv", "__Host-mpv", "a.b*"])
+def test_a_name_within_other_cookies_hides_nothing(hiding, name):
+    """Only the beginning of a pair is a cookie; a name that stands elsewhere is not even counted."""
+    header = f"{hiding.format(*[name] * 500)};{name}=x"
+    assert cookie_values(header, name) == ["x"]
+    assert all_cookie_values(header, name) == ["x"]
+    assert facts_from_scope(scope(headers=[(b"cookie", header.encode())])).cookie(name) == "x"
+
+
+def test_each_value_is_found_however_many_there_are():
+    """What must not be overlooked is looked for to the end of the header."""
+    header = "mpv=1;" * 5_000 + " mpv=no"
+    assert "no" in all_cookie_values(header, "mpv")
+    assert facts_from_scope(scope(headers=[(b"cookie", header.encode())])).cookie("mpv") == "1"
+
+
+@given(st.text(alphabet='m=v; \t,x"', max_size=60), st.booleans())
+@settings(max_examples=500, deadline=None)
+def test_values_are_those_of_splitting_the_header(header, commas):
+    """Splitting at every separator, and each pair at its first `=`, comes to the same."""
+    pairs = [pair.partition("=") for pair in (header.replace(",", ";") if commas else header).split(";")]
+    expected = [value.strip(" \t") for key, sign, value in pairs if sign and key.lstrip(" \t") == "m"]
+    assert cookie_values(header, "m", commas=commas) == expected
+    assert all_cookie_values(header, "m", commas=commas) == expected
 
 
 def scope(**more):

@@ -36,7 +36,7 @@ cookies of up to 4096 bytes, name and value (RFC 6265bis, 5.6).
 """
 
 MAX_TRIED = 4
-"""So many cookies of our name are verified in one request; a browser sends one, or two after a change."""
+"""So many signatures are verified in one request; a browser sends one, or two after a change."""
 
 RENEW_AFTER_S = 86_400
 """A cookie is issued anew at most once a day, so that an active visitor's never expires."""
@@ -192,7 +192,7 @@ class AnchorCodec:
         """
         # On https a comma does not separate: a sibling host may not set our prefixed name, but it may set a
         # cookie of another name whose value holds ",__Host-mpv=...".
-        values = cookie_values(cookies, self._names[secure], commas=not secure)
+        values = cookie_values(cookies, self._names[secure], commas=not secure, count=self._count)
         if not values:
             return self._find_former(cookies, secure=secure, now_s=now_s)
         return self._newest(values, now_s=now_s)
@@ -200,7 +200,7 @@ class AnchorCodec:
     def _find_former(self, cookies: str, *, secure: bool, now_s: float) -> Anchor | None:
         if self._former_names is None:
             return None
-        values = cookie_values(cookies, self._former_names[secure], commas=not secure)
+        values = cookie_values(cookies, self._former_names[secure], commas=not secure, count=self._count)
         found = self._newest(values, now_s=now_s) if values else None
         if found is None:
             return None
@@ -210,6 +210,10 @@ class AnchorCodec:
     def _newest(self, values: Sequence[str], *, now_s: float) -> Anchor | None:
         if len(values) > 1:
             self._count("cookie_duplicate")
+        if len(values) > MAX_TRIED:
+            values = [each for each in values if len(each) <= MAX_VALUE_CHARS and _SIGNED.fullmatch(each)]
+            if len(values) > MAX_TRIED:
+                self._count("cookie_values_cut")
         found: Anchor | None = None
         for value in values[:MAX_TRIED]:
             anchor = self.decode(value, now_s=now_s)

@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Literal
 
 from .bots import is_prefetch
-from .request import response_header
+from .request import all_cookie_values, response_header
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,12 +32,14 @@ def objects(facts: RequestFacts, respect_dnt: bool, respect_gpc: bool) -> bool:
 
 
 def opted_out(facts: RequestFacts, *, token: str, respect_dnt: bool, respect_gpc: bool) -> bool:
-    """Tell whether the browser says so, in a header or in a cookie of the browser SDK."""
+    """Return whether the browser says so, in a header or in any cookie of the browser SDK."""
     if objects(facts, respect_dnt, respect_gpc):
         return True
     if "mp_opt" not in facts.cookies:
         return False
-    return facts.cookie(f"__mp_opt_in_out_{token}") == "0" or bool(facts.cookie("mp_optout"))
+    return "0" in all_cookie_values(facts.cookies, f"__mp_opt_in_out_{token}") or any(
+        all_cookie_values(facts.cookies, "mp_optout")
+    )
 
 
 def is_document(facts: RequestFacts) -> bool:

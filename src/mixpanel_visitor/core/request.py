@@ -7,6 +7,7 @@ at `;`, then at the first `=`, trim space and tab; quotes belong to the value.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -15,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping, Sequence
+    from collections.abc import Callable, Mapping, MutableMapping, Sequence
 
 MAX_CANDIDATES = 200
-"""So many occurrences of a cookie's name are looked at: more is an attack, not a browser."""
+"""So many cookies of one name are looked at: more is an attack, not a browser."""
 
 MAX_LOWER_NAMES = 500
 MAX_LOWER_CHARS = 50
@@ -73,9 +74,11 @@ class RequestFacts:
         return self.headers.get(name) or ""
 
     def cookie(self, name: str) -> str:
-        """Give the first value of a cookie, raw as the browser sent it, or `""`."""
-        values = cookie_values(self.cookies, name)
-        return values[0] if values else ""
+        """Return the first value of a cookie, raw as the browser sent it, or `""`."""
+        if name not in self.cookies:
+            return ""
+        pair = _pairs(name, ";").search(f";{self.cookies}")
+        return pair[1].rstrip(_BLANKS) if pair else ""
 
     def replaced(self, **changes: Any) -> RequestFacts:
         """Give the same request but for `changes`."""
@@ -284,8 +287,10 @@ def facts_from_environ(environ: Mapping[str, Any]) -> RequestFacts:
     return _EnvironFacts(dict(environ))
 
 
-def cookie_values(header: str, name: str, *, commas: bool = False) -> list[str]:
-    """Give every value of the cookie `name`, in the order of the header.
+def cookie_values(
+    header: str, name: str, *, commas: bool = False, count: Callable[[str], None] | None = None
+) -> list[str]:
+    """Return the values of the cookie `name`, in the order of the header; `count` where there are too many.
 
     With `commas`, a comma separates as well: WSGI servers join several Cookie headers with one. Only fit for
     values that are signed and hold no comma themselves, and never for a name with a prefix.
@@ -298,26 +303,23 @@ def cookie_values(header: str, name: str, *, commas: bool = False) -> list[str]:
         # Nearly always: the one cookie of this name, as browsers write it.
         value = header[position + len(needle) :].partition(";")[0]
         return [(value.partition(",")[0] if commas else value).strip(_BLANKS)]
-    values: list[str] = []
-    separators = (";", ",") if commas else (";",)
-    seen = looked_at = 0
-    while position >= 0 and seen < MAX_CANDIDATES:
-        seen += 1
-        start = position + len(needle)
-        # A pair begins after a separator and blanks, or with the header; not in the middle of another name.
-        before = header[looked_at:position].rstrip(_BLANKS)
-        if before.endswith(separators) or not (before or looked_at):
-            end = header.find(";", start)
-            end = len(header) if end < 0 else end
-            if commas:
-                comma = header.find(",", start, end)
-                end = comma if comma >= 0 else end
-            values.append(header[start:end].strip(_BLANKS))
-            looked_at = end
-        else:
-            looked_at = start
-        position = header.find(needle, looked_at)
+    values = all_cookie_values(header, name, commas=commas)
+    if len(values) > MAX_CANDIDATES:
+        del values[MAX_CANDIDATES:]
+        if count is not None:
+            count("cookie_values_cut")
     return values
+
+
+def all_cookie_values(header: str, name: str, *, commas: bool = False) -> list[str]:
+    """Return every value of the cookie `name`, however many there are: for what must not be overlooked."""
+    return [value.rstrip(_BLANKS) for value in _pairs(name, ";," if commas else ";").findall(f";{header}")]
+
+
+@lru_cache(64)
+def _pairs(name: str, separators: str) -> re.Pattern[str]:
+    """Return what finds the pairs of a name by the separator before them; nothing in it is tried twice."""
+    return re.compile(f"[{separators}][{_BLANKS}]*+{re.escape(name)}=[{_BLANKS}]*+([^{separators}]*+)")
 
 
 def response_header(headers: Iterable[tuple[str, str]], name: str) -> str | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .anchor import is_device_id
 from .browser_sdks.spid import is_uid
 from .policy import is_document, shared_cacheable
-from .request import cookie_values
+from .request import all_cookie_values, cookie_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +79,7 @@ class SetCookies:
     def has_opted_out(self, facts: RequestFacts) -> bool:
         """Tell whether the browser has handed an opt-out over before."""
         for name in self._seen_names:
-            if name in facts.cookies and OPTED_OUT in cookie_values(facts.cookies, name):
+            if name in facts.cookies and OPTED_OUT in all_cookie_values(facts.cookies, name):
                 return True
         return False
 

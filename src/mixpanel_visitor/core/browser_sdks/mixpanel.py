@@ -86,7 +86,7 @@ class MixpanelBrowser:
         The SDK reads the first cookie of its name, and so do we, unless another one names the device that
         we know already. A single cookie of that device is not decoded, and its `user_id` stays None.
         """
-        values = cookie_values(cookies, self.name)
+        values = cookie_values(cookies, self.name, count=self._count)
         if not values:
             return None
         if known_device_id is not None and len(values) == 1:
@@ -96,6 +96,8 @@ class MixpanelBrowser:
                 return _known(known_device_id, settled=value[len(anonymous) :] != "%7D")
             if _names(value, known_device_id):
                 return _known(known_device_id, settled=True)
+        if len(values) > MAX_TRIED:
+            self._count("mixpanel_cookie_values_cut")
         claims = [read_claim(value) for value in values[:MAX_TRIED]]
         if len({claim.device_id for claim in claims if claim is not None}) > 1:
             self._count("mixpanel_cookie_conflict")

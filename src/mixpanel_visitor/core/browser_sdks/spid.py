@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from mixpanel_visitor.core.identity import refusal
-from mixpanel_visitor.core.request import cookie_values
+from mixpanel_visitor.core.request import all_cookie_values, cookie_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,11 +79,11 @@ class SpidBrowser:
         """
         if "_js_" not in cookies:
             return None
-        values = cookie_values(cookies, self._v2_name)
+        values = cookie_values(cookies, self._v2_name, count=self._count)
         if len(values) > 1:
             self._count("spid_cookie_duplicate")
         if len(values) != 1:
-            values = cookie_values(cookies, self._v1_name)[-1:]
+            values = all_cookie_values(cookies, self._v1_name)[-1:]
         return self._read(values[0], now_s=now_s) if values else None
 
     def verified(self, sig: object, *, now_s: float) -> SpidVisitor | None:
