@@ -10,7 +10,9 @@ models does not pay for what delivers, nor does a test run for the pytest plugin
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .balance import Stats as Stats
     from .context import current_visitor as current_visitor
+    from .core.request import RequestFacts as RequestFacts
     from .errors import InvalidEventError as InvalidEventError
     from .errors import MissingExtraError as MissingExtraError
     from .errors import MixpanelVisitorError as MixpanelVisitorError
@@ -19,8 +21,12 @@ if TYPE_CHECKING:
     from .errors import SpoolError as SpoolError
     from .errors import SpoolFullError as SpoolFullError
     from .errors import SpoolUnavailableError as SpoolUnavailableError
+    from .sdk import SpoolConsumer as SpoolConsumer
+    from .settings import ServiceAccount as ServiceAccount
     from .settings import Settings as Settings
+    from .settings.keywords import SettingsKeywords as SettingsKeywords
     from .tracker import Tracker as Tracker
+    from .visitor import OfflineVisitor as OfflineVisitor
     from .visitor import Visitor as Visitor
 
 __all__ = [
@@ -28,17 +34,34 @@ __all__ = [
     "MissingExtraError",
     "MixpanelVisitorError",
     "NoVisitorError",
+    "OfflineVisitor",
+    "RequestFacts",
+    "ServiceAccount",
     "Settings",
     "SettingsError",
+    "SettingsKeywords",
+    "SpoolConsumer",
     "SpoolError",
     "SpoolFullError",
     "SpoolUnavailableError",
+    "Stats",
     "Tracker",
     "Visitor",
     "current_visitor",
 ]
 
-_MODULES = {"Settings": "settings", "Tracker": "tracker", "Visitor": "visitor", "current_visitor": "context"}
+_MODULES = {
+    "OfflineVisitor": "visitor",
+    "RequestFacts": "core.request",
+    "ServiceAccount": "settings",
+    "Settings": "settings",
+    "SettingsKeywords": "settings.keywords",
+    "SpoolConsumer": "sdk",
+    "Stats": "balance",
+    "Tracker": "tracker",
+    "Visitor": "visitor",
+    "current_visitor": "context",
+}
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of ours
 

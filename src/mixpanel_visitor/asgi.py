@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from . import context
 from .core.request import facts_from_scope
@@ -25,9 +25,11 @@ from .visitor import Visitor
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
+    from typing import Unpack
 
     from .core.exchange import Exchange
     from .engine import Engine
+    from .settings.keywords import SettingsKeywords
     from .tracker import Tracker
 
     Message = MutableMapping[str, Any]
@@ -65,13 +67,8 @@ class VisitorMiddleware:
     tracker, it delivers from the lifespan's start-up on and drains at its shut-down.
     """
 
-    # For type checkers: Starlette's `Middleware` gives the application by position, others as `app=`.
-    @overload
-    def __init__(self, app: App, /, *, tracker: Tracker | None = None, **settings: Any) -> None: ...
-    @overload
-    def __init__(self, *, app: App, tracker: Tracker | None = None, **settings: Any) -> None: ...
-    def __init__(  # type: ignore[misc]
-        self, app: App, *, tracker: Tracker | None = None, **settings: Any
+    def __init__(
+        self, app: App, *, tracker: Tracker | None = None, **settings: Unpack[SettingsKeywords]
     ) -> None:
         """Wrap an application; raises `SettingsError` where settings are wrong, with all that is wrong."""
         self.app = app

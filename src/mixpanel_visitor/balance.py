@@ -2,16 +2,49 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from .context import refused_outside
 
 if TYPE_CHECKING:
     from .delivery.spool import SpoolCounts
+    from .delivery.stats import SenderFigures
     from .ledger import Ledger
 
 
-def balance(ledger: Ledger, counts: SpoolCounts, sender: dict[str, Any]) -> dict[str, Any]:
+class SpoolFigures(TypedDict):
+    """The whole spool, with what earlier and other processes left there."""
+
+    pending: int
+    dead_lettered: int
+    bytes: int
+    oldest_age_s: float
+    corrupt_bytes: int
+    torn_tails: int
+    leader: bool
+
+
+class Stats(TypedDict):
+    """What `Tracker.stats()` returns: what became of the events of this process.
+
+    `accepted == delivered + pending + dead_lettered + sum(refused.values())`, always; `pending` are those in
+    open requests (`buffered`) and those that wait in the spool (`spooled`).
+    """
+
+    accepted: int
+    delivered: int
+    pending: int
+    dead_lettered: int
+    refused: dict[str, int]
+    buffered: int
+    spooled: int
+    refused_outside_request: int
+    notes: dict[str, int]
+    spool: SpoolFigures
+    sender: SenderFigures
+
+
+def balance(ledger: Ledger, counts: SpoolCounts, sender: SenderFigures) -> Stats:
     """Join the books of the writer, the spool and the sender; `Tracker.stats` says what is in it."""
     written = ledger.snapshot()
     refused = dict(written["refused"])

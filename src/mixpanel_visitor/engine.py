@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import release
 from .automatic_events import track_link, track_page_view
@@ -28,6 +28,7 @@ from .writer import Writer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .balance import Stats
     from .core.exchange import Exchange
     from .core.handover import Word
     from .core.request import RequestFacts
@@ -215,7 +216,7 @@ class Engine:
         self._closed = True
         return self.drain(timeout_s)
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> Stats:
         """Return the counters of this process."""
         return balance(self._ledger, self.outbox.counts(), self.outbox.stats())
 

@@ -33,8 +33,11 @@ except ImportError as error:  # pragma: no cover
     raise MissingExtraError("flask", "flask") from error
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from flask import Response
 
+    from .settings.keywords import SettingsKeywords
     from .visitor import Visitor
 
 __all__ = ["MixpanelVisitor", "current_visitor", "visitor_script"]
@@ -45,7 +48,13 @@ EXTENSION = "mixpanel_visitor"
 class MixpanelVisitor:
     """The Flask extension. Holds no application; each one's tracker is in `app.extensions`."""
 
-    def __init__(self, app: Flask | None = None, *, tracker: Tracker | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        app: Flask | None = None,
+        *,
+        tracker: Tracker | None = None,
+        **settings: Unpack[SettingsKeywords],
+    ) -> None:
         self._tracker = tracker
         self._settings = settings
         if app is not None:

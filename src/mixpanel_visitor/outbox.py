@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import capture
 from .delivery import local_mixpanel
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from .delivery.spool import Spool, SpoolCounts
+    from .delivery.stats import SenderFigures
     from .ledger import Ledger
     from .logs import QuietLog
     from .parts import Parts
@@ -171,7 +172,7 @@ class Outbox:
         """The figures of the spool."""
         return self.spool.counts()
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> SenderFigures:
         """The figures of the sender."""
         return self.sender.stats()
 

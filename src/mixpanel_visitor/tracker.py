@@ -13,9 +13,12 @@ from .visitor import merged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Unpack
 
+    from .balance import Stats
     from .plan import Declared
     from .sdk import SpoolConsumer
+    from .settings.keywords import SettingsKeywords
     from .visitor import OfflineVisitor
 
 
@@ -27,17 +30,23 @@ class Tracker:
     or event.
     """
 
-    def __init__(self, settings: Settings | None = None, *, parts: Parts | None = None, **given: Any) -> None:
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        parts: Parts | None = None,
+        **given: Unpack[SettingsKeywords],
+    ) -> None:
         settings = settings if settings is not None else Settings.resolve(given)
         self._engine = Engine(settings, parts or Parts())
 
     @classmethod
-    def from_env(cls, **given: Any) -> Self:
+    def from_env(cls, **given: Unpack[SettingsKeywords]) -> Self:
         """Build a tracker from the environment alone, with exceptions given as keywords."""
         return cls(Settings.from_env(**given))
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, object], **given: Any) -> Self:
+    def from_mapping(cls, mapping: Mapping[str, object], **given: Unpack[SettingsKeywords]) -> Self:
         """Build a tracker from a mapping with keys such as `MIXPANEL_TOKEN`: Flask's config, a TOML table."""
         return cls(Settings.from_mapping(mapping, **given))
 
@@ -108,7 +117,7 @@ class Tracker:
         """Stop accepting, drain, free; also done at exit. Events that come later are refused and counted."""
         return self._engine.close(timeout_s)
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> Stats:
         """Give the counters of this process.
 
         `accepted == delivered + pending + dead_lettered + sum(refused.values())`, always. `pending` counts
@@ -123,7 +132,7 @@ def engine_of(tracker: Tracker) -> Engine:
     return tracker._engine  # noqa: SLF001  # the one way in, so that users see what they may rely on
 
 
-def given_or_made(tracker: Tracker | None, settings: Mapping[str, Any]) -> Tracker:
+def given_or_made(tracker: Tracker | None, settings: SettingsKeywords) -> Tracker:
     """Take the tracker that a middleware was given, or make one from its settings."""
     if tracker is None:
         return Tracker(**settings)

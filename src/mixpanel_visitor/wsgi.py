@@ -12,7 +12,7 @@ Nothing of this package raises into the application or the server, and nothing o
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from . import context
 from .core.request import facts_from_environ
@@ -21,10 +21,12 @@ from .tracker import engine_of, given_or_made
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from typing import Unpack
 
     from .core.exchange import Exchange
     from .engine import Engine
     from .reception import Reply
+    from .settings.keywords import SettingsKeywords
     from .tracker import Tracker
     from .visitor import Visitor
 
@@ -45,13 +47,8 @@ class VisitorMiddleware:
     Takes the fields of `Settings` as keywords, or a `tracker` that several applications share.
     """
 
-    # For type checkers: Starlette's `Middleware` gives the application by position, others as `app=`.
-    @overload
-    def __init__(self, app: App, /, *, tracker: Tracker | None = None, **settings: Any) -> None: ...
-    @overload
-    def __init__(self, *, app: App, tracker: Tracker | None = None, **settings: Any) -> None: ...
-    def __init__(  # type: ignore[misc]
-        self, app: App, *, tracker: Tracker | None = None, **settings: Any
+    def __init__(
+        self, app: App, *, tracker: Tracker | None = None, **settings: Unpack[SettingsKeywords]
     ) -> None:
         """Wrap an application; raises `SettingsError` where settings are wrong, with all that is wrong."""
         self.app = app

@@ -15,9 +15,9 @@ import sys
 import threading
 import time
 import weakref
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mixpanel_visitor.delivery.batching import MAX_RECORDS
 from mixpanel_visitor.delivery.lane import Lane
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from mixpanel_visitor.delivery.lane import Post, PostWithin, Say
     from mixpanel_visitor.delivery.spool import Handling, Spool
+    from mixpanel_visitor.delivery.stats import SenderFigures
     from mixpanel_visitor.records import Endpoint
 
 THREAD_NAME = "mixpanel-visitor-sender"
@@ -222,15 +223,14 @@ class Sender:
             self._busy.release()
         return True
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> SenderFigures:
         """Counts, the state of each lane, and whether the thread has been seen to run."""
         self._check_fork()
         thread = self._thread
-        figures = asdict(self._stats)
-        figures["http"], figures["retried"] = dict(self._stats.http), dict(self._stats.retried)
-        figures["lanes"] = {lane.endpoint: asdict(lane.stats()) for lane in self._lanes}
-        figures["running"] = thread is not None and thread.is_alive() and self._turn.began
-        return figures
+        return self._stats.figures(
+            lanes={lane.endpoint: lane.stats().figures() for lane in self._lanes},
+            running=thread is not None and thread.is_alive() and self._turn.began,
+        )
 
     def _wake_up(self) -> None:
         now_s = self._monotonic()

@@ -3,17 +3,51 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from mixpanel_visitor.delivery.answers import server_time_s
 
 if TYPE_CHECKING:
     from mixpanel_visitor.delivery.answers import Verdict
     from mixpanel_visitor.delivery.mixpanel_api import Answer
+    from mixpanel_visitor.records import Endpoint
 
 CLOCK_OFFSET_MAX_S = 5.0
 """Mixpanel's Date header has whole seconds and travels; more than this is a clock that is wrong."""
+
+
+class LaneFigures(TypedDict):
+    """Where one lane stands; `LaneStats` explains it."""
+
+    paused_until_s: float
+    why: str
+    failures: int
+    limit_bytes: int
+    held: int
+    parked: int
+
+
+class SenderFigures(TypedDict):
+    """The sender's part of `Tracker.stats()`; `SenderStats` explains its counts.
+
+    `lanes` by endpoint; `running`: the sender's thread has been seen to run.
+    """
+
+    batches: int
+    delivered: int
+    dead: int
+    http: dict[int, int]
+    retried: dict[str, int]
+    shortfall: int
+    duplicates_possible: int
+    ambiguous: int
+    errors: int
+    last_error: str
+    last_error_at_s: float
+    clock_offset_s: float | None
+    lanes: dict[Endpoint, LaneFigures]
+    running: bool
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,6 +100,11 @@ class SenderStats:
         if server_s is not None:
             self.clock_offset_s = server_s - now_s
 
+    def figures(self, *, lanes: dict[Endpoint, LaneFigures], running: bool) -> SenderFigures:
+        """Return the counts of now, with what the sender knows besides."""
+        counts = {**asdict(self), "http": dict(self.http), "retried": dict(self.retried)}
+        return cast("SenderFigures", {**counts, "lanes": lanes, "running": running})
+
     def failed(self, message: str, *, now_s: float) -> None:
         """Remember what went wrong last."""
         self.last_error, self.last_error_at_s = message, now_s
@@ -85,3 +124,7 @@ class LaneStats:
     limit_bytes: int
     held: int
     parked: int
+
+    def figures(self) -> LaneFigures:
+        """Return it as a dictionary."""
+        return cast("LaneFigures", asdict(self))

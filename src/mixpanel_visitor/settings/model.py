@@ -21,8 +21,11 @@ from .spool import spool
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from ipaddress import IPv4Network, IPv6Network
+    from typing import Unpack
 
     from mixpanel_visitor.plan import Plan
+
+    from .keywords import SettingsKeywords
 
 SHORT_KEY_CHARS = 16
 """A signing key below this gives a warning."""
@@ -187,12 +190,12 @@ class Settings:
             )
 
     @classmethod
-    def from_env(cls, **given: Any) -> Self:
+    def from_env(cls, **given: Unpack[SettingsKeywords]) -> Self:
         """Read the environment; keywords win."""
         return cls.resolve(given)
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any], /, **given: Any) -> Self:
+    def from_mapping(cls, mapping: Mapping[str, Any], /, **given: Unpack[SettingsKeywords]) -> Self:
         """Read a mapping with keys such as MIXPANEL_TOKEN, and the environment after it; keywords win."""
         return cls.resolve(given, mapping=mapping)
 
