@@ -239,6 +239,55 @@ def test_a_victims_device_is_not_merged_with_the_attackers_user(make, mode):
     assert "$merge" not in spool.names
 
 
+def log_in_at(path):
+    """A handler that logs anna in at one path, and tracks at all."""
+
+    def handler(visitor):
+        if visitor._visit.facts.path == path:
+            visitor.identify("anna")
+        visitor.track("Page")
+
+    return handler
+
+
+def plant(client, way, device_id):
+    """Bring a device ID into a browser: by the SDK's cookie, as a sibling host can, or by a hand-over."""
+    if way == "cookie":
+        client.jar[SDK_NAME] = quoted_identity(device_id)
+    else:
+        client.request("POST", "/_visitor", OWN_PAGE, json.dumps({"device_id": device_id}).encode())
+
+
+@pytest.mark.parametrize("mode", ["simplified", "original"])
+@pytest.mark.parametrize("way", ["cookie", "hand-over"])
+@pytest.mark.parametrize("named", [False, True], ids=["anonymous", "with-the-user"])
+def test_a_planted_device_is_not_joined_without_a_log_in(make, mode, way, named):
+    """Not even after many pages, to somebody who was logged in before; whatever user the cookie names."""
+    client, _, spool = make(log_in_at("/login"), id_mode=mode)
+    client.request("POST", "/login")
+    plant(client, way, MALLORY)
+    if named and way == "cookie":
+        start = f"%7B%22distinct_id%22%3A%22anna%22%2C%22%24device_id%22%3A%22{MALLORY}%22%2C"
+        client.jar[SDK_NAME] = f"{start}%22%24user_id%22%3A%22anna%22%7D"
+    for _ in range(4):
+        client.request("GET", "/")
+    assert MALLORY not in {device_id for device_id, _ in joined(spool)}
+    assert {event["properties"]["distinct_id"] for event in spool.events} == {"anna"}
+
+
+@pytest.mark.parametrize("mode", ["simplified", "original"])
+@pytest.mark.parametrize("way", ["cookie", "hand-over"])
+def test_a_device_of_the_browsers_is_joined_at_a_log_in_from_the_second_request_on(make, mode, way):
+    """That keeps one person one; the README says what somebody may do with it."""
+    client, _, spool = make(log_in_at("/login"), id_mode=mode)
+    plant(client, way, MALLORY)
+    client.request("GET", "/")
+    client.request("GET", "/")
+    assert joined(spool) == set()
+    client.request("POST", "/login")
+    assert MALLORY in {device_id for device_id, _ in joined(spool)}
+
+
 # --- the hand-over ------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from itertools import count
+from uuid import uuid4
 
 import orjson
 import pytest
@@ -801,6 +802,31 @@ def test_a_device_of_the_browsers_own_is_joined_one_request_later(house):
     anchor = house.read(again.respond(*OK))
     assert told == list(links_between("simplified", "u", DEVICE))
     assert not house.open({"cookie": f"mpv={house.anchors.encode(anchor)}; {device}"}).links
+
+
+@pytest.mark.parametrize("mode", ["simplified", "original"])
+def test_a_device_that_came_after_the_log_in_is_joined_at_the_next_one(mode):
+    """The same user's: at once, if it came in our own cookie; and then events carry both."""
+    house = House(id_mode=mode)
+    headers = house.cookie(device_id=DEVICE, vouched=False, agreed=True, user_id="u", unjoined=True)
+    exchange = house.open(headers)
+    login = exchange.identify("u", house.fresh)
+    told = (*login.links, *([] if login.merge is None else [login.merge]))
+    assert told == links_between(mode, "u", DEVICE)
+    assert not exchange.identity.apart
+    anchor = house.read(exchange.respond(*OK))
+    assert (anchor.device_id, anchor.user_id) == (DEVICE, "u")
+    assert (anchor.unjoined, anchor.unlinked) == (False, False)
+
+
+def test_a_device_that_came_after_the_log_in_and_with_this_request_waits_for_the_next(house):
+    """It has not come in our own cookie yet."""
+    headers = house.cookie(device_id=str(uuid4()), user_id="u")
+    exchange = house.open({"cookie": f"{headers['cookie']}; {sdk_cookie(house, DEVICE)}"})
+    login = exchange.identify("u", house.fresh)
+    assert (login.links, login.merge) == ((), None)
+    anchor = house.read(exchange.respond(*OK))
+    assert (anchor.device_id, anchor.unlinked, anchor.unjoined) == (DEVICE, True, False)
 
 
 def test_links_wait_for_an_answer_that_stores_what_they_say(house):

@@ -179,13 +179,23 @@ def test_an_id_that_the_browser_never_had_waits_for_the_log_in():
 
 
 @pytest.mark.parametrize("mode", ["simplified", "original"])
-def test_a_user_of_such_a_visit_is_kept(mode):
-    """The log-in came first: device and user are joined once the device came in our own cookie."""
+def test_a_user_of_such_a_visit_is_kept_and_not_joined(mode):
+    """The log-in came before the browser's ID: events carry the user, and the device waits for a log-in."""
     found = Site(id_mode=mode).resolve(ours(user_id="anna"), sdk_cookie())
-    assert (found.identity.device_id, found.identity.user_id) == (THEIRS, "anna")
-    assert found.links == ()
-    assert "$device_id" not in identity_properties(mode, found.identity)
-    after = Site(id_mode=mode).resolve(found.anchor, sdk_cookie())
+    for _ in range(3):
+        assert (found.identity.device_id, found.identity.user_id) == (THEIRS, "anna")
+        assert found.links == ()
+        assert found.anchor.unjoined
+        assert "$device_id" not in identity_properties(mode, found.identity)
+        found = Site(id_mode=mode).resolve(found.anchor, sdk_cookie())
+
+
+@pytest.mark.parametrize("mode", ["simplified", "original"])
+def test_a_log_in_with_the_browsers_id_is_told_in_the_next_request(mode):
+    """Then the device has come in our own cookie; and it is told once."""
+    after = Site(id_mode=mode).resolve(
+        ours(device_id=THEIRS, vouched=False, agreed=True, user_id="anna", unlinked=True), sdk_cookie()
+    )
     assert after.links == links_between(mode, "anna", THEIRS)
     assert identity_properties(mode, after.identity)["$device_id"] == THEIRS
     assert Site(id_mode=mode).resolve(after.anchor, sdk_cookie()).links == ()
@@ -381,14 +391,15 @@ def test_a_long_user_id_goes_with_the_others():
 
 
 def test_only_a_user_who_is_kept_is_still_to_be_joined():
-    """Without a user, or with one who is forgotten, there is nothing to tell later."""
-    assert Site().resolve(ours(user_id="anna"), sdk_cookie()).anchor.unlinked
-    assert not Site().resolve(ours(), sdk_cookie()).anchor.unlinked
-    assert not Site().resolve(ours(user_id="anna", agreed=True), sdk_cookie()).anchor.unlinked
+    """Without a user, or with one who is forgotten, there is nothing that a log-in would have to tell."""
+    assert Site().resolve(ours(user_id="anna"), sdk_cookie()).anchor.unjoined
+    assert Site().resolve(ours(user_id="anna", agreed=True), sdk_cookie_of("anna")).anchor.unjoined
+    assert not Site().resolve(ours(), sdk_cookie()).anchor.unjoined
+    assert not Site().resolve(ours(user_id="anna", agreed=True), sdk_cookie()).anchor.unjoined
 
 
 def test_an_earlier_device_of_somebody_known_does_not_wait():
-    """He is told of at once, in the next request."""
+    """It was joined at the log-in."""
     assert Site().resolve(ours(user_id="anna"), sdk_cookie()).anchor.earlier_id is None
 
 

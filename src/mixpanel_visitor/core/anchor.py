@@ -55,7 +55,7 @@ _SIGNED = re.compile(r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]+\.[0-9A-Za-z_-
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _CACHE_SIZE = 4096
 
-_MARKS = frozenset("wbsavu")
+_MARKS = frozenset("wbsavun")
 
 
 class Anchor(NamedTuple):
@@ -67,7 +67,9 @@ class Anchor(NamedTuple):
     lacks the `$device:`, as in old releases of the browser SDK. `seeded`: the SDK has been given the ID.
     `agreed`: the SDK has been seen with it. `uid` is the SPiD visitor's, `uid_signed` tells that SPiD said
     so. `earlier_id`: a device ID of ours from before the browser's own was known, to be joined at log-in.
-    `unlinked`: the user logged in while the device ID was the browser's mere word, so the two are not joined.
+    `unlinked`: the user logged in while the device ID was the browser's mere word, so the next request joins
+    the two. `unjoined`: the user was known before the browser's device ID, and nothing joins the two until
+    there is a log-in with it.
     `spid_user_id` is SPiD's ID of whoever was logged in there, by a signed session that lasts until
     `spid_until_s` (unix seconds).
     """
@@ -84,6 +86,7 @@ class Anchor(NamedTuple):
     uid_signed: bool = False
     earlier_id: str | None = None
     unlinked: bool = False
+    unjoined: bool = False
     spid_user_id: int | None = None
     spid_until_s: int = 0
 
@@ -101,6 +104,7 @@ def _marks(anchor: Anchor) -> str:
     return (
         f"{'' if anchor.vouched else 'w'}{'b' if anchor.bare else ''}{'s' if anchor.seeded else ''}"
         f"{'a' if anchor.agreed else ''}{'v' if anchor.uid_signed else ''}{'u' if anchor.unlinked else ''}"
+        f"{'n' if anchor.unjoined else ''}"
     )
 
 
@@ -324,6 +328,7 @@ def _parse(payload: str) -> Anchor | None:
         uid_signed="v" in marks,
         earlier_id=earlier_id or None,
         unlinked="u" in marks,
+        unjoined="n" in marks,
         spid_user_id=spid_user_id,
         spid_until_s=spid_until_s,
     )

@@ -163,10 +163,13 @@ class Exchange:
         anchor = self._anchor
         same = anchor is not None and anchor.belongs_to(user_id)
         another = anchor is not None and anchor.has_user and not same
-        linked = anchor is not None and same and not anchor.unlinked
+        linked = anchor is not None and same and not (anchor.unlinked or anchor.unjoined)
+        before = self.identity
+        if before.source == "cookie" and not linked:
+            before = before._replace(apart=False)  # this is the log-in that the device has waited for
         login = log_in(
             self._rules.id_mode,
-            self.identity,
+            before,
             user_id,
             linked=linked,
             fresh_device_id=fresh_id() if another else None,
@@ -202,6 +205,7 @@ class Exchange:
                 user_tag=None,
                 earlier_id=None,
                 unlinked=identity.apart,
+                unjoined=False,
             )
         else:
             self._renewed = True

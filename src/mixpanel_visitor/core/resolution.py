@@ -3,8 +3,12 @@
 Our cookie is signed and lives longest; a browser's own word is neither, but it is what the browser's events
 carry, and to agree with them is the point. So the browser is followed when it changes, within limits. A user
 is never taken from it. A new device ID that the browser has made drops the user of the old one, because that
-is what its `reset()` at a log-out does. And a device ID is only joined to a user once it came in our signed
-cookie, so that nobody joins a stranger's history to his own by sending the stranger's ID once.
+is what its `reset()` at a log-out does.
+
+A device ID is joined to a user at a log-in and never without one: whoever can plant the SDK's cookie in the
+browser of somebody who is logged in would have his own history joined to that user's. And it is joined once
+it came in our signed cookie, so that nobody joins a stranger's history to his own by sending the stranger's
+ID once. More is not to be had: an unsigned ID that a browser keeps sending is signed by us, too.
 """
 
 from __future__ import annotations
@@ -187,7 +191,8 @@ class Resolver:
             bare=claim.bare,
             agreed=claim.settled,
             earlier_id=known.device_id if first_meeting and not known.has_user else None,
-            unlinked=keeps_user and known.has_user,
+            unlinked=False,
+            unjoined=keeps_user and known.has_user,
         )
         return Resolution(anchor=anchor, identity=_identity(anchor, self._id_mode, source, apart=True))
 
@@ -202,7 +207,7 @@ class Resolver:
         return found[1]
 
     def _told_by(self, anchor: Anchor) -> Resolution:
-        identity = _identity(anchor, self._id_mode, "cookie")
+        identity = _identity(anchor, self._id_mode, "cookie", apart=anchor.unjoined)
         if not anchor.unlinked or anchor.user_id is None or self._id_mode in ("legacy", "spid"):
             return Resolution(anchor=anchor, identity=identity)
         links = links_between(self._id_mode, anchor.user_id, anchor.device_id, bare=anchor.bare)
