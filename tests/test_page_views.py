@@ -11,7 +11,12 @@ from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 from support.facts import BROWSER_DOCUMENT, BROWSER_FETCH, facts
 from support.spools import RecordingSpool, tracker_into
+from werkzeug.routing import Map, Rule
+from werkzeug.test import Client as WerkzeugClient
+from werkzeug.wrappers import Request as WerkzeugRequest
+from werkzeug.wrappers import Response as WerkzeugResponse
 
+from mixpanel_visitor import current_visitor
 from mixpanel_visitor.core.page_views import EVENT, PageViews, is_page
 from mixpanel_visitor.errors import SettingsError
 from mixpanel_visitor.flask import MixpanelVisitor
@@ -163,6 +168,22 @@ def test_flask_tells_the_rule(spool):
     for _ in range(2):
         assert client.get("/shoes/7", headers={"accept": "text/html"}).text == "<h1>7</h1>"
     assert [view["route"] for view in views(spool)] == ["/shoes/<int:number>"] * 2
+
+
+def test_a_werkzeug_application_may_note_its_rule(spool):
+    """It matches URLs itself, and says by which rule where Flask does."""
+    urls = Map([Rule("/shoes/<name>", endpoint="shoe")])
+
+    @WerkzeugRequest.application
+    def app(request):
+        request.url_rule, _ = urls.bind_to_environ(request.environ).match(return_rule=True)
+        current_visitor.track("Shoe seen")
+        return WerkzeugResponse("<p>Shoe</p>", content_type="text/html")
+
+    wrapped = WSGIVisitorMiddleware(app, tracker=tracker_into(spool, page_views=True))
+    WerkzeugClient(wrapped).get("/shoes/red", headers={"Accept": "text/html"}).close()
+    assert "Shoe seen" in spool.names
+    assert [view["route"] for view in views(spool)] == ["/shoes/<name>"]
 
 
 def test_a_bare_application_has_no_route(spool):

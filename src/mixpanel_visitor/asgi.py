@@ -1,9 +1,10 @@
 """VisitorMiddleware for any ASGI application.
 
 Every `http` and `websocket` request gets a visitor: `scope["state"]["visitor"]` and its ID as
-`scope["state"]["visitor_id"]`. What handlers queued is stored right after the last part of the response
-has been sent, and again when the application returns. It trusts the scope's `scheme` for the cookie's
-`Secure`: behind a proxy that ends TLS, let the server read the proxy's headers (`uvicorn --proxy-headers`).
+`scope["state"]["visitor_id"]`. What handlers queued is handed over from the response's head on, with
+each part that is sent, and again when the application returns. It trusts the scope's `scheme` for the
+cookie's `Secure`: behind a proxy that ends TLS, let the server read the proxy's headers (`uvicorn
+--proxy-headers`).
 
 Nothing of this package raises into the application or the server, and nothing of theirs is swallowed.
 """

@@ -1,10 +1,11 @@
 """VisitorMiddleware for any WSGI application (PEP 3333).
 
 Every request gets a visitor: `environ["mixpanel_visitor.visitor"]` and its ID as
-`environ["mixpanel_visitor.visitor_id"]`. What handlers queued is stored when the response's body has been
-iterated to its end, when it fails, or when the server closes it, whichever comes first; for a plain list and
-for a file that the server sends by itself, when the application returns it. It trusts `wsgi.url_scheme` for
-the cookie's `Secure`: behind a proxy that ends TLS, put this inside of werkzeug's `ProxyFix`.
+`environ["mixpanel_visitor.visitor_id"]`. What handlers queued is stored between the parts of the body, as
+the server asks for the next one, and the rest when the body has been iterated to its end, when it fails, or
+when the server closes it, whichever comes first; for a plain list and for a file that the server sends by
+itself, when the application returns it. It trusts `wsgi.url_scheme` for the cookie's `Secure`: behind a proxy
+that ends TLS, put this inside of werkzeug's `ProxyFix`.
 
 Nothing of this package raises into the application or the server, and nothing of theirs is swallowed.
 """
@@ -154,7 +155,7 @@ def _starter(
 
 
 def _route(environ: Environ) -> str | None:
-    """Give the rule that Flask has found; None: another framework's."""
+    """Return the rule that Flask has found, or that a Werkzeug application has noted; None: there is none."""
     rule = getattr(getattr(environ.get("werkzeug.request"), "url_rule", None), "rule", None)
     return f"{environ.get('SCRIPT_NAME', '')}{rule}" if isinstance(rule, str) else None
 

@@ -396,6 +396,7 @@ def test_other_cookies_and_other_headers_do_not_stop_ours(house):
     [
         ({"user-agent": "Googlebot/2.1"}, "cookie_skipped_bot"),
         (BROWSER_FETCH, "cookie_skipped_no_visit"),
+        ({**BROWSER_FETCH, "sec-fetch-storage-access": "none"}, "cookie_skipped_withheld"),
     ],
 )
 def test_a_skipped_cookie_is_counted_by_reason(house, headers, note):

@@ -72,6 +72,17 @@ def test_prefetch_vectors(case):
         ({**BROWSER_FETCH, "sec-fetch-site": "same-site"}, "POST", True, True),
         ({**BROWSER_FETCH, "sec-fetch-site": "cross-site"}, "POST", True, False),
         ({"sec-fetch-dest": "image", "sec-fetch-site": "same-origin"}, "GET", False, False),
+        ({**BROWSER_DOCUMENT, "sec-fetch-site": "cross-site"}, "GET", False, True),
+        ({**BROWSER_DOCUMENT, "sec-fetch-site": "cross-site"}, "POST", True, False),
+        ({**BROWSER_DOCUMENT, "sec-fetch-storage-access": "none"}, "GET", True, False),
+        ({**BROWSER_FETCH, "sec-fetch-storage-access": "none"}, "POST", True, False),
+        ({**BROWSER_FETCH, "sec-fetch-storage-access": "inactive"}, "GET", True, False),
+        ({**BROWSER_FETCH, "sec-fetch-storage-access": "active"}, "GET", True, True),
+        ({"origin": "https://pay.example"}, "POST", True, False),
+        ({"origin": "https://pay.example"}, "GET", True, True),
+        ({"origin": "http://shop.example.com:8000"}, "POST", True, True),
+        ({"origin": "http://www.example.com"}, "POST", True, True),
+        ({"origin": "null"}, "POST", True, True),
     ],
 )
 def test_where_a_cookie_may_be_set(headers, method, tracked, may):

@@ -6,7 +6,7 @@ import hashlib
 import re
 from dataclasses import dataclass, field
 
-OUR_COOKIE = re.compile(r"mpv_[0-9a-f]{8}=")
+OUR_COOKIE = re.compile(r"mpv_[0-9a-f]{8}(\.[0-9a-f]{8}|\.user)?=")
 
 
 def cookie_name(token: str) -> str:

@@ -145,13 +145,17 @@ class AnchorCodec:
         """Give the cookie's name; on https without a domain it carries the `__Host-` prefix."""
         return self._names[secure]
 
-    def set_cookie(self, anchor: Anchor, *, secure: bool) -> str:
-        """Build the value of a Set-Cookie header that stores the anchor."""
-        return f"{self._names[secure]}={self.encode(anchor)}; Max-Age={self._max_age_s}{self._scopes[secure]}"
+    def set_cookie(
+        self, anchor: Anchor, *, secure: bool, suffix: str = "", max_age_s: int | None = None
+    ) -> str:
+        """Build the value of a Set-Cookie header that stores the anchor; `suffix` is one of the name."""
+        max_age_s = self._max_age_s if max_age_s is None else max_age_s
+        value = self.encode(anchor)
+        return f"{self._names[secure]}{suffix}={value}; Max-Age={max_age_s}{self._scopes[secure]}"
 
-    def expire_cookie(self, *, secure: bool) -> str:
-        """Build the value of a Set-Cookie header that removes our cookie."""
-        return f"{self._names[secure]}=; Max-Age=0{self._scopes[secure]}"
+    def expire_cookie(self, *, secure: bool, suffix: str = "") -> str:
+        """Build the value of a Set-Cookie header that removes our cookie, or that with this suffix."""
+        return f"{self._names[secure]}{suffix}=; Max-Age=0{self._scopes[secure]}"
 
     def has_any(self, cookies: str, *, secure: bool) -> bool:
         """Tell whether a Cookie header has a cookie of ours in it, believed or not."""

@@ -16,11 +16,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .anchor import RENEW_AFTER_S, Anchor
-from .glance import Glance
+from .anchor import Anchor
 from .handover import heard
 from .held_records import HeldRecords
-from .identity import log_in, log_out
+from .identity import Identity, log_in, log_out
 from .page_views import is_page
 from .policy import may_set_cookie
 from .request import response_header
@@ -31,10 +30,10 @@ if TYPE_CHECKING:
 
     from mixpanel_visitor.records import Record
 
-    from .bots import BotKind
     from .exchange_rules import ExchangeRules
+    from .glance import Glance
     from .handover import Word
-    from .identity import Identity, Link, Login
+    from .identity import Link, Login
     from .policy import Consent
     from .request import RequestFacts
 
@@ -58,8 +57,11 @@ class Exchange:
     hand_over: Callable[[Exchange], None] | None = None
     registered: Mapping[str, Any] | None = None
     started = False
+    resumes = False  # with an ID that an earlier answer has stored beside our cookie
+    withheld = False  # is our cookie, perhaps: browsers send it with no request like this
     _glance: Glance | None = None
     _handed_over: Word | None = None
+    _is_nobody = False
     _ignores_bots = False
     _more_cookies: Sequence[str] = ()
     _renewed = False
@@ -118,12 +120,9 @@ class Exchange:
     def glance(self) -> Glance:
         """What the request says besides."""
         if self._glance is None:
-            rules = self._rules
-            bot: BotKind = (
-                "" if self._ignores_bots or rules.bots == "keep" else rules.detector.kind(self.facts)
-            )
-            is_first = self._came is None and self.identity.source in ("generated", "none")
-            self._glance = Glance(rules.enricher, self.facts, bot, is_first=is_first)
+            is_first = self._came is None and self.identity.source in ("generated", "none", "cookie")
+            self._glance = self._rules.look(self.facts, is_first=is_first, ignores_bots=self._ignores_bots)
+            self._glance.may_touch = is_first and not self._is_nobody
         return self._glance
 
     @property
@@ -136,6 +135,13 @@ class Exchange:
         if self.held is None:
             self.held = HeldRecords(self._rules.refuse)
         return self.held
+
+    def be_nobody(self, *, stored: bool = False) -> None:
+        """Make no person of the ID that was made: it is for this request, or `stored` for later ones."""
+        identity = Identity(device_id=self.identity.device_id, apart=True)
+        self.identity = self.identity._replace(apart=True) if stored else identity
+        self._records.decide(remembered=False)
+        self._is_nobody = True
 
     # --- the visitor's side ---------------------------------------------------------------------
 
@@ -254,16 +260,15 @@ class Exchange:
         Return why it was not taken, None: it was. Without consent it is not even looked at; but for a choice,
         which is how consent comes back.
         """
-        closed = self._rules.refusal()
-        if closed is not None:
+        if (closed := self._rules.refusal()) is not None:
             return closed
         if word.opted_out is not None:
             self.opt_out() if word.opted_out else self._opted_in("unknown")
             return None
-        if self._anchor is None or self.is_bot:
-            return self.refusal or "bot"
+        if self._anchor is None or self.is_bot or self.withheld:
+            return self.refusal or ("cookies_withheld" if self.withheld else "bot")
         before = None
-        if not self.identity.is_new:
+        if not (self.identity.is_new or self._is_nobody):
             before = Resolution(anchor=self._anchor, identity=self.identity, links=self.links)
         found = heard(self._rules.resolver, word, before, now_s=self._now_s, fresh_id=fresh_id)
         self._anchor, self.identity, self.links = found.anchor, found.identity, found.links
@@ -296,12 +301,7 @@ class Exchange:
         return (
             anchor is not came
             or self._changed
-            or self._now_s - anchor.issued_at_s > RENEW_AFTER_S
-            # So far the anchor is what came, and of today: who has the ID, or was given it, needs no more.
-            or (
-                not (anchor.agreed or anchor.seeded)
-                and self._rules.set_cookies.wants_seed(self.facts, anchor, came, now_s=self._now_s)
-            )
+            or self._rules.set_cookies.wants_more(self.facts, anchor, now_s=self._now_s)
         )
 
     def respond(self, status: int, headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -310,7 +310,7 @@ class Exchange:
             return []  # informational: the real head is still to come
         self.started = True
         added = self._cookies(status, headers) if self.wants_cookie else []
-        if self.held is not None:
+        if self.held is not None and not self._is_nobody:
             self.held.decide(remembered=bool(added))
         if added:
             links, self.links = self.links, ()
@@ -371,8 +371,10 @@ class Exchange:
             return None
         if self.is_bot:
             return "cookie_skipped_bot"
+        if self.withheld and not (self._renewed or self._waits):
+            return "cookie_skipped_withheld"
         # The browser has sent its other ID itself, so it may be told that we follow it.
-        follows = self._came is not None and self._anchor is not self._came
+        follows = self.resumes or (self._came is not None and self._anchor is not self._came)
         if not self._changed and not may_set_cookie(self.facts, tracked=self._tracked or follows):
             return "cookie_skipped_no_visit"
         return None
@@ -382,13 +384,16 @@ class Exchange:
         if self._anchor is None:
             forgotten = cookies.forget(self.facts) if self.consent == "denied" else []
             return [*forgotten, *self._more_cookies]  # in this order: a browser keeps the last of a name
-        anchor, seeded, seeds = self._anchor, self._anchor.seeded, []
-        if self._renewed or (
-            200 <= status < 400 and cookies.wants_seed(self.facts, anchor, self._came, now_s=self._now_s)
-        ):
-            seeds = cookies.seed(anchor, self.facts, replace=self._renewed)
-            seeded = bool(seeds)
-        anchor = anchor._replace(issued_at_s=int(self._now_s), seeded=seeded)
-        heard_of = self._handed_over
-        seen = [] if heard_of is None else [cookies.seen(anchor, heard_of, self.facts)]
-        return [*self._more_cookies, *cookies.store(anchor, self.facts), *seeds, *seen]
+        anchor, word, now_s = self._anchor, self._handed_over, self._now_s
+        if self._waits:
+            return [*self._more_cookies, *cookies.pend(anchor, self.facts, now_s=now_s)]
+        values = cookies.values(anchor, self.facts, self._came, status, renewed=self._renewed, now_s=now_s)
+        seen = [] if word is None else [cookies.seen(anchor, word, self.facts)]
+        return [*self._more_cookies, *values, *seen]
+
+    @property
+    def _waits(self) -> bool:
+        """Whether our cookie must not be overwritten with what is to be stored."""
+        if self.withheld:
+            return self._anchor is not None and self._anchor.user_id is not None
+        return self._is_nobody and self.identity.is_new and not self._changed

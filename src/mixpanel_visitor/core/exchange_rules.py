@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Literal
 from .anchor import RENEW_AFTER_S
 from .bots import is_prefetch
 from .exchange import Exchange
+from .glance import Glance
 from .identity import Identity
-from .policy import objects, opted_out
+from .policy import is_part_of_page, objects, opted_out, withholds_cookies
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .anchor import Anchor, AnchorCodec
-    from .bots import BotDetector
+    from .bots import BotDetector, BotKind
     from .enrich import Enricher
     from .identity import IdMode
     from .policy import Consent
@@ -82,13 +83,35 @@ class ExchangeRules:
             # Whoever is not remembered has an ID all the same, for this request.
             return Exchange(self, facts, Identity(device_id=fresh_id()), consent, now_s, came)
         if found is None:
-            found = self.resolver.resolve(came, facts.cookies, now_s=now_s, fresh_id=fresh_id)
-            if found.anchor is came and not found.links:
-                self._remember(facts, found)
-        exchange = Exchange(self, facts, found.identity, consent, now_s, came, found, quiet_until_s)
-        if found.identity.is_new and (exchange.is_bot or is_prefetch(facts)):
-            exchange.identity = Identity(device_id=found.anchor.device_id)
+            return self._resolved(facts, came, now_s, fresh_id)
+        return Exchange(self, facts, found.identity, consent, now_s, came, found, quiet_until_s)
+
+    def _resolved(
+        self, facts: RequestFacts, came: Anchor | None, now_s: float, fresh_id: Callable[[], str]
+    ) -> Exchange:
+        pending = self.set_cookies.pending.find(facts.cookies, secure=facts.scheme == "https", now_s=now_s)
+        known = came or pending.anchor
+        found = self.resolver.resolve(known, facts.cookies, now_s=now_s, fresh_id=fresh_id)
+        if found.anchor is came and not (found.links or pending.user_id):
+            self._remember(facts, found)
+        exchange = Exchange(self, facts, found.identity, "granted", now_s, came, found)
+        if came is None:
+            exchange.resumes = known is not None
+            exchange.withheld = withholds_cookies(facts)
+        if found.identity.is_new and found.identity.uid is None:
+            if exchange.withheld or exchange.is_bot or is_prefetch(facts):
+                exchange.be_nobody()
+            elif is_part_of_page(facts):
+                exchange.be_nobody(stored=True)
+        if pending.user_id is not None and not found.anchor.belongs_to(pending.user_id):
+            login = exchange.identify(pending.user_id, fresh_id)
+            exchange.links += login.links if login.merge is None else (*login.links, login.merge)
         return exchange
+
+    def look(self, facts: RequestFacts, *, is_first: bool, ignores_bots: bool) -> Glance:
+        """Look at what a request says besides; `is_first`: it is the first that is known of its visitor."""
+        bot: BotKind = "" if ignores_bots or self.bots == "keep" else self.detector.kind(facts)
+        return Glance(self.enricher, facts, bot, is_first=is_first)
 
     def _came(self, facts: RequestFacts, *, now_s: float) -> Anchor | None:
         if not facts.cookies:

@@ -58,14 +58,45 @@ def may_set_cookie(facts: RequestFacts, *, tracked: bool) -> bool:
 
     A visit is a document, or anything from a client that sends no fetch metadata (curl, test clients, old
     browsers). A sub-resource of the same site counts once its handler has `tracked`, so that a JSON API
-    behind a single-page app works.
+    behind a single-page app works. Where the browser withholds our cookie, an answer would overwrite it.
     """
-    if facts.method in ("HEAD", "OPTIONS", "TRACE") or is_prefetch(facts):
+    if facts.method in ("HEAD", "OPTIONS", "TRACE") or is_prefetch(facts) or withholds_cookies(facts):
         return False
-    destination = facts.header("sec-fetch-dest")
-    if destination in ("", "document"):
+    return not is_part_of_page(facts) or (
+        tracked and facts.header("sec-fetch-site") in ("same-origin", "same-site", "none")
+    )
+
+
+def is_part_of_page(facts: RequestFacts) -> bool:
+    """Tell whether a browser says that a page asks for this, and that it is no page itself."""
+    return facts.header("sec-fetch-dest") not in ("", "document")
+
+
+def withholds_cookies(facts: RequestFacts) -> bool:
+    """Tell whether a browser sends such a request without our cookie, even if it has one.
+
+    With `SameSite=Lax` that is each request from another site but for those that show a page in the tab by a
+    safe method; and whatever is embedded where it may not use its cookies. Of a browser that sends no fetch
+    metadata only `Origin` tells, in unsafe requests.
+    """
+    if facts.header("sec-fetch-storage-access") in ("none", "inactive"):
         return True
-    return tracked and facts.header("sec-fetch-site") in ("same-origin", "same-site", "none")
+    site = facts.header("sec-fetch-site")
+    is_safe = facts.method in ("GET", "HEAD", "OPTIONS", "TRACE")
+    if site:
+        return site == "cross-site" and not (is_safe and not is_part_of_page(facts))
+    return not is_safe and _is_of_another_site(facts.header("origin"), facts.host)
+
+
+def _is_of_another_site(origin: str, host: str) -> bool:
+    """Tell whether an origin is not of a host's site; of an opaque one nothing is known.
+
+    Hosts that agree in the last two labels are taken for one site: under a public suffix such as `co.uk`
+    that is too many.
+    """
+    _, separator, other = origin.lower().partition("://")
+    names = [name.rpartition(":")[0] if ":" in name else name for name in (other, host.lower())]
+    return bool(separator) and names[0].split(".")[-2:] != names[1].split(".")[-2:]
 
 
 def shared_cacheable(headers: Sequence[tuple[str, str]], *, now_s: float) -> bool:

@@ -132,7 +132,7 @@ class Resolver:
         if anchor.uid is not None and not same and (anchor.uid_signed or visitor.logged_in):
             # Somebody else has signed in at SPiD, or the one before has gone. Anonymous uids change by
             # themselves where browsers block SPiD's own cookie: that is no other person.
-            anchor = anchor._replace(user_id=None, user_tag=None, unlinked=False)
+            anchor = anchor._replace(user_id=None, user_tag=None, unlinked=False, unjoined=False)
             identity = identity._replace(user_id=None)
         return Resolution(
             anchor=_with_session(anchor, visitor, signed=signed),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .anchor import is_device_id
+from .anchor import RENEW_AFTER_S, is_device_id
 from .browser_sdks.spid import is_uid
+from .pending import PendingAnchors
 from .policy import is_document, shared_cacheable
 from .request import all_cookie_values, cookie_values
 
@@ -48,6 +49,7 @@ class SetCookies:
         former_seen_name: str | None = None,
     ) -> None:
         self._anchors = anchors
+        self.pending = PendingAnchors(anchors)
         self._mixpanel = mixpanel
         self._seen_name = seen_name
         # Release 0.1's, whose opt-outs still count.
@@ -70,7 +72,10 @@ class SetCookies:
         """Tell whether the browser has a cookie with an ID in it, believed or not: ours or the SDK's."""
         if not facts.cookies:
             return False
-        return self._anchors.has_any(facts.cookies, secure=facts.scheme == "https") or (
+        secure = facts.scheme == "https"
+        if self._anchors.has_any(facts.cookies, secure=secure):
+            return True
+        return self.pending.any_in(facts.cookies, secure=secure) or (
             self._mixpanel is not None
             and bool(cookie_values(facts.cookies, self._mixpanel.name))
             and not self.has_opted_out(facts)
@@ -82,6 +87,13 @@ class SetCookies:
             if name in facts.cookies and OPTED_OUT in all_cookie_values(facts.cookies, name):
                 return True
         return False
+
+    def wants_more(self, facts: RequestFacts, anchor: Anchor, *, now_s: float) -> bool:
+        """Tell whether an anchor that came is to be stored again, or the SDK to be given its ID."""
+        return now_s - anchor.issued_at_s > RENEW_AFTER_S or (
+            # It is of today: who has the ID, or was given it, needs no more.
+            not (anchor.agreed or anchor.seeded) and self.wants_seed(facts, anchor, anchor, now_s=now_s)
+        )
 
     def wants_seed(self, facts: RequestFacts, anchor: Anchor, came: Anchor | None, *, now_s: float) -> bool:
         """Tell whether the SDK on this page should be given the ID, because it has none yet or lost it.
@@ -101,11 +113,35 @@ class SetCookies:
         secure = facts.scheme == "https"
         cookies = [self._anchors.set_cookie(anchor, secure=secure)]
         cookies += self._anchors.expire_former(facts.cookies, secure=secure, succeeded=True)
+        cookies += self.pending.expire(facts.cookies, secure=secure)
         if self._seen_name in facts.cookies:
             seen = facts.cookie(self._seen_name)
             if seen and not _is_of(seen, anchor):
                 cookies.append(_expire(self._seen_name))
         return cookies
+
+    def values(
+        self,
+        anchor: Anchor,
+        facts: RequestFacts,
+        came: Anchor | None,
+        status: int,
+        *,
+        renewed: bool,
+        now_s: float,
+    ) -> list[str]:
+        """Build all that stores an anchor: our cookie, and the SDK's where it is given the ID."""
+        seeded, seeds = anchor.seeded, []
+        if renewed or (200 <= status < 400 and self.wants_seed(facts, anchor, came, now_s=now_s)):
+            seeds = self.seed(anchor, facts, replace=renewed)
+            seeded = bool(seeds)
+        anchor = anchor._replace(issued_at_s=int(now_s), seeded=seeded)
+        return [*self.store(anchor, facts), *seeds]
+
+    def pend(self, anchor: Anchor, facts: RequestFacts, *, now_s: float) -> list[str]:
+        """Keep the anchor beside our cookie, which must not be overwritten, for the next request."""
+        anchor = anchor._replace(issued_at_s=int(now_s))
+        return [self.pending.store(anchor, secure=facts.scheme == "https")]
 
     def seed(self, anchor: Anchor, facts: RequestFacts, *, replace: bool) -> list[str]:
         """Give the SDK the anchor's device ID; with `replace`, in place of whatever it has."""
@@ -124,6 +160,7 @@ class SetCookies:
         secure = facts.scheme == "https"
         cookies = [self._anchors.expire_cookie(secure=secure)]
         cookies += self._anchors.expire_former(facts.cookies, secure=secure)
+        cookies += self.pending.expire(facts.cookies, secure=secure)
         # After an opt-out that was handed over, the SDK has none; a new one is that of an opt-in on its way.
         if self._mixpanel is not None and not self.has_opted_out(facts):
             cookies += self._mixpanel.expire(host=facts.host)
