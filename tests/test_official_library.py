@@ -2,15 +2,18 @@
 
 import datetime as dt
 import json
+import uuid
+from decimal import Decimal
 
 import jsonschema
 import mixpanel
 import pytest
 import yaml
-from support.facts import DATA
-from support.trackers import NOW_S, TOKEN, recording_tracker
+from support.facts import DATA, facts
+from support.trackers import NOW_S, TOKEN, known, recording_tracker
 
 from mixpanel_visitor import sdk
+from mixpanel_visitor.tracker import engine_of
 
 USER = "user-42"
 STAMPS = {"time", "$time", "$insert_id", "$lib_version"}
@@ -281,3 +284,99 @@ def test_its_token_is_no_secret(caplog):
     assert (event["properties"]["token"], event["properties"]["password"]) == (TOKEN, "REDACTED")
     assert tracker.stats()["notes"] == {"scrubbed": 1}
     assert "token" not in caplog.text
+
+
+@pytest.mark.parametrize("client", ["visitor", "consumer"])
+@pytest.mark.parametrize("before_send", [None, lambda event: event])
+def test_extra_properties_are_added_to_every_event(client, before_send):
+    """However the event was built; what the call says wins, and an identity event stays as it is."""
+    tracker, spool = recording_tracker(
+        extra_properties={"release": "r1", "plan": "none", "distinct_id": "x"}, before_send=before_send
+    )
+    mp = (
+        tracker.visitor(USER).mixpanel
+        if client == "visitor"
+        else mixpanel.Mixpanel(TOKEN, consumer=tracker.consumer())
+    )
+    mp.track(USER, "Signed up", {"plan": "pro"})
+    mp.import_data(None, USER, "Old", 1_500_000_000)
+    mp.merge(None, "one", "two")
+    new, old, merge = (event["properties"] for event in spool.events)
+    assert (new["release"], new["plan"], new["distinct_id"]) == ("r1", "pro", USER)
+    assert (old["release"], old["time"]) == ("r1", 1_500_000_000_000)
+    assert "release" not in merge
+
+
+def test_the_visitors_client_says_what_the_visitors_events_say():
+    """Super properties and what the request says go with the visitor's events, and with nobody else's."""
+    tracker, spool = recording_tracker(extra_properties={"release": "r1"})
+    exchange, visitor = engine_of(tracker).begin(facts(known()), soon=False)
+    visitor.register(theme="dark")
+    visitor.mixpanel.track(visitor.distinct_id, "Own")
+    visitor.mixpanel.track("somebody-else", "Other")
+    visitor.track("Ours")
+    engine_of(tracker).finish(exchange, soon=False)
+    own, other, ours = (event["properties"] for event in spool.events)
+    stamps = {"time", "$insert_id", "$lib_version", "mp_lib"}
+    assert {key: own[key] for key in own.keys() - stamps} == {key: ours[key] for key in ours.keys() - stamps}
+    assert (other["release"], other["ip"]) == ("r1", "0")
+    assert "theme" not in other
+
+
+@pytest.mark.parametrize("client", ["visitor", "consumer"])
+def test_numbers_are_ids_here_as_well(client):
+    """Existing code gives `user.id`."""
+    tracker, spool = recording_tracker()
+    mp = (
+        tracker.visitor(USER).mixpanel
+        if client == "visitor"
+        else mixpanel.Mixpanel(TOKEN, consumer=tracker.consumer())
+    )
+    mp.track(42, "Signed up")
+    mp.people_set(42, {"a": 1})
+    mp.merge(None, 1, 2)
+    assert spool.events[0]["properties"]["distinct_id"] == "42"
+    assert spool.messages("engage")[0]["$distinct_id"] == "42"
+    assert spool.events[1]["properties"]["$distinct_ids"] == ["1", "2"]
+    for bad in (None, True, 1.5):
+        mp.track(bad, "x")
+    assert tracker.stats()["refused"] == {"banned_id": 3}
+
+
+def test_the_visitors_client_knows_the_visitors_id_as_a_number():
+    """Its event is completed with the device, as that of the text is."""
+    tracker, spool = recording_tracker()
+    tracker.visitor(device_id="d", user_id=42).mixpanel.track(42, "x")
+    properties = spool.events[0]["properties"]
+    assert (properties["distinct_id"], properties["$user_id"], properties["$device_id"]) == ("42", "42", "d")
+
+
+@pytest.mark.parametrize("value", [uuid.UUID(int=7), Decimal("1.5"), {1, 2}, {(1, 2): 3}, b"x", range(3)])
+def test_the_visitors_client_writes_what_track_writes(value):
+    """The official library would raise TypeError into the handler."""
+    tracker, spool = recording_tracker()
+    visitor = tracker.visitor(USER)
+    visitor.mixpanel.track(USER, "x", {"a": value})
+    visitor.mixpanel.people_set(USER, {"a": value})
+    visitor.track("x", {"a": value})
+    there, here = (event["properties"]["a"] for event in spool.events)
+    assert there == here == spool.messages("engage")[0]["$set"]["a"]
+
+
+def test_what_is_too_large_for_the_visitors_client_is_refused_and_counted():
+    """As by `track`; nothing raises."""
+    tracker, spool = recording_tracker()
+    tracker.visitor(USER).mixpanel.track(USER, "x", {"a": "y" * 2_000_000})
+    tracker.visitor(USER).mixpanel.track(USER, "x", {"a": list(range(300))})
+    assert spool.records == []
+    assert tracker.stats()["refused"] == {"too_large": 2}
+
+
+def test_microseconds_are_refused_at_the_call(caplog):
+    """They would be the year 58,000, and a dead letter later; the log names the application's line."""
+    tracker, spool = recording_tracker()
+    client = mixpanel.Mixpanel(TOKEN, consumer=tracker.consumer())
+    client.import_data(None, USER, "Old", 1_500_000_000_000_000)
+    assert spool.records == []
+    assert tracker.stats()["refused"] == {"bad_time": 1}
+    assert __file__ in caplog.text

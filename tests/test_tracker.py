@@ -333,12 +333,14 @@ def test_calls_after_close_are_logged(caplog):
     assert "was closed" in caplog.text
 
 
-@pytest.mark.parametrize("given", [{}, {"any_id": "u", "user_id": "v"}, {"any_id": "u", "device_id": "d"}])
-def test_a_visitor_outside_of_a_request_needs_one_id(given):
-    """None, or two that may contradict each other, is a mistake in the code."""
+@pytest.mark.parametrize(
+    ("given", "named"), [((), {}), (("u",), {"user_id": "v"}), (("u",), {"device_id": "d"})]
+)
+def test_a_visitor_outside_of_a_request_needs_one_id(given, named):
+    """No ID, or two that may contradict each other, is a mistake in the code."""
     tracker, _ = recording_tracker()
     with pytest.raises(TypeError, match="either one ID"):
-        tracker.visitor(given.pop("any_id", None), **given)
+        tracker.visitor(*given, **named)
 
 
 @pytest.mark.parametrize("middleware", [asgi.VisitorMiddleware, wsgi.VisitorMiddleware])

@@ -172,18 +172,18 @@ class Engine:
 
     # --- outside of a request -----------------------------------------------------------------------
 
-    def visitor(self, identity: Identity) -> OfflineVisitor:
-        """Return a visitor for a job, a script or a test."""
-        return OfflineVisitor(self.visit(identity), self.writer, fresh_id=self._fresh_id)
+    def visitor(self, identity: Identity, *, refusal: str | None = None) -> OfflineVisitor:
+        """Return a visitor for a job, a script or a test; `refusal`: why nothing of theirs is tracked."""
+        return OfflineVisitor(self.visit(identity, refusal=refusal), self.writer, fresh_id=self._fresh_id)
 
-    def visit(self, identity: Identity | None = None) -> OfflineVisit:
-        """Return the visit of somebody outside of a request; None: of nobody in particular."""
+    def visit(self, identity: Identity | None = None, *, refusal: str | None = None) -> OfflineVisit:
+        """Return the visit of somebody outside of a request; no `identity`: of nobody in particular."""
         if not self._started:
             self.start()
         return OfflineVisit(
             Identity(device_id=None) if identity is None else identity,
             id_mode=self.settings.id_mode,
-            refusal=self._refusal,
+            refusal=self._refusal if refusal is None else lambda: self._refusal() or refusal,
             store=self.outbox.store,
         )
 

@@ -24,6 +24,7 @@ logger = logging.getLogger("mixpanel_visitor")
 EVERY_S = 60.0
 _MAX_KINDS = 1000
 _PACKAGE = str(Path(__file__).parent)
+_BETWEEN = ("mixpanel", "json")  # the official library calls us through these
 
 
 class QuietLog:
@@ -91,9 +92,12 @@ def place_of(error: BaseException) -> str:
 
 
 def call_site() -> str:
-    """Name the line of the host application that called into this package."""
+    """Return the line of the host application that called into this package, or into the official library."""
     frame = sys._getframe(1)  # noqa: SLF001  # inspect.stack() reads source files; this does not
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame is not None and (
+        frame.f_code.co_filename.startswith(_PACKAGE)
+        or str(frame.f_globals.get("__name__")).partition(".")[0] in _BETWEEN
+    ):
         if frame.f_back is None:
             break
         frame = frame.f_back

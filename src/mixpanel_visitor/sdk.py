@@ -7,14 +7,22 @@ here is the official class with that one method mended.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import mixpanel
 import orjson
 
-from .core.identity import DEVICE_PREFIX, distinct_id, identity_properties
+from .core.encoding import converted, plain_value, written
+from .core.events import IDENTITY_EVENTS
+from .core.identity import DEVICE_PREFIX, distinct_id, identity_properties, read_id
+from .core.values import PROFILE
+from .errors import InvalidEventError
+from .quoting import one_line, quoted
 
 if TYPE_CHECKING:
+    from .core.values import Told
     from .records import Endpoint
     from .writer import Sink, Writer
 
@@ -60,50 +68,87 @@ class SpoolConsumer:
         where = _ENDPOINTS.get(endpoint) if isinstance(endpoint, str) else None
         if where is None:
             known = ", ".join(_ENDPOINTS)
-            self._writer.refuse("bad_endpoint", "message", f"no endpoint {endpoint!r}; there are {known}")
+            self._writer.refuse(
+                "bad_endpoint", "message", f"no endpoint {quoted(endpoint)}; there are {known}"
+            )
+            return
+        if isinstance(json_message, _Unwritten):
+            self._writer.refuse(json_message.error.reason, "message", str(json_message.error))
             return
         try:
             parsed = _parsed(json_message)
         except (ValueError, TypeError, RecursionError) as error:
-            self._writer.refuse("not_serialisable", "message", f"it is not JSON: {error}")
+            self._writer.refuse("not_serialisable", "message", f"it is not JSON: {one_line(str(error))}")
             return
         for message in parsed if isinstance(parsed, list) else [parsed]:
             if not isinstance(message, dict):
                 self._writer.refuse("bad_properties", "message", "it is not a JSON object")
             elif where == "import":
-                self._writer.ready_event(self._sink, self._belonging(message))
+                self._writer.ready_event(self._sink, message, is_visitors=self._completed(message))
             else:
                 self._writer.profile(self._sink, where, message)
 
     def flush(self) -> None:
         """Do nothing: there is no buffer here. The name is the official BufferedConsumer's."""
 
-    def _belonging(self, event: dict[str, Any]) -> dict[str, Any]:
-        return event
+    def _completed(self, _event: dict[str, Any]) -> bool:
+        """Complete the identity of an event of the visitor, where there is one; return whether it is."""
+        return False
 
 
 class VisitorConsumer(SpoolConsumer):
     """The consumer of `visitor.mixpanel`: completes the identity of events that are this visitor's."""
 
-    def _belonging(self, event: dict[str, Any]) -> dict[str, Any]:
+    def _completed(self, event: dict[str, Any]) -> bool:
         properties = event.get("properties")
-        if not isinstance(properties, dict) or str(event.get("event", "")).startswith("$"):
-            return event
+        if not isinstance(properties, dict) or event.get("event") in IDENTITY_EVENTS:
+            return False
         identity = self._sink.identity
-        given = properties.get("distinct_id")
+        given, why = read_id(properties.get("distinct_id"))
         # A bare device ID would become a user of its own, which can never be merged.
-        if given == distinct_id(self._writer.id_mode, identity) or (
-            given is not None and given == identity.device_id
-        ):
+        if why is None and given in (distinct_id(self._writer.id_mode, identity), identity.device_id):
             properties.update(identity_properties(self._writer.id_mode, identity))
-        elif isinstance(given, str) and given.startswith(DEVICE_PREFIX):
+            return True
+        if given.startswith(DEVICE_PREFIX):
             properties.setdefault("$device_id", given.removeprefix(DEVICE_PREFIX))
-        return event
+        return False
+
+
+class _Unwritten(str):
+    """In place of a message that Mixpanel would not take: why."""
+
+    __slots__ = ("error",)
+
+    error: InvalidEventError
+
+
+class _Serializer(json.JSONEncoder):
+    """Writes values as `visitor.track` does, where the official library raises TypeError into a handler."""
+
+    def __init__(self, *, told: Told, **options: Any) -> None:
+        super().__init__(**options)
+        self._told = told
+
+    def encode(self, o: Any) -> str:
+        """Return the message in JSON."""
+        try:
+            plain = {
+                name: converted(value, self._told, limits=PROFILE)
+                if isinstance(value, Mapping)
+                else plain_value(value, self._told, name=name)
+                for name, value in o.items()
+            }
+            return written(plain, self._told).decode()
+        except InvalidEventError as error:
+            unwritten = _Unwritten("")
+            unwritten.error = error
+            return unwritten
 
 
 def bound_mixpanel(writer: Writer, sink: Sink) -> Mixpanel:
     """Build the official client whose messages go where the visitor's go."""
-    return Mixpanel(writer.token, consumer=VisitorConsumer(writer, sink))
+    serializer = partial(_Serializer, told=writer.stringified)
+    return Mixpanel(writer.token, consumer=VisitorConsumer(writer, sink), serializer=serializer)
 
 
 def _parsed(message: str) -> Any:

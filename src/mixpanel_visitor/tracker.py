@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from .core.identity import DEVICE_PREFIX, from_any_id, from_known_ids
+from .core.identity import DEVICE_PREFIX, Identity, from_any_id, from_known_ids, read_id
 from .engine import Engine
 from .parts import Parts
 from .settings import Settings
@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from .balance import Stats
+    from .core.identity import AnyId
     from .plan import Declared
     from .sdk import SpoolConsumer
     from .settings.keywords import SettingsKeywords
     from .visitor import OfflineVisitor
+
+_NOT_GIVEN: Any = object()
 
 
 class Tracker:
@@ -61,34 +64,46 @@ class Tracker:
     # --- outside of a request -----------------------------------------------------------------------
 
     def visitor(
-        self, any_id: str | None = None, *, user_id: str | None = None, device_id: str | None = None
+        self,
+        any_id: AnyId | None = _NOT_GIVEN,
+        *,
+        user_id: AnyId | None = _NOT_GIVEN,
+        device_id: AnyId | None = _NOT_GIVEN,
     ) -> OfflineVisitor:
-        """Give a visitor for a job, a script or a test.
+        """Return a visitor for a job, a script or a test.
 
         `any_id` is a user's ID, or a visitor ID as `request.state.visitor_id` gives it: what begins with
         `$device:` or has the shape of a UUID is taken as a device ID. Where users' own IDs are UUIDs, say
-        `user_id=` instead.
+        `user_id=` instead. What is no ID is logged, and the visitor's events are refused and counted.
         """
-        if (any_id is None) == (user_id is None and device_id is None):
+        given = [each for each in (user_id, device_id) if each is not _NOT_GIVEN]
+        if (any_id is _NOT_GIVEN) == (not given):
             raise TypeError("visitor() takes either one ID, or user_id= and device_id=")
-        if any_id is not None:
-            identity = from_any_id(self.settings.id_mode, str(any_id))
+        mode = self.settings.id_mode
+        if any_id is not _NOT_GIVEN:
+            text, why = read_id(any_id)
+            identity = from_any_id(mode, text)
         else:
-            identity = from_known_ids(self.settings.id_mode, device_id=device_id, user_id=user_id)
+            device, user, why = _read_pair(device_id, user_id)
+            identity = from_known_ids(mode, device_id=device, user_id=user)
+        if why is not None:
+            self._engine.writer.refuse("banned_id", "tracker.visitor", why)
+            return self._engine.visitor(Identity(device_id=None), refusal="banned_id")
         return self._engine.visitor(identity)
 
     def track(
         self,
-        distinct_id: str,
+        distinct_id: AnyId,
         event: str | Declared,
         properties: Mapping[str, Any] | None = None,
         /,
         **more_properties: Any,
     ) -> None:
         """Store one event under exactly this distinct ID; it is durable when this returns."""
-        identity: dict[str, Any] = {"distinct_id": distinct_id}
-        if isinstance(distinct_id, str) and distinct_id.startswith(DEVICE_PREFIX):
-            identity["$device_id"] = distinct_id.removeprefix(DEVICE_PREFIX)
+        text, why = read_id(distinct_id)
+        identity: dict[str, Any] = {"distinct_id": distinct_id if why else text}
+        if text.startswith(DEVICE_PREFIX):
+            identity["$device_id"] = text.removeprefix(DEVICE_PREFIX)
         properties = merged(properties, more_properties)
         self._engine.writer.event(self._engine.visit(), event, properties, identity=identity)
 
@@ -125,6 +140,22 @@ class Tracker:
         figures of the whole spool, with what earlier and other processes left there.
         """
         return self._engine.stats()
+
+
+def _read_pair(device_id: Any, user_id: Any) -> tuple[str | None, str | None, str | None]:
+    """Read two IDs of which one may be missing; the last one says why they are none."""
+    texts: list[str | None] = []
+    reason = read_id(None)[1]
+    for given in (device_id, user_id):
+        if given is _NOT_GIVEN or given is None:
+            texts.append(None)
+            continue
+        text, reason = read_id(given)
+        if reason is not None:
+            break
+        texts.append(text)
+    device, user = texts if len(texts) == 2 else (None, None)
+    return device, user, reason
 
 
 def engine_of(tracker: Tracker) -> Engine:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import context
 from .automatic_events import track_link
-from .core.identity import DEVICE_PREFIX, alias_properties, distinct_id, refusal
+from .core.identity import DEVICE_PREFIX, alias_properties, distinct_id, read_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mixpanel import Mixpanel
 
-    from .core.identity import Link, Login, Source
+    from .core.identity import AnyId, Link, Login, Source
     from .core.policy import Consent
     from .core.visits import OfflineVisit
     from .plan import Declared
@@ -140,35 +140,35 @@ class Visitor:
     def __repr__(self) -> str:
         return f"<Visitor {self.source} is_new={self.is_new} identified={self.user_id is not None}>"
 
-    def identify(self, user_id: str, /) -> None:
+    def identify(self, user_id: AnyId, /) -> None:
         """Log in: from here on events carry the user, in this request and in the visitor's later ones.
 
-        `user_id` is the application's own ID, a str. Somebody else who logs in on the same device gets a
-        new device ID first, so that the two are never merged.
+        `user_id` is the application's own ID: a str, an int or a UUID. Somebody else who logs in on the same
+        device gets a new device ID first, so that the two are never merged.
         """
-        why = refusal(user_id)
-        if why is None and user_id.startswith(DEVICE_PREFIX):
+        user, why = read_id(user_id)
+        if why is None and user.startswith(DEVICE_PREFIX):
             why = "this is a device's ID; identify takes the application's own ID of the user"
         if why is not None:
             self._writer.refuse("banned_id", "identify", why)
             return
         self._visit.announce = partial(track_link, self._writer, self._visit)
-        login = self._visit.identify(user_id, self._fresh_id)
+        login = self._visit.identify(user, self._fresh_id)
         for link in login.links:
             track_link(self._writer, self._visit, link)
         self._visit.owe(login.merge)
 
-    def alias(self, alias_id: str, /) -> None:
+    def alias(self, alias_id: AnyId, /) -> None:
         """Tell a project on the legacy ID system, once at registration, that this visitor is a user.
 
         Later events under `alias_id`, which `identify` at a log-in brings, count for the visitor then. Give
         Mixpanel a second or so before them. Projects on a newer ID Merge do not need it.
         """
-        why = refusal(alias_id)
+        alias, why = read_id(alias_id)
         if why is not None:
             self._writer.refuse("banned_id", "alias", why)
             return
-        identity = alias_properties(self._writer.id_mode, self._visit.identity, alias_id)
+        identity = alias_properties(self._writer.id_mode, self._visit.identity, alias)
         self._writer.event(self._visit, "$create_alias", None, identity=identity)
 
     def reset(self) -> None:
@@ -211,11 +211,10 @@ class Visitor:
 
     def register(self, properties: Mapping[str, Any] | None = None, /, **more_properties: Any) -> None:
         """Add super properties: they go with every further event of this request."""
-        added = merged(properties, more_properties) or {}
-        if not isinstance(added, dict) or not all(isinstance(name, str) for name in added):
-            self._writer.refuse("bad_properties", "register", "it takes a dict with strings for names")
-            return
-        self._visit.registered = {**(self._visit.registered or {}), **added}
+        given = merged(properties, more_properties)
+        added = self._writer.prepared("register", {} if given is None else given)
+        if added is not None:
+            self._visit.registered = {**(self._visit.registered or {}), **added}
 
     def set_group(self, group_key: str, group_id: Any, /) -> None:
         """Put the visitor into a group: on every further event of this request, and on the profile."""

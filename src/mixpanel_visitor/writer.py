@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import inspect
-import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import capture
+from .core.encoding import converted
 from .core.events import (
+    IDENTITY_EVENTS,
     IDENTITY_PROPERTIES,
     PROFILE_OPERATIONS,
     common_stamps,
     event_record,
     profile_record,
     stamped_record,
-    time_ms,
 )
-from .core.glance import Glance
+from .core.glance import Glance, NoGlance
 from .core.identity import distinct_id, identity_properties
 from .core.scrubbing import Scrubber
+from .core.times import FAR_MS, time_ms
+from .core.values import PROFILE
+from .diagnostics import Diagnostics
 from .errors import InvalidEventError
-from .logs import call_site
-from .quoting import one_line, quoted
+from .hooks import DroppedError, last_word, with_facts
+from .quoting import quoted, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Protocol
 
-    from .core.glance import NoGlance
     from .core.identity import Identity, IdMode
     from .core.request import RequestFacts
     from .ledger import Ledger
@@ -50,6 +51,11 @@ if TYPE_CHECKING:
             ...
 
         @property
+        def registered(self) -> Mapping[str, Any] | None:
+            """Super properties, as they will be sent."""
+            ...
+
+        @property
         def glance(self) -> Glance | NoGlance:
             """What the request says of the visitor besides."""
             ...
@@ -62,6 +68,9 @@ if TYPE_CHECKING:
         def add(self, record: Record) -> None:
             """Queue a record."""
             ...
+
+
+_EMPTY: Mapping[str, Any] = {}
 
 
 class Writer:
@@ -91,8 +100,9 @@ class Writer:
         self._clock = clock
         self._insert_id = insert_id
         self._ledger = ledger
-        self._log = log
-        self._extra_properties = _with_facts(extra_properties)
+        self._diagnostics = Diagnostics(ledger, log, tell_local)
+        self.stringified = self._diagnostics.stringified
+        self._extra_properties = with_facts(extra_properties)
         self._before_send = before_send
         self._scrubber = scrubber or Scrubber()
         self.withdraw = withdraw or (lambda _identity: None)
@@ -103,8 +113,6 @@ class Writer:
         self._may_be_quick = before_send is None and not (
             callable(extra) or (extra and not {"time", "$insert_id"}.isdisjoint(extra))
         )
-        self._tell_local = tell_local
-        self._told_of_bots = False
 
     def event(
         self,
@@ -126,14 +134,27 @@ class Writer:
         name = next((name for name in operations if name in PROFILE_OPERATIONS), "?")
         self._submit(sink, "profile update", name, self._profile, endpoint, parts)
 
-    def ready_event(self, sink: Sink, event: dict[str, Any]) -> None:
-        """Write an event that the official library has built; only stamps that are missing are added."""
-        self._submit(sink, "event", event.get("event"), self._ready, event)
+    def ready_event(self, sink: Sink, event: dict[str, Any], *, is_visitors: bool = False) -> None:
+        """Write an event that the official library has built, with what is said of every event.
+
+        `is_visitors`: it is of the sink's visitor, and says what the request says of that one.
+        """
+        self._submit(sink, "event", event.get("event"), self._ready, event, is_visitors)
+
+    def prepared(self, what: str, properties: Any) -> Mapping[str, Any] | None:
+        """Return properties as they will be sent; None: they were refused."""
+        try:
+            return dict(self._prepared(_mapping(properties)))
+        except InvalidEventError as error:
+            self.refuse(error.reason, what, str(error))
+        except Exception as error:
+            self.refuse("internal_error", what, f"it raised {type_name(type(error))}")
+        return None
 
     def refuse(self, reason: str, what: str, message: str) -> None:
         """Count a call that cannot become a record, and log it once a minute with the call site."""
         self._ledger.accept()
-        self._refused(reason, what, message)
+        self._diagnostics.refused(reason, what, message)
         if self._raise_errors:
             raise InvalidEventError(reason, message)
 
@@ -154,24 +175,16 @@ class Writer:
             record = self._quick(sink, glance, name, properties)
             if record is not None:
                 return record
-        stamped: dict[str, Any] = {
-            "time": round(self._clock() * 1000),
-            "$insert_id": self._insert_id(),
-            **self._common(sink, glance, identity, registered),
-        }
+        given: Mapping[str, Any] = {}
         if properties:
-            if not isinstance(properties, Mapping):
-                raise InvalidEventError(
-                    "bad_properties", f"properties must be a dict, not {type(properties).__name__}"
-                )
-            theirs = properties
+            given = _mapping(properties)
             if not properties.keys().isdisjoint(IDENTITY_PROPERTIES):
-                theirs = _without_identity(properties)
-                self._warn_identity(name)
-            stamped.update(self._scrubbed(theirs))
-            if "time" in properties:
-                stamped["time"] = time_ms(properties["time"])
-        return self._final({"event": name, "properties": stamped})
+                given = _without_identity(properties)
+                self._diagnostics.identity_given(name)
+            given = self._prepared(given)
+        common = self._common(sink, glance, registered)
+        common.update(identity or identity_properties(self.id_mode, sink.identity))
+        return self._final(name, common, given)
 
     def _profile(
         self,
@@ -185,23 +198,37 @@ class Writer:
             stamped["$ip"] = glance.surroundings["ip"]
         for part in parts:
             if part is not None and not isinstance(part, Mapping):
-                raise InvalidEventError("bad_update", f"it takes a dict, not {type(part).__name__}")
+                raise InvalidEventError("bad_update", f"it takes a dict, not {type_name(type(part))}")
             stamped.update(part or {})
+        if type(stamped["$time"]) not in (int, float, str):
+            stamped["$time"] = self._time(stamped["$time"], latest_ms=FAR_MS) / 1000
         for operation in PROFILE_OPERATIONS:
             if isinstance(operand := stamped.get(operation), Mapping):
-                stamped[operation] = self._scrubbed(operand)
-        return profile_record(endpoint, stamped)
+                plain = converted(operand, self.stringified, limits=PROFILE)
+                stamped[operation] = self._scrubbed(plain)
+        return profile_record(endpoint, stamped, told=self.stringified)
 
-    def _ready(self, _sink: Sink, _glance: Glance | NoGlance, event: dict[str, Any]) -> Record:
-        properties = event.get("properties")
-        if self._plan is not None and isinstance(event.get("event"), str):
-            self._plan(event["event"], properties, strict=self._raise_errors)
-        if isinstance(properties, dict):
-            properties["time"] = time_ms(properties.get("time", self._clock()))
-            properties.setdefault("$insert_id", self._insert_id())
-            mixpanels_own = {"token": properties.pop("token")} if "token" in properties else {}
-            event["properties"] = {**self._scrubbed(properties), **mixpanels_own}
-        return self._final(event)
+    def _ready(
+        self, sink: Sink, glance: Glance | NoGlance, event: dict[str, Any], is_visitors: bool
+    ) -> Record:
+        name, properties = event.get("event"), event.get("properties")
+        if self._plan is not None and isinstance(name, str):
+            self._plan(name, properties, strict=self._raise_errors)
+        if not isinstance(properties, dict):
+            return event_record(event)  # which says what is wrong with it
+        given = dict(properties)
+        if "time" in given:
+            # The library has stamped it, by a clock that need not be ours.
+            given["time"] = self._time(given["time"], latest_ms=FAR_MS)
+        mixpanels_own = {"token": given.pop("token")} if "token" in given else {}
+        common: dict[str, Any] = {}
+        if name not in IDENTITY_EVENTS:
+            common = (
+                self._common(sink, glance, sink.registered)
+                if is_visitors
+                else self._common(sink, NoGlance(), None)
+            )
+        return self._final(name, common, {**self._cleaned(given), **mixpanels_own}, event)
 
     @property
     def _raise_errors(self) -> bool:
@@ -211,27 +238,34 @@ class Writer:
         self._ledger.accept()
         reason = sink.refusal
         if reason == "closed":
-            self._refused(reason, kind, "the tracker was closed; close it after the last event")
+            self._diagnostics.refused(reason, kind, "the tracker was closed; close it after the last event")
+            return
+        if reason == "bot":
+            self._diagnostics.refused_bot(sink.facts)
             return
         if reason is not None:
             self._ledger.refuse(reason)
-            if reason == "bot":
-                self._tell_of_bots(sink.facts)
             return
         try:
             glance = sink.glance
             record = make(sink, glance, *words)
             touch = glance.first_touch() if glance.may_touch and kind == "event" else None
         except InvalidEventError as error:
-            self._refused(error.reason, f"{kind} {quoted(name)}", str(error))
+            self._diagnostics.refused(error.reason, f"{kind} {quoted(name)}", str(error))
             if self._raise_errors:
                 raise
-        except _DroppedError:
+        except DroppedError:
             self._ledger.refuse("before_send")
         except Exception as error:
-            self._refused("internal_error", f"{kind} {quoted(name)}", f"it raised {type(error).__name__}")
+            self._diagnostics.refused(
+                "internal_error", f"{kind} {quoted(name)}", f"it raised {type_name(type(error))}"
+            )
             if self._raise_errors:
                 raise
+        except BaseException:
+            # SystemExit, KeyboardInterrupt, a cancelled task: an order, which is not ours to keep.
+            self._ledger.refuse("interrupted")
+            raise
         else:
             sink.add(record)
             if touch:
@@ -240,20 +274,6 @@ class Writer:
                     "engage",
                     {"$distinct_id": distinct_id(self.id_mode, sink.identity), "$set_once": touch},
                 )
-
-    def _tell_of_bots(self, facts: RequestFacts | None) -> None:
-        # Somebody who wonders why nothing arrives looks here; who has seen it needs it no more.
-        if self._told_of_bots:
-            return
-        self._told_of_bots = True
-        user_agent = "" if facts is None else facts.header("user-agent")[:100]
-        message = (
-            f"Events of bots are dropped and counted (here, for the first time: {user_agent!r}). If that "
-            "is a person, or you want them, say bots='tag' or 'keep'."
-        )
-        self._log(logging.WARNING, "bots", "%s", message)
-        if self._tell_local is not None:
-            self._tell_local(message)
 
     def _quick(
         self, sink: Sink, glance: Glance | NoGlance, name: str, properties: Mapping[str, Any] | None
@@ -266,129 +286,94 @@ class Writer:
             return None
         identity, stamps = sink.identity, glance.stamps
         if stamps is None or stamps.identity is not identity:
-            common = self._common(sink, glance, None, None)
-            glance.stamps = stamps = common_stamps(identity, common, ours=not self._extra_properties)
+            common = self._common(sink, glance, None)
+            common.update(identity_properties(self.id_mode, identity))
+            glance.stamps = stamps = common_stamps(identity, common)
             if stamps is None:
                 return None
         if properties is None:
             properties = {}
         elif type(properties) is not dict or not stamps.taken.isdisjoint(properties):
             return None
-        plain = self._scrubber.is_plain(properties)
         return stamped_record(
             name,
-            properties if plain else self._scrubbed(properties),
+            properties if self._scrubber.is_plain(properties) else self._converted(properties),
             stamps,
-            plain=plain,
             time_ms=round(self._clock() * 1000),
             insert_id=self._insert_id(),
+            told=self.stringified,
         )
 
     def _common(
-        self,
-        sink: Sink,
-        glance: Glance | NoGlance,
-        identity: Mapping[str, Any] | None,
-        registered: Mapping[str, Any] | None,
+        self, sink: Sink, glance: Glance | NoGlance, registered: Mapping[str, Any] | None
     ) -> dict[str, Any]:
+        """Return what is said of every event, whoever has built it, but for who it is of."""
         common: dict[str, Any] = {
             "token": self.token,
             "mp_lib": "python",
             "$lib_version": self._lib_version,
             **glance.surroundings,
         }
-        extra = self._extra_properties
-        if callable(extra):
-            extra = self._called(extra, sink.facts)
-        for properties in (extra, registered):
-            if properties:
-                common.update(self._scrubbed(_without_identity(properties)))
-        common.update(identity or identity_properties(self.id_mode, sink.identity))
+        if self._extra_properties:
+            common.update(self._extra(sink.facts))
+        if registered:
+            common.update(_without_identity(registered))
         return common
 
-    def _called(self, extra: Callable[..., Any], facts: RequestFacts | None) -> Mapping[str, Any]:
+    def _extra(self, facts: RequestFacts | None) -> Mapping[str, Any]:
+        extra = self._extra_properties
         try:
-            return extra(facts) or {}
-        except Exception:
-            self._ledger.note("extra_properties_failed")
-            self._log(
-                logging.ERROR,
-                "extra_properties",
-                "extra_properties raised; the event goes without them. Mend the callable.",
-                exc_info=True,
-            )
+            return _without_identity(self._prepared((extra(facts) or {}) if callable(extra) else extra))
+        except Exception as error:
+            self._diagnostics.extra_failed(error)
             return {}
 
-    def _scrubbed(self, properties: Mapping[str, Any]) -> Mapping[str, Any]:
-        return self._scrubber.clean(properties, self._found_secret)
+    def _prepared(self, properties: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return an event's properties as JSON has them, without secrets."""
+        if "time" in properties:
+            properties = {**properties, "time": self._time(properties["time"])}
+        return self._cleaned(properties)
 
-    def _found_secret(self, name: str) -> None:
-        self._ledger.note("scrubbed")
-        site = call_site()
-        self._log(
-            logging.WARNING,
-            f"secret {site}",
-            "the property %s at %s looks like a secret by its name and was replaced. Leave it out; if it is "
-            "none, say which names are with scrub=[...].",
-            quoted(name),
-            site,
+    def _cleaned(self, properties: Mapping[str, Any]) -> Mapping[str, Any]:
+        return properties if self._scrubber.is_plain(properties) else self._converted(properties)
+
+    def _converted(self, properties: Mapping[str, Any]) -> Mapping[str, Any]:
+        return self._scrubbed(converted(properties, self.stringified))
+
+    def _scrubbed(self, plain: Mapping[str, Any]) -> Mapping[str, Any]:
+        return self._scrubber.clean(plain, self._diagnostics.secret)
+
+    def _time(self, value: Any, latest_ms: int | None = None) -> int:
+        now_ms = round(self._clock() * 1000)
+        return time_ms(value, now_ms=now_ms, latest_ms=latest_ms, naive=self._diagnostics.naive_time)
+
+    def _final(
+        self,
+        name: Any,
+        common: Mapping[str, Any],
+        given: Mapping[str, Any],
+        event: Mapping[str, Any] = _EMPTY,
+    ) -> Record:
+        """Return the record of an event, in the long way, which is the same for all that are tracked."""
+        stamps = {"time": round(self._clock() * 1000), "$insert_id": self._insert_id()}
+        whole: dict[str, Any] = {**event, "event": name, "properties": {**stamps, **common, **given}}
+        told, time = self.stringified, whole["properties"]["time"]
+        if self._before_send is None:
+            return event_record(whole, told=told, is_plain=True)
+        said = last_word(self._before_send, whole)
+        properties = said.get("properties")
+        if isinstance(properties, Mapping) and properties.get("time", time) is not time:
+            said = {**said, "properties": {**properties, "time": self._time(properties["time"])}}
+        return event_record(said, told=told)
+
+
+def _mapping(properties: Any) -> Mapping[str, Any]:
+    if not isinstance(properties, Mapping):
+        raise InvalidEventError(
+            "bad_properties", f"properties must be a dict, not {type_name(type(properties))}"
         )
-
-    def _final(self, event: dict[str, Any]) -> Record:
-        if self._before_send is not None:
-            try:
-                last_word = self._before_send(event)
-            except Exception as error:
-                # It may be the scrubber of personal data: what it could not look at does not leave.
-                raise InvalidEventError(
-                    "before_send_failed", f"before_send raised {type(error).__name__}: {one_line(str(error))}"
-                ) from error
-            if last_word is None:
-                raise _DroppedError
-            event = last_word
-        return event_record(event)
-
-    def _warn_identity(self, name: str) -> None:
-        site = call_site()
-        self._log(
-            logging.WARNING,
-            f"identity {site}",
-            "event %s at %s: token, distinct_id, $device_id and $user_id are the visitor's own and cannot be "
-            "given as properties; they were left out. Use visitor.identify(...) or tracker.track(...).",
-            quoted(name),
-            site,
-        )
-
-    def _refused(self, reason: str, what: str, message: str) -> None:
-        self._ledger.refuse(reason)
-        site = call_site()
-        self._log(
-            logging.WARNING,
-            f"{reason} {site}",
-            "%s was not accepted (%s) at %s: %s",
-            what,
-            reason,
-            site,
-            message,
-        )
+    return properties
 
 
 def _without_identity(properties: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in properties.items() if key not in IDENTITY_PROPERTIES}
-
-
-def _with_facts(extra: Any) -> Any:
-    """Let an `extra_properties` callable take the request facts or nothing at all."""
-    if not callable(extra):
-        return extra
-    try:
-        inspect.signature(extra).bind(None)
-    except TypeError:
-        return lambda _facts: extra()
-    except ValueError:
-        return extra  # a builtin without a signature
-    return extra
-
-
-class _DroppedError(Exception):
-    """before_send returned None."""

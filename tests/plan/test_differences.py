@@ -128,7 +128,16 @@ def test_a_log_line_holds_no_value():
 
 def test_what_cannot_be_encoded_is_the_encoders_to_tell():
     """It says more."""
-    assert told(tier="pro", whatever=object(), seats=object()) == []
+    deep: list = []
+    for _ in range(60):
+        deep = [deep]
+    assert told(tier="pro", whatever=deep, seats=deep) == []
+
+
+def test_what_becomes_its_text_is_compared_as_text():
+    """That is what is sent."""
+    (difference,) = told(tier="pro", whatever=object(), seats=object())
+    assert "is a string, must be an integer" in difference
 
 
 json = st.recursive(

@@ -1,62 +1,77 @@
-"""Encoding: Python values to the JSON that Mixpanel understands, each event once and for good.
+"""Encoding: properties to JSON, each event once and for good.
 
-Decimal, UUID, Enum, dates, dataclasses, sets, bytes and numpy values are encoded sensibly; NaN and infinity,
-which JSON does not have, become null. A datetime with a zone becomes UTC, because Mixpanel reads dates
-without one as UTC ("Property data types").
+What is plain JSON already is written as it is; for all else `values` says what it becomes. NaN and infinity,
+which JSON does not have, become null.
 """
 
 from __future__ import annotations
 
-import contextlib
-import datetime as dt
-from collections.abc import Mapping
-from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from mixpanel_visitor.errors import InvalidEventError
 
-MAX_RECORD_BYTES = 1_000_000
-"""Mixpanel takes events and updates under 1 MB (reference: import-events)."""
+from .values import EVENT, MAX_RECORD_BYTES, PROFILE, Converter, Limits, untold
 
-_USUAL_OPTIONS = (
-    orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
-)
-_DATE_TIME = "%Y-%m-%dT%H:%M:%S"
-_OPTIONS = _USUAL_OPTIONS | orjson.OPT_NON_STR_KEYS  # which takes half as long again
-_MAX_INT = 2**63 - 1
-_JSON_TYPES: tuple[Any, ...] = (str, int, float, dict, list, tuple)
-_MAX_DEPTH = 50
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .values import Told
 
 
-def encode(record: Mapping[str, Any]) -> bytes:
-    """Encode one event or update; raises `InvalidEventError` where that cannot be done."""
+def converted(
+    properties: Mapping[Any, Any], told: Told = untold, *, limits: Limits = EVENT
+) -> dict[str, Any]:
+    """Return properties as JSON has them; raises `InvalidEventError` where Mixpanel would refuse them.
+
+    `told` learns of each value that became its text, because nothing better is known of its type.
+    """
+    return Converter(limits, told).properties(properties)
+
+
+def plain_value(value: Any, told: Told = untold, *, name: str) -> Any:
+    """Return one value as JSON has it, of a property of this name."""
+    return converted({name: value}, told, limits=PROFILE)[name]
+
+
+def encode(record: Mapping[Any, Any], told: Told = untold) -> bytes:
+    """Return any values in JSON; raises `InvalidEventError` for more than Mixpanel takes."""
+    return written(converted(record, told, limits=PROFILE), told)
+
+
+def written(record: Mapping[str, Any], told: Told = untold) -> bytes:
+    """Return an event or update of plain values in JSON."""
     try:
-        body = orjson.dumps(record, default=_plain, option=_USUAL_OPTIONS)
-    except (TypeError, ValueError, RecursionError):
-        body = _encode_repaired(record)
+        body = orjson.dumps(record)
+    except (TypeError, ValueError):
+        exact = {
+            # The name that `told` learns is that of a property.
+            name: Converter(PROFILE, told, exact=True).properties(value)
+            if isinstance(value, dict)
+            else Converter(PROFILE, told, exact=True).value(value)
+            for name, value in record.items()
+        }
+        body = orjson.dumps(exact)
     return checked_size(body)
 
 
 def encode_text(text: str) -> bytes:
-    """Encode one string."""
+    """Return one string in JSON."""
+    return orjson.dumps(Converter(PROFILE, exact=True).value(text))
+
+
+def encode_part(properties: Mapping[Any, Any], told: Told = untold) -> bytes:
+    """Return plain properties without the braces around them, to be joined with others by commas."""
     try:
-        return orjson.dumps(text, option=_USUAL_OPTIONS, default=_plain)
+        return orjson.dumps(properties)[1:-1]
     except (TypeError, ValueError):
-        return orjson.dumps(_repaired(str(text), 0))
-
-
-def encode_part(properties: Mapping[str, Any]) -> bytes:
-    """Encode properties without the braces around them, to be joined with others by commas."""
-    try:
-        return orjson.dumps(properties, default=_plain, option=_USUAL_OPTIONS)[1:-1]
-    except (TypeError, ValueError, RecursionError):
-        return _encode_repaired(properties)[1:-1]
+        # Half a character, or an integer beyond 64 bits.
+        return orjson.dumps(Converter(EVENT, told, exact=True).properties(properties))[1:-1]
 
 
 def checked_size(body: bytes) -> bytes:
-    """Give the body of a record that Mixpanel will not find too large."""
+    """Return the body of a record, which Mixpanel does not find too large."""
     if len(body) >= MAX_RECORD_BYTES:
         raise InvalidEventError(
             "too_large",
@@ -64,63 +79,3 @@ def checked_size(body: bytes) -> bytes:
             "send fewer or shorter properties",
         )
     return body
-
-
-def _encode_repaired(record: Mapping[str, Any]) -> bytes:
-    try:
-        with contextlib.suppress(TypeError, ValueError, RecursionError):
-            return orjson.dumps(record, default=_plain, option=_OPTIONS)
-        return orjson.dumps(_repaired(record, 0), default=_plain, option=_OPTIONS)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidEventError(
-            "not_serialisable",
-            f"it cannot be written as JSON ({error}); pass strings, numbers, booleans, dates, lists",
-        ) from error
-
-
-def _plain(value: Any) -> Any:
-    """Give JSON's nearest to a value that orjson leaves to us; raises TypeError where there is none."""
-    if isinstance(value, dt.datetime):
-        if value.tzinfo is not None:
-            value = value.astimezone(dt.UTC)
-        return value.strftime(_DATE_TIME)
-    if isinstance(value, (dt.date, dt.time)):
-        return value.isoformat()
-    if isinstance(value, dt.timedelta):
-        return value.total_seconds()
-    if isinstance(value, Decimal):
-        return int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
-    if isinstance(value, (set, frozenset)):
-        return sorted(value, key=str)
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value).decode("utf-8", "replace")
-    for base in _JSON_TYPES:
-        if isinstance(value, base):
-            return base(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    if hasattr(value, "tolist"):  # numpy values and arrays that orjson does not take, pandas
-        return value.tolist()
-    raise TypeError(f"a value of type {type(value).__name__} has no JSON form")
-
-
-def _repaired(value: Any, depth: int) -> Any:
-    """Replace what orjson refuses outright: lone surrogates and integers beyond 64 bits."""
-    if depth > _MAX_DEPTH:
-        raise TypeError("it is nested too deeply, or holds itself")
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
-    if isinstance(value, bool) or value is None:
-        return value
-    if isinstance(value, int):
-        return int(value) if -_MAX_INT <= value <= _MAX_INT else str(int(value))
-    if isinstance(value, dict):
-        return {
-            _repaired(key, depth + 1) if isinstance(key, (str, int)) else key: _repaired(item, depth + 1)
-            for key, item in value.items()
-        }
-    if isinstance(value, (list, tuple)):
-        return [_repaired(item, depth + 1) for item in value]
-    if isinstance(value, (set, frozenset, Decimal)):
-        return _repaired(_plain(value), depth + 1)
-    return value

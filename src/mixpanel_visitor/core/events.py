@@ -6,29 +6,30 @@ nesting, lists of fewer than 255 items, and for people and groups the operations
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mixpanel_visitor.errors import InvalidEventError
-from mixpanel_visitor.quoting import quoted
+from mixpanel_visitor.quoting import quoted, type_name
 from mixpanel_visitor.records import Record
 
-from .encoding import checked_size, encode, encode_part, encode_text
-from .identity import DISALLOWED_IDS, refusal
-from .scrubbing import FLAT_TYPES as _FLAT
+from .encoding import checked_size, converted, encode_part, encode_text, plain_value, written
+from .identity import DISALLOWED_IDS, read_id, refusal
+from .values import PROFILE, untold
 
 if TYPE_CHECKING:
     from mixpanel_visitor.records import Endpoint
 
+    from .values import Told
+
 MAX_NAME_CHARS = 255
 MAX_PROPERTIES = 255
-MAX_DEPTH = 3
-MAX_LIST_ITEMS = 255
-EARLIEST_TIME_MS = 31_536_000_000
-"""Mixpanel takes times from 1971 on."""
+
+_ID_PROPERTIES = (
+    "distinct_id", "$device_id", "$user_id", "alias", "$identified_id", "$anon_id", "$anon_distinct_id",
+)  # fmt: skip
 
 IDENTITY_PROPERTIES = ("distinct_id", "$device_id", "$user_id", "token")
 IDENTITY_EVENTS = ("$identify", "$create_alias", "$merge")
@@ -44,22 +45,25 @@ PROFILE_OPERATIONS = (
     "$delete",
 )
 
-_STR = frozenset((str,))
 _INSERT_ID = re.compile(r"[A-Za-z0-9-]{1,36}")
-_SECONDS_BELOW = 100_000_000_000  # as milliseconds this is 1973; as seconds it is the year 5138
 
 
-def event_record(event: Mapping[str, Any]) -> Record:
-    """Check a whole event, `{"event": name, "properties": {...}}`, and give it its final bytes."""
+def event_record(event: Mapping[str, Any], *, told: Told = untold, is_plain: bool = False) -> Record:
+    """Return the record of a whole event, `{"event": name, "properties": {...}}`, in its final bytes.
+
+    `is_plain`: its properties are known to be converted. `told` learns of values that became their text.
+    """
     name = event.get("event")
     properties = event.get("properties")
     _check_name(name)
-    if not isinstance(properties, dict):
+    if not isinstance(properties, Mapping):
         raise InvalidEventError(
-            "bad_properties", f"properties must be a dict, not {type(properties).__name__}"
+            "bad_properties", f"properties must be a dict, not {type_name(type(properties))}"
         )
-    _check_properties(properties)
-    insert_id = properties.get("$insert_id")
+    given = _with_ids(properties)
+    plain = given if is_plain else converted(given, told)
+    _check_number(len(plain))
+    insert_id = plain.get("$insert_id")
     if (
         not isinstance(insert_id, str)
         or not _INSERT_ID.fullmatch(insert_id)
@@ -69,10 +73,27 @@ def event_record(event: Mapping[str, Any]) -> Record:
             "bad_insert_id", f"$insert_id must be 1 to 36 of A-Z a-z 0-9 and '-', not {quoted(insert_id)}"
         )
     if name not in IDENTITY_EVENTS:
-        why = refusal(properties.get("distinct_id"))
+        _, why = read_id(given.get("distinct_id"))
         if why is not None:
             raise InvalidEventError("banned_id", why)
-    return Record("import", encode(event))
+    return Record("import", written({**event, "event": str.__str__(name), "properties": plain}, told))
+
+
+def _with_ids(properties: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the properties with IDs that are numbers or UUIDs as the texts that they stand for."""
+    changed: dict[str, Any] = {}
+    for name in _ID_PROPERTIES:
+        given = properties.get(name)
+        if given is not None and type(given) is not str:
+            text, why = read_id(given)
+            if why is None:
+                changed[name] = text
+    pair = properties.get("$distinct_ids")
+    if isinstance(pair, (list, tuple)):
+        changed["$distinct_ids"] = [
+            given if why else text for given in pair for text, why in [read_id(given)]
+        ]
+    return {**properties, **changed} if changed else properties
 
 
 class Stamps(NamedTuple):
@@ -88,15 +109,11 @@ class Stamps(NamedTuple):
     middle: bytes
 
 
-def common_stamps(identity: object, properties: Mapping[str, Any], *, ours: bool) -> Stamps | None:
-    """Make the stamps of these properties; None where each event has to be checked by itself.
-
-    `ours`: all of them are of our own making, and fit.
-    """
+def common_stamps(identity: object, properties: Mapping[str, Any]) -> Stamps | None:
+    """Return the stamps of these plain properties; None where each event has to be checked by itself."""
     if refusal(properties.get("distinct_id")) is not None:
         return None
-    if not ours:
-        _check_properties(properties)
+    _check_number(len(properties))
     middle = b',"properties":{%b,"time":' % encode_part(properties)
     return Stamps(identity, _taken(tuple(properties)), len(properties) + 2, middle)
 
@@ -107,18 +124,21 @@ def _taken(names: tuple[str, ...]) -> frozenset[str]:
 
 
 def stamped_record(
-    name: str, properties: Mapping[str, Any], stamps: Stamps, *, plain: bool, time_ms: int, insert_id: str
+    name: str,
+    properties: Mapping[str, Any],
+    stamps: Stamps,
+    *,
+    time_ms: int,
+    insert_id: str,
+    told: Told = untold,
 ) -> Record:
-    """Make the record of an event whose `properties` use none of the names that are taken.
-
-    `plain`: their names are known to be strings, and their values to hold no others.
-    """
+    """Return the record of an event whose plain `properties` use none of the names that are taken."""
     encoded_name = _encoded_name(name) if type(name) is str else _checked_name(name)
-    if not plain or len(properties) + stamps.number >= MAX_PROPERTIES:
-        _check_properties(properties, more=stamps.number)
+    if len(properties) + stamps.number >= MAX_PROPERTIES:
+        _check_number(len(properties) + stamps.number)
     head = encoded_name, stamps.middle, time_ms, insert_id.encode()
     if properties:
-        body = b'{"event":%b%b%d,"$insert_id":"%b",%b}}' % (*head, encode_part(properties))
+        body = b'{"event":%b%b%d,"$insert_id":"%b",%b}}' % (*head, encode_part(properties, told))
     else:
         body = b'{"event":%b%b%d,"$insert_id":"%b"}}' % head
     return Record("import", checked_size(body))
@@ -132,49 +152,38 @@ def _checked_name(name: str) -> bytes:
 _encoded_name = lru_cache(1024)(_checked_name)  # of the same few names most events are
 
 
-def profile_record(endpoint: Endpoint, update: Mapping[str, Any]) -> Record:
-    """Check a people or group update, `{"$distinct_id": ..., "$set": {...}}`, and give it its final bytes."""
+def profile_record(endpoint: Endpoint, update: Mapping[str, Any], *, told: Told = untold) -> Record:
+    """Return the record of a people or group update, `{"$distinct_id": ..., "$set": {...}}`."""
     operations = [name for name in PROFILE_OPERATIONS if name in update]
     if len(operations) != 1:
         raise InvalidEventError(
             "bad_update",
             f"an update holds exactly one of {', '.join(PROFILE_OPERATIONS)}, not {operations or 'none'}",
         )
+    operation = operations[0]
+    given = dict(update)
     if endpoint == "engage":
-        why = refusal(update.get("$distinct_id"))
+        given["$distinct_id"], why = read_id(update.get("$distinct_id"))
         if why is not None:
             raise InvalidEventError("banned_id", why)
-    elif not (isinstance(update.get("$group_key"), str) and update.get("$group_key")):
-        raise InvalidEventError("bad_update", "a group update needs a group key, such as 'company'")
-    elif update.get("$group_id") in (None, ""):
-        raise InvalidEventError("bad_update", "a group update needs the group's ID, such as 'Acme'")
-    _check_operand(operations[0], update[operations[0]])
-    return Record(endpoint, encode(update))
-
-
-def time_ms(value: Any) -> int:
-    """Give a caller's `time` as integer milliseconds since the epoch; takes seconds and datetimes too."""
-    if isinstance(value, dt.datetime):
-        if value.tzinfo is None:
-            value = value.replace(tzinfo=dt.UTC)
-        milliseconds: int = round(value.timestamp() * 1000)
-    elif isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**53:
-        milliseconds = round(value * 1000) if abs(value) < _SECONDS_BELOW else round(value)
-    else:
-        raise InvalidEventError(
-            "bad_time",
-            f"time must be seconds or milliseconds since 1970, or a datetime, not {quoted(value)}",
-        )
-    if milliseconds < EARLIEST_TIME_MS:
-        raise InvalidEventError("bad_time", f"time must be after 1971, {quoted(value)} is not")
-    return milliseconds
+    _check_kind(operation, update[operation])
+    plain = {
+        name: converted(value, told, limits=PROFILE)
+        if name == operation and isinstance(value, Mapping)
+        else plain_value(value, told, name=name)
+        for name, value in given.items()
+    }
+    if endpoint == "groups":
+        _check_group(plain)
+    _check_operand(operation, plain[operation])
+    return Record(endpoint, written(plain, told))
 
 
 def _check_name(name: object) -> None:
     if not isinstance(name, str):
         raise InvalidEventError(
             "bad_name",
-            f"the event's name must be a str, not {type(name).__name__}: track('Signed up', ...); for "
+            f"the event's name must be a str, not {type_name(type(name))}: track('Signed up', ...); for "
             "classes of a tracking plan the tracker needs the setting plan=",
         )
     if not name.strip() or len(name) > MAX_NAME_CHARS:
@@ -184,60 +193,43 @@ def _check_name(name: object) -> None:
         )
 
 
-def _check_properties(properties: Mapping[str, Any], *, more: int = 0) -> None:
-    if len(properties) + more >= MAX_PROPERTIES:
+def _check_number(number: int) -> None:
+    if number >= MAX_PROPERTIES:
         raise InvalidEventError(
             "too_many_properties",
-            f"it has {len(properties) + more} properties and Mixpanel takes fewer than {MAX_PROPERTIES}",
+            f"it has {number} properties and Mixpanel takes fewer than {MAX_PROPERTIES}",
         )
-    if _STR.issuperset(map(type, properties)) and _FLAT.issuperset(map(type, properties.values())):
-        return
-    for key, value in properties.items():
-        if type(key) is not str and not isinstance(key, str):
-            raise InvalidEventError("bad_properties", f"property names are strings, not {quoted(key)}")
-        if type(value) not in _FLAT and isinstance(value, (dict, list, tuple)):
-            _check_nested(key, value, 1)
 
 
-def _check_nested(key: str, value: Any, depth: int) -> None:
-    if depth > MAX_DEPTH:
+def _check_group(update: Mapping[str, Any]) -> None:
+    key, group_id = update.get("$group_key"), update.get("$group_id")
+    if not (isinstance(key, str) and key):
+        raise InvalidEventError("bad_update", "a group update needs a group key, such as 'company'")
+    # A number stays one: the browser SDK sends it so, and Mixpanel compares it with what events say.
+    if isinstance(group_id, bool) or not isinstance(group_id, (str, int, float)) or group_id == "":
         raise InvalidEventError(
-            "too_deep", f"property {quoted(key)} is nested more than {MAX_DEPTH} levels deep; flatten it"
+            "bad_update", f"a group update needs the group's ID, such as 'Acme', not {quoted(group_id)}"
         )
-    if isinstance(value, dict):
-        if len(value) >= MAX_PROPERTIES:
-            raise InvalidEventError("too_large", f"property {quoted(key)} has {len(value)} keys")
-        items: Any = value.values()
-    else:
-        if len(value) >= MAX_LIST_ITEMS:
-            raise InvalidEventError(
-                "too_large",
-                f"property {quoted(key)} is a list of {len(value)} items, Mixpanel takes fewer than 255",
-            )
-        items = value
-    for item in items:
-        if isinstance(item, (dict, list, tuple)):
-            _check_nested(key, item, depth + 1)
 
 
-def _check_operand(operation: str, operand: Any) -> None:
+def _check_kind(operation: str, operand: Any) -> None:
     if operation == "$delete":
         return
     if operation == "$unset":
         if not isinstance(operand, (list, tuple)) or not all(isinstance(name, str) for name in operand):
             raise InvalidEventError("bad_update", "$unset takes a list of property names")
-        return
-    if not isinstance(operand, Mapping):
+    elif not isinstance(operand, Mapping):
         raise InvalidEventError(
-            "bad_update", f"{operation} takes a dict of properties, not {type(operand).__name__}"
+            "bad_update", f"{operation} takes a dict of properties, not {type_name(type(operand))}"
         )
-    if not all(isinstance(name, str) for name in operand):
-        raise InvalidEventError("bad_update", f"{operation}: property names are strings")
+
+
+def _check_operand(operation: str, operand: Any) -> None:
     if operation == "$add":
         for key, value in operand.items():
-            if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise InvalidEventError("bad_update", f"$add needs numbers, {quoted(key)} is {quoted(value)}")
     if operation == "$union":
         for key, value in operand.items():
-            if not isinstance(value, (list, tuple, set, frozenset)):
+            if not isinstance(value, list):
                 raise InvalidEventError("bad_update", f"$union needs lists, {quoted(key)} is {quoted(value)}")

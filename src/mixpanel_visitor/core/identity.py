@@ -8,11 +8,20 @@ Only where an old release of that SDK keeps sending the bare ID do we send it as
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, SupportsIndex, TypeAlias, Union
+
+from mixpanel_visitor.quoting import type_name
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 IdMode = Literal["simplified", "original", "legacy", "spid"]
 Source = Literal["cookie", "mixpanel", "spid", "spid-signed", "generated", "none"]
+
+AnyId: TypeAlias = Union[str, SupportsIndex, "UUID"]
+"""What is taken for an ID: a str, an int of any kind, a UUID."""
 
 DEVICE_PREFIX = "$device:"
 
@@ -32,6 +41,22 @@ DISALLOWED_IDS = frozenset(
 """IDs that Mixpanel refuses, because bugs send them for many people (reference: import-events)."""
 
 MAX_ID_CHARS = 255
+MAX_ID_BITS = 850
+"""An int with more has more digits than an ID may have."""
+
+_KINDS = "an ID is a str, an int or a UUID, not"
+_TRUTH = f"{_KINDS} a bool, one for all people; give what identifies the user, such as user.id"
+_FRACTION = f"{_KINDS} a float, which loses digits of long IDs; give the int or str that it was made of"
+_NO_IDS = {
+    "bool": _TRUTH,
+    "bool_": _TRUTH,
+    "float": _FRACTION,
+    "float32": _FRACTION,
+    "float64": _FRACTION,
+    "bytes": f"{_KINDS} bytes, which may be in any encoding; decode them: user_id.decode()",
+    "NoneType": f"{_KINDS} None; call this for somebody who is known, such as whoever is logged in",
+}
+"""Why these types are no IDs, by their names."""
 
 _NONE_ID = "none"
 
@@ -207,6 +232,35 @@ def is_uuid(value: str) -> bool:
     return [len(part) for part in parts] == [8, 4, 4, 4, 12] and all(
         character in "0123456789abcdefABCDEF" for part in parts for character in part
     )
+
+
+def read_id(given: object) -> tuple[str, str | None]:
+    """Return an ID as text, and why Mixpanel would refuse it; None: it is fine.
+
+    A str is taken as it is; an int (whatever `operator.index` takes: numpy's, an IntEnum) and a UUID as their
+    text. All else is refused, each type with its own reason.
+    """
+    kind = type(given)
+    text = given if kind is str else _id_text(given, kind)
+    if isinstance(text, str):
+        return text, refusal(text)
+    return "", _NO_IDS.get(kind.__name__) or (
+        f"{_KINDS} a {type_name(kind)}; give what identifies the user, such as user.id, or its str(...)"
+    )
+
+
+def _id_text(given: Any, kind: Any) -> str | None:
+    if issubclass(kind, str):
+        return str.__str__(given)
+    if any((base.__module__, base.__name__) == ("uuid", "UUID") for base in kind.__mro__):
+        return str(given)
+    if kind.__name__ in _NO_IDS or not hasattr(kind, "__index__"):
+        return None
+    try:
+        number = operator.index(given)
+    except Exception:  # numpy's arrays only look like numbers
+        return None
+    return str(number) if number.bit_length() <= MAX_ID_BITS else "9" * (MAX_ID_CHARS + 1)
 
 
 def refusal(any_id: object) -> str | None:

@@ -11,9 +11,7 @@ import reprlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import orjson
-
-from mixpanel_visitor.core.encoding import encode
+from mixpanel_visitor.core.encoding import plain_value
 from mixpanel_visitor.core.events import IDENTITY_PROPERTIES
 from mixpanel_visitor.core.scrubbing import FLAT_TYPES
 from mixpanel_visitor.errors import InvalidEventError
@@ -136,14 +134,14 @@ def _of_value(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[Diff
         if type(plain) in {type(choice) for choice in choices}:
             problem = f"none of the choices, must be {wanted}"
         word, known = (plain[:_NAME_CHARS], words) if isinstance(plain, str) else ("", ())
-        yield Difference(path, problem, _shorten.repr(value), word, known)
+        yield Difference(path, problem, _shorten.repr(plain), word, known)
 
 
 def _plain(value: Any) -> Any:
     """Give a value as it is in JSON."""
     if type(value) in FLAT_TYPES:
         return value
-    return orjson.loads(encode({"value": value}))["value"]
+    return plain_value(value, name="value")
 
 
 def _fits(schema: Mapping[str, Any], value: Any) -> bool:

@@ -1,0 +1,222 @@
+"""Value types: what a value of each type becomes in JSON.
+
+What the standard library, numpy, pandas, pydantic, msgspec, attrs and Django have is known, and none of them
+is imported: their types are recognised by name, or by what they offer. Anything else becomes its text, and
+the caller is told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import decimal
+from collections import UserString
+from collections.abc import Iterator, Mapping, MappingView, Sequence
+from collections.abc import Set as AbstractSet
+from enum import Enum
+from fractions import Fraction
+from functools import lru_cache
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from mixpanel_visitor.quoting import type_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .values import Converter
+
+    Way = Callable[[Converter, Any, int], Any]
+
+_DIGITS = decimal.Context(
+    prec=40, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, rounding=decimal.ROUND_HALF_EVEN, traps=[]
+)
+"""More than a number in JSON holds; what is rounded to it costs no more than its length."""
+
+_WHOLE_DIGITS = 18  # fit into 64 bits
+_TYPES_KNOWN = 1_024
+
+
+# --- lists and objects ----------------------------------------------------------------------------
+
+
+def _list(convert: Converter, value: Any, depth: int) -> Any:
+    convert.expect_items(_length(value))
+    return convert.items(value, value, depth)
+
+
+def _set(convert: Converter, value: Any, depth: int) -> Any:
+    plain = _list(convert, value, depth)
+    try:
+        return sorted(plain, key=str)  # so that equal events are equal bytes
+    except ValueError:
+        return plain  # of an integer with very many digits Python makes no text
+
+
+def _object(convert: Converter, value: Any, depth: int) -> Any:
+    convert.expect_keys(_length(value))
+    return convert.pairs(value, value.items(), depth)
+
+
+def _array(convert: Converter, value: Any, depth: int) -> Any:
+    """Read a numpy array or scalar, or what offers its items in the same way."""
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple):
+        size = 1
+        for each in shape:
+            convert.expect_items(each)
+            size *= each
+        convert.spend(size)
+    else:
+        convert.expect_items(_length(value))
+    if type(value).__module__ == "numpy" and value.dtype.kind in "mM":
+        value = value.astype(f"{value.dtype.kind}8[us]")
+    plain = value.tolist() if hasattr(value, "tolist") else value.to_list()
+    # Of what Python has no type for, numpy gives its own back.
+    return float(plain) if type(plain) is type(value) else convert.value(plain, depth)
+
+
+def _length(value: Any) -> int:
+    return len(value) if hasattr(type(value), "__len__") else 0
+
+
+# --- what has fields ------------------------------------------------------------------------------
+
+
+def _fields(convert: Converter, value: Any, depth: int) -> Any:
+    kind = type(value)
+    fields = dataclasses.fields(value) if dataclasses.is_dataclass(kind) else kind.__attrs_attrs__
+    names = [field.name for field in fields if not field.name.startswith("_")]
+    return convert.pairs(value, ((name, getattr(value, name)) for name in names), depth)
+
+
+def _struct(convert: Converter, value: Any, depth: int) -> Any:
+    kind = type(value)
+    fields = zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True)
+    pairs = [(name, getattr(value, field)) for name, field in fields]
+    if kind.__struct_config__.tag is not None:
+        pairs.insert(0, (kind.__struct_config__.tag_field, kind.__struct_config__.tag))
+    given = (pair for pair in pairs if type(pair[1]).__name__ != "UnsetType")
+    return convert.pairs(value, given, depth)
+
+
+def _model(convert: Converter, value: Any, depth: int) -> Any:
+    # Its own way to write itself knows what is not to be shown.
+    return convert.value(value.model_dump(by_alias=True), depth)
+
+
+def _namespace(convert: Converter, value: SimpleNamespace, depth: int) -> Any:
+    return convert.pairs(value, list(vars(value).items()), depth)
+
+
+# --- single values --------------------------------------------------------------------------------
+
+
+def _enum(convert: Converter, value: Enum, depth: int) -> Any:
+    # What has no form in JSON has a name at least.
+    within: Any = value.value
+    kind: Any = type(within)
+    return value.name if way_of(kind) is _unknown else convert.value(within, depth)
+
+
+def _decimal(convert: Converter, value: decimal.Decimal, _depth: int) -> Any:
+    if not value.is_finite():
+        return None
+    if value.adjusted() < _WHOLE_DIGITS and value == value.to_integral_value():
+        return int(value)
+    rounded = _DIGITS.plus(value)
+    number = float(rounded)
+    return number if number - number == 0 else convert.noted(str(rounded), decimal.Decimal)
+
+
+def _fraction(_convert: Converter, value: Fraction, _depth: int) -> Any:
+    return value.numerator if value.denominator == 1 else value.numerator / value.denominator
+
+
+def _datetime(_convert: Converter, value: dt.datetime, _depth: int) -> Any:
+    # Mixpanel reads dates without a zone as UTC ("Property data types").
+    if value.tzinfo is not None:
+        with contextlib.suppress(OverflowError):  # the first and last day of the calendar stay as they are
+            value = value.astimezone(dt.UTC)
+    return dt.datetime.isoformat(value.replace(tzinfo=None), timespec="seconds")
+
+
+def _bytes(convert: Converter, value: Any, _depth: int) -> Any:
+    convert.spend(value.nbytes if isinstance(value, memoryview) else len(value))
+    return bytes(value).decode("utf-8", "replace")
+
+
+def _text(convert: Converter, value: Any, _depth: int) -> Any:
+    return convert.text(value)
+
+
+def _error(convert: Converter, value: BaseException, _depth: int) -> Any:
+    return convert.text(value) or type_name(type(value))
+
+
+def _unknown(convert: Converter, value: Any, _depth: int) -> Any:
+    return convert.noted(convert.text(value), type(value))
+
+
+def _nothing(_convert: Converter, _value: Any, _depth: int) -> Any:
+    return None
+
+
+_BY_NAME: dict[tuple[str, str], Way] = {
+    ("uuid", "UUID"): _text,
+    ("ipaddress", "_IPAddressBase"): _text,
+    ("pandas", "NAType"): _nothing,
+    ("pandas", "NaTType"): _nothing,
+    ("pandas", "Interval"): _text,
+    ("pandas", "Period"): _text,
+    ("django", "__proxy__"): _text,  # is translated when it is shown
+    ("flask_babel", "LazyString"): _text,
+}
+"""Types of others, by the package that they are of and their name."""
+
+_BY_TYPE: tuple[tuple[type | tuple[type, ...], Way], ...] = (
+    # The order matters: an enum may be a string or a number, a datetime is a date.
+    (Enum, _enum),
+    (str, lambda convert, value, _depth: convert.value(str.__str__(value))),
+    (int, lambda convert, value, _depth: convert.value(int.__pos__(value))),
+    (float, lambda _convert, value, _depth: float.__pos__(value)),
+    (dt.datetime, _datetime),
+    (dt.date, lambda _convert, value, _depth: dt.date.isoformat(value)),
+    (dt.time, lambda _convert, value, _depth: dt.time.isoformat(value)),
+    (dt.timedelta, lambda _convert, value, _depth: float(value.total_seconds())),
+    (decimal.Decimal, _decimal),
+    (Fraction, _fraction),
+    ((bytes, bytearray, memoryview), _bytes),
+    (Mapping, _object),
+    (SimpleNamespace, _namespace),
+    (BaseException, _error),
+    ((complex, UserString), _text),
+    # What an iterator gives it gives once, to the application: it is not read.
+    (Iterator, _unknown),
+)
+
+
+@lru_cache(_TYPES_KNOWN)
+def way_of(kind: Any) -> Way:
+    """Return how values of a type become JSON's."""
+    for base in kind.__mro__:
+        way = _BY_NAME.get((base.__module__.partition(".")[0], base.__name__))
+        if way is not None:
+            return way
+    for base, way in _BY_TYPE:
+        if issubclass(kind, base):
+            return way
+    if hasattr(kind, "model_dump") and hasattr(kind, "model_fields"):
+        return _model
+    if hasattr(kind, "__struct_encode_fields__"):
+        return _struct
+    if hasattr(kind, "__dataclass_fields__") or hasattr(kind, "__attrs_attrs__"):
+        return _fields
+    if hasattr(kind, "tolist") or hasattr(kind, "to_list"):
+        return _array
+    if issubclass(kind, (Sequence, MappingView)):
+        return _list
+    if issubclass(kind, AbstractSet):
+        return _set
+    return _text if hasattr(kind, "__fspath__") else _unknown

@@ -1,0 +1,120 @@
+"""Diagnostics: what is told of a call that went wrong, counted, with the application's line."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from .logs import call_site
+from .quoting import quoted, type_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .core.request import RequestFacts
+    from .ledger import Ledger
+    from .logs import QuietLog
+
+
+class Diagnostics:
+    """Counts in the ledger, and logs once a minute for each kind and line of the application."""
+
+    def __init__(self, ledger: Ledger, log: QuietLog, tell_local: Callable[[str], None] | None) -> None:
+        self._ledger = ledger
+        self._log = log
+        self._tell_local = tell_local
+        self._told_of_bots = False
+
+    def refused(self, reason: str, what: str, message: str) -> None:
+        """Count a call that was accepted and cannot become a record."""
+        self._ledger.refuse(reason)
+        site = call_site()
+        self._log(
+            logging.WARNING,
+            f"{reason} {site}",
+            "%s was not accepted (%s) at %s: %s",
+            what,
+            reason,
+            site,
+            message,
+        )
+
+    def refused_bot(self, facts: RequestFacts | None) -> None:
+        """Count an event of a bot; the first one is logged."""
+        self._ledger.refuse("bot")
+        # Somebody who wonders why nothing arrives looks here; who has seen it needs it no more.
+        if self._told_of_bots:
+            return
+        self._told_of_bots = True
+        user_agent = "" if facts is None else facts.header("user-agent")
+        message = (
+            f"Events of bots are dropped and counted (the first here: {quoted(user_agent, 100)}). If that "
+            "is a person, or you want them, say bots='tag' or 'keep'."
+        )
+        self._log(logging.WARNING, "bots", "%s", message)
+        if self._tell_local is not None:
+            self._tell_local(message)
+
+    def identity_given(self, event: object) -> None:
+        """Say that properties which are the visitor's own were left out."""
+        site = call_site()
+        self._log(
+            logging.WARNING,
+            f"identity {site}",
+            "event %s at %s: token, distinct_id, $device_id and $user_id are the visitor's own and cannot be "
+            "given as properties; they were left out. Use visitor.identify(...) or tracker.track(...).",
+            quoted(event),
+            site,
+        )
+
+    def secret(self, name: str) -> None:
+        """Say that a value was replaced because of its property's name."""
+        self._ledger.note("scrubbed")
+        site = call_site()
+        self._log(
+            logging.WARNING,
+            f"secret {site}",
+            "the property %s at %s looks like a secret by its name and was replaced. Leave it out; if it is "
+            "none, say which names are with scrub=[...].",
+            quoted(name),
+            site,
+        )
+
+    def stringified(self, name: str, kind: type) -> None:
+        """Say that a value became its text, because JSON has nothing for its type."""
+        self._ledger.note("stringified")
+        site = call_site()
+        self._log(
+            logging.WARNING,
+            f"stringified {site}",
+            "the property %s at %s holds a value of type %s, for which JSON has nothing: its text was sent, "
+            "255 characters at most. Pass a string, number, boolean, date, list or dict.",
+            quoted(name),
+            site,
+            type_name(kind),
+        )
+
+    def naive_time(self) -> None:
+        """Say that a time without a zone was taken for this machine's local time."""
+        self._ledger.note("naive_time")
+        site = call_site()
+        self._log(
+            logging.WARNING,
+            f"naive time {site}",
+            "the time given at %s has no zone and was taken for the local time of this process. Give it one: "
+            "datetime.now(UTC).",
+            site,
+        )
+
+    def extra_failed(self, error: Exception) -> None:
+        """Say that events go without `extra_properties`; called from an except block."""
+        self._ledger.note("extra_properties_failed")
+        self._log(
+            logging.ERROR,
+            "extra_properties",
+            "extra_properties raised, or Mixpanel does not take it (%s: %s); events go without. Mend the "
+            "setting: a dict of properties, or a callable that returns one.",
+            type(error).__name__,
+            error,
+            exc_info=True,
+        )

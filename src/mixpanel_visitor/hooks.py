@@ -1,0 +1,51 @@
+"""Hooks: the application's callables that see each event, `extra_properties` and `before_send`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .errors import InvalidEventError
+from .quoting import one_line, type_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class DroppedError(Exception):
+    """`before_send` returned None."""
+
+
+def last_word(before_send: Callable[[dict[str, Any]], Any], event: dict[str, Any]) -> Mapping[str, Any]:
+    """Return the event as `before_send` wants it; raises `DroppedError`, or says what is wrong with it.
+
+    It may be the scrubber of personal data: what it could not look at does not leave.
+    """
+    try:
+        answer = before_send(event)
+    except Exception as error:
+        raise InvalidEventError(
+            "before_send_failed", f"before_send raised {type_name(type(error))}: {one_line(str(error))}"
+        ) from error
+    if answer is None:
+        raise DroppedError
+    if not isinstance(answer, Mapping):
+        raise InvalidEventError(
+            "before_send_failed",
+            f"before_send returned {type_name(type(answer))}; return the event, a dict, or None to drop it",
+        )
+    return answer
+
+
+def with_facts(extra: Any) -> Any:
+    """Let an `extra_properties` callable take the request facts or nothing at all."""
+    if not callable(extra):
+        return extra
+    try:
+        inspect.signature(extra).bind(None)
+    except TypeError:
+        return lambda _facts: extra()
+    except ValueError:
+        return extra  # a builtin without a signature
+    return extra

@@ -1,0 +1,555 @@
+"""Values: what becomes of each type, and that none is dear."""
+
+import collections
+import dataclasses
+import datetime as dt
+import enum
+import ipaddress
+import sys
+import uuid
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType, SimpleNamespace
+from typing import NamedTuple
+
+import msgspec
+import orjson
+import pydantic
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.components import needs_module
+
+from mixpanel_visitor.core.encoding import converted, encode, encode_part
+from mixpanel_visitor.core.events import event_record
+from mixpanel_visitor.core.values import MAX_RECORD_BYTES, PROFILE
+from mixpanel_visitor.errors import InvalidEventError
+
+EAST = dt.timezone(dt.timedelta(hours=2))
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    THING = object()
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+@dataclasses.dataclass
+class Size:
+    width: int = 1
+    _hidden: int = 2
+
+
+@dataclasses.dataclass
+class Node:
+    next: object = None
+
+
+class Point(NamedTuple):
+    x: int
+    y: int
+
+
+class Text(str):
+    __slots__ = ()
+
+
+class Scalar:
+    """Like a numpy value."""
+
+    def tolist(self):
+        return 1.5
+
+
+class Address(pydantic.BaseModel):
+    town: str
+    secret: str = pydantic.Field(default="hush", exclude=True)
+    amount: Decimal = Decimal("1.5")
+
+
+class Order(msgspec.Struct, rename="camel", tag="order"):
+    order_id: int
+    note: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class Nameless:
+    """Something that nobody knows."""
+
+    def __str__(self):
+        return "nameless " * 100
+
+
+class Hostile:
+    """Raises at whatever is done with it."""
+
+    def __str__(self):
+        raise RuntimeError("no")
+
+    __repr__ = __len__ = __iter__ = __hash__ = __str__
+
+
+def knot():
+    """A list that holds itself."""
+    itself = []
+    itself.append(itself)
+    return itself
+
+
+def ring():
+    """A dataclass that holds itself, at one remove."""
+    one = Node()
+    one.next = [one]
+    return one
+
+
+def of_event(value):
+    """Return what an event says of this value, and the types that it told of."""
+    told = []
+    stamps = {"distinct_id": "u", "$insert_id": "i", "time": 1_763_900_000_000}
+    record = event_record(
+        {"event": "e", "properties": {**stamps, "x": value}},
+        told=lambda name, kind: told.append((name, kind)),
+    )
+    return orjson.loads(record.body)["properties"]["x"], told
+
+
+def outcome(make):
+    """Return the bytes that `make` gives, or the reason why it gives none."""
+    try:
+        return make()
+    except InvalidEventError as error:
+        return error.reason
+
+
+def reason(value):
+    """Return why an event with this value is refused."""
+    with pytest.raises(InvalidEventError) as caught:
+        of_event(value)
+    return caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (Decimal("1.50"), 1.5),
+        (Decimal(7), 7),
+        (Decimal("NaN"), None),
+        (Decimal("sNaN"), None),
+        (Decimal("-Infinity"), None),
+        (Decimal("1E+30"), 1e30),
+        (Decimal("1E-400"), 0.0),
+        (Decimal("0." + "3" * 100_000), 1 / 3),
+        (Fraction(1, 4), 0.25),
+        (Fraction(8, 2), 4),
+        (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (Colour.RED, "red"),
+        (Colour.THING, "THING"),
+        (Level.HIGH, 3),
+        (dt.date(2026, 1, 2), "2026-01-02"),
+        (dt.time(1, 2), "01:02:00"),
+        (dt.timedelta(seconds=90), 90.0),
+        (dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=EAST), "2026-01-02T01:04:05"),
+        (dt.datetime(2026, 1, 2, 3, 4, 5, 6), "2026-01-02T03:04:05"),  # noqa: DTZ001
+        (dt.datetime.min.replace(tzinfo=EAST), "0001-01-01T00:00:00"),
+        (dt.datetime.max.replace(tzinfo=dt.timezone(-dt.timedelta(hours=2))), "9999-12-31T23:59:59"),
+        (Size(), {"width": 1}),
+        (Point(1, 2), [1, 2]),
+        ({3, 1}, [1, 3]),
+        (frozenset("ba"), ["a", "b"]),
+        (b"ab\xff", "ab�"),
+        (bytearray(b"ab"), "ab"),
+        (memoryview(b"ab"), "ab"),
+        (float("nan"), None),
+        (float("inf"), None),
+        (Text("x"), "x"),
+        (Scalar(), 1.5),
+        (2**64 - 1, 2**64 - 1),
+        (2**70, str(2**70)),
+        (10**100, str(10**100)),
+        ([2**70, "\ud800"], [str(2**70), "?"]),
+        ("\ud800", "?"),
+        ((1, 2), [1, 2]),
+        (range(3), [0, 1, 2]),
+        (collections.deque([1, 2]), [1, 2]),
+        ({"b": 1, "a": 2}.keys(), ["b", "a"]),
+        ({"b": 1, "a": 2}.values(), [1, 2]),
+        ({"b": 1}.items(), [["b", 1]]),
+        (collections.Counter("aab"), {"a": 2, "b": 1}),
+        (collections.UserString("abc"), "abc"),
+        (MappingProxyType({"a": 1}), {"a": 1}),
+        (SimpleNamespace(a=1), {"a": 1}),
+        ({1: 2}, {"1": 2}),
+        ({(1, 2): 3}, {"(1, 2)": 3}),
+        ({None: 1, True: 2, 1.5: 3, Colour.RED: 4}, {"null": 1, "true": 2, "1.5": 3, "red": 4}),
+        ({dt.date(2026, 1, 2): 1}, {"2026-01-02": 1}),
+        (PurePosixPath("/a/b"), "/a/b"),
+        (Path("a"), "a"),
+        (ipaddress.ip_address("10.0.0.1"), "10.0.0.1"),
+        (ipaddress.ip_network("10.0.0.0/8"), "10.0.0.0/8"),
+        (1 + 2j, "(1+2j)"),
+        (ValueError("too bad"), "too bad"),
+        (TimeoutError(), "TimeoutError"),
+        (Address(town="Oslo"), {"town": "Oslo", "amount": 1.5}),
+        ([Address(town="Oslo")], [{"town": "Oslo", "amount": 1.5}]),
+        (Order(order_id=7), {"type": "order", "orderId": 7}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_values_are_encoded_sensibly(value, expected):
+    """What Python has and JSON lacks becomes its nearest, without a word."""
+    assert of_event(value) == (expected, [])
+    assert orjson.loads(encode({"x": value})) == {"x": expected}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected", "kind"),
+    [
+        (Nameless(), ("nameless " * 100)[:255], Nameless),
+        (Hostile(), "<Hostile>", Hostile),
+        (Nameless, str(Nameless), type),
+        (10**5000, "<int of 16,610 bits>", int),
+        (10**300, str(10**300)[:255], int),
+        (Decimal("1E+400"), "1E+400", Decimal),
+        (Decimal("1E+200000"), "1E+200000", Decimal),
+        (Fraction(10**5000, 3), "<Fraction>", Fraction),
+        (knot(), ["[...]"], list),
+        (ring(), {"next": ["[...]"]}, Node),
+        ({"a": Hostile()}, {"a": "<Hostile>"}, Hostile),
+        ([Nameless(), 1], [("nameless " * 100)[:255], 1], Nameless),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_anything_else_becomes_its_text(value, expected, kind):
+    """The event is worth more than one value; who tracks is told of property and type."""
+    assert of_event(value) == (expected, [("x", kind)])
+
+
+def test_an_iterator_is_not_read():
+    """What it gives it gives once, and to the application."""
+    items = iter([1, 2])
+    sent, told = of_event(items)
+    assert sent == str(items)
+    assert told == [("x", type(items))]
+    assert list(items) == [1, 2]
+
+
+def test_names_that_are_no_strings_become_them():
+    """A Counter of status codes is a dict of properties."""
+    told = []
+    plain = converted({200: 5, Text("a"): 1}, lambda name, kind: told.append((name, kind)))
+    assert plain == {"200": 5, "a": 1}
+    assert told == [("200", int)]
+
+
+@needs_module("numpy")
+def test_numpy_values():
+    """Scalars, arrays, dates and what Python has no type for."""
+    import numpy as np
+
+    for value, expected in (
+        (np.float32(1.5), 1.5),
+        (np.longdouble(1.5), 1.5),
+        (np.bool_(True), True),
+        (np.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
+        (np.array(7), 7),
+        (np.array([1.5, float("nan")]), [1.5, None]),
+        (np.array(["a", None], dtype=object), ["a", None]),
+        (np.datetime64("2026-01-02T03:04:05.123456789"), "2026-01-02T03:04:05"),
+        (np.datetime64("NaT"), None),
+        (np.array(["2026-01-02", "NaT"], "M8[ns]"), ["2026-01-02T00:00:00", None]),
+        (np.timedelta64(90, "s"), 90.0),
+        (np.str_("a"), "a"),
+        ([np.int64(1)], [1]),
+        ({np.int64(1): 2}, {"1": 2}),
+    ):
+        assert of_event(value) == (expected, []), repr(value)
+    assert of_event(np.complex128(1))[1] == []
+    assert of_event(np.clongdouble(1))[1] == [("x", np.clongdouble)]
+
+
+@needs_module("pandas")
+def test_pandas_values():
+    """What is missing is null, and a column is a list."""
+    import pandas as pd
+
+    for value, expected in (
+        (pd.NaT, None),
+        (pd.NA, None),
+        ([pd.NaT, 1], [None, 1]),
+        (pd.Timestamp("2026-01-02T03:04:05", tz="Asia/Tokyo"), "2026-01-01T18:04:05"),
+        (pd.Timedelta(seconds=90), 90.0),
+        (pd.Series([1, 2]), [1, 2]),
+        (pd.Series(pd.to_datetime(["2026-01-02", None])), ["2026-01-02T00:00:00", None]),
+        (pd.Index(["a"]), ["a"]),
+        (pd.Categorical(["a", "b"]), ["a", "b"]),
+        (pd.Interval(0, 1), "(0, 1]"),
+        (pd.Period("2026-01"), "2026-01"),
+    ):
+        assert of_event(value) == (expected, []), repr(value)
+    frame = pd.DataFrame({"a": [1]})
+    assert of_event(frame) == (str(frame), [("x", pd.DataFrame)])
+
+
+@needs_module("django")
+def test_lazy_texts_of_django():
+    """They are translated when they are shown, and that is now."""
+    from django.utils.functional import lazystr
+
+    assert of_event(lazystr("abc")) == ("abc", [])
+
+
+@needs_module("attrs")
+def test_attrs_classes():
+    """Their fields, as a dataclass's."""
+    import attrs
+
+    @attrs.define
+    class Box:
+        width: int
+        _hidden: int = 0
+
+    assert of_event(Box(3)) == ({"width": 3}, [])
+
+
+# --- limits ---------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Deep:
+    within: object
+
+
+WIDE = dataclasses.make_dataclass("Wide", [(f"f{number}", int, 0) for number in range(255)])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": {"b": {"c": {"d": 1}}}},
+        [[[[1]]]],
+        MappingProxyType({"a": {"b": {"c": {"d": 1}}}}),
+        Deep(Deep(Deep(Deep(1)))),
+        SimpleNamespace(a=SimpleNamespace(b=SimpleNamespace(c=SimpleNamespace(d=1)))),
+        [Deep([[1]])],
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_nested_too_deeply_is_refused(value):
+    """Whatever it was made of: the limit is Mixpanel's on what is sent."""
+    assert reason(value) == "too_deep"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        list(range(255)),
+        tuple(range(255)),
+        set(range(255)),
+        range(255),
+        range(10**9),
+        collections.deque(range(255)),
+        dict.fromkeys(range(255)).keys(),
+        {str(number): 1 for number in range(255)},
+        MappingProxyType({str(number): 1 for number in range(255)}),
+        WIDE(),
+        SimpleNamespace(**{f"f{number}": 1 for number in range(255)}),
+        {"a": [0] * 255},
+        "y" * MAX_RECORD_BYTES,
+        b"y" * MAX_RECORD_BYTES,
+        [["y" * 10_000] * 254] * 254,
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_too_large_is_refused(value):
+    """Whatever it was made of."""
+    assert reason(value) == "too_large"
+
+
+@needs_module("numpy")
+def test_arrays_and_columns_have_the_same_limits():
+    """Their size is asked before they are read."""
+    import numpy as np
+
+    assert reason(np.zeros(300)) == "too_large"
+    assert reason(np.zeros((2, 300))) == "too_large"
+    assert reason(np.zeros((1, 1, 1, 1))) == "too_deep"
+    assert reason(np.broadcast_to(np.float64(0), 10**12)) == "too_large"
+
+
+@needs_module("pandas")
+def test_columns_have_the_same_limits():
+    """A column of 300 rows is a list of 300 items."""
+    import pandas as pd
+
+    assert reason(pd.Series(range(300))) == "too_large"
+    assert reason(pd.RangeIndex(10**12)) == "too_large"
+
+
+def test_at_the_limit_is_accepted():
+    """Mixpanel takes 254 items, 254 keys, three levels."""
+    values = [list(range(254)), dict.fromkeys(map(str, range(254)), 1), [[[1]]], Deep(Deep(Deep(1)))]
+    assert all(of_event(value)[0] for value in values)
+
+
+# --- what it costs --------------------------------------------------------------------------------
+
+
+class Counted(int):
+    """Counts how often an item is asked for."""
+
+    asked = 0
+
+
+class Endless(collections.abc.Sequence):
+    """A sequence that says it is short and never ends."""
+
+    read = 0
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        Endless.read += 1
+        return index
+
+
+def test_a_list_that_lies_about_its_length_is_read_no_further_than_the_limit():
+    """Nobody waits for its end."""
+    Endless.read = 0
+    assert reason(Endless()) == "too_large"
+    assert Endless.read <= 300
+
+
+def steps(call):
+    """Count the lines of Python and the calls into C that a call makes."""
+    number = 0
+
+    def count(_frame, event, _argument):
+        nonlocal number
+        number += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return number
+
+
+DEAR = {
+    "a decimal of five characters": lambda size: Decimal(f"1E+{size}"),
+    "a decimal of many digits": lambda size: Decimal("9" * size),
+    "an integer": lambda size: 1 << (4 * size),
+    "a fraction": lambda size: Fraction((1 << size) + 1, 1 << size),
+    "integers in a set": lambda size: {1 << (4 * size), 2 << (4 * size)},
+    "integers as names": lambda size: {1 << (4 * size): 1},
+    "a range": range,
+    "a list": lambda size: [0] * size,
+    "bytes": lambda size: b"\xff" * size,
+    "a list that holds one list 254 times, and so on": lambda _size: [[[["x"] * 254] * 254] * 254] * 254,
+    "a dict that holds itself 254 times": lambda _size: wide_knot(),
+    "a deep list": lambda size: deep(size // 100),
+    "a wide dict": lambda size: dict.fromkeys(range(size // 10), 0),
+    "text": lambda size: "\u2028" * size,
+}
+
+
+def wide_knot():
+    """A dict each of whose values is the dict."""
+    itself: dict[str, object] = {}
+    itself.update((str(number), itself) for number in range(254))
+    return itself
+
+
+def deep(levels):
+    """A list in a list, so many of them."""
+    value: list[object] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("kind", DEAR)
+def test_no_value_costs_more_steps_than_bytes_come_out(kind):
+    """A value a hundred times as large takes as many steps, if it puts out no more."""
+
+    def cost(size):
+        value = DEAR[kind](size)
+
+        def call():
+            return outcome(lambda: of_event(value))
+
+        call()
+        return steps(call)
+
+    assert cost(1_000_000) <= cost(10_000) + 3_000
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", DEAR)
+def test_no_value_holds_the_interpreter(kind):
+    """Each took minutes or more where digits are written or lists are walked; the bound only ends hangs."""
+    value = DEAR[kind](3_000_000)
+    for limits in ({}, {"limits": PROFILE}):
+        sent = outcome(lambda limits=limits: encode_part(converted({"x": value}, **limits)))
+        assert sent in ("too_large", "too_deep") or len(sent) <= 10 * MAX_RECORD_BYTES
+
+
+NUMBERS = (
+    st.integers(-10_000, 10_000).map(lambda exponent: Decimal(f"7E{exponent}"))
+    | st.integers(0, 40_000).map(lambda bits: -1 << bits)
+    | st.fractions()
+    | st.floats()
+    | st.complex_numbers()
+    | st.decimals(allow_nan=False)
+)
+LEAVES = (
+    NUMBERS
+    | st.decimals()
+    | st.none()
+    | st.booleans()
+    | st.text(st.characters())
+    | st.binary()
+    | st.dates()
+    | st.datetimes(timezones=st.none() | st.timezones())
+    | st.timedeltas()
+    | st.times()
+    | st.uuids()
+    | st.ip_addresses()
+    | st.builds(Hostile)
+    | st.builds(Nameless)
+    | st.sampled_from([Colour.RED, Colour.THING, Level.HIGH, object, len, range(400), iter(())])
+)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner)
+        | st.lists(inner).map(tuple)
+        | st.lists(inner).map(collections.deque)
+        | st.dictionaries(NUMBERS | st.text() | st.tuples(st.integers()), inner)
+        | st.builds(Node, inner)
+        | inner.map(lambda value: SimpleNamespace(a=value))
+        | st.frozensets(NUMBERS | st.text())
+    ),
+    max_leaves=12,
+)
+
+
+@given(VALUES)
+@settings(max_examples=300, deadline=None)
+def test_any_value_is_sent_or_beyond_a_limit(value):
+    """There is no third outcome; what is sent is JSON in one line, in no more steps than it has bytes."""
+    event = {"event": "e", "properties": {"distinct_id": "u", "$insert_id": "i", "x": value}}
+    sent = []
+    number = steps(lambda: sent.append(outcome(lambda: event_record(event).body)))
+    (body,) = sent
+    if isinstance(body, bytes):
+        assert b"\n" not in body
+        assert "x" in orjson.loads(body)["properties"]
+        assert number <= 3_000 + 60 * len(body)
+    else:
+        assert body in ("too_deep", "too_large")
