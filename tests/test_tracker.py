@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.facts import facts
+from support.inbox import Inbox
 from support.trackers import known, recording_tracker
 from support.waiting import PATIENCE_S, wait_until
 
@@ -18,6 +19,7 @@ from mixpanel_visitor import asgi, context, wsgi
 from mixpanel_visitor.core.exchange import HAND_OVER_RECORDS
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.delivery.mixpanel_api import Answer
+from mixpanel_visitor.emulator import LocalMixpanel
 from mixpanel_visitor.errors import SettingsError, SpoolError, SpoolFullError
 from mixpanel_visitor.parts import Parts
 from mixpanel_visitor.tracker import Tracker, engine_of
@@ -495,3 +497,59 @@ def test_the_setting_about_ambiguous_updates_reaches_the_sender(setting, figure)
     assert wait_until(lambda: tracker.stats()["sender"][figure] == 1, PATIENCE_S)
     assert wait_until(lambda: tracker.stats()["dead_lettered"] == (figure == "ambiguous"), PATIENCE_S)
     tracker.close(timeout_s=0.1)
+
+
+DROPPED = """
+import gc, os, sys, threading, time
+from mixpanel_visitor.delivery import fork_guard
+from mixpanel_visitor.tracker import Tracker
+
+def trackers(number, spool):
+    for each in range(number):
+        tracker = Tracker(token="t", secret_key="a-key-of-some-length", spool=spool, api_host=sys.argv[1])
+        if sys.argv[3] == "used":
+            tracker.track("somebody", "Used")
+    del tracker
+    gc.collect()
+
+def left():
+    return (
+        len(fork_guard._members) + len(fork_guard._in_children) + len(lifetime._to_drain),
+        threading.active_count(),
+        len(os.listdir("/proc/self/fd")),
+    )
+
+from mixpanel_visitor import lifetime
+trackers(1, sys.argv[2])
+ends_s = time.monotonic() + 50
+while threading.active_count() > 1 and time.monotonic() < ends_s:
+    time.sleep(0.05)
+gc.collect()
+before = left()
+trackers(int(sys.argv[4]), sys.argv[2])
+while threading.active_count() > 1 and time.monotonic() < ends_s:
+    time.sleep(0.05)
+gc.collect()
+print(left() == before, before, left())
+"""
+
+
+@pytest.mark.parametrize(
+    ("use", "number", "spool"),
+    [("made", 1000, "memory:"), ("made", 1000, None), ("used", 20, "memory:"), ("used", 20, None)],
+    ids=["memory", "journal", "memory, used", "journal, used"],
+)
+def test_trackers_that_were_dropped_leave_nothing(use, number, spool, tmp_path):
+    """No hook, no thread, no file: what they still had to deliver is delivered first, or waits in a spool."""
+    with LocalMixpanel() as mixpanel:
+        done = subprocess.run(
+            [sys.executable, "-c", DROPPED, mixpanel.url, spool or str(tmp_path), use, str(number)],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        arrived = Inbox(mixpanel.url).events()
+    assert done.stdout.startswith("True"), done.stdout + done.stderr
+    if use == "used" and spool is not None:
+        assert len(arrived) == number + 1

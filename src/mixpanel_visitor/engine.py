@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import weakref
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,10 @@ from .core.identity import Identity
 from .core.page_views import PageViews
 from .core.scrubbing import Scrubber
 from .core.visits import OfflineVisit
+from .delivery.fork_guard import in_children
 from .exchanges import Exchanges
 from .ledger import Ledger
-from .lifetime import drain_at_exit, in_children
+from .lifetime import drain_at_exit
 from .logs import QuietLog
 from .outbox import Outbox
 from .visitor import OfflineVisitor, Visitor, forget_queued
@@ -78,6 +80,7 @@ class Engine:
         self._clock, self._fresh_id = parts.clock, parts.fresh_id
         self._page_views = PageViews(self.settings.page_views) if self.settings.page_views else None
         in_children(self._forget)
+        weakref.finalize(self, self.outbox.retire).atexit = False  # at exit it is drained
 
     @property
     def snippet(self) -> Snippet | None:

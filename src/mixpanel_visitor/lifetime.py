@@ -10,42 +10,31 @@ import atexit
 import os
 import sys
 import weakref
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from .delivery import threads
 
 EXIT_TIMEOUT_S = 0.6
 """So long an ending process waits for Mixpanel; what is not delivered then stays in the spool."""
 
 
 class Drains(Protocol):
-    """What is drained at exit."""
+    """An object that is drained at exit."""
 
     def drain(self, timeout_s: float) -> bool:
         """Store and deliver what can be, within the time-out."""
         ...
 
 
-_to_drain: weakref.WeakSet[Drains] = weakref.WeakSet()
+_to_drain: dict[int, weakref.ref[Drains]] = {}
 _hooked_pids: set[int] = set()
-
-
-def in_children(forget: Callable[[], None]) -> None:
-    """Call a bound method in every forked child; does not keep its object alive."""
-    method = weakref.WeakMethod(forget)
-
-    def call() -> None:
-        alive = method()
-        if alive is not None:
-            alive()
-
-    os.register_at_fork(after_in_child=call)
 
 
 def drain_at_exit(tracker: Drains) -> None:
     """Drain the tracker when this process ends; does not keep it alive."""
-    _to_drain.add(tracker)
+    key = id(tracker)
+    if key not in _to_drain:
+        _to_drain[key] = weakref.ref(tracker, lambda _: _to_drain.pop(key, None))
     pid = os.getpid()
     if pid in _hooked_pids:
         return
@@ -61,5 +50,8 @@ def drain_at_exit(tracker: Drains) -> None:
 
 
 def _drain_all() -> None:
-    for tracker in list(_to_drain):
-        tracker.drain(EXIT_TIMEOUT_S)
+    threads.end()  # what is tracked from here on is only stored
+    for reference in _to_drain.copy().values():
+        tracker = reference()
+        if tracker is not None:
+            tracker.drain(EXIT_TIMEOUT_S)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import threading
 from typing import TYPE_CHECKING
 
 from . import capture
-from .delivery import local_mixpanel
+from .delivery import local_mixpanel, threads
 from .delivery.committer import Committer
 from .delivery.journal import Journal
+from .delivery.memory import MemorySpool
 from .delivery.mixpanel_api import Answer, MixpanelAPI
 from .delivery.opening import open_spool
 from .delivery.sender import Sender
 from .delivery.whose import digests
 from .errors import SpoolError
+from .lifetime import drain_at_exit
 from .logs import logger
 from .records import ENDPOINTS
 from .settings.project import project_of
@@ -45,6 +45,7 @@ class Outbox:
         self._log = log
         self.stores = settings.enabled and not settings.dry_run
         self.delivers = settings.deliver and self.stores
+        self._owns_spool = parts.spool is None
         self.spool: Spool = parts.spool or open_spool(settings.spool, project=project_of(settings.token))
         journal = self.spool if isinstance(self.spool, Journal) else None
         self._api: MixpanelAPI | None = None
@@ -121,9 +122,8 @@ class Outbox:
         host_url = self._settings.api_host
         if not (self.delivers and self._api and local_mixpanel.is_local(host_url)):
             return
-        thread = threading.Thread(target=local_mixpanel.tell, args=(host_url, message), daemon=True)
-        with contextlib.suppress(RuntimeError):  # no threads here: it stands in the log as well
-            thread.start()
+        # Where there are no threads, it stands in the log as well.
+        threads.start("mixpanel-visitor-tell", local_mixpanel.tell, host_url, message)
 
     def failed(self, where: str) -> None:
         """Note that our own code failed; called from an except block, so that the host never knows."""
@@ -167,6 +167,28 @@ class Outbox:
         if self._api is not None:
             self._api.close(left_s())
         return settled and not self.counts().pending
+
+    def retire(self) -> None:
+        """Nobody can track any more: deliver what is left, then let go of threads and files.
+
+        Where the spool outlives this process, one round is enough: another process or tracker delivers the
+        rest. Only sets flags, for a finalizer may come at any moment.
+        """
+        drain_at_exit(self)
+        self.committer.retire()
+        self.sender.retire(self._may_end, self._let_go)
+
+    def _may_end(self) -> bool:
+        return not (self.committer.waiting or (isinstance(self.spool, MemorySpool) and self.counts().pending))
+
+    def _let_go(self) -> None:
+        try:
+            if self._owns_spool:
+                self.spool.close()
+            if self._api is not None:
+                self._api.close()
+        except Exception:
+            self.failed("retire")
 
     def counts(self) -> SpoolCounts:
         """The figures of the spool."""

@@ -111,7 +111,48 @@ def test_events_of_the_last_moment_are_kept(threads, tmp_path):
         _, stderr = _run(BEGIN + threads + APP + LAST_MOMENT, mixpanel, tmp_path / "spool")
         arrived = _deliver_rest(mixpanel, tmp_path / "spool")
     assert arrived == ["after ours", "before ours", "first"]
-    assert stderr == ""
+    assert "Traceback" not in stderr  # on a busy machine Mixpanel may not be reached in the time for an exit
+
+
+FINALIZER = r"""
+from mixpanel_visitor import Tracker
+
+tracker = Tracker()
+
+class Session:
+    def __del__(self):
+        tracker.track("somebody", "Session ended", {"n": "finalizer"})
+
+session = Session()
+"""
+TRACKED = 'tracker.track("somebody", "Session began", {"n": "first"})\n'
+REQUEST = r"""
+class Asking:
+    def __del__(self):
+        ask("finalizer")
+
+asking = Asking()
+ask("first")
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "stored"),
+    [
+        (FINALIZER + TRACKED, ["finalizer", "first"]),
+        (FINALIZER, ["finalizer"]),
+        (BEGIN + APP + REQUEST, ["after ours", "finalizer", "first"]),
+        (BEGIN + HOG_APP + REQUEST, ["after ours", "finalizer", "first"]),
+    ],
+    ids=["after the drain", "the first of all", "request", "request, committer"],
+)
+def test_a_finalizer_that_tracks_while_the_interpreter_ends_is_stored(script, stored, tmp_path):
+    """No thread is started then: before Python 3.12 the process would wait for it for ever."""
+    with LocalMixpanel() as mixpanel:
+        _, stderr = _run(script, mixpanel, tmp_path / "spool")
+        arrived = _deliver_rest(mixpanel, tmp_path / "spool")
+    assert arrived == stored
+    assert "Traceback" not in stderr  # on a busy machine Mixpanel may not be reached in the time for an exit
 
 
 PATCH = "from gevent import monkey; monkey.patch_all()\n"
@@ -124,7 +165,61 @@ def test_gevent_may_patch_before_or_after_we_are_imported(script, tmp_path):
         _, stderr = _run(script + GREENLETS, mixpanel, tmp_path / "spool")
         arrived = _deliver_rest(mixpanel, tmp_path / "spool")
     assert arrived == sorted([*map(str, range(20)), "after ours", "last"])
-    assert stderr == ""
+    assert "Traceback" not in stderr  # on a busy machine Mixpanel may not be reached in the time for an exit
+
+
+PATCHED_LATE = r"""
+import sys
+from mixpanel_visitor import Tracker
+
+tracker = Tracker()
+tracker.track("somebody", "Before", {"n": "before"})
+assert tracker.flush(20)
+PATCH
+for number in range(20):
+    tracker.track("somebody", "After", {"n": str(number)})
+assert tracker.flush(20)
+assert tracker.close(20)
+"""
+PATCHED_LATE_UNDER_ASGI = r"""
+import time, orjson
+from mixpanel_visitor.records import Record
+from mixpanel_visitor.tracker import Tracker
+
+tracker = Tracker()
+
+
+def ask(name):
+    properties = {"token": "processes", "n": name, "distinct_id": "u", "$insert_id": f"insert-{name}"}
+    body = orjson.dumps({"event": "E", "properties": {**properties, "time": round(time.time() * 1000)}})
+    tracker._engine._ledger.accept()
+    tracker._engine.outbox.store_soon([Record("import", body)])
+
+
+tracker.start()
+for number in range(20):
+    ask(f"before-{number}")
+assert tracker.flush(20)
+PATCH
+for number in range(20):
+    ask(f"after-{number}")
+assert tracker.flush(20)
+assert tracker.close(20)
+"""
+GEVENT = "from gevent import monkey; monkey.patch_all()"
+
+
+@pytest.mark.parametrize("run", range(3))
+@pytest.mark.parametrize(
+    ("script", "events"), [(PATCHED_LATE, 21), (PATCHED_LATE_UNDER_ASGI, 40)], ids=["sender", "committer"]
+)
+def test_gevent_may_patch_after_our_threads_have_begun(script, events, run, tmp_path):
+    """Native threads of ours stop when they notice it, others take their place, and nothing hangs."""
+    with LocalMixpanel() as mixpanel:
+        _, stderr = _run(script.replace("PATCH", GEVENT), mixpanel, tmp_path / f"spool-{run}")
+        arrived = Inbox(mixpanel.url).events()
+    assert len(arrived) == events
+    assert "Traceback" not in stderr
 
 
 def test_a_processor_that_is_never_free_loses_nothing(tmp_path):
@@ -133,9 +228,7 @@ def test_a_processor_that_is_never_free_loses_nothing(tmp_path):
         _, stderr = _run(BEGIN + HOG_APP + HOG, mixpanel, tmp_path / "spool")
         arrived = _deliver_rest(mixpanel, tmp_path / "spool")
     assert arrived == sorted([*map(str, range(20)), "after ours"])
-    assert (
-        "Traceback" not in stderr
-    )  # that Mixpanel was not reached in the time for an exit is no more than true
+    assert "Traceback" not in stderr
 
 
 @pytest.mark.parametrize("alive_s", [0.0, 0.02, 0.05, 0.1, 0.2])

@@ -8,11 +8,13 @@ started, and when it falls behind, `submit` commits in the calling thread instea
 from __future__ import annotations
 
 import contextlib
+import queue
 import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from mixpanel_visitor.delivery import threads
 from mixpanel_visitor.delivery.fork_guard import birthmark
 
 if TYPE_CHECKING:
@@ -47,9 +49,14 @@ class Committer:
     def _reset(self) -> None:
         self._mark = birthmark()
         self._waiting: deque[list[Record]] = deque()
-        self._busy = threading.Lock()
+        self._busy = threading.RLock()  # a signal handler in the middle of a drain may drain
         self._starting = threading.Lock()
         self._turn: _Turn | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether records wait for the thread."""
+        return bool(self._waiting)
 
     def submit(self, records: list[Record]) -> None:
         """Take records for a commit that happens soon; returns at once."""
@@ -62,8 +69,14 @@ class Committer:
                 self._start()
             return
         self._waiting.append(records)
-        if not turn.wake.is_set():
-            turn.wake.set()
+        if not turn.roused:
+            turn.roused = True
+            if turn.primitives != threads.primitives():
+                # gevent or eventlet has replaced what the thread stands on: the next request begins another.
+                self._turn = None
+                self._busy, self._starting = threading.RLock(), threading.Lock()
+                turn.stopping = True
+            turn.wake.put(None)
         if turn.stopping:
             self._commit_waiting()  # the thread may have had its last look before the append
 
@@ -86,8 +99,15 @@ class Committer:
         turn, self._turn = self._turn, None
         if turn is not None:
             turn.stopping = True
-            turn.wake.set()
+            turn.wake.put(None)
         return self.drain(timeout_s)
+
+    def retire(self) -> None:
+        """End the thread once nothing waits, for nobody submits any more; a finalizer may call it."""
+        turn = self._turn
+        if turn is not None:
+            turn.retired = True
+            turn.wake.put(None)
 
     def _start(self) -> None:
         if not self._starting.acquire(blocking=False):
@@ -100,22 +120,22 @@ class Committer:
 
     def _start_turn(self) -> None:
         turn = self._turn = _Turn()
-        thread = threading.Thread(
-            target=self._run, args=(turn,), name="mixpanel-visitor-committer", daemon=True
-        )
-        # Refused where there are no threads, or the interpreter is on its way out: then callers commit.
-        with contextlib.suppress(RuntimeError):
-            thread.start()
+        # Where none can be started, callers commit.
+        threads.start("mixpanel-visitor-committer", self._run, turn)
 
     def _run(self, turn: _Turn) -> None:
+        busy = self._busy
         turn.running = True
         while not turn.stopping:
-            turn.wake.wait()
-            if not turn.stopping:
+            turn.wake.get()
+            if not (turn.stopping or turn.retired) and turn.primitives == threads.primitives():
                 self._linger()
-            turn.wake.clear()  # before the look into the queue: whoever appends later sets it again
-            with self._busy:
+            turn.roused = False  # before the look into the queue: whoever appends later wakes it again
+            with busy:
                 self._commit_waiting()
+            turn.stopping = turn.stopping or turn.retired
+        if turn.primitives != threads.primitives():
+            threads.park(turn.wake)
 
     def _commit_waiting(self) -> None:
         while self._waiting:
@@ -128,9 +148,13 @@ class Committer:
 
 
 class _Turn:
-    """One life of the thread: seen to run, told to stop."""
+    """One life of the thread: seen to run, told to stop, or to end when nothing waits."""
 
     def __init__(self) -> None:
-        self.wake = threading.Event()
+        # No Event: its `set` holds a lock, and a signal handler that comes then would wait for itself.
+        self.wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.primitives = threads.primitives()
+        self.roused = False
         self.running = False
         self.stopping = False
+        self.retired = False

@@ -10,7 +10,12 @@ import mmap
 import os
 import sys
 import weakref
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from mixpanel_visitor.delivery import threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class ForkAware(Protocol):
@@ -31,12 +36,21 @@ class ForkAware(Protocol):
 
 # A hook can never be unregistered; so there is one for the process, and it knows its objects weakly.
 _members: dict[int, weakref.ref[ForkAware]] = {}
+_in_children: dict[int, tuple[weakref.ref[object], str]] = {}
 
 
 def watch(member: ForkAware) -> None:
     """Call this object around each fork from now on, for as long as it lives."""
     key = id(member)
     _members[key] = weakref.ref(member, lambda _: _members.pop(key, None))
+
+
+def in_children(forget: Callable[[], None]) -> None:
+    """Call a bound method in every forked child, for as long as its object lives."""
+    # No WeakMethod: its callback fails with a traceback where the interpreter ends.
+    owner = forget.__self__  # type: ignore[attr-defined]
+    key = id(owner)
+    _in_children[key] = weakref.ref(owner, lambda _: _in_children.pop(key, None)), forget.__name__
 
 
 def _living() -> list[ForkAware]:
@@ -55,11 +69,17 @@ def _after_in_parent() -> None:
 
 
 def _after_in_child() -> None:
+    threads.begin()
     for member in _living():
         member.after_fork_in_child()
+    for reference, name in _in_children.copy().values():
+        owner = reference()
+        if owner is not None:
+            getattr(owner, name)()
 
 
-os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
 
 
 _MADV_WIPEONFORK = 18

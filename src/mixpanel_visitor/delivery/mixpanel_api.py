@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mixpanel_visitor import release
+from mixpanel_visitor.delivery import threads
 from mixpanel_visitor.delivery.egress import authorities, proxy_for
 from mixpanel_visitor.delivery.failures import failure
 from mixpanel_visitor.delivery.http_exchange import Answer, Deadline, HttpExchange
@@ -105,7 +106,7 @@ class MixpanelAPI:
 
         Never raises for trouble on the network: that is an `Answer` with a `failure`.
         """
-        if self._pid != os.getpid():
+        if self._pid != os.getpid() or self._primitives != threads.primitives():
             self._start_over()
         payload = b"[" + b",".join(bodies) + b"]"
         if endpoint == "import":
@@ -142,8 +143,9 @@ class MixpanelAPI:
 
     def _start_over(self) -> None:
         # After a fork the lock may be held by a thread that is not here, and the socket is the parent's:
-        # closing our copy of it sends nothing.
+        # closing our copy of it sends nothing. After gevent has patched, both are of the wrong kind.
         self._pid = os.getpid()
+        self._primitives = threads.primitives()
         self._lock = threading.Lock()
         self._used_at_s = self._monotonic()
         self._disconnect()

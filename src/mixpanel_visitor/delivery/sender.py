@@ -14,11 +14,11 @@ import random
 import sys
 import threading
 import time
-import weakref
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mixpanel_visitor.delivery import fork_guard, threads
 from mixpanel_visitor.delivery.batching import MAX_RECORDS
 from mixpanel_visitor.delivery.lane import Lane
 from mixpanel_visitor.delivery.stats import SenderStats
@@ -86,7 +86,7 @@ class Sender:
         revision: Callable[[], int] | None = None,
     ) -> None:
         self._monotonic = monotonic
-        self._wait = wait or self._rest
+        self._wait = wait
         self._linger_s = linger_s
         self._poll_s = poll_s
         self._sync = sync
@@ -107,21 +107,23 @@ class Sender:
             revision=revision,
         )
         self._start_over()
-        if hasattr(os, "register_at_fork"):
-            # Weak: a hook can never be unregistered, and must not keep every sender ever made alive.
-            hook = weakref.WeakMethod(self._start_over)
-            os.register_at_fork(after_in_child=lambda: (method := hook()) and method())
+        fork_guard.in_children(self._start_over)
 
     def step(self) -> float:
         """Send at most one request of each lane; seconds until the next call is worth it (0: at once)."""
         self._check_fork()
-        with self._busy:
-            self._wake_up()
-            return min((lane.step() for lane in self._lanes), default=self._poll_s)
+        return self._step(self._lanes, self._busy)
+
+    def _step(self, lanes: list[Lane], busy: threading.Lock) -> float:
+        with busy:
+            self._wake_up(lanes)
+            return min((lane.step() for lane in lanes), default=self._poll_s)
 
     def start(self) -> bool:
         """See to it that the thread runs; False where none can be started (then `drain` now and then)."""
         self._check_fork()
+        if self._turn.is_outdated():
+            self._begin_anew()
         thread = self._thread
         if thread is not None and thread.is_alive() and not self._turn.stopping:
             return True
@@ -134,12 +136,10 @@ class Sender:
         if not self._starting.acquire(blocking=False):
             return True
         try:
-            turn = _Turn()
-            thread = threading.Thread(target=self._run, args=(turn,), name=THREAD_NAME, daemon=True)
-            thread.start()
-        except RuntimeError:
-            return False
-        else:
+            turn = _Turn(primitives=threads.primitives())
+            thread = threads.start(THREAD_NAME, self._run, turn)
+            if thread is None:
+                return False
             self._turn, self._thread = turn, thread
             return True
         finally:
@@ -154,6 +154,8 @@ class Sender:
         if self._noted_at_s is None:
             self._noted_at_s = self._monotonic()
             self._wake.put(None)
+            if self._turn.is_outdated():
+                self.start()
         elif before < MAX_RECORDS <= before + records:
             self._wake.put(None)
 
@@ -190,7 +192,7 @@ class Sender:
             if min(waits_s) >= ends_s - self._monotonic():
                 return False
             if min(waits_s) > 0:
-                self._wait(min(waits_s))
+                (self._wait or partial(_rest, self._wake))(min(waits_s))
         return False
 
     def stop(self, timeout_s: float) -> bool:
@@ -211,17 +213,18 @@ class Sender:
         if not self._busy.acquire(timeout=max(0.0, ends_s - self._monotonic())):
             return False
         try:
-            for lane in self._lanes:
-                try:
-                    lane.release()
-                except Exception as error:
-                    # Nothing is lost: what is not released is claimed anew by the next process.
-                    message = "The spool did not take back records of /%s (%s: %s)."
-                    args = (lane.endpoint, type(error).__name__, error)
-                    self._say(logging.WARNING, f"release {lane.endpoint}", message, *args)
+            self._give_back(self._lanes)
         finally:
             self._busy.release()
         return True
+
+    def retire(self, may_end: Callable[[], bool], let_go: Callable[[], None]) -> None:
+        """End the thread by itself once `may_end` says so, after at least one more round; then `let_go`.
+
+        For a sender that nobody uses any more. Returns at once, so a finalizer may call it.
+        """
+        self._turn.retired = (may_end, let_go)
+        self._wake.put(None)
 
     def stats(self) -> SenderFigures:
         """Counts, the state of each lane, and whether the thread has been seen to run."""
@@ -232,11 +235,21 @@ class Sender:
             running=thread is not None and thread.is_alive() and self._turn.began,
         )
 
-    def _wake_up(self) -> None:
+    def _give_back(self, lanes: list[Lane]) -> None:
+        for lane in lanes:
+            try:
+                lane.release()
+            except Exception as error:
+                # Nothing is lost: what is not released is claimed anew by the next process.
+                message = "The spool did not take back records of /%s (%s: %s)."
+                args = (lane.endpoint, type(error).__name__, error)
+                self._say(logging.WARNING, f"release {lane.endpoint}", message, *args)
+
+    def _wake_up(self, lanes: list[Lane]) -> None:
         now_s = self._monotonic()
         still_s, self._stepped_s = now_s - self._stepped_s, now_s
         if still_s >= STILL_FOR_S:
-            for lane in self._lanes:
+            for lane in lanes:
                 lane.release()
 
     def _check_fork(self) -> None:
@@ -256,8 +269,22 @@ class Sender:
         self._stepped_s = self._monotonic()
         self._quiet_log: Say = self._log or QuietLog(self._monotonic)
         self._stats = SenderStats()
-        self._lanes = [self._make_lane(endpoint, stats=self._stats) for endpoint in self._endpoints]
+        self._lanes = self._make_lanes()
         self._pid = os.getpid()
+
+    def _begin_anew(self) -> None:
+        # gevent or eventlet has replaced what the thread stands on. Under them a native thread can stop the
+        # whole process, so that one ends when it next looks; its successor does not wait for it, and shares
+        # no lock with it. What it holds is given back as it ends, or with the process.
+        self._turn.stopping = self._turn.outdated = True
+        self._wake.put(None)
+        self._make_locks()
+        self._thread, self._turn = None, _Turn()
+        self._noted, self._noted_at_s, self._flush = 0, None, False
+        self._lanes = self._make_lanes()
+
+    def _make_lanes(self) -> list[Lane]:
+        return [self._make_lane(endpoint, stats=self._stats) for endpoint in self._endpoints]
 
     def _make_locks(self) -> None:
         self._busy = threading.Lock()
@@ -267,32 +294,47 @@ class Sender:
 
     def _run(self, turn: _Turn) -> None:
         turn.began = True
-        while not turn.stopping:
+        # Its own, for `_begin_anew` gives others to its successor.
+        lanes, busy, wake = self._lanes, self._busy, self._wake
+        wait = self._wait or partial(_rest, wake)
+        while not (turn.stopping or turn.is_outdated()):
             try:
-                self._linger(turn)
+                self._linger(turn, wait)
                 wait_s = 0.0
-                while wait_s <= 0 and not turn.stopping:
-                    wait_s = self.step()
+                while wait_s <= 0 and not (turn.stopping or turn.is_outdated()):
+                    wait_s = self._step(lanes, busy)
                 if self._sync is not None:
                     # While Mixpanel is away nothing is claimed; what comes in must reach the disk too.
                     self._sync()
+                if turn.retired is not None and turn.retired[0]():
+                    break
             except Exception as error:
                 if sys.is_finalizing():
                     return  # modules are being taken apart under us; the records are safe in the spool
                 wait_s = 1.0
                 message = "The sender met an error of its own (%s at %s: %s) and goes on."
                 self._say(logging.ERROR, "loop", message, type(error).__name__, place_of(error), error)
-            if not turn.stopping:
-                self._wait(min(wait_s, REST_MAX_S))
+            if not (turn.stopping or turn.is_outdated()):
+                wait(min(wait_s, REST_MAX_S))
+        if lanes is not self._lanes or turn.retired is not None:
+            with busy:
+                self._give_back(lanes)
+        if turn.retired is not None:
+            turn.stopping = True
+            turn.retired[1]()
+        if turn.outdated:
+            threads.park(wake)
 
-    def _linger(self, turn: _Turn) -> None:
+    def _linger(self, turn: _Turn, wait: Callable[[float], object]) -> None:
         noted_at_s = self._noted_at_s
         if noted_at_s is not None:
-            while not (turn.stopping or self._flush or self._noted >= MAX_RECORDS):
+            while not (turn.stopping or turn.retired or self._flush or self._noted >= MAX_RECORDS):
                 left_s = noted_at_s + self._linger_s - self._monotonic()
                 if left_s <= 0:
                     break
-                self._wait(left_s)
+                wait(left_s)
+                if turn.is_outdated():
+                    return
         # Before the claim, so that what is put from here on notifies again.
         self._noted, self._noted_at_s, self._flush = 0, None, False
 
@@ -301,14 +343,24 @@ class Sender:
         with contextlib.suppress(Exception):
             self._quiet_log(level, kind, message, *args)
 
-    def _rest(self, seconds: float) -> None:
-        with contextlib.suppress(queue.Empty):
-            self._wake.get(timeout=seconds)
+
+def _rest(wake: queue.SimpleQueue[None], seconds: float) -> None:
+    with contextlib.suppress(queue.Empty):
+        wake.get(timeout=seconds)
 
 
 @dataclass(slots=True)
 class _Turn:
-    """One life of the thread: told to stop, and seen to run."""
+    """One life of the thread: told to stop, seen to run, and what it stands on; `retired`: nobody uses it."""
 
     stopping: bool = False
     began: bool = False
+    primitives: tuple[object, ...] = ()
+    outdated: bool = False
+    retired: tuple[Callable[[], bool], Callable[[], None]] | None = None
+
+    def is_outdated(self) -> bool:
+        """Whether gevent or eventlet has replaced what this thread was begun with."""
+        if self.primitives and self.primitives != threads.primitives():
+            self.outdated = True
+        return self.outdated

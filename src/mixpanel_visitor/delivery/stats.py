@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, TypedDict, cast
 
 from mixpanel_visitor.delivery.answers import server_time_s
@@ -102,7 +102,9 @@ class SenderStats:
 
     def figures(self, *, lanes: dict[Endpoint, LaneFigures], running: bool) -> SenderFigures:
         """Return the counts of now, with what the sender knows besides."""
-        counts = {**asdict(self), "http": dict(self.http), "retried": dict(self.retried)}
+        # No `asdict`, which loops over the counters: the sender's thread may count on meanwhile.
+        counts = {each.name: getattr(self, each.name) for each in fields(self)}
+        counts |= {"http": dict(self.http), "retried": dict(self.retried)}
         return cast("SenderFigures", {**counts, "lanes": lanes, "running": running})
 
     def failed(self, message: str, *, now_s: float) -> None:

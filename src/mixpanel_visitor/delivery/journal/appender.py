@@ -264,8 +264,10 @@ class Appender:
         path = self._directory / "VERSION"
         with contextlib.suppress(FileExistsError):
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with contextlib.closing(os.fdopen(fd, "wb")) as file:
-                file.write(VERSION)
+            try:
+                os.write(fd, VERSION)
+            finally:
+                os.close(fd)
         self._store = Identity.of_path(path)
         found = path.read_bytes().strip()
         if found.isdigit() and int(found) > int(VERSION):

@@ -120,7 +120,8 @@ def segment_name(*, time_ms: int, number: int) -> str:
 def _boot_id() -> str:
     # Only for people who look into the directory: which segments are from before the last boot.
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
+        # As bytes: while the interpreter ends, text files cannot be opened any more.
+        return Path("/proc/sys/kernel/random/boot_id").read_bytes()[:8].decode()
     except OSError:
         return "00000000"
 

@@ -7,6 +7,7 @@ import threading
 import weakref
 from typing import Protocol
 
+from mixpanel_visitor.delivery import threads
 from mixpanel_visitor.errors import SpoolUnavailableError
 
 
@@ -32,11 +33,7 @@ class Heart:
         """See to it that it beats. Where there are no threads, what is in hand for too long is sent twice."""
         if self._thread is not None:
             return
-        self._thread = threading.Thread(target=self._run, name="mixpanel-visitor-redis", daemon=True)
-        try:
-            self._thread.start()
-        except RuntimeError:
-            self._thread = None
+        self._thread = threads.start("mixpanel-visitor-redis", self._run)
 
     def stop(self) -> None:
         """Beat no more; does not wait for a beat that is under way."""
