@@ -5,6 +5,7 @@ from . import Mutant
 SPOOL = "delivery/redis_streams/redis_spool.py"
 STREAMS = "delivery/redis_streams/streams.py"
 FAULTS = "faults/test_redis.py::"
+HOSTILE = "faults/test_redis_hostile.py::"
 OWN = "delivery/test_redis_spool.py::"
 
 MUTANTS = [
@@ -127,5 +128,29 @@ MUTANTS = [
         old='and each["message_id"] not in in_hand',
         new='and each["consumer"] != self.consumer.encode()',
         test=OWN + "test_an_answer_that_was_lost_on_its_way_is_asked_for_again",
+    ),
+    Mutant(
+        defect="a bomb is read to its end",
+        rows=(37,),
+        file="delivery/redis_streams/bundles.py",
+        old="reader.decompress(fields[BODIES], MAX_BYTES + 1)",
+        new="reader.decompress(fields[BODIES])",
+        test=HOSTILE + "test_a_worker_with_little_memory_survives_a_bomb",
+    ),
+    Mutant(
+        defect="all suspects are taken at a time",
+        rows=(37,),
+        file="delivery/redis_streams/takeover.py",
+        old="room = 0 if holds_suspects else most_together(least)",
+        new="room = len(suspects)",
+        test=HOSTILE + "test_an_entry_that_kills_workers_is_found",
+    ),
+    Mutant(
+        defect="a certificate of any host will do",
+        rows=(37,),
+        file="delivery/redis_streams/servers.py",
+        old='options["ssl_check_hostname"] = True',
+        new='options["ssl_check_hostname"] = False',
+        test=HOSTILE + "test_the_name_in_the_certificate_has_to_be_the_host_s[other.example]",
     ),
 ]

@@ -53,7 +53,7 @@ class Books:
         with self._lock:
             for _ in range(records):
                 self._own.settled(stream, entry_id, dead=dead)
-            self._waiting_bytes -= size
+            self._waiting_bytes = max(0, self._waiting_bytes - size)
             self._changed = True
 
     def flushed(self, stream: str, in_hand: Collection[bytes], before: bytes) -> None:
@@ -93,7 +93,11 @@ class Books:
             return
         self._changed, self._looked_s = False, now_s
         sizes, dead = streams.sizes(), streams.count_dead()
-        stamps = [int(fields.get(bundles.TIME, b"0")) for fields in sizes.first.values()]
+        stamps = [
+            int(stamp)
+            for fields in sizes.first.values()
+            if (stamp := fields.get(bundles.TIME, b"")).isdigit()
+        ]
         age_s = max(0.0, self._clock() - min(stamps) / 1000) if stamps else 0.0
         with self._lock:
             self._store = SpoolCounts(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from mixpanel_visitor.records import Endpoint, Record
 
@@ -18,6 +18,13 @@ LEVEL = 1
 
 TIME, COUNT, BODIES = b"t", b"n", b"z"
 """The fields of an entry: the producer's clock in milliseconds, how many records, these compressed."""
+
+
+MAX_BYTES = 16 * 2**20
+"""Of the bodies of one entry; what takes more room is no entry of ours, or one that shall not be read."""
+
+PUT_TOGETHER_BYTES = 4 * 2**20
+"""So much is put into one entry, but for a single record that is larger."""
 
 
 class UnreadableError(ValueError):
@@ -30,6 +37,24 @@ class Bundle:
 
     time_ms: int
     bodies: tuple[bytes, ...]
+    size: int = 0
+    """In bytes, as they are kept in memory."""
+
+
+def split(bodies: Sequence[bytes]) -> Iterator[list[bytes]]:
+    """Cut what is put together into entries; raises ValueError for a body that none can hold."""
+    together: list[bytes] = []
+    size = 0
+    for body in bodies:
+        if len(body) > MAX_BYTES:
+            raise ValueError(f"a record of {len(body):,} bytes is too large: at most {MAX_BYTES:,} are kept")
+        if together and size + len(body) > PUT_TOGETHER_BYTES:
+            yield together
+            together, size = [], 0
+        together.append(body)
+        size += len(body) + 1
+    if together:
+        yield together
 
 
 def encode(bodies: Sequence[bytes], time_ms: int) -> dict[bytes, bytes]:
@@ -43,14 +68,35 @@ def encode(bodies: Sequence[bytes], time_ms: int) -> dict[bytes, bytes]:
 
 def decode(fields: Mapping[bytes, bytes]) -> Bundle:
     """Read a bundle; raises UnreadableError for what `encode` has not written."""
+    reader = zlib.decompressobj()
     try:
-        bodies = tuple(zlib.decompress(fields[BODIES]).split(b"\n"))
+        # Bounded: some kilobytes can hold gigabytes, and whoever reads them all dies of it.
+        data = reader.decompress(fields[BODIES], MAX_BYTES + 1)
         count, time_ms = int(fields[COUNT]), int(fields[TIME])
     except (KeyError, ValueError, zlib.error) as error:
         raise UnreadableError(f"{type(error).__name__}: {error}") from None
-    if len(bodies) != count:
-        raise UnreadableError(f"{len(bodies)} records instead of {count}")
-    return Bundle(time_ms=time_ms, bodies=bodies)
+    if len(data) > MAX_BYTES:
+        raise UnreadableError(f"more than {MAX_BYTES:,} bytes in {len(fields[BODIES]):,}")
+    if not reader.eof or reader.unused_data:
+        raise UnreadableError("it is cut off" if not reader.eof else "something stands behind it")
+    found = data.count(b"\n") + 1
+    if found != count:
+        raise UnreadableError(f"{found} records instead of {count}")
+    return Bundle(time_ms=time_ms, bodies=tuple(data.split(b"\n")), size=len(data))
+
+
+def placed(
+    records: Iterable[Record], partitions: int, own_partition: int
+) -> dict[tuple[Endpoint, int], list[bytes]]:
+    """Sort bodies by endpoint and partition; raises ValueError for a body with a newline byte."""
+    found: dict[tuple[Endpoint, int], list[bytes]] = {}
+    for record in records:
+        if b"\n" in record.body:
+            raise ValueError(f"the body of a record must not contain a newline byte: {record.body[:80]!r}...")
+        partition = partition_of(record, partitions)
+        place = record.endpoint, own_partition if partition is None else partition
+        found.setdefault(place, []).append(record.body)
+    return found
 
 
 def partition_of(record: Record, partitions: int) -> int | None:

@@ -51,6 +51,11 @@ class InHand:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def size(self) -> int:
+        """How many bytes the bodies of all entries take, settled ones included."""
+        return sum(entry.bundle.size for entry in self.entries.values())
+
     def add(self, entries: Iterable[Entry]) -> None:
         """Put entries into the queue, each record in its place by age."""
         added: list[tuple[Entry, int]] = []

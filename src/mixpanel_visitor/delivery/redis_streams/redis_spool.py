@@ -8,6 +8,7 @@ import secrets
 import socket
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from mixpanel_visitor.delivery import fork_guard
@@ -18,9 +19,10 @@ from mixpanel_visitor.delivery.redis_streams.in_hand import Entry, InHand, held
 from mixpanel_visitor.delivery.redis_streams.letters import Letters
 from mixpanel_visitor.delivery.redis_streams.preflight import judge
 from mixpanel_visitor.delivery.redis_streams.streams import LEASE_S, Streams
+from mixpanel_visitor.delivery.redis_streams.takeover import is_suspect
 from mixpanel_visitor.delivery.redis_streams.withdrawn import Withdrawn
 from mixpanel_visitor.delivery.repeatable import is_repeatable
-from mixpanel_visitor.delivery.spool import Claim, SpoolCounts
+from mixpanel_visitor.delivery.suspects import LETHAL_FROM
 from mixpanel_visitor.errors import SettingsError, SpoolUnavailableError
 from mixpanel_visitor.logs import logger
 from mixpanel_visitor.records import ENDPOINTS, Record
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from mixpanel_visitor.delivery.redis_streams.in_hand import Position
     from mixpanel_visitor.delivery.redis_streams.preflight import Shortcoming
     from mixpanel_visitor.delivery.redis_streams.streams import Taken
-    from mixpanel_visitor.delivery.spool import DeadReason
+    from mixpanel_visitor.delivery.spool import Claim, DeadReason, SpoolCounts
     from mixpanel_visitor.records import Endpoint
 
 MAX_BYTES = 1 << 30
@@ -41,6 +43,9 @@ RATE_PER_S = 30_000
 
 MAX_SENDERS = 16
 """Of all machines: Mixpanel advises 10 to 20 connections for a project, and each sender has one."""
+
+MAX_HAND_BYTES = 64 * 2**20
+"""With so much of an endpoint in memory nothing more of it is taken."""
 
 _READ_ENTRIES = 100
 _ORDERED: frozenset[Endpoint] = frozenset({"engage", "groups"})
@@ -92,6 +97,7 @@ class RedisSpool:
         self._streams = Streams(self._connect, self.address, project=self._project, consumer=consumer)
         self._hands = {endpoint: InHand() for endpoint in ENDPOINTS}
         self._leased: set[str] = set()
+        self._left: frozenset[str] = frozenset()
         self._tended_s: dict[Endpoint, float] = {}
         self._withdrawn = Withdrawn(self._streams, self._monotonic)
         self._letters = Letters(self._streams, self._clock)
@@ -102,39 +108,25 @@ class RedisSpool:
     def put(self, records: Sequence[Record], *, own: bool = True) -> None:
         """Store all of `records`, or raise SpoolError; without `own` they do not count as put here.
 
-        One entry for each endpoint and partition. Across partitions it is not one step: where the second of
-        two entries fails, the first one is there, and a second try delivers it twice.
+        One entry for each endpoint and partition, several where it is much. That is not one step: where the
+        second of two entries fails, the first one is there, and a second try delivers it twice.
         """
         if not records:
             return
         if self._pid != os.getpid():
             self._begin()
-        self._check_newlines(records)
+        placed = bundles.placed(records, self.address.partitions, self._partition)
         self._books.check_space(self._streams, sum(len(record.body) for record in records))
         time_ms = int(self._clock() * 1000)
-        for (endpoint, partition), bodies in self._sorted(records).items():
+        for (endpoint, partition), bodies in placed.items():
             stream = self._streams.key(endpoint, partition)
-            fields = bundles.encode(bodies, time_ms)
-            entry_id, new = self._streams.add(stream, fields)
-            if new:
-                self._books.flushed(stream, self._ids(self._hands[endpoint], stream), before=entry_id)
-            size = len(fields[bundles.BODIES])
-            self._books.put(stream, entry_id, len(bodies) if own else 0, size)
-
-    def _sorted(self, records: Sequence[Record]) -> dict[tuple[Endpoint, int], list[bytes]]:
-        found: dict[tuple[Endpoint, int], list[bytes]] = {}
-        for record in records:
-            partition = bundles.partition_of(record, self.address.partitions)
-            place = record.endpoint, self._partition if partition is None else partition
-            found.setdefault(place, []).append(record.body)
-        return found
-
-    def _check_newlines(self, records: Sequence[Record]) -> None:
-        for record in records:
-            if b"\n" in record.body:
-                raise ValueError(
-                    f"the body of a record must not contain a newline byte: {record.body[:80]!r}..."
-                )
+            for together in bundles.split(bodies):
+                fields = bundles.encode(together, time_ms)
+                entry_id, new = self._streams.add(stream, fields)
+                if new:
+                    self._books.flushed(stream, self._ids(self._hands[endpoint], stream), before=entry_id)
+                size = len(fields[bundles.BODIES])
+                self._books.put(stream, entry_id, len(together) if own else 0, size)
 
     # --- claim and settle -----------------------------------------------------------------------
 
@@ -176,20 +168,32 @@ class RedisSpool:
                     self._leased.discard(stream)
                     continue
                 self._leased.add(stream)
-                if new:
-                    # Whoever had it before is silent: what is newer must not overtake what he has in hand.
-                    self._take_in(
-                        endpoint, hand, self._streams.take_over(stream, self._ids(hand, stream), LEASE_S)
-                    )
+                # Whoever had it before is silent: what is newer must not overtake what he has in hand.
+                if (new or stream in self._left) and self._take_over(endpoint, hand, stream, ordered=True):
+                    continue
             elif self._is_time_to_tend(endpoint):
-                self._take_in(endpoint, hand, self._streams.take_over(stream, self._ids(hand, stream)))
-            while len(hand) < max_records:
+                self._take_over(endpoint, hand, stream, ordered=False)
+            while len(hand) < max_records and hand.size < MAX_HAND_BYTES:
                 taken = self._streams.read(stream, _READ_ENTRIES)
                 self._take_in(endpoint, hand, taken)
                 if len(taken) < _READ_ENTRIES:
                     break
         if self._is_time_to_tend(endpoint):
             self._tended_s[endpoint] = self._monotonic()
+
+    def _take_over(self, endpoint: Endpoint, hand: InHand, stream: str, *, ordered: bool) -> bool:
+        """Take what silent consumers have; returns whether something is left that none may overtake."""
+        suspects = any(is_suspect(entry.deaths) for entry in list(hand.entries.values()))
+        taken, left = self._streams.take_over(
+            stream,
+            self._ids(hand, stream),
+            idle_s=LEASE_S if ordered else None,
+            holds_suspects=suspects,
+            ordered=ordered,
+        )
+        self._left = self._left | {stream} if left else self._left - {stream}
+        self._take_in(endpoint, hand, taken)
+        return ordered and left
 
     def _is_time_to_tend(self, endpoint: Endpoint) -> bool:
         last_s = self._tended_s.get(endpoint)
@@ -202,12 +206,20 @@ class RedisSpool:
     def _take_in(self, endpoint: Endpoint, hand: InHand, taken: Sequence[Taken]) -> None:
         entries: list[Entry] = []
         unreadable: list[tuple[Taken, str]] = []
-        for each in taken:
+        size = hand.size
+        for at, each in enumerate(taken):
+            if entries and size > MAX_HAND_BYTES:
+                self._streams.give_back(each.stream, [later.entry_id for later in taken[at:]])
+                break
+            if each.deaths > LETHAL_FROM:  # once more than what is read and then set aside, record by record
+                unreadable.append((each, f"poison: the process that takes it has died {each.deaths} times"))
+                continue
             try:
                 bundle = bundles.decode(each.fields)
             except bundles.UnreadableError as error:
                 unreadable.append((each, str(error)))
                 continue
+            size += bundle.size
             entries.append(
                 Entry(
                     endpoint=endpoint,
@@ -233,15 +245,7 @@ class RedisSpool:
             for at, (_, entry, index) in enumerate(cast("Sequence[Position]", claim.positions))
             if entry.from_dead and not is_repeatable(claim.endpoint, entry.bundle.bodies[index])
         ]
-        if not doubts:
-            return claim
-        return Claim(
-            endpoint=claim.endpoint,
-            bodies=claim.bodies,
-            positions=claim.positions,
-            deaths=claim.deaths,
-            doubts=doubts,
-        )
+        return replace(claim, doubts=doubts) if doubts else claim
 
     def ack(self, claim: Claim, indexes: Iterable[int]) -> None:
         """These records of the claim have been delivered: forget them."""

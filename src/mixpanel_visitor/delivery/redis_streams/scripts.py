@@ -20,8 +20,13 @@ for at = 2, #ARGV, 3 do
     bytes = bytes + ARGV[at + 2]
   end
 end
-redis.call('HINCRBY', KEYS[2], 'records', string.format('%d', -records))
-redis.call('HINCRBY', KEYS[2], 'bytes', string.format('%d', -bytes))
+local entries = redis.call('XLEN', KEYS[1])
+if entries == 0 then return redis.call('DEL', KEYS[2]) end
+-- Of entries that others have added, nothing was counted.
+for field, change in pairs({records = records, bytes = bytes}) do
+  local left = tonumber(redis.call('HGET', KEYS[2], field) or 0) - change
+  redis.call('HSET', KEYS[2], field, string.format('%d', math.max(left, field == 'records' and entries or 0)))
+end
 """
 LEASE = """
 local holder = redis.call('GET', KEYS[1])

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from mixpanel_visitor.errors import MissingExtraError, SettingsError, SpoolUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from urllib.parse import SplitResult
 
     from mixpanel_visitor.settings.redis_address import RedisAddress
+
+NAMES_IN_CLUSTERS = 6
+"""The first redis-py that checks them there; older ones drop the option that asks for it."""
 
 TIMEOUT_S = 0.25
 """To connect and for each answer: a request's thread may be the one that waits."""
@@ -33,6 +37,9 @@ def connector(address: RedisAddress) -> Callable[[], Any]:
         "decode_responses": False,
         "client_name": "mixpanel-visitor",
     }
+
+    if parts.scheme.startswith("rediss"):
+        _check_names(parts, redis.__version__, common)
 
     def retries(count: int) -> Any:
         # At once: an idle connection may have been closed by whatever is in between. The library's own
@@ -64,6 +71,22 @@ def connector(address: RedisAddress) -> Callable[[], Any]:
     except (TypeError, ValueError) as error:
         raise SettingsError([f"spool: {error}"]) from None
     return alone
+
+
+def _check_names(parts: SplitResult, version: str, options: dict[str, Any]) -> None:
+    """Have the host's name compared with the certificate's; before version 6 the library has to be told.
+
+    `ssl_check_hostname=false` or `ssl_cert_reqs=none` in the address still count.
+    """
+    given = dict(parse_qsl(parts.query))
+    if given.get("ssl_cert_reqs", "").lower() == "none":
+        return
+    if parts.scheme.endswith("+cluster") and int(version.partition(".")[0]) < NAMES_IN_CLUSTERS:
+        problem = (
+            f"redis-py {version} does not compare the names of a cluster's hosts with their certificates"
+        )
+        raise SettingsError([f"spool: {problem}; pip install 'redis>={NAMES_IN_CLUSTERS}'"])
+    options["ssl_check_hostname"] = True
 
 
 def unavailable(error: Exception) -> SpoolUnavailableError | None:

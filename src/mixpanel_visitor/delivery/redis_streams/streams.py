@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mixpanel_visitor.delivery.redis_streams import scripts
+from mixpanel_visitor.delivery.redis_streams import replies, scripts
 from mixpanel_visitor.delivery.redis_streams.servers import unavailable
+from mixpanel_visitor.delivery.redis_streams.takeover import choose
 from mixpanel_visitor.errors import SpoolUnavailableError
 from mixpanel_visitor.records import ENDPOINTS
 
@@ -136,7 +137,7 @@ class Streams:
             given_back = client.xpending_range(stream, GROUP, "-", "+", count, consumername=RETURNED)
             back = self._claim(client, stream, given_back, idle_ms=0)
             found = client.xreadgroup(GROUP, self.consumer, {stream: ">"}, count=count)
-            entries = _entries_of(found)
+            entries = replies.entries_of(found)
             return back + [
                 Taken(stream=stream, entry_id=entry_id, fields=fields)
                 for entry_id, fields in entries
@@ -145,23 +146,35 @@ class Streams:
 
         return self._with_group(stream, call)
 
-    def take_over(self, stream: str, in_hand: Collection[bytes], idle_s: float | None = None) -> list[Taken]:
+    def take_over(
+        self,
+        stream: str,
+        in_hand: Collection[bytes],
+        *,
+        idle_s: float | None = None,
+        holds_suspects: bool = False,
+        ordered: bool = False,
+    ) -> tuple[list[Taken], bool]:
         """Take what consumers have that have been silent for too long, and what is ours and not `in_hand`.
 
-        That is so when the answer of a `read` was lost on its way.
+        That is so when the answer of a `read` was lost on its way. Of those whose consumers have died again
+        and again some are left, for `takeover.choose` searches; the second of the two says whether.
         """
         idle_ms = self._idle_ms if idle_s is None else int(idle_s * 1000)
+        left = False
 
         def call(client: Any) -> list[Taken]:
+            nonlocal left
             pending = client.xpending_range(stream, GROUP, "-", "+", MAX_TAKEN, idle=idle_ms)
             silent = [
                 each
                 for each in pending
                 if each["consumer"] != RETURNED.encode() and each["message_id"] not in in_hand
             ]
-            return self._claim(client, stream, silent, idle_ms=idle_ms)
+            chosen, left = choose(silent, holds_suspects=holds_suspects, ordered=ordered)
+            return self._claim(client, stream, chosen, idle_ms=idle_ms)
 
-        return self._with_group(stream, call)
+        return self._with_group(stream, call), left
 
     def _claim(
         self, client: Any, stream: str, pending: Iterable[Mapping[str, Any]], *, idle_ms: int
@@ -182,7 +195,7 @@ class Streams:
             for claimed_id, fields in found:
                 if fields:
                     deaths = deliveries if dead else max(0, deliveries - 1)
-                    settled = _numbers(client.hget(f"{stream}:settled", claimed_id))
+                    settled = replies.numbers(client.hget(f"{stream}:settled", claimed_id))
                     taken.append(
                         Taken(
                             stream=stream,
@@ -249,7 +262,7 @@ class Streams:
             by_stream.setdefault(stream, []).append(entry_id)
         found: dict[tuple[str, bytes], int] = {}
         for stream, entry_ids in by_stream.items():
-            known = self.do(partial(_hmget, key=f"{stream}:dead", fields=entry_ids))
+            known = self.do(partial(replies.hmget, key=f"{stream}:dead", fields=entry_ids))
             found |= {
                 (stream, each): int(number)
                 for each, number in zip(entry_ids, known, strict=True)
@@ -317,10 +330,12 @@ class Streams:
             first: dict[str, Mapping[bytes, bytes]] = {}
             for stream in streams:
                 counted = client.hmget(f"{stream}:sizes", "records", "bytes")
-                if not int(counted[0] or 0):
+                # What others have added there, nobody has counted: each entry is one record at least.
+                there = max(int(counted[0] or 0), client.xlen(stream))
+                if not there:
                     continue
-                records += int(counted[0] or 0)
-                size += int(counted[1] or 0)
+                records += there
+                size += max(0, int(counted[1] or 0))
                 for _, fields in client.xrange(stream, count=1):
                     first[stream] = fields
             return Sizes(records=records, stored_bytes=size, first=first)
@@ -367,24 +382,3 @@ class Streams:
 
         info = self.do(call)
         return [info] if "used_memory" in info else list(info.values())
-
-
-def _entries_of(found: Any) -> list[tuple[bytes, Mapping[bytes, bytes]]]:
-    """The entries of a reply to XREADGROUP for one stream; it is a list, or with RESP3 a map."""
-    if not found:
-        return []
-    if isinstance(found, dict):
-        (entries,) = found.values()
-        # RESP3 nests them once more.
-        return entries[0] if entries and isinstance(entries[0], list) else entries
-    ((_, entries),) = found
-    return list(entries)
-
-
-def _hmget(client: Any, *, key: str, fields: Sequence[bytes]) -> list[bytes | None]:
-    found: list[bytes | None] = client.hmget(key, fields)
-    return found
-
-
-def _numbers(text: bytes | None) -> frozenset[int]:
-    return frozenset(int(each) for each in (text or b"").split(b",") if each.isdigit())

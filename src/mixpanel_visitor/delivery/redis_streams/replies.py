@@ -1,0 +1,31 @@
+"""Replies: what Redis answers, read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def entries_of(found: Any) -> list[tuple[bytes, Mapping[bytes, bytes]]]:
+    """The entries of a reply to XREADGROUP for one stream; it is a list, or with RESP3 a map."""
+    if not found:
+        return []
+    if isinstance(found, dict):
+        (entries,) = found.values()
+        # RESP3 nests them once more.
+        return entries[0] if entries and isinstance(entries[0], list) else entries
+    ((_, entries),) = found
+    return list(entries)
+
+
+def hmget(client: Any, *, key: str, fields: Sequence[bytes]) -> list[bytes | None]:
+    """Ask for several fields of a hash."""
+    found: list[bytes | None] = client.hmget(key, fields)
+    return found
+
+
+def numbers(text: bytes | None) -> frozenset[int]:
+    """Read what `Streams.note_settled` has written."""
+    return frozenset(int(each) for each in (text or b"").split(b",") if each.isdigit())
