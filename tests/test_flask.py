@@ -1,5 +1,8 @@
 """The Flask extension: settings, several applications, what handlers and templates have."""
 
+import contextvars
+import threading
+
 import flask
 import pytest
 from support.responses import Jar
@@ -270,6 +273,59 @@ def test_a_test_request_context_has_a_visitor(app, spool):
         current_visitor.track("Tested")
         assert flask.render_template_string("{{ visitor_id }}") == first
     assert spool.names == ["Tested"]
+
+
+def test_both_proxies_know_a_test_request_context(app, spool):
+    """That of the package is the same visitor as that of the door."""
+    with app.test_request_context("/"):
+        context.current_visitor.track("Tested")
+        assert context.current_visitor.id == current_visitor.id
+    assert spool.names == ["Tested"]
+
+
+@pytest.mark.parametrize("proxy", [context.current_visitor, current_visitor], ids=["package", "door"])
+def test_a_copied_request_context_has_the_visitor(app, tracker, spool, proxy):
+    """Flask's way to take a request along into a thread takes its visitor along, for both proxies."""
+    seen = []
+
+    @app.get("/thread")
+    def start():
+        @flask.copy_current_request_context
+        def work():
+            proxy.track("Worked")
+            seen.append(proxy.id)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        return flask.g.visitor_id
+
+    assert seen == [app.test_client().get("/thread").text]
+    assert spool.names == ["Worked"]
+
+
+def test_a_copied_request_context_may_outlive_the_request(app, spool):
+    """What is tracked after the answer is stored at once."""
+    later = []
+
+    @app.get("/later")
+    def start():
+        later.append(flask.copy_current_request_context(lambda: context.current_visitor.track("Later")))
+        return "hello"
+
+    assert app.test_client().get("/later").text == "hello"
+    contextvars.Context().run(later[0])
+    assert spool.names == ["Later"]
+
+
+@pytest.mark.parametrize("name", ["visitor", "visitor_id"])
+def test_what_the_application_has_put_into_g_stays(tracker, name):
+    """An application whose own `before_request` comes first keeps its `g.visitor`."""
+    app = flask.Flask(__name__)
+    app.before_request(lambda: setattr(flask.g, name, "their own"))
+    MixpanelVisitor(app, tracker=tracker)
+    app.get("/")(lambda: f"{flask.g.get(name)} {bool(current_visitor.id)}")
+    assert app.test_client().get("/").text == "their own True"
 
 
 def test_a_test_request_context_takes_cookies(app):

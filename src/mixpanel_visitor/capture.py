@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
+from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,29 @@ class Catcher(Protocol):
         ...
 
 
+class Source(Protocol):
+    """A tracker, from here."""
+
+    def settle(self) -> None:
+        """Store, or have caught, what open requests and jobs hold."""
+        ...
+
+
 _catchers: list[Catcher] = []
+_sources: WeakValueDictionary[int, Source] = WeakValueDictionary()
+
+
+def join(source: Source) -> None:
+    """Ask this one, as long as it lives, for what it holds."""
+    _sources[id(source)] = source
+
+
+def collect() -> None:
+    """Have all trackers of this process store what they hold: it goes where it would go by itself, now."""
+    for reference in _sources.valuerefs():
+        source = reference()
+        if source is not None:
+            source.settle()
 
 
 def active() -> Catcher | None:
@@ -27,10 +50,12 @@ def active() -> Catcher | None:
 
 
 def begin(catcher: Catcher) -> None:
-    """Let this one catch from now on."""
+    """Let this one catch from now on; what was tracked before is none of its business."""
+    collect()
     _catchers.append(catcher)
 
 
 def end(catcher: Catcher) -> None:
-    """Let it go; who caught before goes on."""
+    """Let it go, with all that was tracked until now; who caught before goes on."""
+    collect()
     _catchers.remove(catcher)

@@ -11,6 +11,7 @@ from .errors import NoVisitorError
 from .logs import QuietLog, call_site
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextvars import Token
 
     from .visitor import Visitor
@@ -34,8 +35,20 @@ def leave(token: Token[Visitor | None]) -> None:
 
 
 def get_current() -> Visitor | None:
-    """Give the visitor of this request, or None."""
-    return _current.get()
+    """Return the visitor of this request, or None."""
+    visitor = _current.get()
+    if visitor is None and _find_elsewhere is not None:
+        visitor = _find_elsewhere()
+    return visitor
+
+
+_find_elsewhere: Callable[[], Visitor | None] | None = None
+
+
+def look_also(find: Callable[[], Visitor | None]) -> None:
+    """Ask `find` where our own variable says nothing: Flask copies its context into threads, not ours."""
+    global _find_elsewhere
+    _find_elsewhere = find
 
 
 class CurrentVisitor:
@@ -48,20 +61,20 @@ class CurrentVisitor:
     __slots__ = ()
 
     def __bool__(self) -> bool:
-        return _current.get() is not None
+        return get_current() is not None
 
     def __repr__(self) -> str:
-        visitor = _current.get()
+        visitor = get_current()
         return "<no current visitor>" if visitor is None else repr(visitor)
 
     def __eq__(self, other: object) -> bool:
-        return _current.get() is other
+        return get_current() is other
 
     def __hash__(self) -> int:
-        return hash(_current.get())
+        return hash(get_current())
 
     def __getattr__(self, name: str) -> Any:
-        visitor = _current.get()
+        visitor = get_current()
         if visitor is not None:
             return getattr(visitor, name)
         if name.startswith(("people_", "group_")) or name in _CALLS:

@@ -10,10 +10,9 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING
 
-from . import release
+from . import capture, release
 from .automatic_events import track_link, track_page_view
 from .balance import balance
-from .context import get_current
 from .core.identity import Identity
 from .core.page_views import PageViews
 from .core.scrubbing import Scrubber
@@ -24,7 +23,7 @@ from .ledger import Ledger
 from .lifetime import drain_at_exit
 from .logs import QuietLog
 from .outbox import Outbox
-from .visitor import OfflineVisitor, Visitor, forget_queued
+from .visitor import OfflineVisitor, Visitor
 from .writer import Writer
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from .balance import Stats
     from .core.exchange import Exchange
+    from .core.exchange_rules import Unfinished
     from .core.handover import Word
     from .core.request import RequestFacts
     from .parts import Parts
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from .records import Record
     from .settings import Settings
     from .snippet import Snippet
+
+
+_SETTLE_S = 1.0
 
 
 class Engine:
@@ -81,6 +84,7 @@ class Engine:
         self._page_views = PageViews(self.settings.page_views) if self.settings.page_views else None
         in_children(self._forget)
         weakref.finalize(self, self.outbox.retire).atexit = False  # at exit it is drained
+        capture.join(self)
 
     @property
     def snippet(self) -> Snippet | None:
@@ -134,7 +138,7 @@ class Engine:
             self.failed("respond")
             return []
 
-    def hand_over(self, exchange: Exchange, *, soon: bool) -> None:
+    def hand_over(self, exchange: Unfinished, *, soon: bool) -> None:
         """Commit what the exchange has queued so far."""
         records = exchange.take()
         if records:
@@ -187,7 +191,9 @@ class Engine:
             Identity(device_id=None) if identity is None else identity,
             id_mode=self.settings.id_mode,
             refusal=self._refusal if refusal is None else lambda: self._refusal() or refusal,
+            refuse=self._ledger.refuse,
             store=self.outbox.store,
+            unfinished=self._rules.unfinished,
         )
 
     # --- life ---------------------------------------------------------------------------------------
@@ -203,8 +209,12 @@ class Engine:
             self.outbox.sender.start()
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until everything this process stored so far is acknowledged; False: not within `timeout_s`."""
-        return self.outbox.flush(timeout_s)
+        """Wait until Mixpanel has acknowledged everything so far; False: not within `timeout_s`.
+
+        What waits for the head of its response cannot be committed, so the answer is False then, too.
+        """
+        complete = self._commit_unfinished()
+        return self.outbox.flush(timeout_s) and complete
 
     def drain(self, timeout_s: float) -> bool:
         """Store what is queued, try to deliver it, let go of threads and files; the next event goes on.
@@ -212,6 +222,7 @@ class Engine:
         False: something stays in the spool for the next process.
         """
         self._started = False
+        self._commit_unfinished()
         return self.outbox.drain(timeout_s)
 
     def close(self, timeout_s: float) -> bool:
@@ -223,7 +234,20 @@ class Engine:
         """Return the counters of this process."""
         return balance(self._ledger, self.outbox.counts(), self.outbox.stats())
 
+    def settle(self) -> None:
+        """Store what open requests and jobs hold, and what waits for a thread to store it."""
+        self._commit_unfinished()
+        self.outbox.committer.drain(_SETTLE_S)
+
     # --- inside -------------------------------------------------------------------------------------
+
+    def _commit_unfinished(self) -> bool:
+        """Commit what open requests and jobs hold; False: some wait for the heads of their responses."""
+        complete = True
+        for each in list(self._rules.unfinished):
+            self.hand_over(each, soon=False)
+            complete = complete and not each.holds_back
+        return complete
 
     def _plan_guard(self) -> PlanGuard | None:
         plan = self.settings.plan
@@ -247,6 +271,5 @@ class Engine:
         """In a forked child: what the parent accepted is the parent's."""
         self._ledger.reset()
         self._started = False
-        visitor = get_current()
-        if visitor is not None:
-            forget_queued(visitor)
+        for each in list(self._rules.unfinished):
+            each.forget()

@@ -88,8 +88,8 @@ def _remember() -> None:
     environ = request._get_current_object().environ  # type: ignore[attr-defined]  # noqa: SLF001
     visitor = environ.get(VISITOR_KEY) or _visitor()
     here = g._get_current_object()  # noqa: SLF001
-    here.visitor = visitor
-    here.visitor_id = environ[VISITOR_ID_KEY]
+    here.setdefault("visitor", visitor)  # what the application has put there stays
+    here.setdefault("visitor_id", environ[VISITOR_ID_KEY])
 
 
 def _tell_whole(response: Response) -> Response:
@@ -117,13 +117,19 @@ def visitor_script(nonce: str | None = None) -> str:
 
 
 def _visitor() -> Visitor:
+    # Outside of a request, or in an application without visitors, the other one: falsy, it says what to do.
+    return _find() or context.current_visitor
+
+
+def _find() -> Visitor | None:
+    """Return the visitor of Flask's request, wherever Flask has taken it."""
     if not has_request_context():
-        return context.current_visitor  # falsy; says what to do
-    visitor = request.environ.get(VISITOR_KEY)
+        return None
+    visitor: Visitor | None = request.environ.get(VISITOR_KEY)
     if visitor is None:
         tracker: Tracker | None = current_app.extensions.get(EXTENSION)
         if tracker is None:
-            return context.current_visitor  # a helper that tracks, in an application without visitors
+            return None
         # `app.test_request_context()` does not pass through the middleware: events are stored at once.
         engine = engine_of(tracker)
         facts = engine.seen_through(facts_from_environ(request.environ))
@@ -131,7 +137,9 @@ def _visitor() -> Visitor:
         engine.finish(exchange, soon=False)
         request.environ[VISITOR_KEY] = visitor
         request.environ[VISITOR_ID_KEY] = visitor.id
-    return cast("Visitor", visitor)
+    return visitor
 
+
+context.look_also(_find)
 
 current_visitor: Visitor = cast("Visitor", LocalProxy(_visitor))

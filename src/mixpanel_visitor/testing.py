@@ -66,8 +66,24 @@ class TrackedEvents:
     """What was tracked, oldest first; a sequence of `TrackedEvent`."""
 
     def __init__(self) -> None:
-        self.events: list[TrackedEvent] = []
-        self.updates: list[TrackedUpdate] = []
+        self._events: list[TrackedEvent] = []
+        self._updates: list[TrackedUpdate] = []
+
+    @property
+    def events(self) -> list[TrackedEvent]:
+        """The events as a list, with those of responses whose body nobody has read."""
+        self._collect()
+        return self._events
+
+    @property
+    def updates(self) -> list[TrackedUpdate]:
+        """The profile updates."""
+        self._collect()
+        return self._updates
+
+    def _collect(self) -> None:
+        if capture.active() is self:
+            capture.collect()
 
     def __iter__(self) -> Iterator[TrackedEvent]:
         return iter(self.events)
@@ -88,9 +104,9 @@ class TrackedEvents:
         for record in records:
             message = orjson.loads(record.body)
             if record.endpoint == "import":
-                self.events.append(TrackedEvent(name=message["event"], properties=message["properties"]))
+                self._events.append(TrackedEvent(name=message["event"], properties=message["properties"]))
             else:
-                self.updates.append(TrackedUpdate(endpoint=record.endpoint, message=message))
+                self._updates.append(TrackedUpdate(endpoint=record.endpoint, message=message))
 
     def clear(self) -> None:
         """Forget what was tracked so far."""
@@ -101,8 +117,8 @@ class TrackedEvents:
         """Give what was tracked of one visitor: a device ID, a user ID or a distinct ID."""
         mine = TrackedEvents()
         bare = visitor_id.removeprefix(DEVICE_PREFIX)
-        mine.events = [event for event in self.events if bare in event.ids]
-        mine.updates = [update for update in self.updates if _whose(update) == bare]
+        mine._events = [event for event in self.events if bare in event.ids]
+        mine._updates = [update for update in self.updates if _whose(update) == bare]
         return mine
 
     def find(self, event: str | Declared | type, /, **properties: Any) -> list[TrackedEvent]:

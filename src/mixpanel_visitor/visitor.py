@@ -56,10 +56,6 @@ if TYPE_CHECKING:
             """Log out."""
             ...
 
-        def forget(self) -> None:
-            """Drop what is queued."""
-            ...
-
         def opt_out(self) -> None:
             """Track this person no more, and drop what is queued, counted."""
             ...
@@ -354,11 +350,6 @@ class Visitor:
         self, group_key: str, group_id: str, operation: Mapping[str, Any], meta: Mapping[str, Any] | None
     ) -> None:
         self.group_update({"$group_key": group_key, "$group_id": group_id, **operation}, meta)
-
-
-def forget_queued(visitor: Visitor) -> None:
-    """In a forked child: drop what the visitor has queued, it is the parent's to store."""
-    visitor._visit.forget()  # noqa: SLF001  # no method: users would take it for the law's right to be forgotten
 
 
 def merged(properties: Any, more: Mapping[str, Any]) -> Any:

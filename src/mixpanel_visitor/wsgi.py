@@ -216,6 +216,14 @@ class _Body:
             self._engine.finish(self._exchange, soon=False)
             context.leave(token)
 
+    def __del__(self) -> None:
+        """End the exchange where the server has dropped the body without `close`, against PEP 3333."""
+        if not self._exchange.finished:
+            try:
+                self._engine.finish(self._exchange, soon=True)
+            except Exception:
+                self._engine.failed("the body's finalizer")
+
 
 class _SizedBody(_Body):
     """A body that knows its number of chunks: servers make a Content-Length of it where that is one."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from .anchor import Anchor
 from .handover import heard
-from .held_records import HeldRecords
+from .held_records import HeldRecords, HoldsRecords
 from .identity import Identity, log_in, log_out
 from .page_views import is_page
 from .policy import may_set_cookie
@@ -42,7 +42,7 @@ HAND_OVER_BYTES = 1_000_000
 """A request that has queued so much hands it over before it ends: streams and sockets may never end."""
 
 
-class Exchange:
+class Exchange(HoldsRecords):
     """One request from our point of view.
 
     `add` may be called from several threads. Its order (append, then look whether it is over) and that of
@@ -90,8 +90,6 @@ class Exchange:
         self._changed = self.finished = False
         self._merge: Link | None = None
         self.view: Callable[[str | None], None] | None = None
-        self.held: HeldRecords | None = None
-        """What is queued; None: nothing has been tracked yet."""
         self.links: tuple[Link, ...] = () if found is None else found.links
         """Identity events that are owed once the response stores what it says; `announce` writes them."""
         self._anchor: Anchor | None = None if found is None else found.anchor
@@ -147,7 +145,10 @@ class Exchange:
 
     def add(self, record: Record) -> None:
         """Queue a record; it leaves with the next `take`."""
-        self._tracked = True
+        if not self._tracked:
+            self._tracked = True
+            if not self.finished:
+                self._rules.unfinished.add(self)
         if record.endpoint == "import":
             self._merge = None  # this event carries device and user
         held = self._records if self.held is None else self.held
@@ -319,15 +320,6 @@ class Exchange:
         self._settle()
         return added
 
-    def take(self) -> list[Record]:
-        """Give the records queued since the last call and forget them here."""
-        return [] if self.held is None else self.held.take()
-
-    def forget(self) -> None:
-        """Drop what is queued, without a word to Mixpanel."""
-        if self.held is not None:
-            self.held.forget()
-
     def finish(self) -> list[Record]:
         """End the exchange: give what is left."""
         if not self.finished:
@@ -336,14 +328,10 @@ class Exchange:
             if self.held is not None and self.held.is_held:  # there was no response, as far as we saw
                 self.held.decide(remembered=False)
             self.finished = True
+            if self._tracked:
+                self._rules.unfinished.discard(self)
             self.announce = self.view = None  # they lead back here: cycles, for the garbage collector to find
         return self.take()
-
-    @property
-    def has_records(self) -> bool:
-        """Whether a `take` would give anything."""
-        held = self.held
-        return held is not None and bool(held) and not held.is_held
 
     def _settle(self) -> None:
         """Write the event that joins device and user, if no other event of this request does."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from .anchor import RENEW_AFTER_S
 from .bots import is_prefetch
@@ -14,6 +14,8 @@ from .policy import is_part_of_page, objects, opted_out, withholds_cookies
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from mixpanel_visitor.records import Record
 
     from .anchor import Anchor, AnchorCodec
     from .bots import BotDetector, BotKind
@@ -27,6 +29,24 @@ if TYPE_CHECKING:
 
 _Recalled = tuple["Resolution | None", float, float, float]
 """What a Cookie header said, from when until when that is so, and until when the SDK wants no cookie."""
+
+
+class Unfinished(Protocol):
+    """A request or a job that may have something queued; an exchange or an offline visit."""
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether something is queued that `take` does not return yet."""
+        ...
+
+    def take(self) -> list[Record]:
+        """Return what is queued and may leave, and forget it here."""
+        ...
+
+    def forget(self) -> None:
+        """Drop what is queued."""
+        ...
+
 
 _UNKNOWN: _Recalled = (None, 0.0, 0.0, 0.0)
 
@@ -58,6 +78,8 @@ class ExchangeRules:
     count: Callable[[str], None]
     refuse: Callable[[str, int], None]
     recent: dict[tuple[str, str], _Recalled] = field(default_factory=dict, repr=False)
+    unfinished: set[Unfinished] = field(default_factory=set, repr=False)
+    """Requests and jobs that have tracked something and are not over."""
 
     def open(self, facts: RequestFacts, now_s: float, fresh_id: Callable[[], str]) -> Exchange:
         """Begin an exchange: decide whether we may track, and who the visitor is."""

@@ -97,6 +97,32 @@ class HeldRecords:
         return self._take_all()
 
 
+class HoldsRecords:
+    """Whoever has held records: what may leave is taken, and the rest is known to be there."""
+
+    held: HeldRecords | None = None
+    """What is queued; None: nothing has been tracked yet."""
+
+    @property
+    def has_records(self) -> bool:
+        """Whether a `take` would return anything."""
+        return self.held is not None and bool(self.held) and not self.held.is_held
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether something is queued that waits for the response's head."""
+        return self.held is not None and bool(self.held) and self.held.is_held
+
+    def take(self) -> list[Record]:
+        """Return the records queued since the last call and forget them here."""
+        return [] if self.held is None else self.held.take()
+
+    def forget(self) -> None:
+        """Drop what is queued, without a word to Mixpanel: in a forked child it is the parent's."""
+        if self.held is not None:
+            self.held.forget()
+
+
 def without_devices(record: Record, device_ids: frozenset[str]) -> Record | None:
     """Take these device IDs out of a record; None: nothing is left that Mixpanel could use."""
     if not any(each.encode() in record.body for each in device_ids):

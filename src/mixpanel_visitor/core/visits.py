@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from .glance import NoGlance
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from mixpanel_visitor.records import Record
 
+    from .exchange_rules import Unfinished
     from .identity import Link, Login
     from .policy import Consent
     from .request import RequestFacts
@@ -20,12 +22,23 @@ if TYPE_CHECKING:
 class OfflineVisit:
     """Somebody whose ID the caller knows: no cookie, no response, consent is the caller's business.
 
-    `store` takes records at once; with `gather()` they wait for `finish()` and are stored together.
+    `store` takes records at once; with `gather()` they wait for `finish()` and are stored together. Until
+    then the visit is one of `unfinished`, whose records others may take.
     """
 
     __slots__ = (
-        "_gathering", "_id_mode", "_merge", "_opted_out", "_records", "_refusal", "_store",
-        "announce", "identity", "registered",
+        "_gathering",
+        "_id_mode",
+        "_merge",
+        "_opted_out",
+        "_records",
+        "_refusal",
+        "_refuse",
+        "_store",
+        "_unfinished",
+        "announce",
+        "identity",
+        "registered",
     )  # fmt: skip
 
     facts: RequestFacts | None = None
@@ -33,6 +46,7 @@ class OfflineVisit:
     consent: Consent = "granted"
     is_bot = False
     spid_user_id: int | None = None
+    holds_back = False
 
     def __init__(
         self,
@@ -40,13 +54,17 @@ class OfflineVisit:
         *,
         id_mode: IdMode,
         refusal: Callable[[], str | None],
+        refuse: Callable[[str, int], None],
         store: Callable[[list[Record]], None],
+        unfinished: set[Unfinished],
     ) -> None:
         self.identity = identity
         self._id_mode: IdMode = id_mode
         self._refusal = refusal
+        self._refuse = refuse
         self._store = store
-        self._records: list[Record] = []
+        self._unfinished = unfinished
+        self._records: deque[Record] = deque()
         self._gathering = False
         self._opted_out = False
         self._merge: Link | None = None
@@ -62,14 +80,27 @@ class OfflineVisit:
         """Store a record, or keep it for `finish`."""
         if record.endpoint == "import":
             self._merge = None  # this event carries device and user
-        if self._gathering:
-            self._records.append(record)
-        else:
+        if not self._gathering:
             self._store([record])
+            return
+        self._records.append(record)
+        if not self._gathering:  # another thread has just finished, and may not have seen this one
+            self._store_taken()
 
     def gather(self) -> None:
         """Keep records until `finish`, so that they are stored with one write."""
         self._gathering = True
+        self._unfinished.add(self)
+
+    def take(self) -> list[Record]:
+        """Return what was gathered since the last call, and forget it here; any thread may call this."""
+        records: list[Record] = []
+        while self._records:
+            try:
+                records.append(self._records.popleft())
+            except IndexError:
+                break  # another thread was faster
+        return records
 
     def identify(self, user_id: str, fresh_id: Callable[[], str]) -> Login:
         """Attach a user to this device; another one than before gets a new device first."""
@@ -97,21 +128,27 @@ class OfflineVisit:
         """Track no more of them here, and drop what was gathered."""
         self._opted_out = True
         self._merge = None
-        self._records = []
+        dropped = self.take()
+        if dropped:
+            self._refuse("consent_denied", len(dropped))
 
     def opt_in(self, fresh_id: Callable[[], str]) -> None:  # noqa: ARG002  # an exchange needs it
         """Go on."""
         self._opted_out = False
 
     def forget(self) -> None:
-        """Drop what was gathered."""
-        self._records = []
+        """Drop what was gathered: in a forked child it is the parent's."""
+        self._records.clear()
 
     def finish(self) -> None:
         """Store what was gathered; what comes later is stored at once."""
         self._settle()
         self._gathering = False
-        records, self._records = self._records, []
+        self._unfinished.discard(self)
+        self._store_taken()
+
+    def _store_taken(self) -> None:
+        records = self.take()
         if records:
             self._store(records)
 
