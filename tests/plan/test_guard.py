@@ -315,3 +315,55 @@ def test_a_difference_stays_in_its_line(production, caplog, track):
     track(visitor, "zz\n[CRITICAL] forged \x1b[31m")
     assert "differs from the plan" in caplog.text
     assert all(record.getMessage().isprintable() for record in caplog.records)
+
+
+@dataclass
+class Line:
+    coupon: str | None
+
+
+bought = Plan()
+
+
+@bought.event("Bought, dataclass")
+@dataclass
+class BoughtDataclass:
+    coupon: str | None
+    line: Line
+    lines: list[Line]
+
+
+@bought.event("Bought, pydantic")
+class BoughtPydantic(pydantic.BaseModel):
+    coupon: str | None
+    line: Line
+    lines: list[Line]
+
+
+@bought.event("Bought, msgspec")
+class BoughtStruct(msgspec.Struct):
+    coupon: str | None
+    line: Line
+    lines: list[Line]
+
+
+@pytest.mark.parametrize("cls", [BoughtDataclass, BoughtPydantic, BoughtStruct])
+def test_none_in_a_field_that_may_be_null_is_as_planned(cls):
+    """At the top and within: it is null, and not missing."""
+    tracker, spool = recording_tracker(plan=bought, on_error="raise")
+    tracker.track("u", cls(coupon=None, line=Line(None), lines=[Line(None)]))
+    properties = own_properties(spool.events[0])
+    assert properties == {"coupon": None, "line": {"coupon": None}, "lines": [{"coupon": None}]}
+    name = spool.events[0]["event"]
+    tracker.track("u", name, {"coupon": None, "line": {"coupon": None}, "lines": []})
+    with pytest.raises(InvalidEventError, match="coupon: missing"):
+        tracker.track("u", name, {"line": {"coupon": None}, "lines": []})
+
+
+def test_a_value_that_nobody_can_read_differs_and_is_sent(production, caplog):
+    """Neither its comparison nor its text costs the event."""
+    _, spool, visitor = production
+    visitor.track("Signed up", {"plan": "pro", "seats": 10**5000})
+    visitor.track("Signed up", {"plan": "pro", "seats": object()})
+    assert len(spool.events) == 2
+    assert "seats" in caplog.text

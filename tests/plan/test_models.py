@@ -7,6 +7,7 @@ import sys
 import typing
 import uuid
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -289,3 +290,66 @@ def test_a_type_statement_is_followed():
     names = {}
     exec("type Size = int | None", names)  # a syntax error to older Pythons
     assert type_schema(names["Size"]) == type_schema(int | None)
+
+
+@dataclass
+class BoughtDataclass:
+    coupon: str | None
+    price: typing.Optional[float]  # noqa: UP045
+    whatever: Any
+    note: str | None = None
+
+
+class BoughtPydantic(pydantic.BaseModel):
+    coupon: str | None
+    price: float | None
+    whatever: Any
+    note: str | None = None
+
+
+class BoughtStruct(msgspec.Struct):
+    coupon: str | None
+    price: float | None
+    whatever: Any
+    note: str | None = None
+
+
+BOUGHT = pytest.mark.parametrize("cls", [BoughtDataclass, BoughtPydantic, BoughtStruct])
+
+
+@BOUGHT
+def test_null_is_a_value_where_a_field_has_to_be_given(cls):
+    """Absent and null are two things; what may be left out and is None is left out."""
+    bought = cls(coupon=None, price=None, whatever=None)
+    assert values_of(bought) == {"coupon": None, "price": None, "whatever": None}
+
+
+@BOUGHT
+def test_null_is_a_value_within_a_value_too(cls):
+    """At any depth, whichever library the class is of."""
+
+    @dataclass
+    class Order:
+        first: cls
+        lines: list[cls]
+
+    bought = cls(coupon=None, price=2.5, whatever=None)
+    values = values_of(Order(bought, [bought]))
+    for inner in (values["first"], *values["lines"]):
+        assert (inner["coupon"], inner["price"], inner["whatever"]) == (None, 2.5, None)
+
+
+def test_an_instance_that_holds_itself_is_read():
+    """It is the encoder that cuts it."""
+    node = Node()
+    node.below = node
+    assert values_of(node) == {"below": node}
+
+
+def test_a_struct_may_hold_what_its_library_does_not_know():
+    """The encoder knows more."""
+
+    class Placed(msgspec.Struct):
+        where: Any
+
+    assert values_of(Placed(PurePosixPath("/a"))) == {"where": "/a"}

@@ -11,7 +11,10 @@ import typing
 import uuid
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mixpanel_visitor.core.encoding import plain_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,6 +26,11 @@ PROPERTY_NAME = "name"
 DESCRIPTION = "description"
 """What a dataclass's `field(metadata={...})` may say of a property."""
 
+MAX_DEPTH = 3
+MAX_ITEMS = 255
+"""What Mixpanel takes within a property."""
+
+_CLASSES_CACHED = 1024
 _ENCODED_BY_US = (str, int, float, dt.datetime, dt.date, dt.timedelta, Decimal, Enum, uuid.UUID, bytes)
 
 
@@ -60,7 +68,7 @@ def fields_of(cls: type) -> list[Field]:
         Field(
             str(field.metadata.get(PROPERTY_NAME, field.name)),
             hints.get(field.name, Any),
-            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING,
+            _has_to_be_given(field),
             str(field.metadata.get(DESCRIPTION, "")),
         )
         for field in dataclasses.fields(cls)
@@ -68,22 +76,48 @@ def fields_of(cls: type) -> list[Field]:
 
 
 def values_of(instance: Any) -> dict[str, Any]:
-    """Give the properties that an instance stands for; those that are None are left out."""
-    cls = type(instance)
+    """Return the properties that an instance stands for.
+
+    A field that is None is null where it has to be given, and left out where it may be.
+    """
+    return _values(instance, ())
+
+
+def _values(instance: Any, path: tuple[int, ...]) -> dict[str, Any]:
+    cls: Any = type(instance)
     if _is_pydantic(cls):
         values = _joined(instance.model_dump(by_alias=True), instance.model_dump(by_alias=True, mode="json"))
     elif _is_struct(cls):
         import msgspec  # noqa: PLC0415  # whoever comes with a struct has it
 
         values = msgspec.to_builtins(
-            instance, builtin_types=(dt.datetime, dt.date, dt.time, dt.timedelta, Decimal, uuid.UUID, bytes)
+            instance,
+            builtin_types=(dt.datetime, dt.date, dt.time, dt.timedelta, Decimal, uuid.UUID, bytes),
+            enc_hook=partial(plain_value, name=cls.__name__),
         )
     else:
+        within = (*path, id(instance))
         values = {
-            str(field.metadata.get(PROPERTY_NAME, field.name)): _nested(getattr(instance, field.name))
+            str(field.metadata.get(PROPERTY_NAME, field.name)): _nested(getattr(instance, field.name), within)
             for field in dataclasses.fields(instance)
         }
-    return {name: value for name, value in values.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None or name in _required(cls)}
+
+
+@lru_cache(_CLASSES_CACHED)
+def _required(cls: Any) -> frozenset[str]:
+    """Return the names of the properties that have to be given."""
+    if _is_pydantic(cls):
+        return frozenset(
+            _name_of(name, info) for name, info in cls.model_fields.items() if info.is_required()
+        )
+    if _is_struct(cls):
+        return frozenset(field.name for field in _struct_fields(cls) if field.required)
+    return frozenset(
+        str(field.metadata.get(PROPERTY_NAME, field.name))
+        for field in dataclasses.fields(cls)
+        if _has_to_be_given(field)
+    )
 
 
 def docstring(cls: type) -> str:
@@ -112,7 +146,7 @@ def _pydantic_fields(cls: Any) -> Iterator[Field]:
         whole = definitions.get(whole["$ref"].rpartition("/")[2], {})
     schemas = whole.get("properties", {})
     for name, info in cls.model_fields.items():
-        given = info.serialization_alias or info.alias or name
+        given = _name_of(name, info)
         schema = _inlined(schemas.get(given), definitions)
         yield Field(given, info.annotation, info.is_required(), info.description or "", schema)
     for name, info in cls.model_computed_fields.items():
@@ -131,13 +165,27 @@ def _joined(value: Any, plain: Any) -> Any:
     return plain
 
 
-def _nested(value: Any) -> Any:
-    """Read the models within a value, for the encoder does not know all of them, nor their other names."""
-    if isinstance(value, (list, tuple)):
-        return [_nested(each) for each in value]
-    if isinstance(value, dict):
-        return {name: _nested(each) for name, each in value.items()}
-    return values_of(value) if is_model(type(value)) else value
+def _nested(value: Any, path: tuple[int, ...]) -> Any:
+    """Read the models within a value, for the encoder does not know their other names.
+
+    What is deeper, wider or within itself is left for the encoder, which refuses or cuts it.
+    """
+    if len(path) > MAX_DEPTH or id(value) in path:
+        return value
+    within = (*path, id(value))
+    if isinstance(value, (list, tuple)) and len(value) < MAX_ITEMS:
+        return [_nested(each, within) for each in value]
+    if isinstance(value, dict) and len(value) < MAX_ITEMS:
+        return {name: _nested(each, within) for name, each in value.items()}
+    return _values(value, path) if is_model(type(value)) else value
+
+
+def _name_of(name: str, info: Any) -> str:
+    return str(info.serialization_alias or info.alias or name)
+
+
+def _has_to_be_given(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _struct_fields(cls: Any) -> Iterator[Field]:
