@@ -20,7 +20,6 @@ from .core.glance import Glance, NoGlance
 from .core.identity import distinct_id, identity_properties
 from .core.scrubbing import Scrubber
 from .core.times import FAR_MS, time_ms
-from .core.values import PROFILE
 from .diagnostics import Diagnostics
 from .errors import InvalidEventError
 from .hooks import DroppedError, last_word, with_facts
@@ -202,11 +201,7 @@ class Writer:
             stamped.update(part or {})
         if type(stamped["$time"]) not in (int, float, str):
             stamped["$time"] = self._time(stamped["$time"], latest_ms=FAR_MS) / 1000
-        for operation in PROFILE_OPERATIONS:
-            if isinstance(operand := stamped.get(operation), Mapping):
-                plain = converted(operand, self.stringified, limits=PROFILE)
-                stamped[operation] = self._scrubbed(plain)
-        return profile_record(endpoint, stamped, told=self.stringified)
+        return profile_record(endpoint, stamped, told=self.stringified, clean=self._scrubbed)
 
     def _ready(
         self, sink: Sink, glance: Glance | NoGlance, event: dict[str, Any], is_visitors: bool

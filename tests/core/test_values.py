@@ -24,8 +24,10 @@ from support.components import needs_module
 from mixpanel_visitor.core.encoding import converted, encode, encode_part
 from mixpanel_visitor.core.events import event_record
 from mixpanel_visitor.core.values import MAX_RECORD_BYTES, PROFILE
+from mixpanel_visitor.emulator.rules import Event, check_event
 from mixpanel_visitor.errors import InvalidEventError
 
+NOW_MS = 1_763_900_000_000
 EAST = dt.timezone(dt.timedelta(hours=2))
 
 
@@ -109,7 +111,7 @@ def ring():
 def of_event(value):
     """Return what an event says of this value, and the types that it told of."""
     told = []
-    stamps = {"distinct_id": "u", "$insert_id": "i", "time": 1_763_900_000_000}
+    stamps = {"distinct_id": "u", "$insert_id": "i", "time": NOW_MS}
     record = event_record(
         {"event": "e", "properties": {**stamps, "x": value}},
         told=lambda name, kind: told.append((name, kind)),
@@ -441,6 +443,7 @@ def steps(call):
 
 
 DEAR = {
+    "one long text": lambda size: "y" * size,
     "a decimal of five characters": lambda size: Decimal(f"1E+{size}"),
     "a decimal of many digits": lambda size: Decimal("9" * size),
     "an integer": lambda size: 1 << (4 * size),
@@ -454,7 +457,7 @@ DEAR = {
     "a dict that holds itself 254 times": lambda _size: wide_knot(),
     "a deep list": lambda size: deep(size // 100),
     "a wide dict": lambda size: dict.fromkeys(range(size // 10), 0),
-    "text": lambda size: "\u2028" * size,
+    "text that is longer in JSON": lambda size: "\u0001" * size,
 }
 
 
@@ -542,8 +545,9 @@ VALUES = st.recursive(
 @given(VALUES)
 @settings(max_examples=300, deadline=None)
 def test_any_value_is_sent_or_beyond_a_limit(value):
-    """There is no third outcome; what is sent is JSON in one line, in no more steps than it has bytes."""
-    event = {"event": "e", "properties": {"distinct_id": "u", "$insert_id": "i", "x": value}}
+    """What is sent is JSON in one line, in no more steps than it has bytes, and Mixpanel takes it."""
+    stamps = {"distinct_id": "u", "$insert_id": "i", "time": NOW_MS}
+    event = {"event": "e", "properties": {**stamps, "x": value}}
     sent = []
     number = steps(lambda: sent.append(outcome(lambda: event_record(event).body)))
     (body,) = sent
@@ -551,5 +555,6 @@ def test_any_value_is_sent_or_beyond_a_limit(value):
         assert b"\n" not in body
         assert "x" in orjson.loads(body)["properties"]
         assert number <= 3_000 + 60 * len(body)
+        assert isinstance(check_event(orjson.loads(body), endpoint="import", now_ms=NOW_MS), Event)
     else:
         assert body in ("too_deep", "too_large")

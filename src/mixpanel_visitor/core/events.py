@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from operator import length_hint
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mixpanel_visitor.errors import InvalidEventError
@@ -17,9 +18,11 @@ from mixpanel_visitor.records import Record
 
 from .encoding import checked_size, converted, encode_part, encode_text, plain_value, written
 from .identity import DISALLOWED_IDS, read_id, refusal
-from .values import PROFILE, untold
+from .values import MAX_RECORD_BYTES, PROFILE, untold
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mixpanel_visitor.records import Endpoint
 
     from .values import Told
@@ -62,7 +65,7 @@ def event_record(event: Mapping[str, Any], *, told: Told = untold, is_plain: boo
         )
     given = _with_ids(properties)
     plain = given if is_plain else converted(given, told)
-    _check_number(len(plain))
+    _check_size(plain)
     insert_id = plain.get("$insert_id")
     if (
         not isinstance(insert_id, str)
@@ -113,7 +116,7 @@ def common_stamps(identity: object, properties: Mapping[str, Any]) -> Stamps | N
     """Return the stamps of these plain properties; None where each event has to be checked by itself."""
     if refusal(properties.get("distinct_id")) is not None:
         return None
-    _check_number(len(properties))
+    _check_size(properties)
     middle = b',"properties":{%b,"time":' % encode_part(properties)
     return Stamps(identity, _taken(tuple(properties)), len(properties) + 2, middle)
 
@@ -134,8 +137,7 @@ def stamped_record(
 ) -> Record:
     """Return the record of an event whose plain `properties` use none of the names that are taken."""
     encoded_name = _encoded_name(name) if type(name) is str else _checked_name(name)
-    if len(properties) + stamps.number >= MAX_PROPERTIES:
-        _check_number(len(properties) + stamps.number)
+    _check_size(properties, more=stamps.number)
     head = encoded_name, stamps.middle, time_ms, insert_id.encode()
     if properties:
         body = b'{"event":%b%b%d,"$insert_id":"%b",%b}}' % (*head, encode_part(properties, told))
@@ -152,8 +154,17 @@ def _checked_name(name: str) -> bytes:
 _encoded_name = lru_cache(1024)(_checked_name)  # of the same few names most events are
 
 
-def profile_record(endpoint: Endpoint, update: Mapping[str, Any], *, told: Told = untold) -> Record:
-    """Return the record of a people or group update, `{"$distinct_id": ..., "$set": {...}}`."""
+def profile_record(
+    endpoint: Endpoint,
+    update: Mapping[str, Any],
+    *,
+    told: Told = untold,
+    clean: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda plain: plain,
+) -> Record:
+    """Return the record of a people or group update, `{"$distinct_id": ..., "$set": {...}}`.
+
+    `clean` is given the properties, converted, and returns them without secrets.
+    """
     operations = [name for name in PROFILE_OPERATIONS if name in update]
     if len(operations) != 1:
         raise InvalidEventError(
@@ -168,7 +179,7 @@ def profile_record(endpoint: Endpoint, update: Mapping[str, Any], *, told: Told 
             raise InvalidEventError("banned_id", why)
     _check_kind(operation, update[operation])
     plain = {
-        name: converted(value, told, limits=PROFILE)
+        name: clean(converted(value, told, limits=PROFILE))
         if name == operation and isinstance(value, Mapping)
         else plain_value(value, told, name=name)
         for name, value in given.items()
@@ -193,11 +204,20 @@ def _check_name(name: object) -> None:
         )
 
 
-def _check_number(number: int) -> None:
+def _check_size(properties: Mapping[str, Any], *, more: int = 0) -> None:
+    """Refuse what has too many properties, or too long ones, before it is written."""
+    number = len(properties) + more
     if number >= MAX_PROPERTIES:
         raise InvalidEventError(
             "too_many_properties",
             f"it has {number} properties and Mixpanel takes fewer than {MAX_PROPERTIES}",
+        )
+    # The length of texts; of what has none it is 0.
+    if sum(map(length_hint, properties.values())) >= MAX_RECORD_BYTES:
+        raise InvalidEventError(
+            "too_large",
+            f"its texts have more than {MAX_RECORD_BYTES:,} characters, and Mixpanel takes less; send "
+            "fewer or shorter properties",
         )
 
 

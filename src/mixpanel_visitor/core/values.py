@@ -7,6 +7,7 @@ holds itself is cut. What each type becomes stands in `value_types`.
 from __future__ import annotations
 
 from itertools import islice
+from operator import length_hint
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mixpanel_visitor.errors import InvalidEventError
@@ -89,6 +90,9 @@ class Converter:
                 return _well_formed(value) if self._exact else value
             return self._integer(value) if kind is int and self._exact else value
         self.spend(2)
+        if kind is list or kind is tuple:
+            self.expect_items(len(value))
+            return self.items(value, value, depth)
         try:
             return way_of(kind)(self, value, depth)
         except InvalidEventError:
@@ -102,15 +106,14 @@ class Converter:
         """Return a list; `owner` is the value that holds the items."""
         if id(owner) in self._path:
             return self.noted(CYCLE, type(owner))
-        self._descend(depth)
+        if depth >= self._limits.depth:
+            raise self._too_deep()
         most = self._limits.items
         found = list(islice(items, max(self._left, 0) if most is None else most))
         self.expect_items(len(found))
         self.spend(2 * len(found))
-        kinds = set(map(type, found))
-        if not self._exact and kinds <= FLAT_TYPES:
-            if str in kinds:
-                self.spend(sum(len(each) for each in found if type(each) is str))
+        if not self._exact and FLAT_TYPES.issuperset(map(type, found)):
+            self.spend(sum(map(length_hint, found)))  # of the strings: the others have none
             return found
         self._path.append(id(owner))
         try:
@@ -122,7 +125,8 @@ class Converter:
         """Return an object; `owner` is the value that holds the pairs."""
         if id(owner) in self._path:
             return self.noted(CYCLE, type(owner))
-        self._descend(depth)
+        if depth >= self._limits.depth:
+            raise self._too_deep()
         most = self._limits.keys
         found = list(islice(pairs, max(self._left, 0) if most is None else most))
         self.expect_keys(len(found))
@@ -171,13 +175,11 @@ class Converter:
 
     # --- inside -----------------------------------------------------------------------------------
 
-    def _descend(self, depth: int) -> None:
-        if depth >= self._limits.depth:
-            raise InvalidEventError(
-                "too_deep",
-                f"property {quoted(self._name)} is nested more than {self._limits.depth} levels deep; "
-                "flatten it",
-            )
+    def _too_deep(self) -> InvalidEventError:
+        return InvalidEventError(
+            "too_deep",
+            f"property {quoted(self._name)} is nested more than {self._limits.depth} levels deep; flatten it",
+        )
 
     def _expect(self, number: int, fewer_than: int | None, what: str) -> None:
         if fewer_than is not None and number >= fewer_than:
