@@ -120,6 +120,28 @@ def test_a_cache_that_keeps_cookies_is_found(site):
         assert ("problem", "two browsers got the same visitor cookie from URL") in examine(url)
 
 
+@pytest.mark.parametrize(
+    ("said", "reason", "fix"),
+    [
+        ("private", "although the answer says Cache-Control: private", "have the cache obey that"),
+        ("no-cache, private", "although the answer says Cache-Control: no-cache, private", "have the cache"),
+        ("no-store", "although the answer says Cache-Control: no-store", "have the cache obey that"),
+        ("no-cache", "only Cache-Control: no-cache arrives", "let nothing behind the application replace"),
+        ('private="x"', "only Cache-Control: private", "let nothing behind the application replace"),
+        (None, "no Cache-Control arrives", "let nothing behind the application replace"),
+    ],
+)
+def test_the_fix_for_a_shared_cookie_is_the_right_one(said, reason, fix):
+    """A cache that was told, and one that was not, need different things."""
+    headers = {} if said is None else {"cache-control": said}
+    reply = Reply(status=200, headers=headers, set_cookies=("mpv_3eb1bd43=x; Path=/; Secure",))
+    found = look_at_cookies("https://shop.example.com/", None, reply, reply)
+    (problem,) = [each for each in found if each.level == "problem"]
+    assert reason in problem.why
+    assert problem.fix.startswith(fix)
+    assert problem.fix.endswith("then empty the cache")
+
+
 def test_a_proxy_that_is_not_trusted_is_found(site, tmp_path):
     """The page came by https, and the application believes that it is http."""
     authority = trustme.CA()

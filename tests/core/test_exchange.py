@@ -149,10 +149,27 @@ def test_a_silent_response_becomes_private(house):
     assert ("cache-control", "private") in house.open().respond(*OK)
 
 
-def test_what_the_app_says_about_caching_stays(house):
-    """Cache-Control is the application's; only its absence is filled."""
-    added = house.open().respond(200, [("Cache-Control", "no-cache")])
-    assert [name for name, _ in added] == ["set-cookie"]
+@pytest.mark.parametrize("said", ["private", "no-store", "no-cache, Private", 'no-store, private="x-user"'])
+def test_what_the_app_says_about_caching_stays(house, said):
+    """Cache-Control is the application's; only what it lacks is added."""
+    added = house.open().respond(200, [("Cache-Control", said)])
+    assert [name for name, _ in added if name != "set-cookie"] == []
+
+
+@pytest.mark.parametrize(
+    "said", ["", "no-cache", "max-age=0", "no-transform", 'private="x-user"', "x-private", 'a="private"']
+)
+def test_an_answer_with_our_cookie_is_made_private(house, said):
+    """Where the application lets shared caches store it, be it to ask again; a second line says so."""
+    added = house.open().respond(200, [("Cache-Control", said)])
+    assert [each for each in added if each[0] != "set-cookie"] == [("cache-control", "private")]
+
+
+@pytest.mark.parametrize("name", ["CDN-Cache-Control", "Cloudflare-CDN-Cache-Control"])
+def test_a_header_for_one_cache_is_made_private_as_well(house, name):
+    """Who reads it reads no Cache-Control (RFC 9213, 2.2)."""
+    added = house.open().respond(200, [(name, "max-age=0"), ("Cache-Control", "private")])
+    assert [each for each in added if each[0] != "set-cookie"] == [(name.lower(), "private")]
 
 
 @pytest.mark.parametrize(

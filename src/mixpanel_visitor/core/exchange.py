@@ -21,8 +21,7 @@ from .handover import heard
 from .held_records import HeldRecords, HoldsRecords
 from .identity import Identity, log_in, log_out
 from .page_views import is_page
-from .policy import may_set_cookie
-from .request import response_header
+from .policy import keeping_it_private, may_set_cookie
 from .resolution import Resolution
 
 if TYPE_CHECKING:
@@ -350,9 +349,7 @@ class Exchange(HoldsRecords):
             self._rules.count(skipped)
             return []
         added = [("set-cookie", cookie) for cookie in dict.fromkeys(self._cookie_values(status))]
-        if status != 101 and response_header(headers, "cache-control") is None:
-            added.append(("cache-control", "private"))
-        return added
+        return added if status == 101 else added + keeping_it_private(headers)
 
     def _why_not(self) -> str | None:
         if self._anchor is None:

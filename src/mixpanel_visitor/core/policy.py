@@ -1,6 +1,7 @@
 """Policy: may we track this request, and may its response carry our cookie?
 
-Sources: Fetch Metadata (Sec-Fetch-*), RFC 9111 (shared caches), RFC 9213 (CDN-Cache-Control), Global
+Sources: Fetch Metadata (Sec-Fetch-*), RFC 9111 (shared caches), RFC 9213 (CDN-Cache-Control), the Edge
+Architecture Specification (Surrogate-Control), nginx (X-Accel-Expires), Akamai (Edge-Control), Global
 Privacy Control, and what mixpanel-browser itself honours (DNT, its opt-out cookie).
 """
 
@@ -23,7 +24,14 @@ Consent = Literal["granted", "denied", "unknown"]
 MAX_CACHE_CONTROL_CHARS = 1024
 """A longer value of the application's own is taken for the worst."""
 
-_DIRECTIVE = re.compile(r'([0-9A-Za-z_-]+)(?:\s*=\s*(?:"([^"]*)"|([^,\s"]*)))?')
+_TARGETED = "-cache-control"
+"""How names of headers for the caches of one kind end (RFC 9213): `CDN-`, or that of a vendor."""
+
+_SURROGATES = ("surrogate-control", "edge-control")
+"""Who is addressed by these looks at no Cache-Control, and some of them at the first line only."""
+
+_NO_TIME = re.compile("0{1,20}")
+_DIRECTIVE = re.compile(r'(!?[0-9A-Za-z_-]+)(?:\s*=\s*(?:"([^"]*)"|([^,\s"]*)))?')
 
 
 def objects(facts: RequestFacts, respect_dnt: bool, respect_gpc: bool) -> bool:
@@ -100,22 +108,28 @@ def _is_of_another_site(origin: str, host: str) -> bool:
 
 
 def shared_cacheable(headers: Sequence[tuple[str, str]], *, now_s: float) -> bool:
-    """Tell whether a shared cache may store this response and hand one visitor's cookie to everybody."""
+    """Return whether the application wants shared caches to store this response: then it gets no cookie."""
     headers = [header for header in headers if header[0].lower().endswith(("control", "expires"))]
     if not headers:
         return False  # as most are that make something for one visitor
     for name, value in headers:
         lower = name.lower()
-        targeted = lower.endswith(("cdn-cache-control", "surrogate-control"))
-        if (targeted or lower == "cache-control") and len(value) > MAX_CACHE_CONTROL_CHARS:
-            return True  # whatever it says, it is not worth reading
-        if targeted and _lifetime_s(_directives(value)):
-            return True
+        if lower == "x-accel-expires":
+            # A time that has passed counts as well: nginx stores the answer, as a stale one.
+            if not _NO_TIME.fullmatch(value.strip()):
+                return True
+        elif lower in _SURROGATES:
+            if len(value) > MAX_CACHE_CONTROL_CHARS or "no-store" not in _directives(value):
+                return True
+        elif (targeted := lower.endswith(_TARGETED)) or lower == "cache-control":
+            if len(value) > MAX_CACHE_CONTROL_CHARS:
+                return True  # whatever it says, it is not worth reading
+            if targeted and _lifetime(_directives(value)):
+                return True
     directives = _directives(response_header(headers, "cache-control") or "")
-    # `private="field"` protects that field only (RFC 9111, 5.2.2.7); the bare word protects the response.
-    if directives.get("private") == "" or "no-store" in directives:
+    if _is_private(directives):
         return False
-    if "public" in directives or "immutable" in directives or _lifetime_s(directives):
+    if "public" in directives or "immutable" in directives or _lifetime(directives):
         return True
     if "max-age" in directives or "s-maxage" in directives or "no-cache" in directives:
         return False
@@ -123,15 +137,34 @@ def shared_cacheable(headers: Sequence[tuple[str, str]], *, now_s: float) -> boo
     return expires is not None and _is_later(expires, now_s)
 
 
+def keeping_it_private(headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return what a response that carries a cookie lacks, so that no shared cache stores it for others.
+
+    Set-Cookie does not forbid that (RFC 9111, 7.3), and neither do `no-cache` and `max-age=0`: an answer that
+    was stored, and is found to be still valid, is handed out with the cookie that it was stored with.
+    """
+    names = {name.lower() for name, _ in headers if name.lower().endswith(_TARGETED)}
+    return [
+        (name, "private")
+        for name in ("cache-control", *sorted(names))  # who reads one of these reads no Cache-Control
+        if not _is_private(_directives(response_header(headers, name) or ""))
+    ]
+
+
 def _directives(value: str) -> dict[str, str]:
     """Read `name`, `name=value` and `name="quoted, value"`; names in lower case, `""`: no value."""
     return {name.lower(): (quoted or plain).strip() for name, quoted, plain in _DIRECTIVE.findall(value)}
 
 
-def _lifetime_s(directives: dict[str, str]) -> int:
-    """Give how long a shared cache may keep the response; a number that cannot be read counts as long."""
+def _is_private(directives: dict[str, str]) -> bool:
+    # `private="field"` protects that field only (RFC 9111, 5.2.2.7); the bare word protects the response.
+    return directives.get("private") == "" or "no-store" in directives
+
+
+def _lifetime(directives: dict[str, str]) -> bool:
+    """Return whether a shared cache may serve the response unasked; what cannot be read counts as yes."""
     value = directives.get("s-maxage", directives.get("max-age", "0"))
-    return int(value) if value.isdecimal() and len(value) < 12 else int(bool(value))
+    return bool(value) and not _NO_TIME.fullmatch(value)
 
 
 def _is_later(expires: str, now_s: float) -> bool:

@@ -19,7 +19,7 @@ from mixpanel_visitor.settings.api_host import HOSTS, region_of
 from .findings import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from mixpanel_visitor.delivery.answers import Verdict
     from mixpanel_visitor.settings import Settings
@@ -106,7 +106,7 @@ def ask(
         response = connection.getresponse()
         pairs = [(name.lower(), value) for name, value in response.getheaders()]
     cookies = tuple(value for name, value in pairs if name == "set-cookie")
-    return Reply(status=response.status, headers=dict(pairs), set_cookies=cookies)
+    return Reply(status=response.status, headers=_joined(pairs), set_cookies=cookies)
 
 
 def _connection(origin: str, proxy: Proxy | None) -> http.client.HTTPConnection:
@@ -125,6 +125,14 @@ def _connection(origin: str, proxy: Proxy | None) -> http.client.HTTPConnection:
     if proxy is not None and secure:
         made.set_tunnel(url.hostname, url.port, _proxy_headers(proxy))
     return made
+
+
+def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return headers by name, those of several lines as one (RFC 9110, 5.3)."""
+    joined: dict[str, str] = {}
+    for name, value in pairs:
+        joined[name] = f"{joined[name]}, {value}" if name in joined else value
+    return joined
 
 
 def _proxy_headers(proxy: Proxy) -> dict[str, str]:

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from mixpanel_visitor.core.policy import keeping_it_private
 from mixpanel_visitor.delivery.local_mixpanel import is_local
 from mixpanel_visitor.settings.masked import without_userinfo
 
@@ -80,12 +81,7 @@ def look_at_cookies(url: str, name: str | None, first: Reply, second: Reply) -> 
             "serve the site with TLS, and give its https address",
         )
     if theirs[0] == value:
-        yield Finding(
-            "problem",
-            f"two browsers got the same visitor cookie from {url}",
-            "a cache on the way keeps it, and makes one visitor of everybody",
-            "have the cache (CDN, Varnish, nginx) obey Cache-Control: private, or not store Set-Cookie",
-        )
+        yield _shared(url, second)
     if parts.scheme == "https" and "secure" not in attributes:
         yield Finding(
             "problem",
@@ -105,6 +101,31 @@ def look_at_cookies(url: str, name: str | None, first: Reply, second: Reply) -> 
         yield refused_domain(f"the visitor cookie is for {domain}, a public suffix")
     else:
         yield Finding("ok", f"{url} sets a visitor cookie")
+
+
+def _shared(url: str, reply: Reply) -> Finding:
+    """Say why a cache hands one visitor's cookie to everybody: it does not listen, or was not told."""
+    said = reply.headers.get("cache-control", "")
+    if not keeping_it_private([("cache-control", said)]):
+        why = f"a cache on the way keeps it although the answer says Cache-Control: {said}"
+        fix = (
+            "have the cache obey that: nginx without proxy_ignore_headers Cache-Control, Varnish without a "
+            "ttl of its own, a CDN without a rule that caches everything"
+        )
+    else:
+        arrives = f"only Cache-Control: {said} arrives" if said else "no Cache-Control arrives"
+        why = f"a cache on the way keeps it: {arrives}, and we say private with every cookie"
+        fix = (
+            "let nothing behind the application replace Cache-Control (nginx: expires, proxy_hide_header; "
+            "Apache: Header set; a CDN's rules); update mixpanel-visitor there if it is 0.1, which said "
+            "private only where there was no Cache-Control"
+        )
+    return Finding(
+        "problem",
+        f"two browsers got the same visitor cookie from {url}",
+        f"{why}; one visitor is made of everybody",
+        f"{fix}; then empty the cache",
+    )
 
 
 def _script(url: str, path: str) -> Iterator[Finding]:
