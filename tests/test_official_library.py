@@ -16,7 +16,7 @@ from mixpanel_visitor import sdk
 from mixpanel_visitor.tracker import engine_of
 
 USER = "user-42"
-STAMPS = {"time", "$time", "$insert_id", "$lib_version"}
+STAMPS = {"time", "$time", "$insert_id", "$lib_version", "mp_lib"}
 OURS = {"$device_id", "$user_id", "ip"}
 NOWHERE = {"$ip": "0"}  # it leaves that out, and Mixpanel takes the place of our server
 

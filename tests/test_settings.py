@@ -49,6 +49,33 @@ def problem(**sources):
     return only
 
 
+# --- what need not be given -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("off", [{"enabled": False}, {"environ": {"MIXPANEL_VISITOR_ENABLED": "0"}}])
+def test_where_nothing_is_tracked_no_credentials_are_needed(off):
+    """A switched-off environment starts without a token and a key, and keeps no spool on the disk."""
+    settings = resolve(token=None, secret_key=None, **off)
+    assert (settings.enabled, settings.spool) == (False, "memory:")
+    assert settings.secret_key != resolve(token=None, secret_key=None, **off).secret_key
+
+
+def test_what_is_given_to_a_switched_off_tracker_holds():
+    """Only what is missing is made up."""
+    settings = resolve(enabled=False)
+    assert (settings.token, settings.secret_key) == (TOKEN, (KEY,))
+
+
+def test_a_wrong_token_is_wrong_in_a_switched_off_tracker_too():
+    """It would be wrong on the day it is switched on."""
+    assert "white space" in problem(token="two words", enabled=False)
+
+
+def test_a_wrong_switch_switches_nothing_off():
+    """What `enabled` says is not understood, and the token is missing."""
+    assert len(problems(token=None, enabled="perhaps")) == 2
+
+
 # --- defaults ---------------------------------------------------------------------------------------
 
 

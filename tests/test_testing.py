@@ -143,10 +143,10 @@ def test_what_was_not_tracked_is_told_with_what_came_near(some):
     ("call", "message"),
     [
         (lambda events: events.assert_tracked("Left"), "'Left' was not tracked."),
-        (lambda events: events.assert_tracked("Signed up", times=1), "was tracked 2 times, not 1"),
-        (lambda events: events.assert_not_tracked("Paid"), "'Paid' was tracked, 1 times"),
-        (lambda events: events.assert_not_tracked("Signed up", seats=3), "with seats=3 was tracked, 1 times"),
-        (lambda events: events.assert_not_tracked(), "Something was tracked, 3 times"),
+        (lambda events: events.assert_tracked("Signed up", times=1), "was tracked 2 times, not once"),
+        (lambda events: events.assert_not_tracked("Paid"), "'Paid' was tracked once:"),
+        (lambda events: events.assert_not_tracked("Signed up", seats=3), "with seats=3 was tracked once:"),
+        (lambda events: events.assert_not_tracked(), "Something was tracked 3 times:"),
         (lambda events: events.assert_order("Paid", "Signed up"), "'Signed up' was not tracked after 'Paid'"),
         (lambda events: events.assert_order("Left"), "'Left' was not tracked."),
     ],
@@ -213,3 +213,75 @@ def test_the_plugin_needs_no_configuration(pytester):
         """
     )
     pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
+
+
+@pytest.fixture
+def no_credentials(monkeypatch):
+    """An environment as CI has it: nobody has set anything."""
+    for name in ("MIXPANEL_TOKEN", "MIXPANEL_PROJECT_TOKEN", "MIXPANEL_VISITOR_SECRET_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def by_starlette():
+    def home(request):
+        request.state.visitor.track("Seen")
+        return PlainTextResponse("")
+
+    app = Starlette(routes=[Route("/", home)])
+    app.add_middleware(VisitorMiddleware)
+    assert TestClient(app).get("/").text == ""
+
+
+def by_flask():
+    app = flask.Flask(__name__)
+    MixpanelVisitor(app)
+    app.add_url_rule("/", "home", lambda: current_visitor.track("Seen") or "")
+    assert app.test_client().get("/").text == ""
+
+
+DOORS = {
+    "tracker": lambda: Tracker().visitor("ann").track("Seen"),
+    "from_env": lambda: Tracker.from_env().visitor("ann").track("Seen"),
+    "from_mapping": lambda: Tracker.from_mapping({}).visitor("ann").track("Seen"),
+    "starlette": by_starlette,
+    "flask": by_flask,
+}
+
+
+@pytest.mark.usefixtures("no_credentials")
+@pytest.mark.parametrize("door", sorted(DOORS))
+def test_while_a_test_captures_no_credentials_are_needed(door):
+    """Every new user's first run in CI has neither a token nor a key, and is green."""
+    with capture_events() as events:
+        DOORS[door]()
+    events.assert_tracked("Seen")
+
+
+@pytest.mark.usefixtures("no_credentials")
+def test_a_tracker_without_a_token_sends_nothing_after_the_test():
+    """What was made while a test captured knows no project: later events are refused and counted."""
+    with capture_events():
+        tracker = Tracker()
+    tracker.visitor("ann").track("Seen")
+    assert tracker.stats()["refused"] == {"no_token": 1}
+
+
+@pytest.mark.parametrize(
+    "assertion",
+    [
+        "assert_tracked('Left')", "assert_tracked('Seen', times=2)", "assert_not_tracked('Seen')",
+        "assert_order('Left')",
+    ],
+)  # fmt: skip
+def test_a_failing_assertion_shows_the_test_and_none_of_our_frames(pytester, assertion):
+    """The line that failed and the message, not thirty lines of this package."""
+    pytester.makepyfile(
+        "from mixpanel_visitor import Tracker\n"
+        "def test_it(mixpanel_events):\n"
+        "    Tracker().visitor('ann').track('Seen')\n"
+        f"    mixpanel_events.{assertion}\n"
+    )
+    result = pytester.runpytest_subprocess("-p", "no:randomly")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*test_*.py:4: AssertionError"])
+    result.stdout.no_fnmatch_line("*testing.py*")

@@ -23,6 +23,7 @@ from .ledger import Ledger
 from .lifetime import drain_at_exit
 from .logs import QuietLog
 from .outbox import Outbox
+from .settings.rules import NO_TOKEN
 from .visitor import OfflineVisitor, Visitor
 from .writer import Writer
 
@@ -260,6 +261,8 @@ class Engine:
     def _refusal(self) -> str | None:
         if self._closed:
             return "closed"
+        if self.settings.token == NO_TOKEN and capture.active() is None:
+            return "no_token" if self.settings.enabled else "disabled"  # made while a test captured
         return None if self.settings.enabled else "disabled"
 
     def _withdraw(self, identity: Identity) -> None:

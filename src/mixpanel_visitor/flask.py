@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, cast
 from . import context
 from .core.request import facts_from_environ
 from .errors import MissingExtraError
-from .settings import Settings
 from .tracker import Tracker, engine_of
 from .wsgi import VISITOR_ID_KEY, VISITOR_KEY, WHOLE_KEY, VisitorMiddleware
 
@@ -68,7 +67,7 @@ class MixpanelVisitor:
             )
         tracker = self._tracker
         if tracker is None:
-            tracker = Tracker(Settings.resolve(self._settings, mapping=app.config))
+            tracker = Tracker.from_mapping(app.config, **self._settings)
         app.extensions[EXTENSION] = tracker
         if getattr(app.wsgi_app, "__func__", None) is Flask.wsgi_app:
             # Nobody between the application and us who may have another body in the response's place.

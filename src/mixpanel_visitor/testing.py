@@ -141,6 +141,7 @@ class TrackedEvents:
         `event` and `...` are those of `find`. `times`: exactly so often. The message of a failure shows what
         came near.
         """
+        __tracebackhide__ = True  # pytest shows the line of the test, and the message
         if times is not None and times < 1:
             raise ValueError("that it was not tracked is what assert_not_tracked is for")
         name, wanted = _wanted(event, properties)
@@ -149,20 +150,24 @@ class TrackedEvents:
             return found[-1]
         what = f"{name!r}{_with(wanted)}"
         if found:
-            raise AssertionError(f"{what} was tracked {len(found)} times, not {times}.\n{self._told()}")
+            raise AssertionError(
+                f"{what} was tracked {_times(len(found))}, not {_times(times)}.\n{self._told()}"
+            )
         raise AssertionError(f"{what} was not tracked.\n{self._near(name, wanted)}{self._told()}")
 
     def assert_not_tracked(self, event: str | Declared | type | None = None, /, **properties: Any) -> None:
         """Check that no such event was tracked; without a name, that nothing was."""
+        __tracebackhide__ = True
         name, wanted = ("", {}) if event is None else _wanted(event, properties)
         found = self.events if event is None else self._find(name, wanted)
         if found:
             shown = "\n".join(f"  {each.name}: {dict(each.properties)}" for each in found[:_MAX_SHOWN])
             what = "Something" if event is None else f"{name!r}{_with(wanted)}"
-            raise AssertionError(f"{what} was tracked, {len(found)} times:\n{shown}")
+            raise AssertionError(f"{what} was tracked {_times(len(found))}:\n{shown}")
 
     def assert_order(self, *events: str) -> None:
         """Check that these were tracked one after the other, whatever else was between them."""
+        __tracebackhide__ = True
         rest = iter(self.names)
         for number, event in enumerate(events):
             if event not in rest:
@@ -226,6 +231,10 @@ def _differences(event: TrackedEvent, wanted: Mapping[str, Any]) -> dict[str, An
         for name, value in wanted.items()
         if name not in event.properties or (value is not ... and event.properties[name] != value)
     }
+
+
+def _times(number: int | None) -> str:
+    return "once" if number == 1 else f"{number} times"
 
 
 def _with(wanted: Mapping[str, Any]) -> str:

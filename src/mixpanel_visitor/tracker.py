@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
+from . import capture
 from .core.identity import DEVICE_PREFIX, Identity, from_any_id, from_known_ids, read_id
 from .engine import Engine
 from .parts import Parts
@@ -40,18 +41,20 @@ class Tracker:
         parts: Parts | None = None,
         **given: Unpack[SettingsKeywords],
     ) -> None:
-        settings = settings if settings is not None else Settings.resolve(given)
+        if settings is None:
+            settings = Settings.resolve(given, is_captured=capture.active() is not None)
         self._engine = Engine(settings, parts or Parts())
 
     @classmethod
     def from_env(cls, **given: Unpack[SettingsKeywords]) -> Self:
         """Build a tracker from the environment alone, with exceptions given as keywords."""
-        return cls(Settings.from_env(**given))
+        return cls(**given)
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, object], **given: Unpack[SettingsKeywords]) -> Self:
         """Build a tracker from a mapping with keys such as `MIXPANEL_TOKEN`: Flask's config, a TOML table."""
-        return cls(Settings.from_mapping(mapping, **given))
+        captured = capture.active() is not None
+        return cls(Settings.resolve(given, mapping=mapping, is_captured=captured))
 
     def __repr__(self) -> str:
         return f"<Tracker to {self.settings.api_host} over {without_secrets(self.settings.spool)}>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import capture
+from . import capture, release
 from .core.encoding import converted
 from .core.events import (
     IDENTITY_EVENTS,
@@ -305,7 +305,7 @@ class Writer:
         """Return what is said of every event, whoever has built it, but for who it is of."""
         common: dict[str, Any] = {
             "token": self.token,
-            "mp_lib": "python",
+            "mp_lib": release.NAME,  # not the official library's word: reports show which of the two it was
             "$lib_version": self._lib_version,
             **glance.surroundings,
         }

@@ -24,7 +24,7 @@ def arrived(journey, browsers, servers):
     def sides():
         journey.arrived()
         events = [(event["event"], event["properties"]) for event in journey.inbox.events()]
-        return [[(n, p) for n, p in events if p["mp_lib"] == side] for side in ("web", "python")]
+        return [[(n, p) for n, p in events if p["mp_lib"] == side] for side in ("web", "mixpanel-visitor")]
 
     assert wait_until(lambda: [*map(len, sides())] == [browsers, servers], PATIENCE_S), journey.story()
     web, python = (

@@ -13,7 +13,7 @@ from . import parsers
 from .api_host import api_host
 from .parsers import boolean, hook, one_of, optional
 from .proxy import ENVIRONMENT, proxy
-from .rules import MAKE_A_KEY, check, missing
+from .rules import MAKE_A_KEY, check, is_switched_off, missing, stand_in
 from .service_account import PART_KEYS, ServiceAccount, service_account
 from .sources import PREFIX, Found, Sources, Spec
 from .spool import spool
@@ -207,15 +207,19 @@ class Settings:
         mapping: Mapping[str, Any] | None = None,
         environ: Mapping[str, str] | None = None,
         require_secret: bool = True,
+        is_captured: bool = False,
     ) -> Self:
         """Join the sources: keyword beats mapping beats environment (default: this process's) beats default.
 
         None in a keyword or the mapping means "not given" where it is no value of the setting; empty text in
         the mapping or the environment means that always. `require_secret=False` is for processes that see
-        no requests. Raises `SettingsError` with all mistakes.
+        no requests. With `enabled=False`, and while a test captures what is tracked (`is_captured`), neither
+        `token` nor `secret_key` need be given. Raises `SettingsError` with all mistakes.
         """
         environ = os.environ if environ is None else environ
         sources = Sources(_SPECS, given, {} if mapping is None else mapping, environ)
+        if is_captured or is_switched_off(sources):
+            stand_in(sources)
         values, problems = check(_SPECS, sources.found, environ)
         problems += missing(sources, values, require_secret=require_secret)
         problems += sources.problems

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING, Any
 
 from .api_host import HOSTS, region_of
+from .parsers import boolean
 from .project import default_cookie_name
-from .spool import default_spool
+from .sources import Found
+from .spool import MEMORY, default_spool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .sources import Found, Sources, Spec
+    from .sources import Sources, Spec
+
+NO_TOKEN = "no-token"  # noqa: S105
+"""Stands for the project token where nothing is sent and none was given."""
 
 MAKE_A_KEY = "Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 
@@ -70,6 +76,25 @@ def check(
     return values, problems
 
 
+def is_switched_off(sources: Sources) -> bool:
+    """Return whether `enabled` says that nothing is tracked."""
+    try:
+        return "enabled" in sources.found and not boolean(sources.found["enabled"].value)
+    except ValueError:
+        return False  # `check` reports it
+
+
+def stand_in(sources: Sources) -> None:
+    """Add what nobody needs to give where nothing is sent: a token that is none, and a key of this moment.
+
+    Without a token there is no project to keep a spool for.
+    """
+    if "token" not in sources.found:
+        sources.found["token"] = Found(NO_TOKEN, "default")
+        sources.found.setdefault("spool", Found(MEMORY, "default"))
+    sources.found.setdefault("secret_key", Found(secrets.token_urlsafe(32), "default"))
+
+
 def missing(sources: Sources, values: Mapping[str, Any], *, require_secret: bool) -> list[str]:
     """Give a problem for each required setting that nobody gave."""
     problems: list[str] = []
@@ -79,7 +104,8 @@ def missing(sources: Sources, values: Mapping[str, Any], *, require_secret: bool
             hint = "; MIXPANEL_API_TOKEN is set, did you mean MIXPANEL_TOKEN?"
         problems.append(
             "token: is missing; give token='...' or set MIXPANEL_TOKEN to the project token (Mixpanel: "
-            f"Project settings; any word does for the local Mixpanel, or with enabled=False){hint}"
+            "Project settings; any word does for the local Mixpanel; none is needed with enabled=False)"
+            f"{hint}"
         )
     if require_secret and "secret_key" not in sources.found:
         problems.append(
