@@ -68,6 +68,16 @@ def test_outside_of_a_request_a_refusal_is_logged_with_its_place(caplog):
     assert "test_context.py" in line
 
 
+def test_a_refusal_says_how_a_thread_takes_its_visitor_along(caplog):
+    """`ThreadPoolExecutor.submit` loses the visitor; that is no job, and the fix is another."""
+    with caplog.at_level(logging.WARNING, logger="mixpanel_visitor"):
+        thread = threading.Thread(target=lambda: current_visitor.track("Resized"))
+        thread.start()
+        thread.join()
+    (line,) = caplog.messages
+    assert "pass the visitor itself, or `contextvars.copy_context().run`" in line
+
+
 def test_probes_of_the_language_find_nothing():
     """Doctest, copy and their like ask objects for dunder names; they get an AttributeError."""
     assert not hasattr(current_visitor, "__wrapped__")

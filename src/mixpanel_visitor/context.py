@@ -98,7 +98,8 @@ def _refuse(name: str) -> Any:
             logging.WARNING,
             f"outside {site}",
             "current_visitor.%s(...) at %s was ignored: there is no request here. In a job, use "
-            "`with tracker.visitor('user-42') as visitor:`.",
+            "`with tracker.visitor('user-42') as visitor:`; to a thread of a pool, pass the visitor itself, "
+            "or `contextvars.copy_context().run`.",
             name,
             site,
         )

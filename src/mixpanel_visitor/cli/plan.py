@@ -53,10 +53,11 @@ def check(*, where: str, sources: tuple[Path, ...], as_json: bool) -> None:
         if never:
             click.echo(f"Tracked nowhere in these sources: {plain(', '.join(never), _MOST_CHARS)}")
         if found.computed:
-            click.echo(f"Not looked at, for the event's name is computed: {found.computed} calls")
+            click.echo(f"Not looked at, for the event's name is computed: {_several(found.computed, 'call')}")
         number = len(problems) + len(found.places)
-        in_files = f", {found.calls} calls in {found.files} files" if sources else ""
-        click.echo(f"{number or 'No'} problem{'s' * (number != 1)}; {len(plan.events)} events{in_files}.")
+        calls = f", {_several(found.calls, 'call')} in {_several(found.files, 'file')}" if sources else ""
+        events = _several(len(plan.events), "event")
+        click.echo(f"{_several(number, 'problem') if number else 'No problems'}; {events}{calls}.")
     sys.exit(1 if problems or found.places else 0)
 
 
@@ -94,3 +95,7 @@ def export(*, where: str, output: Path | None, truncate: bool) -> None:
 def _load(where: str) -> Plan:
     wanted = Wanted("plan", "shop.events:plan", "mixpanel_visitor.plan.Plan", lambda it: isinstance(it, Plan))
     return cast("Plan", load(where, wanted))
+
+
+def _several(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
