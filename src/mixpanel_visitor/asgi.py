@@ -26,6 +26,7 @@ from .visitor import Visitor
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
+    from types import FrameType
     from typing import Unpack
 
     from .core.exchange import Exchange
@@ -73,7 +74,16 @@ class VisitorMiddleware:
     ) -> None:
         """Wrap an application; raises `SettingsError` where settings are wrong, with all that is wrong."""
         self.app = app
-        self.tracker = given_or_made(tracker, settings)
+        self._error: Exception | None = None
+        self._served: tuple[str, ...] = ("http", "websocket")
+        self._paths: tuple[str, ...] = ()
+        try:
+            self.tracker = given_or_made(tracker, settings)
+        except Exception as error:
+            if not _built_in_lifespan():
+                raise
+            self._error, self._served = error, ()
+            return
         self._engine = engine_of(self.tracker)
         self._reception = Reception(self._engine)
         self._paths = self._reception.paths
@@ -88,7 +98,9 @@ class VisitorMiddleware:
             ours = kind == "http" and scope["path"].endswith(self._paths)
         except (KeyError, AttributeError, TypeError):  # what ASGI asks for is not there
             kind, ours = scope.get("type"), False
-        if kind not in ("http", "websocket") or SCOPE_KEY in scope:
+        if kind not in self._served or SCOPE_KEY in scope:
+            if self._error is not None:
+                return await _fail(self._error, kind, receive, send)
             return await self.app(scope, receive, self._draining(send) if kind == "lifespan" else send)
         if ours and await self._received(scope, receive, send):
             return None
@@ -172,6 +184,28 @@ class VisitorMiddleware:
             await send(message)
 
         return send_and_drain
+
+
+def _built_in_lifespan() -> bool:
+    """Return whether a framework builds us when the server has started, as Starlette does.
+
+    Servers take an exception from there for "this application has no lifespan", and serve errors then.
+    """
+    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001  # inspect.stack() reads source files
+    while frame is not None:
+        if frame.f_code.co_name == "build_middleware_stack" and frame.f_back is not None:
+            scope = frame.f_back.f_locals.get("scope")
+            return isinstance(scope, dict) and scope.get("type") == "lifespan"
+        frame = frame.f_back
+    return False
+
+
+async def _fail(error: Exception, kind: object, receive: Receive, send: Send) -> None:
+    """Answer the server's start with what is wrong, and all else with the error itself."""
+    if kind == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": str(error)})
+    raise error
 
 
 def _responder(engine: Engine, exchange: Exchange, send: Send, scope: Scope, before: bool) -> Send:
