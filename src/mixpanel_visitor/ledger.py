@@ -2,57 +2,80 @@
 
 from __future__ import annotations
 
-import threading
-from collections import Counter
+from collections import deque
+from itertools import count, islice
 from typing import Any
 
 
-class Ledger:
-    """Counters under one lock.
+class Tally:
+    """A number that only grows, by any thread, signal handler or finalizer: each step is one of C's.
 
-    `accepted` counts every call; each ends up `refused` by reason, or in the spool. `buffered` is what has
-    not reached the spool yet: in open requests and in the committer's queue.
+    So there is no lock, which a handler could wait for in its own thread, and no gap in which it is lost.
+    """
+
+    __slots__ = ("_count", "add_one")
+
+    def __init__(self) -> None:
+        self._count = count()
+        self.add_one = self._count.__next__
+
+    def add(self, number: int) -> None:
+        """Add so many."""
+        deque(islice(self._count, number), maxlen=0)
+
+    @property
+    def value(self) -> int:
+        """The sum so far."""
+        return int(repr(self._count)[len("count(") : -1])  # nothing else reads it without taking a step
+
+
+class Ledger:
+    """Counters that are never locked.
+
+    `accept` counts every call; each ends up refused by reason, or in the spool. Buffered is what has not
+    reached the spool yet: in open requests and in the committer's queue.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.accepted = 0
-        self.buffered = 0
-        self.refused: Counter[str] = Counter()
-        self.notes: Counter[str] = Counter()
-
-    def accept(self) -> None:
-        """Count a call that came in; until it is refused or committed it is buffered."""
-        with self._lock:
-            self.accepted += 1
-            self.buffered += 1
+        self._accepted = Tally()
+        self._committed = Tally()
+        self._refused: dict[str, Tally] = {}
+        self._notes: dict[str, Tally] = {}
+        # Bound, for each event calls it: count a call that came in.
+        self.accept = self._accepted.add_one
 
     def refuse(self, reason: str, number: int = 1) -> None:
         """Count records that will not be delivered."""
-        with self._lock:
-            self.refused[reason] += number
-            self.buffered -= number
+        _of(self._refused, reason).add(number)
 
     def commit(self, number: int) -> None:
         """Count records that the spool has taken."""
-        with self._lock:
-            self.buffered -= number
+        if number == 1:
+            self._committed.add_one()
+        else:
+            self._committed.add(number)
 
     def note(self, name: str) -> None:
         """Count something that is worth knowing and is no event: a bad cookie, an internal error."""
-        with self._lock:
-            self.notes[name] += 1
+        _of(self._notes, name).add_one()
 
     def snapshot(self) -> dict[str, Any]:
-        """Give all counters of one moment."""
-        with self._lock:
-            return {
-                "accepted": self.accepted,
-                "buffered": self.buffered,
-                "refused": dict(self.refused),
-                "notes": dict(self.notes),
-            }
+        """Return all counters; what is settled is read first, so that none is more than was accepted."""
+        refused = {reason: tally.value for reason, tally in self._refused.copy().items()}
+        committed = self._committed.value
+        accepted = self._accepted.value
+        return {
+            "accepted": accepted,
+            "buffered": accepted - committed - sum(refused.values()),
+            "refused": refused,
+            "notes": {name: tally.value for name, tally in self._notes.copy().items()},
+        }
 
     def reset(self) -> None:
-        """Start from zero, with a fresh lock: a forked child answers for its own events only."""
+        """Start from zero: a forked child answers for its own events only."""
         self.__init__()  # type: ignore[misc]
+
+
+def _of(tallies: dict[str, Tally], name: str) -> Tally:
+    # In one step where it is new: another thread's must not be replaced.
+    return tallies.get(name) or tallies.setdefault(name, Tally())

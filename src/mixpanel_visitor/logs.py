@@ -10,6 +10,7 @@ import logging
 import sys
 import time
 import traceback
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,6 +90,28 @@ def place_of(error: BaseException) -> str:
     if not ours:
         return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown place"
     return f"{ours[-1].filename.removeprefix(_PACKAGE).lstrip('/')}:{ours[-1].lineno}"
+
+
+class DeferredLog(QuietLog):
+    """Keeps lines until `flush`, for code that holds a lock: a log handler may want it, in another thread."""
+
+    def __init__(self, log: QuietLog) -> None:
+        self._log = log
+        self.lines: deque[tuple[int, str, str, tuple[object, ...]]] = deque()
+
+    def __call__(self, level: int, kind: str, message: str, *args: object, exc_info: bool = False) -> None:
+        """Keep a line."""
+        del exc_info
+        self.lines.append((level, kind, message, args))
+
+    def flush(self) -> None:
+        """Log what was kept."""
+        while self.lines:
+            try:
+                level, kind, message, args = self.lines.popleft()
+            except IndexError:
+                return
+            self._log(level, kind, message, *args)
 
 
 def call_site() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from . import capture
@@ -12,7 +13,9 @@ from .delivery.journal import Journal
 from .delivery.memory import MemorySpool
 from .delivery.mixpanel_api import Answer, MixpanelAPI
 from .delivery.opening import open_spool
+from .delivery.reentry import catch_up, guarded, here, late
 from .delivery.sender import Sender
+from .delivery.spool import SpoolCounts
 from .delivery.whose import digests
 from .errors import SpoolError
 from .lifetime import drain_at_exit
@@ -23,7 +26,7 @@ from .settings.project import project_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from .delivery.spool import Spool, SpoolCounts
+    from .delivery.spool import Spool
     from .delivery.stats import SenderFigures
     from .ledger import Ledger
     from .logs import QuietLog
@@ -45,6 +48,8 @@ class Outbox:
         self._log = log
         self.stores = settings.enabled and not settings.dry_run
         self.delivers = settings.deliver and self.stores
+        self._counts = SpoolCounts()
+        self._unstored = self._flushed_unstored = 0
         self._owns_spool = parts.spool is None
         self.spool: Spool = parts.spool or open_spool(settings.spool, project=project_of(settings.token))
         journal = self.spool if isinstance(self.spool, Journal) else None
@@ -87,9 +92,15 @@ class Outbox:
                 logger.info("dry run, not sent: %s %s", record.endpoint, record.body.decode())
             self._ledger.refuse("dry_run", len(records))
             return
+        if here.inside:
+            # A signal handler, a finalizer or a log handler, while this very thread is in a spool.
+            late.append(partial(self.store, records))
+            return
+        here.inside = True
         try:
             self.spool.put(records)
         except SpoolError as error:
+            self._unstored += 1
             self._ledger.refuse(error.reason, len(records))
             self._log(logging.ERROR, error.reason, "%d events were refused: %s", len(records), error)
         except Exception:
@@ -99,6 +110,10 @@ class Outbox:
             self._ledger.commit(len(records))
             if self.delivers:
                 self.sender.notify(len(records))
+        finally:
+            here.inside = False
+            if late:
+                catch_up()
 
     def store_soon(self, records: list[Record]) -> None:
         """Have a thread store them, unless the settings say that it has to be done before the response."""
@@ -109,11 +124,14 @@ class Outbox:
 
     def withdraw(self, ids: Iterable[str]) -> None:
         """Somebody has opted out: what waits of them is not sent any more; never raises."""
+        if here.inside:
+            late.append(partial(self.withdraw, list(ids)))
+            return
         try:
             self.committer.drain(_WITHDRAW_S)  # what waits there would come after it
             withdraw = getattr(self.spool, "withdraw", None)
             if withdraw is not None:
-                withdraw(digests(ids))
+                guarded(withdraw)(digests(ids))
         except Exception:
             self.failed("opt-out")
 
@@ -137,10 +155,16 @@ class Outbox:
         )
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until everything this process stored so far is acknowledged; False: not within `timeout_s`."""
+        """Wait until everything this process stored so far is acknowledged; False: not within `timeout_s`.
+
+        False as well where the spool did not take an event since the last flush, and at once where this
+        thread would wait for itself: in a handler that has interrupted it in the spool or the sender.
+        """
         deadline_s = self._parts.monotonic() + timeout_s
-        if not self.committer.drain(timeout_s):
+        unstored, self._flushed_unstored = self._unstored - self._flushed_unstored, self._unstored
+        if here.inside or self.sender.is_mine() or not self.committer.drain(timeout_s):
             return False
+        catch_up()
         while self.counts().pending:
             left_s = deadline_s - self._parts.monotonic()
             if left_s <= 0:
@@ -150,10 +174,13 @@ class Outbox:
                 if not self.sender.start():
                     self.sender.drain(left_s)
             self._parts.wait(min(_POLL_S, left_s))
-        return True
+        return not unstored
 
     def drain(self, timeout_s: float) -> bool:
         """Store what is queued, try to deliver it, let go of threads and files; the next event goes on."""
+        if here.inside or self.sender.is_mine():
+            return False
+        catch_up()
         ends_s = self._parts.monotonic() + timeout_s
 
         def left_s() -> float:
@@ -163,7 +190,7 @@ class Outbox:
         if self.delivers:
             settled = self.sender.drain(left_s()) and settled
         self.sender.stop(left_s())
-        self.spool.close()
+        guarded(self.spool.close)()
         if self._api is not None:
             self._api.close(left_s())
         return settled and not self.counts().pending
@@ -184,15 +211,17 @@ class Outbox:
     def _let_go(self) -> None:
         try:
             if self._owns_spool:
-                self.spool.close()
+                guarded(self.spool.close)()
             if self._api is not None:
                 self._api.close()
         except Exception:
             self.failed("retire")
 
     def counts(self) -> SpoolCounts:
-        """The figures of the spool."""
-        return self.spool.counts()
+        """The figures of the spool; the last ones where this thread was interrupted in there."""
+        if not here.inside:
+            self._counts = guarded(self.spool.counts)()
+        return self._counts
 
     def stats(self) -> SenderFigures:
         """The figures of the sender."""

@@ -131,16 +131,19 @@ class Work:
 
     def __init__(self) -> None:
         self._pieces: deque[Piece] = deque()
+        self._records = 0
 
     def __len__(self) -> int:
-        return sum(len(piece.indexes) for piece in self._pieces)
+        return self._records  # not added up: others ask while the sender changes the pieces
 
     def add(self, piece: Piece) -> None:
         """Behind everything that waits."""
+        self._records += len(piece.indexes)
         self._pieces.append(piece)
 
     def put_first(self, piece: Piece) -> None:
         """Before everything that waits."""
+        self._records += len(piece.indexes)
         self._forget_twin()
         self._pieces.appendleft(piece)
 
@@ -159,7 +162,7 @@ class Work:
 
     def done(self, *, whole: bool) -> None:
         """The first piece is settled; `whole`: every record of it was delivered."""
-        self._pieces.popleft()
+        self._records -= len(self._pieces.popleft().indexes)
         if whole and self._pieces and self._pieces[0].twin:
             twin = self._pieces[0]
             self._pieces[0] = Piece(claim=twin.claim, indexes=twin.indexes, guilty=True)
@@ -190,6 +193,7 @@ class Work:
         """Take everything out."""
         pieces = list(self._pieces)
         self._pieces.clear()
+        self._records = 0
         return pieces
 
     def _replace_first(self, parts: Sequence[Piece]) -> None:

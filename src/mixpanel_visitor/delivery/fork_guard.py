@@ -12,7 +12,7 @@ import sys
 import weakref
 from typing import TYPE_CHECKING, Protocol
 
-from mixpanel_visitor.delivery import threads
+from mixpanel_visitor.delivery import reentry, threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +70,7 @@ def _after_in_parent() -> None:
 
 def _after_in_child() -> None:
     threads.begin()
+    reentry.late.clear()
     for member in _living():
         member.after_fork_in_child()
     for reference, name in _in_children.copy().values():

@@ -16,11 +16,12 @@ import threading
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mixpanel_visitor.delivery import fork_guard, threads
 from mixpanel_visitor.delivery.batching import MAX_RECORDS
 from mixpanel_visitor.delivery.lane import Lane
+from mixpanel_visitor.delivery.reentry import Guarded, guarded, owned
 from mixpanel_visitor.delivery.stats import SenderStats
 from mixpanel_visitor.logs import QuietLog, place_of
 from mixpanel_visitor.records import ENDPOINTS
@@ -89,12 +90,12 @@ class Sender:
         self._wait = wait
         self._linger_s = linger_s
         self._poll_s = poll_s
-        self._sync = sync
+        self._sync = None if sync is None else guarded(sync)
         self._log = log
         self._endpoints = tuple(endpoints)
         self._make_lane = partial(
             Lane,
-            spool=spool,
+            spool=cast("Spool", Guarded(spool)),
             post=post,
             post_within=post_within,
             clock=clock,
@@ -103,8 +104,8 @@ class Sender:
             poll_s=poll_s,
             say=self._say,
             retry_ambiguous=retry_ambiguous,
-            handling=handling,
-            revision=revision,
+            handling=None if handling is None else cast("Handling", Guarded(handling)),
+            revision=None if revision is None else guarded(revision),
         )
         self._start_over()
         fork_guard.in_children(self._start_over)
@@ -114,7 +115,11 @@ class Sender:
         self._check_fork()
         return self._step(self._lanes, self._busy)
 
-    def _step(self, lanes: list[Lane], busy: threading.Lock) -> float:
+    def is_mine(self) -> bool:
+        """Whether this very thread is in a round of the sender, which it cannot wait for."""
+        return owned(self._busy)
+
+    def _step(self, lanes: list[Lane], busy: threading.RLock) -> float:
         with busy:
             self._wake_up(lanes)
             return min((lane.step() for lane in lanes), default=self._poll_s)
@@ -175,7 +180,7 @@ class Sender:
         self._check_fork()
         ends_s = self._monotonic() + deadline_s
         while (left_s := ends_s - self._monotonic()) > 0:
-            if not self._busy.acquire(timeout=min(left_s, threading.TIMEOUT_MAX)):
+            if self.is_mine() or not self._busy.acquire(timeout=min(left_s, threading.TIMEOUT_MAX)):
                 return False
             try:
                 waits_s = []
@@ -210,7 +215,7 @@ class Sender:
             if thread.is_alive():
                 return False
         self._thread = None
-        if not self._busy.acquire(timeout=max(0.0, ends_s - self._monotonic())):
+        if self.is_mine() or not self._busy.acquire(timeout=max(0.0, ends_s - self._monotonic())):
             return False
         try:
             self._give_back(self._lanes)
@@ -287,7 +292,7 @@ class Sender:
         return [self._make_lane(endpoint, stats=self._stats) for endpoint in self._endpoints]
 
     def _make_locks(self) -> None:
-        self._busy = threading.Lock()
+        self._busy = threading.RLock()
         self._starting = threading.Lock()
         # A SimpleQueue, not an Event: its put may interrupt itself (signal handlers, garbage collection).
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()

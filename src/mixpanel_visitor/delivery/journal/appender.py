@@ -19,7 +19,9 @@ from mixpanel_visitor.delivery.journal.segments import (
     sync_path,
 )
 from mixpanel_visitor.delivery.journal.space import Space
+from mixpanel_visitor.delivery.reentry import owned
 from mixpanel_visitor.errors import SpoolUnavailableError
+from mixpanel_visitor.logs import DeferredLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,14 +57,13 @@ class Appender:
         log: QuietLog,
     ) -> None:
         self.news = False
-        self.lock = threading.Lock()
-        self._holder = 0
+        self.lock = threading.RLock()
         self._directory = directory
         self._clock = clock
         self._monotonic = monotonic
         self._segment_bytes = segment_bytes
         self._segment_age_s = segment_age_s
-        self._log = log
+        self._log = self._said = DeferredLog(log)
         self._space = Space(directory, max_bytes)
         self._own = OwnSegments()
         self._writer: SegmentWriter | None = None
@@ -81,12 +82,16 @@ class Appender:
         if not data:
             return
         now_s = self._monotonic()
-        if not self.acquire(PATIENCE_S):
+        if owned(self.lock):
             raise SpoolUnavailableError(
-                f"The spool {self._directory} is busy: another thread's write has not come back for "
-                f"{PATIENCE_S:.0f} s (or this thread's own was interrupted by this one). Check the disk."
+                f"The spool {self._directory} is busy: this thread has interrupted its own write."
             )
         try:
+            if not self.acquire(PATIENCE_S):
+                raise SpoolUnavailableError(
+                    f"The spool {self._directory} is busy: another thread's write has not come back for "
+                    f"{PATIENCE_S:.0f} s. Check the disk."
+                )
             if now_s >= self._look_again_s:
                 self._look(now_s)
             self._space.take(len(data), now_s)
@@ -97,7 +102,13 @@ class Appender:
                 "Free space on the volume, or see that this process may write there."
             ) from error
         finally:
-            self.release()
+            # First of all, and by no call of ours: a signal handler that raises may come with each of those.
+            try:  # noqa: SIM105  # for the same reason
+                self.lock.release()
+            except RuntimeError:
+                pass  # it was not to be had
+        if self._said.lines:
+            self._said.flush()
         self.news = True
 
     def keep_house(self, *, every_s: float = 0.0) -> None:
@@ -167,18 +178,15 @@ class Appender:
 
     def acquire(self, timeout_s: float) -> bool:
         """Take the lock; False where that takes too long, or this very thread was interrupted holding it."""
-        me = threading.get_ident()
-        if not self.lock.acquire(blocking=False) and (
-            self._holder == me or not self.lock.acquire(timeout=timeout_s)
-        ):
-            return False
-        self._holder = me
-        return True
+        return not owned(self.lock) and (
+            self.lock.acquire(blocking=False) or self.lock.acquire(timeout=timeout_s)
+        )
 
     def release(self) -> None:
-        """Let go of the lock."""
-        self._holder = 0
+        """Let go of the lock, then say what there was to say."""
         self.lock.release()
+        if self._said.lines:
+            self._said.flush()
 
     def _sync(self, paths: list[Path]) -> list[Path]:
         """Sync files and the directory, without the lock, for a disk may be slow; give those that failed."""
@@ -192,6 +200,7 @@ class Appender:
                 failed.append(path)
                 message = "%s cannot be synced (%s): a power failure now would lose records. Check the disk."
                 self._log(logging.ERROR, f"sync {self._directory}", message, path, error)
+        self._said.flush()
         return failed
 
     # --- inside; all with the lock held --------------------------------------------------------
