@@ -7,13 +7,14 @@ import contextlib
 import pytest
 from support.components import needs, needs_module
 
-NEEDED = (needs("chromium"), needs("npm"), needs_module("playwright"), needs_module("trustme"))
+NEEDED = (needs("npm"), needs_module("playwright"), needs_module("trustme"))
+BROWSERS = {"chromium": (needs("chromium"),), "firefox": (needs("firefox-esr"), needs_module("websockets"))}
 
 
 def pytest_runtest_setup(item):
     """Skip journeys where something is missing: here, so that it is one line and not one for each of them."""
-    if "chromium" in item.fixturenames:
-        for mark in NEEDED:
+    for browser, needed in BROWSERS.items():
+        for mark in (*needed, *NEEDED) if browser in item.fixturenames else ():
             if mark.args[0]:
                 pytest.skip(mark.kwargs["reason"])
 
@@ -25,6 +26,15 @@ def chromium():
 
     with Chromium() as chromium:
         yield chromium
+
+
+@pytest.fixture(scope="session")
+def firefox():
+    """Give another browser for some of them."""
+    from support.firefox import Firefox
+
+    with Firefox() as firefox:
+        yield firefox
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +63,19 @@ def id_merge(request):
 @pytest.fixture
 def start(chromium, front, certificate, id_merge):
     """Start a journey: fields of `Plan` as keywords, and settings of ours."""
+    with _starting(chromium, front, certificate, id_merge) as started:
+        yield started
+
+
+@pytest.fixture
+def start_in_firefox(firefox, front, certificate, id_merge):
+    """Start a journey in Firefox."""
+    with _starting(firefox, front, certificate, id_merge) as started:
+        yield started
+
+
+@contextlib.contextmanager
+def _starting(browser, front, certificate, id_merge):
     from support.browser_journey import Journey, Plan
 
     of_plan = set(Plan.__dataclass_fields__) - {"settings"}
@@ -61,7 +84,7 @@ def start(chromium, front, certificate, id_merge):
         def started(**given):
             settings = {name: given.pop(name) for name in set(given) - of_plan}
             plan = Plan(**{"id_merge": id_merge, "config": {}, **given}, settings=settings)
-            journey = running.enter_context(Journey(chromium, front, certificate, plan))
+            journey = running.enter_context(Journey(browser, front, certificate, plan))
             running.callback(_check_that_all_was_ours, journey)
             return journey
 

@@ -16,7 +16,7 @@ from mixpanel_visitor.parts import Parts
 from mixpanel_visitor.tracker import Tracker
 
 from .browser_profile import Browsing
-from .browser_servers import Wire, readable, served_wsgi
+from .browser_servers import ELSEWHERE, Wire, readable, served_wsgi
 from .browser_verdict import judge, seen, table
 from .inbox import Inbox
 from .responses import cookie_name
@@ -129,6 +129,11 @@ class Journey(Browsing):
         self.shop = replace(self.shop, **changes)
         self._front.shop = starlette_shop(self.shop, self._tracker)
 
+    def elsewhere(self, *parts: str) -> str:
+        """Put a page of another site up, and return its address; each part of it is HTML."""
+        self._front.elsewhere = f'<!doctype html><link rel="icon" href="data:,">{"".join(parts)}'
+        return f"http://127.0.0.1:{self._front.http_port}{ELSEWHERE}"
+
     def days_later(self, days: float) -> None:
         """Let the server's clock move on; a journey that is to do this starts some `days_ago`."""
         self._days_ago -= days
@@ -165,6 +170,21 @@ class Journey(Browsing):
         """Let the page ask the API, which tracks; gives the visitor ID that the handler saw."""
         visitor_id: str = self._post(f"/api/order/{item}", {})["visitor"]
         return visitor_id
+
+    def come_back(self, path: str, **fields: str) -> None:
+        """Let a page of another site post a form to the shop, as a payment page does."""
+        inputs = "".join(f'<input name="{name}" value="{fields[name]}">' for name in fields)
+        form = f'<form method="post" action="{self.url(path)}">{inputs}<button id="back">Back</button></form>'
+        self.visit(self.elsewhere(form))
+        self.click("#back")
+
+    def order_at_once(self, *items: str) -> None:
+        """Let the page ask the API for all of these at the same time."""
+        self.js(
+            """(...items) => Promise.all(items.map((item) => fetch("/api/order/" + item, {method: "POST"})))
+                .then((answers) => answers.length)""",
+            *items,
+        )
 
     def _post(self, path: str, data: dict[str, Any]) -> Any:
         script = """async (path, data) => {
@@ -213,6 +233,15 @@ class Journey(Browsing):
         (value,) = word.values()
         self._wait(lambda: body in self.wire.handed_over, f"{body} was not handed over")
         self._wait(lambda: self._has_kept(value), f"the answer to {body} was not kept")
+
+    def wait_for_request(self, method: str, path: str) -> None:
+        """Wait until the shop has answered such a request."""
+
+        def arrived() -> bool:
+            requests = [line.split(" ", 2) for line in self.wire.lines]
+            return any(each[0] == method and each[1].endswith(path) for each in requests)
+
+        self._wait(arrived, f"{method} {path} was not asked for")
 
     def wait_for_signed_uid(self, uid: str) -> None:
         """Wait until our script has handed over what SPiD has signed of this visitor."""

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 HANDOVER = "/_visitor"
 """Where our script posts."""
 
+ELSEWHERE = "/elsewhere"
+"""Where a page of another site is: to be asked for by a host that is not the shop's."""
+
 _SDK_FILES = ("mixpanel.module.js", "mixpanel.umd.js", "mixpanel.min.js")
 
 
@@ -97,6 +100,7 @@ class Front:
         self.https_port = 0
         self.http_port = 0
         self.shop: Any = None
+        self.elsewhere = ""
         self.key = ""
         self.mixpanel_url = ""
         self.wire = Wire()
@@ -108,6 +112,8 @@ class Front:
             await _answer(send, 200, self._files[path], ("content-type", "text/javascript"), _CACHED, _CORS)
         elif path.startswith("/mp/"):
             await self._forward(scope, receive, send)
+        elif path == ELSEWHERE:
+            await _answer(send, 200, self.elsewhere.encode(), ("content-type", "text/html; charset=utf-8"))
         elif self.shop is None or path == "/favicon.ico":
             await _answer(send, 404, b"nobody is travelling")
         else:

@@ -109,6 +109,10 @@ def starlette_shop(shop: Shop, tracker: Tracker | None) -> Any:
         _log_in(visitor_of(request), (await request.body()).decode().partition("user=")[2])
         return RedirectResponse("/welcome", status_code=303)
 
+    async def paid(request: Request) -> Response:
+        visitor_of(request).track("Paid", item="back")
+        return RedirectResponse("/thanks", status_code=303)
+
     async def log_out(request: Request) -> Response:
         _log_out(visitor_of(request), "form")
         return RedirectResponse("/goodbye", status_code=303)
@@ -132,6 +136,7 @@ def starlette_shop(shop: Shop, tracker: Tracker | None) -> Any:
             Route(STATIC, static),
             Route("/log-in", log_in, methods=["POST"]),
             Route("/log-out", log_out, methods=["POST"]),
+            Route("/paid", paid, methods=["POST"]),
             Route("/who", who),
             Route("/api/order/{item}", api_order, methods=["POST"]),
             Route("/api/log-in", api_log_in, methods=["POST"]),
@@ -173,6 +178,11 @@ def flask_shop(shop: Shop, tracker: Tracker | None) -> Any:
     def log_in() -> Any:
         _log_in(visitor(), flask.request.form["user"])
         return flask.redirect("/welcome", code=303)
+
+    @app.post("/paid")
+    def paid() -> Any:
+        visitor().track("Paid", item="back")
+        return flask.redirect("/thanks", code=303)
 
     @app.post("/log-out")
     def log_out() -> Any:
