@@ -335,6 +335,17 @@ def test_another_uid_is_not_joined_to_the_last_one():
     assert found.links == ()
 
 
+@pytest.mark.parametrize("order", [("spid",), ("spid", "mixpanel")])
+def test_a_legacy_project_that_asks_spid_first_counts_by_its_uid(order):
+    """As its pages do, which call `mixpanel.identify(uid)`; nothing can join what came before it."""
+    site = Site(id_mode="legacy", order=order)
+    found = site.resolve(ours(), spid_cookie())
+    assert (found.identity.uid, found.identity.device_id, found.links) == (UID, OURS, ())
+    assert identity_properties("legacy", found.identity) == {"distinct_id": UID}
+    logged_in = found.identity._replace(user_id="anna")
+    assert identity_properties("legacy", logged_in) == {"distinct_id": UID}
+
+
 def test_in_other_id_modes_the_uid_is_the_device():
     """It is a browser's random ID there, and a user is who logs in."""
     found = Site(order=("spid",)).resolve(None, SIGNED)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from .anchor import Anchor
 from .handover import heard
 from .held_records import HeldRecords, HoldsRecords
-from .identity import Identity, log_in, log_out
+from .identity import log_in, log_out
 from .page_views import is_page
 from .policy import keeping_it_private, may_set_cookie
 from .resolution import Resolution
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .exchange_rules import ExchangeRules
     from .glance import Glance
     from .handover import Word
-    from .identity import Link, Login
+    from .identity import Identity, Link, Login
     from .policy import Consent
     from .request import RequestFacts
 
@@ -133,10 +133,9 @@ class Exchange(HoldsRecords):
             self.held = HeldRecords(self._rules.refuse)
         return self.held
 
-    def be_nobody(self, *, stored: bool = False) -> None:
-        """Make no person of the ID that was made: it is for this request, or `stored` for later ones."""
-        identity = Identity(device_id=self.identity.device_id, apart=True)
-        self.identity = self.identity._replace(apart=True) if stored else identity
+    def be_nobody(self, identity: Identity) -> None:
+        """Go by this identity, and make no person of the device ID that was made: events are nobody's."""
+        self.identity = identity
         self._records.decide(remembered=False)
         self._is_nobody = True
 
@@ -381,4 +380,4 @@ class Exchange(HoldsRecords):
         """Whether our cookie must not be overwritten with what is to be stored."""
         if self.withheld:
             return self._anchor is not None and self._anchor.user_id is not None
-        return self._is_nobody and self.identity.is_new and not self._changed
+        return self._is_nobody and self.identity.is_new and self.identity.apart and not self._changed

@@ -122,9 +122,11 @@ class ExchangeRules:
             exchange.withheld = withholds_cookies(facts)
         if found.identity.is_new and found.identity.uid is None:
             if exchange.withheld or exchange.is_bot or is_prefetch(facts):
-                exchange.be_nobody()
+                exchange.be_nobody(Identity(device_id=found.anchor.device_id, apart=True))
             elif is_part_of_page(facts):
-                exchange.be_nobody(stored=True)
+                exchange.be_nobody(found.identity._replace(apart=True))
+            elif self.resolver.lacks_uid(found):
+                exchange.be_nobody(found.identity)
         if pending.user_id is not None and not found.anchor.belongs_to(pending.user_id):
             login = exchange.identify(pending.user_id, fresh_id)
             exchange.links += login.links if login.merge is None else (*login.links, login.merge)

@@ -64,9 +64,9 @@ _NONE_ID = "none"
 class Identity(NamedTuple):
     """One visitor at one moment.
 
-    `uid` is the SPiD visitor's ID, only set where the project counts by it (ID mode `spid`), and by no user
-    then. `bare`: the
-    browser's anonymous distinct ID lacks the `$device:`. `vouched`: the device ID was made by us, or SPiD
+    `uid` is the SPiD visitor's ID, only set where the project counts by it, and by no user then: in ID mode
+    `spid`, and in `legacy` where SPiD is the first SDK. `bare`: the browser's anonymous distinct ID lacks the
+    `$device:`. `vouched`: the device ID was made by us, or SPiD
     has signed the uid. `apart`: the device ID was not in our signed cookie, so no user is joined to it yet.
     """
 
@@ -103,7 +103,7 @@ class Login:
 
 def distinct_id(mode: IdMode, identity: Identity) -> str:
     """Give exactly what Mixpanel will count this visitor by."""
-    known = identity.uid if mode == "spid" else identity.user_id
+    known = identity.user_id if identity.uid is None and mode != "spid" else identity.uid
     if known is not None:
         return known
     return anonymous_id(identity.device_id or _NONE_ID, bare=identity.bare)

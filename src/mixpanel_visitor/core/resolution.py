@@ -58,6 +58,8 @@ class Resolver:
         self.spid = spid
         self._id_mode: IdMode = id_mode
         self._spid_first = order[:1] == ("spid",)
+        # In a legacy project pages that ask SPiD first call `mixpanel.identify(uid)`, too.
+        self._by_uid = id_mode == "spid" or (id_mode == "legacy" and self._spid_first)
         self._count = count
         self._known: dict[int, tuple[Anchor, Resolution]] = {}
 
@@ -124,7 +126,7 @@ class Resolver:
             before = _new(fresh_id(), now_s)
         anchor, identity = before.anchor, before.identity
         links = before.links
-        if known is not None and anchor.uid is None:
+        if known is not None and anchor.uid is None and self._id_mode == "spid":
             # What was tracked on this device before SPiD's answer was known.
             links = (*links, *links_between("spid", visitor.uid, anchor.device_id, bare=anchor.bare))
         same = anchor.uid == visitor.uid
@@ -140,9 +142,15 @@ class Resolver:
             links=links,
         )
 
-    @property
-    def _by_uid(self) -> bool:
-        return self._id_mode == "spid"
+    def lacks_uid(self, found: Resolution) -> bool:
+        """Tell whether a new visitor of a legacy project that counts by uid has none yet.
+
+        What is tracked now could be joined to the uid by nothing: such a project knows aliases only, for what
+        comes later, and only for IDs that have never been used.
+        """
+        return (
+            self._by_uid and self._id_mode == "legacy" and found.identity.is_new and found.anchor.uid is None
+        )
 
     def _believes(self, anchor: Anchor, visitor: SpidVisitor) -> bool:
         """Return whether a session that only a cookie holds may replace the uid that our cookie holds.
@@ -174,7 +182,7 @@ class Resolver:
                 bare=claim.bare,
                 agreed=claim.settled,
             )
-            return Resolution(anchor=anchor, identity=_identity(anchor, self._id_mode, source, apart=True))
+            return Resolution(anchor=anchor, identity=_identity(anchor, self._by_uid, source, apart=True))
         known = before.anchor
         if known.device_id == claim.device_id:
             if not claim.settled or known.agreed:
@@ -194,7 +202,7 @@ class Resolver:
             unlinked=False,
             unjoined=keeps_user and known.has_user,
         )
-        return Resolution(anchor=anchor, identity=_identity(anchor, self._id_mode, source, apart=True))
+        return Resolution(anchor=anchor, identity=_identity(anchor, self._by_uid, source, apart=True))
 
     def _from_cookie(self, anchor: Anchor) -> Resolution:
         # Anchors come out of a cache: the same object says the same again. Whose it is keeps it alive here.
@@ -207,7 +215,7 @@ class Resolver:
         return found[1]
 
     def _told_by(self, anchor: Anchor) -> Resolution:
-        identity = _identity(anchor, self._id_mode, "cookie", apart=anchor.unjoined)
+        identity = _identity(anchor, self._by_uid, "cookie", apart=anchor.unjoined)
         if not anchor.unlinked or anchor.user_id is None or self._id_mode in ("legacy", "spid"):
             return Resolution(anchor=anchor, identity=identity)
         links = links_between(self._id_mode, anchor.user_id, anchor.device_id, bare=anchor.bare)
@@ -232,8 +240,8 @@ def _new(device_id: str, now_s: float) -> Resolution:
     )
 
 
-def _identity(anchor: Anchor, id_mode: IdMode, source: Source, *, apart: bool = False) -> Identity:
-    uid = anchor.uid if id_mode == "spid" else None
+def _identity(anchor: Anchor, by_uid: bool, source: Source, *, apart: bool = False) -> Identity:
+    uid = anchor.uid if by_uid else None
     return Identity(
         device_id=anchor.device_id,
         user_id=anchor.user_id,
