@@ -78,7 +78,7 @@ def test_it_says_how_to_use_it_and_ends_well(number):
         process.send_signal(number)
         output, errors = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0
-        assert output == "Stopped: 1 events have come, 0 records were refused.\n"
+        assert output == "Stopped. Events that have come: 1; refused: 0.\n"
         assert errors == ""
 
 

@@ -113,9 +113,7 @@ def command(
         if as_json:
             click.echo(orjson.dumps({"type": "stopped", "stats": stats}))
         else:
-            click.echo(
-                f"Stopped: {stats['unique']} events have come, {stats['rejected']} records were refused."
-            )
+            click.echo(f"Stopped. Events that have come: {stats['unique']}; refused: {stats['rejected']}.")
 
 
 def _share(text: str) -> tuple[str, float]:
