@@ -1,9 +1,14 @@
-"""Bounded: how a table that must not grow for ever forgets."""
+"""Bounded: how a table that must not grow for ever forgets, and how much of one is shown."""
 
 from __future__ import annotations
 
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_T = TypeVar("_T")
 
 
 def forget_first(table: dict[Any, Any]) -> None:
@@ -14,3 +19,9 @@ def forget_first(table: dict[Any, Any]) -> None:
     """
     for key in list(islice(table, 1 + len(table) // 10)):
         del table[key]
+
+
+def last_of(found: Iterable[_T], limit: int | None) -> list[_T]:
+    """Return the last ones, at most `limit`; None: all."""
+    listed = list(found)
+    return listed if limit is None else listed[max(0, len(listed) - limit) :]

@@ -12,18 +12,18 @@ import threading
 import time
 from collections import Counter, OrderedDict, deque
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from .arrivals import Profile, ProfileChange
-from .bounded import forget_first
+from .bounded import forget_first, last_of
 from .profiles import applied
 from .projects import Projects
 from .slots import Slot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from .arrivals import Arrival, Person, Rejection, StoredEvent
     from .kept import Kept
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from .visits import TwoIds
 
 logger = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
 
 MAX_REJECTIONS = 1_000
 MAX_KEYS = 1_000_000
@@ -294,7 +292,7 @@ class Store:
                 for project in self._projects
                 for person in project.people.persons(own_ids.get(project.token, ()))
             ]
-        return _last(sorted(found, key=lambda person: last[person.token, person.person]), limit)
+        return last_of(sorted(found, key=lambda person: last[person.token, person.person]), limit)
 
     def profiles(self, *, limit: int | None = None) -> list[Profile]:
         """People's profiles, the one updated last being last."""
@@ -307,7 +305,7 @@ class Store:
     def rejections(self, *, limit: int | None = None) -> list[Rejection]:
         """The last refused records and requests, newest last."""
         with self._lock:
-            return _last(self._rejections, limit)
+            return last_of(self._rejections, limit)
 
     def now_ms(self) -> int:
         """The store's wall clock."""
@@ -373,7 +371,9 @@ class Store:
 
     def _listed(self, limit: int | None, *, groups: bool) -> list[Profile]:
         with self._lock:
-            return _last([each for each in self._profiles.values() if bool(each.group_key) == groups], limit)
+            return last_of(
+                [each for each in self._profiles.values() if bool(each.group_key) == groups], limit
+            )
 
     def _tell(self, arrivals: Sequence[Arrival]) -> None:
         if not arrivals:
@@ -397,8 +397,3 @@ def _size(event: Event) -> int:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _last(found: Iterable[_T], limit: int | None) -> list[_T]:
-    listed = list(found)
-    return listed if limit is None else listed[max(0, len(listed) - limit) :]
