@@ -147,7 +147,7 @@ class _Serializer(json.JSONEncoder):
 
 def bound_mixpanel(writer: Writer, sink: Sink) -> Mixpanel:
     """Build the official client whose messages go where the visitor's go."""
-    serializer = partial(_Serializer, told=writer.stringified)
+    serializer: Any = partial(_Serializer, told=writer.stringified)
     return Mixpanel(writer.token, consumer=VisitorConsumer(writer, sink), serializer=serializer)
 
 

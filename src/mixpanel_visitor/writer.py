@@ -37,7 +37,12 @@ if TYPE_CHECKING:
     from .records import Endpoint, Record
 
     class Sink(Protocol):
-        """Where a visitor's records go: an exchange, or a visit outside of any request."""
+        """Where a visitor's records go: an exchange, or a visit outside of any request.
+
+        `registered` are the super properties, as they will be sent.
+        """
+
+        registered: Mapping[str, Any] | None
 
         @property
         def facts(self) -> RequestFacts | None:
@@ -47,11 +52,6 @@ if TYPE_CHECKING:
         @property
         def identity(self) -> Identity:
             """Who the visitor is at this moment."""
-            ...
-
-        @property
-        def registered(self) -> Mapping[str, Any] | None:
-            """Super properties, as they will be sent."""
             ...
 
         @property
@@ -316,9 +316,10 @@ class Writer:
         return common
 
     def _extra(self, facts: RequestFacts | None) -> Mapping[str, Any]:
-        extra = self._extra_properties
+        extra: Any = self._extra_properties
         try:
-            return _without_identity(self._prepared((extra(facts) or {}) if callable(extra) else extra))
+            given: Any = (extra(facts) or {}) if callable(extra) else extra
+            return _without_identity(self._prepared(given))
         except Exception as error:
             self._diagnostics.extra_failed(error)
             return {}

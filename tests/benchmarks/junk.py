@@ -18,6 +18,7 @@ from mixpanel_visitor.core.anchor import Anchor, AnchorCodec
 from mixpanel_visitor.core.browser_sdks.mixpanel import MixpanelBrowser
 from mixpanel_visitor.core.browser_sdks.spid import SpidBrowser
 from mixpanel_visitor.core.client_address import ClientAddresses
+from mixpanel_visitor.core.encoding import converted, encode_part
 from mixpanel_visitor.core.enrich import Enricher
 from mixpanel_visitor.core.page_urls import without_secrets
 from mixpanel_visitor.core.request import (
@@ -123,6 +124,13 @@ def environ(junk: str) -> dict[str, object]:
     return {"HTTP_HOST": junk, "PATH_INFO": junk, "QUERY_STRING": junk, "HTTP_COOKIE": junk}
 
 
+def tracked(junk: str) -> bytes:
+    """Write properties of junk: a text, a name, items of a list, bytes."""
+    return encode_part(
+        converted({"a": junk, junk: 1, "b": [junk, junk], "c": junk.encode("utf-8", "replace")})
+    )
+
+
 MP, V1, V2, OURS = MIXPANEL.name, "vgs_js_4321abc0000", "spid_js_4321abc0000", "__Host-mpv"
 
 PARSERS = [
@@ -172,6 +180,7 @@ PARSERS = [
     Parser("spid.find, v2", V2, lambda junk: SPID.find(junk, now_s=NOW_S)),
     Parser("spid.verified", "a", lambda junk: SPID.verified(junk, now_s=NOW_S)),
     Parser("spid.unsigned", "a", SPID.unsigned),
+    Parser("a property, its name and its items", "a", tracked),
 ]
 
 RUNS_OF = {

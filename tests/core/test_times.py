@@ -119,7 +119,7 @@ def test_numpy_times(local_zone):
     assert time_ms(np.float32(1_700_000_000), now_ms=NOW_MS) == 1_700_000_000_000
     assert time_ms(np.datetime64("2025-01-01T00:00:00.5"), now_ms=NOW_MS) == 1_735_689_600_500
     assert time_ms(np.datetime64("2025-01-01"), now_ms=NOW_MS) == 1_735_689_600_000
-    assert time_ms(np.datetime64("NaT"), now_ms=NOW_MS) == NOW_MS
+    assert time_ms(np.datetime64("NaT", "s"), now_ms=NOW_MS) == NOW_MS
     for bad in (np.array([1_763_900_000] * 2), np.array(["2025-01-01"] * 2, "M8[s]"), np.complex128(1)):
         assert refused(bad)
 

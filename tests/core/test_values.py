@@ -261,7 +261,7 @@ def test_numpy_values():
         (np.array([1.5, float("nan")]), [1.5, None]),
         (np.array(["a", None], dtype=object), ["a", None]),
         (np.datetime64("2026-01-02T03:04:05.123456789"), "2026-01-02T03:04:05"),
-        (np.datetime64("NaT"), None),
+        (np.datetime64("NaT", "s"), None),
         (np.array(["2026-01-02", "NaT"], "M8[ns]"), ["2026-01-02T00:00:00", None]),
         (np.timedelta64(90, "s"), 90.0),
         (np.str_("a"), "a"),

@@ -2,6 +2,7 @@
 
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 
+import uuid
 from dataclasses import dataclass
 from typing import Literal, assert_type
 
@@ -19,6 +20,7 @@ from mixpanel_visitor.flask import current_visitor as flask_visitor
 from mixpanel_visitor.plan import Plan
 from mixpanel_visitor.starlette import VisitorMiddleware, get_visitor
 from mixpanel_visitor.testing import TrackedEvent, capture_events
+from mixpanel_visitor.visitor import OfflineVisitor
 from mixpanel_visitor.wsgi import VisitorMiddleware as WSGIMiddleware
 
 plan = Plan(partial=True)
@@ -52,6 +54,12 @@ def planned() -> None:
     visitor = tracker.visitor("ann")
     assert_type(SignedUp(plan="pro"), SignedUp)
     visitor.track(SignedUp(plan="pro"))
+    visitor.identify(42)
+    visitor.alias(uuid.uuid4())
+    tracker.track(42, "Paid")
+    assert_type(tracker.visitor(device_id="d", user_id=None), OfflineVisitor)
+    tracker.visitor(1.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    visitor.identify(b"x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     visitor.track(Paid(amount=1), coupon="autumn")
     current_visitor.track(Left(reason="noise"))
     tracker.track("ann", Left(reason="noise"))

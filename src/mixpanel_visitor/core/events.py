@@ -56,7 +56,7 @@ def event_record(event: Mapping[str, Any], *, told: Told = untold, is_plain: boo
 
     `is_plain`: its properties are known to be converted. `told` learns of values that became their text.
     """
-    name = event.get("event")
+    name: Any = event.get("event")
     properties = event.get("properties")
     _check_name(name)
     if not isinstance(properties, Mapping):
