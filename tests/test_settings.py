@@ -399,13 +399,30 @@ def test_the_token_is_no_secret():
     assert TOKEN not in line
 
 
-def test_a_short_key_is_warned_of_once(caplog):
-    """One line, without the key; the application starts."""
-    with caplog.at_level(logging.WARNING, "mixpanel_visitor"):
-        assert resolve(secret_key=["short-1", "short-2"]).secret_key == ("short-1", "short-2")
-    (record,) = caplog.records
-    assert record.name == "mixpanel_visitor"
-    assert "short-" not in record.getMessage()
+@pytest.mark.parametrize(
+    "given", ["short1", "x" * 15, ["short-old-key", KEY], [KEY, "short"], b"bytes", '["a", "b"]']
+)
+def test_a_short_key_is_refused(given):
+    """Also one that only verifies; the line has the command that makes another, and does not show the key."""
+    line = problem(secret_key=given)
+    assert line.startswith("secret_key (keyword): ")
+    assert "16 characters" in line
+    assert "python -c 'import secrets; print(secrets.token_urlsafe(32))'" in line
+    assert "short" not in line
+
+
+def test_a_key_of_sixteen_characters_is_taken():
+    """As many as eight random bytes in hex."""
+    assert resolve(secret_key="0123456789abcdef").secret_key == ("0123456789abcdef",)
+
+
+def test_a_short_key_is_told_with_the_other_mistakes():
+    """All at once, from wherever it comes; and a settings object is as strict."""
+    sources = {"environ": {"MIXPANEL_VISITOR_SECRET_KEY": "dev", "MIXPANEL_VISITOR_BOTS": "eat"}}
+    assert len(problems(secret_key=None, **sources)) == 2
+    assert len(problems(secret_key=None, mapping={"MIXPANEL_VISITOR_SECRET_KEY": "dev"}, bots="eat")) == 2
+    with pytest.raises(SettingsError, match="16 characters"):
+        Settings(token=TOKEN, secret_key="dev", spool="memory:")
 
 
 # --- Flask's own keys ---------------------------------------------------------------------------------
@@ -419,6 +436,24 @@ def test_flasks_secret_key_signs_and_its_fallbacks_are_believed():
         "old-key-old-key-1",
         KEY,
     )
+
+
+@pytest.mark.parametrize("fallbacks", [None, ["older"], "older"])
+def test_flasks_short_key_is_taken_with_one_warning(caplog, fallbacks):
+    """`SECRET_KEY="dev"` is what Flask's tutorial shows; the line does not show the key."""
+    mapping = {"SECRET_KEY": "dev-key", "SECRET_KEY_FALLBACKS": fallbacks}
+    with caplog.at_level(logging.WARNING, "mixpanel_visitor"):
+        assert resolve(secret_key=None, mapping=mapping).secret_key[-1] == "dev-key"
+    (record,) = caplog.records
+    assert record.name == "mixpanel_visitor"
+    assert "SECRET_KEY" in record.getMessage()
+    assert "dev-key" not in record.getMessage()
+
+
+def test_settings_with_flasks_short_key_can_be_changed():
+    """What was taken once is not refused in a copy."""
+    taken = resolve(secret_key=None, mapping={"SECRET_KEY": "dev"})
+    assert dataclasses.replace(taken, bots="keep").secret_key == ("dev",)
 
 
 def test_a_single_fallback_need_not_be_a_list():

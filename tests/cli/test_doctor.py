@@ -79,7 +79,7 @@ def test_mistakes_in_the_settings_are_all_told(environment):
         ({"MIXPANEL_VISITOR_SECRET_KEY": TOKEN}, "problem", "is the project token"),
         ({"MIXPANEL_VISITOR_SECRET_KEY": "x" * 40}, "problem", "easy to guess"),
         ({"MIXPANEL_VISITOR_SECRET_KEY": "change-me-before-you-deploy"}, "problem", "easy to guess"),
-        ({"MIXPANEL_VISITOR_SECRET_KEY": "k9fz2qX7"}, "warning", "fewer than 16"),
+        ({"MIXPANEL_VISITOR_SECRET_KEY": "k9fz2qX7"}, "problem", "fewer than 16"),
         (
             {
                 "MIXPANEL_SERVICE_ACCOUNT_USERNAME": "u",

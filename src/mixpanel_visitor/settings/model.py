@@ -13,7 +13,7 @@ from . import parsers
 from .api_host import api_host
 from .parsers import boolean, hook, one_of, optional
 from .proxy import ENVIRONMENT, proxy
-from .rules import MAKE_A_KEY, check, is_switched_off, missing, stand_in
+from .rules import MAKE_A_KEY, SHORT_KEY_CHARS, check, is_switched_off, missing, stand_in
 from .service_account import PART_KEYS, ServiceAccount, service_account
 from .sources import PREFIX, Found, Sources, Spec
 from .spool import spool
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from mixpanel_visitor.plan import Plan
 
     from .keywords import SettingsKeywords
-
-SHORT_KEY_CHARS = 16
-"""A signing key below this gives a warning."""
 
 logger = logging.getLogger("mixpanel_visitor")
 
@@ -49,7 +46,8 @@ class Settings:
     |---|---|
     | `token` | project token (MIXPANEL_TOKEN, or MIXPANEL_PROJECT_TOKEN); required |
     | `secret_key` | signs the visitor cookie; one key or several, oldest first, the last one signs; |
-    | | as text several are a JSON list; in a mapping SECRET_KEY and its FALLBACKS do too; required |
+    | | of at least 16 characters; as text several are a JSON list; in a mapping SECRET_KEY and its |
+    | | FALLBACKS do too; required |
     | `region` | `"us"`, `"eu"` or `"in"`, where the project's data is kept (MIXPANEL_REGION) |
     | `api_host` | host or URL, for a proxy or the local Mixpanel (MIXPANEL_API_HOST); default: the region's |
     | `proxy` | the HTTP proxy on the way to it, `http://user:password@proxy:3128`; by default what |
@@ -184,7 +182,8 @@ class Settings:
             object.__setattr__(self, name, value)
         if any(len(key) < SHORT_KEY_CHARS for key in self.secret_key):
             logger.warning(
-                "a secret_key has fewer than %d characters: who guesses it can forge visitor cookies. %s",
+                "SECRET_KEY has fewer than %d characters: who guesses it can forge visitor cookies, and your "
+                "own. In development that is all right. %s",
                 SHORT_KEY_CHARS,
                 MAKE_A_KEY,
             )

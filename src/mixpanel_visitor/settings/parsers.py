@@ -78,6 +78,12 @@ def secret(value: Any) -> str:
     return _text(value, "must be a str")
 
 
+class FrameworkKey(str):
+    """A key that the framework has for its own cookies: it may be short, as in development many are."""
+
+    __slots__ = ()
+
+
 def secret_keys(value: Any) -> tuple[str, ...]:
     """Take one key or several, oldest first, the last one signs; as text, several are a JSON list.
 

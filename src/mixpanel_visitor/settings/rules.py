@@ -6,7 +6,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from .api_host import HOSTS, region_of
-from .parsers import boolean
+from .parsers import FrameworkKey, boolean
 from .project import default_cookie_name
 from .sources import Found
 from .spool import MEMORY, default_spool
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 NO_TOKEN = "no-token"  # noqa: S105
 """Stands for the project token where nothing is sent and none was given."""
+
+SHORT_KEY_CHARS = 16
+"""A signing key below this is refused; one that is the framework's gives a warning."""
 
 MAKE_A_KEY = "Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 
@@ -36,6 +39,9 @@ def check(
             values[name] = specs[name].parse(raw.value)
         except ValueError as error:
             problems.append(f"{raw.describe(specs[name])}: {error}")
+
+    if "secret_key" in values and found["secret_key"].of_framework:
+        values["secret_key"] = tuple(map(FrameworkKey, values["secret_key"]))
 
     def described(name: str) -> str:
         return found[name].describe(specs[name])
@@ -62,7 +68,13 @@ def check(
                 "(MIXPANEL_VISITOR_SPID_CLIENT_ID)"
             )
             break
-    if values.get("token") in values.get("secret_key", ()):
+    keys = values.get("secret_key", ())
+    if any(len(key) < SHORT_KEY_CHARS and not isinstance(key, FrameworkKey) for key in keys):
+        problems.append(
+            f"{described('secret_key')}: has a key of fewer than {SHORT_KEY_CHARS} characters, and who "
+            f"guesses it can forge visitor cookies. {MAKE_A_KEY}"
+        )
+    if values.get("token") in keys:
         problems.append(
             f"{described('secret_key')}: is the project token, which every browser can read. {MAKE_A_KEY}"
         )

@@ -44,6 +44,7 @@ class Found:
 
     value: Any
     origin: str
+    of_framework: bool = False
 
     def describe(self, spec: Spec) -> str:
         """Name the setting, its value and where it came from, without giving a secret away."""
@@ -117,10 +118,9 @@ class Sources:
         if secret is None:
             return None
         if fallbacks is None:
-            return Found(secret, f"SECRET_KEY in {title}")
-        if isinstance(fallbacks, (list, tuple)):
-            return Found([*fallbacks, secret], f"SECRET_KEY_FALLBACKS and SECRET_KEY in {title}")
-        return Found([fallbacks, secret], f"SECRET_KEY_FALLBACKS and SECRET_KEY in {title}")
+            return Found(secret, f"SECRET_KEY in {title}", of_framework=True)
+        older = fallbacks if isinstance(fallbacks, (list, tuple)) else [fallbacks]
+        return Found([*older, secret], f"SECRET_KEY_FALLBACKS and SECRET_KEY in {title}", of_framework=True)
 
     def _refuse_unknown(self, mapping: Mapping[str, Any], environ: Mapping[str, str]) -> None:
         for name in self._given:

@@ -6,8 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from mixpanel_visitor.delivery.local_mixpanel import is_local
-from mixpanel_visitor.settings.model import SHORT_KEY_CHARS
-from mixpanel_visitor.settings.rules import MAKE_A_KEY
+from mixpanel_visitor.settings.rules import MAKE_A_KEY, SHORT_KEY_CHARS
 
 from .findings import Finding
 
@@ -80,7 +79,8 @@ def _secret_key(keys: tuple[str, ...]) -> Iterator[Finding]:
     elif any(len(key) < SHORT_KEY_CHARS for key in keys):
         yield Finding(
             "warning",
-            f"MIXPANEL_VISITOR_SECRET_KEY has fewer than {SHORT_KEY_CHARS} characters",
+            f"the framework's SECRET_KEY, which signs the visitor cookie, has fewer than {SHORT_KEY_CHARS} "
+            "characters",
             "who guesses it can forge visitor cookies",
             MAKE_A_KEY,
         )
