@@ -69,6 +69,18 @@ def test_an_opt_out_is_told_to_the_browser():
     assert any(value.startswith(f"mp_{TOKEN}_mixpanel=;") for value in set_cookies)
 
 
+@pytest.mark.parametrize(("scheme", "site"), [("https", "None"), ("http", "Lax")])
+def test_an_opt_out_comes_with_requests_of_other_sites(scheme, site):
+    """A payment page that posts back brings no ID of ours, but this: it must not be tracked as a user's."""
+    tracker, _ = recording_tracker()
+    exchange, visitor = engine_of(tracker).begin(facts(known(), scheme=scheme), soon=False)
+    visitor.opt_out()
+    added = [value for _, value in engine_of(tracker).respond(exchange, 200, [])]
+    (choice,) = [value for value in added if value.startswith(f"{COOKIE}_js=0")]
+    assert f"SameSite={site}" in choice
+    assert ("Secure" in choice) == (scheme == "https")
+
+
 @pytest.mark.parametrize("cookie", [f"{SDK_COOKIE}=0", f"{COOKIE}_js=0"])
 def test_who_has_opted_out_is_not_tracked(cookie):
     """The SDK's own cookie counts as ours does."""

@@ -58,6 +58,17 @@ def test_a_sign_in_by_a_post_from_another_site(start, way, config):
     assert {event.user_id for event in journey.arrived() if event.label == "Ordered tea"} == {"anna"}
 
 
+def test_a_payment_page_of_somebody_who_has_opted_out(start):
+    """The choice comes with a post from another site, too."""
+    journey = start(snippet="tag")
+    journey.visit("/")
+    journey.opt_out()
+    journey.wait_for_handover(opted_out=True)
+    journey.come_back("/paid")
+    journey.leave()
+    assert "Paid back" not in {event.label for event in journey.arrived(*HOME[:1])}
+
+
 # --- first calls at once ----------------------------------------------------------------------------------
 
 

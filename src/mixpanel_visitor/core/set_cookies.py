@@ -182,7 +182,9 @@ class SetCookies:
         return self._told(seen_value(anchor, word), secure=facts.scheme == "https")
 
     def _told(self, value: str, *, secure: bool) -> str:
-        return f"{self._seen_name}={value}; Path=/; SameSite=Lax{'; Secure' if secure else ''}"
+        # An opt-out comes with requests of other sites, too, which our cookie does not: it is no ID.
+        site = "None" if value == OPTED_OUT and secure else "Lax"
+        return f"{self._seen_name}={value}; Path=/; SameSite={site}{'; Secure' if secure else ''}"
 
 
 def _expire(name: str) -> str:
