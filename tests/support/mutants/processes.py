@@ -6,9 +6,9 @@ MUTANTS: list[Mutant] = [
     Mutant(
         defect="a refused thread is the caller's trouble",
         rows=(24,),
-        file="delivery/sender.py",
-        old="        except RuntimeError:\n            return False\n        else:",
-        new="        except ZeroDivisionError:\n            return False\n        else:",
+        file="delivery/threads.py",
+        old="    except RuntimeError:\n        return None",
+        new="    except ZeroDivisionError:\n        return None",
         test="faults/test_processes.py::test_events_of_the_last_moment_are_kept[refused]",
     ),
     Mutant(
@@ -45,14 +45,6 @@ MUTANTS: list[Mutant] = [
         old="        self._sides.abandon()\n        self._sides = self._make_sides()",
         new="        self._sides.pid = os.getpid()",
         test="faults/test_forks.py::test_a_fork_in_the_middle_of_a_request_sends_nothing_twice",
-    ),
-    Mutant(
-        defect="a thread that is refused at the end of an interpreter raises",
-        rows=(24, 25),
-        file="delivery/committer.py",
-        old="with contextlib.suppress(RuntimeError):",
-        new="with contextlib.suppress(TimeoutError):",
-        test="faults/test_processes.py::test_events_of_the_last_moment_are_kept[refused]",
     ),
     Mutant(
         defect="the lock of before gevent's patch is kept",

@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
+from mixpanel_visitor.delivery.journal.place import fix_for, is_passing
+from mixpanel_visitor.delivery.journal.segments import create_temporary
 from mixpanel_visitor.records import ENDPOINTS
 
 if TYPE_CHECKING:
@@ -50,17 +51,21 @@ class Acks:
         self._log = log
         self._changed = False
 
-    def load(self) -> None:
-        """Read the file; a missing one is empty, a damaged one too, but that is logged."""
-        self.segments = {}
-        self._changed = False
+    def load(self) -> bool:
+        """Read the file; a missing one is empty, a damaged one too, but that is logged.
+
+        False where it could not be read for now: what was known before still holds.
+        """
         try:
             data = self.path.read_bytes()
         except FileNotFoundError:
-            return
+            self.segments, self._changed = {}, False
+            return True
         except OSError as error:
-            self._log(logging.WARNING, f"read {self.path}", "%s cannot be read (%s).", self.path, error)
-            return
+            message = "%s cannot be read (%s). %s"
+            self._log(logging.WARNING, f"read {self.path}", message, self.path, error, fix_for(error))
+            return not is_passing(error)
+        self.segments, self._changed = {}, False
         try:
             self.segments = _decode(data)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -72,6 +77,7 @@ class Acks:
                 self.path,
                 error,
             )
+        return True
 
     def note(self, name: str, progress: Progress) -> None:
         """Remember how far a segment has come."""
@@ -105,23 +111,25 @@ class Acks:
         """Replace the file if anything changed; if that fails, log it and go on in memory."""
         if not self._changed:
             return
-        temporary = self.path.with_name(f"acks-{os.getpid()}.tmp")
+        temporary = None
         try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            fd, temporary = create_temporary(self.path)
             with open(fd, "wb") as file:  # noqa: PTH123  # a Path cannot be opened with a mode of its own
                 file.write(_encode(self.segments))
             temporary.replace(self.path)
             self._changed = False
         except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+            if temporary is not None:
+                with contextlib.suppress(OSError):
+                    temporary.unlink()
             self._log(
                 logging.WARNING,
                 f"write {self.path}",
                 "%s cannot be written (%s). Delivery goes on; if this process dies now, what it has "
-                "delivered since is delivered again. Free space or mend the directory.",
+                "delivered since is delivered again. %s",
                 self.path,
                 error,
+                fix_for(error),
             )
 
 

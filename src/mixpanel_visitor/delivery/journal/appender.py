@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from mixpanel_visitor.delivery.journal import frames
 from mixpanel_visitor.delivery.journal.acks import Acks
 from mixpanel_visitor.delivery.journal.own_segments import OwnSegment, OwnSegments
+from mixpanel_visitor.delivery.journal.place import distrust, fix_for
 from mixpanel_visitor.delivery.journal.segments import (
+    NO_LINKS,
     Identity,
     SegmentWriter,
     list_segments,
@@ -92,14 +94,13 @@ class Appender:
                     f"The spool {self._directory} is busy: another thread's write has not come back for "
                     f"{PATIENCE_S:.0f} s. Check the disk."
                 )
-            if now_s >= self._look_again_s:
+            if now_s >= self._look_again_s or self._store is None:
                 self._look(now_s)
             self._space.take(len(data), now_s)
             self._append(data, len(records), now_s)
         except OSError as error:
             raise SpoolUnavailableError(
-                f"The spool {self._directory} did not take records: {error}. "
-                "Free space on the volume, or see that this process may write there."
+                f"The spool {self._directory} did not take records: {error}. {fix_for(error)}"
             ) from error
         finally:
             # First of all, and by no call of ours: a signal handler that raises may come with each of those.
@@ -211,7 +212,7 @@ class Appender:
             (writer.size and writer.size + len(data) > self._segment_bytes)
             or now_s - writer.opened_s >= self._segment_age_s
         ):
-            self._seal()
+            self._roll(now_s)
         try:
             self._write(data, count, now_s)
         except OSError:
@@ -226,6 +227,17 @@ class Appender:
             self._seal()
             raise
         self._segment.written += count
+
+    def _roll(self, now_s: float) -> None:
+        """Begin another segment; where none can be had for now (descriptors), go on in this one."""
+        sealed, segment = self._writer, self._segment
+        self._writer = None
+        try:
+            self._open(now_s)
+        except OSError:
+            self._writer, self._segment = sealed, segment
+        else:
+            self._close(sealed)
 
     def _open(self, now_s: float) -> SegmentWriter:
         self._opened += 1
@@ -257,6 +269,9 @@ class Appender:
 
     def _seal(self) -> None:
         writer, self._writer = self._writer, None
+        self._close(writer)
+
+    def _close(self, writer: SegmentWriter | None) -> None:
         if writer is not None:
             if writer.dirty:
                 self._unsynced.append(writer.path)
@@ -270,9 +285,18 @@ class Appender:
 
     def _make_directory(self) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        doubts = distrust(self._directory)
+        if doubts:
+            self._log(
+                logging.WARNING,
+                f"open {self._directory}",
+                "The spool may not be private: %s. Events wait there, and whoever may write can change them. "
+                "Give the application a directory of its own (chmod 700).",
+                doubts,
+            )
         path = self._directory / "VERSION"
         with contextlib.suppress(FileExistsError):
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINKS, 0o600)
             try:
                 os.write(fd, VERSION)
             finally:

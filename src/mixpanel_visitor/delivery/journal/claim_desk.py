@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -14,6 +14,7 @@ from mixpanel_visitor.delivery.journal.damage import DamageBook
 from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter, DeadLetters
 from mixpanel_visitor.delivery.journal.diary import Diary
 from mixpanel_visitor.delivery.journal.leadership import Leadership
+from mixpanel_visitor.delivery.journal.place import distrust, fix_for
 from mixpanel_visitor.delivery.journal.segment_index import SegmentIndex
 from mixpanel_visitor.delivery.journal.segment_reader import Outcome, read_time_ms
 from mixpanel_visitor.delivery.journal.segments import list_segments
@@ -83,6 +84,7 @@ class ClaimDesk:
         self._term = 0
         self._look_again_s = float("-inf")
         self._census = Census(directory)
+        self._surveyed = Survey()
 
     def claim(self, endpoint: Endpoint, max_records: int, max_bytes: int, *, news: bool) -> Claim | None:
         """Take the oldest unclaimed records; with `news` the directory is looked at in any case."""
@@ -158,9 +160,10 @@ class ClaimDesk:
                     logging.ERROR,
                     f"bury {self._directory}",
                     "Dead letters cannot be written to %s (%s). The records stay in the spool and are tried "
-                    "again. Free space on the volume, or mend the directory.",
+                    "again. %s",
                     self._directory / "dead",
                     error,
+                    fix_for(error),
                 )
                 return
             index.settle(claim.endpoint, positions, Outcome.DEAD)
@@ -210,12 +213,17 @@ class ClaimDesk:
         """What all processes together have in the store, and how far each segment is dealt with."""
         with self.lock:
             survey = self._survey_as_leader() if self._index is not None else self._survey_as_follower()
+            if survey.names is None:  # what was known last still holds, as far as anybody knows
+                last = self._surveyed
+                survey = replace(last, names=None, known=survey.known or last.known, leader=survey.leader)
             survey.corrupt_bytes = self._damage.corrupt_bytes
             survey.torn_tails = self._damage.torn_tails
             try:
                 survey.dead = self._dead_letters.count()
             except OSError as error:
+                survey.dead = self._surveyed.dead
                 self._trouble(error)
+            self._surveyed = survey
             return survey
 
     def close(self) -> None:
@@ -244,9 +252,18 @@ class ClaimDesk:
             self._index = None
             return None
         if self._index is None or self._term != self._leadership.term:
+            try:
+                distrust(self._directory)
+            except OSError as error:
+                message = "Nothing of %s is delivered: %s. %s"
+                args = (self._directory, error, fix_for(error))
+                self._log(logging.ERROR, f"distrust {self._directory}", message, *args)
+                self._leadership.drop()
+                return None
             # What an earlier index knows may be out of date: another process may have led in between.
+            if not self._acks.load():
+                return None  # or all that was delivered would be once more
             self._term = self._leadership.term
-            self._acks.load()
             self._diary.load()
             self._index = SegmentIndex(self._directory, acks=self._acks, damage=self._damage, log=self._log)
             self._look_again_s = float("-inf")
@@ -277,6 +294,8 @@ class ClaimDesk:
     def _heed_withdrawals(self) -> None:
         try:
             if not self._withdrawals.refresh():
+                return
+            if not self._dead_letters.may_have(self._withdrawals.news):
                 return
             letters = [
                 letter.number
@@ -340,8 +359,9 @@ class ClaimDesk:
         )
 
     def _trouble(self, error: OSError) -> None:
-        message = "%s cannot be looked at (%s): its figures are not up to date. Mend the directory."
-        self._log(logging.WARNING, f"survey {self._directory}", message, self._directory, error)
+        message = "%s cannot be looked at (%s): its figures are those of before. %s"
+        args = (self._directory, error, fix_for(error))
+        self._log(logging.WARNING, f"survey {self._directory}", message, *args)
 
 
 def _positions(claim: Claim, indexes: Iterable[int]) -> list[Position]:

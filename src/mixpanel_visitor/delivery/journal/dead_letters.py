@@ -21,13 +21,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from mixpanel_visitor.delivery.journal.segments import Identity, sync_path, write_whole
+from mixpanel_visitor.delivery.journal.segments import (
+    NO_LINKS,
+    Identity,
+    create_temporary,
+    sync_path,
+    write_whole,
+)
 from mixpanel_visitor.delivery.spool import DeadReason
+from mixpanel_visitor.delivery.whose import owners
 from mixpanel_visitor.logs import QuietLog
 from mixpanel_visitor.records import ENDPOINTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
     from mixpanel_visitor.records import Endpoint
 
@@ -41,6 +48,8 @@ HAND_OVER = 256
 _RECORD = b',"record":'
 _NUMBER_DIGITS = 12
 _LOCK_ATTEMPTS = 100
+_MARK_BYTES = 8
+_STALE_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +88,7 @@ class DeadLetters:
         self._log = log or QuietLog()
         self._lock = threading.Lock()
         self._counted: dict[str, tuple[int, int, int]] = {}
+        self._owned: dict[str, tuple[int, int, bytearray]] = {}
 
     def add(self, letters: Sequence[DeadLetter]) -> None:
         """Write all of `letters` with one write, or none and raise OSError."""
@@ -106,6 +116,31 @@ class DeadLetters:
                     letter = _decode(line)
                     if letter is not None:
                         yield letter
+
+    def may_have(self, people: Iterable[str]) -> bool:
+        """Whether a letter may be of one of these people, given as digests; False is certain.
+
+        What is remembered of each file are eight bytes for each ID in it, so that only what was added since
+        the last call is read.
+        """
+        owned: dict[str, tuple[int, int, bytearray]] = {}
+        for name, status in self._files().items():
+            inode, seen_bytes, marks = self._owned.get(name, (status.st_ino, 0, bytearray()))
+            if inode != status.st_ino or status.st_size < seen_bytes:
+                seen_bytes, marks = 0, bytearray()
+            if status.st_size > seen_bytes:
+                with contextlib.suppress(FileNotFoundError), (self._directory / name).open("rb") as file:
+                    file.seek(seen_bytes)
+                    for line in file:
+                        if line.endswith(b"\n"):
+                            seen_bytes += len(line)
+                            letter = _decode(line)
+                            for owner in owners(letter.body) if letter else ():
+                                marks += bytes.fromhex(owner)[:_MARK_BYTES]
+            owned[name] = (status.st_ino, seen_bytes, marks)
+        self._owned = owned
+        sought = [bytes.fromhex(person)[:_MARK_BYTES] for person in people]
+        return any(mark in marks for _, _, marks in owned.values() for mark in sought)
 
     def take(
         self,
@@ -194,6 +229,10 @@ class DeadLetters:
             os.close(fd)
 
     def _bound(self) -> None:
+        for left_over in self._directory.glob("*.tmp"):
+            with contextlib.suppress(OSError):
+                if time.time() - left_over.stat().st_mtime > _STALE_S:
+                    left_over.unlink()
         sizes = {name: status.st_size for name, status in self._files().items()}
         total = sum(sizes.values())
         for name in sorted(sizes)[:-1]:
@@ -228,7 +267,11 @@ class DeadLetters:
         files: dict[str, os.stat_result] = {}
         with contextlib.suppress(FileNotFoundError), os.scandir(self._directory) as entries:
             for entry in entries:
-                if entry.name.endswith(SUFFIX) and entry.name.partition("-")[0].isdecimal():
+                if (
+                    entry.name.endswith(SUFFIX)
+                    and entry.is_file(follow_symlinks=False)
+                    and entry.name.partition("-")[0].isdecimal()
+                ):
                     with contextlib.suppress(FileNotFoundError):
                         files[entry.name] = entry.stat(follow_symlinks=False)
         return files
@@ -237,7 +280,7 @@ class DeadLetters:
 def _open_locked(path: Path, flags: int, *, wait: bool) -> int:
     """Open and lock the file that has this name; BlockingIOError where another holds the lock."""
     for _ in range(_LOCK_ATTEMPTS):
-        fd = os.open(path, flags, 0o600)
+        fd = os.open(path, flags | NO_LINKS, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Between our open and our lock it may have been replaced: what is written there, nobody reads.
@@ -278,9 +321,8 @@ def _replace(path: Path, data: bytes) -> None:
     if not data:
         path.unlink()
         return
-    temporary = path.with_name(path.name + ".tmp")
+    fd, temporary = create_temporary(path)
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(fd, "wb") as file:  # noqa: PTH123  # a Path cannot be opened with a mode of its own
             file.write(data)
         # Without this, a power failure could leave the name on a file that is empty.

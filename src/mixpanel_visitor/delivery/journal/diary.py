@@ -15,6 +15,7 @@ from zlib import crc32
 
 import orjson
 
+from mixpanel_visitor.delivery.journal.segments import NO_LINKS
 from mixpanel_visitor.records import ENDPOINTS
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Diary:
         lists = (self._handled, self._stretches, self._unanswered, self._doubts)
         text = orjson.dumps([list(map(list, stretches)) for stretches in lists])
         with contextlib.suppress(OSError):
-            fd = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600)
+            fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | NO_LINKS, 0o600)
             try:
                 os.pwrite(fd, b"%08x %08x %b\n" % (len(text), crc32(text), text), 0)
             finally:

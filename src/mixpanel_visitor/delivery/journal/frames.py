@@ -15,6 +15,7 @@ Pure: bytes in, bytes and offsets out.
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
@@ -39,6 +40,7 @@ _NEWLINE = b"\n"[0]
 _VERSION = b"1"
 _LATER_VERSIONS = tuple(b"%d " % version for version in range(2, 10))
 _MAX_TIME_MS = 10**16 - 1
+_HEADER = re.compile(rb"(?=1 [ieg] [0-9a-f]{8} [0-9]{8} [0-9]{16} )")
 
 # For each lane: the bytes before the CRC, and their CRC, from which that of the rest of the line goes on.
 _PREFIXES: dict[Endpoint, tuple[bytes, int]] = {
@@ -149,7 +151,10 @@ def scan(data: bytes) -> Scan:
         if not line_end:
             break
         claimed_end = span_end(data, position)
-        end = claimed_end if position < claimed_end < line_end and frame_end(data, claimed_end) else line_end
+        if position < claimed_end < line_end and frame_end(data, claimed_end):
+            end = claimed_end
+        else:
+            end = _next_start(data, view, position + 1, line_end)
         later = is_later(data[position:end])
         if damages and damages[-1].end == position and damages[-1].later == later:
             damages[-1] = damages[-1]._replace(end=end)
@@ -157,6 +162,15 @@ def scan(data: bytes) -> Scan:
             damages.append(Damage(position, end, later))
         position = end
     return Scan(starts, damages, position)
+
+
+def _next_start(data: bytes, view: memoryview, start: int, line_end: int) -> int:
+    """Where within a damaged line a good frame starts that ends with it, or the end of the line."""
+    # Where length and newline are hit, the next frame is what is left of the line.
+    for found in _HEADER.finditer(data, start, line_end):
+        if frame_end(data, found.start(), view) == line_end:
+            return found.start()
+    return line_end
 
 
 def is_later(line: bytes) -> bool:

@@ -8,10 +8,12 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
+from mixpanel_visitor.delivery.journal.place import fix_for
 from mixpanel_visitor.delivery.journal.segments import (
-    TEMPORARY_SUFFIX,
+    NO_LINKS,
     Identity,
     close_inherited,
+    create_temporary,
 )
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ class Leadership:
         now_s = self._monotonic()
         if now_s < self._look_again_s:
             return self.held
-        if not self.held and not self._path.parent.is_dir():
+        if not self.held and not os.path.isdir(self._path.parent):  # noqa: PTH112  # which never raises
             return False  # nothing was put yet; the first put must not have to wait for the next look
         self._look_again_s = now_s + TRY_EVERY_S
         if self.held:
@@ -70,8 +72,8 @@ class Leadership:
             if not self.held and self._has_stalled(now_s):
                 self._take_over()
         except OSError as error:
-            message = "%s cannot be locked (%s): this process does not deliver what waits in the spool."
-            self._log(logging.WARNING, f"leader {self._path}", message, self._path, error)
+            message = "%s cannot be locked (%s): this process does not deliver what waits in the spool. %s"
+            self._log(logging.WARNING, f"leader {self._path}", message, self._path, error, fix_for(error))
         return self.held
 
     def beat(self) -> None:
@@ -91,8 +93,7 @@ class Leadership:
         return now_s - self._seen_s >= STALLED_AFTER_S
 
     def _take_over(self) -> None:
-        temporary = self._path.with_name(f"{self._path.name}-{os.getpid()}{TEMPORARY_SUFFIX}")
-        fd = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o600)
+        fd, temporary = create_temporary(self._path)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._identity = Identity.of_descriptor(fd)
@@ -125,7 +126,7 @@ class Leadership:
         close_inherited(fd, self._identity)
 
     def _try(self) -> None:
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | NO_LINKS, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._identity = Identity.of_descriptor(fd)

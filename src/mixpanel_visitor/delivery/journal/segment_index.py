@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from mixpanel_visitor.delivery.journal.place import fix_for
 from mixpanel_visitor.delivery.journal.segment_reader import Allowance, Outcome, SegmentReader
 from mixpanel_visitor.delivery.journal.segments import is_unlocked, list_segments
 
@@ -239,10 +240,11 @@ class SegmentIndex:
         self._log(
             logging.WARNING,
             f"{what} {self._directory}",
-            "Cannot %s %s (%s): what is in there has to wait. Mend the disk or the permissions.",
+            "Cannot %s %s (%s): what is in there has to wait. %s",
             what,
             path,
             error,
+            fix_for(error),
         )
 
     # --- figures -------------------------------------------------------------------------------

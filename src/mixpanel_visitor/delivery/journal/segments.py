@@ -38,6 +38,16 @@ class Identity(NamedTuple):
         return cls(status.st_dev, status.st_ino)
 
 
+NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
+"""Whatever creates a file must not follow a symbolic link that somebody has put in its place."""
+
+
+def create_temporary(path: Path) -> tuple[int, Path]:
+    """Create a file beside `path` that is to take its place: of a name that nobody can know before."""
+    temporary = path.with_name(f"{path.name}-{os.urandom(6).hex()}{TEMPORARY_SUFFIX}")
+    return os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_LINKS, 0o600), temporary
+
+
 class SegmentWriter:
     """The writing end of a segment, open and locked; `size` is in bytes, `opened_s` in monotonic time."""
 
@@ -52,7 +62,7 @@ class SegmentWriter:
         self.dirty = False
         self._fd = -1
         temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
-        self._fd = os.open(temporary, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
+        self._fd = os.open(temporary, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | NO_LINKS, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._identity = Identity.of_descriptor(self._fd)
@@ -133,7 +143,10 @@ def list_segments(directory: Path) -> tuple[dict[str, int], list[str]]:
     with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
         for entry in entries:
             if entry.name.endswith(SUFFIX):
+                # Nothing else than files: a link may lead anywhere, and a pipe holds up whoever opens it.
                 with contextlib.suppress(FileNotFoundError):
+                    if not entry.is_file(follow_symlinks=False):
+                        continue
                     sizes[entry.name] = entry.stat(follow_symlinks=False).st_size
             elif entry.name.endswith(TEMPORARY_SUFFIX):
                 temporaries.append(entry.name)

@@ -29,13 +29,15 @@ class Space:
         self._directory = directory
         self._max_bytes = max_bytes
         self._measure_again_s = float("-inf")
-        self._room_bytes = 0
-        self._why_full = ""
+        self._room_bytes = MAX_BYTES if max_bytes is None else max_bytes
+        self._why_full = "what it holds cannot be measured, and this process has written so much"
 
     def take(self, count_bytes: int, now_s: float) -> None:
         """Reserve room for so many bytes more, or raise `SpoolFullError`; `now_s` is monotonic."""
         if now_s >= self._measure_again_s:
-            self._measure()
+            # What cannot be measured is no reason to refuse: the write itself tells whether there is room.
+            with contextlib.suppress(OSError):
+                self._measure()
             self._measure_again_s = now_s + MEASURE_EVERY_S
         if count_bytes > self._room_bytes:
             raise SpoolFullError(

@@ -12,6 +12,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
+from mixpanel_visitor.delivery.journal.segments import NO_LINKS
 from mixpanel_visitor.delivery.whose import owners
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _NAME = re.compile(r"([0-9]{16})-([0-9a-f]{32})")
 
 
 class Withdrawals:
-    """The files of a directory; `revision` counts how often they were found changed."""
+    """The files of a directory; `revision` counts how often they were found changed, `news` has the last."""
 
     def __init__(self, directory: Path) -> None:
         self.revision = 0
@@ -34,6 +35,7 @@ class Withdrawals:
         self._changed_ns = 0
         self._names: frozenset[str] = frozenset()
         self._until_ms: dict[str, int] = {}
+        self.news: set[str] = set()
 
     def __bool__(self) -> bool:
         return bool(self._until_ms)
@@ -44,7 +46,11 @@ class Withdrawals:
         if len(os.listdir(self._directory)) >= MAX_FILES:  # noqa: PTH208  # names are enough
             raise OSError(f"there are {MAX_FILES:,} in {self._directory} already, and no more are taken")
         for person in people:
-            os.close(os.open(self._directory / f"{until_ms:016d}-{person}", os.O_WRONLY | os.O_CREAT, 0o600))
+            os.close(
+                os.open(
+                    self._directory / f"{until_ms:016d}-{person}", os.O_WRONLY | os.O_CREAT | NO_LINKS, 0o600
+                )
+            )
 
     def refresh(self) -> bool:
         """See what was added; True: there is something new."""
@@ -58,7 +64,8 @@ class Withdrawals:
             names = frozenset(os.listdir(self._directory))  # noqa: PTH208
         if names == self._names:
             return False
-        added = bool(names - self._names)
+        added = bool(new := names - self._names)
+        self.news = {match[2] for name in new if (match := _NAME.fullmatch(name))}
         self._names = names
         self._until_ms = {}
         for name in names:

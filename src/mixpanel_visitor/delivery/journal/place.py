@@ -1,0 +1,74 @@
+"""Place: whether a directory is fit for a spool, and what to do where an operation in it fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_PRIVATE = "Give the application a directory of its own, which only it may write to (chmod 700)."
+_FIXES = {
+    errno.ENOSPC: "Free space on the volume.",
+    errno.EDQUOT: "Free space, or raise this user's quota.",
+    errno.EFBIG: "Raise the limit on the size of files (ulimit -f).",
+    errno.EMFILE: "This process has too many open files: find the leak, or raise the limit (ulimit -n).",
+    errno.ENFILE: "This machine has too many open files: find the leak.",
+    errno.EACCES: "See that this process may read and write there.",
+    errno.EPERM: "See that this process may read and write there.",
+    errno.EROFS: "It is mounted read-only: mount it for writing, or put the spool elsewhere.",
+    errno.EIO: "Check the disk.",
+    errno.ELOOP: "A symbolic link is in the place of a file: remove it, and see who has made it.",
+}
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
+
+
+def fix_for(error: OSError) -> str:
+    """Say what to do about it."""
+    if isinstance(error, UntrustedError):
+        return _PRIVATE
+    if error.errno in _NO_LOCKS:
+        return (
+            "This file system has no file locks, which a spool needs: put it on a local disk "
+            "(MIXPANEL_VISITOR_SPOOL), or take a Redis."
+        )
+    return _FIXES.get(error.errno or 0, "Check the volume, and that this process may write there.")
+
+
+def is_passing(error: OSError) -> bool:
+    """Whether it says nothing about the file: there were no descriptors, or the disk did not answer."""
+    return error.errno in (errno.EMFILE, errno.ENFILE, errno.EIO, errno.EINTR, errno.ENOMEM)
+
+
+class UntrustedError(PermissionError):
+    """Somebody else can put files into the directory."""
+
+
+def distrust(directory: Path) -> str:
+    """Say why others may read or change what waits in there though it can be used; empty: they cannot.
+
+    Raises `UntrustedError` where the directory must not be used: another user's, open to everybody, or such
+    a user's symbolic link. The superuser's directories are trusted, as is a directory that a group shares.
+    """
+    link, status = directory.lstat(), directory.stat()
+    trusted = (os.geteuid(), 0)
+    if link.st_uid not in trusted and (
+        stat.S_ISLNK(link.st_mode) or (status.st_uid not in trusted and status.st_mode & stat.S_IWOTH)
+    ):
+        raise UntrustedError(
+            errno.EPERM,
+            f"it belongs to another user (uid {link.st_uid}) and is open to everybody, "
+            "who could read and change what waits there",
+        )
+    if status.st_mode & stat.S_IWOTH:
+        return f"every user of this machine may write to {directory} (mode {stat.S_IMODE(status.st_mode):o})"
+    if status.st_uid not in trusted:
+        return f"{directory} belongs to another user (uid {status.st_uid})"
+    above = directory.parent.stat()
+    if above.st_mode & stat.S_IWOTH and not above.st_mode & stat.S_ISVTX:
+        mode = stat.S_IMODE(above.st_mode)
+        return f"every user of this machine may write to {directory.parent} (mode {mode:o})"
+    return ""
