@@ -1,0 +1,181 @@
+"""The test suites of others, with the middleware around every application: `scripts/foreign-suites [suite]`.
+
+Each suite comes from its source distribution on PyPI and runs in a virtual environment of its own, in a
+temporary folder: once as it is, once with `wrapping.py`. Every test has to come out alike, but for those that
+assert an exact list of headers (`EXPECTED`): our cookie is in it. Exit code 1: something else differs.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """A suite: which release, what its tests need besides, what is run, what may differ."""
+
+    version: str
+    needs: tuple[str, ...]
+    run: tuple[str, ...]
+    expected: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+SUITES = {
+    "falcon": Suite(
+        version="4.4.0",
+        needs=(
+            "aiofiles",
+            "cbor2",
+            "httpx",
+            "msgpack",
+            "orjson",
+            "pytest<10",
+            "pyyaml",
+            "requests",
+            "ujson",
+            "mujson",
+            "uvicorn",
+            "websockets",
+        ),
+        run=("tests/asgi",),
+        environment={
+            "FALCON_DISABLE_CYTHON": "Y",
+            "FALCON_ASGI_WRAP_NON_COROUTINES": "Y",
+            "FALCON_TESTING_SESSION": "Y",
+        },
+        expected={},
+    ),
+    "asgiref": Suite(
+        version="3.13.0",
+        needs=("packaging", "pytest<10", "pytest-asyncio"),
+        run=("tests",),
+        expected=dict.fromkeys(
+            (
+                "tests.test_wsgi::test_basic_wsgi",
+                "tests.test_wsgi::test_duplicate_header_limit",
+                "tests.test_wsgi::test_duplicate_header_limit_disabled",
+                "tests.test_wsgi::test_wsgi_clamped_body",
+                "tests.test_wsgi::test_wsgi_empty_body",
+                "tests.test_wsgi::test_wsgi_multi_body",
+                "tests.test_wsgi::test_wsgi_multiple_start_response",
+                "tests.test_wsgi::test_wsgi_path_encoding",
+                "tests.test_wsgi::test_wsgi_stops_iterating_after_content_length_bytes",
+            ),
+            "compares the head with one without our cookie",
+        ),
+    ),
+}
+
+
+def outcomes(report: Path) -> dict[str, str]:
+    """Read how each test came out; a test's ID may stand for several runs of it."""
+    found: dict[str, str] = {}
+    for case in ET.parse(report).getroot().iter("testcase"):  # pytest has just written it
+        name = f"{case.get('classname')}::{case.get('name')}"
+        kinds = [child.tag for child in case if child.tag in ("failure", "error", "skipped")]
+        found[name] = "".join(sorted(kinds)) or "passed"
+    return found
+
+
+def prepare(name: str, suite: Suite, directory: Path) -> tuple[Path, Path]:
+    """Unpack the suite and make its environment; return the Python and the suite's folder."""
+    environment = directory / "environment"
+    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+    python = environment / "bin" / "python"
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    source = f"{name}=={suite.version}"
+    more = {**os.environ, **suite.environment}
+    subprocess.run([*pip, "install", *suite.needs, str(ROOT)], check=True, env=more)
+    subprocess.run(
+        [*pip, "download", "--no-deps", "--no-binary", name, "--dest", str(directory), source],
+        check=True,
+        env=more,
+    )
+    (archive,) = directory.glob(f"{name}-*.tar.gz")
+    with tarfile.open(archive) as packed:
+        packed.extractall(directory, filter="data")
+    folder = directory / f"{name}-{suite.version}"
+    subprocess.run([*pip, "install", str(folder)], check=True, env=more)
+    shutil.rmtree(folder / name)  # what is tested is what is installed
+    return python, folder
+
+
+def tested(python: Path, suite: Suite, folder: Path, *, wrapped: bool) -> dict[str, str]:
+    """Run the suite once; return how each of its tests came out."""
+    report = folder.parent / f"{'wrapped' if wrapped else 'plain'}.xml"
+    plugin = ["-p", "wrapping"] if wrapped else []
+    command = [
+        str(python),
+        "-m",
+        "pytest",
+        *suite.run,
+        *plugin,
+        "-q",
+        "--no-header",
+        "--tb=no",
+        "-p",
+        "no:cacheprovider",
+        f"--junitxml={report}",
+    ]
+    with (folder.parent / f"{report.stem}.log").open("wb") as log:
+        subprocess.run(
+            command,
+            cwd=folder,
+            env={**os.environ, **suite.environment, "PYTHONPATH": str(HERE)},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    return outcomes(report)
+
+
+def compared(name: str, suite: Suite, directory: Path) -> bool:
+    """Run a suite both ways and say what differs; return whether all that does was expected."""
+    python, folder = prepare(name, suite, directory)
+    plain = tested(python, suite, folder, wrapped=False)
+    wrapped = tested(python, suite, folder, wrapped=True)
+    differing = {test for test in plain.keys() | wrapped.keys() if plain.get(test) != wrapped.get(test)}
+    surprises = sorted(test for test in differing if test not in suite.expected)
+    passed = sum(outcome == "passed" for outcome in plain.values())
+    print(
+        f"{dt.datetime.now(dt.UTC).date()}  {name} {suite.version}, Python {sys.version.split()[0]}: "
+        f"{len(plain)} tests, {passed} passed without us; with us {len(differing)} differ, "
+        f"{len(surprises)} of them unexpectedly",
+        flush=True,
+    )
+    for test in surprises:
+        print(f"    {test}: {plain.get(test, 'missing')} without, {wrapped.get(test, 'missing')} with us")
+    return not surprises and bool(plain)
+
+
+def main() -> int:
+    """Run the suites that are named, or all; with FOREIGN_SUITES_KEEP, in that folder, which stays."""
+    names = sys.argv[1:] or list(SUITES)
+    unknown = set(names) - set(SUITES)
+    if unknown:
+        print(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(SUITES)}", file=sys.stderr)
+        return 2
+    good = True
+    for name in names:
+        with tempfile.TemporaryDirectory(prefix=f"foreign-{name}-") as directory:
+            place = Path(os.environ.get("FOREIGN_SUITES_KEEP") or directory) / name
+            place.mkdir(parents=True)
+            good = compared(name, SUITES[name], place) and good
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
