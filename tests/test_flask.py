@@ -11,6 +11,7 @@ from werkzeug.test import EnvironBuilder
 from werkzeug.wsgi import ClosingIterator
 
 from mixpanel_visitor import context
+from mixpanel_visitor.core.browser_sdks.spid import signed_payload
 from mixpanel_visitor.errors import NoVisitorError, SettingsError
 from mixpanel_visitor.flask import MixpanelVisitor, current_visitor
 
@@ -450,3 +451,14 @@ def test_one_extension_serves_several_applications():
     for app, token in ((first, "first"), (second, "second")):
         with app.app_context():
             assert visitors.tracker.settings.token == token
+
+
+def test_templates_sign_traits_for_spid():
+    """The text stands in a script as it is."""
+    app = flask.Flask(__name__)
+    settings = {"token": "t", "secret_key": "a-key-of-some-length", "spid_sign_secret": "s"}
+    MixpanelVisitor(app, **settings, spool="memory:", deliver=False)
+    page = "VGS.setTraits('{{ sign_traits({'Plan': 'pro'}) }}')"
+    app.add_url_rule("/", view_func=lambda: flask.render_template_string(page))
+    text = app.test_client().get("/").text
+    assert signed_payload(text.removeprefix("VGS.setTraits('").removesuffix("')"), "s")["Plan"] == "pro"

@@ -67,8 +67,8 @@ def test_the_public_names_are_the_intended_ones():
 
 
 TRACKER_NAMES = {
-    "close", "consumer", "flush", "from_env", "from_mapping", "settings", "start", "stats", "track",
-    "visitor",
+    "close", "consumer", "flush", "from_env", "from_mapping", "settings", "sign_traits", "start", "stats",
+    "track", "visitor",
 }  # fmt: skip
 VISITOR_NAMES = {
     "alias", "consent", "device_id", "distinct_id", "group_delete", "group_remove", "group_set",

@@ -13,6 +13,7 @@ from starlette.templating import Jinja2Templates
 from starlette.testclient import TestClient
 from support.spools import COOKIE, RecordingSpool, tracker_into
 
+from mixpanel_visitor.core.browser_sdks.spid import signed_payload
 from mixpanel_visitor.errors import NoVisitorError
 from mixpanel_visitor.starlette import VisitorMiddleware, current_visitor, get_visitor, visitor_context
 
@@ -200,6 +201,20 @@ def test_templates_have_the_visitor(serve):
     client = serve(page=page, tell=tell)
     visitor_id = client.get("/tell").json()["state"]
     assert client.get("/page").text == f"{visitor_id} {visitor_id} Hello"
+
+
+def test_templates_sign_traits_for_spid():
+    """The text stands in a script as it is."""
+    settings = {"token": "t", "secret_key": "a-key-of-some-length", "spid_sign_secret": "s"}
+    page = jinja2.Environment(autoescape=True).from_string(
+        "VGS.setTraits('{{ sign_traits({'Plan': 'pro'}) }}')"
+    )
+    app = Starlette(
+        routes=[Route("/", lambda request: PlainTextResponse(page.render(visitor_context(request))))]
+    )
+    app.add_middleware(VisitorMiddleware, **settings, spool="memory:", deliver=False)
+    text = TestClient(app).get("/").text
+    assert signed_payload(text.removeprefix("VGS.setTraits('").removesuffix("')"), "s")["Plan"] == "pro"
 
 
 def test_without_the_middleware_the_accessor_says_what_to_do():

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from support.facts import facts
 from support.inbox import Inbox
-from support.trackers import known, recording_tracker
+from support.trackers import NOW_S, known, recording_tracker
 from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor import asgi, context, wsgi
+from mixpanel_visitor.core.browser_sdks.spid import signed_payload
 from mixpanel_visitor.core.exchange import HAND_OVER_RECORDS
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.delivery.mixpanel_api import Answer
@@ -553,3 +554,47 @@ def test_trackers_that_were_dropped_leave_nothing(use, number, spool, tmp_path):
     assert done.stdout.startswith("True"), done.stdout + done.stderr
     if use == "used" and spool is not None:
         assert len(arrived) == number + 1
+
+
+# --- traits for SPiD ----------------------------------------------------------------------------------
+
+
+def test_traits_are_signed_with_the_sign_secret():
+    """The text is what SPiD verifies."""
+    tracker, _ = recording_tracker(spid_sign_secret="a-secret")
+    payload = signed_payload(tracker.sign_traits({"Account type": "Personal"}), "a-secret")
+    assert payload == {"Account type": "Personal", "algorithm": "HMAC-SHA256", "t": round(NOW_S, 2)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "traits", "why"),
+    [
+        ({}, {"a": 1}, "spid_sign_secret is missing"),
+        ({"spid_sign_secret": "a-secret"}, {"a": None}, "a trait is a str"),
+        ({"spid_sign_secret": "a-secret"}, {}, "traits are a mapping"),
+    ],
+)
+def test_traits_that_cannot_be_signed_break_no_page(caplog, settings, traits, why):
+    """An empty text and one line that says why and where; in tests it raises."""
+    tracker, _ = recording_tracker(**settings)
+    assert tracker.sign_traits(traits) == tracker.sign_traits(traits) == ""
+    assert caplog.text.count(why) == 1
+    assert __file__ in caplog.text
+    strict, _ = recording_tracker(**settings, on_error="raise")
+    with pytest.raises(ValueError, match=why):
+        strict.sign_traits(traits)
+
+
+@pytest.mark.parametrize(
+    ("settings", "lines"),
+    [
+        ({"browser_sdk": "spid", "spid_client_id": "4321abc"}, 1),
+        ({"browser_sdk": ("mixpanel", "spid"), "spid_client_id": "4321abc"}, 1),
+        ({"browser_sdk": "spid", "spid_client_id": "4321abc", "spid_sign_secret": "a-secret"}, 0),
+        ({}, 0),
+    ],
+)
+def test_spid_without_its_secret_is_said_in_one_line(caplog, settings, lines):
+    """Nothing fails, but no session is ever verified."""
+    recording_tracker(**settings)
+    assert caplog.text.count("spid_sign_secret is missing") == lines

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from . import capture, release
 from .automatic_events import track_link, track_page_view
 from .balance import balance
+from .core.browser_sdks.spid import sign_traits
 from .core.identity import Identity
 from .core.page_views import PageViews
 from .core.scrubbing import Scrubber
@@ -21,14 +23,14 @@ from .delivery.fork_guard import in_children
 from .exchanges import Exchanges
 from .ledger import Ledger
 from .lifetime import drain_at_exit
-from .logs import QuietLog
+from .logs import QuietLog, call_site
 from .outbox import Outbox
 from .settings.rules import NO_TOKEN
 from .visitor import OfflineVisitor, Visitor
 from .writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from .balance import Stats
     from .core.exchange import Exchange
@@ -156,6 +158,16 @@ class Engine:
         records = exchange.finish()
         if records:
             self._hand_over(records, soon=soon)
+
+    def sign_traits(self, traits: Mapping[str, object]) -> str:
+        """Return the text that `VGS.setTraits` takes; where there is none, the empty text, and a log line."""
+        try:
+            return sign_traits(traits, self.settings.spid_sign_secret, now_s=self._clock())
+        except ValueError as error:
+            if self.settings.on_error == "raise":
+                raise
+            self._log(logging.WARNING, "sign_traits", "sign_traits (%s): %s", call_site(), error)
+            return ""
 
     def leaves_alone(self, facts: RequestFacts) -> bool:
         """Return whether this request is none of our business."""

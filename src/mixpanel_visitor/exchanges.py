@@ -88,6 +88,14 @@ class Exchanges:
             count=ledger.note,
             refuse=ledger.refuse,
         )
+        if "spid" in settings.browser_sdk and not settings.spid_sign_secret:
+            log(
+                logging.WARNING,
+                "spid_sign_secret",
+                "browser_sdk names 'spid', and spid_sign_secret is missing: no session of SPiD's can be "
+                "verified, so all its visitor IDs are the browser's mere word. Set "
+                "MIXPANEL_VISITOR_SPID_SIGN_SECRET.",
+            )
         self.snippet: Snippet | None = None
         if settings.handover_path is not None and settings.browser_sdk:
             self.snippet = Snippet(

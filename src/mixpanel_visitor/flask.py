@@ -10,9 +10,10 @@ def signup():
     return {"visitor": g.visitor_id}
 ```
 
-Templates have `current_visitor`, `visitor_id` and `visitor_script`. The settings come from keywords, from
-`app.config` (`MIXPANEL_TOKEN`, `MIXPANEL_VISITOR_SPOOL`, ...) and from the environment; without a key of its
-own the cookie is signed with the application's `SECRET_KEY`, and `SECRET_KEY_FALLBACKS` are still accepted.
+Templates have `current_visitor`, `visitor_id`, `visitor_script` and `sign_traits`. The settings come from
+keywords, from `app.config` (`MIXPANEL_TOKEN`, `MIXPANEL_VISITOR_SPOOL`, ...) and from the environment.
+Without a key of its own the cookie is signed with the application's `SECRET_KEY`, and `SECRET_KEY_FALLBACKS`
+are still accepted.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ except ImportError as error:  # pragma: no cover
     raise MissingExtraError("flask", "flask") from error
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Unpack
 
     from flask import Response
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from .settings.keywords import SettingsKeywords
     from .visitor import Visitor
 
-__all__ = ["MixpanelVisitor", "current_visitor", "visitor_script"]
+__all__ = ["MixpanelVisitor", "current_visitor", "sign_traits", "visitor_script"]
 
 EXTENSION = "mixpanel_visitor"
 
@@ -102,7 +104,18 @@ def _template_context() -> dict[str, Any]:
     if not has_request_context():
         return {}
     visitor = _visitor()
-    return {"current_visitor": visitor, "visitor_id": visitor.id, "visitor_script": visitor_script}
+    return {
+        "current_visitor": visitor,
+        "visitor_id": visitor.id,
+        "visitor_script": visitor_script,
+        "sign_traits": sign_traits,
+    }
+
+
+def sign_traits(traits: Mapping[str, object]) -> str:
+    """Return traits of SPiD's visitor as the signed text that `VGS.setTraits` takes."""
+    tracker: Tracker | None = current_app.extensions.get(EXTENSION)
+    return "" if tracker is None else tracker.sign_traits(traits)
 
 
 def visitor_script(nonce: str | None = None) -> str:

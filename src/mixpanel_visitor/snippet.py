@@ -1,9 +1,14 @@
 """Snippet: the script that hands the visitor ID from the browser to the hand-over path.
 
-It posts `{"device_id": ...}`, `{"sig": ...}`, `{"uid": ...}` and `{"opted_out": ...}` as JSON, each ID once;
-what the server can read in mixpanel-browser's cookie it leaves to the server. It leaves no global, throws
-nothing and asks nobody over the network. So on a page where it began to listen after SPiD had answered it
-cannot learn an anonymous SPiD visitor: it belongs before the SDKs.
+It posts JSON, `{"device_id": ..., "uid": ..., "sig": ...}` or `{"opted_out": ...}`, as soon as one of them is
+news to the server: at events (a click, a script that has loaded, the end of the page, SPiD's own), and once a
+second. Only an answer that took it ends that; one that did not, as without consent, is asked for again when
+the page's cookies have changed, when the page is hidden or left, or when the page says
+`dispatchEvent(new Event("mixpanel-visitor"))`.
+
+What the server can read in mixpanel-browser's cookie it leaves to the server. It leaves no global, throws
+nothing and asks nobody else over the network. So on a page where it began to listen after SPiD had answered
+it cannot learn an anonymous SPiD visitor: it belongs before the SDKs.
 """
 
 from __future__ import annotations
@@ -17,10 +22,10 @@ import re
 from typing import Any
 from urllib.parse import quote
 
-_PLACE = "CONFIG"
-_COMMENT = re.compile(r"\s//\s.*|^//.*", re.MULTILINE)
-# Strings stay as they are; around punctuation no white space is needed, and before a brace no semicolon.
-_TOKEN = re.compile(r"('[^']*')|;?\s*(\})\s*|\s*([({\[\]):;,=<>?!&|+*])\s*|\s+")
+_PLACE = "...CONFIG"
+_FILES = {(True, False): "mixpanel.js", (False, True): "spid.js", (True, True): "both.js"}
+"""What is served, by what is in it: mixpanel-browser's part, SPiD's part. `scripts/snippet` makes them."""
+
 _IN_HTML = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
@@ -36,7 +41,8 @@ class Html(str):
 class Snippet:
     """The script for one configuration.
 
-    `mixpanel` is the name of the SDK's cookie and localStorage entry and the name of its opt-out.
+    `mixpanel` is the name of the SDK's cookie and localStorage entry and the name of its opt-out. It or
+    `spid_client_id` may be None, and the script has no part for that SDK then.
     `spid_production` decides the name of v1's cookie only, and v1 is asked itself, so nothing depends on it.
     """
 
@@ -52,11 +58,12 @@ class Snippet:
         spid_production: bool = True,  # noqa: ARG002 - part of the settings of a SPiD client
     ) -> None:
         self._path = handover_path
-        session = None if spid_client_id is None else f"spid_js_{spid_client_id}"
-        self._names = (seen_cookie, *(mixpanel or (None, None)), session)
+        session = () if spid_client_id is None else (f"spid_js_{spid_client_id}",)
+        self._names = (seen_cookie, *(mixpanel or (None, None)), *session)
+        self._file = _FILES[mixpanel is not None, spid_client_id is not None]
 
     def script(self) -> bytes:
-        """Give what is served at the hand-over path with `.js` at its end; the same for everybody."""
+        """Return what is served at the hand-over path with `.js` at its end; the same for everybody."""
         return self._script
 
     @functools.cached_property
@@ -65,7 +72,7 @@ class Snippet:
         return f'"{hashlib.sha256(self._script).hexdigest()[:32]}"'
 
     def inline(self, *, root_path: str = "", nonce: str | None = None) -> Html:
-        """Give the script as an element for a page, for an application that is mounted at `root_path`.
+        """Return the script as an element for a page, for an application that is mounted at `root_path`.
 
         `root_path` is decoded text, as in ASGI; `nonce` is that of the page's Content-Security-Policy.
         """
@@ -81,23 +88,13 @@ class Snippet:
 
     def _filled(self, path: str) -> str:
         arguments = ",".join(_literal(each) for each in (f"{path}.js", *self._names))
-        return _source().replace(_PLACE, arguments, 1)
-
-
-def squeezed(source: str) -> str:
-    """Take out comments and white space.
-
-    No JavaScript parser: strings have single quotes and hold none, comments stand after white space or at the
-    beginning of a line, every statement ends in `;` or `}`, regular expressions hold no white space, and no
-    plus is unary.
-    """
-    return _TOKEN.sub(lambda found: found[1] or found[2] or found[3] or " ", _COMMENT.sub("", source)).strip()
+        return _read(self._file).replace(_PLACE, arguments, 1)
 
 
 @functools.cache
-def _source() -> str:
+def _read(name: str) -> str:
     package = importlib.resources.files(__name__.rpartition(".")[0])
-    return squeezed(package.joinpath("snippet.js").read_text("utf-8"))
+    return package.joinpath("snippet_js", name).read_text("utf-8").strip()
 
 
 def _literal(value: Any) -> str:

@@ -27,6 +27,8 @@ except ImportError as error:  # pragma: no cover
     raise MissingExtraError("starlette", "starlette") from error
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .tracker import Tracker
     from .visitor import Visitor
 
@@ -49,7 +51,7 @@ def get_visitor(request: HTTPConnection) -> Visitor:
 
 
 def visitor_context(request: HTTPConnection) -> dict[str, Any]:
-    """Give templates `visitor`, `visitor_id` and `visitor_script`.
+    """Return `visitor`, `visitor_id`, `visitor_script` and `sign_traits` for templates.
 
     `Jinja2Templates(..., context_processors=[visitor_context])`, and in a page's head
     `{{ visitor_script(nonce) }}`: the script that hands the browser's own ID over, where no cookie does. The
@@ -63,4 +65,13 @@ def visitor_context(request: HTTPConnection) -> dict[str, Any]:
         root_path = request.scope.get("root_path", "")
         return "" if snippet is None else snippet.inline(root_path=root_path, nonce=nonce)
 
-    return {"visitor": visitor, "visitor_id": visitor.id, "visitor_script": visitor_script}
+    return {
+        "visitor": visitor,
+        "visitor_id": visitor.id,
+        "visitor_script": visitor_script,
+        "sign_traits": _no_traits if tracker is None else tracker.sign_traits,
+    }
+
+
+def _no_traits(_traits: Mapping[str, object]) -> str:
+    return ""

@@ -110,6 +110,14 @@ class Tracker:
         properties = merged(properties, more_properties)
         self._engine.writer.event(self._engine.visit(), event, properties, identity=identity)
 
+    def sign_traits(self, traits: Mapping[str, object]) -> str:
+        """Return traits of SPiD's visitor as the signed text that `VGS.setTraits` takes.
+
+        A trait is a str, bool, number, or a list of those. It needs `spid_sign_secret`. In templates it is
+        `sign_traits` as well; the text needs no escaping.
+        """
+        return self._engine.sign_traits(traits)
+
     def consumer(self) -> SpoolConsumer:
         """Give the official library a consumer: `mixpanel.Mixpanel(token, consumer=tracker.consumer())`."""
         from .sdk import SpoolConsumer  # noqa: PLC0415  # the official package takes 0.2 s to import

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+
 import pytest
 from support.components import needs, needs_module
 from support.snippet_pages import SCRIPT, Site, Visit, launch, tag
 from support.spid import SpidServer, User
+from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.core.browser_sdks.spid import SpidBrowser, verify
 from mixpanel_visitor.snippet import Snippet
@@ -32,6 +36,15 @@ SCHEDULE_S = 13
 def snippet(**given):
     of_both = {"mixpanel": (DEVICE, CHOICE), "spid_client_id": CLIENT}
     return Snippet(handover_path="/_visitor", seen_cookie=SEEN, **{**of_both, **given})
+
+
+def is_post(response):
+    return response.request.method == "POST"
+
+
+def heard(*, device_id=ID, uid="", sig=""):
+    """The cookie by which the server says what it has heard."""
+    return f"{SEEN}={device_id}~{uid}~{sig[:8]}; Path=/"
 
 
 def stores(device_id=ID):
@@ -116,7 +129,7 @@ def test_a_stored_device_id_is_posted(visit, site):
     visit.go(tag(stores()), OURS)
     assert site.wait_for_posts(1) == [{"device_id": ID}]
     assert (site.posts[0].path, site.posts[0].content_type) == ("/_visitor", "application/json")
-    assert [request.resource_type for request in visit.requests][-1] == "ping"  # a beacon
+    assert [request.resource_type for request in visit.requests][-1] == "fetch"  # whose answer it sees
 
 
 def test_the_sdk_may_come_after_the_script(visit, site):
@@ -164,12 +177,12 @@ def test_the_script_looks_at_the_ends_of_a_page(clocked, site, event):
     clocked.go(OURS)
     clocked.pass_time(60)
     target, name = event.split(", ")
-    clocked.run(f"{stores()} {target}.dispatchEvent(new Event({name}))")
+    clocked.run(f"{stores()} {target}.dispatchEvent(new Event({name}, {{bubbles: true}}))")
     assert site.wait_for_posts(1) == [{"device_id": ID}]
 
 
 def test_an_id_is_posted_while_the_page_is_left(clocked, site):
-    """The beacon outlives the page."""
+    """The request outlives the page."""
     clocked.go(OURS)
     clocked.pass_time(60)
     clocked.run(stores())
@@ -291,31 +304,170 @@ def test_without_mixpanel_its_storage_is_not_looked_at(clocked, site):
     assert clocked.posted() == []
 
 
+def test_an_id_that_comes_back_is_posted(clocked, site):
+    """The server has the other one by now."""
+    site.set_cookies = lambda post: [heard(**post.body)]
+    clocked.go(OURS)
+    expected = []
+    for device_id in (ID, OTHER_ID, ID):
+        expected.append({"device_id": device_id})
+        with clocked.page.expect_response(is_post):
+            clocked.run(stores(device_id))
+            clocked.pass_time(1)
+        assert site.wait_for_posts(len(expected)) == expected
+
+
+def test_the_script_looks_after_a_click(clocked, site):
+    """What the page does with it comes first: a log-out makes a new ID, and the next page is near."""
+    clocked.go(OURS)
+    clocked.run(f"document.querySelector('p').onclick = function () {{ {stores()} }}")
+    clocked.page.click("p")
+    assert site.wait_for_posts(1) == [{"device_id": ID}]
+
+
+def test_the_script_looks_once_a_second(clocked):
+    """No faster than that, and it is a matter of microseconds."""
+    count = """var looks = 0, real = Object.getOwnPropertyDescriptor(Document.prototype, 'cookie');
+        function look() { looks += 1; return real.get.call(document); }
+        Object.defineProperty(document, 'cookie', {get: look});
+    """
+    clocked.go(tag(count), OURS)
+    before = clocked.run("looks")
+    clocked.pass_time(30)
+    assert clocked.run("looks") - before == 30
+
+
+def test_the_sdk_s_functions_stay_its_own(visit):
+    """Nothing of the page's is replaced."""
+    owned = "[fetch, mixpanel.get_property, mixpanel.reset, localStorage.setItem, history.pushState]"
+    sdk = f"var mixpanel = {{get_property: function () {{ return '{ID}'; }}, reset: function () {{}}}};"
+    visit.go(tag(f"{sdk} var before = {owned};"), OURS)
+    assert visit.run(f"{owned}.every(function (each, at) {{ return each === before[at]; }})")
+
+
+# --- answers ---------------------------------------------------------------------------------
+
+
+def answered(visit, site, status):
+    """Go to a page whose ID is answered with this status, and wait until the script has seen it."""
+    site.status = lambda _post: status
+    with visit.page.expect_response(is_post):
+        visit.go(tag(stores()), OURS)
+    visit.run("fetch('/').then(function (answer) { return answer.text(); })")
+
+
+@pytest.mark.parametrize("status", [200, 500, 502])
+def test_an_answer_that_did_not_take_it_is_not_hammered(clocked, site, status):
+    """The timers alone do not try again."""
+    answered(clocked, site, status)
+    clocked.pass_time(60)
+    assert len(clocked.posted()) == 1
+    clocked.console.clear()
+
+
+AGAIN = {
+    "a cookie has changed": "document.cookie = 'consent=yes'",
+    "the page says so": "window.dispatchEvent(new Event('mixpanel-visitor'))",
+    "the page is hidden": "document.dispatchEvent(new Event('visibilitychange', {bubbles: true}))",
+    "the page is left": "window.dispatchEvent(new Event('pagehide'))",
+}
+
+
+@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize("happens", AGAIN.values(), ids=list(AGAIN))
+def test_what_was_not_taken_is_posted_again(clocked, site, happens, status):
+    """As soon as it may be another answer; a 204 ends it."""
+    answered(clocked, site, status)
+    site.status = lambda _post: 204
+    with clocked.page.expect_response(is_post):
+        clocked.run(happens)
+        clocked.pass_time(1)
+    clocked.run("fetch('/').then(function (answer) { return answer.text(); })")
+    for each in AGAIN.values():
+        clocked.run(each)
+        clocked.pass_time(1)
+    assert site.wait_for_posts(2) == [{"device_id": ID}] * 2
+    assert len(clocked.posted()) == 2
+    clocked.console.clear()
+
+
+@pytest.mark.parametrize("status", [400, 403, 405, 413, 415])
+def test_what_is_refused_is_not_posted_again(clocked, site, status):
+    """It would be refused again, and each time the console would say so."""
+    answered(clocked, site, status)
+    for each in AGAIN.values():
+        clocked.run(each)
+        clocked.pass_time(1)
+    assert len(clocked.posted()) == 1
+    clocked.console.clear()
+
+
+def test_cookies_that_change_all_the_time_are_no_reason_to_hammer(clocked, site):
+    """Some pages count in one; nine times it is tried."""
+    answered(clocked, site, 200)
+    for number in range(20):
+        clocked.run(f"document.cookie = 'counter={number}'")
+        with clocked.page.expect_response(is_post) if number < 9 else contextlib.nullcontext():
+            clocked.pass_time(1)
+        clocked.run("fetch('/').then(function (answer) { return answer.text(); })")
+    assert len(clocked.posted()) == 10
+
+
+def test_what_is_on_its_way_is_not_posted_again(clocked, site):
+    """The end of a page is more than one event."""
+    free = threading.Event()
+    site.status = lambda _post: 200 if free.wait(PATIENCE_S) else 500
+    clocked.go(tag(stores()), OURS)
+    site.wait_for_posts(1)
+    for each in AGAIN.values():
+        clocked.run(each)
+    free.set()
+    assert len(clocked.posted()) == 1
+
+
+def test_an_opt_out_that_did_not_arrive_is_posted_again(clocked, site):
+    """The kind is the same, and nothing matters more."""
+    site.status = lambda _post: 500
+    with clocked.page.expect_response(is_post):
+        clocked.go(tag(chooses(0) + stores()), OURS)
+    clocked.run("fetch('/').then(function (answer) { return answer.text(); })")
+    site.status = lambda _post: 204
+    clocked.run("window.dispatchEvent(new Event('pagehide'))")
+    assert site.wait_for_posts(2) == [{"opted_out": True}] * 2
+    clocked.console.clear()
+
+
+def test_a_beacon_is_repeated_until_the_server_s_cookie_says_that_it_was_heard(clocked, site):
+    """Its answer cannot be seen, its cookie can."""
+    clocked.go(tag(WITHOUT_KEEPALIVE), tag(stores()), OURS)
+    site.wait_for_posts(1)
+    site.set_cookies = lambda post: [heard(**post.body)]
+    clocked.run("window.dispatchEvent(new Event('pagehide'))")
+    site.wait_for_posts(2)
+    clocked.page.wait_for_function(f"document.cookie.indexOf('{ID}') > 0")
+    clocked.run("window.dispatchEvent(new Event('pagehide'))")
+    assert len(clocked.posted()) == 2
+
+
 # --- on the way ------------------------------------------------------------------------------
 
-WITHOUT_BEACON = [
-    "delete Navigator.prototype.sendBeacon",
-    "navigator.sendBeacon = function () { return false; }",
-    "navigator.sendBeacon = function () { throw new TypeError('refused'); }",
-]
+WITHOUT_KEEPALIVE = "delete Request.prototype.keepalive"
 
 
-@pytest.mark.parametrize("broken", WITHOUT_BEACON)
-def test_without_a_beacon_it_is_fetched(visit, site, give_cookie, broken):
-    """The same request by `fetch`, with the site's cookies."""
+def test_without_keepalive_it_is_a_beacon(visit, site, give_cookie):
+    """The same request, which outlives the page; what came of it the server's cookie says."""
     give_cookie("mpv", "signed")
-    visit.go(tag(broken), tag(stores()), OURS)
+    visit.go(tag(WITHOUT_KEEPALIVE), tag(stores()), OURS)
     assert site.wait_for_posts(1) == [{"device_id": ID}]
     assert (site.posts[0].path, site.posts[0].content_type) == ("/_visitor", "application/json")
     assert site.posts[0].cookies == "mpv=signed"
-    assert [request.resource_type for request in visit.requests][-1] == "fetch"
+    assert [request.resource_type for request in visit.requests][-1] == "ping"
 
 
 def test_a_fetch_outlives_the_page(clocked, site):
     """It is kept alive: without that, whether it arrives is a matter of luck."""
     kept = "sessionStorage.kept = new Request(url, options).keepalive; return real(url, options);"
     clocked.go(
-        tag(WITHOUT_BEACON[0]),
         tag(f"var real = window.fetch; window.fetch = function (url, options) {{ {kept} }};"),
         OURS,
     )
@@ -330,18 +482,19 @@ def test_a_fetch_outlives_the_page(clocked, site):
     "broken",
     [
         "delete window.fetch",
+        "delete window.Request; navigator.sendBeacon = function () { throw new TypeError('refused'); }",
         "window.fetch = function () { return Promise.reject(new TypeError('Failed to fetch')); }",
         "window.fetch = function () { throw new Error('not today'); }",
     ],
 )
 def test_where_nothing_goes_nothing_is_thrown(clocked, broken):
     """Neither an error nor a rejection reaches the page."""
-    clocked.go(tag(WITHOUT_BEACON[0]), tag(broken), tag(stores()), OURS)
+    clocked.go(tag(broken), tag(stores()), OURS)
     clocked.pass_time(SCHEDULE_S)
     assert clocked.posted() == []
 
 
-def test_a_beacon_carries_the_cookies(visit, site, give_cookie):
+def test_it_carries_the_cookies(visit, site, give_cookie):
     """The server sees who posts."""
     give_cookie("mpv", "signed")
     visit.go(tag(stores()), OURS)
@@ -584,7 +737,8 @@ def spiduid(context, spid):
 
 def assert_signed(body, spid):
     """Check that SPiD's last answer was posted with its signature, which the server can verify."""
-    assert list(body) == ["sig"]
+    assert list(body) == ["uid", "sig"]
+    assert body["uid"] == spid.answered[-1]["visitor"]["uid"]
     visitor = verify(body["sig"], spid.sign_secret, now_s=spid.clock())
     assert (visitor.uid, visitor.user_id) == (spid.answered[-1]["visitor"]["uid"], 270177)
 
@@ -722,11 +876,31 @@ def test_a_signature_for_somebody_else_is_not_posted(open_page, shop):
     assert shop.wait_for_posts(1)[-1] == {"uid": UID}
 
 
-@pytest.mark.parametrize(("length", "kind"), [(1899, "sig"), (1900, "uid")])
-def test_a_signature_that_is_too_long_stays_at_home(open_page, shop, length, kind):
+@pytest.mark.parametrize(("length", "kinds"), [(1799, ["uid", "sig"]), (1800, ["uid"])])
+def test_a_signature_that_is_too_long_stays_at_home(open_page, shop, length, kinds):
     """The server takes 2 KiB."""
     open_page(shop).go(fake_vgs(UID, UID, "s" * length), OURS)
-    assert list(shop.wait_for_posts(1)[0]) == [kind]
+    assert list(shop.wait_for_posts(1)[0]) == kinds
+
+
+@pytest.mark.parametrize(
+    ("seen", "posted"), [(f"x~{UID}~", 1), (f"x~{UID}~abcdefgh", 0), (f"x~{UID}~other678", 1)]
+)
+def test_a_signature_that_comes_later_is_posted(open_page, shop, context, seen, posted):
+    """The uid stays at a log-in at SPiD: the server knows it already, but not who has signed it."""
+    context.add_cookies([{"name": SEEN, "value": seen, "url": shop.url}])
+    visit = open_page(shop)
+    visit.go(fake_vgs(UID, UID, "abcdefghijkl.x"), OURS)
+    visit.run("window.dispatchEvent(new Event('pagehide'))")
+    assert len(visit.posted()) == posted
+    assert shop.wait_for_posts(posted) == [{"uid": UID, "sig": "abcdefghijkl.x"}] * posted
+
+
+def test_a_log_out_at_spid_is_posted(open_page, shop, context):
+    """The uid stays, and nobody is logged in any more."""
+    context.add_cookies([{"name": SEEN, "value": f"x~{UID}~abcdefgh", "url": shop.url}])
+    open_page(shop).go(fake_vgs(UID, OTHER_UID, ""), OURS)
+    assert shop.wait_for_posts(1) == [{"uid": UID}]
 
 
 @pytest.mark.usefixtures("logged_in")
@@ -749,7 +923,7 @@ def test_the_core_server_has_the_last_word(open_page, context, shop, spid, sdk):
 
 def test_a_browser_that_sends_third_party_cookies_is_one_visitor(open_page, shop, spid, sdk):
     """Known from the first answer on, so it is posted once."""
-    shop.set_cookies = lambda post: [f"{SEEN}={post.body['uid']}; Path=/"]
+    shop.set_cookies = lambda post: [heard(**post.body)]
     visit = open_page(shop).go(OURS, includes(sdk, spid))
     [posted] = shop.wait_for_posts(1)
     visit.page.wait_for_function(f"document.cookie.indexOf('{SEEN}') >= 0")
@@ -765,7 +939,7 @@ def test_a_browser_without_third_party_cookies_is_new_on_each_page(open_page, sp
     spid.third_party_cookies = False
     with Site(host=ELSEWHERE) as site:
         site.serve("/_visitor.js", snippet().script().decode(), SCRIPT)
-        site.set_cookies = lambda post: [f"{SEEN}={post.body['uid']}; Path=/"]
+        site.set_cookies = lambda post: [heard(**post.body)]
         visit = open_page(site)
         told = []
         for number, path in enumerate(["/", "/next"], 1):
@@ -790,12 +964,13 @@ def test_a_browser_without_third_party_cookies_is_never_logged_in(open_page, spi
 
 @pytest.mark.usefixtures("logged_in")
 def test_both_kinds_at_once(open_page, shop, spid, sdk):
-    """Two requests; who logs in at SPiD still has a device at Mixpanel."""
+    """Who logs in at SPiD still has a device at Mixpanel: the one who speaks later speaks for both."""
     shop.serve("/_visitor.js", snippet().script().decode(), SCRIPT)
     open_page(shop).go(OURS, tag(stores()), includes(sdk, spid))
-    bodies = shop.wait_for_posts(2)
-    assert {"device_id": ID} in bodies
-    assert_signed(next(body for body in bodies if "sig" in body), spid)
+    first, second = shop.wait_for_posts(2)
+    assert first == {"device_id": ID}
+    assert second.pop("device_id") == ID
+    assert_signed(second, spid)
 
 
 def test_a_site_without_spid_does_not_listen(clocked, site):

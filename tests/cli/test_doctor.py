@@ -103,6 +103,11 @@ def test_mistakes_in_the_settings_are_all_told(environment):
         ({"MIXPANEL_VISITOR_COOKIE_DOMAIN": "herokuapp.com"}, "problem", "a public suffix"),
         ({"MIXPANEL_VISITOR_TRUSTED_PROXIES": "0.0.0.0/0, ::/0"}, "warning", "trusts everybody"),
         ({"MIXPANEL_VISITOR_ON_ERROR": "raise"}, "warning", "on_error is 'raise'"),
+        (
+            {"MIXPANEL_VISITOR_BROWSER_SDK": "spid", "MIXPANEL_VISITOR_SPID_CLIENT_ID": "4321abc"},
+            "warning",
+            "MIXPANEL_VISITOR_SPID_SIGN_SECRET is not set",
+        ),
         ({"MIXPANEL_API_HOST": f"http://{'a' * 70}.example"}, "warning", "without TLS"),
     ],
 )

@@ -19,6 +19,7 @@ from mixpanel_visitor.core.browser_sdks.spid import (
     is_fresh,
     is_uid,
     js_unescape,
+    sign_traits,
     signed_payload,
     verify,
 )
@@ -569,3 +570,44 @@ def test_halves_of_characters_do_not_get_into_a_uid(sdk):
     assert sdk.find(f"{V2}={raw}", now_s=NOW_S) is None
     beside = f'{{"name":"%ud83d","visitor":{{"uid":"{UID}"}}}}'
     assert sdk.find(f"{V2}={beside}", now_s=NOW_S) == UNSIGNED
+
+
+# --- traits ------------------------------------------------------------------------------------------
+
+TRAITS_SAMPLE = SIGS["valid"][1]
+
+
+def test_traits_are_signed_as_in_the_published_sample():
+    """To the letter: what the article says in words would not verify."""
+    session = dict(TRAITS_SAMPLE["payload"])
+    now_s = session.pop("t")
+    session.pop("algorithm")
+    assert sign_traits(session, TRAITS_SAMPLE["secret"], now_s=now_s) == TRAITS_SAMPLE["sig"]
+
+
+@pytest.mark.parametrize(
+    "traits",
+    [
+        {"Plan": "Łódź </script>"},
+        {"Goals": 12, "Share": 0.5, "News": True},
+        {"Tags": ["a", 1, False], "None": []},
+    ],
+)
+def test_signed_traits_verify(traits):
+    """They are what was given, with the algorithm and the time."""
+    text = sign_traits(traits, SECRET, now_s=NOW_S)
+    assert signed_payload(text, SECRET) == {**traits, "algorithm": "HMAC-SHA256", "t": NOW_S}
+    assert not set(text) & set("<>&\"'= ")
+
+
+@pytest.mark.parametrize(
+    "traits",
+    [
+        *(None, [], {}, "x", {1: "a"}, {"": "a"}, {"t": 1}, {"algorithm": "none"}, {"a": None}),
+        *({"a": {}}, {"a": float("nan")}, {"a": [[1]]}, {"a": b"x"}, {"a": [None]}),
+    ],
+)
+def test_what_is_no_trait_is_refused(traits):
+    """With the reason."""
+    with pytest.raises(ValueError, match="trait"):
+        sign_traits(traits, SECRET, now_s=NOW_S)

@@ -229,10 +229,13 @@ class Journey(Browsing):
 
     def wait_for_handover(self, **word: Any) -> None:
         """Wait until our script has told the server this, word by word: `device_id="..."`."""
-        body = orjson.dumps(word).decode()
         (value,) = word.values()
-        self._wait(lambda: body in self.wire.handed_over, f"{body} was not handed over")
-        self._wait(lambda: self._has_kept(value), f"the answer to {body} was not kept")
+
+        def arrived() -> bool:
+            return any(word.items() <= orjson.loads(body).items() for body in self.wire.handed_over)
+
+        self._wait(arrived, f"{word} was not handed over")
+        self._wait(lambda: self._has_kept(value), f"the answer to {word} was not kept")
 
     def wait_for_request(self, method: str, path: str) -> None:
         """Wait until the shop has answered such a request."""

@@ -62,11 +62,12 @@ class Post:
 
 @dataclass(slots=True, kw_only=True)
 class Site:
-    """A site on a port of this machine; `set_cookies` gives what the answer to a post sets."""
+    """A site on a port of this machine; `status` and `set_cookies` are for the answer to a post."""
 
     host: str = "127.0.0.1"
     pages: dict[str, tuple[str, str, dict[str, str]]] = field(default_factory=dict)
     posts: list[Post] = field(default_factory=list)
+    status: Callable[[Post], int] = lambda _post: 204
     set_cookies: Callable[[Post], list[str]] = lambda _post: []
 
     _arrived: threading.Condition = field(init=False, default_factory=threading.Condition)
@@ -95,11 +96,11 @@ class Site:
         """Put something at a path."""
         self.pages[path] = (text, content_type, {name.replace("_", "-"): headers[name] for name in headers})
 
-    def take(self, post: Post) -> list[str]:
+    def take(self, post: Post) -> tuple[int, list[str]]:
         with self._arrived:
             self.posts.append(post)
             self._arrived.notify_all()
-        return self.set_cookies(post)
+        return self.status(post), self.set_cookies(post)
 
     def wait_for_posts(self, count: int) -> list[Any]:
         """Wait until so many posts have arrived; give the bodies of all."""
@@ -129,7 +130,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             body=json.loads(body),
             cookies=self.headers.get("Cookie", ""),
         )
-        self._send(204, b"", {}, self.site.take(post))
+        status, cookies = self.site.take(post)
+        self._send(status, b"", {} if status == 204 else {"Content-Length": "0"}, cookies)
 
     def _send(self, status: int, body: bytes, headers: dict[str, str], cookies: list[str] = []) -> None:  # noqa: B006
         self.send_response(status)

@@ -25,6 +25,14 @@ def look_at_project(settings: Settings) -> Iterator[Finding]:
     yield from _token(settings.token)
     yield from _secret_key(settings.secret_key)
     yield from _switches(settings)
+    if "spid" in settings.browser_sdk and not settings.spid_sign_secret:
+        yield Finding(
+            "warning",
+            "browser_sdk names 'spid', and MIXPANEL_VISITOR_SPID_SIGN_SECRET is not set",
+            "no session of SPiD's can be verified: each visitor ID of its is the browser's mere word, and "
+            "visitor.spid_user_id is always None",
+            "set it to the sign secret of your SPiD client",
+        )
     if any(network.prefixlen == 0 for network in settings.trusted_proxies):
         yield Finding(
             "warning",

@@ -12,7 +12,9 @@ import base64
 import hashlib
 import hmac
 import json
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -36,6 +38,7 @@ ALGORITHM = "HMAC-SHA256"
 _UID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{7,63}")
 _SIG = re.compile(r"([0-9A-Za-z_-]{43})\.([0-9A-Za-z_-]+)")
 _ESCAPE = re.compile(r"%u([0-9A-Fa-f]{4})|%([0-9A-Fa-f]{2})")
+_OF_THE_SIGNATURE = ("algorithm", "t")
 _MAX_TIME_S = 2**40
 _MAX_USER_ID = 2**53
 
@@ -157,8 +160,8 @@ def signed_payload(sig: object, secret: str) -> dict[str, Any]:
     if parts is None:
         raise SignatureError("spid_sig_malformed")
     given, payload = parts.groups()
-    expected = base64.urlsafe_b64encode(hmac.digest(secret.encode(), payload.encode(), hashlib.sha256))
-    if not hmac.compare_digest(expected.rstrip(b"="), given.encode()):
+    expected = _base64url(hmac.digest(secret.encode(), payload.encode(), hashlib.sha256))
+    if not hmac.compare_digest(expected, given):
         raise SignatureError("spid_sig_wrong")
     try:
         text = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)).decode()
@@ -168,6 +171,25 @@ def signed_payload(sig: object, secret: str) -> dict[str, Any]:
     if session is None:
         raise SignatureError("spid_sig_malformed")
     return session
+
+
+def sign_traits(traits: Mapping[str, object], secret: str | None, *, now_s: float) -> str:
+    """Return the text that `VGS.setTraits` takes; raises ValueError, with the reason, for what SPiD does not.
+
+    SPiD's article signs the JSON in words; its sample, and SPiD, sign the base64url text of it.
+    """
+    if not secret:
+        raise ValueError("the setting spid_sign_secret is missing, with which SPiD verifies traits")
+    if not isinstance(traits, Mapping) or not traits:
+        raise ValueError("traits are a mapping of names to values, such as {'Account type': 'Personal'}")
+    for name, value in traits.items():
+        if not isinstance(name, str) or not name or name in _OF_THE_SIGNATURE:
+            raise ValueError(f"{name!r:.80}: the name of a trait is a str, but not '', 't' or 'algorithm'")
+        if not _is_trait(value) and not (isinstance(value, (list, tuple)) and all(map(_is_trait, value))):
+            raise ValueError(f"{name!r:.80}: a trait is a str, bool, finite number, or a list of those")
+    session = {**traits, "algorithm": ALGORITHM, "t": round(now_s, 2)}
+    payload = _base64url(json.dumps(session, separators=(",", ":")).encode())
+    return f"{_base64url(hmac.digest(secret.encode(), payload.encode(), hashlib.sha256))}.{payload}"
 
 
 def is_fresh(session: dict[str, Any], *, now_s: float, skew_s: float = SKEW_S) -> bool:
@@ -209,6 +231,14 @@ def _object(text: str) -> dict[str, Any] | None:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(name)  # NaN and Infinity are no JSON
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def _is_trait(value: object) -> bool:
+    return isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _uid(session: dict[str, Any]) -> object:
