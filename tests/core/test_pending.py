@@ -101,6 +101,26 @@ def test_what_is_removed_is_what_there_is():
     assert PENDING.expire("theme=dark", secure=False) == []
 
 
+@pytest.mark.parametrize("junk", ["mpv.1=x;", "mpv.;", "x mpv.1=x;", "mpv.1=a~b.c; "])
+def test_a_header_full_of_junk_is_looked_at_for_a_while_only(junk):
+    """What stands behind a hundred of them is not found, however long the header goes on."""
+    header = junk * (65_536 // len(junk))
+    assert PENDING.find(f"{header}; {cookie(anchor())}", secure=False, now_s=NOW_S) == NOTHING
+    assert len(PENDING.expire(header, secure=False)) <= MAX_TRIED
+
+
+@pytest.mark.parametrize("header", ["a=1;{}", "a=1; {}", "a=1;\t{} ;b=2", "{};", " {}", "a=mpv.1; {}"])
+def test_a_pair_is_found_wherever_it_stands(header):
+    """After a semicolon and blanks, or first."""
+    assert find(header.format(cookie(anchor()))).anchor == anchor()
+
+
+@pytest.mark.parametrize("header", ["xmpv.{}", "a=mpv.{}", "a {}"])
+def test_what_only_ends_like_one_is_none(header):
+    """The name has to begin there."""
+    assert find(header.format(cookie(anchor()).removeprefix("mpv."))) == NOTHING
+
+
 @given(st.text(max_size=200), st.booleans())
 @settings(max_examples=200, deadline=None)
 def test_arbitrary_text_is_never_found_and_never_repeated(text, secure):

@@ -15,9 +15,12 @@ On https these cookies have the `__Host-` prefix as ours has: no other host can 
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .anchor import Anchor, AnchorCodec
 
 DEVICE_MAX_AGE_S = 86_400
@@ -29,6 +32,10 @@ USER_MAX_AGE_S = 600
 MAX_TRIED = 16
 """So many pending cookies are verified in one request; a page sends few requests at once that track."""
 
+MAX_LOOKED_AT = 100
+"""So many occurrences of the name are looked at: more is an attack, not a browser."""
+
+_BLANKS = " \t"
 _SUFFIX_CHARS = 8
 
 
@@ -58,7 +65,7 @@ class PendingAnchors:
         if self._prefixes[secure] not in cookies:
             return NOTHING
         device = user_id = None
-        for _, value in self._cookies(cookies, secure=secure)[:MAX_TRIED]:
+        for _, value in islice(self._cookies(cookies, secure=secure), MAX_TRIED):
             anchor = self._anchors.decode(value, now_s=now_s)
             if anchor is None:
                 continue
@@ -88,14 +95,20 @@ class PendingAnchors:
             for name in list(names)[:MAX_TRIED]
         ]
 
-    def _cookies(self, cookies: str, *, secure: bool) -> list[tuple[str, str]]:
+    def _cookies(self, cookies: str, *, secure: bool) -> Iterator[tuple[str, str]]:
+        """Give the pairs of a Cookie header that are pending cookies by their names, the first few."""
         prefix = self._prefixes[secure]
-        pairs = [pair.strip(" \t").partition("=") for pair in cookies.split(";") if prefix in pair]
-        return [
-            (name, value)
-            for name, _, value in pairs
-            if name.startswith(prefix) and is_suffix(name[len(prefix) :])
-        ]
+        position = cookies.find(prefix)
+        for _ in range(MAX_LOOKED_AT):
+            if position < 0:
+                return
+            begin = cookies.rfind(";", 0, position) + 1
+            end = cookies.find(";", position)
+            end = len(cookies) if end < 0 else end
+            name, _, value = cookies[position:end].partition("=")
+            if not cookies[begin:position].strip(_BLANKS) and is_suffix(name[len(prefix) :]):
+                yield name, value.strip(_BLANKS)
+            position = cookies.find(prefix, end)
 
 
 def is_suffix(text: str) -> bool:
