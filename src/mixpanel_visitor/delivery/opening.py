@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -10,12 +11,12 @@ from urllib.parse import unquote, urlsplit
 from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.errors import SettingsError
+from mixpanel_visitor.logs import logger
 from mixpanel_visitor.settings import redis_address
 from mixpanel_visitor.settings.masked import without_secrets
-from mixpanel_visitor.settings.spool import default_spool
+from mixpanel_visitor.settings.spool import HAS_FILE_LOCKS, NO_FILE_LOCKS, default_spool, expanded
 
 if TYPE_CHECKING:
-    from mixpanel_visitor.delivery.fallback import FallbackSpool
     from mixpanel_visitor.delivery.spool import Spool
 
 _FORMS = "a directory, file:///a/directory, redis://host:6379/0, or memory:"
@@ -30,9 +31,11 @@ def open_spool(location: str | os.PathLike[str], *, project: str = "", max_bytes
     not share one. `max_bytes` bounds what may wait; None: the storage's own bound.
     """
     if not isinstance(location, str):
-        return Journal(Path(location).expanduser() / project, max_bytes=max_bytes)
+        return Journal(expanded(str(location)) / project, max_bytes=max_bytes)
     scheme = location.partition(":")[0].lower() if ":" in location else ""
     if scheme == "memory":
+        if not HAS_FILE_LOCKS:
+            _warn_of_memory()
         return MemorySpool() if max_bytes is None else MemorySpool(max_bytes)
     if scheme in redis_address.SCHEMES:
         return _open_redis(location, project, max_bytes)
@@ -47,15 +50,25 @@ def open_spool(location: str | os.PathLike[str], *, project: str = "", max_bytes
         raise SettingsError([f"spool is {without_secrets(location)!r}: a spool is {_FORMS}"])
     if not location.strip():
         raise SettingsError([f"spool is empty: give {_FORMS}"])
-    return Journal(Path(location).expanduser() / project, max_bytes=max_bytes)
+    return Journal(expanded(str(location)) / project, max_bytes=max_bytes)
 
 
-def _open_redis(location: str, project: str, max_bytes: int | None) -> FallbackSpool:
+@cache
+def _warn_of_memory() -> None:
+    logger.warning(
+        "Events wait in memory and end with this process, for this system has no file locks: %s.",
+        NO_FILE_LOCKS,
+    )
+
+
+def _open_redis(location: str, project: str, max_bytes: int | None) -> Spool:
     # Late: who has no Redis has no use for either.
     from mixpanel_visitor.delivery.fallback import FallbackSpool  # noqa: PLC0415
     from mixpanel_visitor.delivery.redis_streams import RedisSpool  # noqa: PLC0415
 
     server = RedisSpool(location, project=project, max_bytes=max_bytes)
+    if not HAS_FILE_LOCKS:
+        return server  # without a journal for the time that it is away
     here = server.address.fallback
     if not here:
         host = urlsplit(server.address.url).hostname or "local"
@@ -65,4 +78,4 @@ def _open_redis(location: str, project: str, max_bytes: int | None) -> FallbackS
             why = "this user has no home directory to keep events in while Redis is away"
             fix = "name one in the address: redis://host/0?fallback=/some/directory"
             raise SettingsError([f"spool: {why}; {fix}"]) from None
-    return FallbackSpool(server, Journal(Path(here).expanduser()))
+    return FallbackSpool(server, Journal(expanded(here)))

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MEMORY = "memory:"
+HAS_FILE_LOCKS = find_spec("fcntl") is not None
+NO_FILE_LOCKS = f"run it in WSL, take a Redis (redis://host:6379/0), or {MEMORY!r} for development"
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://|((?:redis|rediss|valkey)[a-z+]*):")
 _MEANT_MEMORY = ("memory", ":memory:", "memory:/", "memory://")
@@ -47,12 +50,42 @@ def spool(value: Any) -> str:
         if name.startswith(("redis", "valkey")):
             raise ValueError("a Redis is written with two slashes: redis://host:6379/0")
         raise ValueError(f"there is no {name} spool; give a directory as a plain path, or {MEMORY!r}")
+    if not HAS_FILE_LOCKS:
+        raise ValueError(f"a directory needs file locks, which this system has none of: {NO_FILE_LOCKS}")
     if not value.startswith("~"):
         return value
     try:
-        return str(Path(value).expanduser())
+        return str(expanded(value))
     except RuntimeError:
         raise ValueError("the home directory in it is not known; give an absolute path") from None
+
+
+def home_directory(environ: Mapping[str, str]) -> Path | None:
+    """Return the user's home: HOME where it is absolute, else what the system says; None: there is none.
+
+    With an empty or relative HOME the spool would be in the root, or in another place after a `chdir`.
+    """
+    home = Path(environ.get("HOME", ""))
+    if home.is_absolute():
+        return home
+    try:
+        import pwd  # noqa: PLC0415  # not on Windows
+
+        home = Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except (ImportError, KeyError):
+        return None
+    return home if home.is_absolute() else None
+
+
+def expanded(location: str) -> Path:
+    """Return the path with a leading `~` replaced; RuntimeError where the home is not known."""
+    path = Path(location)
+    if path.parts[:1] != ("~",):
+        return path.expanduser() if location.startswith("~") else path
+    home = home_directory(os.environ)
+    if home is None:
+        raise RuntimeError("the home directory is not known")
+    return home.joinpath(*path.parts[1:])
 
 
 def default_spool(
@@ -62,6 +95,8 @@ def default_spool(
 
     The disk is not touched. Raises ValueError where the user has no home (arbitrary UIDs in containers).
     """
+    if not HAS_FILE_LOCKS:
+        return MEMORY
     host = api_host.partition("://")[2]
     digest = hashlib.sha256(f"{token}{host}".encode()).hexdigest()[:8]
     name = re.sub(r"[^0-9a-z.]+", "-", host.lower()).strip("-.")[:80]
@@ -72,13 +107,10 @@ def _state_home(environ: Mapping[str, str], platform: str) -> Path:
     state = Path(environ.get("XDG_STATE_HOME", ""))
     if state.is_absolute():  # "If ... not absolute ... ignore it" (XDG Base Directory Specification)
         return state
-    home = Path(environ.get("HOME", ""))
-    if not home.is_absolute():
-        try:
-            home = Path.home()
-        except RuntimeError:
-            raise ValueError(
-                "this user has no home directory to keep the spool in; give spool='/some/directory' "
-                "(MIXPANEL_VISITOR_SPOOL)"
-            ) from None
+    home = home_directory(environ)
+    if home is None:
+        raise ValueError(
+            "this user has no home directory to keep the spool in; give spool='/some/directory' "
+            "(MIXPANEL_VISITOR_SPOOL)"
+        )
     return home / ("Library/Application Support" if platform == "darwin" else ".local/state")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import io
 import json
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from mixpanel_visitor.delivery.journal.locks import fcntl
 from mixpanel_visitor.delivery.journal.segments import (
     NO_LINKS,
     Identity,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 from typing import TYPE_CHECKING
 
+from mixpanel_visitor.delivery.journal.locks import fcntl
 from mixpanel_visitor.delivery.journal.place import fix_for
 from mixpanel_visitor.delivery.journal.segments import (
     NO_LINKS,

@@ -6,7 +6,6 @@ In memory a waiting record is eight bytes, its offset. Bodies stay on disk until
 from __future__ import annotations
 
 import enum
-import fcntl
 import os
 from array import array
 from collections import Counter
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from mixpanel_visitor.delivery.journal import frames
 from mixpanel_visitor.delivery.journal.acks import Progress
+from mixpanel_visitor.delivery.journal.locks import fcntl
 from mixpanel_visitor.records import ENDPOINTS
 
 if TYPE_CHECKING:

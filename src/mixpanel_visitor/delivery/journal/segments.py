@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import sys
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
+
+from mixpanel_visitor.delivery.journal.locks import fcntl
 
 SUFFIX = ".seg"
 TEMPORARY_SUFFIX = ".tmp"
