@@ -115,6 +115,26 @@ def test_an_iterator_of_headers_is_not_lost_on_head(wrap):
     assert (b"x-a", b"1") in exchange(wrap(answering(start, END)), http_scope("HEAD")).sent[0]["headers"]
 
 
+@pytest.mark.parametrize("kind", [iter, list])
+def test_the_pairs_of_headers_may_be_iterators(wrap, spool, kind):
+    """Falcon's test client gives such; both sides see what the other has given, and so do we."""
+    seen = []
+
+    async def app(scope, receive, send):
+        scope["state"]["visitor"].track("Page")
+        seen.extend(tuple(pair) for pair in scope["headers"])
+        given = kind([iter((b"x-a", b"1")), iter((b"cache-control", b"public, max-age=60"))])
+        await send({**START, "headers": given})
+        await send(BODY)
+
+    scope = http_scope()
+    scope["headers"] = kind([iter((b"user-agent", b"Mozilla/5.0")), iter((b"x-b", b"2"))])
+    sent = exchange(wrap(app), scope).sent[0]["headers"]
+    assert seen == [(b"user-agent", b"Mozilla/5.0"), (b"x-b", b"2")]
+    assert sent == [(b"x-a", b"1"), (b"cache-control", b"public, max-age=60")]
+    assert spool.names == ["Page"]
+
+
 @pytest.mark.parametrize("kind", ["websocket.accept", "websocket.http.response.start"])
 def test_an_iterator_of_a_sockets_headers_is_not_lost(wrap, kind):
     """The heads of sockets are read as those of pages are."""

@@ -247,9 +247,9 @@ async def _send_and_hand_over(
 def _with_headers(engine: Engine, exchange: Exchange, message: Message, status: int, scope: Scope) -> Message:
     """Return the head with our headers; always a new one: applications send the same again for others."""
     raw: list[tuple[bytes, bytes]] = message.get("headers") or []
-    if type(raw) is not list:
-        # Any iterable, which can perhaps be read only once: what is sent on is what we have read.
-        raw = list(raw)
+    if type(raw) is not list or any(type(pair) not in (tuple, list) for pair in raw):
+        # Any iterables, which can perhaps be read only once: what is sent on is what we have read.
+        raw = [pair if type(pair) in (tuple, list) else (*pair,) for pair in raw]
         message = {**message, "headers": raw}
     try:
         route = None if exchange.view is None else _route(scope)

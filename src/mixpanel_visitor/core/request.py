@@ -236,6 +236,9 @@ def _environ_key(name: str) -> str:
     return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
 
 
+_PAIR_TYPES = (tuple, list)
+
+
 def facts_from_scope(scope: MutableMapping[str, Any]) -> RequestFacts:
     """Read an ASGI `http` or `websocket` scope.
 
@@ -243,7 +246,7 @@ def facts_from_scope(scope: MutableMapping[str, Any]) -> RequestFacts:
     may be any iterable: they are put back as a list, so that the application can read them after us.
     """
     raw: list[tuple[bytes, bytes]] | None = scope.get("headers")
-    if type(raw) is not list:
+    if type(raw) is not list or (raw and type(raw[0]) not in _PAIR_TYPES):
         raw = _put_back(scope, raw)
     headers: dict[bytes, bytes] = dict(raw)
     if len(headers) != len(raw) or not (_lower_names.issuperset(headers) or _are_lower(headers)):
@@ -259,7 +262,8 @@ def _put_back(
     """Make lists of the headers, and of other iterators that a server like this one gives."""
     if headers is None:
         return []
-    scope["headers"] = listed = list(headers)
+    # Falcon's test client gives iterators for the pairs, too.
+    scope["headers"] = listed = [pair if type(pair) in _PAIR_TYPES else (*pair,) for pair in headers]
     for name in ("client", "server"):
         if isinstance(scope.get(name), Iterator):
             scope[name] = list(scope[name])
