@@ -379,7 +379,8 @@ def test_a_server_that_trickles_ends_at_the_deadline(serve, connect, head, piece
     clock = Ticking(step_s=5.0)
     api = connect(server.url, timeouts=Timeouts(total_s=60.0), monotonic=clock)
     answer = api.post("import", BODIES)
-    assert answer.failure.startswith("timeout")
+    # Python 3.14 gives up after a hundred interim answers by itself.
+    assert answer.failure.startswith(("timeout", "protocol: got more than 100 interim responses"))
     assert clock.now_s < 90.0
 
 

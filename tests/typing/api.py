@@ -58,8 +58,8 @@ def planned() -> None:
     visitor.alias(uuid.uuid4())
     tracker.track(42, "Paid")
     assert_type(tracker.visitor(device_id="d", user_id=None), OfflineVisitor)
-    tracker.visitor(1.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    visitor.identify(b"x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tracker.visitor(1.5)  # type: ignore[arg-type]
+    visitor.identify(b"x")  # type: ignore[arg-type]
     visitor.track(Paid(amount=1), coupon="autumn")
     current_visitor.track(Left(reason="noise"))
     tracker.track("ann", Left(reason="noise"))

@@ -10,6 +10,7 @@ import socket
 import socketserver
 import sys
 import threading
+from email.message import Message
 from typing import TYPE_CHECKING, Any, cast
 
 from .bodies import UnreadableBodyError, read_body
@@ -245,12 +246,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _request(self, max_bytes: int) -> Request:
         target, _, query = self.path.partition("?")
-        body, truncated = read_body(self.rfile, self.headers, max_bytes)
+        headers = self.headers or Message()  # a request of HTTP/0.9 has a dict there, since Python 3.14
+        body, truncated = read_body(self.rfile, headers, max_bytes)
         return Request(
             method=self.command,
             path=target.rstrip("/") or "/",
             query=parse_form(query),
-            headers={name.lower(): value for name, value in self.headers.items()},
+            headers={name.lower(): value for name, value in headers.items()},
             body=body,
             truncated=truncated,
         )
