@@ -2,8 +2,15 @@
 
 import asyncio
 import contextvars
+import copy
+import doctest
+import inspect
 import logging
+import pickle
 import threading
+import types
+import typing
+import unittest.mock
 
 import pytest
 from support.spools import RecordingSpool, tracker_into
@@ -81,6 +88,43 @@ def test_a_refusal_says_how_a_thread_takes_its_visitor_along(caplog):
 def test_probes_of_the_language_find_nothing():
     """Doctest, copy and their like ask objects for dunder names; they get an AttributeError."""
     assert not hasattr(current_visitor, "__wrapped__")
+
+
+@pytest.mark.parametrize("name", ["id", "extensions", "_pytestfixturefunction", "user_middleware"])
+def test_whoever_only_asks_finds_nothing(name):
+    """A default is taken, as from any object that lacks the attribute."""
+    assert getattr(current_visitor, name, "nothing") == "nothing"
+    assert not hasattr(current_visitor, name)
+
+
+def test_inspection_finds_nothing():
+    """Tools look at every name of a module that imports it."""
+    module = types.ModuleType("shop")
+    module.current_visitor = current_visitor
+    assert doctest.DocTestFinder().find(module) == []
+    assert inspect.unwrap(current_visitor) is current_visitor
+    assert dict(inspect.getmembers(module))["current_visitor"] is current_visitor
+    assert inspect.getmembers(current_visitor)
+    assert not isinstance(current_visitor, HasExtensions)
+    assert unittest.mock.create_autospec(module).current_visitor is not None
+
+
+@typing.runtime_checkable
+class HasExtensions(typing.Protocol):
+    """What Flask applications and others have."""
+
+    extensions: dict
+
+
+def test_copies_are_the_proxy_still():
+    """Whatever way they are made."""
+    for made in (
+        copy.copy(current_visitor),
+        copy.deepcopy(current_visitor),
+        pickle.loads(pickle.dumps(current_visitor)),
+    ):
+        assert not made
+        assert repr(made) == "<no current visitor>"
 
 
 def test_a_job_has_a_current_visitor(tracker, spool):

@@ -40,8 +40,12 @@ class InvalidEventError(MixpanelVisitorError, ValueError):
         super().__init__(message)
 
 
-class NoVisitorError(MixpanelVisitorError, RuntimeError):
-    """The current visitor was asked for its ID, but there is no request here."""
+class NoVisitorError(MixpanelVisitorError, AttributeError, RuntimeError):
+    """The current visitor was asked for its ID, but there is no request here.
+
+    An AttributeError as well: whoever only probes (`hasattr`, `getattr` with a default, inspect, mocks) is to
+    find nothing, as in any object that lacks the attribute.
+    """
 
 
 class MissingExtraError(MixpanelVisitorError, ImportError):
