@@ -70,6 +70,37 @@ def test_prometheus_scrapes_the_figures(tracker):
     assert "mixpanel_visitor_spool_oldest_age_seconds" in text
 
 
+def test_trackers_share_names_and_have_a_label(tracker):
+    """The exposition is read back by Prometheus' own parser; with one tracker there is no label."""
+    other = Tracker(**SETTINGS, deliver=False, parts=Parts(spool=MemorySpool()))
+    other.track("u", "Only one")
+    registry = CollectorRegistry()
+    registry.register(VisitorCollector({"shop": tracker, "blog": other}))
+    text = generate_latest(registry).decode()
+    seen = {
+        (sample.labels["tracker"], sample.labels.get("reason", "")): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name in ("mixpanel_visitor_events_accepted_total", "mixpanel_visitor_events_refused_total")
+    }
+    assert seen == {("shop", ""): 3, ("blog", ""): 1, ("shop", "bad_name"): 1}
+    assert text.count("# TYPE mixpanel_visitor_events_accepted_total") == 1
+
+
+def test_opentelemetry_tells_trackers_apart(tracker):
+    """By an attribute."""
+    reader = InMemoryMetricReader()
+    other = Tracker(**SETTINGS, deliver=False, parts=Parts(spool=MemorySpool()))
+    observe({"shop": tracker, "blog": other}, MeterProvider(metric_readers=[reader]))
+    [resource] = reader.get_metrics_data().resource_metrics
+    [scope] = resource.scope_metrics
+    accepted = next(each for each in scope.metrics if each.name == "mixpanel_visitor.events.accepted")
+    assert {point.attributes["tracker"]: point.value for point in accepted.data.data_points} == {
+        "shop": 3,
+        "blog": 0,
+    }
+
+
 def test_opentelemetry_reads_the_figures(tracker):
     """By the real SDK."""
     reader = InMemoryMetricReader()

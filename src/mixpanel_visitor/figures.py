@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 Kind = Literal["counter", "gauge"]
 
@@ -22,6 +23,14 @@ class Figure(NamedTuple):
     description: str
     values: Mapping[str, float]
     label: str = ""
+
+
+Tracked = TypeVar("Tracked")
+
+
+def by_name(trackers: Tracked | Mapping[str, Tracked]) -> dict[str, Tracked]:
+    """Return trackers by the name that their label `tracker` has; a single one has none, `""`."""
+    return dict(trackers) if isinstance(trackers, Mapping) else {"": trackers}
 
 
 def figures(stats: Mapping[str, Any]) -> Iterator[Figure]:

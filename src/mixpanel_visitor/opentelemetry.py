@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from .errors import MissingExtraError
-from .figures import figures
+from .figures import by_name, figures
 
 try:
     from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter
@@ -22,7 +22,7 @@ except ImportError:
     raise MissingExtraError("opentelemetry-api", "opentelemetry") from None
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from .figures import Figure
     from .tracker import Tracker
@@ -32,10 +32,14 @@ FRESH_S = 1.0
 """So long a look at the tracker serves: an export asks one instrument after the other, for one moment."""
 
 
-def observe(tracker: Tracker, meter_provider: MeterProvider | None = None) -> None:
-    """Register instruments that are read whenever metrics are exported; call it once for each tracker."""
+def observe(tracker: Tracker | Mapping[str, Tracker], meter_provider: MeterProvider | None = None) -> None:
+    """Register instruments that are read whenever metrics are exported; to be called once.
+
+    Several trackers, `{"shop": tracker, "blog": other}`, share the names, and each has its attribute
+    `tracker`.
+    """
     meter = get_meter("mixpanel_visitor", meter_provider=meter_provider)
-    look = _Look(tracker)
+    look = _Look(by_name(tracker))
     for figure in figures({}):
         create = (
             meter.create_observable_counter if figure.kind == "counter" else meter.create_observable_gauge
@@ -51,16 +55,21 @@ def observe(tracker: Tracker, meter_provider: MeterProvider | None = None) -> No
 class _Look:
     """The figures of one moment, for all instruments of an export."""
 
-    def __init__(self, tracker: Tracker) -> None:
-        self._tracker = tracker
-        self._figures: dict[str, Figure] = {}
+    def __init__(self, trackers: Mapping[str, Tracker]) -> None:
+        self._trackers = trackers
+        self._figures: dict[str, dict[str, Figure]] = {}
         self._taken_s = float("-inf")
 
     def read(self, name: str, _options: CallbackOptions) -> Iterator[Observation]:
         now_s = time.monotonic()
         if now_s - self._taken_s >= FRESH_S:
-            self._figures = {figure.name: figure for figure in figures(self._tracker.stats())}
+            self._figures = {
+                of: {figure.name: figure for figure in figures(tracker.stats())}
+                for of, tracker in self._trackers.items()
+            }
             self._taken_s = now_s
-        figure = self._figures[name]
-        for which, value in figure.values.items():
-            yield Observation(value, {figure.label: which} if figure.label else {})
+        for of, current in self._figures.items():
+            figure = current[name]
+            for which, value in figure.values.items():
+                labels = {"tracker": of} if of else {}
+                yield Observation(value, {**labels, figure.label: which} if figure.label else labels)

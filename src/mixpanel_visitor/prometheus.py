@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .errors import MissingExtraError
-from .figures import figures
+from .figures import by_name, figures
 from .tracker import engine_of
 
 try:
@@ -26,20 +26,26 @@ except ImportError:
     raise MissingExtraError("prometheus-client", "prometheus") from None
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from prometheus_client import Metric
 
+    from .figures import Figure
     from .tracker import Tracker
 
 _UNITS = {"s": "seconds", "By": "bytes"}
 
 
 class VisitorCollector(Collector):
-    """Gives the figures of `tracker` at each scrape; nothing is counted in between."""
+    """Gives the figures of a tracker at each scrape; nothing is counted in between.
 
-    def __init__(self, tracker: Tracker, *, namespace: str = "mixpanel_visitor") -> None:
-        self._tracker = tracker
+    Several trackers, `{"shop": tracker, "blog": other}`, share the names, and each has its label `tracker`.
+    """
+
+    def __init__(
+        self, tracker: Tracker | Mapping[str, Tracker], *, namespace: str = "mixpanel_visitor"
+    ) -> None:
+        self._trackers = by_name(tracker)
         self._namespace = namespace
 
     def describe(self) -> Iterable[Metric]:
@@ -47,20 +53,31 @@ class VisitorCollector(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Give all figures of now; none where they cannot be had, for a scrape asks for others' as well."""
-        try:
-            current = list(figures(self._tracker.stats()))
-        except Exception:
-            engine_of(self._tracker).failed("collect")
-            return
-        for figure in current:
-            family = CounterMetricFamily if figure.kind == "counter" else GaugeMetricFamily
-            metric = family(
-                f"{self._namespace}_{figure.name.replace('.', '_')}",
-                figure.description,
-                labels=[figure.label] if figure.label else [],
-                unit=_UNITS.get(figure.unit, ""),
-            )
-            for which, value in figure.values.items():
-                metric.add_metric([which] if figure.label else [], value)
-            yield metric
+        """Return all figures of now but those that cannot be had: a scrape asks for others' as well."""
+        found: dict[str, list[tuple[str, Figure]]] = {}
+        for name, tracker in self._trackers.items():
+            try:
+                current = list(figures(tracker.stats()))
+            except Exception:
+                engine_of(tracker).failed("collect")
+                continue
+            for figure in current:
+                found.setdefault(figure.name, []).append((name, figure))
+        for named in found.values():
+            yield self._family(named)
+
+    def _family(self, named: list[tuple[str, Figure]]) -> Metric:
+        figure = named[0][1]
+        family = CounterMetricFamily if figure.kind == "counter" else GaugeMetricFamily
+        labels = [] if "" in self._trackers else ["tracker"]
+        metric = family(
+            f"{self._namespace}_{figure.name.replace('.', '_')}",
+            figure.description,
+            labels=[*labels, figure.label] if figure.label else labels,
+            unit=_UNITS.get(figure.unit, ""),
+        )
+        for name, each in named:
+            of = [name] if labels else []
+            for which, value in each.values.items():
+                metric.add_metric([*of, which] if figure.label else of, value)
+        return metric

@@ -197,3 +197,100 @@ def test_wrong_use_is_told(arguments, why):
     result = CliRunner().invoke(main, ["worker", *arguments], env={"MIXPANEL_TOKEN": TOKEN})
     assert result.exit_code == 2
     assert why in result.output
+
+
+def test_send_is_a_worker_that_ends(mixpanel, track, spool):
+    """For cron and deployments: what waits is delivered."""
+    track(*"abc")
+    environment = {"MIXPANEL_TOKEN": TOKEN, "MIXPANEL_API_HOST": mixpanel.url}
+    ended = subprocess.run(
+        [sys.executable, "-m", "mixpanel_visitor", "send", "--spool", spool],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "3 records were delivered" in ended.stdout
+    assert sorted(arrived(mixpanel)) == [*"abc"]
+
+
+def test_send_says_what_is_left(tmp_path):
+    """Exit code 1, and all of it is still there."""
+    environment = {
+        "MIXPANEL_TOKEN": TOKEN,
+        "MIXPANEL_API_HOST": "http://127.0.0.1:9",
+        "MIXPANEL_VISITOR_SPOOL": str(tmp_path / "spool"),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        with contextlib.closing(Tracker(secret_key="a-key-of-some-length", deliver=False)) as tracker:
+            tracker.track("u-1", "a")
+    ended = subprocess.run(
+        [sys.executable, "-m", "mixpanel_visitor", "send", "--timeout", "0.5"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "1 still wait" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "extra"),
+    [
+        ("prometheus_client", ["worker", "--spool", "DIR", "--metrics", "0"], "prometheus"),
+        ("redis", ["worker", "--spool", "redis://127.0.0.1:9/0"], "redis"),
+        ("redis", ["send", "--spool", "redis://127.0.0.1:9/0"], "redis"),
+        ("redis", ["spool", "status", "--spool", "redis://127.0.0.1:9/0"], "redis"),
+        ("redis", ["spool", "dead", "list", "--spool", "redis://127.0.0.1:9/0"], "redis"),
+        ("crawlerdetect", ["worker", "--spool", "DIR"], "bots"),
+    ],
+)
+def test_without_its_extra_a_command_says_how_to_install_it(tmp_path, missing, arguments, extra):
+    """At its start, and without a traceback."""
+    script = (
+        f"import sys; sys.modules[{missing!r}] = None\n"
+        "from mixpanel_visitor.cli import main\nmain(sys.argv[1:])"
+    )
+    environment = {**os.environ, "MIXPANEL_TOKEN": TOKEN, "MIXPANEL_API_HOST": "http://127.0.0.1:9"}
+    if extra == "bots":
+        environment["MIXPANEL_VISITOR_BOT_DETECTOR"] = "crawlerdetect"
+    ended = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            script,
+            *(str(tmp_path / "s") if each == "DIR" else each for each in arguments),
+        ],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert ended.returncode in (1, 2)
+    assert f"pip install 'mixpanel-visitor[{extra}]'" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "Metrics are on" not in ended.stdout
+
+
+def test_the_figures_of_several_spools_have_one_name(mixpanel, tmp_path):
+    """And a label that tells them apart."""
+    started = Worker(mixpanel, str(tmp_path / "a"), "--spool", str(tmp_path / "b"), "--metrics", "0")
+    with started.process:
+        try:
+            url = started.line().rpartition(" ")[2]
+            started.line()
+            with urllib.request.urlopen(url, timeout=PATIENCE_S) as response:
+                text = response.read().decode()
+        finally:
+            started.process.kill()
+            started.process.communicate()
+    for name in "ab":
+        assert f'mixpanel_visitor_events_accepted_total{{tracker="{tmp_path}/{name}"}} 0.0' in text
+    assert text.count("# TYPE mixpanel_visitor_events_accepted_total counter") == 1

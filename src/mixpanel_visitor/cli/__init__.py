@@ -32,6 +32,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "spool": CommandEntry(
         "mixpanel_visitor.cli.spool", "See what waits in the spool; look after its dead letters."
     ),
+    "send": CommandEntry("mixpanel_visitor.cli.send", "Deliver what waits in a spool, then end."),
     "worker": CommandEntry(
         "mixpanel_visitor.cli.worker", "Deliver what applications put into a spool: a directory, or Redis."
     ),

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -18,6 +18,7 @@ from mixpanel_visitor.cli.spool_redis import is_redis, opened
 from mixpanel_visitor.cli.worker_page import serve
 from mixpanel_visitor.errors import MixpanelVisitorError, SettingsError, SpoolUnavailableError
 from mixpanel_visitor.settings import Settings
+from mixpanel_visitor.settings.masked import without_secrets
 from mixpanel_visitor.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -31,33 +32,38 @@ _STOP_ONCE_S = 1.0
 _POLL_S = 0.05
 
 
-@click.command("worker", context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
+SPOOLS = click.option(
     "--spool",
     "locations",
     multiple=True,
     metavar="DIR|URL",
     help=f"A directory or redis://host/0, once or several times; default: {SETTING}, or the default place.",
 )
-@click.option(
+CONCURRENCY = click.option(
     "--concurrency",
     type=click.IntRange(1, 16),
     default=1,
     show_default=True,
     help="How many deliver side by side. A directory has one that delivers, whatever is said here.",
 )
-@click.option(
-    "--once", is_flag=True, help="End when nothing waits any more, for cron. Exit code 1: something does."
-)
-@click.option(
+TIMEOUT = click.option(
     "--timeout",
     "timeout_s",
     type=click.FloatRange(min=0.1),
     default=300.0,
     show_default=True,
     metavar="SECONDS",
-    help="With --once: end after so long, whatever is left.",
+    help="End after so long, whatever is left (of `worker`: with --once).",
 )
+
+
+@click.command("worker", context_settings={"help_option_names": ["-h", "--help"]})
+@SPOOLS
+@CONCURRENCY
+@click.option(
+    "--once", is_flag=True, help="End when nothing waits any more, for cron. Exit code 1: something does."
+)
+@TIMEOUT
 @click.option(
     "--metrics",
     type=click.IntRange(0, 65535),
@@ -80,36 +86,67 @@ def command(
     environment, as they do: MIXPANEL_TOKEN, MIXPANEL_API_HOST and the MIXPANEL_VISITOR_ ones. At the end it
     finishes what it is sending and gives back the rest; a second signal ends it at once.
     """
+    address = None if metrics is None else (metrics_host, metrics)
+    deliver(
+        locations,
+        concurrency=concurrency,
+        once_within_s=timeout_s if once else None,
+        metrics_address=address,
+    )
+
+
+def deliver(
+    locations: Sequence[str],
+    *,
+    concurrency: int,
+    once_within_s: float | None,
+    metrics_address: tuple[str, int] | None = None,
+) -> NoReturn:
+    """Deliver until a signal, or with `once_within_s` until nothing waits or so long; exits with a code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    trackers = [
-        Tracker(dataclasses.replace(settings))
-        for settings in _settings(locations)
-        for _ in range(concurrency if _is_redis(settings) else 1)
-    ]
+    trackers = _trackers(locations, concurrency)
     if concurrency > 1 and not any(_is_redis(tracker.settings) for tracker in trackers):
         click.echo("A directory is delivered by one at a time: --concurrency does nothing here.", err=True)
     stopping = threading.Event()
     _heed_signals(stopping)
     try:
         with contextlib.ExitStack() as serving:
-            if metrics is not None:
-                port = serving.enter_context(serve(trackers, metrics_host, metrics))
-                click.echo(f"Metrics are on http://{metrics_host}:{port}/metrics")
+            if metrics_address is not None:
+                host = metrics_address[0]
+                port = serving.enter_context(serve(trackers, *metrics_address))
+                click.echo(f"Metrics are on http://{host}:{port}/metrics")
             for tracker in trackers:
                 _refuse_or_warn(tracker)
                 tracker.start()
-            click.echo(f"Delivering to {trackers[0].settings.api_host}: {', '.join(map(repr, trackers))}")
-            left = _until_empty(trackers, stopping, timeout_s) if once else _until_told(stopping)
+            spools = dict.fromkeys(without_secrets(tracker.settings.spool) for tracker in trackers)
+            click.echo(f"Delivering to {trackers[0].settings.api_host} from {', '.join(spools)}")
+            if once_within_s is None:
+                left = _until_told(stopping)
+            else:
+                left = _until_empty(trackers, stopping, once_within_s)
     except MixpanelVisitorError as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
-        raise click.ClickException(f"cannot serve metrics on {metrics_host}:{metrics}: {error}") from error
+        where = ":".join(map(str, metrics_address or ()))
+        raise click.ClickException(f"cannot serve metrics on {where}: {error}") from error
     finally:
+        stop_s = _STOP_S if once_within_s is None else _STOP_ONCE_S
         for tracker in trackers:
-            tracker.close(timeout_s=(_STOP_ONCE_S if once else _STOP_S) / len(trackers))
+            tracker.close(timeout_s=stop_s / len(trackers))
     delivered = sum(tracker.stats()["sender"]["delivered"] for tracker in trackers)
     click.echo(f"Stopped: {delivered:,} records were delivered." + (f" {left:,} still wait." if left else ""))
     sys.exit(1 if left else 0)
+
+
+def _trackers(locations: Sequence[str], concurrency: int) -> list[Tracker]:
+    try:
+        return [
+            Tracker(dataclasses.replace(settings))
+            for settings in _settings(locations)
+            for _ in range(concurrency if _is_redis(settings) else 1)
+        ]
+    except MixpanelVisitorError as error:  # an extra that is not installed, say
+        raise click.ClickException(str(error)) from error
 
 
 def _settings(locations: Sequence[str]) -> list[Settings]:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import contextlib
 import http.server
 import threading
+from collections import Counter
 from typing import TYPE_CHECKING
+
+from mixpanel_visitor.errors import MissingExtraError
+from mixpanel_visitor.settings.masked import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +19,10 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def serve(trackers: Sequence[Tracker], host: str, port: int) -> Iterator[int]:
-    """Serve both while the block runs; gives the port. Raises OSError where that cannot be listened on."""
+    """Serve both while the block runs; gives the port.
+
+    Raises OSError where that cannot be listened on, and MissingExtraError without the extra `prometheus`.
+    """
     metrics = _metrics(trackers)
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -49,17 +56,21 @@ def serve(trackers: Sequence[Tracker], host: str, port: int) -> Iterator[int]:
 
 
 def _metrics(trackers: Sequence[Tracker]) -> Callable[[], bytes]:
-    # Late: who only wants /healthz needs no extra, and hears of it at /metrics.
     try:
         from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415
 
         from mixpanel_visitor.prometheus import VisitorCollector  # noqa: PLC0415
-    except ImportError as error:
-        hint = f"{error}\n".encode()
-        return lambda: hint
+    except ImportError:
+        raise MissingExtraError("prometheus-client", "prometheus") from None
     registry = CollectorRegistry()
-    for number, tracker in enumerate(trackers, 1):
-        # Names must differ; with one, as everywhere, there is none to tell it from.
-        namespace = "mixpanel_visitor" if number == 1 else f"mixpanel_visitor_{number}"
-        registry.register(VisitorCollector(tracker, namespace=namespace))
+    registry.register(VisitorCollector(trackers[0] if len(trackers) == 1 else dict(_named(trackers))))
     return lambda: generate_latest(registry)
+
+
+def _named(trackers: Sequence[Tracker]) -> Iterator[tuple[str, Tracker]]:
+    """Name each after its spool; those that share one are numbered."""
+    seen: Counter[str] = Counter()
+    for tracker in trackers:
+        name = without_secrets(tracker.settings.spool)
+        seen[name] += 1
+        yield (name if seen[name] == 1 else f"{name} ({seen[name]})"), tracker
