@@ -817,6 +817,38 @@ def test_what_is_no_proxy_is_refused(given, why):
     assert "hush" not in line
 
 
+# --- names that are nearly right --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["mapping", "environ"])
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("MIXPANEL_REGOIN", "MIXPANEL_REGION"),
+        ("MIXPANEL_APIHOST", "MIXPANEL_API_HOST"),
+        ("MIXPANEL_PROJECTID", "MIXPANEL_PROJECT_ID"),
+        ("MIXPANEL_VISTOR_SPOOL", "MIXPANEL_VISITOR_SPOOL"),
+        ("MIXPANEL_DRY_RUN", "MIXPANEL_VISITOR_DRY_RUN"),
+    ],
+)
+def test_a_name_that_is_nearly_a_setting_s_is_a_warning(caplog, where, name, meant):
+    """It may be anybody's, so nothing is refused; its value is not shown."""
+    resolve(**{where: {name: "hush"}})
+    (line,) = caplog.messages
+    assert f"{name} in the {'mapping' if where == 'mapping' else 'environment'} is no setting" in line
+    assert f"did you mean {meant}?" in line
+    assert "hush" not in line
+
+
+@pytest.mark.parametrize(
+    "name", ["MIXPANEL_API_SECRET", "MIXPANEL_PLAN", "MIXPANEL_TOKENS", "MIXPANEL", "REGOIN"]
+)
+def test_other_names_are_left_alone(caplog, name):
+    """Also one that is near a setting which is given."""
+    resolve(environ={name: "x", "MIXPANEL_TOKEN": TOKEN})
+    assert caplog.messages == []
+
+
 # --- single settings --------------------------------------------------------------------------------------
 
 

@@ -175,7 +175,7 @@ class VisitorMiddleware:
                 except Exception:
                     engine.failed("start-up")
             elif kind in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
-                # This blocks the loop, for two seconds at most: all requests are over, and any other way
+                # This blocks the loop, for EXIT_TIMEOUT_S at most: all requests are over, and any other way
                 # would depend on the loop's library. Uvicorn gives no later chance (no atexit on SIGTERM).
                 try:
                     engine.drain(EXIT_TIMEOUT_S)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 from support.journals import Clock, event, open_journal
 
 from mixpanel_visitor.cli import main
+from mixpanel_visitor.cli.doctor import findings
 from mixpanel_visitor.cli.doctor.place import file_system, look_at_project, room, volume_kind
 from mixpanel_visitor.cli.spool_survey import ProjectStatus
 from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter, DeadLetters
@@ -322,3 +324,82 @@ def test_the_innermost_mount_tells_thefile_system(tmp_path):
     assert file_system(tmp_path, str(tmp_path / "none")) == ""
     mounts.write_text("/dev/a / ext4 rw 0 0\nx /a\\040b nfs rw 0 0\n")
     assert file_system(tmp_path.__class__("/a b/spool"), str(mounts)) == "nfs"
+
+
+# --- IDs and the last line -----------------------------------------------------------------------------
+
+
+def report(environment, *arguments):
+    """Run it; give the exit code and its lines."""
+    result = CliRunner().invoke(main, ["doctor", *arguments], env=environment)
+    return result.exit_code, result.output.splitlines()
+
+
+WRONG = {
+    "MIXPANEL_VISITOR_SECRET_KEY": "x" * 40,
+    "MIXPANEL_VISITOR_DRY_RUN": "1",
+    "MIXPANEL_TOKEN": "my-token",
+    "MIXPANEL_VISITOR_SPOOL": "memory:",
+}
+
+
+def test_the_last_line_says_what_it_comes_to(environment):
+    """In figures, for whoever scrolls to the end."""
+    code, lines = report({**environment, **WRONG})
+    assert (code, lines[-1]) == (1, "1 problem, 3 warnings")
+    code, lines = report({**environment, **WRONG}, "--ignore", "E024,W023", "--ignore", "w026")
+    assert (code, lines[-1]) == (0, "No problems, 1 warning, 3 ignored")
+
+
+def test_each_finding_has_its_id(environment):
+    """On the terminal at its end, in JSON beside all else; what is in order has none."""
+    _, lines = report({**environment, **WRONG})
+    assert "PROBLEM MIXPANEL_VISITOR_SECRET_KEY is easy to guess [E024]" in lines
+    assert "warning the spool is in memory [W070]" in lines
+    result = CliRunner().invoke(main, ["doctor", "--json", "--ignore", "W023"], env={**environment, **WRONG})
+    findings = json.loads(result.stdout)["findings"]
+    assert all(list(each) == ["level", "id", "what", "why", "fix"] for each in findings)
+    assert [each["id"] for each in findings if each["level"] != "ok"] == ["E024", "W026", "W070"]
+    assert {each["id"] for each in findings if each["level"] == "ok"} == {""}
+
+
+def test_what_is_ignored_has_to_be_there(environment):
+    """A misspelt ID would ignore nothing, and nobody would notice."""
+    code, lines = report(environment, "--ignore", "W999")
+    assert (code, "there is no finding W999" in " ".join(lines)) == (2, True)
+
+
+def test_an_id_means_one_thing():
+    """Each is used in one place, and every one that is used has its line in the table."""
+    source = Path(findings.__file__).parent
+    used = [
+        found
+        for path in source.glob("*.py")
+        if path.name != "findings.py"
+        for found in re.findall(r'"([EW][0-9]{3})"', re.sub(">>>.*", "", path.read_text()))
+    ]
+    assert sorted(used) == sorted(findings.IDS)
+    assert not re.search(
+        r'Finding\(\s*"(problem|warning)"', "".join(p.read_text() for p in source.glob("*.py"))
+    )
+
+
+# --- misspelt names ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("MIXPANEL_REGOIN", "MIXPANEL_REGION"),
+        ("MIXPANEL_API_HOTS", "MIXPANEL_API_HOST"),
+        ("MIXPANEL_SERVICE_ACCOUNT_USER_NAME", "MIXPANEL_SERVICE_ACCOUNT_USERNAME"),
+        ("MIXPANEL_SECRET_KEY", "MIXPANEL_VISITOR_SECRET_KEY"),
+        ("MIXPANEL_VISTOR_DELIVER", "MIXPANEL_VISITOR_DELIVER"),
+    ],
+)
+def test_a_misspelt_name_is_a_warning(environment, name, meant):
+    """It has no effect, and nobody else would say so."""
+    environment = {**environment, meant: None, "MIXPANEL_TOKEN": TOKEN}
+    _, lines = report({**environment, name: "eu"})
+    assert any(f"{name} in the environment is no setting" in line and "[W002]" in line for line in lines)
+    assert any(f"did you mean {meant}?" in line for line in lines)

@@ -35,7 +35,7 @@ def examine(tmp_path, monkeypatch):
     def run(source, name="app", **environment):
         made.append(f"application_{os.getpid()}_{next(_numbers)}")
         (tmp_path / f"{made[-1]}.py").write_text(HEAD + source)
-        where = f"{made[-1]}:{name}"
+        where = f"{made[-1]}:{name}" if name else made[-1]
         return where, CliRunner().invoke(main, ["doctor", "--app", where], env=environment)
 
     yield run
@@ -58,6 +58,42 @@ APPLICATIONS = {
         "app = Starlette(); app.add_middleware(VisitorMiddleware, tracker=Tracker(**settings))"
     ),
 }
+
+
+FACTORY = "def create_app(name='x', *, debug=False):\n    assert name\n    return Tracker(**settings)\n"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["create_app()", "create_app('test')", "create_app('test', debug=True)", "create_app( name = 'a' )"],
+)
+def test_a_factory_is_called(examine, name):
+    """As flask and gunicorn take them."""
+    where, result = examine(FACTORY, name)
+    assert f"ok      the settings of {where} are complete" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from mixpanel_visitor.flask import current_visitor\napplication = Tracker(**settings)",
+        "from mixpanel_visitor import current_visitor\n" + FACTORY,
+        "def make_app(): return Tracker(**settings)",
+    ],
+    ids=["application", "create_app", "make_app"],
+)
+def test_the_usual_names_are_tried(examine, source):
+    """Without a name; `current_visitor` beside them is in nobody's way."""
+    where, result = examine(source, "")
+    assert f"ok      the settings of {where} are complete" in result.stdout
+
+
+def test_current_visitor_is_no_application(examine):
+    """Nor is it in the way of the list of what is there."""
+    _, result = examine(
+        "from mixpanel_visitor.flask import current_visitor\nshop = Tracker(**settings)", "app"
+    )
+    assert (result.exit_code, "it has shop" in result.output) == (2, True)
 
 
 @pytest.mark.parametrize("source", APPLICATIONS.values(), ids=APPLICATIONS)
@@ -93,6 +129,13 @@ def test_mistakes_in_code_are_told_like_all_others(examine, source):
         ("app = Flask('shop')", "app", 2, "is no application with the middleware"),
         ("shop = Tracker(**settings)", "app", 2, "has no 'app'; it has shop"),
         ("1 / 0", "app", 1, "cannot be imported: ZeroDivisionError"),
+        ("def create_app(): 1 / 0", "create_app()", 1, "failed: ZeroDivisionError"),
+        ("def create_app(): return Tracker(token='')", "create_app()", 1, "[E001]"),
+        ("def create_app(): return 3", "create_app()", 2, "but a int"),
+        (FACTORY, "create_app", 2, "if it makes one, write"),
+        (FACTORY, "create_app(settings)", 2, "neither a name nor a call with plain values"),
+        (FACTORY, "create_app(", 2, "neither a name nor a call with plain values"),
+        ("app = 3", "app()", 2, "cannot be called"),
     ],
 )
 def test_what_is_no_application_of_ours_is_refused(examine, source, name, code, told):

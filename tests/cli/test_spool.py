@@ -182,11 +182,29 @@ def test_damaged_acks_are_told(tmp_path, project):
     assert "acks.json is damaged" in result.output
 
 
-def test_an_empty_spool_is_fine(tmp_path):
-    """Nothing was put yet."""
+@pytest.mark.parametrize("arguments", [("status",), ("status", "--json"), ("dead", "list")])
+def test_a_directory_that_is_no_spool_is_told(tmp_path, arguments):
+    """A misspelt name in a monitoring must not be green for ever."""
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "a.txt").touch()
+    result = run(*arguments, "--spool", tmp_path / "letters")
+    assert result.exit_code == 2
+    assert f"{tmp_path / 'letters'} is no spool." in " ".join(result.output.split())
+
+
+def test_an_empty_directory_is_no_spool(tmp_path):
+    """Whether it will be one nobody knows."""
     result = run("status", "--spool", tmp_path)
-    assert result.exit_code == 0
+    assert result.exit_code == 2
     assert "Nothing was put there yet" in result.output
+
+
+def test_a_directory_of_spools_is_told(tmp_path, project):
+    """As the default place has one for each token and host; it says how to name one."""
+    put(project, event("a"))
+    result = run("status", "--spool", tmp_path.parent)
+    assert result.exit_code == 2
+    assert f"give --spool {tmp_path}" in " ".join(result.output.split())
 
 
 # --- where it is ----------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib
+import string
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,23 +19,36 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
+_DOTTED = frozenset(string.ascii_letters + string.digits + "_.")
+
+
 class Wanted(NamedTuple):
-    """What is looked for: its name where none is given, an example, what it is called, and how to know it."""
+    """What is looked for: its name where none is given, an example, what it is called, and how to know it.
+
+    `others` are names that are tried where there is nothing of the first one; a factory's has its brackets.
+    """
 
     default: str
     example: str
     called: str
     is_it: Callable[[object], bool]
+    others: tuple[str, ...] = ()
 
 
 def load(where: str, wanted: Wanted) -> object:
     """Import the module, from the working directory as well, and give the object.
 
-    A usage error where there is none; a ClickException where the module fails, whose `__cause__` says how.
+    NAME may be a call with literal arguments, `create_app("test")`: what a factory returns. A usage error
+    where there is none; a ClickException where the module or the factory fails, whose `__cause__` says how.
     """
     module_name, _, path = where.partition(":")
-    found: object = _import(module_name, wanted.example)
-    for name in (path or wanted.default).split("."):
+    module = _import(module_name, wanted.example)
+    if not path:
+        names = (wanted.default, *wanted.others)
+        path = next((name for name in names if hasattr(module, name.partition("(")[0])), wanted.default)
+    call = _call(path)
+    found: object = module
+    for name in (path if call is None else ast.unparse(call.func)).split("."):
         try:
             found = getattr(found, name)
         except AttributeError:
@@ -41,9 +56,42 @@ def load(where: str, wanted: Wanted) -> object:
             others = [name for name, value in there.items() if wanted.is_it(value)]
             hint = did_you_mean(name, others) or (f"; it has {', '.join(others)}" if others else "")
             raise click.UsageError(f"{module_name} has no {name!r}{hint}") from None
+    if call is not None:
+        found = _made(found, call, f"{module_name}:{path}")
     if not wanted.is_it(found):
-        raise click.UsageError(f"{where} is no {wanted.called}, but a {type(found).__name__}")
+        hint = ""
+        if call is None and callable(found) and not isinstance(found, type):
+            hint = f"; if it makes one, write {module_name}:{path}()"
+        raise click.UsageError(f"{where} is no {wanted.called}, but a {type(found).__name__}{hint}")
     return found
+
+
+def _call(path: str) -> ast.Call | None:
+    """Read `create_app("test", debug=True)`, as flask and gunicorn do; None: it is a plain name."""
+    if "(" not in path:
+        return None
+    try:
+        expression = ast.parse(path, mode="eval").body
+        if not (isinstance(expression, ast.Call) and set(ast.unparse(expression.func)) <= _DOTTED):
+            raise ValueError  # noqa: TRY301
+        for each in (*expression.args, *(keyword.value for keyword in expression.keywords)):
+            ast.literal_eval(each)
+    except (SyntaxError, ValueError):
+        raise click.UsageError(
+            f"{path!r} is neither a name nor a call with plain values, such as create_app('test')"
+        ) from None
+    return expression
+
+
+def _made(factory: object, call: ast.Call, where: str) -> object:
+    arguments = [ast.literal_eval(each) for each in call.args]
+    named = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    if not callable(factory):
+        raise click.UsageError(f"{where}: that is a {type(factory).__name__}, which cannot be called")
+    try:
+        return factory(*arguments, **named)
+    except Exception as error:
+        raise click.ClickException(f"{where} failed: {type(error).__name__}: {error}") from error
 
 
 def _import(name: str, example: str) -> ModuleType:

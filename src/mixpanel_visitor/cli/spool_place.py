@@ -37,13 +37,23 @@ class Place:
     projects: list[Path]
 
 
-def find(location: str | None) -> Place:
+def find(location: str | None, *, may_be_empty: bool = False) -> Place:
     """Find the journals in a spool, or in the one that the settings name; a usage error without any."""
     root = _root(location or os.environ.get(SETTING, "").strip() or _default())
     try:
         if (root / "VERSION").is_file():
             return Place(root, [root])
-        return Place(root, sorted(path for path in root.iterdir() if (path / "VERSION").is_file()))
+        projects = sorted(path for path in root.iterdir() if (path / "VERSION").is_file())
+        if projects or may_be_empty:
+            return Place(root, projects)
+        # Green for any directory, a monitoring with a wrong name would never notice.
+        below = sorted({path.parent.parent for path in root.glob("*/*/VERSION")})
+        hint = (
+            f"It holds {len(below)}: give --spool {below[0]}{', say' if len(below) > 1 else ''}."
+            if below
+            else "Nothing was put there yet, or the spool is somewhere else."
+        )
+        raise click.UsageError(f"{root} is no spool. {hint}")
     except (FileNotFoundError, NotADirectoryError):
         raise click.UsageError(
             f"there is no spool in {root}. Nothing was put there yet, or it is somewhere else: give --spool "

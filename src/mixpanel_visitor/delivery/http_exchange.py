@@ -110,7 +110,7 @@ class HttpExchange:
         )
 
     def _pieces(self, connection: HTTPConnection, payload: bytes) -> Iterator[bytes]:
-        # sendall() has one time-out for all it is given: in pieces a slow line has 30 s for each.
+        # sendall() has one time-out for all it is given: in pieces a slow line has it for each.
         for start in range(0, len(payload), _PIECE_BYTES):
             if connection.sock is not None:
                 connection.sock.settimeout(self.deadline.left_s())

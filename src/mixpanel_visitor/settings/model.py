@@ -219,6 +219,8 @@ class Settings:
         sources = Sources(_SPECS, given, {} if mapping is None else mapping, environ)
         if is_captured or is_switched_off(sources):
             stand_in(sources)
+        for line in sources.near_misses():
+            logger.warning(line)
         values, problems = check(_SPECS, sources.found, environ)
         problems += missing(sources, values, require_secret=require_secret)
         problems += sources.problems
@@ -233,3 +235,8 @@ _SPECS = {
     )
     for item in fields(Settings)
 }
+
+
+def near_misses(environ: Mapping[str, str]) -> list[str]:
+    """Return a line for each name in the environment that is no setting, and looks like a misspelt one."""
+    return list(Sources(_SPECS, {}, {}, environ).near_misses())

@@ -12,9 +12,13 @@ from .masked import without_secrets
 from .service_account import PART_KEYS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
+BRAND = "MIXPANEL_"
 PREFIX = "MIXPANEL_VISITOR_"
+
+_NEAR = 0.8
+"""What difflib calls the likeness of TOKNE and TOKEN; that of API_SECRET and API_HOST is less."""
 
 _URL_PASSWORD = re.compile(r"//.*@", re.DOTALL)
 _shorten = reprlib.Repr()
@@ -139,6 +143,25 @@ class Sources:
                     self.problems.append(
                         f"{key} in {title}: {spec.name} cannot be text; give it in code, as keyword"
                     )
+
+    def near_misses(self) -> Iterator[str]:
+        """Name what is no setting and looks like one; as it may be anybody's, it is not refused."""
+        known = {key: spec for spec in self._specs.values() for key in spec.keys} | dict.fromkeys(
+            PART_KEYS.values()
+        )
+        plain = {name.upper(): spec.keys[0] for name, spec in self._specs.items() if not spec.code_only}
+        endings = {key.removeprefix(BRAND): key for key in known}
+        for title, source in self._outside:
+            for key in source:
+                if not isinstance(key, str) or not key.startswith(BRAND) or key in known:
+                    continue
+                ending = key.removeprefix(BRAND)
+                if key.startswith(PREFIX) or self.has_key(plain.get(ending, "")):
+                    continue
+                close = difflib.get_close_matches(ending, endings, n=1, cutoff=_NEAR)
+                meant = plain.get(ending) or (endings[close[0]] if close else "")
+                if meant and not self.has_key(meant):
+                    yield f"{key} in {title} is no setting and does nothing; did you mean {meant}?"
 
     def _hint(self, key: str) -> str:
         close = closest(key.removeprefix(PREFIX).lower(), self._specs)

@@ -7,8 +7,8 @@ running application.
 
 from __future__ import annotations
 
+import os
 import re
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -19,10 +19,11 @@ from mixpanel_visitor.cli.spool_place import AS_JSON, SPOOL
 from mixpanel_visitor.errors import SettingsError
 from mixpanel_visitor.settings import Settings
 from mixpanel_visitor.settings.masked import without_userinfo
+from mixpanel_visitor.settings.model import near_misses
 
 from .application import settings_of_application
 from .cookie import look_at_cookie
-from .findings import Finding, Level
+from .findings import IDS, Finding, Level
 from .network import look_at_network
 from .place import look_at_place
 from .project import look_at_project
@@ -30,7 +31,7 @@ from .site import look_at_site
 from .system import look_at_system
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _MOST_CHARS = 500
 _MARKS: dict[Level, tuple[str, str]] = {
@@ -44,15 +45,27 @@ _MARKS: dict[Level, tuple[str, str]] = {
 @SPOOL
 @click.option("--app", metavar="MODULE:APP", help="The application, where settings are given in code.")
 @click.option("--url", metavar="URL", help="A page of the running application, to be visited twice.")
+@click.option(
+    "--ignore",
+    "ignored",
+    multiple=True,
+    metavar="ID",
+    help="Leave a finding out, as in W023; several times, or with commas between.",
+)
 @AS_JSON
-def command(*, location: str | None, app: str | None, url: str | None, as_json: bool) -> None:
+def command(
+    *, location: str | None, app: str | None, url: str | None, ignored: tuple[str, ...], as_json: bool
+) -> None:
     """Check the settings, the way to Mixpanel, and the spool.
 
     The settings are those in the environment, or, with --app shop.main:app, those of an application (Flask,
-    Starlette, FastAPI, one wrapped with the middleware) or of a Tracker, which is imported for that.
+    Starlette, FastAPI, one wrapped with the middleware), of a Tracker, or of what a factory makes,
+    --app 'shop.main:create_app()', which is imported for that.
 
     Run it where the application runs, as its user and with its environment. No event is sent; but a page
     given with --url is visited as a new browser would, and counts if the server tracks page views.
+
+    Each finding has an ID at its end: with --ignore it is left out, and does not count for the exit code.
 
     Exit code 0: no problem (there may be warnings); 1: a problem; 2: a mistake in the command.
     """
@@ -61,22 +74,59 @@ def command(*, location: str | None, app: str | None, url: str | None, as_json: 
             "--url takes the address of a page, such as https://shop.example.com/, not "
             f"{without_userinfo(url)}"
         )
-    findings = list(_findings(location, app, url))
+    left_out = _ids(ignored)
+    found = list(_findings(location, app, url))
+    findings = [finding for finding in found if finding.id not in left_out]
     if as_json:
-        click.echo(orjson.dumps({"findings": [asdict(finding) for finding in findings]}))
+        click.echo(orjson.dumps({"findings": [finding.as_json() for finding in findings]}))
     else:
         for finding in findings:
             _print(finding)
+        click.echo(f"\n{summary(findings, ignored=len(found) - len(findings))}")
     if any(finding.level == "problem" for finding in findings):
         raise SystemExit(1)
 
 
+def summary(findings: Sequence[Finding], *, ignored: int) -> str:
+    """Say in one line what the report comes to.
+
+    >>> summary([Finding("E001", "a"), Finding("W010", "b"), Finding("E011", "c")], ignored=0)
+    '2 problems, 1 warning'
+    """
+    counts = [
+        (sum(finding.level == "problem" for finding in findings), "problem", "problems"),
+        (sum(finding.level == "warning" for finding in findings), "warning", "warnings"),
+        (ignored, "ignored", "ignored"),
+    ]
+    said = [f"{count} {one if count == 1 else many}" for count, one, many in counts if count]
+    if not counts[0][0]:
+        said.insert(0, "no problems")
+    line = ", ".join(said)
+    return f"{line[:1].upper()}{line[1:]}"
+
+
+def _ids(ignored: Sequence[str]) -> set[str]:
+    found = {word.strip().upper() for text in ignored for word in text.split(",") if word.strip()}
+    unknown = sorted(found - IDS.keys())
+    if unknown:
+        raise click.UsageError(
+            f"--ignore: there is no finding {', '.join(unknown)}; each finding's ID stands at its end"
+        )
+    return found
+
+
 def _print(finding: Finding) -> None:
     mark, color = _MARKS[finding.level]
-    click.echo(click.style(mark, fg=color) + plain(finding.what, _MOST_CHARS))
+    number = "" if finding.level == "ok" else f" [{finding.id}]"
+    click.echo(click.style(mark, fg=color) + plain(finding.what, _MOST_CHARS) + number)
     for label, text in (("why", finding.why), ("fix", finding.fix)):
         if text:
             click.echo(f"         {label}: {plain(text, _MOST_CHARS)}")
+
+
+def _near_misses() -> Iterator[Finding]:
+    for line in near_misses(os.environ):
+        yield Finding("W002", line, "a misspelt setting has its default", "correct the name, or take it out")
 
 
 def _findings(location: str | None, app: str | None, url: str | None) -> Iterator[Finding]:
@@ -86,7 +136,8 @@ def _findings(location: str | None, app: str | None, url: str | None) -> Iterato
         settings = Settings.from_env() if app is None else settings_of_application(app)
     except SettingsError as error:
         for problem in error.problems:
-            yield Finding("problem", problem, "the middleware does not start with this", "it stands there")
+            yield Finding("E001", problem, "the middleware does not start with this", "the message says it")
+    yield from _near_misses()
     if settings is not None:
         yield Finding(
             "ok", f"the settings {'in the environment' if app is None else f'of {app}'} are complete"

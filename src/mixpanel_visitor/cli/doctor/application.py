@@ -31,6 +31,7 @@ def settings_of_application(where: str) -> Settings:
         "shop.main:app",
         "application with the middleware, and no Tracker",
         lambda it: _find(it) is not None,
+        others=("application", "create_app()", "make_app()"),
     )
     try:
         found = _find(load(where, wanted))

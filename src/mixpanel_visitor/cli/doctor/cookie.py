@@ -22,7 +22,7 @@ def look_at_cookie(settings: Settings) -> Iterator[Finding]:
 def refused_domain(what: str) -> Finding:
     """Say that browsers will not store the cookie."""
     return Finding(
-        "problem",
+        "E040",
         what,
         "browsers refuse cookies for domains below which anybody can have one: every visit is a new visitor",
         "name your own domain, or leave MIXPANEL_VISITOR_COOKIE_DOMAIN out",

@@ -72,7 +72,7 @@ def look_at_network(settings: Settings) -> Iterator[Finding]:
         now_s = time.time()
     except ProxyError as error:
         fix = "give the address of an HTTP proxy in HTTPS_PROXY or MIXPANEL_VISITOR_PROXY"
-        yield Finding("problem", f"{host_url}: it is not reached: {error}", why, fix)
+        yield Finding("E050", f"{host_url}: it is not reached: {error}", why, fix)
         return
     except (OSError, http.client.HTTPException, UnicodeError) as error:
         yield trouble(host_url, error, why, proxy=proxy)
@@ -144,7 +144,7 @@ def trouble(url: str, error: Exception, why: str, *, proxy: Proxy | None = None)
     cause = f"{type(error).__name__}: {error}"
     if proxy is not None and not isinstance(error, ssl.SSLError):
         return Finding(
-            "problem",
+            "E051",
             f"{url}: it is not reached through the proxy {proxy.url} ({cause})",
             why,
             "check the proxy's address, user and password, and that it lets this host through; where none is "
@@ -152,21 +152,19 @@ def trouble(url: str, error: Exception, why: str, *, proxy: Proxy | None = None)
         )
     if isinstance(error, ssl.SSLCertVerificationError):
         fix = _CERTIFICATE_FIXES.get(error.verify_code, _UNKNOWN_AUTHORITY)
-        return Finding(
-            "problem", f"{url}: its certificate is not accepted ({error.verify_message})", why, fix
-        )
+        return Finding("E052", f"{url}: its certificate is not accepted ({error.verify_message})", why, fix)
     if isinstance(error, ssl.SSLError):
         fix = "check scheme and port: does it speak TLS there, and no older version than 1.2?"
-        return Finding("problem", f"{url}: it is not reached by TLS ({cause})", why, fix)
+        return Finding("E053", f"{url}: it is not reached by TLS ({cause})", why, fix)
     if isinstance(error, (socket.gaierror, UnicodeError)):
         fix = (
             "check the spelling, and that this host can look names up (/etc/resolv.conf, the container's DNS)"
         )
-        return Finding("problem", f"{url}: it is not reached, its name is not found ({cause})", why, fix)
+        return Finding("E054", f"{url}: it is not reached, its name is not found ({cause})", why, fix)
     fix = "check address, firewall and security groups"
     if proxy is None:
         fix += "; where a proxy is the only way out, name it in HTTPS_PROXY or MIXPANEL_VISITOR_PROXY"
-    return Finding("problem", f"{url}: it is not reached ({cause})", why, fix)
+    return Finding("E055", f"{url}: it is not reached ({cause})", why, fix)
 
 
 def _clock(ahead_s: float) -> Finding:
@@ -175,7 +173,7 @@ def _clock(ahead_s: float) -> Finding:
         return Finding("ok", "this host's clock agrees with Mixpanel's")
     which = "behind" if ahead_s > 0 else "ahead"
     return Finding(
-        "problem" if off_s > CLOCK_PROBLEM_S else "warning",
+        "E056" if off_s > CLOCK_PROBLEM_S else "W056",
         f"this host's clock differs from Mixpanel's by {off_s:.0f} s: it is {which}",
         "times in the future are rewritten, and over an hour ahead they are refused",
         "synchronise the clock (NTP)",
@@ -189,7 +187,7 @@ def _credentials(settings: Settings) -> Iterator[Finding]:
     if said.status_class == "config":
         credentials = "refused the credentials" in said.message
         yield Finding(
-            "problem",
+            "E057",
             f"{whose} is refused: {said.message}" if credentials else said.message,
             "nothing is delivered: delivery pauses, and events wait in the spool",
             _fix_of_refusal(settings)
@@ -200,14 +198,14 @@ def _credentials(settings: Settings) -> Iterator[Finding]:
             yield from other_regions(settings, HOSTS)
     elif said.status_class == "garbage":
         yield Finding(
-            "problem",
+            "E058",
             f"{settings.api_host}: {said.message}",
             "nothing is delivered: what does not answer like Mixpanel is not believed",
             "check MIXPANEL_API_HOST, and the proxy behind it",
         )
     elif said.status_class in ("network", "server", "rate_limited"):
         yield Finding(
-            "warning",
+            "W059",
             f"whether {whose} is let in could not be told: {said.message}",
             "events wait in the spool until Mixpanel takes them",
             "try again later",
@@ -233,7 +231,7 @@ def other_regions(settings: Settings, hosts: Mapping[str, str]) -> Iterator[Find
         host_url = host if "://" in host else f"https://{host}"
         if host_url != settings.api_host and _say_hello(settings, host_url).status_class in ("ok", "invalid"):
             yield Finding(
-                "problem",
+                "E060",
                 f"the same credentials are let in at {host_url}",
                 "the project's data is kept there, and no region forwards to another",
                 f"set MIXPANEL_REGION={region}",

@@ -34,6 +34,9 @@ LOW_SHARE = 2 * MIN_FREE_SHARE_OF_VOLUME
 
 NEARLY_FULL = 0.8
 
+_REDIS = {"version": "E074", "eviction": "E086", "append-only": "W087", "replicas": "W088"}
+"""The IDs of what a Redis lacks."""
+
 _MEMORY = "it is in memory and gone with the next boot"
 _NETWORK = "locks and kill -9 mean less on a network file system, and several machines must not share a spool"
 _FLEETING = {
@@ -73,7 +76,7 @@ def look_at_place(location: str, *, delivers: bool = True) -> Iterator[Finding]:
         raise click.UsageError("; ".join(error.problems)) from error
     if not isinstance(spool, Journal):
         yield Finding(
-            "warning",
+            "W070",
             "the spool is in memory",
             "what was not delivered is lost when the process ends",
             "set MIXPANEL_VISITOR_SPOOL to a directory on a disk that lasts",
@@ -83,7 +86,7 @@ def look_at_place(location: str, *, delivers: bool = True) -> Iterator[Finding]:
     there = next(path for path in (directory, *directory.parents) if _may_be_there(path))
     if not (os.access(there, os.W_OK | os.X_OK) and _is_dir(there)):
         yield Finding(
-            "problem",
+            "E071",
             f"the spool {directory} cannot be written: {there} does not allow it",
             "every event is refused",
             "run this and the application as the user who owns it, or name another directory",
@@ -95,11 +98,11 @@ def look_at_place(location: str, *, delivers: bool = True) -> Iterator[Finding]:
     if directory.is_dir():
         yield from _owner(directory)
         try:
-            for project in survey(find(str(directory)).projects, quiet=True):
+            for project in survey(find(str(directory), may_be_empty=True).projects, quiet=True):
                 yield from look_at_project(project, delivers=delivers)
         except click.ClickException as error:
             yield Finding(
-                "problem",
+                "E072",
                 error.message,
                 "a spool that is another user's takes nothing from this one",
                 "run this and the application as the user who owns it",
@@ -112,7 +115,7 @@ def _redis(location: str) -> Iterator[Finding]:
         shortcomings = spool.server.preflight()
     except SpoolUnavailableError as error:
         yield Finding(
-            "problem",
+            "E073",
             f"{without_secrets(location)} is not there: {error}",
             f"until it is, events wait in {spool.journal.directory}",
             "start it, or mend the address",
@@ -122,7 +125,7 @@ def _redis(location: str) -> Iterator[Finding]:
         spool.close()
     yield Finding("ok", f"the spool {without_secrets(location)} answers")
     for each in shortcomings:
-        yield Finding("problem" if each.refuses else "warning", each.problem, each.why, each.fix)
+        yield Finding(_REDIS[each.name], each.problem, each.why, each.fix)
     # What is on this machine as well, while Redis is away.
     yield from look_at_place(str(spool.journal.directory), delivers=False)
 
@@ -131,7 +134,7 @@ def volume_kind(directory: Path, kind: str) -> Iterator[Finding]:
     """Judge the type of the file system, such as `nfs4`."""
     fleeting = _FLEETING.get(kind)
     if fleeting:
-        yield Finding("warning", f"the spool {directory} may not last", fleeting, "put it on a local volume")
+        yield Finding("W075", f"the spool {directory} may not last", fleeting, "put it on a local volume")
 
 
 def room(volume: os.statvfs_result) -> Iterator[Finding]:
@@ -148,14 +151,14 @@ def room(volume: os.statvfs_result) -> Iterator[Finding]:
         share = free / total if total else 1.0
         if share < MIN_FREE_SHARE_OF_VOLUME:
             yield Finding(
-                "problem",
+                "E076",
                 f"less than {MIN_FREE_SHARE_OF_VOLUME:.0%} of {name} is free",
                 "new events are refused; what is stored is kept",
                 fix,
             )
         elif share < LOW_SHARE:
             yield Finding(
-                "warning",
+                "W077",
                 f"less than {LOW_SHARE:.0%} of {name} is free",
                 f"below {MIN_FREE_SHARE_OF_VOLUME:.0%} new events are refused",
                 fix,
@@ -190,7 +193,7 @@ def _owner(directory: Path) -> Iterator[Finding]:
     status = directory.stat()
     if status.st_uid != os.geteuid():
         yield Finding(
-            "warning",
+            "W078",
             f"the spool {directory} belongs to {_user(status.st_uid)}, not to {_user(os.geteuid())}",
             "what one of them writes the other may not be able to deliver",
             f"run this as the application runs: sudo -u {_user(status.st_uid)} mixpanel-visitor doctor",
@@ -210,24 +213,24 @@ def look_at_project(project: ProjectStatus, *, delivers: bool = True) -> Iterato
     mode = project.path.stat().st_mode
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         yield Finding(
-            "warning",
+            "W079",
             f"others may look into {project.path} ({stat.filemode(mode)})",
             "it holds what people do, with their IDs",
             f"chmod 700 {project.path}",
         )
     if project.dead_letters:
         yield Finding(
-            "problem",
+            "E080",
             f"{project.dead_letters} dead letters in {name}",
             "Mixpanel has refused them",
             "mixpanel-visitor spool dead list",
         )
     for note in project.notes:
-        yield Finding("warning", f"in {name}: {note}", "what cannot be read is not delivered", "see the note")
+        yield Finding("W081", f"in {name}: {note}", "what cannot be read is not delivered", "see the note")
     limit = min(MAX_BYTES, project.volume_bytes * MAX_SHARE_OF_VOLUME) if project.volume_bytes else MAX_BYTES
     if project.bytes > NEARLY_FULL * limit:
         yield Finding(
-            "warning",
+            "W082",
             f"{name} holds {project.bytes:,} of {int(limit):,} bytes",
             "when it is full, new events are refused",
             "see to it that it is delivered: the next line says what keeps it",
@@ -235,7 +238,7 @@ def look_at_project(project: ProjectStatus, *, delivers: bool = True) -> Iterato
     yield from _waiting(name, project)
     if not (delivers or project.waiting or project.led):
         yield Finding(
-            "warning",
+            "W083",
             f"deliver is False, and nobody delivers {name}",
             "what comes next stays there until a process does",
             "start a process with deliver=True on this spool",
@@ -246,14 +249,14 @@ def _waiting(name: str, project: ProjectStatus) -> Iterator[Finding]:
     if project.oldest_age_s is not None and project.oldest_age_s > OLDEST_S:
         hours = f"{project.oldest_age_s / 3600:.1f} h"
         yield Finding(
-            "problem",
+            "E084",
             f"in {name} {project.waiting} records wait, the oldest for {hours}",
             "a process leads and does not get through" if project.led else "nobody delivers",
             "see its log" if project.led else "start a process with deliver=True on this spool",
         )
     elif project.waiting and not project.led:
         yield Finding(
-            "warning",
+            "W085",
             f"in {name} {project.waiting} records wait and nobody delivers",
             "they stay there until a process does",
             "start the application, with deliver=True in one process at least",

@@ -27,7 +27,7 @@ def look_at_project(settings: Settings) -> Iterator[Finding]:
     yield from _switches(settings)
     if "spid" in settings.browser_sdk and not settings.spid_sign_secret:
         yield Finding(
-            "warning",
+            "W028",
             "browser_sdk names 'spid', and MIXPANEL_VISITOR_SPID_SIGN_SECRET is not set",
             "no session of SPiD's can be verified: each visitor ID of its is the browser's mere word, and "
             "visitor.spid_user_id is always None",
@@ -35,14 +35,14 @@ def look_at_project(settings: Settings) -> Iterator[Finding]:
         )
     if any(network.prefixlen == 0 for network in settings.trusted_proxies):
         yield Finding(
-            "warning",
+            "W020",
             "trusted_proxies trusts everybody",
             "a client that reaches this server past the proxy chooses its own address and scheme",
             "name the networks of your proxies; leave it so only if nobody else can reach this server",
         )
     if settings.api_host.startswith("http://") and not is_local(settings.api_host):
         yield Finding(
-            "warning",
+            "W021",
             f"events go to {settings.api_host} without TLS",
             "whoever is on the way reads them, with the project token and people's IDs",
             "write https:// in MIXPANEL_API_HOST",
@@ -57,7 +57,7 @@ def _secrets(settings: Settings) -> Iterator[Finding]:
     }
     for name in (name for name, secret in secrets.items() if secret == settings.token):
         yield Finding(
-            "problem",
+            "E022",
             f"MIXPANEL_TOKEN and {name} are the same",
             "one of them is wrong, and what stands in MIXPANEL_TOKEN goes to every browser",
             "give each its own; make a new secret if this one has been in a page",
@@ -69,7 +69,7 @@ def _token(token: str) -> Iterator[Finding]:
         yield Finding("ok", "the token looks like a project token")
         return
     yield Finding(
-        "warning",
+        "W023",
         "MIXPANEL_TOKEN does not look like a project token (32 hexadecimal digits)",
         "a service account's secret or an API secret in its place is refused with 401",
         "copy it from Mixpanel: Project Settings, Access Keys",
@@ -79,14 +79,14 @@ def _token(token: str) -> Iterator[Finding]:
 def _secret_key(keys: tuple[str, ...]) -> Iterator[Finding]:
     if any(_is_guessable(key) for key in keys):
         yield Finding(
-            "problem",
+            "E024",
             "MIXPANEL_VISITOR_SECRET_KEY is easy to guess",
             "who guesses it can forge visitor cookies",
             MAKE_A_KEY,
         )
     elif any(len(key) < SHORT_KEY_CHARS for key in keys):
         yield Finding(
-            "warning",
+            "W025",
             f"the framework's SECRET_KEY, which signs the visitor cookie, has fewer than {SHORT_KEY_CHARS} "
             "characters",
             "who guesses it can forge visitor cookies",
@@ -98,14 +98,14 @@ def _switches(settings: Settings) -> Iterator[Finding]:
     for name, wanted in (("enabled", True), ("dry_run", False)):
         if getattr(settings, name) is not wanted:
             yield Finding(
-                "warning",
+                "W026",
                 f"{name} is {not wanted}",
                 "nothing reaches Mixpanel",
                 f"set MIXPANEL_VISITOR_{name.upper()}={wanted} where events are wanted",
             )
     if settings.on_error == "raise":
         yield Finding(
-            "warning",
+            "W027",
             "on_error is 'raise'",
             "bad input to track raises into the application, which is for tests",
             "set MIXPANEL_VISITOR_ON_ERROR=log in production",

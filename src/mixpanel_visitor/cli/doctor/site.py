@@ -45,7 +45,7 @@ def look_at_site(url: str, settings: Settings | None) -> Iterator[Finding]:
     if not 200 <= first.status < 300:
         where = first.headers.get("location", "")
         yield Finding(
-            "warning",
+            "W100",
             f"{url} answers with {first.status}{f' and leads to {where}' if where else ''}",
             "only a page that is shown says how visitors fare",
             f"run it with --url {where}" if where else "give another page",
@@ -63,7 +63,7 @@ def look_at_cookies(url: str, name: str | None, first: Reply, second: Reply) -> 
     ours, theirs = _find(first, name), _find(second, name)
     if ours is None or theirs is None:
         yield Finding(
-            "warning",
+            "W101",
             f"{url} sets no visitor cookie",
             "a browser without one is a new visitor each time, or nobody",
             "is the application wrapped with the middleware? Without consent, and where caches may keep an "
@@ -75,7 +75,7 @@ def look_at_cookies(url: str, name: str | None, first: Reply, second: Reply) -> 
     value, attributes = ours
     if parts.scheme == "http" and not is_local(url):
         yield Finding(
-            "warning",
+            "W102",
             f"{url} is not https",
             "whoever is on the way can read the visitor's cookie, and set it",
             "serve the site with TLS, and give its https address",
@@ -84,7 +84,7 @@ def look_at_cookies(url: str, name: str | None, first: Reply, second: Reply) -> 
         yield _shared(url, second)
     if parts.scheme == "https" and "secure" not in attributes:
         yield Finding(
-            "problem",
+            "E104",
             "the visitor cookie has no Secure, although the page came by https",
             "the application believes that it is http: TLS ends at a proxy that it does not trust",
             "set MIXPANEL_VISITOR_TRUSTED_PROXIES to the proxy's network, and have it send X-Forwarded-Proto",
@@ -92,7 +92,7 @@ def look_at_cookies(url: str, name: str | None, first: Reply, second: Reply) -> 
     domain = attributes.get("domain", "").strip(".").lower()
     if domain and domain != host and not host.endswith(f".{domain}"):
         yield Finding(
-            "problem",
+            "E105",
             f"the visitor cookie is for {domain}, and the page is at {host}",
             "browsers refuse it: every visit is a new visitor",
             "let MIXPANEL_VISITOR_COOKIE_DOMAIN be a domain of this site, or leave it out",
@@ -121,7 +121,7 @@ def _shared(url: str, reply: Reply) -> Finding:
             "private only where there was no Cache-Control"
         )
     return Finding(
-        "problem",
+        "E103",
         f"two browsers got the same visitor cookie from {url}",
         f"{why}; one visitor is made of everybody",
         f"{fix}; then empty the cache",
@@ -138,7 +138,7 @@ def _script(url: str, path: str) -> Iterator[Finding]:
         yield Finding("ok", f"the script {path} is there")
         return
     yield Finding(
-        "warning",
+        "W106",
         f"the script {path} is not there ({reply.status})",
         "a browser that keeps its ID in localStorage, or a SPiD one, cannot hand it over",
         f"have the proxy pass {path.removesuffix('.js')} and {path} on to the application; or turn it off "

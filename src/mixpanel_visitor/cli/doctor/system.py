@@ -32,7 +32,7 @@ def look_at_system() -> Iterator[Finding]:
     """Judge what is installed here, and what runs."""
     if _installed(_PACKAGE) is None:
         yield Finding(
-            "warning",
+            "W010",
             f"{_PACKAGE} has no metadata here: a vendored, zipped or frozen copy",
             "its version is not known, and whether what it needs is recent enough",
             "install it with pip; for PyInstaller give --copy-metadata mixpanel-visitor",
@@ -61,14 +61,14 @@ def old_packages(requirements: Sequence[str], installed: Callable[[str], str | N
         if version is None:
             if extra is None:
                 yield Finding(
-                    "problem",
+                    "E011",
                     f"{name} is not installed",
                     f"{_PACKAGE} needs it",
                     f"pip install '{name}>={least}'",
                 )
         elif _numbers(version) < _numbers(least):
             yield Finding(
-                "problem",
+                "E012",
                 f"{name} {version} is older than {least}",
                 f"{_PACKAGE} is not tested with it",
                 f"pip install '{name}>={least}'",
@@ -90,7 +90,7 @@ def threadless_servers(proc: Path, installed: Callable[[str], str | None]) -> It
                 found.append(path.name)
     if found:
         yield Finding(
-            "warning",
+            "W013",
             f"uWSGI runs without threads (process {', '.join(found)})",
             "the thread that delivers stands still between requests: events arrive late",
             "give uWSGI enable-threads = true (since 2.0.27 that is the default); or deliver elsewhere",

@@ -77,7 +77,7 @@ class Leadership:
         return self.held
 
     def beat(self) -> None:
-        """Show that the leader is well; writes at most every ten seconds."""
+        """Show that the leader is well; writes at most every `BEAT_EVERY_S`."""
         now_s = self._monotonic()
         if self.held and now_s >= self._beat_again_s:
             self._beat_again_s = now_s + BEAT_EVERY_S

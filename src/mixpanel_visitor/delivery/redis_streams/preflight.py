@@ -14,8 +14,9 @@ OLDEST = (6, 2)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shortcoming:
-    """Something to mend; with `refuses` a worker does not start on it."""
+    """Something to mend, of a kind that `name` tells; with `refuses` a worker does not start on it."""
 
+    name: str
     problem: str
     why: str
     fix: str
@@ -28,6 +29,7 @@ def judge(info: Mapping[str, Any], *, wait: int) -> Iterator[Shortcoming]:
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if len(numbers) == len(OLDEST) and numbers < OLDEST:
         yield Shortcoming(
+            name="version",
             problem=f"Redis {version} is too old",
             why="what a dead worker had in hand cannot be found",
             fix=f"use Redis {'.'.join(map(str, OLDEST))} or later",
@@ -36,6 +38,7 @@ def judge(info: Mapping[str, Any], *, wait: int) -> Iterator[Shortcoming]:
     policy = str(info.get("maxmemory_policy", ""))
     if policy.startswith("allkeys-"):
         yield Shortcoming(
+            name="eviction",
             problem=f"maxmemory-policy is {policy}",
             why="when its memory is full, Redis deletes whole streams of events that nobody has delivered",
             fix="set maxmemory-policy noeviction; what it then refuses waits on the hosts",
@@ -43,6 +46,7 @@ def judge(info: Mapping[str, Any], *, wait: int) -> Iterator[Shortcoming]:
         )
     if info.get("aof_enabled") == 0:
         yield Shortcoming(
+            name="append-only",
             problem="appendonly is off",
             why="a Redis that is killed or restarted has forgotten what came since its last snapshot",
             fix="set appendonly yes (appendfsync everysec loses a second at most, when power fails)",
@@ -50,6 +54,7 @@ def judge(info: Mapping[str, Any], *, wait: int) -> Iterator[Shortcoming]:
     replicas = int(info.get("connected_slaves", 0))
     if wait > replicas:
         yield Shortcoming(
+            name="replicas",
             problem=f"wait={wait} is asked for, and {replicas} replicas are connected",
             why="Redis counts as away, so that everything waits on the hosts",
             fix="connect replicas, or ask for fewer",
