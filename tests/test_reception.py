@@ -361,6 +361,16 @@ def test_without_consent_nothing_is_taken(make):
     assert client.jar == {}
 
 
+def test_a_seed_that_the_sdk_does_not_have_is_replaced(make):
+    """The page has made a new ID after the server's log-out: the next request has that in both cookies."""
+    client, _, _ = make(lambda visitor: visitor.reset())
+    client.request("GET", "/", {"accept": "text/html"})
+    assert f"mp_{TOKEN}_mixpanel" in client.jar
+    hand_over(client, {"device_id": DEVICE})
+    assert DEVICE in client.jar[f"mp_{TOKEN}_mixpanel"]
+    assert client.jar[SEEN] == DEVICE
+
+
 def test_an_unknown_consent_is_another_answer_than_a_taken_id(make):
     """So that the page can hand over again: then it is taken."""
     client, _, _ = make(consent=lambda facts: "granted" if facts.cookie("consent") == "yes" else "unknown")

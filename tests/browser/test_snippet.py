@@ -199,6 +199,16 @@ def test_nothing_is_posted_while_the_sdk_has_its_cookie(clocked, give_cookie):
     assert clocked.posted() == []
 
 
+def test_a_storage_that_changes_is_the_sdk_s(clocked, site, give_cookie):
+    """The cookie is the server's seed for the next page then: `reset()` after a log-out on the server."""
+    give_cookie(DEVICE, SEED)
+    clocked.go(tag(stores()), OURS)
+    clocked.pass_time(1)
+    clocked.run(stores(OTHER_ID))
+    clocked.pass_time(1)
+    assert site.wait_for_posts(1) == [{"device_id": OTHER_ID}]
+
+
 def test_an_sdk_that_moves_its_cookie_into_storage_is_followed(clocked, site, give_cookie):
     """In localStorage mode it takes the seed, unless it has an ID already, and deletes the cookie."""
     give_cookie(DEVICE, SEED)

@@ -272,6 +272,8 @@ class Exchange(HoldsRecords):
         found = heard(self._rules.resolver, word, before, now_s=self._now_s, fresh_id=fresh_id)
         self._anchor, self.identity, self.links = found.anchor, found.identity, found.links
         self._changed, self._handed_over = True, word
+        # Beside a cookie of the SDK's this is posted where that is our seed, and not what the SDK has.
+        self._renewed = self._rules.set_cookies.is_seed_of_another(found.anchor, word, self.facts)
         return None
 
     # --- the adapter's side ---------------------------------------------------------------------

@@ -106,6 +106,13 @@ class SetCookies:
             return False
         return facts.method == "GET" and is_document(facts) and not self._mixpanel.occupied(facts.cookies)
 
+    def is_seed_of_another(self, anchor: Anchor, word: Word, facts: RequestFacts) -> bool:
+        """Return whether the SDK's cookie names another device than the one that was handed over."""
+        if self._mixpanel is None or word.device_id != anchor.device_id:
+            return False
+        claim = self._mixpanel.claim(facts.cookies, known_device_id=None)
+        return claim is not None and claim.device_id != anchor.device_id
+
     # --- what it is told ------------------------------------------------------------------------
 
     def store(self, anchor: Anchor, facts: RequestFacts) -> list[str]:

@@ -13,6 +13,7 @@
   let cookies; // document.cookie at the last look
   let sent = ''; // what was news when it was posted last; with the cookies of then, if the server did not take it
   let retries = 9; // without an event
+  let first; // what mixpanel-browser had stored first
   let visitor; // whom SPiD's SDK has named
   let listening = '';
 
@@ -52,11 +53,13 @@
       body.opted_out = out;
       news = chosen;
     } else if (!known) {
-      // While mixpanel-browser has its cookie, the server reads that itself.
-      if (MIXPANEL && !cookie(device)) {
+      if (MIXPANEL) {
+        // While mixpanel-browser has its cookie, the server reads that itself; but a storage that changes is the
+        // one that it has, and the cookie the server's seed for the next page.
+        const stored = attempt(() => JSON.parse(localStorage[device]).$device_id);
         const id =
-          attempt(() => JSON.parse(localStorage[device]).$device_id) ||
-          attempt(() => mixpanel.get_property('$device_id'));
+          (stored != (first = first || stored) || !cookie(device)) &&
+          (stored || attempt(() => mixpanel.get_property('$device_id')));
         if (id) tell('~' + (body.device_id = id) + '~');
       }
       if (SPID) {
@@ -102,7 +105,7 @@
           : navigator.sendBeacon(url, blob))).status;
       } catch {}
       // 204: taken. 4xx: refused, and it would be so again.
-      if (sent == news && !/^(204|4)/.test(status)) sent = untaken;
+      if (sent == news && !/^4|204/.test(status)) sent = untaken;
     }
   };
 
