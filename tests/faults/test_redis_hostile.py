@@ -234,7 +234,7 @@ def let_idle(client, seconds):
             )
 
 
-@pytest.mark.parametrize("deadly", [{"0"}, {"77"}, {"3", "150"}], ids=str)
+@pytest.mark.parametrize("deadly", [{"0"}, {"77"}, {"3", "150"}], ids=["first", "one", "two"])
 def test_an_entry_that_kills_workers_is_found(server, make, clock, deadly):
     """However many are in hand with it: it alone goes to the dead letters, all others are delivered."""
     producer = make()
