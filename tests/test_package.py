@@ -14,7 +14,7 @@ from mixpanel_visitor.tracker import engine_of
 
 SOURCE = Path(mixpanel_visitor.__file__).parent
 HEAVY = (
-    "mixpanel", "redis", "requests", "urllib3", "starlette", "flask", "werkzeug", "httpx", "click",
+    "mixpanel", "redis", "requests", "urllib3", "starlette", "fastapi", "flask", "werkzeug", "httpx", "click",
     "msgspec", "pydantic",
 )  # fmt: skip
 MODULES = ["mixpanel_visitor", "mixpanel_visitor.asgi", "mixpanel_visitor.wsgi", "mixpanel_visitor.plan"]
@@ -136,3 +136,15 @@ def test_missing_extras_say_how_to_install_them():
     error = mixpanel_visitor.MissingExtraError("flask", "flask")
     assert "pip install 'mixpanel-visitor[flask]'" in str(error)
     assert isinstance(error, ImportError)
+
+
+@pytest.mark.parametrize("door", ["starlette", "fastapi", "flask"])
+def test_a_door_without_its_framework_says_how_to_install_it(door):
+    """Even where nothing of what that framework is made of is there either."""
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['starlette', 'fastapi', 'flask', 'werkzeug']))\n"
+        f"try: import mixpanel_visitor.{door}\nexcept ImportError as no: print(type(no).__name__, no)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.startswith("MissingExtraError")
+    assert f"pip install 'mixpanel-visitor[{door}]'" in found.stdout

@@ -1,4 +1,4 @@
-"""The door for Starlette and FastAPI.
+"""The door for Starlette.
 
 ```python
 app.add_middleware(VisitorMiddleware, token="...", secret_key="...")
@@ -22,6 +22,7 @@ from .errors import MissingExtraError, NoVisitorError
 from .tracker import engine_of
 
 try:
+    from starlette.datastructures import State
     from starlette.requests import HTTPConnection  # noqa: TC002  # FastAPI reads the annotation
 except ImportError as error:  # pragma: no cover
     raise MissingExtraError("starlette", "starlette") from error
@@ -32,13 +33,23 @@ if TYPE_CHECKING:
     from .tracker import Tracker
     from .visitor import Visitor
 
-__all__ = ["VisitorMiddleware", "current_visitor", "get_visitor", "visitor_context"]
+__all__ = ["VisitorMiddleware", "VisitorState", "current_visitor", "get_visitor", "visitor_context"]
+
+
+class VisitorState(State):
+    """The type of `request.state`, for type checkers: `async def page(request: Request[VisitorState])`.
+
+    An application with a state of its own makes a subclass.
+    """
+
+    visitor: Visitor
+    visitor_id: str
 
 
 def get_visitor(request: HTTPConnection) -> Visitor:
-    """Give the visitor of a request or socket.
+    """Return the visitor of a request or socket.
 
-    A FastAPI dependency: `visitor: Annotated[Visitor, Depends(get_visitor)]`.
+    FastAPI takes it as a dependency: `mixpanel_visitor.fastapi.CurrentVisitor`.
     """
     visitor = request.scope.get(SCOPE_KEY)
     if visitor is None:

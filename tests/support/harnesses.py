@@ -19,6 +19,7 @@ from mixpanel_visitor.wsgi import VisitorMiddleware
 
 from . import apps
 from .asgi_driver import call_asgi, http_scope
+from .fastapi_app import build_fastapi
 from .inbox import Inbox
 from .responses import Jar, Response
 from .spools import SECRET_KEY
@@ -270,13 +271,18 @@ def _simple(kind: Callable[[Tracker, Inbox], Harness]) -> Callable[[Path], Abstr
     return start
 
 
-@contextlib.contextmanager
-def _starlette(directory: Path) -> Iterator[Harness]:
-    with (
-        _tracked(directory) as (tracker, inbox),
-        TestClient(apps.build_starlette(tracker), raise_server_exceptions=False) as client,
-    ):
-        yield StarletteHarness(tracker, inbox, client)
+def _under_test_client(
+    build: Callable[[Tracker], Any],
+) -> Callable[[Path], AbstractContextManager[Harness]]:
+    @contextlib.contextmanager
+    def start(directory: Path) -> Iterator[Harness]:
+        with (
+            _tracked(directory) as (tracker, inbox),
+            TestClient(build(tracker), raise_server_exceptions=False) as client,
+        ):
+            yield StarletteHarness(tracker, inbox, client)
+
+    return start
 
 
 IN_PROCESS: dict[str, Callable[[Path], AbstractContextManager[Harness]]] = {
@@ -284,6 +290,7 @@ IN_PROCESS: dict[str, Callable[[Path], AbstractContextManager[Harness]]] = {
     "asgi": _simple(ASGIHarness),
     "wsgi-in-asgi": _simple(BridgeHarness),
     "flask": _simple(FlaskHarness),
-    "starlette": _starlette,
+    "starlette": _under_test_client(apps.build_starlette),
+    "fastapi": _under_test_client(build_fastapi),
 }
 """Each starts a harness that keeps its spool in a directory."""

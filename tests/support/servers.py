@@ -139,6 +139,7 @@ COMMANDS = {
     "waitress": ("support.waitress_runner", "{fd}"),
     "uvicorn": (*_UVICORN, "support.apps:starlette_app"),
     "uvicorn-bare": (*_UVICORN, "support.apps:asgi_app"),
+    "uvicorn-fastapi": (*_UVICORN, "support.fastapi_app:app"),
 }
 """What `python -m` runs for each server; `{fd}` is the listening socket."""
 

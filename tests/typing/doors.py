@@ -1,0 +1,45 @@
+"""How users' code looks to type checkers in each framework: never run, only checked by mypy and pyright."""
+
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
+from typing import assert_type
+
+from fastapi import FastAPI
+from starlette.requests import Request
+
+from mixpanel_visitor import Visitor
+from mixpanel_visitor.fastapi import CurrentVisitor, VisitorMiddleware, VisitorRequest, VisitorWebSocket
+from mixpanel_visitor.starlette import VisitorState
+
+api = FastAPI()
+api.add_middleware(VisitorMiddleware, token="t", secret_key="s")
+api.add_middleware(VisitorMiddleware, tokn="t")  # type: ignore[call-arg]
+
+
+@api.get("/")
+async def fastapi_handler(visitor: CurrentVisitor, request: VisitorRequest) -> None:
+    """The parameter and the state are the visitor."""
+    assert_type(visitor, Visitor)
+    assert_type(request.state.visitor, Visitor)
+    assert_type(request.state.visitor_id, str)
+    visitor.track("Signed up", {"plan": "pro"}, seats=3)
+    visitor.trak("Signed up")  # type: ignore[attr-defined]
+
+
+@api.websocket("/socket")
+async def fastapi_socket(websocket: VisitorWebSocket) -> None:
+    """A socket's state is the same."""
+    assert_type(websocket.state.visitor, Visitor)
+
+
+class ShopState(VisitorState):
+    """An application's own state beside ours."""
+
+    cart: list[str]
+
+
+async def starlette_handler(request: Request[VisitorState], shop: Request[ShopState]) -> None:
+    """Starlette's request takes the type of its state."""
+    assert_type(request.state.visitor, Visitor)
+    assert_type(shop.state.visitor_id, str)
+    assert_type(shop.state.cart, list[str])
