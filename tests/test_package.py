@@ -138,7 +138,7 @@ def test_missing_extras_say_how_to_install_them():
     assert isinstance(error, ImportError)
 
 
-@pytest.mark.parametrize("door", ["starlette", "fastapi", "flask"])
+@pytest.mark.parametrize("door", ["starlette", "fastapi", "flask", "werkzeug"])
 def test_a_door_without_its_framework_says_how_to_install_it(door):
     """Even where nothing of what that framework is made of is there either."""
     code = (

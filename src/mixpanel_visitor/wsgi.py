@@ -88,7 +88,7 @@ class VisitorMiddleware:
         file_wrapper = environ.get("wsgi.file_wrapper")
         token = context.enter(visitor)
         try:
-            body = self.app(environ, _starter(engine, exchange, start_response, environ))
+            body = self.app(environ, _starter(engine, exchange, start_response, environ, self._route))
         except BaseException:
             engine.finish(exchange, soon=False)
             raise
@@ -120,6 +120,11 @@ class VisitorMiddleware:
             return None
         return reply
 
+    def _route(self, environ: Environ) -> str | None:
+        """Return the rule that Flask has found, or that a Werkzeug application has noted."""
+        rule = getattr(getattr(environ.get("werkzeug.request"), "url_rule", None), "rule", None)
+        return f"{environ.get('SCRIPT_NAME', '')}{rule}" if isinstance(rule, str) else None
+
 
 def _body(environ: Environ) -> bytes:
     """Read a short body; of a longer one, enough to see that it is too long."""
@@ -134,14 +139,18 @@ def _body(environ: Environ) -> bytes:
 
 
 def _starter(
-    engine: Engine, exchange: Exchange, start_response: StartResponse, environ: Environ
+    engine: Engine,
+    exchange: Exchange,
+    start_response: StartResponse,
+    environ: Environ,
+    route_of: Callable[[Environ], str | None],
 ) -> StartResponse:
     def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
         if exchange.wants_head:
             try:
                 if type(headers) is not list:
                     headers = list(headers)  # an iterator can be read only once
-                route = None if exchange.view is None else _route(environ)
+                route = None if exchange.view is None else route_of(environ)
                 added = engine.respond(exchange, int(status[:3]), headers, route)
                 headers = [*headers, *map(_titled, added)]
             except Exception:
@@ -152,12 +161,6 @@ def _starter(
         return start_response(status, headers, exc_info)
 
     return start
-
-
-def _route(environ: Environ) -> str | None:
-    """Return the rule that Flask has found, or that a Werkzeug application has noted; None: there is none."""
-    rule = getattr(getattr(environ.get("werkzeug.request"), "url_rule", None), "rule", None)
-    return f"{environ.get('SCRIPT_NAME', '')}{rule}" if isinstance(rule, str) else None
 
 
 def _titled(header: tuple[str, str]) -> tuple[str, str]:

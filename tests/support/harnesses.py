@@ -12,6 +12,7 @@ from wsgiref.validate import validator
 
 from a2wsgi import WSGIMiddleware
 from starlette.testclient import TestClient
+from werkzeug.test import Client
 
 from mixpanel_visitor.emulator import LocalMixpanel
 from mixpanel_visitor.tracker import Tracker
@@ -24,6 +25,7 @@ from .inbox import Inbox
 from .responses import Jar, Response
 from .spools import SECRET_KEY
 from .waiting import PATIENCE_S
+from .werkzeug_app import build_werkzeug
 from .wsgi_driver import call_wsgi, environ_of
 
 if TYPE_CHECKING:
@@ -175,17 +177,19 @@ class BridgeHarness(ASGIHarness):
         self.app = WSGIMiddleware(apps.build_wsgi(tracker))
 
 
-class FlaskHarness(InProcess):
-    """Flask under its own test client, which keeps the cookies."""
+class WerkzeugHarness(InProcess):
+    """Werkzeug under its own test client, which keeps the cookies."""
 
     def __init__(self, tracker: Tracker, inbox: Inbox) -> None:
         super().__init__(tracker, inbox)
-        self._app = apps.build_flask(tracker)
-        self._browser = self._app.test_client()
+        self._app = self.build(tracker)
+        self._browser = Client(self._app)
+
+    build = staticmethod(build_werkzeug)
 
     def begin(self) -> None:
         super().begin()
-        self._browser = self._app.test_client()
+        self._browser = Client(self._app)
 
     def request(
         self,
@@ -196,7 +200,7 @@ class FlaskHarness(InProcess):
         cookies: bool = True,
         body: bytes = b"",
     ) -> Response:
-        client = self._browser if cookies else self._app.test_client(use_cookies=False)
+        client = self._browser if cookies else Client(self._app, use_cookies=False)
         seen = Response()
         try:
             with client.open(path, method=method, headers=headers, data=body, buffered=False) as answer:
@@ -210,6 +214,12 @@ class FlaskHarness(InProcess):
     def disconnect(self, path: str) -> bytes:
         with self._browser.get(path, buffered=False) as answer:
             return next(iter(answer.response))
+
+
+class FlaskHarness(WerkzeugHarness):
+    """Flask under its own test client, which is a kind of Werkzeug's."""
+
+    build = staticmethod(apps.build_flask)
 
 
 class StarletteHarness(InProcess):
@@ -289,6 +299,7 @@ IN_PROCESS: dict[str, Callable[[Path], AbstractContextManager[Harness]]] = {
     "wsgi": _simple(WSGIHarness),
     "asgi": _simple(ASGIHarness),
     "wsgi-in-asgi": _simple(BridgeHarness),
+    "werkzeug": _simple(WerkzeugHarness),
     "flask": _simple(FlaskHarness),
     "starlette": _under_test_client(apps.build_starlette),
     "fastapi": _under_test_client(build_fastapi),

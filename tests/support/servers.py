@@ -137,6 +137,7 @@ COMMANDS = {
     # Built before the fork, and patched by gevent after it.
     "gunicorn-gevent": (*_GUNICORN, "--preload", "--worker-class", "gevent", "support.apps:flask_app"),
     "waitress": ("support.waitress_runner", "{fd}"),
+    "werkzeug-server": ("support.werkzeug_app", "{fd}"),
     "uvicorn": (*_UVICORN, "support.apps:starlette_app"),
     "uvicorn-bare": (*_UVICORN, "support.apps:asgi_app"),
     "uvicorn-fastapi": (*_UVICORN, "support.fastapi_app:app"),

@@ -6,10 +6,15 @@ from typing import assert_type
 
 from fastapi import FastAPI
 from starlette.requests import Request
+from werkzeug.routing import Map
+from werkzeug.wrappers import Request as WerkzeugRequest
+from werkzeug.wrappers import Response as WerkzeugResponse
 
 from mixpanel_visitor import Visitor
 from mixpanel_visitor.fastapi import CurrentVisitor, VisitorMiddleware, VisitorRequest, VisitorWebSocket
 from mixpanel_visitor.starlette import VisitorState
+from mixpanel_visitor.werkzeug import VisitorMiddleware as WerkzeugMiddleware
+from mixpanel_visitor.werkzeug import get_visitor as werkzeug_visitor
 
 api = FastAPI()
 api.add_middleware(VisitorMiddleware, token="t", secret_key="s")
@@ -43,3 +48,14 @@ async def starlette_handler(request: Request[VisitorState], shop: Request[ShopSt
     assert_type(request.state.visitor, Visitor)
     assert_type(shop.state.visitor_id, str)
     assert_type(shop.state.cart, list[str])
+
+
+@WerkzeugRequest.application
+def werkzeug_app(request: WerkzeugRequest) -> WerkzeugResponse:
+    """Werkzeug's request leads to the visitor."""
+    assert_type(werkzeug_visitor(request), Visitor)
+    return WerkzeugResponse(werkzeug_visitor(request).id)
+
+
+WerkzeugMiddleware(werkzeug_app, token="t", secret_key="s", url_map=Map())
+WerkzeugMiddleware(werkzeug_app, tokn="t")  # type: ignore[call-arg]
