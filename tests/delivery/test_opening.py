@@ -2,8 +2,6 @@
 
 import os
 import pwd
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,6 @@ from mixpanel_visitor.delivery.fallback import FallbackSpool
 from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.delivery.opening import open_spool
-from mixpanel_visitor.emulator import LocalMixpanel
 from mixpanel_visitor.errors import SettingsError, SpoolFullError
 from mixpanel_visitor.settings.spool import default_spool, spool
 
@@ -97,40 +94,3 @@ def test_a_home_that_is_no_absolute_path_is_not_believed(home, location, monkeyp
     real = pwd.getpwuid(os.getuid()).pw_dir
     said = spool(location) if location else default_spool("token", "https://api.mixpanel.com", os.environ)
     assert said.startswith(f"{real}/")
-
-
-WINDOWS = """
-import os, sys
-for name in ("fcntl", "pwd", "grp", "resource", "termios"):
-    sys.modules.pop(name, None)
-    sys.modules[name] = None
-for name in ("fork", "register_at_fork", "O_NOFOLLOW", "pread", "pwrite", "fdatasync", "statvfs", "geteuid"):
-    delattr(os, name)
-import importlib.util
-find = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *more: None if name == "fcntl" else find(name, *more)
-from mixpanel_visitor import SettingsError, Tracker
-settings = {"token": "t", "secret_key": "a-key-of-some-length", "api_host": sys.argv[1]}
-tracker = Tracker(**settings)
-Tracker(**settings)
-tracker.track("somebody", "E")
-print(tracker.flush(30), tracker.stats()["delivered"], tracker.close(30))
-try:
-    Tracker(**settings, spool="C:/spool")
-except SettingsError as error:
-    print("WSL" in str(error))
-"""
-
-
-def test_without_file_locks_and_forks_events_wait_in_memory():
-    """As on Windows: the package delivers, with one warning; a directory is refused with the fix."""
-    with LocalMixpanel() as mixpanel:
-        done = subprocess.run(
-            [sys.executable, "-c", WINDOWS, mixpanel.url],
-            env={name: value for name, value in os.environ.items() if not name.startswith("MIXPANEL")},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert done.stdout.split() == ["True", "1", "True", "True"], done.stdout + done.stderr
-    assert done.stderr.count("Events wait in memory") == 1

@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from werkzeug.test import Client
 
 from mixpanel_visitor.emulator import LocalMixpanel
+from mixpanel_visitor.settings.spool import HAS_FILE_LOCKS, MEMORY
 from mixpanel_visitor.tracker import Tracker
 from mixpanel_visitor.wsgi import VisitorMiddleware
 
@@ -263,9 +264,8 @@ class StarletteHarness(InProcess):
 @contextlib.contextmanager
 def _tracked(directory: Path) -> Iterator[tuple[Tracker, Inbox]]:
     with LocalMixpanel() as mixpanel:
-        tracker = Tracker(
-            token=TOKEN, secret_key=SECRET_KEY, api_host=mixpanel.url, spool=str(directory / "spool")
-        )
+        spool = str(directory / "spool") if HAS_FILE_LOCKS else MEMORY
+        tracker = Tracker(token=TOKEN, secret_key=SECRET_KEY, api_host=mixpanel.url, spool=spool)
         try:
             yield tracker, Inbox(mixpanel.url)
         finally:

@@ -23,6 +23,7 @@ import click
 
 from mixpanel_visitor.emulator import LocalMixpanel
 from mixpanel_visitor.errors import MissingExtraError
+from mixpanel_visitor.settings.spool import HAS_FILE_LOCKS, MEMORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,23 +90,22 @@ class _Browser:
 @contextlib.contextmanager
 def _shop(mixpanel_url: str, spool: str) -> Iterator[str]:
     """Run the shop under uvicorn, on a free port of the loopback interface."""
-    with socket.socket() as listener:
+    with socket.socket() as listener:  # Windows hands no socket over to another process
         listener.bind(("127.0.0.1", 0))
-        listener.listen(128)
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        environment = {
-            **os.environ,
-            "MIXPANEL_TOKEN": TOKEN,
-            "MIXPANEL_API_HOST": mixpanel_url,
-            "MIXPANEL_VISITOR_SECRET_KEY": secrets.token_hex(16),
-            "MIXPANEL_VISITOR_SPOOL": spool,
-        }
-        server = subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", "mixpanel_visitor.cli.demo_shop:app",
-             "--fd", str(listener.fileno()), "--log-level", "warning"],
-            env=environment,
-            pass_fds=[listener.fileno()],
-        )  # fmt: skip
+        port = listener.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    environment = {
+        **os.environ,
+        "MIXPANEL_TOKEN": TOKEN,
+        "MIXPANEL_API_HOST": mixpanel_url,
+        "MIXPANEL_VISITOR_SECRET_KEY": secrets.token_hex(16),
+        "MIXPANEL_VISITOR_SPOOL": spool if HAS_FILE_LOCKS else MEMORY,
+    }
+    server = subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", "mixpanel_visitor.cli.demo_shop:app",
+         "--port", str(port), "--log-level", "warning"],
+        env=environment,
+    )  # fmt: skip
     try:
         _wait_for(url, server)
         yield url

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import errno
-import os
 import signal
 import socket
 from pathlib import Path
@@ -14,6 +14,7 @@ import click
 import orjson
 
 from mixpanel_visitor.cli.plain import plain
+from mixpanel_visitor.cli.signals import held
 from mixpanel_visitor.emulator import Arrival, LocalMixpanel, ProfileChange, Rejection, StoredEvent
 from mixpanel_visitor.emulator.chaos import KINDS
 from mixpanel_visitor.emulator.listing import change_json, event_json, rejection_json
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 8484
 
-_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
 _MESSAGE_CHARS = 200
 
 
@@ -94,9 +94,7 @@ def command(
         raise click.ClickException(f"another local Mixpanel keeps its events in {keep}") from error
     except OSError as error:
         raise click.ClickException(f"cannot keep events in {keep}: {error}") from error
-    # Blocked before any thread starts, so that the wait below is the one place where they arrive.
-    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
+    with held() as signals, contextlib.closing(local):
         if not quiet:
             local.store.subscribe(_printer(_json_line if as_json else _text_line))
         try:
@@ -104,10 +102,7 @@ def command(
         except OSError as error:
             raise click.ClickException(_why_not(error, host, port)) from error
         _greet(local, as_json=as_json)
-        signal.sigwait(_SIGNALS)
-    finally:
-        local.close()
-        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+        signals.wait()
     if not quiet:
         stats = local.store.stats()
         if as_json:
@@ -147,7 +142,7 @@ def _printer(line: Callable[[Arrival], str]) -> Callable[[Sequence[Arrival]], No
             click.echo("\n".join(map(line, arrivals)))
         except BrokenPipeError:
             # Whoever read our lines is gone (`dev | head`): so are we.
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
     return print_lines
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -88,15 +87,22 @@ def _root(location: str) -> Path:
     return spool.directory
 
 
+def user_name(uid: int) -> str:
+    """Return the name of a user of this system, or the number where it has none."""
+    import pwd  # noqa: PLC0415  # not on Windows, where no spool is in a directory
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
+
+
 def only_as_owner(place: Place) -> None:
     """Root's files would be in the way of the process that owns the spool: refuse to make them."""
     for project in place.projects:
         owner = project.stat().st_uid
         if os.geteuid() == 0 and owner != 0:
-            try:
-                name = pwd.getpwuid(owner).pw_name
-            except KeyError:
-                name = f"#{owner}"
+            name = user_name(owner)
             raise click.ClickException(
                 f"{project} belongs to {name}, who could not use what root writes there. "
                 f"Run this as that user: sudo -u '{name}' mixpanel-visitor spool ..."

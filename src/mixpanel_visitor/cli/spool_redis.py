@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mixpanel_visitor.delivery.fallback import FallbackSpool
 from mixpanel_visitor.delivery.opening import open_spool
 from mixpanel_visitor.errors import MixpanelVisitorError, SpoolUnavailableError
 from mixpanel_visitor.settings import Settings
@@ -17,7 +18,7 @@ from mixpanel_visitor.settings.project import project_of
 from mixpanel_visitor.settings.redis_address import SCHEMES
 
 if TYPE_CHECKING:
-    from mixpanel_visitor.delivery.fallback import FallbackSpool
+    from mixpanel_visitor.delivery.redis_streams import RedisSpool
 
 OLD_S = 3600.0
 
@@ -27,8 +28,11 @@ def is_redis(location: str) -> bool:
     return location.partition("://")[0].lower() in SCHEMES and "://" in location
 
 
-def opened(location: str) -> FallbackSpool:
-    """Open it for the project of the environment's token; a usage error where that is not possible."""
+def opened(location: str) -> FallbackSpool | RedisSpool:
+    """Open it for the project of the environment's token; a usage error where that is not possible.
+
+    There is no journal beside it where there are no file locks (Windows).
+    """
     token = os.environ.get("MIXPANEL_TOKEN", "")
     if not token:
         raise click.UsageError("set MIXPANEL_TOKEN: in Redis each project has streams of its own")
@@ -40,11 +44,16 @@ def opened(location: str) -> FallbackSpool:
     return spool  # type: ignore[no-any-return]
 
 
+def server_of(spool: FallbackSpool | RedisSpool) -> RedisSpool:
+    """Return what is at the server, with or without a journal beside it."""
+    return spool.server if isinstance(spool, FallbackSpool) else spool
+
+
 def show_status(location: str, *, as_json: bool) -> None:
     """Print what waits there; exits with 1 where something needs attention."""
     spool = opened(location)
     try:
-        shortcomings = spool.server.preflight()
+        shortcomings = server_of(spool).preflight()
     except SpoolUnavailableError as error:
         raise click.ClickException(f"{without_secrets(location)}: {error}") from error
     counts = spool.counts()

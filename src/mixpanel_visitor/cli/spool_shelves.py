@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from mixpanel_visitor.cli.spool_place import SETTING, find, only_as_owner
-from mixpanel_visitor.cli.spool_redis import is_redis, opened
+from mixpanel_visitor.cli.spool_redis import is_redis, opened, server_of
 from mixpanel_visitor.cli.spool_survey import is_locked
 from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.journal.dead_letters import DeadLetters
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from mixpanel_visitor.delivery.fallback import FallbackSpool
     from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter
+    from mixpanel_visitor.delivery.redis_streams import RedisSpool
 
     PutBack = Callable[[Sequence[DeadLetter]], None]
 
@@ -66,7 +66,7 @@ def shelves(location: str | None, *, to_change: bool = False) -> list[Shelf]:
     """Find them in a spool, or in the one that the settings name; a usage error without any."""
     redis = location or os.environ.get(SETTING, "").strip()
     if is_redis(redis):
-        return [RedisShelf(opened(redis))]
+        return [RedisShelf(server_of(opened(redis)))]
     place = find(location)
     if to_change:
         only_as_owner(place)
@@ -113,25 +113,23 @@ class DirectoryShelf:
 class RedisShelf:
     """The letters of a spool in Redis."""
 
-    there: FallbackSpool
+    there: RedisSpool
     is_led: bool = True  # workers come and go: `spool status` tells for how long the oldest record waits
 
     @property
     def name(self) -> str:
         """That of the stream."""
-        return self.there.server.letters.key
+        return self.there.letters.key
 
     @property
     def letters(self) -> Letters:
         """In that stream."""
-        return self.there.server.letters
+        return self.there.letters
 
     @contextlib.contextmanager
     def spool(self) -> Iterator[PutBack]:
         """Put them into Redis itself, never into a journal on this machine."""
         try:
-            yield lambda letters: self.there.server.put(
-                [Record(letter.endpoint, letter.body) for letter in letters]
-            )
+            yield lambda letters: self.there.put([Record(letter.endpoint, letter.body) for letter in letters])
         finally:
             self.there.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import time
 from dataclasses import asdict, dataclass, field
@@ -15,6 +14,7 @@ from mixpanel_visitor.cli.spool_place import progress
 from mixpanel_visitor.delivery.journal.acks import Acks
 from mixpanel_visitor.delivery.journal.damage import DamageBook
 from mixpanel_visitor.delivery.journal.dead_letters import DeadLetters
+from mixpanel_visitor.delivery.journal.locks import fcntl
 from mixpanel_visitor.delivery.journal.segment_reader import SegmentReader
 from mixpanel_visitor.delivery.journal.segments import list_segments
 from mixpanel_visitor.logs import QuietLog

@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import signal
 import sys
-import threading
 import time
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from mixpanel_visitor.cli.signals import Signals, held
 from mixpanel_visitor.cli.spool_place import SETTING
-from mixpanel_visitor.cli.spool_redis import is_redis, opened
+from mixpanel_visitor.cli.spool_redis import is_redis, opened, server_of
 from mixpanel_visitor.cli.worker_page import serve
 from mixpanel_visitor.errors import MixpanelVisitorError, SettingsError, SpoolUnavailableError
 from mixpanel_visitor.settings import Settings
@@ -24,7 +23,6 @@ from mixpanel_visitor.tracker import Tracker
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _STOP_S = 20.0
 """Below the 30 s after which Kubernetes kills."""
 
@@ -107,8 +105,20 @@ def deliver(
     trackers = _trackers(locations, concurrency)
     if concurrency > 1 and not any(_is_redis(tracker.settings) for tracker in trackers):
         click.echo("A directory is delivered by one at a time: --concurrency does nothing here.", err=True)
-    stopping = threading.Event()
-    _heed_signals(stopping)
+    with held() as signals:
+        left = _deliver(trackers, signals, once_within_s, metrics_address)
+    delivered = sum(tracker.stats()["sender"]["delivered"] for tracker in trackers)
+    click.echo(f"Stopped: {delivered:,} records were delivered." + (f" {left:,} still wait." if left else ""))
+    sys.exit(1 if left else 0)
+
+
+def _deliver(
+    trackers: Sequence[Tracker],
+    signals: Signals,
+    once_within_s: float | None,
+    metrics_address: tuple[str, int] | None,
+) -> int:
+    """Deliver, then close the trackers; return how many records are left where that is asked for."""
     try:
         with contextlib.ExitStack() as serving:
             if metrics_address is not None:
@@ -121,9 +131,9 @@ def deliver(
             spools = dict.fromkeys(without_secrets(tracker.settings.spool) for tracker in trackers)
             click.echo(f"Delivering to {trackers[0].settings.api_host} from {', '.join(spools)}")
             if once_within_s is None:
-                left = _until_told(stopping)
-            else:
-                left = _until_empty(trackers, stopping, once_within_s)
+                signals.wait()
+                return 0
+            return _until_empty(trackers, signals, once_within_s)
     except MixpanelVisitorError as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
@@ -133,9 +143,6 @@ def deliver(
         stop_s = _STOP_S if once_within_s is None else _STOP_ONCE_S
         for tracker in trackers:
             tracker.close(timeout_s=stop_s / len(trackers))
-    delivered = sum(tracker.stats()["sender"]["delivered"] for tracker in trackers)
-    click.echo(f"Stopped: {delivered:,} records were delivered." + (f" {left:,} still wait." if left else ""))
-    sys.exit(1 if left else 0)
 
 
 def _trackers(locations: Sequence[str], concurrency: int) -> list[Tracker]:
@@ -168,7 +175,7 @@ def _refuse_or_warn(tracker: Tracker) -> None:
         return
     spool = opened(tracker.settings.spool)
     try:
-        shortcomings = spool.server.preflight()
+        shortcomings = server_of(spool).preflight()
     except SpoolUnavailableError as error:
         click.echo(f"Redis is not there yet; waiting for it: {error}", err=True)
         return
@@ -181,27 +188,11 @@ def _refuse_or_warn(tracker: Tracker) -> None:
         click.echo(f"Warning: {line}", err=True)
 
 
-def _heed_signals(stopping: threading.Event) -> None:
-    def stop(number: int, _frame: object) -> None:
-        if stopping.is_set():
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        stopping.set()
-
-    for number in _SIGNALS:
-        signal.signal(number, stop)
-
-
-def _until_told(stopping: threading.Event) -> int:
-    stopping.wait()
-    return 0
-
-
-def _until_empty(trackers: Sequence[Tracker], stopping: threading.Event, timeout_s: float) -> int:
+def _until_empty(trackers: Sequence[Tracker], signals: Signals, timeout_s: float) -> int:
     """Wait until nothing is left in any spool; give how much is."""
     ends_s = time.monotonic() + timeout_s
     while True:
         left: int = sum(tracker.stats()["spool"]["pending"] for tracker in trackers)
-        if not left or stopping.is_set() or time.monotonic() >= ends_s:
+        if not left or signals.came or time.monotonic() >= ends_s:
             return left
-        stopping.wait(_POLL_S)
+        signals.wait(_POLL_S)

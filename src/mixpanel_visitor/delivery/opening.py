@@ -31,7 +31,7 @@ def open_spool(location: str | os.PathLike[str], *, project: str = "", max_bytes
     not share one. `max_bytes` bounds what may wait; None: the storage's own bound.
     """
     if not isinstance(location, str):
-        return Journal(expanded(str(location)) / project, max_bytes=max_bytes)
+        return _open_journal(expanded(str(location)) / project, max_bytes)
     scheme = location.partition(":")[0].lower() if ":" in location else ""
     if scheme == "memory":
         if not HAS_FILE_LOCKS:
@@ -45,12 +45,19 @@ def open_spool(location: str | os.PathLike[str], *, project: str = "", max_bytes
             raise SettingsError(
                 [f"spool is {without_secrets(location)!r}: a file URL has three slashes, file:///a/directory"]
             )
-        return Journal(Path(unquote(parts.path)) / project, max_bytes=max_bytes)
+        return _open_journal(Path(unquote(parts.path)) / project, max_bytes)
     if "://" in location:
         raise SettingsError([f"spool is {without_secrets(location)!r}: a spool is {_FORMS}"])
     if not location.strip():
         raise SettingsError([f"spool is empty: give {_FORMS}"])
-    return Journal(expanded(str(location)) / project, max_bytes=max_bytes)
+    return _open_journal(expanded(str(location)) / project, max_bytes)
+
+
+def _open_journal(directory: Path, max_bytes: int | None) -> Journal:
+    if not HAS_FILE_LOCKS:
+        why = "a directory needs file locks, which this system has none of"
+        raise SettingsError([f"spool is {str(directory)!r}: {why}: {NO_FILE_LOCKS}"])
+    return Journal(directory, max_bytes=max_bytes)
 
 
 @cache

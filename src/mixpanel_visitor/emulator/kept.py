@@ -32,18 +32,23 @@ MAX_BYTES = 256 * 1024 * 1024
 class Kept:
     """A directory in which arrivals are kept; raises OSError where it cannot be written.
 
-    One process at a time: raises BlockingIOError while another one has it.
+    One process at a time: raises BlockingIOError while another one has it, ValueError without file locks.
     """
 
     def __init__(self, directory: Path, *, max_lines: int) -> None:
+        try:
+            import fcntl  # noqa: PLC0415  # Windows has none, and nothing else of the local Mixpanel needs it
+        except ImportError:
+            raise ValueError(
+                "keeping arrivals in a directory needs file locks, which this system has none of: leave it "
+                "out, or run this in WSL"
+            ) from None
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)  # it may have been made before, with the umask's mode
         self._newer, self._older = directory / "newer.jsonl", directory / "older.jsonl"
         self._max_lines = max_lines
         self._writing = threading.Lock()
         self._owned = _open_privately(directory / "lock")
-        import fcntl  # noqa: PLC0415 - Windows lacks it, and only --keep needs it
-
         try:
             fcntl.flock(self._owned, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -41,6 +41,7 @@ def spool(value: Any) -> str:
     if scheme is not None and (scheme[1] or "").lower() == "file":
         if not value[len("file://") :].startswith(("/", "localhost/")):
             raise ValueError("must have three slashes as a file URL: file:///a/directory")
+        _need_file_locks()
         return value
     if scheme is not None:
         name = (scheme[1] or scheme[2]).lower()
@@ -50,14 +51,18 @@ def spool(value: Any) -> str:
         if name.startswith(("redis", "valkey")):
             raise ValueError("a Redis is written with two slashes: redis://host:6379/0")
         raise ValueError(f"there is no {name} spool; give a directory as a plain path, or {MEMORY!r}")
-    if not HAS_FILE_LOCKS:
-        raise ValueError(f"a directory needs file locks, which this system has none of: {NO_FILE_LOCKS}")
+    _need_file_locks()
     if not value.startswith("~"):
         return value
     try:
         return str(expanded(value))
     except RuntimeError:
         raise ValueError("the home directory in it is not known; give an absolute path") from None
+
+
+def _need_file_locks() -> None:
+    if not HAS_FILE_LOCKS:
+        raise ValueError(f"a directory needs file locks, which this system has none of: {NO_FILE_LOCKS}")
 
 
 def home_directory(environ: Mapping[str, str]) -> Path | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import re
 import stat
 from pathlib import Path
@@ -12,14 +11,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mixpanel_visitor.cli.spool_place import find
-from mixpanel_visitor.cli.spool_redis import is_redis, opened
+from mixpanel_visitor.cli.spool_place import find, user_name
+from mixpanel_visitor.cli.spool_redis import is_redis, opened, server_of
 from mixpanel_visitor.cli.spool_survey import survey
+from mixpanel_visitor.delivery.fallback import FallbackSpool
 from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.journal.space import MAX_BYTES, MAX_SHARE_OF_VOLUME, MIN_FREE_SHARE_OF_VOLUME
 from mixpanel_visitor.delivery.opening import open_spool
 from mixpanel_visitor.errors import SettingsError, SpoolUnavailableError
 from mixpanel_visitor.settings.masked import without_secrets
+from mixpanel_visitor.settings.spool import HAS_FILE_LOCKS, NO_FILE_LOCKS
 
 from .findings import Finding
 
@@ -79,7 +80,9 @@ def look_at_place(location: str, *, delivers: bool = True) -> Iterator[Finding]:
             "W070",
             "the spool is in memory",
             "what was not delivered is lost when the process ends",
-            "set MIXPANEL_VISITOR_SPOOL to a directory on a disk that lasts",
+            "set MIXPANEL_VISITOR_SPOOL to a directory on a disk that lasts"
+            if HAS_FILE_LOCKS
+            else f"this system has no file locks: {NO_FILE_LOCKS}",
         )
         return
     directory = Path(os.path.realpath(spool.directory))  # a link may lead to another file system
@@ -111,13 +114,14 @@ def look_at_place(location: str, *, delivers: bool = True) -> Iterator[Finding]:
 
 def _redis(location: str) -> Iterator[Finding]:
     spool = opened(location)
+    here = spool.journal.directory if isinstance(spool, FallbackSpool) else None
     try:
-        shortcomings = spool.server.preflight()
+        shortcomings = server_of(spool).preflight()
     except SpoolUnavailableError as error:
         yield Finding(
             "E073",
             f"{without_secrets(location)} is not there: {error}",
-            f"until it is, events wait in {spool.journal.directory}",
+            f"until it is, events wait in {here}" if here else "until it is, every event is refused",
             "start it, or mend the address",
         )
         return
@@ -127,7 +131,8 @@ def _redis(location: str) -> Iterator[Finding]:
     for each in shortcomings:
         yield Finding(_REDIS[each.name], each.problem, each.why, each.fix)
     # What is on this machine as well, while Redis is away.
-    yield from look_at_place(str(spool.journal.directory), delivers=False)
+    if here is not None:
+        yield from look_at_place(str(here), delivers=False)
 
 
 def volume_kind(directory: Path, kind: str) -> Iterator[Finding]:
@@ -192,19 +197,13 @@ def _is_dir(path: Path) -> bool:
 def _owner(directory: Path) -> Iterator[Finding]:
     status = directory.stat()
     if status.st_uid != os.geteuid():
+        owner = user_name(status.st_uid)
         yield Finding(
             "W078",
-            f"the spool {directory} belongs to {_user(status.st_uid)}, not to {_user(os.geteuid())}",
+            f"the spool {directory} belongs to {owner}, not to {user_name(os.geteuid())}",
             "what one of them writes the other may not be able to deliver",
-            f"run this as the application runs: sudo -u {_user(status.st_uid)} mixpanel-visitor doctor",
+            f"run this as the application runs: sudo -u {owner} mixpanel-visitor doctor",
         )
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"#{uid}"
 
 
 def look_at_project(project: ProjectStatus, *, delivers: bool = True) -> Iterator[Finding]:

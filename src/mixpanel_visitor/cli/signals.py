@@ -1,0 +1,54 @@
+"""Signals: a command that runs until it is told to end; the same on every system, Windows included."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+class Signals:
+    """SIGINT and SIGTERM, as `held` gives them; `came` is true from the first one on."""
+
+    def __init__(self, arrived: socket.socket) -> None:
+        self.came = False
+        self._taken = 0
+        self._arrived = arrived
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Return when one of them has come, or after so many seconds."""
+        # A socket, and no lock: Windows interrupts no wait for a lock, and a handler must not take one.
+        while not self.came and select.select([self._arrived], [], [], timeout_s)[0]:
+            self.came = self.came or not set(_ENDING).isdisjoint(self._arrived.recv(64))
+
+    def take(self, number: int, _frame: object) -> None:
+        """Note the first one; the second one ends the process at once."""
+        self._taken += 1
+        if self._taken > 1:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.came = True
+
+
+@contextlib.contextmanager
+def held() -> Iterator[Signals]:
+    """Let SIGINT and SIGTERM interrupt nothing until the end of the block; for the main thread only."""
+    arrived, arriving = socket.socketpair()
+    with arrived, arriving:
+        arriving.setblocking(False)
+        signals = Signals(arrived)
+        before_fd = signal.set_wakeup_fd(arriving.fileno(), warn_on_full_buffer=False)
+        before = {number: signal.signal(number, signals.take) for number in _ENDING}
+        try:
+            yield signals
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            signal.set_wakeup_fd(before_fd)
