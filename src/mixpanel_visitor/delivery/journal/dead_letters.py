@@ -118,7 +118,7 @@ class DeadLetters:
                         yield letter
 
     def may_have(self, people: Iterable[str]) -> bool:
-        """Whether a letter may be of one of these people, given as digests; False is certain.
+        """Whether a letter may be of one of these people, given as (halves of) digests; False is certain.
 
         What is remembered of each file are eight bytes for each ID in it, so that only what was added since
         the last call is read.
@@ -139,8 +139,12 @@ class DeadLetters:
                                 marks += bytes.fromhex(owner)[:_MARK_BYTES]
             owned[name] = (status.st_ino, seen_bytes, marks)
         self._owned = owned
-        sought = [bytes.fromhex(person)[:_MARK_BYTES] for person in people]
-        return any(mark in marks for _, _, marks in owned.values() for mark in sought)
+        sought = {bytes.fromhex(person)[:_MARK_BYTES] for person in people}
+        return any(
+            marks[at : at + _MARK_BYTES] in sought
+            for marks in (bytes(marks) for _, _, marks in owned.values())
+            for at in range(0, len(marks), _MARK_BYTES)
+        )
 
     def take(
         self,

@@ -1,7 +1,8 @@
-"""Withdrawals: people who have opted out while records of theirs wait; an empty file for each in `withdrawn`.
+"""Withdrawals: people who have opted out while records of theirs wait, in small files in `withdrawn`.
 
-Any process adds one, the leader heeds it: the name says until when, and of whom the digest is. It goes when
-no record is left that is so old.
+Any process adds to the newest file, under its lock; the leader heeds them. An entry has 16 bytes: until when
+(milliseconds), and the first half of the digest of whom. A file goes when no record is left that is as old as
+the newest of its entries. Files of older versions are empty, and have both in their name.
 """
 
 from __future__ import annotations
@@ -9,33 +10,57 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
+import struct
 import time
 from typing import TYPE_CHECKING
 
+from mixpanel_visitor.delivery.journal.locks import fcntl
+from mixpanel_visitor.delivery.journal.mark_table import MarkTable, mark_of
 from mixpanel_visitor.delivery.journal.segments import NO_LINKS
 from mixpanel_visitor.delivery.whose import owners
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
+MAX_BYTES = 16 * 2**20
+"""A million people may opt out while records wait that are as old; more are an attack, and not heeded."""
+
 MAX_FILES = 10_000
-"""So many people may opt out while records wait that are as old; more are an attack, and not heeded."""
+FILE_PEOPLE = 1024
+FILE_MS = 600_000
+"""A file takes no more after so long, so that it can go when the records of that time have gone."""
 
 SETTLED_NS = 1_000_000_000
-_NAME = re.compile(r"([0-9]{16})-([0-9a-f]{32})")
+_ENTRY = struct.Struct(">QQ")
+_NAME = re.compile(r"([0-9]{16})-[0-9a-f]{8}\.log")
+_OLD_NAME = re.compile(r"([0-9]{16})-([0-9a-f]{32})")
+_MOST_FILE_BYTES = 2**20
+"""Ours are smaller by far; of somebody else's no more is read."""
 
 
 class Withdrawals:
     """The files of a directory; `revision` counts how often they were found changed, `news` has the last."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        max_bytes: int = MAX_BYTES,
+        max_files: int = MAX_FILES,
+        file_people: int = FILE_PEOPLE,
+    ) -> None:
         self.revision = 0
-        self._directory = directory
-        self._changed_ns = 0
-        self._names: frozenset[str] = frozenset()
-        self._until_ms: dict[str, int] = {}
         self.news: set[str] = set()
+        self._directory = directory
+        self._max_bytes = max_bytes
+        self._max_files = max_files
+        self._file_people = file_people
+        self._changed_ns = 0
+        self._files: dict[str, tuple[int, int]] = {}
+        self._newest_ms: dict[str, int] = {}
+        self._until_ms = MarkTable()
 
     def __bool__(self) -> bool:
         return bool(self._until_ms)
@@ -43,43 +68,49 @@ class Withdrawals:
     def add(self, people: Iterable[str], *, until_ms: int) -> None:
         """Withdraw what was put until then of these people, given as digests; raises OSError."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if len(os.listdir(self._directory)) >= MAX_FILES:  # noqa: PTH208  # names are enough
-            raise OSError(f"there are {MAX_FILES:,} in {self._directory} already, and no more are taken")
-        for person in people:
-            os.close(
-                os.open(
-                    self._directory / f"{until_ms:016d}-{person}", os.O_WRONLY | os.O_CREAT | NO_LINKS, 0o600
-                )
+        wanted = {mark_of(person): until_ms for person in people}
+        names = filter(_NAME.fullmatch, os.listdir(self._directory))  # noqa: PTH208  # names are enough
+        young = [name for name in names if int(name[:16]) <= until_ms < int(name[:16]) + FILE_MS]
+        if young:
+            with contextlib.suppress(OSError):  # it has gone, or is somebody else's: a new one will do
+                wanted = self._write(max(young), wanted, os.O_RDWR)
+        while wanted:
+            self._check_room()
+            wanted = self._write(
+                f"{until_ms:016d}-{secrets.token_hex(4)}.log", wanted, os.O_RDWR | os.O_CREAT
             )
+        # The leader looks at the directory only, which a change of a file in it does not change.
+        os.utime(self._directory)
 
     def refresh(self) -> bool:
         """See what was added; True: there is something new."""
-        names: frozenset[str] = frozenset()
+        status: dict[str, tuple[int, int]] = {}
+        now_ns = time.time_ns()
         with contextlib.suppress(FileNotFoundError):
             changed_ns = self._directory.stat().st_mtime_ns
             # Two changes may have one stamp; so a fresh one says nothing. The clock is the file system's.
-            if changed_ns == self._changed_ns and time.time_ns() - changed_ns > SETTLED_NS:
+            if changed_ns == self._changed_ns and now_ns - changed_ns > SETTLED_NS:
                 return False
             self._changed_ns = changed_ns
-            names = frozenset(os.listdir(self._directory))  # noqa: PTH208
-        if names == self._names:
-            return False
-        added = bool(new := names - self._names)
-        self.news = {match[2] for name in new if (match := _NAME.fullmatch(name))}
-        self._names = names
-        self._until_ms = {}
-        for name in names:
-            match = _NAME.fullmatch(name)
-            if match is not None:
-                self._until_ms[match[2]] = max(int(match[1]), self._until_ms.get(match[2], 0))
-        # Of a person's several only the last one says anything.
-        self._remove(lambda until_ms, person: until_ms < self._until_ms[person])
-        self.revision += added
-        return added
+            status = self._status()
+        news: set[str] = set()
+        for name, stamp in status.items():
+            if self._files.get(name) == stamp and now_ns - stamp[0] > SETTLED_NS:
+                continue
+            entries = self._read(name)
+            self._newest_ms[name] = max(entries.values(), default=-1)
+            raised = (mark for mark, until_ms in entries.items() if self._until_ms.raise_to(mark, until_ms))
+            news |= {f"{mark:016x}" for mark in raised}
+        self._files = status
+        self._newest_ms = {name: self._newest_ms[name] for name in status}
+        if news:
+            self.news = news
+            self.revision += 1
+        return bool(news)
 
     def covers(self, body: bytes, put_ms: Callable[[], int | None]) -> bool:
         """Whether a record that was put then is withdrawn; the time is only asked for where it matters."""
-        until_ms = max((self._until_ms.get(owner, -1) for owner in owners(body)), default=-1)
+        until_ms = max((self._until_ms.get(mark_of(owner)) for owner in owners(body)), default=-1)
         if until_ms < 0:
             return False
         time_ms = put_ms()
@@ -87,11 +118,93 @@ class Withdrawals:
 
     def prune(self, before_ms: int) -> None:
         """Forget those that end before the oldest record that is left."""
-        self._remove(lambda until_ms, _person: until_ms < before_ms)
-
-    def _remove(self, is_over: Callable[[int, str], bool]) -> None:
-        for name in self._names:
-            match = _NAME.fullmatch(name)
-            if match is not None and is_over(int(match[1]), match[2]):
+        for name, newest_ms in self._newest_ms.items():
+            if newest_ms < before_ms:
                 with contextlib.suppress(OSError):
-                    (self._directory / name).unlink()
+                    self._remove(name, before_ms)
+        self._until_ms.drop_below(before_ms)
+
+    def _remove(self, name: str, before_ms: int) -> None:
+        path = self._directory / name
+        if _OLD_NAME.fullmatch(name):
+            path.unlink()
+            return
+        with _locked(path, os.O_RDWR) as fd:
+            # Somebody may have added to it since it was read.
+            if fd is not None and max(_entries(_whole(fd)).values(), default=-1) < before_ms:
+                path.unlink()
+
+    def _check_room(self) -> None:
+        status = self._status()
+        if len(status) >= self._max_files or sum(size for _, size in status.values()) >= self._max_bytes:
+            raise OSError(f"there are too many in {self._directory} already, and no more are taken")
+
+    def _write(self, name: str, people: Mapping[int, int], flags: int) -> dict[int, int]:
+        """Write those for whom there is room in this file; return the others."""
+        left = dict(people)
+        with _locked(self._directory / name, flags) as fd:
+            if fd is None:
+                return left
+            data = _whole(fd)
+            size = len(data) - len(data) % _ENTRY.size  # what was torn off is written over
+            # Of a person only the last one says anything: who opts out again and again adds nothing.
+            for number, (before_ms, mark) in enumerate(_ENTRY.iter_unpack(data[:size])):
+                if mark in left:
+                    entry = _ENTRY.pack(max(before_ms, left.pop(mark)), mark)
+                    os.pwrite(fd, entry, number * _ENTRY.size)
+            room = max(0, self._file_people - size // _ENTRY.size)
+            new = list(left)[:room]
+            taken = set(new)
+            text = b"".join(_ENTRY.pack(left[mark], mark) for mark in new)
+            if text and os.pwrite(fd, text, size) < len(text):
+                raise OSError(f"{self._directory / name} could not be written to the end")
+            return {mark: left[mark] for mark in left if mark not in taken}
+
+    def _status(self) -> dict[str, tuple[int, int]]:
+        status = {}
+        with os.scandir(self._directory) as found:
+            for each in found:
+                named = _NAME.fullmatch(each.name) or _OLD_NAME.fullmatch(each.name)
+                if named and each.is_file(follow_symlinks=False):
+                    with contextlib.suppress(FileNotFoundError):
+                        stat = each.stat(follow_symlinks=False)
+                        status[each.name] = stat.st_mtime_ns, stat.st_size
+        return status
+
+    def _read(self, name: str) -> dict[int, int]:
+        if old := _OLD_NAME.fullmatch(name):
+            return {mark_of(old[2]): int(old[1])}
+        try:
+            fd = os.open(self._directory / name, os.O_RDONLY | NO_LINKS | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return {}
+        try:
+            return _entries(_whole(fd))
+        finally:
+            os.close(fd)
+
+
+@contextlib.contextmanager
+def _locked(path: Path, flags: int) -> Iterator[int | None]:
+    """Open a file and lock it; None where another process has it, or has just removed it."""
+    fd = os.open(path, flags | NO_LINKS | os.O_NONBLOCK, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None  # it may be stopped for long; nobody waits for it
+        else:
+            yield fd if os.fstat(fd).st_nlink else None
+    finally:
+        os.close(fd)
+
+
+def _whole(fd: int) -> bytes:
+    return os.pread(fd, _MOST_FILE_BYTES, 0)
+
+
+def _entries(data: bytes) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for until_ms, mark in _ENTRY.iter_unpack(data[: len(data) - len(data) % _ENTRY.size]):
+        found[mark] = max(until_ms, found.get(mark, -1))
+    return found
