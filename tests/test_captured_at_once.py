@@ -15,11 +15,11 @@ import flask
 import httpx2
 import pytest
 import werkzeug.test
-from django.conf import settings as django_settings
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
+from support import django_site  # noqa: F401  # configures Django
 from support.spools import RecordingSpool, tracker_into
 from support.wsgi_driver import Starter, environ_of
 
@@ -77,8 +77,6 @@ def fastapi_application():
 
 def django_application():
     """Build what a Django project has in its wsgi.py."""
-    if not django_settings.configured:
-        django_settings.configure(ROOT_URLCONF="none", SECRET_KEY="a long random string", ALLOWED_HOSTS=["*"])
     from django.core.wsgi import get_wsgi_application
 
     def view(request):

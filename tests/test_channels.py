@@ -7,15 +7,12 @@ from asgiref.testing import ApplicationCommunicator
 from channels.consumer import AsyncConsumer, SyncConsumer
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
-from django.conf import settings
+from support import django_site  # noqa: F401  # configures Django
 from support.asgi_driver import REQUEST, http_scope, websocket_scope
 from support.spools import RecordingSpool, tracker_into
 from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.asgi import VisitorMiddleware
-
-if not settings.configured:
-    settings.configure(ROOT_URLCONF="none", SECRET_KEY="a long random string", ALLOWED_HOSTS=["*"])
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
 BODY = {"type": "http.response.body", "body": b"hello"}

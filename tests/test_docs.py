@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from django.test import Client, override_settings
+from support.django_site import urls_of
 from support.inbox import Inbox
 from support.waiting import PATIENCE_S
 from sybil import Sybil
@@ -50,6 +52,21 @@ def test_the_readme_runs(mixpanel):
         tracker.close()
     arrived = {event["event"] for event in Inbox(mixpanel.url).events()}
     assert arrived >= {"Signed up", "Invoice paid"}
+
+
+def test_the_readmes_django_site_passes_its_own_test(mixpanel, mixpanel_events):
+    """With Django's client, as pytest-django gives it."""
+    document = Sybil([PythonCodeBlockParser()], path=str(ROOT)).parse(ROOT / "README.md")
+    (block,) = [each for each in document.examples() if "# settings.py" in each.parsed]
+    document.namespace["__name__"] = "example"
+    block.evaluate()
+    names = document.namespace
+    with override_settings(
+        MIDDLEWARE=names["MIDDLEWARE"],
+        MIXPANEL_TOKEN=names["MIXPANEL_TOKEN"],
+        ROOT_URLCONF=urls_of(*names["urlpatterns"]),
+    ):
+        names["test_signup"](Client(), mixpanel_events)
 
 
 def test_the_ten_lines_track_an_event(mixpanel, tmp_path):

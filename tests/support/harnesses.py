@@ -7,6 +7,9 @@ Here are those that run in this process; `support.servers` has the real ones. Ea
 from __future__ import annotations
 
 import contextlib
+import gc
+import warnings
+from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING, Any, Protocol
 from wsgiref.validate import validator
 
@@ -19,7 +22,7 @@ from mixpanel_visitor.settings.spool import HAS_FILE_LOCKS, MEMORY
 from mixpanel_visitor.tracker import Tracker
 from mixpanel_visitor.wsgi import VisitorMiddleware
 
-from . import apps
+from . import apps, django_site
 from .asgi_driver import call_asgi, http_scope
 from .fastapi_app import build_fastapi
 from .inbox import Inbox
@@ -223,6 +226,81 @@ class FlaskHarness(WerkzeugHarness):
     build = staticmethod(apps.build_flask)
 
 
+class DjangoHarness(InProcess):
+    """Django under its own test client, which keeps the cookies."""
+
+    def __init__(self, settings: dict[str, Any], inbox: Inbox) -> None:
+        super().__init__(django_site.use(settings), inbox)
+        self._settings = settings
+        self._browser = django_site.build_client([django_site.MIDDLEWARE])
+        self._plain = django_site.build_client([])
+
+    def begin(self) -> None:
+        self.tracker = django_site.use(self._settings)
+        super().begin()
+        self._browser.cookies.clear()
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: dict[str, str] | None = None,
+        cookies: bool = True,
+        body: bytes = b"",
+    ) -> Response:
+        client = self._plain if path.startswith(apps.UNWRAPPED) else self._browser
+        kept = client.cookies
+        if not cookies:
+            client.cookies = SimpleCookie()
+        kind = {} if headers is None else {"content_type": headers.get("content-type", "")}
+        answer = client.generic(method, path.removeprefix(apps.UNWRAPPED), body, headers=headers, **kind)
+        if not cookies:
+            client.cookies = kept
+        set_cookies = [("Set-Cookie", morsel.OutputString()) for morsel in answer.cookies.values()]
+        seen = Response(status=answer.status_code, headers=[*answer.items(), *set_cookies])
+        try:
+            seen.parts.extend(part for part in answer if part)
+        except RuntimeError as error:
+            seen.error = repr(error)
+        return seen
+
+    def disconnect(self, path: str) -> bytes:
+        answer = self._browser.get(path)
+        part: bytes = next(iter(answer))
+        answer.close()
+        return part
+
+
+class DjangoASGIHarness(ASGIHarness):
+    """Django's ASGI application under a driver of our own."""
+
+    def __init__(self, settings: dict[str, Any], inbox: Inbox) -> None:
+        super().__init__(django_site.use(settings), inbox)
+        self._settings = settings
+        self.app = django_site.build_asgi()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        *,
+        body: bytes = b"",
+        parts: int | None = None,
+    ) -> Response:
+        seen = super().call(method, path, headers, body=body, parts=parts)
+        if seen.error or parts:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ResourceWarning)
+                gc.collect()  # Django leaves the request's file open where a response breaks off
+        return seen
+
+    def begin(self) -> None:
+        self.tracker = django_site.use(self._settings)
+        super().begin()
+
+
 class StarletteHarness(InProcess):
     """Starlette under its own test client, with lifespan; the client keeps the cookies."""
 
@@ -295,6 +373,25 @@ def _under_test_client(
     return start
 
 
+def _django(
+    kind: Callable[[dict[str, Any], Inbox], Harness],
+) -> Callable[[Path], AbstractContextManager[Harness]]:
+    @contextlib.contextmanager
+    def start(directory: Path) -> Iterator[Harness]:
+        with LocalMixpanel() as mixpanel:
+            settings = {
+                "MIXPANEL_TOKEN": TOKEN,
+                "MIXPANEL_API_HOST": mixpanel.url,
+                "MIXPANEL_VISITOR_SPOOL": str(directory / "spool"),
+            }
+            try:
+                yield kind(settings, Inbox(mixpanel.url))
+            finally:
+                django_site.leave()
+
+    return start
+
+
 IN_PROCESS: dict[str, Callable[[Path], AbstractContextManager[Harness]]] = {
     "wsgi": _simple(WSGIHarness),
     "asgi": _simple(ASGIHarness),
@@ -303,5 +400,7 @@ IN_PROCESS: dict[str, Callable[[Path], AbstractContextManager[Harness]]] = {
     "flask": _simple(FlaskHarness),
     "starlette": _under_test_client(apps.build_starlette),
     "fastapi": _under_test_client(build_fastapi),
+    "django": _django(DjangoHarness),
+    "django-asgi": _django(DjangoASGIHarness),
 }
 """Each starts a harness that keeps its spool in a directory."""

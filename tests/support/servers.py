@@ -139,6 +139,8 @@ COMMANDS = {
     "waitress": ("support.waitress_runner", "{fd}"),
     "werkzeug-server": ("support.werkzeug_app", "{fd}"),
     "uvicorn": (*_UVICORN, "support.apps:starlette_app"),
+    "gunicorn-django": (*_GUNICORN, "--worker-class", "gthread", "support.django_site:wsgi_app"),
+    "uvicorn-django": (*_UVICORN, "--lifespan", "off", "support.django_site:asgi_app"),
     "uvicorn-bare": (*_UVICORN, "support.apps:asgi_app"),
     "uvicorn-fastapi": (*_UVICORN, "support.fastapi_app:app"),
 }

@@ -1,0 +1,123 @@
+"""VisitorMiddleware for Django, sync and async, as `MIDDLEWARE` and Django's test clients have it.
+
+`request.visitor` and `request.visitor_id` are there for what stands below it, and `current_visitor`. It looks
+at no session and no user. What views track is stored when the response is closed, after its last byte; what
+streams, between the parts as well.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+
+from mixpanel_visitor import context
+from mixpanel_visitor.reception import BODY_LIMIT_BYTES
+
+from .requests import facts_of, visitor_of
+from .responses import Visit, add_headers
+from .site import current_site
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.http import HttpRequest
+
+    from mixpanel_visitor.core.request import RequestFacts
+
+    from .site import Site
+
+
+class VisitorMiddleware:
+    """Give every request its visitor; to stand above all other middleware.
+
+    `VisitorMiddleware(view)(request)` gives one to a request of Django's `RequestFactory`.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        """Wrap the handler below; raises `SettingsError` where settings are wrong, with all that is wrong."""
+        self.get_response = get_response
+        self._is_async = iscoroutinefunction(get_response)
+        if self._is_async:
+            markcoroutinefunction(self)
+        current_site()
+
+    def __call__(self, request: HttpRequest) -> Any:
+        """Serve one request."""
+        if self._is_async:
+            return self._serve(request)
+        visit = _begin(request, soon=False)
+        if visit is None:
+            return self.get_response(request)
+        if isinstance(visit, HttpResponseBase):
+            return visit
+        token = context.enter(visit.visitor)
+        try:
+            response = self.get_response(request)
+        except BaseException:
+            visit.end()
+            raise
+        finally:
+            context.leave(token)
+        return visit.leave_with(request, response)
+
+    async def _serve(self, request: HttpRequest) -> Any:
+        visit = _begin(request, soon=True)
+        if visit is None:
+            return await self.get_response(request)
+        if isinstance(visit, HttpResponseBase):
+            return visit
+        token = context.enter(visit.visitor)
+        try:
+            response = await self.get_response(request)
+        except BaseException:
+            visit.end()
+            raise
+        finally:
+            context.leave(token)
+        return visit.leave_with(request, response)
+
+
+def _begin(request: HttpRequest, *, soon: bool) -> Visit | HttpResponse | None:
+    """Give the request its visitor; None: it has one. A response: it is not the application's to answer."""
+    site = current_site()
+    engine = site.engine
+    try:
+        visitor = visitor_of(request)
+        if visitor is None:
+            facts = facts_of(request)
+            if site.behind_proxies:
+                facts = engine.seen_through(facts)
+            if request.path_info.endswith(site.paths):
+                answer = _received(site, request, facts, soon=soon)
+                if answer is not None:
+                    return answer
+            exchange, visitor = engine.begin(facts, soon=soon)
+            visit = Visit(site, exchange, visitor, soon=soon)
+        else:
+            visit = None
+        request.visitor = visitor
+        request.visitor_id = visitor.id
+    except Exception:
+        engine.failed("the Django middleware")
+        return None
+    return visit
+
+
+def _received(site: Site, request: HttpRequest, facts: RequestFacts, *, soon: bool) -> HttpResponse | None:
+    """Answer what is not the application's; None: it is."""
+    path = request.path_info
+    if not site.reception.takes(path, facts):
+        return None
+    reply = site.reception.reply(path, facts)
+    if reply is None:
+        reply = site.reception.take(facts, request.read(BODY_LIMIT_BYTES), soon=soon)
+    response = HttpResponse(reply.body, status=reply.status)
+    del response["Content-Type"]
+    add_headers(response, reply.headers)
+    return response

@@ -1,0 +1,47 @@
+"""Requests: what we read of Django's request, whichever handler has made it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from mixpanel_visitor.asgi import SCOPE_KEY
+from mixpanel_visitor.core.request import facts_from_environ, facts_from_scope
+from mixpanel_visitor.visitor import Visitor
+from mixpanel_visitor.wsgi import VISITOR_KEY
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+    from mixpanel_visitor.core.request import RequestFacts
+
+
+def facts_of(request: HttpRequest) -> RequestFacts:
+    """Read the request as its server has it; its scheme is Django's, which knows SECURE_PROXY_SSL_HEADER."""
+    scope: Any = getattr(request, "scope", None)
+    if scope is not None:
+        facts = facts_from_scope(scope)
+    else:
+        facts = facts_from_environ(request.META)
+        if not request.path.isascii():
+            facts.path = quote(request.path)  # WSGIRequest has decoded what stood in the environ
+    facts.scheme = "https" if request.scheme == "https" else "http"
+    return facts
+
+
+def visitor_of(request: HttpRequest) -> Visitor | None:
+    """Return the visitor that the request has already: from us, or from a middleware around Django."""
+    found = getattr(request, "visitor", None)
+    if not isinstance(found, Visitor):
+        found = getattr(request, "scope", request.META).get(
+            SCOPE_KEY if hasattr(request, "scope") else VISITOR_KEY
+        )
+    return found if isinstance(found, Visitor) else None
+
+
+def route_of(request: HttpRequest) -> str | None:
+    """Return the pattern of the URL that Django has found, without a regular expression's ends."""
+    route = getattr(request.resolver_match, "route", None)
+    if not isinstance(route, str):
+        return None
+    return f"{request.META.get('SCRIPT_NAME', '')}/{route.removeprefix('^').removesuffix('$')}"

@@ -1,0 +1,145 @@
+"""Responses: our headers in Django's response, and what is tracked until it is closed."""
+
+from __future__ import annotations
+
+from http.cookies import Morsel, SimpleCookie
+from typing import TYPE_CHECKING, Any
+
+from mixpanel_visitor import context
+
+from .requests import route_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Iterator
+    from contextvars import Token
+
+    from django.http import HttpRequest, HttpResponseBase
+
+    from mixpanel_visitor.core.exchange import Exchange
+    from mixpanel_visitor.visitor import Visitor
+
+    from .site import Site
+
+
+class Visit:
+    """One request with its response: ends when the response is closed, or thrown away."""
+
+    def __init__(self, site: Site, exchange: Exchange, visitor: Visitor, *, soon: bool) -> None:
+        self.visitor = visitor
+        self._site = site
+        self._exchange = exchange
+        self._soon = soon
+        self._token: Token[Visitor | None] | None = None
+
+    def leave_with(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        """Let the response take our headers along, and tell us when it is closed."""
+        engine, exchange = self._site.engine, self._exchange
+        try:
+            if exchange.wants_head:
+                route = None if exchange.view is None else route_of(request)
+                add_headers(response, engine.respond(exchange, response.status_code, _head(response), route))
+            exchange.started = True
+            if self._site.stores_before and exchange.has_records:
+                engine.hand_over(exchange, soon=False)
+            if response.streaming and getattr(response, "file_to_stream", None) is None:
+                self._watch(response)
+            closers = response._resource_closers  # noqa: SLF001  # `close` calls them, in every handler
+            closers.insert(0, self._resume)
+            closers.append(self.end)
+        except Exception:
+            engine.failed("the Django middleware")
+            self.end()
+        return response
+
+    def end(self) -> None:
+        """Store what is left; may be called more than once."""
+        self._site.engine.finish(self._exchange, soon=self._soon)
+        token, self._token = self._token, None
+        if token is not None:
+            context.leave(token)
+
+    def __del__(self) -> None:
+        """End where nobody has closed the response."""
+        if not self._exchange.finished:
+            try:
+                self._site.engine.finish(self._exchange, soon=True)
+            except Exception:
+                self._site.engine.failed("the response's finalizer")
+
+    def _resume(self) -> None:
+        """Be the current visitor for what the application does when its response is closed."""
+        self._token = context.enter(self.visitor)
+
+    def _watch(self, response: Any) -> None:
+        parts = response.streaming_content
+        response.streaming_content = self._async_parts(parts) if response.is_async else self._parts(parts)
+
+    def _parts(self, parts: Iterable[bytes]) -> Iterator[bytes]:
+        iterator = iter(parts)
+        while True:
+            token = context.enter(self.visitor)
+            try:
+                part = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                context.leave(token)
+            self._before_part()
+            yield part
+            self._after_part(soon=self._soon)
+
+    async def _async_parts(self, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        iterator = aiter(parts)
+        while True:
+            token = context.enter(self.visitor)
+            try:
+                part = await anext(iterator)
+            except StopAsyncIteration:
+                return
+            finally:
+                context.leave(token)
+            self._before_part()
+            yield part
+            self._after_part(soon=True)
+
+    def _before_part(self) -> None:
+        if self._site.stores_before and self._exchange.has_records:
+            self._site.engine.hand_over(self._exchange, soon=False)  # any part may be the last one
+
+    def _after_part(self, *, soon: bool) -> None:
+        if self._exchange.has_records:
+            self._site.engine.hand_over(self._exchange, soon=soon)  # a stream may never end
+
+
+class _Cookies(SimpleCookie):
+    """Cookies of which several may have one name, as those of one host and of its domain do.
+
+    Django's test client, which knows no domains, sees one of each.
+    """
+
+    def __init__(self, cookies: SimpleCookie) -> None:
+        super().__init__()
+        self.others: list[Morsel[str]] = []
+        dict.update(self, cookies)
+
+    def values(self) -> Any:
+        return [*self.others, *super().values()]
+
+
+def add_headers(response: HttpResponseBase, headers: Iterable[tuple[str, str]]) -> None:
+    """Add headers to those that the response has."""
+    for name, value in headers:
+        if name != "set-cookie":
+            response[name] = f"{response[name]}, {value}" if name in response else value
+            continue
+        for key, morsel in SimpleCookie(value).items():
+            if key in response.cookies:
+                if not isinstance(response.cookies, _Cookies):
+                    response.cookies = _Cookies(response.cookies)
+                response.cookies.others.append(response.cookies[key])
+            dict.__setitem__(response.cookies, key, morsel)
+
+
+def _head(response: HttpResponseBase) -> list[tuple[str, str]]:
+    cookies = (("set-cookie", cookie.OutputString()) for cookie in response.cookies.values())
+    return [*response.items(), *cookies]
