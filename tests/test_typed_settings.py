@@ -35,7 +35,7 @@ KEYWORDS = typing.get_type_hints(keywords.SettingsKeywords, localns=NAMES)
 FIELDS = typing.get_type_hints(Settings, localns=NAMES)
 
 SHORT_FORMS = {
-    "secret_key": ["a-key-of-some-length", b"a-key-of-some-length", ["the-old-key-was-this", b"and-the-new"]],
+    "secret_key": ["a-key-of-some-length", b"a-key-of-16-plus", ["the-key-of-2025!", b"the-key-of-2026!"]],
     "service_account": [("robot", "hush", 4711), {"username": "robot", "secret": "hush", "project_id": 4711}],
     "spool": [Path("spool")],
     "browser_sdk": ["mixpanel", ["mixpanel"]],

@@ -204,7 +204,7 @@ def test_a_directory_of_spools_is_told(tmp_path, project):
     put(project, event("a"))
     result = run("status", "--spool", tmp_path.parent)
     assert result.exit_code == 2
-    assert f"give --spool {tmp_path}" in " ".join(result.output.split())
+    assert f"give --spool {tmp_path.parent}/" in " ".join(result.output.split())
 
 
 # --- where it is ----------------------------------------------------------------------------------

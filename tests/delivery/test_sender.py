@@ -1157,3 +1157,15 @@ def test_the_thread_syncs_after_each_round(started):
     rig = started(sync=synced.set)
     rig.sender.start()
     assert synced.wait(10.0)
+
+
+def test_the_pauses_leave_the_seed_of_the_host_alone(rig):
+    """A host that seeds `random` gets the same numbers with us as without."""
+    rig.put(*events(1))
+    rig.mixpanel.otherwise = lambda bodies: answer(503)
+    random.seed(7)
+    expected = random.random()
+    random.seed(7)
+    Sender(rig.spool, rig.mixpanel, clock=rig.time.clock, monotonic=rig.time.monotonic).step()
+    assert rig.mixpanel.batches() == [events(1)]
+    assert random.random() == expected

@@ -54,14 +54,14 @@ def figures(process):
     raise AssertionError(process.stderr.read())
 
 
-def check(spool, mend=None, user="root"):
-    """Three events are refused with a reason and a way out; once it is mended, events are kept."""
+def check(spool, fix, mend=None, user="root"):
+    """Three events are refused with a reason and the `fix`; once it is mended, events are kept."""
     with start_python(SCRIPT, spool, user, stdin=subprocess.PIPE) as process:
         try:
             said, (refused, pending) = figures(process)
             assert (refused, pending) == ({"spool_unavailable": 3}, 0)
             assert str(spool) in said
-            assert "see that this process may write there" in said
+            assert fix in said
             assert "Traceback" not in said
             if mend is not None:
                 mend()
@@ -76,7 +76,7 @@ def check(spool, mend=None, user="root"):
 
 def test_a_place_where_nothing_can_be_made():
     """No directory can be made there, whoever asks."""
-    check("/proc/mixpanel-visitor/spool")
+    check("/proc/mixpanel-visitor/spool", "that this process may write there")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -86,7 +86,8 @@ def test_a_directory_of_somebody_else():
         Path(temporary).chmod(0o711)
         spool = Path(temporary, "spool")
         spool.mkdir(mode=0o700)
-        check(spool, lambda: spool.chmod(0o777), user="nobody")
+        fix = "See that this process may read and write there."
+        check(spool, fix, lambda: spool.chmod(0o777), user="nobody")
 
 
 @pytest.fixture
@@ -107,4 +108,4 @@ def read_only(tmp_path):
 def test_a_volume_that_is_read_only(read_only):
     """So a file system ends up after an error, until somebody mounts it anew."""
     spool, mend = read_only
-    check(spool, mend)
+    check(spool, "It is mounted read-only: mount it for writing", mend)

@@ -42,6 +42,9 @@ REST_MAX_S = 10.0
 STILL_FOR_S = 120.0
 """Who was stopped for so long may have lost the lead: what it held is given back and claimed anew."""
 
+_CHANCE = random.SystemRandom()
+"""Not the global generator: a host that has seeded it expects its own numbers; nor one that forks copy."""
+
 
 class Sender:
     """Delivers what `spool` holds through `post`; `step`, `drain` and the thread never run at once.
@@ -75,7 +78,7 @@ class Sender:
         post_within: PostWithin | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
-        uniform: Callable[[float, float], float] = random.uniform,
+        uniform: Callable[[float, float], float] = _CHANCE.uniform,
         wait: Callable[[float], object] | None = None,
         linger_s: float = 1.0,
         poll_s: float = 0.5,
