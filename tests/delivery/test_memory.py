@@ -2,9 +2,12 @@
 
 from support.journals import ALL, Clock, balanced, deliver, event, profile, run_python, waiting
 
+from mixpanel_visitor.delivery import memory
 from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.delivery.spool import DeadReason
+from mixpanel_visitor.delivery.whose import digests
+from mixpanel_visitor.records import Record
 
 
 def test_delivery_makes_room():
@@ -78,3 +81,48 @@ print(waiting(spool), spool.counts().written)
 """
     )
     assert printed == "['parent', 'claimed'] 2"
+
+
+def of(person, name):
+    """A record of this person."""
+    return Record("import", f'{{"event":"{name}","properties":{{"distinct_id":"{person}"}}}}'.encode())
+
+
+def test_dead_letters_are_not_parsed_for_each_opt_out(monkeypatch):
+    """Anybody can opt out, at any rate; whose a letter is, is known since it was set aside."""
+    spool = MemorySpool()
+    spool.put([of("ann", "1"), of("bob", "2")])
+    spool.bury(spool.claim("import", 10, ALL), dict.fromkeys([0, 1], DeadReason(message="no", status=400)))
+    parsed = []
+    monkeypatch.setattr(memory, "owners", lambda body: parsed.append(body) or set())
+    spool.withdraw(digests(["nobody"]))
+    spool.withdraw(digests(["ann"]))
+    assert parsed == []
+    assert [letter.body for letter in spool.dead_letters()] == [of("bob", "2").body]
+
+
+def test_too_many_opt_outs_are_noted_at_the_records():
+    """So no number of them grows the memory, nor switches it off for anybody; what comes after is sent."""
+    spool = MemorySpool(max_withdrawn=3)
+    spool.put([of("ann", "1"), of("bob", "2"), of("eve", "3"), of("eve", "4")])
+    held = spool.claim("import", 1, ALL)
+    spool.withdraw(digests(["ann"]))
+    spool.withdraw(digests(f"made-up-{number}" for number in range(10)))
+    assert len(spool._withdrawn) == 0
+    spool.withdraw(digests(["eve"]))
+    spool.put([of("ann", "5"), of("eve", "6")])
+    spool.release(held, [0])
+    assert deliver(spool) == ["2", "5", "6"]
+    assert balanced(spool)
+
+
+def test_an_opt_out_is_forgotten_when_nothing_so_old_is_left():
+    """In the order in which records are settled."""
+    spool = MemorySpool()
+    for number in range(5):
+        spool.put([of("bob", str(number))])
+        spool.withdraw(digests([f"person-{number}"]))
+    assert len(spool._withdrawn) == 5
+    spool.ack(spool.claim("import", 3, ALL), [0, 1, 2])
+    spool.withdraw(digests(["person-4"]))
+    assert len(spool._withdrawn) == 2

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 64 * 2**20
 MAX_DEAD = 1000
+MAX_WITHDRAWN = 50_000
+"""With more people who have opted out, all records are looked at once, and those people are forgotten."""
 
 
 @dataclass(slots=True, eq=False)
@@ -34,6 +36,7 @@ class _Entry:
     endpoint: Endpoint
     body: bytes
     claim: int = 0
+    is_withdrawn: bool = False
 
 
 class MemorySpool:
@@ -47,10 +50,12 @@ class MemorySpool:
         max_bytes: int = MAX_BYTES,
         *,
         max_dead: int = MAX_DEAD,
+        max_withdrawn: int = MAX_WITHDRAWN,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._max_bytes = max_bytes
         self._max_dead = max_dead
+        self._max_withdrawn = max_withdrawn
         self._clock = clock
         self._begin()
         fork_guard.watch(self)
@@ -64,7 +69,7 @@ class MemorySpool:
         self._bytes = 0
         self._delivered = 0
         self._dead = 0
-        self._dead_letters: deque[DeadLetter] = deque(maxlen=self._max_dead)
+        self._dead_letters: deque[tuple[DeadLetter, set[str]]] = deque(maxlen=self._max_dead)
         self._withdrawn: dict[str, int] = {}
         self._revision = 0
 
@@ -100,7 +105,7 @@ class MemorySpool:
             size = 0
             while waiting and len(taken) < max_records:
                 entry = waiting[0]
-                if self._withdrawn and self._is_withdrawn(entry.number, entry.body):
+                if self._is_withdrawn(entry):
                     self._settle([waiting.popleft()])
                     self._dead += 1
                     continue
@@ -135,19 +140,22 @@ class MemorySpool:
             for index, reason in reasons.items():
                 for entry in self._settle(self._held(claim, [index])):
                     self._dead += 1
-                    self._dead_letters.append(
-                        DeadLetter(time_ms=time_ms, endpoint=entry.endpoint, reason=reason, body=entry.body)
+                    letter = DeadLetter(
+                        time_ms=time_ms, endpoint=entry.endpoint, reason=reason, body=entry.body
                     )
+                    self._dead_letters.append((letter, owners(entry.body)))
 
     def withdraw(self, people: Iterable[str]) -> None:
         """What was put until now of these people, given as digests (`delivery/whose.py`), is not sent."""
         with self._lock:
-            if not self._unsettled:
-                self._withdrawn.clear()
-            self._withdrawn |= dict.fromkeys(people, self._number)
+            for person in people:
+                self._withdrawn.pop(person, None)  # the oldest stay in front
+                self._withdrawn[person] = self._number
             self._revision += 1
-            kept = [letter for letter in self._dead_letters if not self._is_withdrawn(0, letter.body)]
+            gone = self._withdrawn.keys()
+            kept = [each for each in self._dead_letters if gone.isdisjoint(each[1])]
             self._dead_letters = deque(kept, maxlen=self._max_dead)
+            self._forget_withdrawn()
 
     def revision(self) -> int:
         """Count how often something was withdrawn."""
@@ -181,7 +189,7 @@ class MemorySpool:
     def dead_letters(self) -> list[DeadLetter]:
         """The dead letters, oldest first."""
         with self._lock:
-            return list(self._dead_letters)
+            return [letter for letter, _ in self._dead_letters]
 
     # --- inside --------------------------------------------------------------------------------
 
@@ -194,8 +202,21 @@ class MemorySpool:
             if entry.claim == number and self._unsettled.get(entry.number) is entry
         ]
 
-    def _is_withdrawn(self, number: int, body: bytes) -> bool:
-        return any(number <= self._withdrawn.get(owner, -1) for owner in owners(body))
+    def _is_withdrawn(self, entry: _Entry) -> bool:
+        if self._withdrawn and not entry.is_withdrawn:
+            until = max((self._withdrawn.get(owner, -1) for owner in owners(entry.body)), default=-1)
+            entry.is_withdrawn = entry.number <= until
+        return entry.is_withdrawn
+
+    def _forget_withdrawn(self) -> None:
+        """Forget whom no waiting record concerns; with too many, all of them, once the records are marked."""
+        if len(self._withdrawn) > self._max_withdrawn:
+            for entry in self._unsettled.values():
+                self._is_withdrawn(entry)
+            self._withdrawn.clear()
+        oldest = next(iter(self._unsettled), self._number + 1)
+        while self._withdrawn and self._withdrawn[first := next(iter(self._withdrawn))] < oldest:
+            del self._withdrawn[first]
 
     def _settle(self, entries: list[_Entry]) -> list[_Entry]:
         for entry in entries:

@@ -34,7 +34,11 @@ class MarkTable:
 
     def raise_to(self, mark: int, value: int) -> bool:
         """Note it, unless what is noted is as high; return whether it was not."""
-        marks, values = self._shards.setdefault(mark >> (64 - _SHARD_BITS), (array("Q"), array("Q")))
+        key = mark >> (64 - _SHARD_BITS)
+        shard = self._shards.get(key)
+        if shard is None:
+            shard = self._shards[key] = array("Q"), array("Q")
+        marks, values = shard
         at = bisect_left(marks, mark)
         if at < len(marks) and marks[at] == mark:
             if values[at] >= value:
