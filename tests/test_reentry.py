@@ -11,6 +11,7 @@ import pytest
 from support.waiting import PATIENCE_S
 
 import mixpanel_visitor
+from mixpanel_visitor.context import current_visitor, refused_outside
 from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.delivery.mixpanel_api import Answer
@@ -266,3 +267,11 @@ def test_the_figures_of_a_sender_that_works_meanwhile_can_be_asked_for():
 
     assert interrupted(sender.stats, work) > 50
     assert sender.stats()["lanes"]["import"]["held"] >= 0
+
+
+def test_a_call_without_a_request_at_every_bytecode_is_counted():
+    """It is refused, and so is each of those that come in between."""
+    before = refused_outside()
+    times = interrupted(lambda: current_visitor.track("Outer"), lambda: current_visitor.track("Inner"))
+    assert times > 10
+    assert refused_outside() - before == times + 1

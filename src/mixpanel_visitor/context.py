@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from .errors import NoVisitorError
+from .ledger import Tally
 from .logs import QuietLog, call_site
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _current: ContextVar[Visitor | None] = ContextVar("mixpanel_visitor", default=None)
 _log = QuietLog()
-_refused = Counter[str]()
+_refused = Tally()
 
 
 enter = _current.set
@@ -92,7 +92,7 @@ _CALLS = ("track", "identify", "alias", "reset", "register", "set_group", "opt_o
 
 def _refuse(name: str) -> Any:
     def refused(*_args: object, **_more: object) -> None:
-        _refused[name] += 1
+        _refused.add_one()
         site = call_site()
         _log(
             logging.WARNING,
@@ -109,7 +109,7 @@ def _refuse(name: str) -> Any:
 
 def refused_outside() -> int:
     """Count the calls that were refused because there was no request, in this process so far."""
-    return _refused.total()
+    return _refused.value
 
 
 current_visitor: Visitor = CurrentVisitor()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
