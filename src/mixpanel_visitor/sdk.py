@@ -17,7 +17,7 @@ import orjson
 from .core.encoding import converted, plain_value, written
 from .core.events import IDENTITY_EVENTS
 from .core.identity import DEVICE_PREFIX, distinct_id, identity_properties, read_id
-from .core.values import PROFILE
+from .core.values import RECORD
 from .errors import InvalidEventError
 from .quoting import one_line, quoted
 
@@ -133,7 +133,7 @@ class _Serializer(json.JSONEncoder):
         """Return the message in JSON."""
         try:
             plain = {
-                name: converted(value, self._told, limits=PROFILE)
+                name: converted(value, self._told, limits=RECORD)
                 if isinstance(value, Mapping)
                 else plain_value(value, self._told, name=name)
                 for name, value in o.items()

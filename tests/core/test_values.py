@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from support.components import needs_module
 
 from mixpanel_visitor.core.encoding import converted, encode, encode_part
-from mixpanel_visitor.core.events import event_record
+from mixpanel_visitor.core.events import event_record, profile_record
+from mixpanel_visitor.core.scrubbing import Scrubber
 from mixpanel_visitor.core.values import MAX_RECORD_BYTES, PROFILE
 from mixpanel_visitor.emulator.rules import Event, check_event
 from mixpanel_visitor.errors import InvalidEventError
@@ -500,6 +501,99 @@ def test_no_value_holds_the_interpreter(kind):
     for limits in ({}, {"limits": PROFILE}):
         sent = outcome(lambda limits=limits: encode_part(converted({"x": value}, **limits)))
         assert sent in ("too_large", "too_deep") or len(sent) <= 10 * MAX_RECORD_BYTES
+
+
+NESTED = {
+    "lists": lambda number: [[] for _ in range(number)],
+    "lists of one item": lambda number: [[0] for _ in range(number)],
+    "objects": lambda number: [{} for _ in range(number)],
+    "objects in an object": lambda number: {
+        f"{each:x}": [{} for _ in range(100)] for each in range(number // 100)
+    },
+    "chains": lambda number: [deep(20) for _ in range(number // 20)],
+    "one list in another": lambda number: [[[[] for _ in range(number)]]],
+}
+
+
+def profile_of(value):
+    """Return the record of a profile with this value, and look in it for secrets."""
+    update = {"$token": "t", "$distinct_id": "u", "$set": {"x": value}}
+    clean = Scrubber().clean
+    return profile_record("engage", update, clean=lambda plain: clean(plain, lambda _name: None)).body
+
+
+@pytest.mark.parametrize("kind", NESTED)
+def test_thousands_of_lists_in_a_profile_are_read_together(kind):
+    """Each of them took Python a step of its own: half a second for ninety thousand."""
+    value = NESTED[kind](20_000)
+    sent = []
+    number = steps(lambda: sent.append(profile_of(value)))
+    assert orjson.loads(sent[0])["$set"]["x"] == value
+    assert number <= 3_000
+
+
+def test_lists_in_an_event_are_read_together():
+    """Mixpanel takes 254 lists of 254 lists."""
+    value = [[[] for _ in range(254)] for _ in range(254)]
+    assert steps(lambda: of_event(value)) <= 3_000
+    assert of_event(value) == (value, [])
+
+
+@pytest.mark.parametrize("number", [140_000, 1_000_000])
+@pytest.mark.parametrize("kind", NESTED)
+def test_lists_and_objects_of_a_profile_have_a_limit(kind, number):
+    """Mixpanel documents 256 KB for one; what has more is refused before it is walked through."""
+    value = NESTED[kind](number)
+    reasons = []
+    assert steps(lambda: reasons.append(outcome(lambda: profile_of(value)))) <= 3_000
+    assert reasons == ["too_large"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ["y" * 100] * 2_700,
+        {f"{number:06}": number for number in range(20_000)},
+        [1 / 3] * 14_000,
+        ["\u0001"] * 33_000,
+        [Decimal(1) / 3] * 14_000,
+    ],
+    ids=["texts", "names", "numbers", "signs", "decimals"],
+)
+def test_the_limit_of_lists_and_objects_is_on_what_is_sent(value):
+    """The limit is one of bytes of JSON, and of one property."""
+    assert outcome(lambda: profile_of(value)) == "too_large"
+    half = list(value)[: len(value) // 2]
+    update = {"$token": "t", "$distinct_id": "u", "$set": {"x": half, "y": half, "z": "y" * 300_000}}
+    assert profile_record("engage", update).body
+
+
+def test_at_the_limit_of_a_profile_is_accepted():
+    """256 KB are 262,144 bytes, with the brackets."""
+    most = ["y" * 260_000, "y" * (262_144 - 260_007)]
+    assert len(orjson.dumps(most)) == 262_144
+    assert orjson.loads(profile_of(most))["$set"]["x"] == most
+    assert outcome(lambda: profile_of([*most[:-1], most[-1] + "y"])) == "too_large"
+
+
+def test_a_wide_value_that_holds_itself_is_cut():
+    """It seems to be endless, and is cut where it begins again."""
+    itself = [[] for _ in range(300)]
+    itself[7].append(itself)
+    assert orjson.loads(profile_of(itself))["$set"]["x"] == [*[[]] * 7, ["[...]"], *[[]] * 292]
+
+
+def test_a_list_that_is_there_twice_is_sent_twice():
+    """At different depths, too."""
+    shared = list(range(20))
+    value = [shared, [shared], *([0] * 20)]
+    assert orjson.loads(profile_of(value))["$set"]["x"] == value
+
+
+def test_a_secret_among_thousands_of_objects_is_found():
+    """Reading them together leaves none out."""
+    value = [*({"a": 1} for _ in range(1_000)), {"b": [{"password": "hush"}]}]
+    assert b"hush" not in profile_of(value)
 
 
 NUMBERS = (

@@ -12,7 +12,7 @@ import orjson
 
 from mixpanel_visitor.errors import InvalidEventError
 
-from .values import EVENT, MAX_RECORD_BYTES, PROFILE, Converter, Limits, untold
+from .values import EVENT, MAX_RECORD_BYTES, RECORD, Converter, Limits, untold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,12 +32,12 @@ def converted(
 
 def plain_value(value: Any, told: Told = untold, *, name: str) -> Any:
     """Return one value as JSON has it, of a property of this name."""
-    return converted({name: value}, told, limits=PROFILE)[name]
+    return converted({name: value}, told, limits=RECORD)[name]
 
 
 def encode(record: Mapping[Any, Any], told: Told = untold) -> bytes:
     """Return any values in JSON; raises `InvalidEventError` for more than Mixpanel takes."""
-    return written(converted(record, told, limits=PROFILE), told)
+    return written(converted(record, told, limits=RECORD), told)
 
 
 def written(record: Mapping[str, Any], told: Told = untold) -> bytes:
@@ -47,9 +47,9 @@ def written(record: Mapping[str, Any], told: Told = untold) -> bytes:
     except (TypeError, ValueError):
         exact = {
             # The name that `told` learns is that of a property.
-            name: Converter(PROFILE, told, exact=True).properties(value)
+            name: Converter(RECORD, told, exact=True).properties(value)
             if isinstance(value, dict)
-            else Converter(PROFILE, told, exact=True).value(value)
+            else Converter(RECORD, told, exact=True).value(value)
             for name, value in record.items()
         }
         body = orjson.dumps(exact)
@@ -58,7 +58,7 @@ def written(record: Mapping[str, Any], told: Told = untold) -> bytes:
 
 def encode_text(text: str) -> bytes:
     """Return one string in JSON."""
-    return orjson.dumps(Converter(PROFILE, exact=True).value(text))
+    return orjson.dumps(Converter(RECORD, exact=True).value(text))
 
 
 def encode_part(properties: Mapping[Any, Any], told: Told = untold) -> bytes:

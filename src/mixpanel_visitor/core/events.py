@@ -18,7 +18,7 @@ from mixpanel_visitor.records import Record
 
 from .encoding import checked_size, converted, encode_part, encode_text, plain_value, written
 from .identity import DISALLOWED_IDS, read_id, refusal
-from .values import MAX_RECORD_BYTES, PROFILE, untold
+from .values import MAX_PROFILE_PROPERTY_BYTES, MAX_RECORD_BYTES, PROFILE, nested_too_large, untold
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,7 +187,10 @@ def profile_record(
     if endpoint == "groups":
         _check_group(plain)
     _check_operand(operation, plain[operation])
-    return Record(endpoint, written(plain, told))
+    body = written(plain, told)
+    if len(body) > MAX_PROFILE_PROPERTY_BYTES:
+        _check_nested(plain[operation])
+    return Record(endpoint, body)
 
 
 def _check_name(name: object) -> None:
@@ -230,6 +233,13 @@ def _check_group(update: Mapping[str, Any]) -> None:
         raise InvalidEventError(
             "bad_update", f"a group update needs the group's ID, such as 'Acme', not {quoted(group_id)}"
         )
+
+
+def _check_nested(operand: Any) -> None:
+    """Refuse a list or object that is too large in JSON; only long numbers and signs come so far."""
+    for name, value in operand.items() if type(operand) is dict else ():
+        if type(value) in (list, dict) and len(written(value)) > MAX_PROFILE_PROPERTY_BYTES:
+            raise InvalidEventError("too_large", nested_too_large(name))
 
 
 def _check_kind(operation: str, operand: Any) -> None:

@@ -9,10 +9,12 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from .page_urls import REDACTED
+from .plain import FLAT_TYPES, MANY, levels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,8 +33,6 @@ MAX_DEPTH = 8
 """Nesting below this is not looked at; Mixpanel takes three levels."""
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")
-FLAT_TYPES = frozenset((str, int, float, bool, type(None)))
-"""Values of these types hold no others."""
 
 _NAMES_CACHED = 4096
 _CALLS_CACHED = 1024
@@ -78,6 +78,14 @@ class Scrubber:
         cleaned: Mapping[str, Any] = self._cleaned(properties, found, 0)
         return cleaned
 
+    def _has_no_secret(self, value: Any, depth: int) -> bool:
+        """Tell whether all is plain, with no secret's name at any depth that is looked at."""
+        for level in islice(levels(value), MAX_DEPTH + 1 - depth):
+            names = set(level.names)
+            if not level.is_plain or any(type(each) is not str or self.is_secret(each) for each in names):
+                return False
+        return True
+
     def _cleaned(self, value: Any, found: Callable[[str], None], depth: int) -> Any:
         if depth > MAX_DEPTH:
             return value
@@ -85,6 +93,8 @@ class Scrubber:
             fields = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
             cleaned = self._cleaned(fields, found, depth)
             return value if cleaned is fields else cleaned
+        if isinstance(value, (dict, list)) and len(value) >= MANY and self._has_no_secret(value, depth):
+            return value
         if isinstance(value, Mapping):
             changed = {}
             for name, item in value.items():

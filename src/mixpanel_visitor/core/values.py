@@ -7,17 +7,20 @@ holds itself is cut. What each type becomes stands in `value_types`.
 from __future__ import annotations
 
 from itertools import islice
-from operator import length_hint
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import orjson
 
 from mixpanel_visitor.errors import InvalidEventError
 from mixpanel_visitor.quoting import quoted, type_name
 
-from .scrubbing import FLAT_TYPES
+from .plain import FLAT_TYPES, MANY, chars, is_part_of_itself, levels
 from .value_types import way_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+    from .plain import Level
 
     Told = Callable[[str, type], None]
     """Is told the property and the type of a value that became its text."""
@@ -29,25 +32,34 @@ MAX_TEXT_CHARS = 255
 """Mixpanel cuts strings there (reference: import-events), so the text of a value is cut there, too."""
 
 
+MAX_PROFILE_PROPERTY_BYTES = 262_144
+"""Mixpanel takes 256 KB in a list or object of a profile (property reference: data types)."""
+
+
 class Limits(NamedTuple):
     """What Mixpanel takes in one property; None: there is no documented limit."""
 
     depth: int
     keys: int | None = None
     items: int | None = None
+    nested_bytes: int = MAX_RECORD_BYTES
 
 
 EVENT = Limits(depth=3, keys=255, items=255)
 """Fewer than 255 keys and items, three levels (reference: import-events)."""
 
-PROFILE = Limits(depth=50)
-"""Mixpanel documents none for profiles; what is deeper than this is a mistake."""
+RECORD = Limits(depth=50)
+"""Of values whose place in a record is not known; what is deeper than this is a mistake."""
+
+PROFILE = Limits(depth=50, nested_bytes=MAX_PROFILE_PROPERTY_BYTES)
+"""Mixpanel documents a size for lists and objects in profiles; for their depth see `RECORD`."""
 
 CYCLE = "[...]"
 """Stands for a value within itself, as Python writes it."""
 
 _MIN_INT, _MAX_INT = -(2**63), 2**64 - 1  # what the encoder can write
 _MAX_DIGIT_BITS = 3_000  # Python takes quadratic time for the digits, and from 4,300 on refuses
+_NOT_PLAIN: Final = object()
 _WORDS = {None: "null", True: "true", False: "false"}
 
 
@@ -62,13 +74,14 @@ class Converter:
     integers beyond 64 bits; needed only where the encoder has refused.
     """
 
-    __slots__ = ("_exact", "_left", "_limits", "_name", "_path", "_told")
+    __slots__ = ("_exact", "_held", "_left", "_limits", "_name", "_path", "_told")
 
     def __init__(self, limits: Limits, told: Told = untold, *, exact: bool = False) -> None:
         self._limits = limits
         self._told = told
         self._exact = exact
         self._left = MAX_RECORD_BYTES
+        self._held = 0  # is left as well, but not for this property
         self._name = ""
         self._path: list[int] = []
 
@@ -79,6 +92,7 @@ class Converter:
             self._name = name = key if type(key) is str and not self._exact else self._property_name(key)
             self.spend(len(name) + 4)
             plain[name] = self.value(value)
+            self._left, self._held = self._left + self._held, 0
         return plain
 
     def value(self, value: Any, depth: int = 0) -> Any:
@@ -89,7 +103,7 @@ class Converter:
                 self.spend(len(value))
                 return _well_formed(value) if self._exact else value
             return self._integer(value) if kind is int and self._exact else value
-        self.spend(2)
+        self.spend(1)
         if kind is list or kind is tuple:
             self.expect_items(len(value))
             return self.items(value, value, depth)
@@ -106,15 +120,16 @@ class Converter:
         """Return a list; `owner` is the value that holds the items."""
         if id(owner) in self._path:
             return self.noted(CYCLE, type(owner))
-        if depth >= self._limits.depth:
-            raise self._too_deep()
+        self._enter(depth)
         most = self._limits.items
         found = list(islice(items, max(self._left, 0) if most is None else most))
         self.expect_items(len(found))
-        self.spend(2 * len(found))
         if not self._exact and FLAT_TYPES.issuperset(map(type, found)):
-            self.spend(sum(map(length_hint, found)))  # of the strings: the others have none
+            self.spend(2 * len(found) + chars(found))
             return found
+        if len(found) >= MANY and (plain := self._plain(owner, depth)) is not _NOT_PLAIN:
+            return plain
+        self.spend(2 * len(found))
         self._path.append(id(owner))
         try:
             return [self.value(each, depth + 1) for each in found]
@@ -125,21 +140,22 @@ class Converter:
         """Return an object; `owner` is the value that holds the pairs."""
         if id(owner) in self._path:
             return self.noted(CYCLE, type(owner))
-        if depth >= self._limits.depth:
-            raise self._too_deep()
+        self._enter(depth)
         most = self._limits.keys
         found = list(islice(pairs, max(self._left, 0) if most is None else most))
         self.expect_keys(len(found))
+        if len(found) >= MANY and (plain := self._plain(owner, depth)) is not _NOT_PLAIN:
+            return plain
         self._path.append(id(owner))
         try:
-            plain = {}
+            made = {}
             for key, each in found:
                 name = key if type(key) is str and not self._exact else self._key(key)
                 self.spend(len(name) + 4)
-                plain[name] = self.value(each, depth + 1)
+                made[name] = self.value(each, depth + 1)
         finally:
             self._path.pop()
-        return plain
+        return made
 
     def expect_items(self, number: int) -> None:
         """Refuse a list with so many items, before anybody reads it."""
@@ -153,11 +169,7 @@ class Converter:
         """Count what is written; refuses what is more than Mixpanel takes."""
         self._left -= size
         if self._left < 0:
-            raise InvalidEventError(
-                "too_large",
-                f"it is more than Mixpanel's limit of {MAX_RECORD_BYTES:,} bytes, with property "
-                f"{quoted(self._name)}; send fewer or shorter properties",
-            )
+            raise self._too_large()
 
     def text(self, value: Any) -> str:
         """Return the text of a value, cut as Mixpanel cuts; of one whose text fails, the name of its type."""
@@ -174,6 +186,58 @@ class Converter:
         return text[:MAX_TEXT_CHARS]
 
     # --- inside -----------------------------------------------------------------------------------
+
+    def _enter(self, depth: int) -> None:
+        """Refuse a list or object that is too deep; hold back what is not for the outermost one."""
+        if depth >= self._limits.depth:
+            raise self._too_deep()
+        if not depth and self._left > self._limits.nested_bytes:
+            self._held = self._left - self._limits.nested_bytes
+            self._left = self._limits.nested_bytes
+
+    def _plain(self, owner: Any, depth: int) -> Any:
+        """Return a copy of a list or object in which all is JSON already; else `_NOT_PLAIN`."""
+        if self._exact:
+            return _NOT_PLAIN
+        left = self._left
+        read = []
+        try:
+            for level in levels(owner):
+                read.append(level)
+                if not level.is_plain or not self._takes(level, depth + len(read)):
+                    break
+            else:
+                return orjson.loads(orjson.dumps(owner))
+        except InvalidEventError:
+            # What holds itself seems to be endless, and is not.
+            if not is_part_of_itself(read, self._path):
+                raise
+        except ValueError:  # half a character, or an integer beyond 64 bits
+            pass
+        self._left = left
+        return _NOT_PLAIN
+
+    def _takes(self, level: Level, depth: int) -> bool:
+        """Count what is in a level, which is so deep; False: some name is no string."""
+        if depth > self._limits.depth:
+            raise self._too_deep()
+        self.expect_items(level.longest_list)
+        self.expect_keys(level.largest_object)
+        self.spend(2 * level.size)
+        names = level.names
+        if names and set(map(type, names)) != {str}:
+            return False
+        self.spend(2 * len(names) + chars(names) + chars(level.values))
+        return True
+
+    def _too_large(self) -> InvalidEventError:
+        if self._held:
+            return InvalidEventError("too_large", nested_too_large(self._name))
+        return InvalidEventError(
+            "too_large",
+            f"it is more than Mixpanel's limit of {MAX_RECORD_BYTES:,} bytes, with property "
+            f"{quoted(self._name)}; send fewer or shorter properties",
+        )
 
     def _too_deep(self) -> InvalidEventError:
         return InvalidEventError(
@@ -216,6 +280,14 @@ class Converter:
             return self.noted(f"<int of {value.bit_length():,} bits>", int)
         text = str(value)
         return text if len(text) <= MAX_TEXT_CHARS else self.noted(text, int)
+
+
+def nested_too_large(name: str) -> str:
+    """Return what is wrong with the list or object of a profile."""
+    return (
+        f"property {quoted(name)} is a list or object of more than {MAX_PROFILE_PROPERTY_BYTES:,} bytes, and "
+        "Mixpanel takes no more of one in a profile; send less of it, or events instead"
+    )
 
 
 def _well_formed(text: str) -> str:

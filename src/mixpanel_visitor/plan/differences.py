@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mixpanel_visitor.core.encoding import plain_value
 from mixpanel_visitor.core.events import IDENTITY_PROPERTIES
-from mixpanel_visitor.core.scrubbing import FLAT_TYPES
+from mixpanel_visitor.core.plain import FLAT_TYPES
 from mixpanel_visitor.errors import InvalidEventError
 from mixpanel_visitor.quoting import one_line
 from mixpanel_visitor.settings.sources import closest

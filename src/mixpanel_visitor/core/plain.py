@@ -1,0 +1,96 @@
+"""Plain values: lists and objects that are JSON already, read level by level.
+
+Each level is read by functions in C: thousands of lists in a list cost little more than their encoding does.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+FLAT_TYPES = frozenset((str, int, float, bool, type(None)))
+"""Values of these types hold no others."""
+
+MANY = 16
+"""From so many values on, reading them level by level is worth its beginning."""
+
+_PLAIN_TYPES = FLAT_TYPES | {list, dict}
+
+
+class Level:
+    """All lists and objects of a value that are equally deep in it."""
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        kinds = set(map(type, values))
+        self.is_plain = kinds <= _PLAIN_TYPES
+        self.lists: list[list[Any]] = []
+        self.objects: list[dict[Any, Any]] = []
+        if list in kinds:
+            self.lists = [each for each in values if type(each) is list]
+        if dict in kinds:
+            self.objects = [each for each in values if type(each) is dict]
+
+    @cached_property
+    def values(self) -> list[Any]:
+        """What they hold; ask `size` first."""
+        return [*chain.from_iterable(self.lists), *chain.from_iterable(map(dict.values, self.objects))]
+
+    @property
+    def size(self) -> int:
+        """The number of values that they hold."""
+        return sum(map(len, self.lists)) + sum(map(len, self.objects))
+
+    @property
+    def longest_list(self) -> int:
+        """The most items that one of them has."""
+        return max(map(len, self.lists), default=0)
+
+    @property
+    def largest_object(self) -> int:
+        """The most names that one of them has."""
+        return max(map(len, self.objects), default=0)
+
+    @property
+    def names(self) -> list[Any]:
+        """The names in the objects."""
+        return list(chain.from_iterable(self.objects))
+
+
+def levels(value: Any) -> Iterator[Level]:
+    """Yield the levels of a list or object from the outside in.
+
+    What holds itself has no last level: whoever reads them stops somewhere. Behind what is not plain there is
+    no further level.
+    """
+    level = Level([value])
+    while level.lists or level.objects or not level.is_plain:
+        yield level
+        if not level.is_plain:
+            return
+        level = Level(level.values)
+
+
+def is_part_of_itself(read: Iterable[Level], path: Iterable[int]) -> bool:
+    """Tell whether something in these levels is also above itself, or is in the path that leads to them.
+
+    Also True for what two levels share.
+    """
+    seen = set(path)
+    for level in read:
+        ids = {*map(id, level.lists), *map(id, level.objects)}
+        if not seen.isdisjoint(ids):
+            return True
+        seen |= ids
+    return False
+
+
+def chars(values: Sequence[Any]) -> int:
+    """Return the length of all strings among these values."""
+    kinds = set(map(type, values))
+    if str not in kinds:
+        return 0
+    return sum(map(len, values if len(kinds) == 1 else [each for each in values if type(each) is str]))
