@@ -27,6 +27,21 @@ from mixpanel_visitor.wsgi import VisitorMiddleware as WSGIVisitorMiddleware
 HTML = [("Content-Type", "text/html; charset=utf-8")]
 
 
+def names_routes():
+    """Ask whether this Starlette tells the route that it has found; older releases do not."""
+    seen = []
+
+    async def page(request):
+        seen.append("route" in request.scope)
+        return PlainTextResponse("")
+
+    TestClient(Starlette(routes=[Route("/", page)])).get("/")
+    return seen == [True]
+
+
+NAMES_ROUTES = names_routes()
+
+
 @pytest.mark.parametrize(
     ("patterns", "path", "chosen"),
     [
@@ -123,7 +138,7 @@ def test_a_page_is_viewed_once(spool):
     assert view["current_url_search"] == "?utm_source=ad&password=REDACTED"
     assert view["current_domain"] == "testserver"
     assert view["current_url_protocol"] == "http:"
-    assert view["route"] == "/shoes/{number:int}"
+    assert view.get("route") == ("/shoes/{number:int}" if NAMES_ROUTES else None)
     assert view["utm_source"] == "ad"
     assert view["$device_id"] in answer.headers["set-cookie"]
 
@@ -141,7 +156,7 @@ def test_the_template_of_a_mounted_route_is_whole(spool):
     """As the page's address is."""
     with starlette(spool) as client:
         client.get("/blog/first")
-    assert [view["route"] for view in views(spool)] == ["/blog/{slug}"]
+    assert [view.get("route") for view in views(spool)] == ["/blog/{slug}" if NAMES_ROUTES else None]
 
 
 def test_what_is_no_page_is_not_viewed(spool):

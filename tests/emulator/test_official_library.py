@@ -13,10 +13,17 @@ from mixpanel_visitor.emulator import LocalMixpanel
 
 NOW_S = 1_800_000_000
 
+HAS_ACCOUNTS = hasattr(mixpanel, "ServiceAccountCredentials")
+"""Releases before 5 know the project's API secret only."""
+
+SECRET = {} if HAS_ACCOUNTS else {"api_secret": "secret"}
+
 EVENTS = {
     "track": lambda mp: mp.track("u-1", "Signed up", {"plan": "pro"}),
-    "import_data": lambda mp: mp.import_data(None, "u-1", "Signed up", NOW_S - 9_000_000, {"plan": "pro"}),
-    "merge": lambda mp: mp.merge(None, "u-1", "u-2"),
+    "import_data": lambda mp: mp.import_data(
+        None, "u-1", "Signed up", NOW_S - 9_000_000, {"plan": "pro"}, **SECRET
+    ),
+    "merge": lambda mp: mp.merge(None, "u-1", "u-2", **SECRET),
     "alias": lambda mp: mp.alias("u-1", "d-1"),
 }
 PEOPLE = {
@@ -64,7 +71,9 @@ def library(local, monkeypatch):
             ("import", "import"),
         ]
     }
-    account = mixpanel.ServiceAccountCredentials("name", "secret", "12345")
+    credentials = {}
+    if HAS_ACCOUNTS:
+        credentials["credentials"] = mixpanel.ServiceAccountCredentials("name", "secret", "12345")
     original = mixpanel.Consumer
 
     def consumer(**options: Any) -> Any:
@@ -73,7 +82,7 @@ def library(local, monkeypatch):
         return made
 
     # `alias` makes a consumer of its own, which otherwise talks to api.mixpanel.com.
-    monkeypatch.setattr(mixpanel, "Consumer", functools.partial(consumer, credentials=account))
+    monkeypatch.setattr(mixpanel, "Consumer", functools.partial(consumer, **credentials))
     yield mixpanel.Mixpanel("some-token", consumer=mixpanel.Consumer())
     for each in consumers:
         each._session.close()

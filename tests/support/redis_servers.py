@@ -156,7 +156,7 @@ def watched_pair(directory: Path) -> Iterator[tuple[str, RedisServer, RedisServe
                 redis.Redis(port=port, socket_timeout=5) as watcher,
                 contextlib.suppress(redis.exceptions.RedisError),
             ):
-                replicas = watcher.execute_command("SENTINEL REPLICAS", "shop")
+                replicas = watcher.sentinel_slaves("shop")
                 return len(replicas) == 1 and not replicas[0].get("is_disconnected", False)
             return False
 

@@ -52,4 +52,8 @@ redis.call('HINCRBY', KEYS[1], 'used', given)
 redis.call('PEXPIRE', KEYS[1], 2000)
 return given
 """
+WITHDRAW = """
+for at = 3, #ARGV do redis.call('HSET', KEYS[1], ARGV[at], ARGV[2]) end
+redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
+"""
 RELEASE_LEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"

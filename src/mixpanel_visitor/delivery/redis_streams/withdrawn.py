@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mixpanel_visitor.delivery.redis_streams import scripts
 from mixpanel_visitor.delivery.whose import owners
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 REVISION = b"revision"
 KEEP_S = 30 * 86_400
 _LEARN_S = 1.0
+_MOST_AT_ONCE = 500
 
 
 class Withdrawn:
@@ -29,19 +31,18 @@ class Withdrawn:
 
     def add(self, people: Iterable[str]) -> None:
         """From now on what was put before of these people is not sent, by nobody."""
+        digests = list(people)
 
         def call(client: Any) -> None:
             now_ms = _time_ms(client)
-            fields: dict[Any, Any] = dict.fromkeys(people, now_ms)
-            key = self._streams.withdrawn_key
-            pipeline = client.pipeline(transaction=True)
-            pipeline.hset(key, mapping=fields)
-            pipeline.hincrby(key, REVISION, 1)
-            pipeline.execute()
+            # A script: clients before redis 6.1 have no transactions in a cluster.
+            for at in range(0, len(digests), _MOST_AT_ONCE):
+                told = digests[at : at + _MOST_AT_ONCE]
+                client.eval(scripts.WITHDRAW, 1, self._streams.withdrawn_key, REVISION, now_ms, *told)
             while _time_ms(client) <= now_ms:  # a millisecond: what comes after it has a later ID
                 pass
 
-        if people := list(people):
+        if digests:
             self._streams.do(call)
             self._learn()
 
