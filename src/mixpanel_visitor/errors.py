@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from mixpanel_visitor.quoting import several
+
 
 class MixpanelVisitorError(Exception):
     """Base of every error of this package."""
@@ -26,8 +28,7 @@ class SettingsError(MixpanelVisitorError, ValueError):
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = list(problems)
-        count = len(problems)
-        head = "1 mistake" if count == 1 else f"{count} mistakes"
+        head = several(len(problems), "mistake")
         lines = "\n".join(f"  - {problem}" for problem in problems)
         super().__init__(f"mixpanel-visitor: {head} in the settings:\n{lines}")
 

@@ -6,6 +6,8 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mixpanel_visitor.quoting import several
+
 from . import capture
 from .delivery import local_mixpanel, threads
 from .delivery.committer import Committer
@@ -102,7 +104,8 @@ class Outbox:
         except SpoolError as error:
             self._unstored += 1
             self._ledger.refuse(error.reason, len(records))
-            self._log(logging.ERROR, error.reason, "%d events were refused: %s", len(records), error)
+            number = several(len(records), "event was", "events were")
+            self._log(logging.ERROR, error.reason, "%s refused: %s", number, error)
         except Exception:
             self._ledger.refuse("internal_error", len(records))
             self.failed("commit")

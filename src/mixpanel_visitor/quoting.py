@@ -34,6 +34,15 @@ def quoted(value: object, most: int = MAX_CHARS) -> str:
     return f"<{type_name(kind)}>"
 
 
+def several(number: int, one: str, many: str = "") -> str:
+    """Return a number with its noun: `several(1, "event")`, `several(2, "record was", "records were")`.
+
+    >>> several(1, "event"), several(2_000, "event"), several(0, "record was", "records were")
+    ('1 event', '2,000 events', '0 records were')
+    """
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 def type_name(kind: type) -> str:
     """Return the name of a type, whatever its metaclass makes of that; never raises."""
     name: str = type.__dict__["__name__"].__get__(kind)

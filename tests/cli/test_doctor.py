@@ -173,8 +173,8 @@ def test_dead_letters_and_records_that_nobody_delivers_are_found(environment, tm
     code, found = examine(environment)
     assert code == 1
     assert sorted(what.split(",")[0] for what in without_place(found)) == [
-        "1 dead letters in project",
-        "in project 1 records wait",
+        "1 dead letter in project",
+        "in project 1 record waits",
     ]
 
 

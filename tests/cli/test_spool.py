@@ -359,7 +359,7 @@ def test_retry_keeps_what_the_spool_does_not_take(tmp_path, project):
     os.truncate(hoard, 2**31)  # sparse: as large as it looks to the journal, not to the disk
     result = run("dead", "retry", "--all", "--spool", tmp_path)
     assert result.exit_code == 1
-    assert "0 of 1 dead letters were put back" in result.output
+    assert "0 of 1 dead letter was put back" in result.output
     assert "is full" in result.output
     assert bodies(project) == [event("a").body]
 
@@ -425,7 +425,7 @@ def test_long_work_shows_how_far_it_is(tmp_path, project):
     finally:
         os.close(ours)
         os.close(theirs)
-    assert done.stdout.startswith(b"1 of 1 dead letters were put back")
+    assert done.stdout.startswith(b"1 of 1 dead letter was put back")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others")
@@ -467,3 +467,30 @@ def test_purge_all_takes_lines_that_cannot_be_read(tmp_path, project):
     assert run("status", "--spool", tmp_path).exit_code == 1
     assert run_json("dead", "purge", "--all", "--yes", "--spool", tmp_path) == [{"purged": 0}]
     assert run("status", "--spool", tmp_path).exit_code == 0
+
+
+WRONG = {"MIXPANEL_TOKEN": "a b", "MIXPANEL_VISITOR_DURABILITY": "never", "MIXPANEL_VISITOR_SPOOL": ""}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "why"),
+    [
+        (["spool", "status"], WRONG, ["MIXPANEL_TOKEN", "MIXPANEL_VISITOR_DURABILITY", "--spool DIR"]),
+        (["spool", "dead", "list"], WRONG, ["MIXPANEL_TOKEN", "--spool DIR"]),
+        (["worker"], WRONG, ["2 mistakes", "MIXPANEL_TOKEN", "MIXPANEL_VISITOR_DURABILITY"]),
+        (["send"], WRONG, ["2 mistakes", "MIXPANEL_TOKEN"]),
+        (["spool", "status"], {"MIXPANEL_VISITOR_SPOOL": "kafka://x"}, ["is no directory"]),
+        (["spool", "status"], {"MIXPANEL_VISITOR_SPOOL": "redis://r"}, ["1 mistake", "set MIXPANEL_TOKEN"]),
+        (["doctor"], {"MIXPANEL_VISITOR_SPOOL": "redis://"}, ["names no host"]),
+        (["doctor", "--spool", "kafka://x"], {}, ["a spool is a directory"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_settings_are_told_without_the_use_of_the_command(arguments, environment, why):
+    """The command is right, the environment is not: exit code 2, or the doctor's 1."""
+    environment = {"MIXPANEL_TOKEN": "", **environment}
+    result = CliRunner().invoke(main, arguments, env=environment)
+    assert result.exit_code == (1 if arguments == ["doctor"] else 2)
+    assert all(each in result.output for each in why)
+    assert ("Usage:" in result.output) == (why == ["is no directory"])
+    assert "Traceback" not in result.output

@@ -32,7 +32,7 @@ def test_the_class_stays_what_it_is():
 
     assert plan.event("Left")(Left) is Left
     assert plan.events["Left"].description == "Somebody has left."
-    assert repr(plan) == "<Plan of 1 events>"
+    assert repr(plan) == "<Plan of 1 event>"
     assert repr(plan.events["Left"]) == "<Event 'Left' as Left>"
 
 

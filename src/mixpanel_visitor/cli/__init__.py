@@ -12,6 +12,7 @@ from typing import NamedTuple, cast
 import click
 
 from mixpanel_visitor import release
+from mixpanel_visitor.errors import MissingExtraError, SettingsError
 from mixpanel_visitor.quoting import one_line
 
 
@@ -59,17 +60,33 @@ class LazyGroup(click.Group):
         return cast("click.Command", importlib.import_module(entry.module).command)
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; what its error prints of files, servers and answers moves no cursor."""
+        """Run the command; what its error prints of files, servers and answers moves no cursor.
+
+        Wrong settings have the exit code of a usage error, but not its lines: the command is right.
+        """
         try:
             return super().invoke(ctx)
         except click.ClickException as error:
-            vars(error)["message"] = "\n".join(map(one_line, error.message.split("\n")))
+            vars(error)["message"] = _printable(error.message)
             raise
+        except (SettingsError, MissingExtraError) as error:
+            lines = [str(error), *getattr(error, "__notes__", ())]
+            raise WrongSettings(_printable("\n".join(lines))) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the list of commands without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.help_line) for name, entry in COMMANDS.items()])
+
+
+class WrongSettings(click.ClickException):
+    """The command cannot begin with these settings."""
+
+    exit_code = 2
+
+
+def _printable(message: str) -> str:
+    return "\n".join(map(one_line, message.split("\n")))
 
 
 def _show_version(ctx: click.Context) -> None:

@@ -13,6 +13,7 @@ from mixpanel_visitor.cli.loading import Wanted, load
 from mixpanel_visitor.cli.plain import plain
 from mixpanel_visitor.plan import Plan
 from mixpanel_visitor.plan.scan import scan
+from mixpanel_visitor.quoting import several
 
 _MOST_CHARS = 1000
 
@@ -53,11 +54,11 @@ def check(*, where: str, sources: tuple[Path, ...], as_json: bool) -> None:
         if never:
             click.echo(f"Tracked nowhere in these sources: {plain(', '.join(never), _MOST_CHARS)}")
         if found.computed:
-            click.echo(f"Not looked at, for the event's name is computed: {_several(found.computed, 'call')}")
+            click.echo(f"Not looked at, for the event's name is computed: {several(found.computed, 'call')}")
         number = len(problems) + len(found.places)
-        calls = f", {_several(found.calls, 'call')} in {_several(found.files, 'file')}" if sources else ""
-        events = _several(len(plan.events), "event")
-        click.echo(f"{_several(number, 'problem') if number else 'No problems'}; {events}{calls}.")
+        calls = f", {several(found.calls, 'call')} in {several(found.files, 'file')}" if sources else ""
+        events = several(len(plan.events), "event")
+        click.echo(f"{several(number, 'problem') if number else 'No problems'}; {events}{calls}.")
     sys.exit(1 if problems or found.places else 0)
 
 
@@ -95,7 +96,3 @@ def export(*, where: str, output: Path | None, truncate: bool) -> None:
 def _load(where: str) -> Plan:
     wanted = Wanted("plan", "shop.events:plan", "mixpanel_visitor.plan.Plan", lambda it: isinstance(it, Plan))
     return cast("Plan", load(where, wanted))
-
-
-def _several(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"

@@ -15,6 +15,7 @@ from mixpanel_visitor.cli.spool_dead import dead
 from mixpanel_visitor.cli.spool_place import AS_JSON, SETTING, SPOOL, Place, find
 from mixpanel_visitor.cli.spool_redis import is_redis, show_status
 from mixpanel_visitor.cli.spool_survey import ProjectStatus, survey
+from mixpanel_visitor.quoting import several
 
 OLD_S = 3600.0
 LOW_SHARE_FREE = 0.05
@@ -60,10 +61,12 @@ def _print(place: Place, projects: list[ProjectStatus], findings: list[str]) -> 
     if not projects:
         click.echo("Nothing was put there yet.")
     for project in projects:
-        waiting = f"{project.waiting:,} records, {project.bytes:,} bytes in {project.segments} segments"
+        size = f"{several(project.bytes, 'byte')} in {several(project.segments, 'segment')}"
+        waiting = f"{several(project.waiting, 'record')}, {size}"
         if project.oldest_age_s is not None:
             waiting += f"; the oldest for {_age(project.oldest_age_s)}"
-        damage = f"{project.torn_tails} torn ends, {project.corrupt_bytes:,} corrupt bytes"
+        corrupt = several(project.corrupt_bytes, "corrupt byte")
+        damage = f"{several(project.torn_tails, 'torn end')}, {corrupt}"
         free = f"{project.free_bytes:,} of {project.volume_bytes:,} bytes of the volume"
         click.echo(f"\n{plain(project.path.name)}")
         click.echo(f"  waiting       {waiting}")
@@ -84,9 +87,10 @@ def _findings(project: ProjectStatus, place: Place) -> list[str]:
     found = []
     name = project.path.name
     if project.dead_letters:
+        letters = several(project.dead_letters, "dead letter")
         found.append(
-            f"{name}: {project.dead_letters:,} dead letters. See why with: mixpanel-visitor spool dead list "
-            f"--spool {shlex.quote(str(place.root))}"
+            f"{name}: {letters}. See why with: mixpanel-visitor spool dead "
+            f"list --spool {shlex.quote(str(place.root))}"
         )
     if project.oldest_age_s is not None and project.oldest_age_s > OLD_S:
         hint = (

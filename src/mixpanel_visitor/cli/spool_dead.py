@@ -15,6 +15,7 @@ from mixpanel_visitor.cli.spool_place import AS_JSON, SPOOL, progress
 from mixpanel_visitor.cli.spool_shelves import shelves
 from mixpanel_visitor.core.events import PROFILE_OPERATIONS
 from mixpanel_visitor.errors import SpoolError
+from mixpanel_visitor.quoting import several
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -120,7 +121,8 @@ def retry(
     if as_json:
         click.echo(json.dumps({"put_back": done, "error": trouble or None}))
     else:
-        click.echo(f"{done:,} of {len(chosen):,} dead letters were put back into the spool.")
+        letters = several(len(chosen), "dead letter was", "dead letters were")
+        click.echo(f"{done:,} of {letters} put back into the spool.")
         if unled:
             click.echo("Nobody delivers at the moment: they wait until a process of the application does.")
     if trouble:
@@ -145,7 +147,7 @@ def purge(
     there = shelves(location, to_change=True)
     chosen = _select(there, numbers, everything=everything, reason=reason)
     if (chosen or everything) and not yes:
-        click.confirm(f"Throw away {len(chosen):,} dead letters for good?", abort=True, err=True)
+        click.confirm(f"Throw away {several(len(chosen), 'dead letter')} for good?", abort=True, err=True)
     done = 0
     with progress(len(chosen), "Throwing away", quiet=as_json) as step:
         try:
@@ -154,8 +156,12 @@ def purge(
                     done += gone
                     step(gone)
         except (SpoolError, OSError) as error:
-            raise click.ClickException(f"{done:,} dead letters were thrown away, then: {error}") from error
-    click.echo(json.dumps({"purged": done}) if as_json else f"{done:,} dead letters were thrown away.")
+            raise click.ClickException(f"{_thrown_away(done)}, then: {error}") from error
+    click.echo(json.dumps({"purged": done}) if as_json else f"{_thrown_away(done)}.")
+
+
+def _thrown_away(number: int) -> str:
+    return f"{several(number, 'dead letter was', 'dead letters were')} thrown away"
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,8 @@ def _default() -> str:
         # Its place depends on the token and the host alone.
         return Settings.resolve({}, require_secret=False).spool
     except SettingsError as error:
-        raise click.UsageError(f"{error}\nOr name the spool: --spool DIR") from error
+        error.add_note("Or name the spool: --spool DIR")
+        raise
 
 
 def _root(location: str) -> Path:
@@ -78,10 +79,7 @@ def _root(location: str) -> Path:
             f"{without_secrets(location)} is no directory. Of a Redis `spool status`, `spool dead` and "
             "`doctor` tell."
         )
-    try:
-        spool = open_spool(location)
-    except SettingsError as error:
-        raise click.UsageError("; ".join(error.problems)) from error
+    spool = open_spool(location)
     if not isinstance(spool, Journal):
         raise click.UsageError(f"{location} is in the memory of its process: nobody else can look at it.")
     return spool.directory

@@ -11,7 +11,8 @@ import click
 
 from mixpanel_visitor.delivery.fallback import FallbackSpool
 from mixpanel_visitor.delivery.opening import open_spool
-from mixpanel_visitor.errors import MixpanelVisitorError, SpoolUnavailableError
+from mixpanel_visitor.errors import SettingsError, SpoolUnavailableError
+from mixpanel_visitor.quoting import several
 from mixpanel_visitor.settings import Settings
 from mixpanel_visitor.settings.masked import without_secrets
 from mixpanel_visitor.settings.project import project_of
@@ -29,18 +30,15 @@ def is_redis(location: str) -> bool:
 
 
 def opened(location: str) -> FallbackSpool | RedisSpool:
-    """Open it for the project of the environment's token; a usage error where that is not possible.
+    """Open it for the project of the environment's token; raises `SettingsError` without one.
 
     There is no journal beside it where there are no file locks (Windows).
     """
     token = os.environ.get("MIXPANEL_TOKEN", "")
     if not token:
-        raise click.UsageError("set MIXPANEL_TOKEN: in Redis each project has streams of its own")
-    try:
-        settings = Settings.resolve({"spool": location}, require_secret=False)
-        spool: Any = open_spool(settings.spool, project=project_of(settings.token))
-    except MixpanelVisitorError as error:
-        raise click.UsageError(str(error)) from error
+        raise SettingsError(["set MIXPANEL_TOKEN: in Redis each project has streams of its own"])
+    settings = Settings.resolve({"spool": location}, require_secret=False)
+    spool: Any = open_spool(settings.spool, project=project_of(settings.token))
     return spool  # type: ignore[no-any-return]
 
 
@@ -61,8 +59,8 @@ def show_status(location: str, *, as_json: bool) -> None:
     findings = [f"{each.problem}: {each.why}. Fix: {each.fix}." for each in shortcomings]
     if counts.store_dead:
         findings.append(
-            f"{counts.store_dead:,} dead letters. See why with: mixpanel-visitor spool dead list --spool "
-            f"{without_secrets(location)}"
+            f"{several(counts.store_dead, 'dead letter')}. See why with: mixpanel-visitor spool dead "
+            f"list --spool {without_secrets(location)}"
         )
     if counts.oldest_age_s > OLD_S:
         findings.append(
@@ -78,7 +76,8 @@ def show_status(location: str, *, as_json: bool) -> None:
         click.echo(json.dumps({"spool": without_secrets(location), **shown, "findings": findings}))
     else:
         click.echo(f"Spool {without_secrets(location)}\n")
-        click.echo(f"  waiting       {shown['waiting']:,} records, {shown['bytes']:,} bytes, compressed")
+        waiting = several(counts.store_pending, "record"), several(counts.store_bytes, "byte")
+        click.echo(f"  waiting       {', '.join(waiting)}, compressed")
         click.echo(f"  the oldest    for {shown['oldest_age_s']:,} s")
         click.echo(f"  dead letters  {shown['dead_letters']:,}\n")
         for finding in findings:

@@ -15,7 +15,8 @@ from mixpanel_visitor.cli.signals import Signals, held
 from mixpanel_visitor.cli.spool_place import SETTING
 from mixpanel_visitor.cli.spool_redis import is_redis, opened, server_of
 from mixpanel_visitor.cli.worker_page import serve
-from mixpanel_visitor.errors import MixpanelVisitorError, SettingsError, SpoolUnavailableError
+from mixpanel_visitor.errors import MixpanelVisitorError, SpoolUnavailableError
+from mixpanel_visitor.quoting import several
 from mixpanel_visitor.settings import Settings
 from mixpanel_visitor.settings.masked import without_secrets
 from mixpanel_visitor.tracker import Tracker
@@ -108,7 +109,8 @@ def deliver(
     with held() as signals:
         left = _deliver(trackers, signals, once_within_s, metrics_address)
     delivered = sum(tracker.stats()["sender"]["delivered"] for tracker in trackers)
-    click.echo(f"Stopped: {delivered:,} records were delivered." + (f" {left:,} still wait." if left else ""))
+    waiting = f" {several(left, 'still waits', 'still wait')}." if left else ""
+    click.echo(f"Stopped: {several(delivered, 'record was', 'records were')} delivered.{waiting}")
     sys.exit(1 if left else 0)
 
 
@@ -146,10 +148,11 @@ def _deliver(
 
 
 def _trackers(locations: Sequence[str], concurrency: int) -> list[Tracker]:
+    found = _settings(locations)
     try:
         return [
             Tracker(dataclasses.replace(settings))
-            for settings in _settings(locations)
+            for settings in found
             for _ in range(concurrency if _is_redis(settings) else 1)
         ]
     except MixpanelVisitorError as error:  # an extra that is not installed, say
@@ -157,13 +160,10 @@ def _trackers(locations: Sequence[str], concurrency: int) -> list[Tracker]:
 
 
 def _settings(locations: Sequence[str]) -> list[Settings]:
-    try:
-        return [
-            Settings.resolve({"spool": location, "deliver": True}, require_secret=False)
-            for location in locations or (None,)
-        ]
-    except SettingsError as error:
-        raise click.UsageError(str(error)) from error
+    return [
+        Settings.resolve({"spool": location, "deliver": True}, require_secret=False)
+        for location in locations or (None,)
+    ]
 
 
 def _is_redis(settings: Settings) -> bool:

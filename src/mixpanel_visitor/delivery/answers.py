@@ -18,6 +18,7 @@ import orjson
 
 from mixpanel_visitor.delivery.failures import INTERNAL
 from mixpanel_visitor.delivery.spool import DeadReason
+from mixpanel_visitor.quoting import several
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -212,7 +213,7 @@ def _refused(answer: Answer, parsed: dict[str, Any], records: Sequence[bytes], n
     return Verdict(
         kind="partial",
         status_class="invalid",
-        message=f"{len(dead)} of {len(records)} records refused (fields: {_clean(fields)}), "
+        message=f"{len(dead)} of {several(len(records), 'record')} refused (fields: {_clean(fields)}), "
         f"{len(retry)} not taken yet because their time is in the future",
         dead=dead,
         retry=retry,

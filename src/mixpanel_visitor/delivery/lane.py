@@ -18,6 +18,7 @@ from mixpanel_visitor.delivery.spool import DeadReason
 from mixpanel_visitor.delivery.stats import LaneStats
 from mixpanel_visitor.delivery.suspects import LETHAL_FROM, separate
 from mixpanel_visitor.logs import place_of
+from mixpanel_visitor.quoting import several
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -306,10 +307,10 @@ class Lane:
         self._say(
             logging.WARNING,
             f"ambiguous {self.endpoint}",
-            "Nobody knows whether Mixpanel has applied %d updates with $add, $append or $remove: they are in "
-            "the dead letters. See `mixpanel-visitor spool dead list`; send again with `... dead retry`, "
+            "Nobody knows whether Mixpanel has applied %s with $add, $append or $remove: now in the dead "
+            "letters. See `mixpanel-visitor spool dead list`; send again with `... dead retry`, "
             "or have that done always with on_ambiguous='retry'.",
-            len(piece.indexes),
+            several(len(piece.indexes), "update"),
         )
 
     def _pay(self) -> None:
@@ -378,9 +379,9 @@ class Lane:
             self._say(
                 logging.WARNING,
                 f"shortfall {self.endpoint}",
-                "Mixpanel accepted a batch for /%s but counted %d of %d records less. They count as "
+                "Mixpanel accepted a batch for /%s but counted %d of %s less. They count as "
                 "delivered here; compare with the project's own figures.",
-                *(self.endpoint, verdict.shortfall, count),
+                *(self.endpoint, verdict.shortfall, several(count, "record")),
             )
         if self._stats.clock_is_wrong and not clock_was_wrong:
             self._say(

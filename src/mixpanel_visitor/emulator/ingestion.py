@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import orjson
 
+from mixpanel_visitor.quoting import several
+
 from . import payload
 from .arrivals import Rejection
 from .messages import PHRASES, TEXT, Reply, Request, error_reply, json_reply
@@ -241,7 +243,9 @@ def _received(parameters: Mapping[str, str], taken: int, problems: Mapping[int, 
     if first is not None:
         error = first.message
         if taken + len(problems) > 1:
-            error = f"{len(problems)} of {taken + len(problems)} records refused, the first: {error}"
+            error = (
+                f"{len(problems)} of {several(taken + len(problems), 'record')} refused, the first: {error}"
+            )
     return _said(parameters, error, status=1 if taken else 0)
 
 

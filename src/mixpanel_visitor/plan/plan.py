@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mixpanel_visitor.core.events import MAX_NAME_CHARS
 from mixpanel_visitor.errors import InvalidEventError
+from mixpanel_visitor.quoting import several
 
 from .annotations import object_schema
 from .differences import Difference, differences
@@ -61,7 +62,7 @@ class Plan:
         self._by_class: dict[type, Event] = {}
 
     def __repr__(self) -> str:
-        return f"<Plan of {len(self._events)} events>"
+        return f"<Plan of {several(len(self._events), 'event')}>"
 
     @property
     def events(self) -> Mapping[str, Event]:

@@ -17,6 +17,7 @@ import orjson
 from mixpanel_visitor.cli.plain import plain
 from mixpanel_visitor.cli.spool_place import AS_JSON, SPOOL
 from mixpanel_visitor.errors import SettingsError
+from mixpanel_visitor.quoting import several
 from mixpanel_visitor.settings import Settings
 from mixpanel_visitor.settings.masked import without_userinfo
 from mixpanel_visitor.settings.model import near_misses
@@ -94,11 +95,11 @@ def summary(findings: Sequence[Finding], *, ignored: int) -> str:
     '2 problems, 1 warning'
     """
     counts = [
-        (sum(finding.level == "problem" for finding in findings), "problem", "problems"),
-        (sum(finding.level == "warning" for finding in findings), "warning", "warnings"),
+        (sum(finding.level == "problem" for finding in findings), "problem", ""),
+        (sum(finding.level == "warning" for finding in findings), "warning", ""),
         (ignored, "ignored", "ignored"),
     ]
-    said = [f"{count} {one if count == 1 else many}" for count, one, many in counts if count]
+    said = [several(count, one, many) for count, one, many in counts if count]
     if not counts[0][0]:
         said.insert(0, "no problems")
     line = ", ".join(said)

@@ -18,7 +18,8 @@ from mixpanel_visitor.delivery.fallback import FallbackSpool
 from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.journal.space import MAX_BYTES, MAX_SHARE_OF_VOLUME, MIN_FREE_SHARE_OF_VOLUME
 from mixpanel_visitor.delivery.opening import open_spool
-from mixpanel_visitor.errors import SettingsError, SpoolUnavailableError
+from mixpanel_visitor.errors import SpoolUnavailableError
+from mixpanel_visitor.quoting import several
 from mixpanel_visitor.settings.masked import without_secrets
 from mixpanel_visitor.settings.spool import HAS_FILE_LOCKS, NO_FILE_LOCKS
 
@@ -64,17 +65,14 @@ _FLEETING = {
 
 
 def look_at_place(location: str, *, delivers: bool = True) -> Iterator[Finding]:
-    """Judge the spool at `location`; a usage error where that names none.
+    """Judge the spool at `location`; raises `SettingsError` where that names none.
 
     Not `delivers`: the application here only stores, so another process has to deliver.
     """
     if is_redis(location):
         yield from _redis(location)
         return
-    try:
-        spool = open_spool(location)
-    except SettingsError as error:
-        raise click.UsageError("; ".join(error.problems)) from error
+    spool = open_spool(location)
     if not isinstance(spool, Journal):
         yield Finding(
             "W070",
@@ -220,7 +218,7 @@ def look_at_project(project: ProjectStatus, *, delivers: bool = True) -> Iterato
     if project.dead_letters:
         yield Finding(
             "E080",
-            f"{project.dead_letters} dead letters in {name}",
+            f"{several(project.dead_letters, 'dead letter')} in {name}",
             "Mixpanel has refused them",
             "mixpanel-visitor spool dead list",
         )
@@ -249,14 +247,14 @@ def _waiting(name: str, project: ProjectStatus) -> Iterator[Finding]:
         hours = f"{project.oldest_age_s / 3600:.1f} h"
         yield Finding(
             "E084",
-            f"in {name} {project.waiting} records wait, the oldest for {hours}",
+            f"in {name} {several(project.waiting, 'record waits', 'records wait')}, the oldest for {hours}",
             "a process leads and does not get through" if project.led else "nobody delivers",
             "see its log" if project.led else "start a process with deliver=True on this spool",
         )
     elif project.waiting and not project.led:
         yield Finding(
             "W085",
-            f"in {name} {project.waiting} records wait and nobody delivers",
+            f"in {name} {several(project.waiting, 'record waits', 'records wait')} and nobody delivers",
             "they stay there until a process does",
             "start the application, with deliver=True in one process at least",
         )

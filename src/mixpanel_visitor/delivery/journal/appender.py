@@ -24,6 +24,7 @@ from mixpanel_visitor.delivery.journal.space import Space
 from mixpanel_visitor.delivery.reentry import owned
 from mixpanel_visitor.errors import SpoolUnavailableError
 from mixpanel_visitor.logs import DeferredLog
+from mixpanel_visitor.quoting import several
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -333,10 +334,10 @@ class Appender:
             self._log(
                 logging.ERROR,
                 f"removed {self._directory}",
-                "The spool %s was removed while this process used it: up to %d records that waited there are "
-                "lost. It is made anew. Nothing but mixpanel-visitor should delete files in it.",
+                "The spool %s was removed while this process used it: up to %s lost. "
+                "It is made anew. Nothing but mixpanel-visitor should delete files in it.",
                 self._directory,
-                lost,
+                several(lost, "record that waited there is", "records that waited there are"),
             )
 
     def _store_is_same(self) -> bool:

@@ -31,6 +31,7 @@ from mixpanel_visitor.delivery.journal.segments import (
 from mixpanel_visitor.delivery.spool import DeadReason
 from mixpanel_visitor.delivery.whose import owners
 from mixpanel_visitor.logs import QuietLog
+from mixpanel_visitor.quoting import several
 from mixpanel_visitor.records import ENDPOINTS
 
 if TYPE_CHECKING:
@@ -260,11 +261,11 @@ class DeadLetters:
             self._log(
                 logging.WARNING,
                 f"dropped {self._directory}",
-                "The dead letters in %s have reached their bound of %d bytes: the oldest %d were dropped. "
+                "The dead letters in %s have reached their bound of %d bytes: the oldest %s dropped. "
                 "See why Mixpanel refuses so many.",
                 self._directory,
                 self._max_bytes,
-                lines,
+                several(lines, "letter was", "letters were"),
             )
 
     def _files(self) -> dict[str, os.stat_result]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from mixpanel_visitor.delivery.journal.place import fix_for
 from mixpanel_visitor.delivery.journal.segment_reader import Allowance, Outcome, SegmentReader
 from mixpanel_visitor.delivery.journal.segments import is_unlocked, list_segments
+from mixpanel_visitor.quoting import several
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -205,10 +206,10 @@ class SegmentIndex:
             self._log(
                 logging.ERROR,
                 f"lost {self._directory}",
-                "%s was removed from outside with at least %d records in it: they are lost. "
+                "%s was removed from outside: at least %s lost. "
                 "Nothing but mixpanel-visitor should delete files in %s.",
                 reader.path,
-                lost,
+                several(lost, "record in it is", "records in it are"),
                 self._directory,
             )
         self._acks.note(reader.name, reader.progress())
