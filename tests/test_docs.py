@@ -1,9 +1,11 @@
 """README, docstrings and examples are code: all of it is executed."""
 
+import logging
 import os
 import re
 import runpy
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -34,10 +36,20 @@ def mixpanel(monkeypatch, tmp_path):
 
 def evaluate(sybil, path):
     document = sybil.parse(path)
-    document.namespace["__name__"] = "example"  # Flask wants to know where it is
+    # Flask wants to know where it is, and Litestar looks for its handlers' types there.
+    module = types.ModuleType("example")
+    document.namespace = vars(module)
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
     examples = list(document.examples())
-    for example in examples:
-        example.evaluate()
+    sys.modules["example"] = module
+    try:
+        for example in examples:
+            example.evaluate()
+    finally:
+        del sys.modules["example"]
+        root.setLevel(level)  # a Litestar application sets up the logging of the process
+        root.handlers[:] = handlers
     return document, len(examples)
 
 

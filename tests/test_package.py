@@ -138,11 +138,12 @@ def test_missing_extras_say_how_to_install_them():
     assert isinstance(error, ImportError)
 
 
-@pytest.mark.parametrize("door", ["starlette", "fastapi", "flask", "werkzeug"])
+@pytest.mark.parametrize("door", ["starlette", "fastapi", "flask", "werkzeug", "litestar"])
 def test_a_door_without_its_framework_says_how_to_install_it(door):
     """Even where nothing of what that framework is made of is there either."""
     code = (
-        "import sys; sys.modules.update(dict.fromkeys(['starlette', 'fastapi', 'flask', 'werkzeug']))\n"
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(['starlette', 'fastapi', 'flask', 'werkzeug', 'litestar']))\n"
         f"try: import mixpanel_visitor.{door}\nexcept ImportError as no: print(type(no).__name__, no)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

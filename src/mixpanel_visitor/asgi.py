@@ -170,20 +170,32 @@ class VisitorMiddleware:
         async def send_and_drain(message: Message) -> None:
             kind = message.get("type")
             if kind == "lifespan.startup.complete":
-                try:
-                    engine.start()
-                except Exception:
-                    engine.failed("start-up")
+                begin_serving(engine)
             elif kind in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
-                # This blocks the loop, for EXIT_TIMEOUT_S at most: all requests are over, and any other way
-                # would depend on the loop's library. Uvicorn gives no later chance (no atexit on SIGTERM).
-                try:
-                    engine.drain(EXIT_TIMEOUT_S)
-                except Exception:
-                    engine.failed("shut-down")
+                end_serving(engine)
             await send(message)
 
         return send_and_drain
+
+
+def begin_serving(engine: Engine) -> None:
+    """Begin to deliver, at the lifespan's start-up."""
+    try:
+        engine.start()
+    except Exception:
+        engine.failed("start-up")
+
+
+def end_serving(engine: Engine) -> None:
+    """Drain, at the lifespan's shut-down.
+
+    This blocks the loop, for EXIT_TIMEOUT_S at most: all requests are over, and any other way would depend on
+    the loop's library. Uvicorn gives no later chance (no atexit on SIGTERM).
+    """
+    try:
+        engine.drain(EXIT_TIMEOUT_S)
+    except Exception:
+        engine.failed("shut-down")
 
 
 def _built_in_lifespan() -> bool:
@@ -279,6 +291,6 @@ async def _body(receive: Receive) -> bytes:
 
 
 def _route(scope: Scope) -> str | None:
-    """Give the template of the route that Starlette or FastAPI has found; None: another framework's."""
-    path = getattr(scope.get("route"), "path", None)
-    return f"{scope.get('root_path', '')}{path}" if isinstance(path, str) else None
+    """Return the template of the route that Starlette, FastAPI or Litestar has found; None: there is none."""
+    path = getattr(scope.get("route"), "path", None) or scope.get("path_template")
+    return f"{scope.get('root_path', '')}{path}" if path and isinstance(path, str) else None

@@ -82,6 +82,8 @@ class Conversation:
         if self._on_send is not None:
             self._on_send(message)
         self.sent.append(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            self.gone.set()  # as servers do once the response is complete; Litestar's streams wait for it
         if self._parts is not None and len(self.response.parts) >= self._parts:
             self.gone.set()
 

@@ -27,6 +27,7 @@ from . import apps, django_site
 from .asgi_driver import call_asgi, http_scope
 from .fastapi_app import build_fastapi
 from .inbox import Inbox
+from .litestar_app import build_litestar
 from .responses import Jar, Response
 from .spools import SECRET_KEY
 from .waiting import PATIENCE_S
@@ -170,6 +171,14 @@ class ASGIHarness(InProcess):
         parts: int | None = None,
     ) -> Response:
         return call_asgi(self.app, http_scope(method, path, headers), body=body, parts=parts)
+
+
+class LitestarHarness(ASGIHarness):
+    """Litestar under the same driver: its own client can neither read a stream nor leave it."""
+
+    def __init__(self, tracker: Tracker, inbox: Inbox) -> None:
+        super().__init__(tracker, inbox)
+        self.app = build_litestar(tracker)
 
 
 class BridgeHarness(ASGIHarness):
@@ -400,6 +409,7 @@ IN_PROCESS: dict[str, Callable[[Path], AbstractContextManager[Harness]]] = {
     "wsgi": _simple(WSGIHarness),
     "asgi": _simple(ASGIHarness),
     "wsgi-in-asgi": _simple(BridgeHarness),
+    "litestar": _simple(LitestarHarness),
     "werkzeug": _simple(WerkzeugHarness),
     "flask": _simple(FlaskHarness),
     "starlette": _under_test_client(apps.build_starlette),

@@ -5,6 +5,7 @@
 from typing import assert_type
 
 from fastapi import FastAPI
+from litestar import Litestar, get
 from starlette.requests import Request
 from werkzeug.routing import Map
 from werkzeug.wrappers import Request as WerkzeugRequest
@@ -12,6 +13,8 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from mixpanel_visitor import Visitor
 from mixpanel_visitor.fastapi import CurrentVisitor, VisitorMiddleware, VisitorRequest, VisitorWebSocket
+from mixpanel_visitor.litestar import CurrentVisitor as LitestarVisitor
+from mixpanel_visitor.litestar import VisitorPlugin
 from mixpanel_visitor.starlette import VisitorState
 from mixpanel_visitor.werkzeug import VisitorMiddleware as WerkzeugMiddleware
 from mixpanel_visitor.werkzeug import get_visitor as werkzeug_visitor
@@ -59,3 +62,14 @@ def werkzeug_app(request: WerkzeugRequest) -> WerkzeugResponse:
 
 WerkzeugMiddleware(werkzeug_app, token="t", secret_key="s", url_map=Map())
 WerkzeugMiddleware(werkzeug_app, tokn="t")  # type: ignore[call-arg]
+
+
+@get("/")
+async def litestar_handler(visitor: LitestarVisitor) -> str:
+    """Litestar's dependency is the visitor."""
+    assert_type(visitor, Visitor)
+    return visitor.id
+
+
+Litestar([litestar_handler], plugins=[VisitorPlugin(token="t", secret_key="s")])
+VisitorPlugin(tokn="t")  # type: ignore[call-arg]

@@ -1,0 +1,92 @@
+"""The door for Litestar: a plugin.
+
+```python
+app = Litestar(route_handlers=[signup], plugins=[VisitorPlugin(token="...", secret_key="...")])
+
+
+@post("/signup")
+async def signup(visitor: CurrentVisitor) -> str:
+    visitor.track("Signed up", {"plan": "pro"})
+    return visitor.id
+```
+
+The parameter's name is that of the dependency, `visitor`; nothing of it appears in OpenAPI.
+
+Litestar runs middleware for addresses that have a handler. An answer that there is none carries no cookie
+then; wrap the whole application, `mixpanel_visitor.asgi.VisitorMiddleware(app)`, to have that as well.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from .asgi import SCOPE_KEY, VisitorMiddleware, begin_serving, end_serving
+from .context import current_visitor
+from .errors import MissingExtraError, NoVisitorError
+from .reception import Reception
+from .tracker import engine_of, given_or_made
+from .visitor import Visitor
+
+try:
+    from litestar import asgi
+    from litestar.di import NamedDependency, Provide
+    from litestar.exceptions import NotFoundException
+    from litestar.middleware import DefineMiddleware
+    from litestar.plugins import InitPlugin
+    from litestar.types import Receive, Scope, Send  # noqa: TC002  # Litestar reads the annotations
+except ImportError as error:  # pragma: no cover
+    raise MissingExtraError("litestar", "litestar") from error
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from litestar.config.app import AppConfig
+
+    from .settings.keywords import SettingsKeywords
+    from .tracker import Tracker
+
+__all__ = ["CurrentVisitor", "VisitorMiddleware", "VisitorPlugin", "current_visitor"]
+
+CurrentVisitor: TypeAlias = NamedDependency[Visitor]
+"""The type of the parameter `visitor` of handlers, and of other dependencies."""
+
+
+class VisitorPlugin(InitPlugin):
+    """Give every request of the application a visitor, and handlers the dependency `visitor`.
+
+    Takes the fields of `Settings` as keywords, or a `tracker` that several applications share.
+    """
+
+    def __init__(self, *, tracker: Tracker | None = None, **settings: Unpack[SettingsKeywords]) -> None:
+        """Make the plugin; raises `SettingsError` where settings are wrong, with all that is wrong."""
+        self.tracker = given_or_made(tracker, settings)
+
+    def on_app_init(self, app_config: AppConfig) -> AppConfig:
+        """Add to an application what it needs; Litestar calls this."""
+        engine = engine_of(self.tracker)
+        app_config.middleware.insert(0, DefineMiddleware(VisitorMiddleware, tracker=self.tracker))
+        app_config.dependencies.setdefault("visitor", Provide(_visitor, sync_to_thread=False))
+        app_config.signature_types.append(Visitor)
+        paths = Reception(engine).paths
+        if paths:
+            # Where there is a handler the middleware is asked, which answers these paths itself. Others that
+            # are before it are asked to let these requests through: they come from visitors of all kinds.
+            unanswered = asgi(list(paths), opt={"exclude_from_auth": True}, copy_scope=False)
+            app_config.route_handlers.append(unanswered(_unanswered))
+        app_config.on_startup.append(lambda: begin_serving(engine))
+        app_config.on_shutdown.append(lambda: end_serving(engine))
+        return app_config
+
+
+def _visitor(scope: Scope) -> Visitor:
+    visitor: Visitor | None = scope.get(SCOPE_KEY)  # type: ignore[assignment]
+    if visitor is None:
+        raise NoVisitorError(
+            "this request has no visitor: VisitorPlugin is not among the application's plugins"
+        )
+    return visitor
+
+
+async def _unanswered(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001  # their names count
+    """Answer what the middleware leaves alone, by the setting `request_filter`."""
+    raise NotFoundException
