@@ -114,6 +114,7 @@ def test_every_default_is_the_one_of_the_contract():
         "before_send": None,
         "extra_properties": None,
         "request_filter": None,
+        "identify_users": True,
         "plan": None,
         "enabled": True,
         "dry_run": False,
@@ -1000,6 +1001,20 @@ def test_hooks_are_plain_functions(name):
     assert "not an async one" in problem(**{name: hook})
     assert "not str" in problem(**{name: "myapp.hook"})
     assert getattr(resolve(**{name: repr}), name) is repr
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"), [(True, True), ("off", False), (repr, repr), ("shop.ids.of", "shop.ids.of")]
+)
+def test_identify_users_is_a_switch_or_a_function(value, meant):
+    """Or the dotted name of one, which is imported where log-ins are told of."""
+    assert resolve(identify_users=value).identify_users is meant or value == meant
+
+
+@pytest.mark.parametrize("value", ["sometimes", "shop..ids", 7, b"x"])
+def test_identify_users_is_nothing_else(value):
+    """It says what it may be."""
+    assert "dotted name" in problem(identify_users=value)
 
 
 def test_extra_properties_are_a_copy():

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MIDDLEWARE = "mixpanel_visitor.django.VisitorMiddleware"
 
+_DATABASE = "file:mixpanel-visitor-tests?mode=memory&cache=shared"
 _TICK_S = 0.005
 
 if not settings.configured:
@@ -37,7 +38,14 @@ if not settings.configured:
         ALLOWED_HOSTS=["*"],
         ROOT_URLCONF="support.django_site",
         MIDDLEWARE=[],
-        INSTALLED_APPS=["mixpanel_visitor.django"],
+        INSTALLED_APPS=[
+            "mixpanel_visitor.django",
+            "django.contrib.auth",
+            "django.contrib.contenttypes",
+            "django.contrib.sessions",
+        ],
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": _DATABASE}},
+        PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
     )
     django.setup()
 

@@ -56,6 +56,7 @@ class SettingsKeywords(TypedDict, total=False):
     before_send: Callable[[dict[str, Any]], dict[str, Any] | None] | None
     extra_properties: Mapping[str, Any] | Callable[..., Mapping[str, Any]] | None
     request_filter: Callable[[Any], Any] | None
+    identify_users: bool | str | Callable[..., Any] | None
     plan: Plan | None
     enabled: bool | None
     dry_run: bool | None

@@ -83,6 +83,8 @@ class Settings:
     | `before_send` | `(event) -> event or None`, the last word on every event |
     | `extra_properties` | mapping, or callable `(request facts)` or `()`, added to every event |
     | `request_filter` | `(request facts) -> bool`: True for requests to leave alone |
+    | `identify_users` | where the framework tells of log-ins (Django): True: they are the visitor's; or |
+    | | `(user, request) -> str or None`, or its dotted name, says which ID, None: not this one; False: off |
     | `plan` | a `mixpanel_visitor.plan.Plan`, with which every event is compared |
     | `enabled`, `dry_run` | False: track nothing; True: check and log, but send nothing |
     | `on_ambiguous` | `$add`, `$append`, `$remove` that Mixpanel may have applied, for the answer was lost: |
@@ -159,6 +161,9 @@ class Settings:
     )
     request_filter: Callable[[Any], Any] | None = field(
         default=None, metadata=_setting(hook, none=True, code_only=True)
+    )
+    identify_users: bool | str | Callable[..., Any] = field(
+        default=True, metadata=_setting(parsers.identify_users)
     )
     plan: Plan | None = field(default=None, metadata=_setting(parsers.plan, none=True, code_only=True))
     enabled: bool = field(default=True, metadata=_setting(boolean))

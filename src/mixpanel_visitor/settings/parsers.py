@@ -28,6 +28,7 @@ _COOKIE_PREFIXES = ("__host-", "__secure-", "__http-")  # browsers compare them 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)+{_LABEL}")
 _PATH = re.compile(r"/[!-~]+")
+_DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
 _SEPARATORS = re.compile(r"[\s,]+")
 _BOOLEANS = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
@@ -194,6 +195,18 @@ def hook(value: Any) -> Callable[..., Any] | None:
         raise ValueError("must be a plain function, not an async one: nothing here can await it")
     function: Callable[..., Any] = value
     return function
+
+
+def identify_users(value: Any) -> bool | str | Callable[..., Any]:
+    """Take a boolean, a function, or the dotted name of one, which the door imports that needs it."""
+    if callable(value):
+        return hook(value) or False
+    if isinstance(value, str) and _DOTTED.fullmatch(value):
+        return value
+    try:
+        return boolean(value)
+    except ValueError:
+        raise ValueError("must be true, false, a function, or its dotted name, as 'shop.ids.of'") from None
 
 
 def properties(value: Any) -> Mapping[str, Any] | Callable[..., Any] | None:

@@ -1,0 +1,25 @@
+"""The app, as `INSTALLED_APPS` has it."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig, apps
+
+from .logins import listen
+
+
+class VisitorConfig(AppConfig):
+    """`INSTALLED_APPS = ["mixpanel_visitor.django", ...]`."""
+
+    name = "mixpanel_visitor.django"
+    label = "mixpanel_visitor"
+    verbose_name = "mixpanel-visitor"
+
+    def ready(self) -> None:
+        """Listen to log-ins, where the site has Django's users."""
+        if apps.is_installed("django.contrib.auth"):
+            from django.contrib.auth.signals import (  # noqa: PLC0415  # sites without users do not have it
+                user_logged_in,
+                user_logged_out,
+            )
+
+            listen(user_logged_in, user_logged_out)
