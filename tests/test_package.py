@@ -138,12 +138,13 @@ def test_missing_extras_say_how_to_install_them():
     assert isinstance(error, ImportError)
 
 
-@pytest.mark.parametrize("door", ["starlette", "fastapi", "flask", "werkzeug", "litestar"])
+@pytest.mark.parametrize("door", ["starlette", "fastapi", "flask", "werkzeug", "litestar", "quart"])
 def test_a_door_without_its_framework_says_how_to_install_it(door):
     """Even where nothing of what that framework is made of is there either."""
     code = (
         "import sys\n"
-        "sys.modules.update(dict.fromkeys(['starlette', 'fastapi', 'flask', 'werkzeug', 'litestar']))\n"
+        "names = 'starlette fastapi flask werkzeug litestar quart'.split()\n"
+        "sys.modules.update(dict.fromkeys(names))\n"
         f"try: import mixpanel_visitor.{door}\nexcept ImportError as no: print(type(no).__name__, no)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -47,6 +47,9 @@ SCOPE_KEY = "mixpanel_visitor.visitor"
 TRACKER_KEY = "mixpanel_visitor.tracker"
 """The tracker in the scope, for what templates need."""
 
+ROUTE_KEY = "mixpanel_visitor.route"
+"""In the scope: the template of the route, from a door whose framework does not keep it there."""
+
 _STATE_NAMES = frozenset(("visitor", "visitor_id"))
 
 _HEADS = frozenset(("http.response.start", "websocket.accept", "websocket.http.response.start"))
@@ -291,6 +294,6 @@ async def _body(receive: Receive) -> bytes:
 
 
 def _route(scope: Scope) -> str | None:
-    """Return the template of the route that Starlette, FastAPI or Litestar has found; None: there is none."""
-    path = getattr(scope.get("route"), "path", None) or scope.get("path_template")
+    """Return the template of the route that the framework has found; None: it is not known."""
+    path = getattr(scope.get("route"), "path", None) or scope.get("path_template") or scope.get(ROUTE_KEY)
     return f"{scope.get('root_path', '')}{path}" if path and isinstance(path, str) else None

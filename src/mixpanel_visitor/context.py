@@ -37,18 +37,20 @@ def leave(token: Token[Visitor | None]) -> None:
 def get_current() -> Visitor | None:
     """Return the visitor of this request, or None."""
     visitor = _current.get()
-    if visitor is None and _find_elsewhere is not None:
-        visitor = _find_elsewhere()
+    if visitor is None:
+        for find in _find_elsewhere:
+            visitor = find()
+            if visitor is not None:
+                break
     return visitor
 
 
-_find_elsewhere: Callable[[], Visitor | None] | None = None
+_find_elsewhere: list[Callable[[], Visitor | None]] = []
 
 
 def look_also(find: Callable[[], Visitor | None]) -> None:
     """Ask `find` where our own variable says nothing: Flask copies its context into threads, not ours."""
-    global _find_elsewhere
-    _find_elsewhere = find
+    _find_elsewhere.append(find)
 
 
 class CurrentVisitor:

@@ -28,6 +28,7 @@ from .asgi_driver import call_asgi, http_scope
 from .fastapi_app import build_fastapi
 from .inbox import Inbox
 from .litestar_app import build_litestar
+from .quart_app import build_quart
 from .responses import Jar, Response
 from .spools import SECRET_KEY
 from .waiting import PATIENCE_S
@@ -179,6 +180,14 @@ class LitestarHarness(ASGIHarness):
     def __init__(self, tracker: Tracker, inbox: Inbox) -> None:
         super().__init__(tracker, inbox)
         self.app = build_litestar(tracker)
+
+
+class QuartHarness(ASGIHarness):
+    """Quart under the same driver, for the same reason."""
+
+    def __init__(self, tracker: Tracker, inbox: Inbox) -> None:
+        super().__init__(tracker, inbox)
+        self.app = build_quart(tracker)
 
 
 class BridgeHarness(ASGIHarness):
@@ -409,6 +418,7 @@ IN_PROCESS: dict[str, Callable[[Path], AbstractContextManager[Harness]]] = {
     "wsgi": _simple(WSGIHarness),
     "asgi": _simple(ASGIHarness),
     "wsgi-in-asgi": _simple(BridgeHarness),
+    "quart": _simple(QuartHarness),
     "litestar": _simple(LitestarHarness),
     "werkzeug": _simple(WerkzeugHarness),
     "flask": _simple(FlaskHarness),

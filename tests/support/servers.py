@@ -142,6 +142,7 @@ COMMANDS = {
     "gunicorn-django": (*_GUNICORN, "--worker-class", "gthread", "support.django_site:wsgi_app"),
     "uvicorn-django": (*_UVICORN, "--lifespan", "off", "support.django_site:asgi_app"),
     "uvicorn-bare": (*_UVICORN, "support.apps:asgi_app"),
+    "uvicorn-quart": (*_UVICORN, "support.quart_app:app"),
     "uvicorn-litestar": (*_UVICORN, "support.litestar_app:app"),
     "uvicorn-fastapi": (*_UVICORN, "support.fastapi_app:app"),
 }

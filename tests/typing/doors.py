@@ -6,6 +6,7 @@ from typing import assert_type
 
 from fastapi import FastAPI
 from litestar import Litestar, get
+from quart import Quart
 from starlette.requests import Request
 from werkzeug.routing import Map
 from werkzeug.wrappers import Request as WerkzeugRequest
@@ -15,6 +16,8 @@ from mixpanel_visitor import Visitor
 from mixpanel_visitor.fastapi import CurrentVisitor, VisitorMiddleware, VisitorRequest, VisitorWebSocket
 from mixpanel_visitor.litestar import CurrentVisitor as LitestarVisitor
 from mixpanel_visitor.litestar import VisitorPlugin
+from mixpanel_visitor.quart import MixpanelVisitor
+from mixpanel_visitor.quart import current_visitor as quart_visitor
 from mixpanel_visitor.starlette import VisitorState
 from mixpanel_visitor.werkzeug import VisitorMiddleware as WerkzeugMiddleware
 from mixpanel_visitor.werkzeug import get_visitor as werkzeug_visitor
@@ -73,3 +76,7 @@ async def litestar_handler(visitor: LitestarVisitor) -> str:
 
 Litestar([litestar_handler], plugins=[VisitorPlugin(token="t", secret_key="s")])
 VisitorPlugin(tokn="t")  # type: ignore[call-arg]
+
+MixpanelVisitor(Quart(__name__), token="t", secret_key="s")
+MixpanelVisitor(tokn="t")  # type: ignore[call-arg]
+assert_type(quart_visitor, Visitor)
