@@ -3,10 +3,12 @@
 import logging
 
 import pytest
+from support.spools import RecordingSpool, tracker_into
 from support.trackers import recording_tracker
 
+from mixpanel_visitor.errors import SpoolFullError
 from mixpanel_visitor.logs import QuietLog, logger
-from mixpanel_visitor.quoting import one_line, quoted
+from mixpanel_visitor.quoting import one_line, quoted, several
 
 FORGED = "zz\n[CRITICAL] forged \x1b[31m\u2028\u202e"
 
@@ -100,3 +102,26 @@ def test_what_cannot_be_seen_is_escaped():
     """Also what turns the direction of writing, and halves of characters that no stream takes."""
     assert one_line("a\tb\u202ec\ud800") == r"a\tb\u202ec\ud800"
     assert one_line("Łódź 🙂") == "Łódź 🙂"
+
+
+@pytest.mark.parametrize(
+    ("number", "nouns", "text"),
+    [
+        (1, ("event",), "1 event"),
+        (0, ("event",), "0 events"),
+        (2_000, ("byte",), "2,000 bytes"),
+        (1, ("record was", "records were"), "1 record was"),
+        (3, ("record was", "records were"), "3 records were"),
+    ],
+)
+def test_numbers_agree_with_their_nouns(number, nouns, text):
+    """In logs, errors and on the command line."""
+    assert several(number, *nouns) == text
+
+
+def test_one_refused_event_is_one(caplog):
+    """The line says how many were refused, and why."""
+    tracker = tracker_into(RecordingSpool(SpoolFullError("it is full")))
+    tracker.track("somebody", "Signed up")
+    tracker.close()
+    assert "1 event was refused: it is full" in caplog.text

@@ -7,6 +7,7 @@ from typing import assert_type
 from fastapi import FastAPI
 from litestar import Litestar, get
 from quart import Quart
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from werkzeug.routing import Map
 from werkzeug.wrappers import Request as WerkzeugRequest
@@ -25,6 +26,8 @@ from mixpanel_visitor.werkzeug import get_visitor as werkzeug_visitor
 api = FastAPI()
 api.add_middleware(VisitorMiddleware, token="t", secret_key="s")
 api.add_middleware(VisitorMiddleware, tokn="t")  # type: ignore[call-arg]
+api.add_middleware(VisitorMiddleware, region="europe")  # type: ignore[arg-type]
+FastAPI(middleware=[Middleware(VisitorMiddleware, secret_key="s", regoin="eu")])  # type: ignore[call-arg]
 
 
 @api.get("/")

@@ -249,7 +249,7 @@ def _misconfigured(answer: Answer) -> Verdict:
 
 
 def _garbage(answer: Answer) -> Verdict:
-    message = f"something other than Mixpanel answered ({answer.status}, {len(answer.body)} bytes)"
+    message = f"something other than Mixpanel answered ({answer.status}, {several(len(answer.body), 'byte')})"
     return Verdict(kind="retry", status_class="garbage", message=message)
 
 
