@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from django.apps import AppConfig, apps
+from django.core.checks import register
 
+from .checks import check_middleware, check_settings
 from .logins import listen
 
 
@@ -15,7 +17,9 @@ class VisitorConfig(AppConfig):
     verbose_name = "mixpanel-visitor"
 
     def ready(self) -> None:
-        """Listen to log-ins, where the site has Django's users."""
+        """Register the checks; listen to log-ins, where the site has Django's users."""
+        register(check_settings, "mixpanel_visitor")
+        register(check_middleware, "mixpanel_visitor")
         if apps.is_installed("django.contrib.auth"):
             from django.contrib.auth.signals import (  # noqa: PLC0415  # sites without users do not have it
                 user_logged_in,

@@ -1,0 +1,16 @@
+"""Context processors: `"mixpanel_visitor.django.context_processors.visitor"` in TEMPLATES."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .requests import visitor_of
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+
+def visitor(request: HttpRequest) -> dict[str, Any]:
+    """Return `visitor` and `visitor_id` for templates; nothing where the request has no visitor."""
+    found = visitor_of(request)
+    return {} if found is None else {"visitor": found, "visitor_id": found.id}

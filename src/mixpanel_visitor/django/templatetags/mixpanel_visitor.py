@@ -1,0 +1,29 @@
+"""`{% load mixpanel_visitor %}`, and `{% visitor_script %}` in a page's head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import template
+
+from mixpanel_visitor.django.site import current_site
+
+register = template.Library()
+
+
+@register.simple_tag(takes_context=True)
+def visitor_script(context: Any) -> str:
+    """Return the script that hands the browser's own ID over, with the nonce of the page's CSP.
+
+    It is that of Django's context processor `csp`, or of django-csp.
+    """
+    request = getattr(context, "request", None) or context.get("request")
+    snippet = current_site().engine.snippet
+    if snippet is None:
+        return ""
+    nonce = context.get("csp_nonce")
+    if nonce is None:
+        nonce = getattr(request, "csp_nonce", None)
+    root_path = "" if request is None else request.META.get("SCRIPT_NAME", "")
+    # Both nonces are lazy, and false until somebody has read them.
+    return snippet.inline(root_path=root_path, nonce=None if nonce is None else str(nonce))
