@@ -361,11 +361,17 @@ class StarletteHarness(InProcess):
         return chunk
 
 
+def spool_in(directory: Path) -> str:
+    """Return the spool that this system can have: in the directory, or in memory without file locks."""
+    return str(directory / "spool") if HAS_FILE_LOCKS else MEMORY
+
+
 @contextlib.contextmanager
 def _tracked(directory: Path) -> Iterator[tuple[Tracker, Inbox]]:
     with LocalMixpanel() as mixpanel:
-        spool = str(directory / "spool") if HAS_FILE_LOCKS else MEMORY
-        tracker = Tracker(token=TOKEN, secret_key=SECRET_KEY, api_host=mixpanel.url, spool=spool)
+        tracker = Tracker(
+            token=TOKEN, secret_key=SECRET_KEY, api_host=mixpanel.url, spool=spool_in(directory)
+        )
         try:
             yield tracker, Inbox(mixpanel.url)
         finally:
@@ -404,7 +410,7 @@ def _django(
             settings = {
                 "MIXPANEL_TOKEN": TOKEN,
                 "MIXPANEL_API_HOST": mixpanel.url,
-                "MIXPANEL_VISITOR_SPOOL": str(directory / "spool"),
+                "MIXPANEL_VISITOR_SPOOL": spool_in(directory),
             }
             try:
                 yield kind(settings, Inbox(mixpanel.url))
