@@ -101,8 +101,8 @@ def _begin(request: HttpRequest, *, soon: bool) -> Visit | HttpResponse | None:
             visit = Visit(site, exchange, visitor, soon=soon)
         else:
             visit = None
-        request.visitor = visitor
-        request.visitor_id = visitor.id
+        ours: Any = request  # two attributes that Django's class does not know
+        ours.visitor, ours.visitor_id = visitor, visitor.id
     except Exception:
         engine.failed("the Django middleware")
         return None

@@ -41,7 +41,7 @@ class Visit:
             exchange.started = True
             if self._site.stores_before and exchange.has_records:
                 engine.hand_over(exchange, soon=False)
-            if response.streaming and getattr(response, "file_to_stream", None) is None:
+            if getattr(response, "streaming", False) and getattr(response, "file_to_stream", None) is None:
                 self._watch(response)
             closers = response._resource_closers  # noqa: SLF001  # `close` calls them, in every handler
             closers.insert(0, self._resume)
