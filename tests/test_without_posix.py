@@ -188,7 +188,7 @@ def test_a_redis_is_delivered_and_looked_at(tmp_path):
         settings = {"MIXPANEL_TOKEN": "t" * 32, "MIXPANEL_VISITOR_SECRET_KEY": SECRET_KEY}
         assert python("-c", track, **more, **settings).returncode == 0
         code, output = command("spool", "status", **more)
-        assert "waiting       1 records" in output
+        assert "waiting       1 record," in output
         code, output = command("send", "--timeout", "20", **more)
         assert (code, [event.name for event in mixpanel.store.events()]) == (0, ["E"]), output
         assert command("spool", "dead", "list", **more)[0] == 0
