@@ -235,8 +235,8 @@ MUTANTS = [
         defect="events that the spool did not take are not counted",
         rows=(8,),
         file="outbox.py",
-        old="            self._ledger.refuse(error.reason, len(records))\n            self._log(",
-        new="            self._log(",
+        old="            self._ledger.refuse(error.reason, len(records))\n            number",
+        new="            number",
         test="faults/test_places.py::test_a_place_where_nothing_can_be_made",
     ),
     Mutant(
