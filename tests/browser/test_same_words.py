@@ -54,7 +54,7 @@ def test_page_views_of_both_sides_say_the_same(start, framework):
     journey = start(framework=framework, page_views=True, scrub=None, config={"stop_utm_persistence": True})
     journey.visit(FIRST)
     journey.click("#tea")
-    journey.visit("/elsewhere", host="news.example.com")
+    journey.visit("/news", host="news.example.com")
     journey.js("(url) => { document.querySelector('#tea').href = url; }", journey.url(THIRD))
     journey.click("#tea")
     browsers, servers = arrived(journey, 4, 8)
