@@ -150,7 +150,7 @@ class VisitorMiddleware:
             reply = self._reception.take(facts, await _body(receive), soon=True)
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await send({"type": "http.response.body", "body": reply.body})
+        await send({"type": "http.response.body", "body": reply.body, "more_body": False})
         return True
 
     def _own_state(self, state: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
