@@ -128,7 +128,8 @@ MUTANTS = [
         file="delivery/mixpanel_api.py",
         old="        connection.connect()\n        return connection",
         new="        try:\n            connection.connect()\n        except Exception:\n"
-        "            self._connection = connection = HTTPConnection(self._host, self._port)\n"
+        "            from urllib3.connection import HTTPConnection\n"
+        "            self._connection = connection = HTTPConnection(connection.host, connection.port)\n"
         "            connection.connect()\n        return connection",
         test=_TESTS + "test_tls_never_becomes_plain",
     ),
