@@ -8,7 +8,9 @@ import time
 import pytest
 from support.apps import APPS_COOKIE, CHUNKS, ENDLESS_CHUNK, FILE, UNWRAPPED, USER
 from support.components import needs
+from support.harnesses import TOKEN
 from support.inbox import Inbox
+from support.responses import cookie_name
 from support.servers import served
 from support.waiting import PATIENCE_S
 
@@ -252,5 +254,5 @@ def test_curl(started, tmp_path):
         return subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE_S).stdout
 
     first = curl()
-    assert "\tmpv\t" in jar.read_text()
+    assert f"\t{cookie_name(TOKEN)}\t" in jar.read_text()
     assert curl() == first

@@ -27,10 +27,14 @@ _WRITTEN_DOWN = """() => {
 _WRITTEN_DOWN_MS = 5_000.0
 
 
-async def _leave_for(tab: Page, url: str, wait_until: Literal["commit", "load"] = "commit") -> None:
-    """Go on as somebody who has looked at the page: what still waits for the SDK's lock would be lost."""
+async def _look_at(tab: Page) -> None:
+    """Stay as long as somebody who looks at the page: what still waits for the SDK's lock would be lost."""
     with contextlib.suppress(TooLate):
         await tab.wait_for_function(_WRITTEN_DOWN, polling=20, timeout=_WRITTEN_DOWN_MS)
+
+
+async def _leave_for(tab: Page, url: str, wait_until: Literal["commit", "load"] = "commit") -> None:
+    await _look_at(tab)
     await tab.goto(url, wait_until=wait_until)
 
 
@@ -105,6 +109,7 @@ class Browsing:
         self._chromium.run(self._click(selector))
 
     async def _click(self, selector: str) -> None:
+        await _look_at(self.page)
         async with self.page.expect_event("load"):
             await self.page.click(selector)
 
