@@ -199,12 +199,12 @@ def test_an_empty_directory_is_no_spool(tmp_path):
     assert "Nothing was put there yet" in result.output
 
 
-def test_a_directory_of_spools_is_told(tmp_path, project):
+def test_a_directory_of_spools_is_told(tmp_path):
     """As the default place has one for each token and host; it says how to name one."""
-    put(project, event("a"))
-    result = run("status", "--spool", tmp_path.parent)
-    assert result.exit_code == 2
-    assert f"give --spool {tmp_path.parent}/" in " ".join(result.output.split())
+    put(tmp_path / "shop" / "0123abcd", event("a"))
+    result = run("status", "--spool", tmp_path)
+    assert result.exit_code == 2, result.output
+    assert f"give --spool {tmp_path}/shop" in " ".join(result.output.split())
 
 
 # --- where it is ----------------------------------------------------------------------------------
