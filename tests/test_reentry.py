@@ -17,7 +17,7 @@ from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.delivery.mixpanel_api import Answer
 from mixpanel_visitor.delivery.sender import Sender
 from mixpanel_visitor.errors import SpoolFullError
-from mixpanel_visitor.figures import figures
+from mixpanel_visitor.observability.metrics import figures
 from mixpanel_visitor.parts import Parts
 from mixpanel_visitor.records import Record
 from mixpanel_visitor.tracker import Tracker

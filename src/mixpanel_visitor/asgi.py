@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import context
 from .core.request import facts_from_scope
-from .lifetime import EXIT_TIMEOUT_S
-from .logs import QuietLog
+from .observability.rate_limited_log import QuietLog
+from .process.exit_hooks import EXIT_TIMEOUT_S
 from .reception import BODY_LIMIT_BYTES, Reception
 from .tracker import engine_of, given_or_made
 from .visitor import Visitor

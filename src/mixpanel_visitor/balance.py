@@ -9,7 +9,7 @@ from .context import refused_outside
 if TYPE_CHECKING:
     from .delivery.spool import SpoolCounts
     from .delivery.stats import SenderFigures
-    from .ledger import Ledger
+    from .observability.counters import Ledger
 
 
 class SpoolFigures(TypedDict):

@@ -7,8 +7,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from .errors import NoVisitorError
-from .ledger import Tally
-from .logs import QuietLog, call_site
+from .observability.counters import Tally
+from .observability.rate_limited_log import QuietLog, call_site
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from .logs import call_site
+from .observability.rate_limited_log import call_site
 from .quoting import quoted, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .core.request import RequestFacts
-    from .ledger import Ledger
-    from .logs import QuietLog
+    from .observability.counters import Ledger
+    from .observability.rate_limited_log import QuietLog
 
 
 class Diagnostics:

@@ -19,12 +19,12 @@ from .core.identity import Identity
 from .core.page_views import PageViews
 from .core.scrubbing import Scrubber
 from .core.visits import OfflineVisit
-from .delivery.fork_guard import in_children
 from .exchanges import Exchanges
-from .ledger import Ledger
-from .lifetime import drain_at_exit
-from .logs import QuietLog, call_site
+from .observability.counters import Ledger
+from .observability.rate_limited_log import QuietLog, call_site
 from .outbox import Outbox
+from .process.exit_hooks import drain_at_exit
+from .process.fork import in_children
 from .settings.rules import NO_TOKEN
 from .visitor import OfflineVisitor, Visitor
 from .writer import Writer

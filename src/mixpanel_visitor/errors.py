@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from mixpanel_visitor.quoting import several
+from .quoting import several
 
 
 class MixpanelVisitorError(Exception):

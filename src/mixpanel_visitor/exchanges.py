@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from .core.exchange import Exchange
     from .core.request import RequestFacts
     from .core.scrubbing import Scrubber
-    from .ledger import Ledger
-    from .logs import QuietLog
+    from .observability.counters import Ledger
+    from .observability.rate_limited_log import QuietLog
     from .parts import Parts
     from .settings import Settings
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from .core.policy import Consent
     from .core.request import RequestFacts
-    from .logs import QuietLog
+    from .observability.rate_limited_log import QuietLog
 
 
 def bot_detector(setting: Callable[[str], Any] | str | None) -> Callable[[str], bool] | None:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from .errors import MissingExtraError
-from .figures import by_name, figures
+from .observability.metrics import by_name, figures
 
 try:
     from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter
@@ -24,7 +24,7 @@ except ImportError:
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from .figures import Figure
+    from .observability.metrics import Figure
     from .tracker import Tracker
 
 

@@ -6,22 +6,22 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mixpanel_visitor.quoting import several
-
 from . import capture
-from .delivery import local_mixpanel, threads
+from .delivery import local_mixpanel
 from .delivery.committer import Committer
 from .delivery.journal import Journal
 from .delivery.memory import MemorySpool
 from .delivery.mixpanel_api import Answer, MixpanelAPI
 from .delivery.opening import open_spool
-from .delivery.reentry import catch_up, guarded, here, late
 from .delivery.sender import Sender
 from .delivery.spool import SpoolCounts
 from .delivery.whose import digests
 from .errors import SpoolError
-from .lifetime import drain_at_exit
-from .logs import logger
+from .observability.rate_limited_log import logger
+from .process import threads
+from .process.exit_hooks import drain_at_exit
+from .process.reentry import catch_up, guarded, here, late
+from .quoting import several
 from .records import ENDPOINTS
 from .settings.project import project_of
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from .delivery.spool import Spool
     from .delivery.stats import SenderFigures
-    from .ledger import Ledger
-    from .logs import QuietLog
+    from .observability.counters import Ledger
+    from .observability.rate_limited_log import QuietLog
     from .parts import Parts
     from .records import Endpoint, Record
     from .settings import Settings

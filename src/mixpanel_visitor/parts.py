@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
-from .delivery.fork_guard import birthmark
+from .process.fork import birthmark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from .delivery.fork_guard import Birthmark
     from .delivery.mixpanel_api import Answer
     from .delivery.spool import Spool
+    from .process.fork import Birthmark
     from .records import Endpoint
 
 

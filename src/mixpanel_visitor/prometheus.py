@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .errors import MissingExtraError
-from .figures import by_name, figures
+from .observability.metrics import by_name, figures
 from .tracker import engine_of
 
 try:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from .figures import Figure
+    from .observability.metrics import Figure
     from .tracker import Tracker
 
 _UNITS = {"s": "seconds", "By": "bytes"}

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from .core.identity import Identity, IdMode
     from .core.request import RequestFacts
-    from .ledger import Ledger
-    from .logs import QuietLog
+    from .observability.counters import Ledger
+    from .observability.rate_limited_log import QuietLog
     from .plan.guard import PlanGuard
     from .records import Endpoint, Record
 

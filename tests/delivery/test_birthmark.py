@@ -8,12 +8,12 @@ import sys
 import pytest
 from support.journals import run_python
 
-from mixpanel_visitor.delivery.fork_guard import birthmark
+from mixpanel_visitor.process.fork import birthmark
 
 # In an interpreter of its own: to fork by C code while threads run can hang, in the interpreter itself.
 FORK = """
 import mmap, os, sys
-from mixpanel_visitor.delivery.fork_guard import birthmark
+from mixpanel_visitor.process.fork import birthmark
 from mixpanel_visitor.parts import InsertIds
 from support.journals import forks
 

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from mixpanel_visitor.cli.plain import plain
-from mixpanel_visitor.cli.signals import held
 from mixpanel_visitor.emulator import Arrival, LocalMixpanel, ProfileChange, Rejection, StoredEvent
 from mixpanel_visitor.emulator.chaos import KINDS
 from mixpanel_visitor.emulator.listing import change_json, event_json, rejection_json
 from mixpanel_visitor.emulator.people import ID_MERGES
 from mixpanel_visitor.emulator.server import is_loopback
+
+from .plain import plain
+from .signals import held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

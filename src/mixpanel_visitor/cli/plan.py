@@ -9,11 +9,12 @@ from typing import cast
 import click
 import orjson
 
-from mixpanel_visitor.cli.loading import Wanted, load
-from mixpanel_visitor.cli.plain import plain
 from mixpanel_visitor.plan import Plan
 from mixpanel_visitor.plan.scan import scan
 from mixpanel_visitor.quoting import several
+
+from .loading import Wanted, load
+from .plain import plain
 
 _MOST_CHARS = 1000
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mixpanel_visitor.cli.worker import CONCURRENCY, SPOOLS, TIMEOUT, deliver
+from .worker import CONCURRENCY, SPOOLS, TIMEOUT, deliver
 
 
 @click.command("send", context_settings={"help_option_names": ["-h", "--help"]})

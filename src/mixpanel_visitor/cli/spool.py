@@ -10,12 +10,13 @@ import sys
 
 import click
 
-from mixpanel_visitor.cli.plain import plain
-from mixpanel_visitor.cli.spool_dead import dead
-from mixpanel_visitor.cli.spool_place import AS_JSON, SETTING, SPOOL, Place, find
-from mixpanel_visitor.cli.spool_redis import is_redis, show_status
-from mixpanel_visitor.cli.spool_survey import ProjectStatus, survey
 from mixpanel_visitor.quoting import several
+
+from .plain import plain
+from .spool_dead import dead
+from .spool_place import AS_JSON, SETTING, SPOOL, Place, find
+from .spool_redis import is_redis, show_status
+from .spool_survey import ProjectStatus, survey
 
 OLD_S = 3600.0
 LOW_SHARE_FREE = 0.05

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mixpanel_visitor.cli.spool_place import progress
 from mixpanel_visitor.delivery.journal.acks import Acks
 from mixpanel_visitor.delivery.journal.damage import DamageBook
 from mixpanel_visitor.delivery.journal.dead_letters import DeadLetters
 from mixpanel_visitor.delivery.journal.locks import fcntl
 from mixpanel_visitor.delivery.journal.segment_reader import SegmentReader
 from mixpanel_visitor.delivery.journal.segments import list_segments
-from mixpanel_visitor.logs import QuietLog
+from mixpanel_visitor.observability.rate_limited_log import QuietLog
+
+from .spool_place import progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from mixpanel_visitor.cli.signals import Signals, held
-from mixpanel_visitor.cli.spool_place import SETTING
-from mixpanel_visitor.cli.spool_redis import is_redis, opened, server_of
-from mixpanel_visitor.cli.worker_page import serve
 from mixpanel_visitor.errors import MixpanelVisitorError, SpoolUnavailableError
 from mixpanel_visitor.quoting import several
 from mixpanel_visitor.settings import Settings
 from mixpanel_visitor.settings.masked import without_secrets
 from mixpanel_visitor.tracker import Tracker
+
+from .signals import Signals, held
+from .spool_place import SETTING
+from .spool_redis import is_redis, opened, server_of
+from .worker_page import serve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mixpanel_visitor.delivery.spool import Claim
+    from .spool import Claim
 
 MAX_RECORDS = 2_000
 """Records in one request, the same for `/import`, `/engage` and `/groups` (Mixpanel's documentation)."""

@@ -14,8 +14,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from mixpanel_visitor.delivery import threads
-from mixpanel_visitor.delivery.fork_guard import birthmark
+from mixpanel_visitor.process import threads
+from mixpanel_visitor.process.fork import birthmark
 
 if TYPE_CHECKING:
     from collections.abc import Callable

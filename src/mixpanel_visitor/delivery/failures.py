@@ -6,8 +6,9 @@ import http.client
 import socket
 import ssl
 
-from mixpanel_visitor.delivery.egress import AuthoritiesError, ProxyError
-from mixpanel_visitor.logs import place_of
+from mixpanel_visitor.observability.rate_limited_log import place_of
+
+from .egress import AuthoritiesError, ProxyError
 
 INTERNAL = "internal"
 """What failed is neither the network nor Mixpanel, but this package or a library that it uses."""

@@ -13,19 +13,21 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mixpanel_visitor.delivery.mixpanel_api import Answer
-from mixpanel_visitor.delivery.sender import Sender
 from mixpanel_visitor.errors import SpoolError, SpoolUnavailableError
-from mixpanel_visitor.logs import QuietLog
+from mixpanel_visitor.observability.rate_limited_log import QuietLog
 from mixpanel_visitor.records import Record
+
+from .mixpanel_api import Answer
+from .sender import Sender
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from mixpanel_visitor.delivery.journal import Journal
-    from mixpanel_visitor.delivery.redis_streams import RedisSpool
-    from mixpanel_visitor.delivery.spool import Claim, DeadReason, SpoolCounts
     from mixpanel_visitor.records import Endpoint
+
+    from .journal import Journal
+    from .redis_streams import RedisSpool
+    from .spool import Claim, DeadReason, SpoolCounts
 
 _STOP_S = 0.6
 _LOOK_S = 0.05

@@ -8,18 +8,20 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from mixpanel_visitor.delivery import fork_guard
-from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter
-from mixpanel_visitor.delivery.spool import Claim, SpoolCounts
-from mixpanel_visitor.delivery.whose import owners
 from mixpanel_visitor.errors import SpoolFullError
+from mixpanel_visitor.process import fork
 from mixpanel_visitor.records import ENDPOINTS
+
+from .journal.dead_letters import DeadLetter
+from .spool import Claim, SpoolCounts
+from .whose import owners
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from mixpanel_visitor.delivery.spool import DeadReason
     from mixpanel_visitor.records import Endpoint, Record
+
+    from .spool import DeadReason
 
 MAX_BYTES = 64 * 2**20
 MAX_DEAD = 1000
@@ -58,7 +60,7 @@ class MemorySpool:
         self._max_withdrawn = max_withdrawn
         self._clock = clock
         self._begin()
-        fork_guard.watch(self)
+        fork.watch(self)
 
     def _begin(self) -> None:
         self._lock = threading.RLock()

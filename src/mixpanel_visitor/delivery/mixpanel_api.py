@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mixpanel_visitor import release
-from mixpanel_visitor.delivery import threads
-from mixpanel_visitor.delivery.egress import authorities, proxy_for
-from mixpanel_visitor.delivery.failures import failure
-from mixpanel_visitor.delivery.http_exchange import Answer, Deadline, HttpExchange
+from mixpanel_visitor.process import threads
 from mixpanel_visitor.settings.proxy import ENVIRONMENT
+
+from .egress import authorities, proxy_for
+from .failures import failure
+from .http_exchange import Answer, Deadline, HttpExchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

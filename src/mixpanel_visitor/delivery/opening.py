@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from mixpanel_visitor.delivery.journal import Journal
-from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.errors import SettingsError
-from mixpanel_visitor.logs import logger
+from mixpanel_visitor.observability.rate_limited_log import logger
 from mixpanel_visitor.settings import redis_address
 from mixpanel_visitor.settings.masked import without_secrets
 from mixpanel_visitor.settings.spool import HAS_FILE_LOCKS, NO_FILE_LOCKS, default_spool, expanded
 
+from .journal import Journal
+from .memory import MemorySpool
+
 if TYPE_CHECKING:
-    from mixpanel_visitor.delivery.spool import Spool
+    from .spool import Spool
 
 _FORMS = "a directory, file:///a/directory, redis://host:6379/0, or memory:"
 
@@ -70,8 +71,8 @@ def _warn_of_memory() -> None:
 
 def _open_redis(location: str, project: str, max_bytes: int | None) -> Spool:
     # Late: who has no Redis has no use for either.
-    from mixpanel_visitor.delivery.fallback import FallbackSpool  # noqa: PLC0415
-    from mixpanel_visitor.delivery.redis_streams import RedisSpool  # noqa: PLC0415
+    from .fallback import FallbackSpool  # noqa: PLC0415
+    from .redis_streams import RedisSpool  # noqa: PLC0415
 
     server = RedisSpool(location, project=project, max_bytes=max_bytes)
     if not HAS_FILE_LOCKS:

@@ -18,21 +18,23 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from mixpanel_visitor.delivery import fork_guard, threads
-from mixpanel_visitor.delivery.batching import MAX_RECORDS
-from mixpanel_visitor.delivery.lane import Lane
-from mixpanel_visitor.delivery.reentry import Guarded, guarded, owned
-from mixpanel_visitor.delivery.stats import SenderStats
-from mixpanel_visitor.logs import QuietLog, place_of
+from mixpanel_visitor.observability.rate_limited_log import QuietLog, place_of
+from mixpanel_visitor.process import fork, threads
+from mixpanel_visitor.process.reentry import Guarded, guarded, owned
 from mixpanel_visitor.records import ENDPOINTS
+
+from .batching import MAX_RECORDS
+from .lane import Lane
+from .stats import SenderStats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mixpanel_visitor.delivery.lane import Post, PostWithin, Say
-    from mixpanel_visitor.delivery.spool import Handling, Spool
-    from mixpanel_visitor.delivery.stats import SenderFigures
     from mixpanel_visitor.records import Endpoint
+
+    from .lane import Post, PostWithin, Say
+    from .spool import Handling, Spool
+    from .stats import SenderFigures
 
 THREAD_NAME = "mixpanel-visitor-sender"
 
@@ -111,7 +113,7 @@ class Sender:
             revision=None if revision is None else guarded(revision),
         )
         self._start_over()
-        fork_guard.in_children(self._start_over)
+        fork.in_children(self._start_over)
 
     def step(self) -> float:
         """Send at most one request of each lane; seconds until the next call is worth it (0: at once)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from mixpanel_visitor.logs import QuietLog
+from mixpanel_visitor.observability.rate_limited_log import QuietLog
 from mixpanel_visitor.visitor import Visitor
 
 from .site import current_site

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from mixpanel_visitor.core.identity import IDENTIFIED_EVENT
 from mixpanel_visitor.errors import InvalidEventError
-from mixpanel_visitor.logs import call_site
+from mixpanel_visitor.observability.rate_limited_log import call_site
 from mixpanel_visitor.quoting import quoted
 
 if TYPE_CHECKING:
-    from mixpanel_visitor.ledger import Ledger
-    from mixpanel_visitor.logs import QuietLog
+    from mixpanel_visitor.observability.counters import Ledger
+    from mixpanel_visitor.observability.rate_limited_log import QuietLog
 
     from .differences import Difference
     from .plan import Plan

@@ -138,7 +138,7 @@ MUTANTS = [
     Mutant(
         defect="a thread is never outdated",
         rows=(39,),
-        file="delivery/threads.py",
+        file="process/threads.py",
         old="    return (time.sleep, socket.socket, _thread.start_new_thread)",
         new="    return ()",
         test="faults/test_processes.py::test_gevent_may_patch_after_our_threads_have_begun[committer-0]",

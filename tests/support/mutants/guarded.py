@@ -160,7 +160,7 @@ MUTANTS = [
     Mutant(
         defect="what a thread was about to write is lost at exit",
         rows=(25,),
-        file="lifetime.py",
+        file="process/exit_hooks.py",
         old="        atexit.register(_drain_all)",
         new="        pass",
         test="test_tracker.py::test_a_process_that_only_stores_empties_its_queue_at_exit",

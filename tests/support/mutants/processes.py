@@ -6,7 +6,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         defect="a refused thread is the caller's trouble",
         rows=(24,),
-        file="delivery/threads.py",
+        file="process/threads.py",
         old="    except RuntimeError:\n        return None",
         new="    except ZeroDivisionError:\n        return None",
         test="faults/test_processes.py::test_events_of_the_last_moment_are_kept[refused]",

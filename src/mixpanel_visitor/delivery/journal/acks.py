@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from mixpanel_visitor.delivery.journal.place import fix_for, is_passing
-from mixpanel_visitor.delivery.journal.segments import create_temporary
 from mixpanel_visitor.records import ENDPOINTS
+
+from .place import fix_for, is_passing
+from .segments import create_temporary
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mixpanel_visitor.logs import QuietLog
+    from mixpanel_visitor.observability.rate_limited_log import QuietLog
     from mixpanel_visitor.records import Endpoint
 
 KEEP_RETIRED_MS = 3_600_000

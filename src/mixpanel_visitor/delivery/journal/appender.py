@@ -8,32 +8,27 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from mixpanel_visitor.delivery.journal import frames
-from mixpanel_visitor.delivery.journal.acks import Acks
-from mixpanel_visitor.delivery.journal.own_segments import OwnSegment, OwnSegments
-from mixpanel_visitor.delivery.journal.place import distrust, fix_for
-from mixpanel_visitor.delivery.journal.segments import (
-    NO_LINKS,
-    Identity,
-    SegmentWriter,
-    list_segments,
-    segment_name,
-    sync_path,
-)
-from mixpanel_visitor.delivery.journal.space import Space
-from mixpanel_visitor.delivery.reentry import owned
 from mixpanel_visitor.errors import SpoolUnavailableError
-from mixpanel_visitor.logs import DeferredLog
+from mixpanel_visitor.observability.rate_limited_log import DeferredLog
+from mixpanel_visitor.process.reentry import owned
 from mixpanel_visitor.quoting import several
+
+from . import frames
+from .acks import Acks
+from .own_segments import OwnSegment, OwnSegments
+from .place import distrust, fix_for
+from .segments import NO_LINKS, Identity, SegmentWriter, list_segments, segment_name, sync_path
+from .space import Space
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from mixpanel_visitor.delivery.journal.claim_desk import Survey
-    from mixpanel_visitor.delivery.journal.own_segments import Totals
-    from mixpanel_visitor.logs import QuietLog
+    from mixpanel_visitor.observability.rate_limited_log import QuietLog
     from mixpanel_visitor.records import Record
+
+    from .claim_desk import Survey
+    from .own_segments import Totals
 
 VERSION = b"1\n"
 LOOK_EVERY_S = 1.0

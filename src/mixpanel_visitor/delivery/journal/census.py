@@ -7,13 +7,13 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mixpanel_visitor.delivery.journal.segment_reader import read_time_ms
+from .segment_reader import read_time_ms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from mixpanel_visitor.delivery.journal.acks import Progress
+    from .acks import Progress
 
 BUDGET_BYTES = 16 * 2**20
 _TYPICAL_FRAME_BYTES = 1024

@@ -8,27 +8,29 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from mixpanel_visitor.delivery.journal.acks import Acks
-from mixpanel_visitor.delivery.journal.census import Census
-from mixpanel_visitor.delivery.journal.damage import DamageBook
-from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter, DeadLetters
-from mixpanel_visitor.delivery.journal.diary import Diary
-from mixpanel_visitor.delivery.journal.leadership import Leadership
-from mixpanel_visitor.delivery.journal.place import distrust, fix_for
-from mixpanel_visitor.delivery.journal.segment_index import SegmentIndex
-from mixpanel_visitor.delivery.journal.segment_reader import Outcome, read_time_ms
-from mixpanel_visitor.delivery.journal.segments import list_segments
-from mixpanel_visitor.delivery.journal.withdrawals import Withdrawals
 from mixpanel_visitor.delivery.spool import Claim
+
+from .acks import Acks
+from .census import Census
+from .damage import DamageBook
+from .dead_letters import DeadLetter, DeadLetters
+from .diary import Diary
+from .leadership import Leadership
+from .place import distrust, fix_for
+from .segment_index import SegmentIndex
+from .segment_reader import Outcome, read_time_ms
+from .segments import list_segments
+from .withdrawals import Withdrawals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from mixpanel_visitor.delivery.journal.segment_index import Position
     from mixpanel_visitor.delivery.spool import DeadReason
-    from mixpanel_visitor.logs import QuietLog
+    from mixpanel_visitor.observability.rate_limited_log import QuietLog
     from mixpanel_visitor.records import Endpoint
+
+    from .segment_index import Position
 
 REFRESH_EVERY_S = 0.25
 PRUNE_EVERY_S = 60

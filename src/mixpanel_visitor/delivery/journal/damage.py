@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mixpanel_visitor.logs import QuietLog
+    from mixpanel_visitor.observability.rate_limited_log import QuietLog
 
 
 class DamageBook:

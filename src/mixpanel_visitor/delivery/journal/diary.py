@@ -15,8 +15,9 @@ from zlib import crc32
 
 import orjson
 
-from mixpanel_visitor.delivery.journal.segments import NO_LINKS
 from mixpanel_visitor.records import ENDPOINTS
+
+from .segments import NO_LINKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

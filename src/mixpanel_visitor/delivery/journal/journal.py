@@ -23,12 +23,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mixpanel_visitor.delivery import fork_guard
-from mixpanel_visitor.delivery.journal.appender import Appender
-from mixpanel_visitor.delivery.journal.claim_desk import ClaimDesk
-from mixpanel_visitor.delivery.journal.dead_letters import MAX_BYTES as MAX_DEAD_BYTES
 from mixpanel_visitor.delivery.spool import SpoolCounts
-from mixpanel_visitor.logs import QuietLog
+from mixpanel_visitor.observability.rate_limited_log import QuietLog
+from mixpanel_visitor.process import fork
+
+from .appender import Appender
+from .claim_desk import ClaimDesk
+from .dead_letters import MAX_BYTES as MAX_DEAD_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -69,7 +70,7 @@ class Journal:
         self._segment_age_s = segment_age_s
         self._dead_bytes = dead_bytes
         self._sides = self._make_sides()
-        fork_guard.watch(self)
+        fork.watch(self)
 
     def put(self, records: Sequence[Record]) -> None:
         """Store all of `records` with one write, or none and raise `SpoolError`."""

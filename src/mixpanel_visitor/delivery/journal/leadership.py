@@ -7,20 +7,15 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from mixpanel_visitor.delivery.journal.locks import fcntl
-from mixpanel_visitor.delivery.journal.place import fix_for
-from mixpanel_visitor.delivery.journal.segments import (
-    NO_LINKS,
-    Identity,
-    close_inherited,
-    create_temporary,
-)
+from .locks import fcntl
+from .place import fix_for
+from .segments import NO_LINKS, Identity, close_inherited, create_temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from mixpanel_visitor.logs import QuietLog
+    from mixpanel_visitor.observability.rate_limited_log import QuietLog
 
 TRY_EVERY_S = 1.0
 BEAT_EVERY_S = 10.0

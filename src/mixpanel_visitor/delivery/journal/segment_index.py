@@ -11,19 +11,21 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mixpanel_visitor.delivery.journal.place import fix_for
-from mixpanel_visitor.delivery.journal.segment_reader import Allowance, Outcome, SegmentReader
-from mixpanel_visitor.delivery.journal.segments import is_unlocked, list_segments
 from mixpanel_visitor.quoting import several
+
+from .place import fix_for
+from .segment_reader import Allowance, Outcome, SegmentReader
+from .segments import is_unlocked, list_segments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from mixpanel_visitor.delivery.journal.acks import Acks
-    from mixpanel_visitor.delivery.journal.damage import DamageBook
-    from mixpanel_visitor.logs import QuietLog
+    from mixpanel_visitor.observability.rate_limited_log import QuietLog
     from mixpanel_visitor.records import Endpoint
+
+    from .acks import Acks
+    from .damage import DamageBook
 
 Position = tuple[SegmentReader, int]
 """A claimed record: where it is, and the offset at which its frame starts."""

@@ -12,17 +12,19 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mixpanel_visitor.delivery.journal import frames
-from mixpanel_visitor.delivery.journal.acks import Progress
-from mixpanel_visitor.delivery.journal.locks import fcntl
 from mixpanel_visitor.records import ENDPOINTS
+
+from . import frames
+from .acks import Progress
+from .locks import fcntl
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from mixpanel_visitor.delivery.journal.damage import DamageBook
     from mixpanel_visitor.records import Endpoint
+
+    from .damage import DamageBook
 
 BLOCK_BYTES = 256 * 1024
 _MAX_FRAME_BYTES = frames.HEADER_BYTES + frames.MAX_BODY_BYTES + 1

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from mixpanel_visitor.delivery.journal.locks import fcntl
+from .locks import fcntl
 
 SUFFIX = ".seg"
 TEMPORARY_SUFFIX = ".tmp"

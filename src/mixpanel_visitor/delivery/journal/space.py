@@ -6,8 +6,9 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from mixpanel_visitor.delivery.journal.segments import list_segments
 from mixpanel_visitor.errors import SpoolFullError
+
+from .segments import list_segments
 
 if TYPE_CHECKING:
     from pathlib import Path

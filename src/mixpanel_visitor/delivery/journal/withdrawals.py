@@ -15,10 +15,11 @@ import struct
 import time
 from typing import TYPE_CHECKING
 
-from mixpanel_visitor.delivery.journal.locks import fcntl
-from mixpanel_visitor.delivery.journal.mark_table import MarkTable, mark_of
-from mixpanel_visitor.delivery.journal.segments import NO_LINKS
 from mixpanel_visitor.delivery.whose import owners
+
+from .locks import fcntl
+from .mark_table import MarkTable, mark_of
+from .segments import NO_LINKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -6,6 +6,6 @@ said to it, `bundles` what an entry holds, `in_hand` what this process has taken
 its own records, `withdrawn` who has opted out.
 """
 
-from mixpanel_visitor.delivery.redis_streams.redis_spool import RedisSpool
+from .redis_spool import RedisSpool
 
 __all__ = ["RedisSpool"]

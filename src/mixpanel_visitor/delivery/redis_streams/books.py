@@ -6,16 +6,17 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mixpanel_visitor.delivery.redis_streams import bundles
-from mixpanel_visitor.delivery.redis_streams.forwarded import Forwarded
-from mixpanel_visitor.delivery.redis_streams.own_puts import OwnPuts
 from mixpanel_visitor.delivery.spool import SpoolCounts
 from mixpanel_visitor.errors import SpoolFullError
+
+from . import bundles
+from .forwarded import Forwarded
+from .own_puts import OwnPuts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from mixpanel_visitor.delivery.redis_streams.streams import Streams
+    from .streams import Streams
 
 FULL_SHARE = 0.8
 """Of Redis' `maxmemory`: the rest is for who shares it with us."""

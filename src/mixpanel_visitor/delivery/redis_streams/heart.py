@@ -7,8 +7,8 @@ import threading
 import weakref
 from typing import Protocol
 
-from mixpanel_visitor.delivery import threads
 from mixpanel_visitor.errors import SpoolUnavailableError
+from mixpanel_visitor.process import threads
 
 
 class Beating(Protocol):

@@ -11,8 +11,9 @@ from mixpanel_visitor.delivery.spool import Claim
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from mixpanel_visitor.delivery.redis_streams.bundles import Bundle
     from mixpanel_visitor.records import Endpoint
+
+    from .bundles import Bundle
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

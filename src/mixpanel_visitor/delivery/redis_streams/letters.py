@@ -15,8 +15,9 @@ from mixpanel_visitor.records import ENDPOINTS
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 
-    from mixpanel_visitor.delivery.redis_streams.streams import Streams, Taken
     from mixpanel_visitor.records import Endpoint
+
+    from .streams import Streams, Taken
 
 MAX_LETTERS = 50_000
 """About as many as the journal keeps in its 64 MB: a wrong deployment must not fill the memory of Redis."""

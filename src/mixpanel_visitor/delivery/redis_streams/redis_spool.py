@@ -11,31 +11,33 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from mixpanel_visitor.delivery import fork_guard
-from mixpanel_visitor.delivery.redis_streams import bundles, servers
-from mixpanel_visitor.delivery.redis_streams.books import Books
-from mixpanel_visitor.delivery.redis_streams.heart import Heart
-from mixpanel_visitor.delivery.redis_streams.in_hand import Entry, InHand, held
-from mixpanel_visitor.delivery.redis_streams.letters import Letters
-from mixpanel_visitor.delivery.redis_streams.preflight import judge
-from mixpanel_visitor.delivery.redis_streams.streams import LEASE_S, Streams
-from mixpanel_visitor.delivery.redis_streams.takeover import is_suspect
-from mixpanel_visitor.delivery.redis_streams.withdrawn import Withdrawn
 from mixpanel_visitor.delivery.repeatable import is_repeatable
 from mixpanel_visitor.delivery.suspects import LETHAL_FROM
 from mixpanel_visitor.errors import SettingsError, SpoolUnavailableError
-from mixpanel_visitor.logs import logger
+from mixpanel_visitor.observability.rate_limited_log import logger
+from mixpanel_visitor.process import fork
 from mixpanel_visitor.records import ENDPOINTS, Record
 from mixpanel_visitor.settings import redis_address
+
+from . import bundles, servers
+from .books import Books
+from .heart import Heart
+from .in_hand import Entry, InHand, held
+from .letters import Letters
+from .preflight import judge
+from .streams import LEASE_S, Streams
+from .takeover import is_suspect
+from .withdrawn import Withdrawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from mixpanel_visitor.delivery.redis_streams.in_hand import Position
-    from mixpanel_visitor.delivery.redis_streams.preflight import Shortcoming
-    from mixpanel_visitor.delivery.redis_streams.streams import Taken
     from mixpanel_visitor.delivery.spool import Claim, DeadReason, SpoolCounts
     from mixpanel_visitor.records import Endpoint
+
+    from .in_hand import Position
+    from .preflight import Shortcoming
+    from .streams import Taken
 
 MAX_BYTES = 1 << 30
 RATE_PER_S = 30_000
@@ -80,7 +82,7 @@ class RedisSpool:
         self._clock = clock
         self._monotonic = monotonic
         self._begin()
-        fork_guard.watch(self)
+        fork.watch(self)
 
     def _begin(self) -> None:
         self._pid = os.getpid()

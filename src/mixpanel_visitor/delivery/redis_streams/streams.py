@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mixpanel_visitor.delivery.redis_streams import replies, scripts
-from mixpanel_visitor.delivery.redis_streams.servers import unavailable
-from mixpanel_visitor.delivery.redis_streams.takeover import choose
 from mixpanel_visitor.errors import SpoolUnavailableError
 from mixpanel_visitor.records import ENDPOINTS
+
+from . import replies, scripts
+from .servers import unavailable
+from .takeover import choose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mixpanel_visitor.delivery.redis_streams import scripts
 from mixpanel_visitor.delivery.whose import owners
+
+from . import scripts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from mixpanel_visitor.delivery.redis_streams.in_hand import Entry
-    from mixpanel_visitor.delivery.redis_streams.streams import Streams
+    from .in_hand import Entry
+    from .streams import Streams
 
 REVISION = b"revision"
 KEEP_S = 30 * 86_400

@@ -7,7 +7,7 @@ from support.spools import RecordingSpool, tracker_into
 from support.trackers import recording_tracker
 
 from mixpanel_visitor.errors import SpoolFullError
-from mixpanel_visitor.logs import QuietLog, logger
+from mixpanel_visitor.observability.rate_limited_log import QuietLog, logger
 from mixpanel_visitor.quoting import one_line, quoted, several
 
 FORGED = "zz\n[CRITICAL] forged \x1b[31m\u2028\u202e"

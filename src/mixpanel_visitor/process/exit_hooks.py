@@ -12,7 +12,7 @@ import sys
 import weakref
 from typing import Protocol
 
-from .delivery import threads
+from . import threads
 
 EXIT_TIMEOUT_S = 0.6
 """So long an ending process waits for Mixpanel; what is not delivered then stays in the spool."""

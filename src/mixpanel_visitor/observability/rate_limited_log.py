@@ -14,7 +14,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .quoting import one_line
+from mixpanel_visitor.quoting import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable

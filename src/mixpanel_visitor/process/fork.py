@@ -12,7 +12,7 @@ import sys
 import weakref
 from typing import TYPE_CHECKING, Protocol
 
-from mixpanel_visitor.delivery import reentry, threads
+from . import reentry, threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable

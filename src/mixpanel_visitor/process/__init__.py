@@ -1,0 +1,1 @@
+"""Process: forks, threads and the end of a process, each asked in one place."""
