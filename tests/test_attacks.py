@@ -13,7 +13,7 @@ from support.clients import CLIENTS
 from support.facts import VECTORS
 from support.trackers import COOKIE, TOKEN, known, recording_tracker
 
-from mixpanel_visitor.core.browser_sdks.mixpanel import quoted_identity
+from mixpanel_visitor.core.identity.mixpanel_browser import quoted_identity
 
 VICTIM = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"
 MALLORY = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"

@@ -11,7 +11,7 @@ from werkzeug.test import EnvironBuilder
 from werkzeug.wsgi import ClosingIterator
 
 from mixpanel_visitor import context
-from mixpanel_visitor.core.browser_sdks.spid import signed_payload
+from mixpanel_visitor.core.identity.spid_browser import signed_payload
 from mixpanel_visitor.errors import NoVisitorError, SettingsError
 from mixpanel_visitor.flask import MixpanelVisitor, current_visitor
 

@@ -17,7 +17,7 @@ from werkzeug.wrappers import Request as WerkzeugRequest
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from mixpanel_visitor import current_visitor
-from mixpanel_visitor.core.page_views import EVENT, PageViews, is_page
+from mixpanel_visitor.core.enrichment.page_views import EVENT, PageViews, is_page
 from mixpanel_visitor.errors import SettingsError
 from mixpanel_visitor.flask import MixpanelVisitor
 from mixpanel_visitor.settings import Settings

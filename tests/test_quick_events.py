@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from support.facts import BROWSER_DOCUMENT, facts
 from support.trackers import known, recording_tracker
 
-from mixpanel_visitor.core.events import MAX_PROPERTIES
+from mixpanel_visitor.core.events.record_builder import MAX_PROPERTIES
 from mixpanel_visitor.parts import InsertIds, Parts
 from mixpanel_visitor.tracker import engine_of
 

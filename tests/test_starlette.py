@@ -13,7 +13,7 @@ from starlette.templating import Jinja2Templates
 from starlette.testclient import TestClient
 from support.spools import COOKIE, RecordingSpool, tracker_into
 
-from mixpanel_visitor.core.browser_sdks.spid import signed_payload
+from mixpanel_visitor.core.identity.spid_browser import signed_payload
 from mixpanel_visitor.errors import NoVisitorError
 from mixpanel_visitor.starlette import VisitorMiddleware, current_visitor, get_visitor, visitor_context
 

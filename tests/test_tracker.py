@@ -16,8 +16,8 @@ from support.trackers import NOW_S, known, recording_tracker
 from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor import asgi, context, wsgi
-from mixpanel_visitor.core.browser_sdks.spid import signed_payload
 from mixpanel_visitor.core.exchange import HAND_OVER_RECORDS
+from mixpanel_visitor.core.identity.spid_browser import signed_payload
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.delivery.mixpanel_api import Answer
 from mixpanel_visitor.emulator import LocalMixpanel

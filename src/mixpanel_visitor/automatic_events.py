@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .core.page_views import EVENT as PAGE_VIEW
+from .core.enrichment.page_views import EVENT as PAGE_VIEW
 
 if TYPE_CHECKING:
     from .core.exchange import Exchange
-    from .core.identity import Link
+    from .core.identity.identity import Link
     from .writer import Sink, Writer
 
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from . import capture, release
 from .automatic_events import track_link, track_page_view
 from .balance import balance
-from .core.browser_sdks.spid import sign_traits
-from .core.identity import Identity
-from .core.page_views import PageViews
-from .core.scrubbing import Scrubber
-from .core.visits import OfflineVisit
+from .core.detached_exchange import OfflineVisit
+from .core.enrichment.page_views import PageViews
+from .core.events.redaction import Scrubber
+from .core.identity.identity import Identity
+from .core.identity.spid_browser import sign_traits
 from .exchanges import Exchanges
 from .observability.counters import Ledger
 from .observability.rate_limited_log import QuietLog, call_site
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
     from .balance import Stats
     from .core.exchange import Exchange
-    from .core.exchange_rules import Unfinished
-    from .core.handover import Word
+    from .core.identity.handover import Word
     from .core.request import RequestFacts
+    from .core.site_rules import Unfinished
     from .parts import Parts
     from .plan.guard import PlanGuard
     from .records import Record

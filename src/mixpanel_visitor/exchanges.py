@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from .core.anchor import NAME_OF_0_1, AnchorCodec
-from .core.bots import BotDetector
-from .core.browser_sdks.mixpanel import MixpanelBrowser
-from .core.browser_sdks.spid import SpidBrowser
-from .core.client_address import ClientAddresses
-from .core.enrich import Enricher
-from .core.exchange_rules import ExchangeRules
-from .core.resolution import Resolver
-from .core.set_cookies import SEEN_SUFFIX, SetCookies
+from .core.enrichment.bots import BotDetector
+from .core.enrichment.client_address import ClientAddresses
+from .core.enrichment.enricher import Enricher
+from .core.identity.mixpanel_browser import MixpanelBrowser
+from .core.identity.resolver import Resolver
+from .core.identity.spid_browser import SpidBrowser
+from .core.identity.visitor_cookie import NAME_OF_0_1, AnchorCodec
+from .core.response_cookies import SEEN_SUFFIX, SetCookies
+from .core.site_rules import ExchangeRules
 from .host import Host, bot_detector
 from .settings.project import default_cookie_name
 from .snippet import Snippet
@@ -21,9 +21,9 @@ from .snippet import Snippet
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .core.events.redaction import Scrubber
     from .core.exchange import Exchange
     from .core.request import RequestFacts
-    from .core.scrubbing import Scrubber
     from .observability.counters import Ledger
     from .observability.rate_limited_log import QuietLog
     from .parts import Parts

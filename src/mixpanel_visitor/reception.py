@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from .core.handover import MAX_BODY_BYTES, HandoverError, check, read_word
+from .core.identity.handover import MAX_BODY_BYTES, HandoverError, check, read_word
 
 if TYPE_CHECKING:
     from .core.request import RequestFacts

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 import mixpanel
 import orjson
 
-from .core.encoding import converted, plain_value, written
-from .core.events import IDENTITY_EVENTS
-from .core.identity import DEVICE_PREFIX, distinct_id, identity_properties, read_id
-from .core.values import RECORD
+from .core.events.encoding import converted, plain_value, written
+from .core.events.record_builder import IDENTITY_EVENTS
+from .core.events.values import RECORD
+from .core.identity.identity import DEVICE_PREFIX, distinct_id, identity_properties, read_id
 from .errors import InvalidEventError
 from .quoting import one_line, quoted
 
 if TYPE_CHECKING:
-    from .core.values import Told
+    from .core.events.values import Told
     from .records import Endpoint
     from .writer import Sink, Writer
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from . import capture
-from .core.encoding import encode
-from .core.identity import DEVICE_PREFIX
+from .core.events.encoding import encode
+from .core.identity.identity import DEVICE_PREFIX
 from .plan.models import EVENT_NAME, values_of
 
 if TYPE_CHECKING:

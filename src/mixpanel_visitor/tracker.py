@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 from . import capture
-from .core.identity import DEVICE_PREFIX, Identity, from_any_id, from_known_ids, read_id
+from .core.identity.identity import DEVICE_PREFIX, Identity, from_any_id, from_known_ids, read_id
 from .engine import Engine
 from .parts import Parts
 from .settings import Settings
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from .balance import Stats
-    from .core.identity import AnyId
+    from .core.identity.identity import AnyId
     from .plan import Declared
     from .sdk import SpoolConsumer
     from .settings.keywords import SettingsKeywords

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import context
 from .automatic_events import track_link
-from .core.identity import DEVICE_PREFIX, alias_properties, distinct_id, read_id
+from .core.identity.identity import DEVICE_PREFIX, alias_properties, distinct_id, read_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from mixpanel import Mixpanel
 
-    from .core.identity import AnyId, Link, Login, Source
+    from .core.detached_exchange import OfflineVisit
+    from .core.identity.identity import AnyId, Link, Login, Source
     from .core.policy import Consent
-    from .core.visits import OfflineVisit
     from .plan import Declared
     from .writer import Sink, Writer
 

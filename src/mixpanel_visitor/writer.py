@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import capture, release
-from .core.encoding import converted
-from .core.events import (
+from .core.enrichment.request_properties import Glance, NoGlance
+from .core.events.encoding import converted
+from .core.events.record_builder import (
     IDENTITY_EVENTS,
     IDENTITY_PROPERTIES,
     PROFILE_OPERATIONS,
@@ -16,10 +17,9 @@ from .core.events import (
     profile_record,
     stamped_record,
 )
-from .core.glance import Glance, NoGlance
-from .core.identity import distinct_id, identity_properties
-from .core.scrubbing import Scrubber
-from .core.times import FAR_MS, time_ms
+from .core.events.redaction import Scrubber
+from .core.events.timestamps import FAR_MS, time_ms
+from .core.identity.identity import distinct_id, identity_properties
 from .diagnostics import Diagnostics
 from .errors import InvalidEventError
 from .hooks import DroppedError, last_word, with_facts
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Protocol
 
-    from .core.identity import Identity, IdMode
+    from .core.identity.identity import Identity, IdMode
     from .core.request import RequestFacts
     from .observability.counters import Ledger
     from .observability.rate_limited_log import QuietLog

@@ -13,14 +13,17 @@ import sys
 from time import thread_time
 from typing import TYPE_CHECKING, NamedTuple
 
-from mixpanel_visitor.core import bots, policy
-from mixpanel_visitor.core.anchor import Anchor, AnchorCodec
-from mixpanel_visitor.core.browser_sdks.mixpanel import MixpanelBrowser
-from mixpanel_visitor.core.browser_sdks.spid import SpidBrowser
-from mixpanel_visitor.core.client_address import ClientAddresses
-from mixpanel_visitor.core.encoding import converted, encode_part
-from mixpanel_visitor.core.enrich import Enricher
-from mixpanel_visitor.core.page_urls import without_secrets
+from mixpanel_visitor.core import policy
+from mixpanel_visitor.core.enrichment import bots
+from mixpanel_visitor.core.enrichment.client_address import ClientAddresses
+from mixpanel_visitor.core.enrichment.enricher import Enricher
+from mixpanel_visitor.core.enrichment.url_properties import without_secrets
+from mixpanel_visitor.core.enrichment.user_agents import describe
+from mixpanel_visitor.core.events.encoding import converted, encode_part
+from mixpanel_visitor.core.events.redaction import Scrubber
+from mixpanel_visitor.core.identity.mixpanel_browser import MixpanelBrowser
+from mixpanel_visitor.core.identity.spid_browser import SpidBrowser
+from mixpanel_visitor.core.identity.visitor_cookie import Anchor, AnchorCodec
 from mixpanel_visitor.core.request import (
     RequestFacts,
     all_cookie_values,
@@ -28,9 +31,7 @@ from mixpanel_visitor.core.request import (
     facts_from_environ,
     facts_from_scope,
 )
-from mixpanel_visitor.core.scrubbing import Scrubber
-from mixpanel_visitor.core.set_cookies import SetCookies
-from mixpanel_visitor.core.user_agents import describe
+from mixpanel_visitor.core.response_cookies import SetCookies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from support.trackers import COOKIE, NOW_S, SECRET_KEY, TOKEN, known
 
-from mixpanel_visitor.core.browser_sdks.mixpanel import quoted_identity
+from mixpanel_visitor.core.identity.mixpanel_browser import quoted_identity
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.flask import MixpanelVisitor
 from mixpanel_visitor.parts import Parts

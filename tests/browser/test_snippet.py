@@ -11,7 +11,7 @@ from support.snippet_pages import SCRIPT, Site, Visit, launch, tag
 from support.spid import SpidServer, User
 from support.waiting import PATIENCE_S
 
-from mixpanel_visitor.core.browser_sdks.spid import SpidBrowser, verify
+from mixpanel_visitor.core.identity.spid_browser import SpidBrowser, verify
 from mixpanel_visitor.snippet import Snippet
 
 pytestmark = [pytest.mark.browser, needs("chromium"), needs_module("playwright")]

@@ -31,10 +31,15 @@ from benchmarks.junk import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixpanel_visitor.core import bots, policy
-from mixpanel_visitor.core.browser_sdks.mixpanel import BrowserClaim, decode_uri_component, quoted_identity
-from mixpanel_visitor.core.browser_sdks.spid import SpidVisitor, is_fresh, js_unescape
-from mixpanel_visitor.core.identity import refusal
+from mixpanel_visitor.core import policy
+from mixpanel_visitor.core.enrichment import bots
+from mixpanel_visitor.core.identity.identity import refusal
+from mixpanel_visitor.core.identity.mixpanel_browser import (
+    BrowserClaim,
+    decode_uri_component,
+    quoted_identity,
+)
+from mixpanel_visitor.core.identity.spid_browser import SpidVisitor, is_fresh, js_unescape
 from mixpanel_visitor.core.request import (
     MAX_CANDIDATES,
     RequestFacts,

@@ -3,7 +3,7 @@
 import pytest
 from support.facts import facts
 
-from mixpanel_visitor.core.bots import BotDetector, by_user_agent
+from mixpanel_visitor.core.enrichment.bots import BotDetector, by_user_agent
 
 CHROME = (
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"

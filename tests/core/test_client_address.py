@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.facts import facts
 
-from mixpanel_visitor.core.client_address import ClientAddresses
+from mixpanel_visitor.core.enrichment.client_address import ClientAddresses
 
 TRUSTED = [ipaddress.ip_network(each) for each in ("10.0.0.0/8", "fd00::/8")]
 

@@ -8,19 +8,24 @@ import orjson
 import pytest
 from support.facts import BROWSER_DOCUMENT, BROWSER_FETCH, facts
 
-from mixpanel_visitor.core.anchor import RENEW_AFTER_S, Anchor, AnchorCodec, user_tag
-from mixpanel_visitor.core.bots import BotDetector
-from mixpanel_visitor.core.browser_sdks.mixpanel import MixpanelBrowser, quoted_identity
-from mixpanel_visitor.core.client_address import ClientAddresses
-from mixpanel_visitor.core.enrich import Enricher
+from mixpanel_visitor.core.enrichment.bots import BotDetector
+from mixpanel_visitor.core.enrichment.client_address import ClientAddresses
+from mixpanel_visitor.core.enrichment.enricher import Enricher
+from mixpanel_visitor.core.events.redaction import Scrubber
 from mixpanel_visitor.core.exchange import HAND_OVER_RECORDS
-from mixpanel_visitor.core.exchange_rules import RECALLED, RECALLED_CHARS, ExchangeRules
-from mixpanel_visitor.core.handover import Word
-from mixpanel_visitor.core.identity import links_between
+from mixpanel_visitor.core.identity.handover import Word
+from mixpanel_visitor.core.identity.identity import links_between
+from mixpanel_visitor.core.identity.mixpanel_browser import MixpanelBrowser, quoted_identity
+from mixpanel_visitor.core.identity.resolver import Resolver
+from mixpanel_visitor.core.identity.visitor_cookie import (
+    RENEW_AFTER_S,
+    Anchor,
+    AnchorCodec,
+    user_tag,
+)
 from mixpanel_visitor.core.request import facts_from_environ, facts_from_scope
-from mixpanel_visitor.core.resolution import Resolver
-from mixpanel_visitor.core.scrubbing import Scrubber
-from mixpanel_visitor.core.set_cookies import HEAL_AFTER_S, SetCookies
+from mixpanel_visitor.core.response_cookies import HEAL_AFTER_S, SetCookies
+from mixpanel_visitor.core.site_rules import RECALLED, RECALLED_CHARS, ExchangeRules
 from mixpanel_visitor.records import Record
 
 NOW_S = 1_763_900_000

@@ -5,7 +5,7 @@ import json
 import pytest
 from support.facts import VECTORS, facts
 
-from mixpanel_visitor.core.handover import (
+from mixpanel_visitor.core.identity.handover import (
     MAX_BODY_BYTES,
     HandoverError,
     Word,

@@ -3,7 +3,7 @@
 import pytest
 from support.facts import VECTORS
 
-from mixpanel_visitor.core.identity import (
+from mixpanel_visitor.core.identity.identity import (
     Identity,
     Link,
     alias_properties,

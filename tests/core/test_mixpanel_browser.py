@@ -9,8 +9,8 @@ from urllib.parse import quote
 import pytest
 from support.facts import VECTORS, facts
 
-from mixpanel_visitor.core.browser_sdks.cookie_domain import MAX_HOST_CHARS
-from mixpanel_visitor.core.browser_sdks.mixpanel import (
+from mixpanel_visitor.core.identity.cookie_domain import MAX_HOST_CHARS
+from mixpanel_visitor.core.identity.mixpanel_browser import (
     MAX_COOKIE_CHARS,
     MAX_TRIED,
     BrowserClaim,

@@ -3,7 +3,7 @@
 import pytest
 from support.facts import BROWSER_DOCUMENT, BROWSER_FETCH, VECTORS, facts
 
-from mixpanel_visitor.core.bots import is_prefetch
+from mixpanel_visitor.core.enrichment.bots import is_prefetch
 from mixpanel_visitor.core.policy import (
     is_document,
     may_set_cookie,

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 from support.facts import VECTORS
 
-from mixpanel_visitor.core.browser_sdks.spid import (
+from mixpanel_visitor.core.identity.spid_browser import (
     MAX_AGE_S,
     MAX_CHARS,
     SKEW_S,

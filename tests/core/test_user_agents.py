@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from support.browser_vocabulary import ask, recorded
 from support.components import needs
 
-from mixpanel_visitor.core.bots import by_user_agent
-from mixpanel_visitor.core.user_agents import MAX_CHARS, describe
+from mixpanel_visitor.core.enrichment.bots import by_user_agent
+from mixpanel_visitor.core.enrichment.user_agents import MAX_CHARS, describe
 
 NAMES = ("$browser", "$browser_version", "$os", "$device")
 PLACES = recorded()

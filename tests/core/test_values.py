@@ -21,10 +21,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.components import needs_module
 
-from mixpanel_visitor.core.encoding import converted, encode, encode_part
-from mixpanel_visitor.core.events import event_record, profile_record
-from mixpanel_visitor.core.scrubbing import Scrubber
-from mixpanel_visitor.core.values import MAX_RECORD_BYTES, PROFILE
+from mixpanel_visitor.core.events.encoding import converted, encode, encode_part
+from mixpanel_visitor.core.events.record_builder import event_record, profile_record
+from mixpanel_visitor.core.events.redaction import Scrubber
+from mixpanel_visitor.core.events.values import MAX_RECORD_BYTES, PROFILE
 from mixpanel_visitor.emulator.rules import Event, check_event
 from mixpanel_visitor.errors import InvalidEventError
 

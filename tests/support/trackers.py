@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from mixpanel_visitor.core.anchor import Anchor, AnchorCodec
+from mixpanel_visitor.core.identity.visitor_cookie import Anchor, AnchorCodec
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.parts import Parts
 from mixpanel_visitor.tracker import Tracker

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mixpanel_visitor.core.events import PROFILE_OPERATIONS
+from mixpanel_visitor.core.events.record_builder import PROFILE_OPERATIONS
 from mixpanel_visitor.errors import SpoolError
 from mixpanel_visitor.quoting import several
 

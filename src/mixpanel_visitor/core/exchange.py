@@ -16,25 +16,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .anchor import Anchor
-from .handover import heard
-from .held_records import HeldRecords, HoldsRecords
-from .identity import log_in, log_out
-from .page_views import is_page
+from .enrichment.page_views import is_page
+from .identity.handover import heard
+from .identity.identity import log_in, log_out
+from .identity.resolver import Resolution
+from .identity.visitor_cookie import Anchor
+from .pending_records import HeldRecords, HoldsRecords
 from .policy import keeping_it_private, may_set_cookie
-from .resolution import Resolution
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from mixpanel_visitor.records import Record
 
-    from .exchange_rules import ExchangeRules
-    from .glance import Glance
-    from .handover import Word
-    from .identity import Identity, Link, Login
+    from .enrichment.request_properties import Glance
+    from .identity.handover import Word
+    from .identity.identity import Identity, Link, Login
     from .policy import Consent
     from .request import RequestFacts
+    from .site_rules import ExchangeRules
 
 HAND_OVER_RECORDS = 100
 HAND_OVER_BYTES = 1_000_000

@@ -11,7 +11,7 @@ import re
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Literal
 
-from .bots import is_prefetch
+from .enrichment.bots import is_prefetch
 from .request import all_cookie_values, response_header
 
 if TYPE_CHECKING:

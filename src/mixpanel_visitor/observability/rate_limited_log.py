@@ -24,7 +24,7 @@ logger = logging.getLogger("mixpanel_visitor")
 
 EVERY_S = 60.0
 _MAX_KINDS = 1000
-_PACKAGE = str(Path(__file__).parent)
+_PACKAGE = str(Path(__file__).parents[1])
 _BETWEEN = ("mixpanel", "json")  # the official library calls us through these
 
 

@@ -11,9 +11,9 @@ import reprlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mixpanel_visitor.core.encoding import plain_value
-from mixpanel_visitor.core.events import IDENTITY_PROPERTIES
-from mixpanel_visitor.core.plain import FLAT_TYPES
+from mixpanel_visitor.core.events.encoding import plain_value
+from mixpanel_visitor.core.events.json_values import FLAT_TYPES
+from mixpanel_visitor.core.events.record_builder import IDENTITY_PROPERTIES
 from mixpanel_visitor.errors import InvalidEventError
 from mixpanel_visitor.quoting import one_line
 from mixpanel_visitor.settings.sources import closest

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mixpanel_visitor.core.identity import IDENTIFIED_EVENT
+from mixpanel_visitor.core.identity.identity import IDENTIFIED_EVENT
 from mixpanel_visitor.errors import InvalidEventError
 from mixpanel_visitor.observability.rate_limited_log import call_site
 from mixpanel_visitor.quoting import quoted

@@ -14,7 +14,7 @@ from enum import Enum
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mixpanel_visitor.core.encoding import plain_value
+from mixpanel_visitor.core.events.encoding import plain_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mixpanel_visitor.core.events import MAX_NAME_CHARS
+from mixpanel_visitor.core.events.record_builder import MAX_NAME_CHARS
 from mixpanel_visitor.errors import InvalidEventError
 from mixpanel_visitor.quoting import several
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from mixpanel_visitor.core.events import IDENTITY_PROPERTIES, MAX_NAME_CHARS, MAX_PROPERTIES
-from mixpanel_visitor.core.scrubbing import Scrubber
+from mixpanel_visitor.core.events.record_builder import (
+    IDENTITY_PROPERTIES,
+    MAX_NAME_CHARS,
+    MAX_PROPERTIES,
+)
+from mixpanel_visitor.core.events.redaction import Scrubber
 
 from .lexicon import types_of
 

@@ -5,7 +5,7 @@
 // false in them. snippet.py puts the arguments in place of `...CONFIG`.
 //
 // src: the address of this script, for where the browser does not tell; what posts take is the same without ".js"
-// seen: the server's cookie with what it has heard (`seen_value` in core/set_cookies.py), or "0" after an opt-out
+// seen: the server's cookie with what it has heard (`seen_value` in core/response_cookies.py), or "0" after an opt-out
 // device, choice: mixpanel-browser's names for its cookie (or storage entry) and for the opt-out
 // session: the name under which Schibsted account's SDK v2 stores its session
 ((src, seen, device, choice, session) => {

@@ -1,1 +1,0 @@
-"""The browser SDKs whose visitor ID we match: what each stores, how to read, verify and seed it."""

@@ -1,0 +1,90 @@
+"""Bots: visits without a person, by the User-Agent. And requests of a browser that fetches ahead.
+
+Two lists. The crawlers for which mixpanel-browser itself stays silent (its utils.js, isBlockedUA) are bots
+wherever they come from. Clients that never run JavaScript, so that the SDK never meets them, are bots unless
+they come from this very host: there it is a developer with curl, or a test client.
+
+Not in the lists: the HTTP clients of native apps (okhttp, CFNetwork, Dart), behind which there are people.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+from .client_address import is_local
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mixpanel_visitor.core.request import RequestFacts
+
+BotKind = Literal["", "crawler", "tool"]
+"""`""`: no bot."""
+
+MAX_CHARS = 1024
+
+_SDK_LIST = (
+    "ahrefsbot", "ahrefssiteaudit", "amazonbot", "baiduspider", "bingbot", "bingpreview", "chrome-lighthouse",
+    "facebookexternal", "petalbot", "pinterest", "screaming frog", "yahoo! slurp", "yandex", "adsbot-google",
+    "apis-google", "duplexweb-google", "feedfetcher-google", "google favicon", "google web preview",
+    "google-read-aloud", "googlebot", "googleweblight", "mediapartners-google", "storebot-google",
+)  # fmt: skip
+_SILENT_LIST = (
+    # crawlers, previews and assistants whose names do not end in "bot"
+    "anthropic-ai", "applenewsbot", "archive.org", "chatgpt-user", "cohere-ai", "crawler", "crawling",
+    "embedly", "google-extended", "google-inspectiontool", "ia_archiver", "meta-externalagent",
+    "meta-externalfetcher", "perplexity-user", "skypeuripreview", "slack-imgproxy", "spider", "whatsapp/",
+    # whoever looks whether the site is up
+    "blackbox-exporter", "consul health check", "datadog", "elb-healthchecker", "googlehc", "haproxy",
+    "healthcheck", "health-check", "kube-probe", "newrelicpinger", "pingdom", "prometheus/", "site24x7",
+    "statuscake", "updown.io", "uptime-kuma", "uptimerobot",
+    # browsers without a screen
+    "headlesschrome", "phantomjs", "prerender", "puppeteer", "rendertron",
+    # tools and libraries
+    "aiohttp/", "apache-httpclient", "axios/", "colly", "curl/", "go-http-client", "guzzlehttp", "httpie",
+    "insomnia/", "java/", "libwww-perl", "lwp::", "masscan", "nikto", "nmap", "node-fetch", "nuclei",
+    "postmanruntime", "python-httpx", "python-requests", "python-urllib", "ruby", "scrapy", "sqlmap",
+    "undici", "wget/", "zgrab",
+)  # fmt: skip
+
+_SDK = re.compile("|".join(map(re.escape, _SDK_LIST)))
+# "bot" at the end of a word: GPTBot/1.2, ClaudeBot, SomeBot; not Cubot, which makes telephones.
+_SILENT = re.compile("|".join((*map(re.escape, _SILENT_LIST), r"(?<!cu)bot(?![a-z])")))
+_FORWARDING = ("x-forwarded-for", "forwarded", "x-real-ip", "via", "cf-connecting-ip", "true-client-ip")
+
+
+class BotDetector:
+    """Tells bots from people; `stricter` is asked as well, with the User-Agent, for each one only once."""
+
+    def __init__(self, stricter: Callable[[str], bool] | None = None) -> None:
+        self._stricter = None if stricter is None else lru_cache(4096)(stricter)
+
+    def kind(self, facts: RequestFacts) -> BotKind:
+        """Tell what kind of bot this request comes from; `""`: none."""
+        user_agent = facts.header("user-agent")[:MAX_CHARS]
+        kind = by_user_agent(user_agent)
+        if kind == "" and self._stricter is not None and self._stricter(user_agent):
+            kind = "tool"
+        return "" if kind == "tool" and is_developer(facts) else kind
+
+
+@lru_cache(4096)
+def by_user_agent(user_agent: str) -> BotKind:
+    """Tell what a User-Agent says of itself; without any it is a tool, for all browsers have one."""
+    lower = user_agent.lower()
+    if _SDK.search(lower):
+        return "crawler"
+    return "tool" if not lower.strip() or _SILENT.search(lower) else ""
+
+
+def is_developer(facts: RequestFacts) -> bool:
+    """Tell whether the request comes from this host itself, and through no proxy."""
+    return is_local(facts.client) and not any(map(facts.header, _FORWARDING))
+
+
+def is_prefetch(facts: RequestFacts) -> bool:
+    """Tell whether the browser fetches ahead of a visit that may never happen."""
+    purposes = facts.purposes
+    return bool(purposes) and any(each.lower().startswith(("prefetch", "preview")) for each in purposes)

@@ -1,0 +1,124 @@
+"""Enrichment: what a request says about its visitor, in the words of mixpanel-browser.
+
+The browser speaks of the page it shows. So does this: a document's own address is `$current_url`, and its
+Referer is `$referrer`; for what a page fetches in the background, the Referer is the page itself, and what
+came before that page is not known here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mixpanel_visitor.core.policy import asks_for_page
+
+from . import url_properties
+from .bots import is_prefetch
+from .user_agents import properties_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mixpanel_visitor.core.events.redaction import Scrubber
+    from mixpanel_visitor.core.identity.mixpanel_browser import MixpanelBrowser
+    from mixpanel_visitor.core.request import RequestFacts
+
+    from .client_address import ClientAddresses
+
+MAX_CHARS = 255
+"""Mixpanel keeps so much of a text, and mixpanel-browser cuts there."""
+
+PERSISTED = ("$initial_referrer", "$initial_referring_domain", "$search_engine", "mp_keyword")
+"""What the SDK remembers of the first visit, or of the last search, and sends with every event."""
+
+
+class Enricher:
+    """Reads requests; `mixpanel` is None where the site's pages have another SDK, or none."""
+
+    def __init__(
+        self, *, addresses: ClientAddresses, scrubber: Scrubber, mixpanel: MixpanelBrowser | None
+    ) -> None:
+        self._addresses = addresses
+        self._is_secret = scrubber.is_secret
+        self._mixpanel = mixpanel
+
+    def properties(self, facts: RequestFacts, *, is_new: bool, is_bot: bool) -> dict[str, Any]:
+        """Give the event properties of a request; `is_new`: it is the first of its visitor."""
+        found: dict[str, Any] = {"ip": self._addresses.of_event(facts)}
+        user_agent = facts.header("user-agent")
+        if user_agent:
+            found.update(properties_of(user_agent))
+        if is_bot:
+            found["is_bot"] = True
+        if is_prefetch(facts):
+            found["prefetched"] = True
+        url, referrer = _places(facts)
+        if url:
+            found["$current_url"] = self._shown(url)[:MAX_CHARS]
+            for given in (url_properties.campaign(url), url_properties.clicks(url)):
+                if given:
+                    found.update(_cut(given))
+        if referrer is not None:
+            shown = self._shown(referrer)
+            domain = url_properties.referring_domain(shown)[:MAX_CHARS]
+            shown = shown[:MAX_CHARS]
+            if shown:
+                found["$referrer"] = shown
+            if domain:
+                found["$referring_domain"] = domain
+            if is_new:
+                found["$initial_referrer"] = shown or url_properties.DIRECT
+                found["$initial_referring_domain"] = domain or url_properties.DIRECT
+        if self._mixpanel is not None and (persisted := self._mixpanel.persisted(facts.cookies, PERSISTED)):
+            found.update(_cut(persisted))
+        if referrer and (search := url_properties.search_info(referrer)):
+            found.update(_cut(search))
+        return found
+
+    def first_touch(self, facts: RequestFacts) -> Mapping[str, Any]:
+        """Give what `$set_once` puts on the profile of a new visitor who came by a campaign."""
+        url, _ = _places(facts)
+        touch = url_properties.first_touch(url) if url else {}
+        return _cut(touch)
+
+    def page_view(self, facts: RequestFacts, route: str | None) -> dict[str, Any]:
+        """Give the properties that the SDK's own page view has, and the route's template as `route`."""
+        search = self._shown(f"?{facts.query}") if facts.query else ""
+        found = {
+            "current_domain": host_name(facts.host),
+            "current_url_path": facts.path,
+            "current_url_protocol": f"{facts.scheme}:",
+            "current_url_search": search,
+            "route": route,
+        }
+        return _cut({name: value for name, value in found.items() if value})
+
+    def _shown(self, url: str) -> str:
+        return url_properties.without_secrets(url[: url_properties.MAX_CHARS], self._is_secret)
+
+
+def host_name(host: str) -> str:
+    """Give a Host header without its port, as `location.hostname` has it."""
+    name, colon, port = host.rpartition(":")
+    return (name if colon and port.isdecimal() else host).lower()
+
+
+def _places(facts: RequestFacts) -> tuple[str, str | None]:
+    """Give the page's address, and that of the page before it; `""` and None where they are not known."""
+    if facts.protocol == "websocket":
+        return "", None
+    own = f"{facts.scheme}://{facts.host}{facts.path}{'?' if facts.query else ''}{facts.query}"
+    own, referrer = own[: url_properties.MAX_CHARS], facts.header("referer")[: url_properties.MAX_CHARS]
+    if asks_for_page(facts) or not (facts.header("sec-fetch-dest") or _is_own(referrer, facts)):
+        return own, referrer
+    # Fetched by a page: its own address is the Referer, whole if the page is of this site.
+    return (referrer if _is_own(referrer, facts) else ""), None
+
+
+def _is_own(referrer: str, facts: RequestFacts) -> bool:
+    return url_properties.referring_domain(referrer).lower() == facts.host.lower()
+
+
+def _cut(properties: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: value[:MAX_CHARS] if isinstance(value, str) else value for name, value in properties.items()
+    }

@@ -1,0 +1,55 @@
+"""Page views that the server sends in the browser's place: of which requests, and of which answers."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from mixpanel_visitor.core.policy import is_document
+from mixpanel_visitor.core.request import response_header
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mixpanel_visitor.core.request import RequestFacts
+
+EVENT = "$mp_web_page_view"
+"""The name under which mixpanel-browser's `track_pageview` sends them."""
+
+_PAGES = ("text/html", "application/xhtml+xml")
+
+
+class PageViews:
+    """Successful HTML pages that somebody has asked for with GET, at the paths that `patterns` choose.
+
+    A pattern is a path in which `*` stands for anything; with `!` before it, it excludes. Without any that
+    includes, all paths are chosen that none excludes.
+    """
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._included = _either([pattern for pattern in patterns if not pattern.startswith("!")] or ["*"])
+        self._excluded = _either([pattern[1:] for pattern in patterns if pattern.startswith("!")])
+
+    def may_come(self, facts: RequestFacts) -> bool:
+        """Tell whether the answer to this request may be a page view."""
+        return (
+            facts.method == "GET"
+            and facts.protocol == "http"
+            and self._included.fullmatch(facts.path) is not None
+            and self._excluded.fullmatch(facts.path) is None
+            and is_document(facts)
+        )
+
+
+def is_page(status: int, headers: Sequence[tuple[str, str]]) -> bool:
+    """Tell whether an answer is a page that is shown; one that was not modified is."""
+    if status == 304:
+        return True
+    content_type = response_header(headers, "content-type") or ""
+    return 200 <= status < 300 and content_type.partition(";")[0].strip().lower() in _PAGES
+
+
+def _either(patterns: Sequence[str]) -> re.Pattern[str]:
+    if not patterns:
+        return re.compile(r"(?!)")
+    return re.compile("|".join(".*".join(map(re.escape, pattern.split("*"))) for pattern in patterns))

@@ -1,0 +1,71 @@
+"""Glance: what a request says of its visitor besides who it is, read when somebody asks, and once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .client_address import NOWHERE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mixpanel_visitor.core.events.record_builder import Stamps
+    from mixpanel_visitor.core.request import RequestFacts
+
+    from .bots import BotKind
+    from .enricher import Enricher
+
+
+class Glance:
+    """One look at a request; `is_first`: it is the first that is known of its visitor."""
+
+    __slots__ = ("_enricher", "_facts", "_is_first", "_surroundings", "bot", "may_touch", "stamps")
+
+    def __init__(self, enricher: Enricher, facts: RequestFacts, bot: BotKind, *, is_first: bool) -> None:
+        self._enricher = enricher
+        self._facts = facts
+        self._is_first = is_first
+        self._surroundings: dict[str, Any] | None = None
+        self.may_touch = is_first
+        """Whether there may be a first touch that nobody has taken yet."""
+        self.bot = bot
+        self.stamps: Stamps | None = None
+
+    @property
+    def surroundings(self) -> Mapping[str, Any]:
+        """Event properties: browser, page, referrer, campaign, address."""
+        if self._surroundings is None:
+            # First, should it fail: then events go without.
+            self._surroundings = {"ip": NOWHERE}
+            self._surroundings = self._enricher.properties(
+                self._facts, is_new=self._is_first, is_bot=bool(self.bot)
+            )
+        return self._surroundings
+
+    def first_touch(self) -> Mapping[str, Any]:
+        """Give what the first campaign puts on a new visitor's profile; once."""
+        if not self.may_touch:
+            return {}
+        self.may_touch = False
+        return self._enricher.first_touch(self._facts)
+
+    def page_view(self, route: str | None) -> Mapping[str, Any]:
+        """Give what a page view says besides."""
+        return self._enricher.page_view(self._facts, route)
+
+
+class NoGlance:
+    """Outside of a request there is nothing to look at."""
+
+    __slots__ = ()
+
+    surroundings: Mapping[str, Any] = {"ip": NOWHERE}
+    may_touch = False
+
+    def first_touch(self) -> Mapping[str, Any]:
+        """There is no campaign."""
+        return {}
+
+    def page_view(self, route: str | None) -> Mapping[str, Any]:
+        """There is no page."""
+        return {} if route is None else {"route": route}

@@ -1,0 +1,1 @@
+"""Events: what Mixpanel gets: values, times, redaction and the encoded record."""

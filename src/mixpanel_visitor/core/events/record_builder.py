@@ -1,0 +1,265 @@
+"""Events and profile updates in Mixpanel's shape: reserved names, limits, stamps.
+
+Limits are those of the reference ("Import Events"): a name, fewer than 255 properties, three levels of
+nesting, lists of fewer than 255 items, and for people and groups the operations of `/engage` and `/groups`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from operator import length_hint
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mixpanel_visitor.core.identity.identity import DISALLOWED_IDS, read_id, refusal
+from mixpanel_visitor.errors import InvalidEventError
+from mixpanel_visitor.quoting import quoted, type_name
+from mixpanel_visitor.records import Record
+
+from .encoding import checked_size, converted, encode_part, encode_text, plain_value, written
+from .values import MAX_PROFILE_PROPERTY_BYTES, MAX_RECORD_BYTES, PROFILE, nested_too_large, untold
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mixpanel_visitor.records import Endpoint
+
+    from .values import Told
+
+MAX_NAME_CHARS = 255
+MAX_PROPERTIES = 255
+
+_ID_PROPERTIES = (
+    "distinct_id", "$device_id", "$user_id", "alias", "$identified_id", "$anon_id", "$anon_distinct_id",
+)  # fmt: skip
+
+IDENTITY_PROPERTIES = ("distinct_id", "$device_id", "$user_id", "token")
+IDENTITY_EVENTS = ("$identify", "$create_alias", "$merge")
+
+PROFILE_OPERATIONS = (
+    "$set",
+    "$set_once",
+    "$add",
+    "$append",
+    "$union",
+    "$remove",
+    "$unset",
+    "$delete",
+)
+
+_INSERT_ID = re.compile(r"[A-Za-z0-9-]{1,36}")
+
+
+def event_record(event: Mapping[str, Any], *, told: Told = untold, is_plain: bool = False) -> Record:
+    """Return the record of a whole event, `{"event": name, "properties": {...}}`, in its final bytes.
+
+    `is_plain`: its properties are known to be converted. `told` learns of values that became their text.
+    """
+    name: Any = event.get("event")
+    properties = event.get("properties")
+    _check_name(name)
+    if not isinstance(properties, Mapping):
+        raise InvalidEventError(
+            "bad_properties", f"properties must be a dict, not {type_name(type(properties))}"
+        )
+    given = _with_ids(properties)
+    plain = given if is_plain else converted(given, told)
+    _check_size(plain)
+    insert_id = plain.get("$insert_id")
+    if (
+        not isinstance(insert_id, str)
+        or not _INSERT_ID.fullmatch(insert_id)
+        or insert_id.lower() in DISALLOWED_IDS
+    ):
+        raise InvalidEventError(
+            "bad_insert_id", f"$insert_id must be 1 to 36 of A-Z a-z 0-9 and '-', not {quoted(insert_id)}"
+        )
+    if name not in IDENTITY_EVENTS:
+        _, why = read_id(given.get("distinct_id"))
+        if why is not None:
+            raise InvalidEventError("banned_id", why)
+    return Record("import", written({**event, "event": str.__str__(name), "properties": plain}, told))
+
+
+def _with_ids(properties: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the properties with IDs that are numbers or UUIDs as the texts that they stand for."""
+    changed: dict[str, Any] = {}
+    for name in _ID_PROPERTIES:
+        given = properties.get(name)
+        if given is not None and type(given) is not str:
+            text, why = read_id(given)
+            if why is None:
+                changed[name] = text
+    pair = properties.get("$distinct_ids")
+    if isinstance(pair, (list, tuple)):
+        changed["$distinct_ids"] = [
+            given if why else text for given in pair for text, why in [read_id(given)]
+        ]
+    return {**properties, **changed} if changed else properties
+
+
+class Stamps(NamedTuple):
+    """What all events of one visitor in one request have in common, encoded once.
+
+    `taken` are the names that an event of its own words must not use, or it is made in the long way;
+    `middle` is what stands between the event's name and its time.
+    """
+
+    identity: object
+    taken: frozenset[str]
+    number: int
+    middle: bytes
+
+
+def common_stamps(identity: object, properties: Mapping[str, Any]) -> Stamps | None:
+    """Return the stamps of these plain properties; None where each event has to be checked by itself."""
+    if refusal(properties.get("distinct_id")) is not None:
+        return None
+    _check_size(properties)
+    middle = b',"properties":{%b,"time":' % encode_part(properties)
+    return Stamps(identity, _taken(tuple(properties)), len(properties) + 2, middle)
+
+
+@lru_cache(256)
+def _taken(names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset((*names, *IDENTITY_PROPERTIES, "time", "$insert_id"))
+
+
+def stamped_record(
+    name: str,
+    properties: Mapping[str, Any],
+    stamps: Stamps,
+    *,
+    time_ms: int,
+    insert_id: str,
+    told: Told = untold,
+) -> Record:
+    """Return the record of an event whose plain `properties` use none of the names that are taken."""
+    encoded_name = _encoded_name(name) if type(name) is str else _checked_name(name)
+    _check_size(properties, more=stamps.number)
+    head = encoded_name, stamps.middle, time_ms, insert_id.encode()
+    if properties:
+        body = b'{"event":%b%b%d,"$insert_id":"%b",%b}}' % (*head, encode_part(properties, told))
+    else:
+        body = b'{"event":%b%b%d,"$insert_id":"%b"}}' % head
+    return Record("import", checked_size(body))
+
+
+def _checked_name(name: str) -> bytes:
+    _check_name(name)
+    return encode_text(name)
+
+
+_encoded_name = lru_cache(1024)(_checked_name)  # of the same few names most events are
+
+
+def profile_record(
+    endpoint: Endpoint,
+    update: Mapping[str, Any],
+    *,
+    told: Told = untold,
+    clean: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda plain: plain,
+) -> Record:
+    """Return the record of a people or group update, `{"$distinct_id": ..., "$set": {...}}`.
+
+    `clean` is given the properties, converted, and returns them without secrets.
+    """
+    operations = [name for name in PROFILE_OPERATIONS if name in update]
+    if len(operations) != 1:
+        raise InvalidEventError(
+            "bad_update",
+            f"an update holds exactly one of {', '.join(PROFILE_OPERATIONS)}, not {operations or 'none'}",
+        )
+    operation = operations[0]
+    given = dict(update)
+    if endpoint == "engage":
+        given["$distinct_id"], why = read_id(update.get("$distinct_id"))
+        if why is not None:
+            raise InvalidEventError("banned_id", why)
+    _check_kind(operation, update[operation])
+    plain = {
+        name: clean(converted(value, told, limits=PROFILE))
+        if name == operation and isinstance(value, Mapping)
+        else plain_value(value, told, name=name)
+        for name, value in given.items()
+    }
+    if endpoint == "groups":
+        _check_group(plain)
+    _check_operand(operation, plain[operation])
+    body = written(plain, told)
+    if len(body) > MAX_PROFILE_PROPERTY_BYTES:
+        _check_nested(plain[operation])
+    return Record(endpoint, body)
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str):
+        raise InvalidEventError(
+            "bad_name",
+            f"the event's name must be a str, not {type_name(type(name))}: track('Signed up', ...); for "
+            "classes of a tracking plan the tracker needs the setting plan=",
+        )
+    if not name.strip() or len(name) > MAX_NAME_CHARS:
+        raise InvalidEventError(
+            "bad_name",
+            f"the event's name must have 1 to {MAX_NAME_CHARS} characters, this one has {len(name)}",
+        )
+
+
+def _check_size(properties: Mapping[str, Any], *, more: int = 0) -> None:
+    """Refuse what has too many properties, or too long ones, before it is written."""
+    number = len(properties) + more
+    if number >= MAX_PROPERTIES:
+        raise InvalidEventError(
+            "too_many_properties",
+            f"it has {number} properties and Mixpanel takes fewer than {MAX_PROPERTIES}",
+        )
+    # The length of texts; of what has none it is 0.
+    if sum(map(length_hint, properties.values())) >= MAX_RECORD_BYTES:
+        raise InvalidEventError(
+            "too_large",
+            f"its texts have more than {MAX_RECORD_BYTES:,} characters, and Mixpanel takes less; send "
+            "fewer or shorter properties",
+        )
+
+
+def _check_group(update: Mapping[str, Any]) -> None:
+    key, group_id = update.get("$group_key"), update.get("$group_id")
+    if not (isinstance(key, str) and key):
+        raise InvalidEventError("bad_update", "a group update needs a group key, such as 'company'")
+    # A number stays one: the browser SDK sends it so, and Mixpanel compares it with what events say.
+    if isinstance(group_id, bool) or not isinstance(group_id, (str, int, float)) or group_id == "":
+        raise InvalidEventError(
+            "bad_update", f"a group update needs the group's ID, such as 'Acme', not {quoted(group_id)}"
+        )
+
+
+def _check_nested(operand: Any) -> None:
+    """Refuse a list or object that is too large in JSON; only long numbers and signs come so far."""
+    for name, value in operand.items() if type(operand) is dict else ():
+        if type(value) in (list, dict) and len(written(value)) > MAX_PROFILE_PROPERTY_BYTES:
+            raise InvalidEventError("too_large", nested_too_large(name))
+
+
+def _check_kind(operation: str, operand: Any) -> None:
+    if operation == "$delete":
+        return
+    if operation == "$unset":
+        if not isinstance(operand, (list, tuple)) or not all(isinstance(name, str) for name in operand):
+            raise InvalidEventError("bad_update", "$unset takes a list of property names")
+    elif not isinstance(operand, Mapping):
+        raise InvalidEventError(
+            "bad_update", f"{operation} takes a dict of properties, not {type_name(type(operand))}"
+        )
+
+
+def _check_operand(operation: str, operand: Any) -> None:
+    if operation == "$add":
+        for key, value in operand.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise InvalidEventError("bad_update", f"$add needs numbers, {quoted(key)} is {quoted(value)}")
+    if operation == "$union":
+        for key, value in operand.items():
+            if not isinstance(value, list):
+                raise InvalidEventError("bad_update", f"$union needs lists, {quoted(key)} is {quoted(value)}")

@@ -1,0 +1,126 @@
+"""Scrubbing: what must not leave the house although somebody has put it into an event.
+
+A deny list of names. Values are not looked at: a card number under the name "note" is not found.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from mixpanel_visitor.core.enrichment.url_properties import REDACTED
+
+from .json_values import FLAT_TYPES, MANY, levels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+SECRET_NAMES = (
+    "access key", "access token", "api key", "api secret", "auth token", "authenticity token",
+    "authorization",
+    "bearer", "card number", "cc number", "client secret", "credentials", "credit card", "credit card number",
+    "csrf", "csrf token", "cvc", "cvv", "id token", "jwt", "otp", "passphrase", "passwd", "password",
+    "password confirmation", "private key", "pwd", "refresh token", "secret", "secret key", "security code",
+    "session id", "session key", "session token", "social security number", "ssn", "token", "xsrf token",
+)  # fmt: skip
+"""What the entry `"default"` stands for."""
+
+MAX_DEPTH = 8
+"""Nesting below this is not looked at; Mixpanel takes three levels."""
+
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")
+
+_NAMES_CACHED = 4096
+_CALLS_CACHED = 1024
+_NAME_MAX_CHARS = 256
+
+
+class Scrubber:
+    """Knows secrets by their names: `password`, `user[password]`, `newPassword2`, `API_KEY`, `apikey`.
+
+    A name is secret if it ends with the words of an entry, however they are put together; so `token_count`
+    and `passwords_changed` are none. The entry `"default"` stands for `SECRET_NAMES`; without `names` no
+    name is secret.
+    """
+
+    def __init__(self, names: Iterable[str] = ("default",)) -> None:
+        given = {"".join(_words(name)) for name in names} - {""}
+        ours = {"".join(_words(name)) for name in SECRET_NAMES} if "default" in given else set()
+        entries = frozenset(given - {"default"} | ours)
+
+        def is_secret(name: str) -> bool:
+            words = _words(name)
+            return any("".join(words[at:]) in entries for at in range(len(words)))
+
+        self._any = bool(entries)
+        self.is_secret: Callable[[str], bool] = lru_cache(_NAMES_CACHED)(is_secret) if entries else _never
+        # The same call always has the same names: mostly one question for all of them.
+        self._are_plain = lru_cache(_CALLS_CACHED)(self._are_plain_names)
+
+    def _are_plain_names(self, names: tuple[Any, ...]) -> bool:
+        return all(isinstance(name, str) and not self.is_secret(name) for name in names)
+
+    def is_plain(self, properties: Mapping[Any, Any]) -> bool:
+        """Tell whether there is nothing to look at: names that are strings and no secrets, flat values."""
+        return FLAT_TYPES.issuperset(map(type, properties.values())) and self._are_plain(tuple(properties))
+
+    def clean(self, properties: Mapping[str, Any], found: Callable[[str], None]) -> Mapping[str, Any]:
+        """Give properties with secrets replaced: the same object where there are none, else a copy.
+
+        `found` is told the name of each.
+        """
+        if not self._any or self.is_plain(properties):
+            return properties
+        cleaned: Mapping[str, Any] = self._cleaned(properties, found, 0)
+        return cleaned
+
+    def _has_no_secret(self, value: Any, depth: int) -> bool:
+        """Tell whether all is plain, with no secret's name at any depth that is looked at."""
+        for level in islice(levels(value), MAX_DEPTH + 1 - depth):
+            names = set(level.names)
+            if not level.is_plain or any(type(each) is not str or self.is_secret(each) for each in names):
+                return False
+        return True
+
+    def _cleaned(self, value: Any, found: Callable[[str], None], depth: int) -> Any:
+        if depth > MAX_DEPTH:
+            return value
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            fields = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
+            cleaned = self._cleaned(fields, found, depth)
+            return value if cleaned is fields else cleaned
+        if isinstance(value, (dict, list)) and len(value) >= MANY and self._has_no_secret(value, depth):
+            return value
+        if isinstance(value, Mapping):
+            changed = {}
+            for name, item in value.items():
+                if isinstance(name, str) and self.is_secret(name):
+                    if item is not None and item != REDACTED:
+                        found(name)
+                        changed[name] = REDACTED
+                elif type(item) not in FLAT_TYPES:
+                    cleaned = self._cleaned(item, found, depth + 1)
+                    if cleaned is not item:
+                        changed[name] = cleaned
+            return {**value, **changed} if changed else value
+        if isinstance(value, (list, tuple)):
+            items = [
+                item if type(item) in FLAT_TYPES else self._cleaned(item, found, depth + 1) for item in value
+            ]
+            return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+        return value
+
+
+def _words(name: str) -> list[str]:
+    """Split at signs, digits and humps, in lower case."""
+    name = name[:_NAME_MAX_CHARS]
+    return [word.lower() for word in _WORD.findall(unquote(name) if "%" in name else name)]
+
+
+def _never(_name: str) -> bool:
+    return False

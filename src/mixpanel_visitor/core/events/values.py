@@ -1,0 +1,294 @@
+"""Values: what properties are in JSON, within Mixpanel's limits.
+
+A value costs as much time as what becomes of it has bytes: sizes are asked before a value is read, and what
+holds itself is cut. What each type becomes stands in `value_types`.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import orjson
+
+from mixpanel_visitor.errors import InvalidEventError
+from mixpanel_visitor.quoting import quoted, type_name
+
+from .json_values import FLAT_TYPES, MANY, chars, is_part_of_itself, levels
+from .value_types import way_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from .json_values import Level
+
+    Told = Callable[[str, type], None]
+    """Is told the property and the type of a value that became its text."""
+
+MAX_RECORD_BYTES = 1_000_000
+"""Mixpanel takes events and updates under 1 MB (reference: import-events)."""
+
+MAX_TEXT_CHARS = 255
+"""Mixpanel cuts strings there (reference: import-events), so the text of a value is cut there, too."""
+
+
+MAX_PROFILE_PROPERTY_BYTES = 262_144
+"""Mixpanel takes 256 KB in a list or object of a profile (property reference: data types)."""
+
+
+class Limits(NamedTuple):
+    """What Mixpanel takes in one property; None: there is no documented limit."""
+
+    depth: int
+    keys: int | None = None
+    items: int | None = None
+    nested_bytes: int = MAX_RECORD_BYTES
+
+
+EVENT = Limits(depth=3, keys=255, items=255)
+"""Fewer than 255 keys and items, three levels (reference: import-events)."""
+
+RECORD = Limits(depth=50)
+"""Of values whose place in a record is not known; what is deeper than this is a mistake."""
+
+PROFILE = Limits(depth=50, nested_bytes=MAX_PROFILE_PROPERTY_BYTES)
+"""Mixpanel documents a size for lists and objects in profiles; for their depth see `RECORD`."""
+
+CYCLE = "[...]"
+"""Stands for a value within itself, as Python writes it."""
+
+_MIN_INT, _MAX_INT = -(2**63), 2**64 - 1  # what the encoder can write
+_MAX_DIGIT_BITS = 3_000  # Python takes quadratic time for the digits, and from 4,300 on refuses
+_NOT_PLAIN: Final = object()
+_WORDS = {None: "null", True: "true", False: "false"}
+
+
+def untold(_name: str, _kind: type) -> None:
+    """Take no notice of values that became their text."""
+
+
+class Converter:
+    """Makes JSON's values of the properties of one record.
+
+    `exact`: also looks at each string and number for what the encoder cannot write, half a character and
+    integers beyond 64 bits; needed only where the encoder has refused.
+    """
+
+    __slots__ = ("_exact", "_held", "_left", "_limits", "_name", "_path", "_told")
+
+    def __init__(self, limits: Limits, told: Told = untold, *, exact: bool = False) -> None:
+        self._limits = limits
+        self._told = told
+        self._exact = exact
+        self._left = MAX_RECORD_BYTES
+        self._held = 0  # is left as well, but not for this property
+        self._name = ""
+        self._path: list[int] = []
+
+    def properties(self, given: Mapping[Any, Any]) -> dict[str, Any]:
+        """Return the properties as JSON has them; raises `InvalidEventError` where Mixpanel would refuse."""
+        plain = {}
+        for key, value in given.items():
+            self._name = name = key if type(key) is str and not self._exact else self._property_name(key)
+            self.spend(len(name) + 4)
+            plain[name] = self.value(value)
+            self._left, self._held = self._left + self._held, 0
+        return plain
+
+    def value(self, value: Any, depth: int = 0) -> Any:
+        """Return a value as JSON has it; `depth` is the number of lists and objects around it."""
+        kind: Any = type(value)
+        if kind in FLAT_TYPES:
+            if kind is str:
+                self.spend(len(value))
+                return _well_formed(value) if self._exact else value
+            return self._integer(value) if kind is int and self._exact else value
+        self.spend(1)
+        if kind is list or kind is tuple:
+            self.expect_items(len(value))
+            return self.items(value, value, depth)
+        try:
+            return way_of(kind)(self, value, depth)
+        except InvalidEventError:
+            raise
+        except Exception:  # a method of the value's failed: whatever it is, the event is worth more
+            return self.noted(self.text(value), kind)
+
+    # --- for the ways of types --------------------------------------------------------------------
+
+    def items(self, owner: Any, items: Iterable[Any], depth: int) -> Any:
+        """Return a list; `owner` is the value that holds the items."""
+        if id(owner) in self._path:
+            return self.noted(CYCLE, type(owner))
+        self._enter(depth)
+        most = self._limits.items
+        found = list(islice(items, max(self._left, 0) if most is None else most))
+        self.expect_items(len(found))
+        if not self._exact and FLAT_TYPES.issuperset(map(type, found)):
+            self.spend(2 * len(found) + chars(found))
+            return found
+        if len(found) >= MANY and (plain := self._plain(owner, depth)) is not _NOT_PLAIN:
+            return plain
+        self.spend(2 * len(found))
+        self._path.append(id(owner))
+        try:
+            return [self.value(each, depth + 1) for each in found]
+        finally:
+            self._path.pop()
+
+    def pairs(self, owner: Any, pairs: Iterable[tuple[Any, Any]], depth: int) -> Any:
+        """Return an object; `owner` is the value that holds the pairs."""
+        if id(owner) in self._path:
+            return self.noted(CYCLE, type(owner))
+        self._enter(depth)
+        most = self._limits.keys
+        found = list(islice(pairs, max(self._left, 0) if most is None else most))
+        self.expect_keys(len(found))
+        if len(found) >= MANY and (plain := self._plain(owner, depth)) is not _NOT_PLAIN:
+            return plain
+        self._path.append(id(owner))
+        try:
+            made = {}
+            for key, each in found:
+                name = key if type(key) is str and not self._exact else self._key(key)
+                self.spend(len(name) + 4)
+                made[name] = self.value(each, depth + 1)
+        finally:
+            self._path.pop()
+        return made
+
+    def expect_items(self, number: int) -> None:
+        """Refuse a list with so many items, before anybody reads it."""
+        self._expect(number, self._limits.items, "items")
+
+    def expect_keys(self, number: int) -> None:
+        """Refuse an object with so many keys, before anybody reads it."""
+        self._expect(number, self._limits.keys, "keys")
+
+    def spend(self, size: int) -> None:
+        """Count what is written; refuses what is more than Mixpanel takes."""
+        self._left -= size
+        if self._left < 0:
+            raise self._too_large()
+
+    def text(self, value: Any) -> str:
+        """Return the text of a value, cut as Mixpanel cuts; of one whose text fails, the name of its type."""
+        try:
+            text = str.__getitem__(str(value), slice(MAX_TEXT_CHARS))
+        except Exception:  # its text is foreign code
+            text = f"<{type_name(type(value))}>"
+        self.spend(len(text))
+        return _well_formed(text)
+
+    def noted(self, text: str, kind: type) -> str:
+        """Return the text that stands for a value of this type, and tell that it does."""
+        self._told(self._name, kind)
+        return text[:MAX_TEXT_CHARS]
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _enter(self, depth: int) -> None:
+        """Refuse a list or object that is too deep; hold back what is not for the outermost one."""
+        if depth >= self._limits.depth:
+            raise self._too_deep()
+        if not depth and self._left > self._limits.nested_bytes:
+            self._held = self._left - self._limits.nested_bytes
+            self._left = self._limits.nested_bytes
+
+    def _plain(self, owner: Any, depth: int) -> Any:
+        """Return a copy of a list or object in which all is JSON already; else `_NOT_PLAIN`."""
+        if self._exact:
+            return _NOT_PLAIN
+        left = self._left
+        read = []
+        try:
+            for level in levels(owner):
+                read.append(level)
+                if not level.is_plain or not self._takes(level, depth + len(read)):
+                    break
+            else:
+                return orjson.loads(orjson.dumps(owner))
+        except InvalidEventError:
+            # What holds itself seems to be endless, and is not.
+            if not is_part_of_itself(read, self._path):
+                raise
+        except ValueError:  # half a character, or an integer beyond 64 bits
+            pass
+        self._left = left
+        return _NOT_PLAIN
+
+    def _takes(self, level: Level, depth: int) -> bool:
+        """Count what is in a level, which is so deep; False: some name is no string."""
+        if depth > self._limits.depth:
+            raise self._too_deep()
+        self.expect_items(level.longest_list)
+        self.expect_keys(level.largest_object)
+        self.spend(2 * level.size)
+        names = level.names
+        if names and set(map(type, names)) != {str}:
+            return False
+        self.spend(2 * len(names) + chars(names) + chars(level.values))
+        return True
+
+    def _too_large(self) -> InvalidEventError:
+        if self._held:
+            return InvalidEventError("too_large", nested_too_large(self._name))
+        return InvalidEventError(
+            "too_large",
+            f"it is more than Mixpanel's limit of {MAX_RECORD_BYTES:,} bytes, with property "
+            f"{quoted(self._name)}; send fewer or shorter properties",
+        )
+
+    def _too_deep(self) -> InvalidEventError:
+        return InvalidEventError(
+            "too_deep",
+            f"property {quoted(self._name)} is nested more than {self._limits.depth} levels deep; flatten it",
+        )
+
+    def _expect(self, number: int, fewer_than: int | None, what: str) -> None:
+        if fewer_than is not None and number >= fewer_than:
+            raise InvalidEventError(
+                "too_large",
+                f"property {quoted(self._name)} has {number:,} {what}, Mixpanel takes fewer than "
+                f"{fewer_than}",
+            )
+        if 2 * number > self._left:
+            self.spend(2 * number)
+
+    def _property_name(self, key: Any) -> str:
+        name = self._key(key)
+        if not issubclass(type(key), str):
+            self._name = name
+            self._told(name, type(key))
+        return name
+
+    def _key(self, key: Any) -> str:
+        try:
+            plain = self.value(key, self._limits.depth)
+        except InvalidEventError:
+            plain = self.text(key)  # what holds others is deeper than that
+        if type(plain) is int:
+            plain = self._integer(plain)
+        if plain is None or plain is True or plain is False:
+            return _WORDS[plain]
+        return plain if type(plain) is str else str(plain)
+
+    def _integer(self, value: int) -> Any:
+        if _MIN_INT <= value <= _MAX_INT:
+            return value
+        if value.bit_length() > _MAX_DIGIT_BITS:
+            return self.noted(f"<int of {value.bit_length():,} bits>", int)
+        text = str(value)
+        return text if len(text) <= MAX_TEXT_CHARS else self.noted(text, int)
+
+
+def nested_too_large(name: str) -> str:
+    """Return what is wrong with the list or object of a profile."""
+    return (
+        f"property {quoted(name)} is a list or object of more than {MAX_PROFILE_PROPERTY_BYTES:,} bytes, and "
+        "Mixpanel takes no more of one in a profile; send less of it, or events instead"
+    )
+
+
+def _well_formed(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

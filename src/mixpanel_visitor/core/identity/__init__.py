@@ -1,0 +1,1 @@
+"""Identity: who the visitor is: our cookie, what the SDKs of the browser say, and how they are joined."""

@@ -1,0 +1,166 @@
+"""Handover: the browser gives its visitor ID to the server, where no cookie does.
+
+Neither SPiD SDK leaves a cookie by default, and mixpanel-browser may keep its ID in localStorage. So a script
+posts it to one path of the site itself: a JSON object with `device_id`, with `uid` and where there is one its
+`sig`, or with all of them; or with `opted_out`.
+
+Whatever page can make a visitor's browser post here decides who the visitor is. So only the site's own pages
+may (Fetch Metadata, else Origin), and only with a content type that no cross-site form or beacon can send
+without asking first.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import orjson
+
+from .identity import refusal
+from .mixpanel_browser import BrowserClaim
+from .visitor_cookie import is_device_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mixpanel_visitor.core.request import RequestFacts
+
+    from .resolver import Resolution, Resolver
+
+MAX_BODY_BYTES = 2048
+"""A longer body is no ID; a `sig` is under 1 KB."""
+
+KINDS = ("opted_out", "device_id", "uid", "sig")
+"""What can be handed over. A choice counts before all IDs that stand beside it."""
+
+_TAG = re.compile(r"[0-9A-Za-z_-]{8}")
+
+
+class HandoverError(ValueError):
+    """A hand-over that is refused, with the HTTP `status` of the answer and the name it is counted under."""
+
+    def __init__(self, status: int, note: str, message: str) -> None:
+        self.status = status
+        self.note = note
+        super().__init__(message)
+
+
+def _malformed() -> HandoverError:
+    message = (
+        "the body must be a JSON object with device_id, with uid and its sig, or with opted_out, which is "
+        "true or false"
+    )
+    return HandoverError(400, "handover_malformed", message)
+
+
+def _too_large() -> HandoverError:
+    return HandoverError(413, "handover_too_large", f"the body may have {MAX_BODY_BYTES} bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    """What the browser says: its IDs, or whether the visitor has opted out there. None: it says nothing."""
+
+    device_id: object = None
+    uid: object = None
+    sig: object = None
+    opted_out: bool | None = None
+
+    @property
+    def tag(self) -> str:
+        """The beginning of the `sig`, by which the script knows a session that was judged already."""
+        found = _TAG.match(self.sig) if isinstance(self.sig, str) else None
+        return found[0] if found else ""
+
+
+_NOTHING = Word()
+
+
+def check(facts: RequestFacts) -> None:
+    """Check a request to the path before its body is read; raises `HandoverError`."""
+    if facts.method != "POST":
+        raise HandoverError(405, "handover_method", "a visitor ID is handed over with POST")
+    if not is_same_origin(facts):
+        raise HandoverError(
+            403, "handover_cross_site", "only this site's own pages may hand a visitor ID over"
+        )
+    if facts.header("content-type").partition(";")[0].strip().lower() != "application/json":
+        raise HandoverError(
+            415, "handover_content_type", "the body must be JSON, and the Content-Type application/json"
+        )
+    length = facts.header("content-length").strip()
+    if length and not (length.isascii() and length.isdigit() and len(length) < 16):
+        raise _malformed()
+    if length and int(length) > MAX_BODY_BYTES:
+        raise _too_large()
+
+
+def is_same_origin(facts: RequestFacts) -> bool:
+    """Tell whether a page of this very origin has sent an unsafe request.
+
+    `Sec-Fetch-Site` decides where it is sent; else `Origin` has to be ours; neither of them: no.
+    """
+    site = facts.header("sec-fetch-site")
+    if site:
+        return site == "same-origin"
+    scheme, separator, host = facts.header("origin").lower().partition("://")
+    return bool(separator and facts.host) and (scheme, host) == (facts.scheme, facts.host.lower())
+
+
+def read_word(body: bytes) -> Word:
+    """Read the body; raises `HandoverError`."""
+    if len(body) > MAX_BODY_BYTES:
+        raise _too_large()
+    try:
+        said = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise _malformed() from None
+    given = {kind: said[kind] for kind in KINDS if kind in said} if isinstance(said, dict) else {}
+    if not given or not isinstance(given.get("opted_out"), (bool, type(None))):
+        raise _malformed()
+    word = Word(**given)
+    if word == _NOTHING:
+        raise _malformed()
+    return word
+
+
+def heard(
+    resolver: Resolver,
+    word: Word,
+    before: Resolution | None,
+    *,
+    now_s: float,
+    fresh_id: Callable[[], str],
+) -> Resolution:
+    """Resolve the visitor anew with what was handed over; raises `HandoverError` if nothing of it counts."""
+    claim = visitor = None
+    if resolver.mixpanel is not None and word.device_id is not None:
+        claim = _claim(word.device_id)
+    if resolver.spid is not None:
+        if word.sig is not None:
+            visitor = resolver.spid.claimed(word.sig, word.uid, now_s=now_s)
+        elif word.uid is not None:
+            visitor = resolver.spid.unsigned(word.uid)
+    if claim is None and visitor is None:
+        raise _useless(resolver, word)
+    after = resolver.settle(before, claim, visitor, posted=True, now_s=now_s, fresh_id=fresh_id)
+    assert after is not None
+    return after
+
+
+def _claim(device_id: object) -> BrowserClaim | None:
+    if not isinstance(device_id, str) or refusal(device_id) is not None or not is_device_id(device_id):
+        return None
+    return BrowserClaim(device_id=device_id)
+
+
+def _useless(resolver: Resolver, word: Word) -> HandoverError:
+    sdks = {"device_id": resolver.mixpanel, "uid": resolver.spid, "sig": resolver.spid}
+    given = [name for name in sdks if getattr(word, name) is not None]
+    if any(sdks[name] is not None for name in given):
+        message = f"this {' or '.join(given)} is not to be believed"
+        return HandoverError(400, "handover_refused", message)
+    sdk = "mixpanel" if resolver.mixpanel is None and word.device_id is not None else "spid"
+    message = f"{' or '.join(given)} is not expected here: the setting browser_sdk does not name {sdk!r}"
+    return HandoverError(400, "handover_not_expected", message)

@@ -1,0 +1,289 @@
+"""mixpanel-browser: the `mp_` cookie in which it keeps the visitor's identity.
+
+Source: mixpanel-browser 2.83.0 (`mixpanel-persistence.js`, `mixpanel-core.js`, `utils.js`, `gdpr-utils.js`)
+and cookies captured from it in Chromium. The cookie holds `encodeURIComponent(JSON.stringify(properties))`.
+The SDK takes a cookie over that the server wrote first, unless it is HttpOnly: then it can neither read nor
+replace it, and the two never agree.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote_to_bytes
+
+import orjson
+
+from mixpanel_visitor.core.request import cookie_values
+
+from .cookie_domain import CookieDomain
+from .identity import DEVICE_PREFIX, refusal
+from .visitor_cookie import is_device_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+MAX_COOKIE_CHARS = 4096
+"""Browsers keep no longer ones (RFC 6265bis, 5.6), so a longer one is no browser's and is not decoded."""
+
+MAX_TRIED = 4
+"""So many cookies of the SDK's name are decoded in one request; a browser sends one or two."""
+
+SDK_MAX_AGE_S = 365 * 86_400
+"""How long the SDK keeps its cookie and its opt-out."""
+
+# Before 2.62 (March 2025) the SDK's IDs were five dash-joined hexadecimal parts, 54 to 60 characters in all.
+# A UUID, which may be an application's own user ID, has 36.
+_OLD_DEVICE_ID = re.compile(r"(?=.{40,64}\Z)(?:[0-9a-fA-F]+-){4}[0-9a-fA-F]+")
+_BROKEN_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+# How a cookie of the SDK's begins and goes on, as encodeURIComponent writes it.
+_DISTINCT_ID = "%7B%22distinct_id%22%3A%22"
+_DEVICE_ID = "%22%2C%22%24device_id%22%3A%22"
+_PREFIX = "%24device%3A"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrowserClaim:
+    """The device that a browser says it is.
+
+    `bare`: its anonymous distinct ID lacks the `$device:`, as in cookies from before 2.46. `settled`: the SDK
+    has written the cookie; it is not just a seed that came back (right after its `reset()` the SDK's own
+    reads like one). `user_id`: whom the browser says is logged in; for comparison, it is nobody's authority.
+    """
+
+    device_id: str
+    bare: bool = False
+    settled: bool = True
+    user_id: str | None = None
+
+
+class MixpanelBrowser:
+    """Reads and seeds the `mp_` cookie of one project; `count` counts what was refused, by name."""
+
+    def __init__(
+        self,
+        token: str,
+        *,
+        persistence_name: str | None,
+        cross_subdomain: bool,
+        cookie_domain: str | None,
+        max_age_s: int,
+        count: Callable[[str], None],
+    ) -> None:
+        self.name = f"mp_{persistence_name}" if persistence_name else f"mp_{token}_mixpanel"
+        self.opt_out_name = f"__mp_opt_in_out_{token}"
+        self._domain = CookieDomain(cookie_domain, cross_subdomain=cross_subdomain)
+        self._max_age_s = min(max_age_s, SDK_MAX_AGE_S)
+        self._count = count
+
+    def claim(self, cookies: str, *, known_device_id: str | None) -> BrowserClaim | None:
+        """Give the device that a Cookie header claims; None: there is none that can be believed.
+
+        The SDK reads the first cookie of its name, and so do we, unless another one names the device that
+        we know already. A single cookie of that device is not decoded, and its `user_id` stays None.
+        """
+        values = cookie_values(cookies, self.name, count=self._count)
+        if not values:
+            return None
+        if known_device_id is not None and len(values) == 1:
+            value = values[0]
+            anonymous = _anonymous(known_device_id)
+            if value.startswith(anonymous) and len(value) <= MAX_COOKIE_CHARS:
+                return _known(known_device_id, settled=value[len(anonymous) :] != "%7D")
+            if _names(value, known_device_id):
+                return _known(known_device_id, settled=True)
+        if len(values) > MAX_TRIED:
+            self._count("mixpanel_cookie_values_cut")
+        claims = [read_claim(value) for value in values[:MAX_TRIED]]
+        if len({claim.device_id for claim in claims if claim is not None}) > 1:
+            self._count("mixpanel_cookie_conflict")
+        for claim in claims:
+            if claim is not None and claim.device_id == known_device_id:
+                return claim
+        if claims[0] is None:
+            self._count("mixpanel_cookie_refused")
+        return claims[0]
+
+    def persisted(self, cookies: str, names: tuple[str, ...]) -> Mapping[str, str]:
+        """Give some of the super properties that the SDK keeps in its cookie: those of these names, texts."""
+        values = cookie_values(cookies, self.name)
+        if not values or len(values[0]) > MAX_COOKIE_CHARS:
+            return {}
+        return _persisted(values[0], names)
+
+    def occupied(self, cookies: str) -> bool:
+        """Tell whether there is a cookie that the SDK would take over, and that a seed would destroy.
+
+        What is longer than we decode is left alone as well.
+        """
+        return any(
+            len(value) > MAX_COOKIE_CHARS or _properties(value) is not None
+            for value in cookie_values(cookies, self.name)[:MAX_TRIED]
+        )
+
+    def seed(
+        self, device_id: str, *, bare: bool = False, host: str, secure: bool, replace: bool = False
+    ) -> list[str]:
+        """Build the Set-Cookie values that give the SDK this device ID.
+
+        They carry the SDK's own Domain, so that they take effect even on a page that is open. With
+        `replace`, a cookie of this host alone is removed as well: it could shadow the new one.
+        """
+        value = quoted_identity(device_id, bare=bare)
+        domain = self._domain.on(host)
+        seeded = _stored(self.name, value, domain, max_age_s=self._max_age_s, secure=secure)
+        return [_removed(self.name), seeded] if replace and domain else [seeded]
+
+    def expire(self, *, host: str) -> list[str]:
+        """Build the Set-Cookie values that remove the SDK's cookie."""
+        return self._gone(self.name, host)
+
+    def opt_out(self, *, host: str, secure: bool) -> list[str]:
+        """Build the Set-Cookie values that opt this browser out, and remove the SDK's identity.
+
+        The SDK reads the choice where it is set to keep it in a cookie; we do always. A choice for this host
+        alone is removed: it could shadow the new one.
+        """
+        domain = self._domain.on(host)
+        shadow = [_removed(self.opt_out_name)] if domain else []
+        chosen = _stored(self.opt_out_name, "0", domain, max_age_s=SDK_MAX_AGE_S, secure=secure)
+        return [*shadow, chosen, *self.expire(host=host)]
+
+    def opt_in(self, *, host: str) -> list[str]:
+        """Build the Set-Cookie values that take an opt-out back."""
+        return self._gone(self.opt_out_name, host)
+
+    def _gone(self, name: str, host: str) -> list[str]:
+        domain = self._domain.on(host)
+        return [_removed(name), _removed(name, domain)] if domain else [_removed(name)]
+
+
+def read_claim(raw: str) -> BrowserClaim | None:
+    """Read a cookie's value as the SDK does; None where it would ignore it, or we do not believe it.
+
+    Only the device ID is taken: users come from the server's session, never from a cookie that anybody can
+    write. An ID that stands, or once stood, without the `$device:` of a device has to have the shape of the
+    old device IDs: else somebody could write into the profile of a user whose ID he knows.
+    """
+    properties = _properties(raw)
+    if properties is None:
+        return None
+    distinct_id = _as_text(properties.get("distinct_id"))
+    if not distinct_id:
+        return None  # the SDK makes a new identity then
+    device_id = properties.get("$device_id") or distinct_id
+    if not isinstance(device_id, str) or not is_device_id(device_id) or refusal(device_id) is not None:
+        return None
+    is_anonymous = distinct_id.startswith(DEVICE_PREFIX)
+    if is_anonymous and distinct_id != DEVICE_PREFIX + device_id:
+        return None
+    bare = distinct_id == device_id
+    if (bare or properties.get("$had_persisted_distinct_id")) and not _OLD_DEVICE_ID.fullmatch(device_id):
+        return None
+    user_id = _as_text(properties.get("$user_id"))
+    if user_id is None and not (is_anonymous or bare):
+        user_id = distinct_id
+    return BrowserClaim(
+        device_id=device_id,
+        bare=bare,
+        settled=raw != quoted_identity(device_id, bare=bare),
+        user_id=user_id if user_id is not None and _is_usable(user_id) else None,
+    )
+
+
+def quoted_identity(device_id: str, *, bare: bool = False) -> str:
+    """Encode an anonymous visitor as the SDK's cookie does."""
+    quoted = quote(device_id, safe="")
+    return f"{_DISTINCT_ID}{'' if bare else _PREFIX}{quoted}{_DEVICE_ID}{quoted}%22%7D"
+
+
+def decode_uri_component(raw: str) -> str | None:
+    """Decode as JavaScript's `decodeURIComponent`: UTF-8, `+` stays `+`; None where that throws."""
+    if _BROKEN_PERCENT.search(raw):
+        return None
+    try:
+        return unquote_to_bytes(raw.encode("latin-1")).decode()
+    except UnicodeError:
+        return None
+
+
+@lru_cache(4096)
+def _anonymous(device_id: str) -> str:
+    """Give how the cookie of an anonymous visitor begins, up to the end of the device ID."""
+    return quoted_identity(device_id).removesuffix("%7D")
+
+
+@lru_cache(4096)
+def _known(device_id: str, *, settled: bool) -> BrowserClaim:
+    return BrowserClaim(device_id=device_id, settled=settled)
+
+
+def _names(raw: str, device_id: str) -> bool:
+    """Tell, without decoding, whether a cookie is that of a device; False also where it has to be decoded.
+
+    JSON.stringify escapes the quotes inside of strings: the first one after the distinct ID ends it.
+    """
+    if len(raw) > MAX_COOKIE_CHARS or not raw.startswith(_DISTINCT_ID):
+        return False
+    start = len(_DISTINCT_ID)
+    end = raw.find("%22", start)
+    quoted = quote(device_id, safe="")
+    if end <= start or not raw.startswith(f"{_DEVICE_ID}{quoted}%22", end):
+        return False
+    distinct_id = raw[start:end]
+    # A bare one has to have an old ID's shape. That is rare enough to be decoded.
+    return distinct_id == _PREFIX + quoted or not (distinct_id == quoted or distinct_id.startswith(_PREFIX))
+
+
+def _properties(raw: str) -> dict[str, Any] | None:
+    """Decode as `JSON.parse(decodeURIComponent(raw))`; None where that throws, or gives no object."""
+    text = decode_uri_component(raw) if 0 < len(raw) <= MAX_COOKIE_CHARS else None
+    if text is None:
+        return None
+    try:
+        properties = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        try:
+            # JSON.parse takes lone surrogates, which orjson refuses.
+            properties = json.loads(text, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
+            return None
+    return properties if isinstance(properties, dict) else None
+
+
+@lru_cache(1024)
+def _persisted(raw: str, names: tuple[str, ...]) -> Mapping[str, str]:
+    if not any(name.removeprefix("$") in raw for name in names):
+        return {}  # as right after a first visit
+    properties = _properties(raw)
+    if properties is None:
+        return {}
+    return {name: value for name in names if isinstance(value := properties.get(name), str) and value}
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)  # NaN and Infinity are no JSON
+
+
+def _as_text(value: object) -> str | None:
+    """Give an ID as text; `identify(42)` keeps the number as it is. None: nobody's ID."""
+    if isinstance(value, str):
+        return value
+    return str(value) if type(value) is int and value != 0 else None
+
+
+def _is_usable(user_id: str) -> bool:
+    return user_id.isprintable() and refusal(user_id) is None
+
+
+def _stored(name: str, value: str, domain: str, *, max_age_s: int, secure: bool) -> str:
+    scope = f"; Domain={domain}; Path=/" if domain else "; Path=/"
+    return f"{name}={value}{scope}; Max-Age={max_age_s}; SameSite=Lax{'; Secure' if secure else ''}"
+
+
+def _removed(name: str, domain: str = "") -> str:
+    return f"{name}=; Domain={domain}; Path=/; Max-Age=0" if domain else f"{name}=; Path=/; Max-Age=0"

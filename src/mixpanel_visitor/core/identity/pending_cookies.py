@@ -1,0 +1,116 @@
+"""Pending anchors: what an answer could not store in our cookie, kept beside it for the next request.
+
+A request without cookies does not mean that the browser has none. There are two such answers:
+
+- One to what a page has asked for without any ID. It may be one of several requests that were sent at once,
+  or one with `credentials: "omit"`. So its events are nobody's, and each answer stores a new ID in a cookie
+  of its own. Browsers send the oldest cookie first (RFC 6265bis, 5.8.3), so that all later requests agree on
+  the first one that arrived, however the answers race.
+- One to a request from another site, with which the browser withholds our cookie. Where somebody has logged
+  in there (sign-in by `form_post`, SAML), the user waits here, and the next request that brings our cookie
+  logs him in on the device that he has.
+
+On https these cookies have the `__Host-` prefix as ours has: no other host can plant one.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .visitor_cookie import Anchor, AnchorCodec
+
+DEVICE_MAX_AGE_S = 86_400
+"""No event has an ID that is pending, so nothing is lost with it."""
+
+USER_MAX_AGE_S = 600
+"""The next page is on its way already; what is older may be somebody else's log-in."""
+
+MAX_TRIED = 16
+"""So many pending cookies are verified in one request; a page sends few requests at once that track."""
+
+MAX_LOOKED_AT = 100
+"""So many occurrences of the name are looked at: more is an attack, not a browser."""
+
+_BLANKS = " \t"
+_SUFFIX_CHARS = 8
+
+
+class Pending(NamedTuple):
+    """A device ID to go on with, and a user who has logged in."""
+
+    anchor: Anchor | None = None
+    user_id: str | None = None
+
+
+NOTHING = Pending()
+
+
+class PendingAnchors:
+    """Reads and builds the pending cookies of one site."""
+
+    def __init__(self, anchors: AnchorCodec) -> None:
+        self._anchors = anchors
+        self._prefixes = {secure: f"{anchors.name(secure=secure)}." for secure in (True, False)}
+
+    def any_in(self, cookies: str, *, secure: bool) -> bool:
+        """Tell whether a Cookie header may have one; nearly always it has none."""
+        return self._prefixes[secure] in cookies
+
+    def find(self, cookies: str, *, secure: bool, now_s: float) -> Pending:
+        """Find the oldest pending device, and the user of a log-in."""
+        if self._prefixes[secure] not in cookies:
+            return NOTHING
+        device = user_id = None
+        for _, value in islice(self._cookies(cookies, secure=secure), MAX_TRIED):
+            anchor = self._anchors.decode(value, now_s=now_s)
+            if anchor is None:
+                continue
+            age_s = now_s - anchor.issued_at_s
+            if anchor.user_id is not None:
+                user_id = anchor.user_id if age_s <= USER_MAX_AGE_S else user_id
+            elif device is None and age_s <= DEVICE_MAX_AGE_S:
+                device = anchor
+        return Pending(device, user_id)
+
+    def store(self, anchor: Anchor, *, secure: bool) -> str:
+        """Build the value of a Set-Cookie header that keeps the anchor for the next request."""
+        if anchor.user_id is None:
+            max_age_s, suffix = DEVICE_MAX_AGE_S, f".{anchor.device_id[-_SUFFIX_CHARS:]}"
+        else:
+            max_age_s, suffix = USER_MAX_AGE_S, ".user"  # of two log-ins the last one counts
+        return self._anchors.set_cookie(anchor, secure=secure, suffix=suffix, max_age_s=max_age_s)
+
+    def expire(self, cookies: str, *, secure: bool) -> list[str]:
+        """Build the values of Set-Cookie headers that remove those which a Cookie header has."""
+        if self._prefixes[secure] not in cookies:
+            return []
+        length = len(self._prefixes[secure]) - 1
+        names = dict.fromkeys(name for name, _ in self._cookies(cookies, secure=secure))
+        return [
+            self._anchors.expire_cookie(secure=secure, suffix=name[length:])
+            for name in list(names)[:MAX_TRIED]
+        ]
+
+    def _cookies(self, cookies: str, *, secure: bool) -> Iterator[tuple[str, str]]:
+        """Give the pairs of a Cookie header that are pending cookies by their names, the first few."""
+        prefix = self._prefixes[secure]
+        position = cookies.find(prefix)
+        for _ in range(MAX_LOOKED_AT):
+            if position < 0:
+                return
+            begin = cookies.rfind(";", 0, position) + 1
+            end = cookies.find(";", position)
+            end = len(cookies) if end < 0 else end
+            name, _, value = cookies[position:end].partition("=")
+            if not cookies[begin:position].strip(_BLANKS) and is_suffix(name[len(prefix) :]):
+                yield name, value.strip(_BLANKS)
+            position = cookies.find(prefix, end)
+
+
+def is_suffix(text: str) -> bool:
+    """Tell whether a name may end like this: only what we have made ourselves is repeated in a header."""
+    return 0 < len(text) <= _SUFFIX_CHARS and text.isascii() and text.replace("-", "").isalnum()

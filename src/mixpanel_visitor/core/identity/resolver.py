@@ -1,0 +1,253 @@
+"""Resolution: who the visitor is, from our own cookie and from what the browser's SDKs say.
+
+Our cookie is signed and lives longest; a browser's own word is neither, but it is what the browser's events
+carry, and to agree with them is the point. So the browser is followed when it changes, within limits. A user
+is never taken from it. A new device ID that the browser has made drops the user of the old one, because that
+is what its `reset()` at a log-out does.
+
+A device ID is joined to a user at a log-in and never without one: whoever can plant the SDK's cookie in the
+browser of somebody who is logged in would have his own history joined to that user's. And it is joined once
+it came in our signed cookie, so that nobody joins a stranger's history to his own by sending the stranger's
+ID once. More is not to be had: an unsigned ID that a browser keeps sending is signed by us, too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from .identity import Identity, is_uuid, links_between
+from .mixpanel_browser import BrowserClaim
+from .visitor_cookie import Anchor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .identity import IdMode, Link, Source
+    from .mixpanel_browser import MixpanelBrowser
+    from .spid_browser import SpidBrowser, SpidVisitor
+
+
+class Resolution(NamedTuple):
+    """Who it is, and what our cookie should say about it; `links` are events that this calls for."""
+
+    anchor: Anchor
+    identity: Identity
+    links: tuple[Link, ...] = ()
+
+
+_CACHE_SIZE = 4096
+
+
+class Resolver:
+    """Resolves visitors by the rules of one ID mode and the browser SDKs of one site.
+
+    `mixpanel` and `spid` are None where the site does not use them. Where both are used and the project
+    does not count by SPiD's uid, the first of `order` that says something counts.
+    """
+
+    def __init__(
+        self,
+        *,
+        id_mode: IdMode,
+        order: tuple[str, ...] = ("mixpanel",),
+        mixpanel: MixpanelBrowser | None = None,
+        spid: SpidBrowser | None = None,
+        count: Callable[[str], None],
+    ) -> None:
+        self.mixpanel = mixpanel
+        self.spid = spid
+        self._id_mode: IdMode = id_mode
+        self._spid_first = order[:1] == ("spid",)
+        # In a legacy project pages that ask SPiD first call `mixpanel.identify(uid)`, too.
+        self._by_uid = id_mode == "spid" or (id_mode == "legacy" and self._spid_first)
+        self._count = count
+        self._known: dict[int, tuple[Anchor, Resolution]] = {}
+
+    def resolve(
+        self, anchor: Anchor | None, cookies: str, *, now_s: float, fresh_id: Callable[[], str]
+    ) -> Resolution:
+        """Resolve a request with these cookies; without any ID in them the visitor is new."""
+        claim = visitor = None
+        if cookies:
+            if self.mixpanel is not None:
+                known = None if anchor is None else anchor.device_id
+                claim = self.mixpanel.claim(cookies, known_device_id=known)
+            if self.spid is not None:
+                visitor = self.spid.find(cookies, now_s=now_s)
+        found = None if anchor is None else self._from_cookie(anchor)
+        if claim is not None or visitor is not None:
+            found = self.settle(found, claim, visitor, posted=False, now_s=now_s, fresh_id=fresh_id)
+        return found or _new(fresh_id(), now_s)
+
+    def settle(
+        self,
+        before: Resolution | None,
+        claim: BrowserClaim | None,
+        visitor: SpidVisitor | None,
+        *,
+        posted: bool,
+        now_s: float,
+        fresh_id: Callable[[], str],
+    ) -> Resolution | None:
+        """Take what the SDKs say: mixpanel-browser's device ID, SPiD's visitor, or both.
+
+        `posted`: a page of this very origin has said it just now, and it is not only what a cookie holds.
+        """
+        after = before
+        if claim is not None and not (visitor is not None and self._spid_first and not self._by_uid):
+            after = self._followed(before, claim, "mixpanel", now_s=now_s)
+            if not self._by_uid:
+                return after
+        if visitor is None:
+            return after
+        return self._hear(after, visitor, posted=posted, now_s=now_s, fresh_id=fresh_id)
+
+    def _hear(
+        self,
+        before: Resolution | None,
+        visitor: SpidVisitor,
+        *,
+        posted: bool,
+        now_s: float,
+        fresh_id: Callable[[], str],
+    ) -> Resolution:
+        """Take the visitor that SPiD's session names: as the uid, or as the device ID."""
+        known = None if before is None else before.anchor
+        if known is not None and not posted and not self._believes(known, visitor):
+            self._count("spid_uid_not_followed")
+            assert before is not None
+            return before
+        source: Source = "spid-signed" if visitor.signed else "spid"
+        if not self._by_uid:
+            claim = BrowserClaim(device_id=visitor.uid)
+            after = self._followed(before, claim, source, now_s=now_s, vouched=visitor.signed)
+            return after._replace(anchor=_with_session(after.anchor, visitor, signed=visitor.signed))
+        if before is None:
+            before = _new(fresh_id(), now_s)
+        anchor, identity = before.anchor, before.identity
+        links = before.links
+        if known is not None and anchor.uid is None and self._id_mode == "spid":
+            # What was tracked on this device before SPiD's answer was known.
+            links = (*links, *links_between("spid", visitor.uid, anchor.device_id, bare=anchor.bare))
+        same = anchor.uid == visitor.uid
+        signed = visitor.signed or (same and anchor.uid_signed)
+        if anchor.uid is not None and not same and (anchor.uid_signed or visitor.logged_in):
+            # Somebody else has signed in at SPiD, or the one before has gone. Anonymous uids change by
+            # themselves where browsers block SPiD's own cookie: that is no other person.
+            anchor = anchor._replace(user_id=None, user_tag=None, unlinked=False, unjoined=False)
+            identity = identity._replace(user_id=None)
+        return Resolution(
+            anchor=_with_session(anchor, visitor, signed=signed),
+            identity=identity._replace(uid=visitor.uid, source=source, vouched=signed),
+            links=links,
+        )
+
+    def lacks_uid(self, found: Resolution) -> bool:
+        """Tell whether a new visitor of a legacy project that counts by uid has none yet.
+
+        What is tracked now could be joined to the uid by nothing: such a project knows aliases only, for what
+        comes later, and only for IDs that have never been used.
+        """
+        return (
+            self._by_uid and self._id_mode == "legacy" and found.identity.is_new and found.anchor.uid is None
+        )
+
+    def _believes(self, anchor: Anchor, visitor: SpidVisitor) -> bool:
+        """Return whether a session that only a cookie holds may replace the uid that our cookie holds.
+
+        A sibling host can plant such a cookie. A signature can be replayed from any browser while it lasts,
+        and an anonymous uid is not signed at all. So a signed one replaces another only if it was signed
+        after our cookie was, and an unsigned one never replaces one that SPiD had signed.
+        """
+        if anchor.uid is None or anchor.uid == visitor.uid:
+            return True
+        if not visitor.signed:
+            return not anchor.uid_signed
+        return visitor.issued_at_s is not None and visitor.issued_at_s >= anchor.issued_at_s
+
+    def _followed(
+        self,
+        before: Resolution | None,
+        claim: BrowserClaim,
+        source: Source,
+        *,
+        now_s: float,
+        vouched: bool = False,
+    ) -> Resolution:
+        if before is None:
+            anchor = Anchor(
+                device_id=claim.device_id,
+                issued_at_s=int(now_s),
+                vouched=vouched,
+                bare=claim.bare,
+                agreed=claim.settled,
+            )
+            return Resolution(anchor=anchor, identity=_identity(anchor, self._by_uid, source, apart=True))
+        known = before.anchor
+        if known.device_id == claim.device_id:
+            if not claim.settled or known.agreed:
+                return before
+            return before._replace(anchor=known._replace(agreed=True))
+        # An ID of ours that the browser never had: it is the same visit, and no log-out in between.
+        first_meeting = known.vouched and not known.agreed and is_uuid(known.device_id)
+        keeps_user = first_meeting or (claim.user_id is not None and known.belongs_to(claim.user_id))
+        anchor = known._replace(
+            device_id=claim.device_id,
+            user_id=known.user_id if keeps_user else None,
+            user_tag=known.user_tag if keeps_user else None,
+            vouched=vouched,
+            bare=claim.bare,
+            agreed=claim.settled,
+            earlier_id=known.device_id if first_meeting and not known.has_user else None,
+            unlinked=False,
+            unjoined=keeps_user and known.has_user,
+        )
+        return Resolution(anchor=anchor, identity=_identity(anchor, self._by_uid, source, apart=True))
+
+    def _from_cookie(self, anchor: Anchor) -> Resolution:
+        # Anchors come out of a cache: the same object says the same again. Whose it is keeps it alive here.
+        found = self._known.get(id(anchor))
+        if found is None or found[0] is not anchor:
+            found = (anchor, self._told_by(anchor))
+            if len(self._known) >= _CACHE_SIZE:
+                self._known.clear()
+            self._known[id(anchor)] = found
+        return found[1]
+
+    def _told_by(self, anchor: Anchor) -> Resolution:
+        identity = _identity(anchor, self._by_uid, "cookie", apart=anchor.unjoined)
+        if not anchor.unlinked or anchor.user_id is None or self._id_mode in ("legacy", "spid"):
+            return Resolution(anchor=anchor, identity=identity)
+        links = links_between(self._id_mode, anchor.user_id, anchor.device_id, bare=anchor.bare)
+        return Resolution(anchor=anchor._replace(unlinked=False), identity=identity, links=links)
+
+
+def _with_session(anchor: Anchor, visitor: SpidVisitor, *, signed: bool) -> Anchor:
+    """Return the anchor with SPiD's visitor; the same object where that says nothing new."""
+    after = anchor._replace(
+        uid=visitor.uid,
+        uid_signed=signed,
+        spid_user_id=visitor.user_id,
+        spid_until_s=visitor.until_s if visitor.user_id is not None else 0,
+    )
+    return anchor if after == anchor else after
+
+
+def _new(device_id: str, now_s: float) -> Resolution:
+    return Resolution(
+        anchor=Anchor(device_id=device_id, issued_at_s=int(now_s)),
+        identity=Identity(device_id=device_id, source="generated", vouched=True, is_new=True),
+    )
+
+
+def _identity(anchor: Anchor, by_uid: bool, source: Source, *, apart: bool = False) -> Identity:
+    uid = anchor.uid if by_uid else None
+    return Identity(
+        device_id=anchor.device_id,
+        user_id=anchor.user_id,
+        uid=uid,
+        bare=anchor.bare,
+        source=source,
+        vouched=anchor.vouched if uid is None else anchor.uid_signed,
+        apart=apart,
+    )

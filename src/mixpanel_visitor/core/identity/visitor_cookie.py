@@ -1,0 +1,348 @@
+"""The anchor cookie: our own signed cookie, which holds the device ID and, after log-in, the user.
+
+The value is `1~<device id>~<issued at>~<user>~<marks>~<uid>~<earlier device id>~<SPiD user>.<signature>`:
+a format version, device ID, time of issue (unix seconds in base 36), the user, one letter for each mark,
+the SPiD uid, an earlier device ID, SPiD's user and the end of the session (both in base 36, with a dash
+between), without what is empty at the end; then 43 characters of HMAC-SHA256 by itsdangerous. It is made of
+cookie-safe characters only. The key is derived for one project, so that no other project on the host believes
+the cookie. A signature does not stop somebody from planting a cookie of their own; the `__Host-` prefix on
+https does (RFC 6265bis, 4.1.3.2).
+
+Release 0.1 derived the key without the project, and called the cookie `mpv`. What it signed is still
+believed, and written anew. That may go when all of its cookies have expired, after 400 days.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from itsdangerous import Signer
+
+from mixpanel_visitor.core.request import cookie_values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+MAX_VALUE_CHARS = 2048
+"""A longer value is not ours: it is refused before anything is computed.
+
+A user ID of 255 characters, all of which take four bytes in UTF-8, and three IDs of 64 fit. A browser keeps
+cookies of up to 4096 bytes, name and value (RFC 6265bis, 5.6).
+"""
+
+MAX_TRIED = 4
+"""So many signatures are verified in one request; a browser sends one, or two after a change."""
+
+RENEW_AFTER_S = 86_400
+"""A cookie is issued anew at most once a day, so that an active visitor's never expires."""
+
+CLOCK_SKEW_S = 86_400
+"""A cookie may come from a host whose clock is ahead by so much."""
+
+NAME_OF_0_1 = "mpv"
+"""What release 0.1 called the cookie where the settings did not say."""
+
+_SALT = b"mixpanel-visitor.anchor"
+_VERSION = "1"
+_DEVICE_ID = re.compile(r"[0-9A-Za-z_.:-]{1,64}")
+# 43 characters of base64 hold two bits more than 32 bytes do. In the only form that is ours these are zero.
+_SIGNED = re.compile(r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]+\.[0-9A-Za-z_-]{42}[AEIMQUYcgkosw048]")
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_CACHE_SIZE = 4096
+
+_MARKS = frozenset("wbsavun")
+
+
+class Anchor(NamedTuple):
+    """What the cookie says. `issued_at_s` is in unix seconds.
+
+    `user_tag`: a hash in place of a long user ID, in cookies that older versions have issued.
+
+    `vouched`: the device ID is of our own making, not the browser's word. `bare`: its anonymous distinct ID
+    lacks the `$device:`, as in old releases of the browser SDK. `seeded`: the SDK has been given the ID.
+    `agreed`: the SDK has been seen with it. `uid` is the SPiD visitor's, `uid_signed` tells that SPiD said
+    so. `earlier_id`: a device ID of ours from before the browser's own was known, to be joined at log-in.
+    `unlinked`: the user logged in while the device ID was the browser's mere word, so the next request joins
+    the two. `unjoined`: the user was known before the browser's device ID, and nothing joins the two until
+    there is a log-in with it.
+    `spid_user_id` is SPiD's ID of whoever was logged in there, by a signed session that lasts until
+    `spid_until_s` (unix seconds).
+    """
+
+    device_id: str
+    issued_at_s: int
+    user_id: str | None = None
+    user_tag: str | None = None
+    vouched: bool = True
+    bare: bool = False
+    seeded: bool = False
+    agreed: bool = False
+    uid: str | None = None
+    uid_signed: bool = False
+    earlier_id: str | None = None
+    unlinked: bool = False
+    unjoined: bool = False
+    spid_user_id: int | None = None
+    spid_until_s: int = 0
+
+    def belongs_to(self, user_id: str) -> bool:
+        """Tell whether the visitor of this cookie has already been identified as `user_id`."""
+        return self.user_id == user_id or (self.user_tag is not None and self.user_tag == user_tag(user_id))
+
+    @property
+    def has_user(self) -> bool:
+        """Whether somebody has logged in on this device since its ID was made."""
+        return self.user_id is not None or self.user_tag is not None
+
+
+def _marks(anchor: Anchor) -> str:
+    return (
+        f"{'' if anchor.vouched else 'w'}{'b' if anchor.bare else ''}{'s' if anchor.seeded else ''}"
+        f"{'a' if anchor.agreed else ''}{'v' if anchor.uid_signed else ''}{'u' if anchor.unlinked else ''}"
+        f"{'n' if anchor.unjoined else ''}"
+    )
+
+
+class AnchorCodec:
+    """Signs and verifies anchor cookies; knows several keys, oldest first, of which the last one signs."""
+
+    def __init__(
+        self,
+        secret_keys: Sequence[str],
+        *,
+        token: str,
+        name: str,
+        domain: str | None,
+        max_age_s: int,
+        count: Callable[[str], None],
+        former_name: str | None = None,
+        foreign: Callable[[], None] | None = None,
+    ) -> None:
+        """Know the cookie `name`, and `former_name` of release 0.1 if that was another.
+
+        `foreign` is called for each cookie that is ours but for its signature.
+        """
+        self._signers = (_signer(secret_keys, _SALT + b":" + token.encode()), _signer(secret_keys, _SALT))
+        self._max_age_s = max_age_s
+        self._count = count
+        self._foreign = foreign
+        self._verified: dict[str, Anchor] = {}
+        host_only = domain is None
+        scope = "; Path=/" if host_only else f"; Domain={domain}; Path=/"
+        self._names = _names(name, host_only=host_only)
+        self._former_names = None if former_name is None else _names(former_name, host_only=host_only)
+        self._scopes = {
+            True: f"{scope}; HttpOnly; Secure; SameSite=Lax",
+            False: f"{scope}; HttpOnly; SameSite=Lax",
+        }
+
+    def name(self, *, secure: bool) -> str:
+        """Give the cookie's name; on https without a domain it carries the `__Host-` prefix."""
+        return self._names[secure]
+
+    def set_cookie(
+        self, anchor: Anchor, *, secure: bool, suffix: str = "", max_age_s: int | None = None
+    ) -> str:
+        """Build the value of a Set-Cookie header that stores the anchor; `suffix` is one of the name."""
+        max_age_s = self._max_age_s if max_age_s is None else max_age_s
+        value = self.encode(anchor)
+        return f"{self._names[secure]}{suffix}={value}; Max-Age={max_age_s}{self._scopes[secure]}"
+
+    def expire_cookie(self, *, secure: bool, suffix: str = "") -> str:
+        """Build the value of a Set-Cookie header that removes our cookie, or that with this suffix."""
+        return f"{self._names[secure]}{suffix}=; Max-Age=0{self._scopes[secure]}"
+
+    def has_any(self, cookies: str, *, secure: bool) -> bool:
+        """Tell whether a Cookie header has a cookie of ours in it, believed or not."""
+        names = [self._names[secure]] + ([] if self._former_names is None else [self._former_names[secure]])
+        return any(cookie_values(cookies, name) for name in names)
+
+    def expire_former(self, cookies: str, *, secure: bool, succeeded: bool = False) -> list[str]:
+        """Build what removes release 0.1's cookie; `succeeded`: only where today's has its device.
+
+        Until then a process of the old release may need it, before a deployment is through or after it was
+        taken back; and the cookie of another device is another application's.
+        """
+        if self._former_names is None:
+            return []
+        former = self._former_names[secure]
+        old = cookie_values(cookies, former)
+        if succeeded and old:
+            new = cookie_values(cookies, self._names[secure])
+            if not new or old[0].split("~")[1:2] != new[0].split("~")[1:2]:
+                return []
+        return [f"{former}=; Max-Age=0{self._scopes[secure]}"] if old else []
+
+    def encode(self, anchor: Anchor) -> str:
+        """Sign the anchor."""
+        user = ""
+        if anchor.user_id is not None:
+            user = "u" + base64.urlsafe_b64encode(anchor.user_id.encode()).decode().rstrip("=")
+        elif anchor.user_tag is not None:
+            user = "h" + anchor.user_tag
+        head = f"{_VERSION}~{anchor.device_id}~{_base36(anchor.issued_at_s)}~{user}"
+        spid = ""
+        if anchor.spid_user_id is not None:
+            spid = f"{_base36(anchor.spid_user_id)}-{_base36(anchor.spid_until_s)}"
+        tail = f"~{_marks(anchor)}~{anchor.uid or ''}~{anchor.earlier_id or ''}~{spid}".rstrip("~")
+        return self._signers[0].sign(head + tail).decode("ascii")
+
+    def find(self, cookies: str, *, secure: bool, now_s: float) -> Anchor | None:
+        """Find the anchor in a Cookie header: None where there is none that we signed.
+
+        Two valid cookies with different device IDs mean that somebody tossed one in: then neither is
+        believed (`cookie_conflict`).
+        """
+        # On https a comma does not separate: a sibling host may not set our prefixed name, but it may set a
+        # cookie of another name whose value holds ",__Host-mpv=...".
+        values = cookie_values(cookies, self._names[secure], commas=not secure, count=self._count)
+        if not values:
+            return self._find_former(cookies, secure=secure, now_s=now_s)
+        return self._newest(values, now_s=now_s)
+
+    def _find_former(self, cookies: str, *, secure: bool, now_s: float) -> Anchor | None:
+        if self._former_names is None:
+            return None
+        values = cookie_values(cookies, self._former_names[secure], commas=not secure, count=self._count)
+        found = self._newest(values, now_s=now_s) if values else None
+        if found is None:
+            return None
+        # So that it is issued anew, under today's name, at the next visit.
+        return found._replace(issued_at_s=min(found.issued_at_s, int(now_s) - RENEW_AFTER_S - 1))
+
+    def _newest(self, values: Sequence[str], *, now_s: float) -> Anchor | None:
+        if len(values) > 1:
+            self._count("cookie_duplicate")
+        if len(values) > MAX_TRIED:
+            values = [each for each in values if len(each) <= MAX_VALUE_CHARS and _SIGNED.fullmatch(each)]
+            if len(values) > MAX_TRIED:
+                self._count("cookie_values_cut")
+        found: Anchor | None = None
+        for value in values[:MAX_TRIED]:
+            anchor = self.decode(value, now_s=now_s)
+            if anchor is None:
+                continue
+            if found is not None and found.device_id != anchor.device_id:
+                self._count("cookie_conflict")
+                return None
+            if found is None or anchor.issued_at_s > found.issued_at_s:
+                found = anchor
+        return found
+
+    def decode(self, value: str, *, now_s: float) -> Anchor | None:
+        """Verify one value; None, and a count of the reason, where it is not ours or too old."""
+        anchor = self._verified.get(value)
+        if anchor is None:
+            anchor = self._verify(value)
+            if anchor is None:
+                return None
+            if len(self._verified) >= _CACHE_SIZE:
+                self._verified.clear()
+            self._verified[value] = anchor
+        since_s, until_s = self.validity(anchor)
+        if not since_s <= now_s <= until_s:
+            self._count("cookie_expired")
+            return None
+        return anchor
+
+    def validity(self, anchor: Anchor) -> tuple[float, float]:
+        """Tell from when until when an anchor is neither from the future nor too old (unix seconds)."""
+        return anchor.issued_at_s - CLOCK_SKEW_S, anchor.issued_at_s + self._max_age_s
+
+    def _verify(self, value: str) -> Anchor | None:
+        if not value:
+            self._count("cookie_empty")
+            return None
+        if len(value) > MAX_VALUE_CHARS:
+            self._count("cookie_oversized")
+            return None
+        anchor = _parse(value.rpartition(".")[0]) if _SIGNED.fullmatch(value) else None
+        if anchor is None:
+            self._count("cookie_malformed")
+        elif not any(signer.validate(value) for signer in self._signers):
+            self._count("cookie_bad_signature")
+            if self._foreign is not None:
+                self._foreign()
+            return None
+        return anchor
+
+
+def _signer(secret_keys: Sequence[str], salt: bytes) -> Signer:
+    deriving = Signer(list(secret_keys), salt=salt, key_derivation="hmac", digest_method=hashlib.sha256)
+    # A signer derives its keys each time that it signs; ours stay the same.
+    keys = [deriving.derive_key(key) for key in secret_keys]
+    return Signer(keys, salt=salt, key_derivation="none", digest_method=hashlib.sha256)
+
+
+def _names(name: str, *, host_only: bool) -> dict[bool, str]:
+    """Return the cookie's name on https, and without."""
+    return {True: f"__Host-{name}" if host_only else name, False: name}
+
+
+def is_device_id(value: str) -> bool:
+    """Tell whether a string may be a device ID: a strict alphabet: safe in logs and HTML."""
+    return _DEVICE_ID.fullmatch(value) is not None
+
+
+def user_tag(user_id: str) -> str:
+    """Return the hash that older versions have put into the cookie in place of a long user ID."""
+    return hashlib.sha256(b"mixpanel-visitor.user:" + user_id.encode()).hexdigest()[:32]
+
+
+def _parse(payload: str) -> Anchor | None:
+    parts = payload.split("~")
+    if not 4 <= len(parts) <= 8 or parts[0] != _VERSION or not is_device_id(parts[1]):
+        return None
+    _, device_id, issued_at, user, marks, uid, earlier_id, spid = (*parts, "", "", "", "")[:8]
+    user_id = tag = spid_user_id = None
+    spid_until_s = 0
+    kind, user = user[:1], user[1:]
+    try:
+        issued_at_s = int(issued_at, 36)
+        if kind == "u":
+            padded = user + "=" * (-len(user) % 4)
+            user_id = base64.b64decode(padded, altchars=b"-_", validate=True).decode()
+        elif kind == "h":
+            tag = user
+        elif kind:
+            return None
+        if kind and not user:
+            return None
+        if spid:
+            spid_user_id, spid_until_s = (int(each, 36) for each in spid.split("-"))
+    except (ValueError, binascii.Error):
+        return None
+    if not (set(marks) <= _MARKS and all(is_device_id(each) for each in (uid, earlier_id) if each)):
+        return None
+    return Anchor(
+        device_id=device_id,
+        issued_at_s=issued_at_s,
+        user_id=user_id,
+        user_tag=tag,
+        vouched="w" not in marks,
+        bare="b" in marks,
+        seeded="s" in marks,
+        agreed="a" in marks,
+        uid=uid or None,
+        uid_signed="v" in marks,
+        earlier_id=earlier_id or None,
+        unlinked="u" in marks,
+        unjoined="n" in marks,
+        spid_user_id=spid_user_id,
+        spid_until_s=spid_until_s,
+    )
+
+
+@lru_cache(4)  # most cookies are of the same second
+def _base36(number: int) -> str:
+    digits = ""
+    number = max(0, number)
+    while number:
+        number, rest = divmod(number, 36)
+        digits = _DIGITS[rest] + digits
+    return digits or "0"

@@ -1,0 +1,218 @@
+"""SetCookies: the Set-Cookie headers of a response, and whether it may carry any."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .identity.pending_cookies import PendingAnchors
+from .identity.spid_browser import is_uid
+from .identity.visitor_cookie import RENEW_AFTER_S, is_device_id
+from .policy import is_document, shared_cacheable
+from .request import all_cookie_values, cookie_values
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .identity.handover import Word
+    from .identity.mixpanel_browser import MixpanelBrowser
+    from .identity.visitor_cookie import Anchor, AnchorCodec
+    from .request import RequestFacts
+
+    Headers = Sequence[tuple[str, str]]
+
+HEAL_AFTER_S = 6 * 86_400
+"""Safari forgets what a script wrote after seven days without a visit; what is gone sooner, somebody removed.
+
+An opt-out removes the SDK's cookie, so one that is missing is only given back after so long an absence.
+"""
+
+SEEN_SUFFIX = "_js"
+
+OPTED_OUT = "0"
+"""What the cookie for our script says in place of IDs when the visitor has opted out.
+
+The SDK's own cookie for that does not last: where it keeps the choice in localStorage, it removes the cookie.
+"""
+
+OPT_OUT_MAX_AGE_S = 365 * 86_400
+
+
+class SetCookies:
+    """Builds the cookies of one site: ours, the browser SDK's, and the one that our script reads."""
+
+    def __init__(
+        self,
+        anchors: AnchorCodec,
+        mixpanel: MixpanelBrowser | None,
+        *,
+        seen_name: str,
+        former_seen_name: str | None = None,
+    ) -> None:
+        self._anchors = anchors
+        self.pending = PendingAnchors(anchors)
+        self._mixpanel = mixpanel
+        self._seen_name = seen_name
+        # Release 0.1's, whose opt-outs still count.
+        self._seen_names = [seen_name] if former_seen_name is None else [seen_name, former_seen_name]
+
+    def why_not(self, status: int, headers: Headers, facts: RequestFacts, *, now_s: float) -> str | None:
+        """Say why this response carries no cookie of ours, whatever it would say; None: it may."""
+        if status == 304:
+            return "cookie_skipped_not_modified"  # caches merge its headers into the stored response
+        prefix = f"{self._anchors.name(secure=facts.scheme == 'https')}="
+        if any(key.lower() == "set-cookie" and value.startswith(prefix) for key, value in headers):
+            return "cookie_skipped_already_set"
+        if shared_cacheable(headers, now_s=now_s):
+            return "cookie_skipped_cacheable"
+        return None
+
+    # --- what the browser has -------------------------------------------------------------------
+
+    def has_any(self, facts: RequestFacts) -> bool:
+        """Tell whether the browser has a cookie with an ID in it, believed or not: ours or the SDK's."""
+        if not facts.cookies:
+            return False
+        secure = facts.scheme == "https"
+        if self._anchors.has_any(facts.cookies, secure=secure):
+            return True
+        return self.pending.any_in(facts.cookies, secure=secure) or (
+            self._mixpanel is not None
+            and bool(cookie_values(facts.cookies, self._mixpanel.name))
+            and not self.has_opted_out(facts)
+        )
+
+    def has_opted_out(self, facts: RequestFacts) -> bool:
+        """Tell whether the browser has handed an opt-out over before."""
+        for name in self._seen_names:
+            if name in facts.cookies and OPTED_OUT in all_cookie_values(facts.cookies, name):
+                return True
+        return False
+
+    def wants_more(self, facts: RequestFacts, anchor: Anchor, *, now_s: float) -> bool:
+        """Tell whether an anchor that came is to be stored again, or the SDK to be given its ID."""
+        return now_s - anchor.issued_at_s > RENEW_AFTER_S or (
+            # It is of today: who has the ID, or was given it, needs no more.
+            not (anchor.agreed or anchor.seeded) and self.wants_seed(facts, anchor, anchor, now_s=now_s)
+        )
+
+    def wants_seed(self, facts: RequestFacts, anchor: Anchor, came: Anchor | None, *, now_s: float) -> bool:
+        """Tell whether the SDK on this page should be given the ID, because it has none yet or lost it.
+
+        Never over an ID that it has, and only where a page is asked for that it could run on.
+        """
+        if self._mixpanel is None:
+            return False
+        if (anchor.agreed or anchor.seeded) and (came is None or now_s - came.issued_at_s <= HEAL_AFTER_S):
+            return False
+        return facts.method == "GET" and is_document(facts) and not self._mixpanel.occupied(facts.cookies)
+
+    def is_seed_of_another(self, anchor: Anchor, word: Word, facts: RequestFacts) -> bool:
+        """Return whether the SDK's cookie names another device than the one that was handed over."""
+        if self._mixpanel is None or word.device_id != anchor.device_id:
+            return False
+        claim = self._mixpanel.claim(facts.cookies, known_device_id=None)
+        return claim is not None and claim.device_id != anchor.device_id
+
+    # --- what it is told ------------------------------------------------------------------------
+
+    def store(self, anchor: Anchor, facts: RequestFacts) -> list[str]:
+        """Store the anchor; forget what our script has seen, if that was another ID."""
+        secure = facts.scheme == "https"
+        cookies = [self._anchors.set_cookie(anchor, secure=secure)]
+        cookies += self._anchors.expire_former(facts.cookies, secure=secure, succeeded=True)
+        cookies += self.pending.expire(facts.cookies, secure=secure)
+        if self._seen_name in facts.cookies:
+            seen = facts.cookie(self._seen_name)
+            if seen and not _is_of(seen, anchor):
+                cookies.append(_expire(self._seen_name))
+        return cookies
+
+    def values(
+        self,
+        anchor: Anchor,
+        facts: RequestFacts,
+        came: Anchor | None,
+        status: int,
+        *,
+        renewed: bool,
+        now_s: float,
+    ) -> list[str]:
+        """Build all that stores an anchor: our cookie, and the SDK's where it is given the ID."""
+        seeded, seeds = anchor.seeded, []
+        if renewed or (200 <= status < 400 and self.wants_seed(facts, anchor, came, now_s=now_s)):
+            seeds = self.seed(anchor, facts, replace=renewed)
+            seeded = bool(seeds)
+        anchor = anchor._replace(issued_at_s=int(now_s), seeded=seeded)
+        return [*self.store(anchor, facts), *seeds]
+
+    def pend(self, anchor: Anchor, facts: RequestFacts, *, now_s: float) -> list[str]:
+        """Keep the anchor beside our cookie, which must not be overwritten, for the next request."""
+        anchor = anchor._replace(issued_at_s=int(now_s))
+        return [self.pending.store(anchor, secure=facts.scheme == "https")]
+
+    def seed(self, anchor: Anchor, facts: RequestFacts, *, replace: bool) -> list[str]:
+        """Give the SDK the anchor's device ID; with `replace`, in place of whatever it has."""
+        if self._mixpanel is None:
+            return []
+        return self._mixpanel.seed(
+            anchor.device_id,
+            bare=anchor.bare,
+            host=facts.host,
+            secure=facts.scheme == "https",
+            replace=replace,
+        )
+
+    def forget(self, facts: RequestFacts) -> list[str]:
+        """Remove every cookie that holds an ID."""
+        secure = facts.scheme == "https"
+        cookies = [self._anchors.expire_cookie(secure=secure)]
+        cookies += self._anchors.expire_former(facts.cookies, secure=secure)
+        cookies += self.pending.expire(facts.cookies, secure=secure)
+        # After an opt-out that was handed over, the SDK has none; a new one is that of an opt-in on its way.
+        if self._mixpanel is not None and not self.has_opted_out(facts):
+            cookies += self._mixpanel.expire(host=facts.host)
+        told = [name for name in self._seen_names if facts.cookie(name) not in ("", OPTED_OUT)]
+        return [*cookies, *map(_expire, told)]
+
+    def opt_out(self, facts: RequestFacts, *, out: bool) -> list[str]:
+        """Remember an opt-out, here and where the SDK would that keeps it in a cookie; or forget it."""
+        secure = facts.scheme == "https"
+        if not out:
+            sdk = [] if self._mixpanel is None else self._mixpanel.opt_in(host=facts.host)
+            former = [name for name in self._seen_names[1:] if name in facts.cookies]
+            return [*map(_expire, [self._seen_name, *former]), *sdk]
+        sdk = [] if self._mixpanel is None else self._mixpanel.opt_out(host=facts.host, secure=secure)
+        return [f"{self._told(OPTED_OUT, secure=secure)}; Max-Age={OPT_OUT_MAX_AGE_S}", *sdk]
+
+    def seen(self, anchor: Anchor, word: Word, facts: RequestFacts) -> str:
+        """Tell our script what the server has heard, so that it does not hand that over again."""
+        return self._told(seen_value(anchor, word), secure=facts.scheme == "https")
+
+    def _told(self, value: str, *, secure: bool) -> str:
+        # An opt-out comes with requests of other sites, too, which our cookie does not: it is no ID.
+        site = "None" if value == OPTED_OUT and secure else "Lax"
+        return f"{self._seen_name}={value}; Path=/; SameSite={site}{'; Secure' if secure else ''}"
+
+
+def _expire(name: str) -> str:
+    return f"{name}=; Path=/; Max-Age=0"
+
+
+def seen_value(anchor: Anchor, word: Word) -> str:
+    """Return what our script compares with what the SDKs say: `<device ID>~<uid>~<beginning of the sig>`.
+
+    The signature stands there believed or not: one that comes later is news. An ID that was heard but does
+    not count here (of two SDKs, the second one's) stands at the end.
+    """
+    uid = anchor.uid or (word.uid if is_uid(word.uid) else None)
+    value = anchor.device_id if uid is None else f"{anchor.device_id}~{uid}~{word.tag}"
+    other = word.device_id
+    if isinstance(other, str) and other != anchor.device_id and is_device_id(other):
+        value += f"~{other}"
+    return value
+
+
+def _is_of(seen: str, anchor: Anchor) -> bool:
+    """Return whether what our script was told is still what our cookie holds."""
+    device_id, _, rest = seen.partition("~")
+    return device_id == anchor.device_id and (anchor.uid is None or rest.partition("~")[0] == anchor.uid)
