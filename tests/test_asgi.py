@@ -14,8 +14,8 @@ from support.spools import COOKIE, SECRET_KEY, RecordingSpool, tracker_into
 
 from mixpanel_visitor.asgi import SCOPE_KEY, VisitorMiddleware
 from mixpanel_visitor.context import current_visitor
-from mixpanel_visitor.delivery.mixpanel_api import Answer
-from mixpanel_visitor.delivery.opening import open_spool
+from mixpanel_visitor.delivery.sending.http_client import Answer
+from mixpanel_visitor.delivery.spool_factory import open_spool
 from mixpanel_visitor.engine import Engine
 from mixpanel_visitor.errors import SpoolFullError
 from mixpanel_visitor.parts import Parts

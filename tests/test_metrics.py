@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor.delivery.memory import MemorySpool
-from mixpanel_visitor.delivery.mixpanel_api import Answer
+from mixpanel_visitor.delivery.sending.http_client import Answer
 from mixpanel_visitor.opentelemetry import observe
 from mixpanel_visitor.parts import Parts
 from mixpanel_visitor.prometheus import VisitorCollector

@@ -14,8 +14,8 @@ import mixpanel_visitor
 from mixpanel_visitor.context import current_visitor, refused_outside
 from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.memory import MemorySpool
-from mixpanel_visitor.delivery.mixpanel_api import Answer
-from mixpanel_visitor.delivery.sender import Sender
+from mixpanel_visitor.delivery.sending.http_client import Answer
+from mixpanel_visitor.delivery.sending.sender import Sender
 from mixpanel_visitor.errors import SpoolFullError
 from mixpanel_visitor.observability.metrics import figures
 from mixpanel_visitor.parts import Parts

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mixpanel_visitor.delivery.opening import open_spool
+from mixpanel_visitor.delivery.spool_factory import open_spool
 from mixpanel_visitor.errors import SettingsError
 from mixpanel_visitor.settings import ServiceAccount, Settings, redis_address
 from mixpanel_visitor.settings.masked import without_secrets

@@ -19,7 +19,7 @@ from mixpanel_visitor import asgi, context, wsgi
 from mixpanel_visitor.core.exchange import HAND_OVER_RECORDS
 from mixpanel_visitor.core.identity.spid_browser import signed_payload
 from mixpanel_visitor.delivery.memory import MemorySpool
-from mixpanel_visitor.delivery.mixpanel_api import Answer
+from mixpanel_visitor.delivery.sending.http_client import Answer
 from mixpanel_visitor.emulator import LocalMixpanel
 from mixpanel_visitor.errors import SettingsError, SpoolError, SpoolFullError
 from mixpanel_visitor.parts import Parts

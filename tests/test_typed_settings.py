@@ -13,7 +13,7 @@ from support.trackers import recording_tracker
 
 import mixpanel_visitor
 from mixpanel_visitor import balance
-from mixpanel_visitor.delivery import stats as delivery_stats
+from mixpanel_visitor.delivery.sending import stats as delivery_stats
 from mixpanel_visitor.plan import Plan
 from mixpanel_visitor.records import Endpoint
 from mixpanel_visitor.settings import ServiceAccount, Settings, keywords

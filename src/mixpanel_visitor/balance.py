@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, TypedDict
 from .context import refused_outside
 
 if TYPE_CHECKING:
+    from .delivery.sending.stats import SenderFigures
     from .delivery.spool import SpoolCounts
-    from .delivery.stats import SenderFigures
     from .observability.counters import Ledger
 
 

@@ -7,15 +7,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from . import capture
-from .delivery import local_mixpanel
-from .delivery.committer import Committer
+from .delivery.background_writer import Committer
 from .delivery.journal import Journal
 from .delivery.memory import MemorySpool
-from .delivery.mixpanel_api import Answer, MixpanelAPI
-from .delivery.opening import open_spool
-from .delivery.sender import Sender
+from .delivery.sending import local_notice
+from .delivery.sending.http_client import Answer, MixpanelAPI
+from .delivery.sending.sender import Sender
 from .delivery.spool import SpoolCounts
-from .delivery.whose import digests
+from .delivery.spool_factory import open_spool
+from .delivery.subject_digest import digests
 from .errors import SpoolError
 from .observability.rate_limited_log import logger
 from .process import threads
@@ -28,8 +28,8 @@ from .settings.project import project_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from .delivery.sending.stats import SenderFigures
     from .delivery.spool import Spool
-    from .delivery.stats import SenderFigures
     from .observability.counters import Ledger
     from .observability.rate_limited_log import QuietLog
     from .parts import Parts
@@ -141,10 +141,10 @@ class Outbox:
     def tell_local(self, message: str) -> None:
         """Show a local Mixpanel why something is not sent: to whoever sits before it nothing else would."""
         host_url = self._settings.api_host
-        if not (self.delivers and self._api and local_mixpanel.is_local(host_url)):
+        if not (self.delivers and self._api and local_notice.is_local(host_url)):
             return
         # Where there are no threads, it stands in the log as well.
-        threads.start("mixpanel-visitor-tell", local_mixpanel.tell, host_url, message)
+        threads.start("mixpanel-visitor-tell", local_notice.tell, host_url, message)
 
     def failed(self, where: str) -> None:
         """Note that our own code failed; called from an except block, so that the host never knows."""

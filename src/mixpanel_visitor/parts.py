@@ -13,7 +13,7 @@ from .process.fork import birthmark
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from .delivery.mixpanel_api import Answer
+    from .delivery.sending.http_client import Answer
     from .delivery.spool import Spool
     from .process.fork import Birthmark
     from .records import Endpoint

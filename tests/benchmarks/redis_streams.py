@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from support import redis_servers
 
-from mixpanel_visitor.delivery.mixpanel_api import MixpanelAPI
 from mixpanel_visitor.delivery.redis_streams import RedisSpool
-from mixpanel_visitor.delivery.sender import Sender
+from mixpanel_visitor.delivery.sending.http_client import MixpanelAPI
+from mixpanel_visitor.delivery.sending.sender import Sender
 from mixpanel_visitor.records import Record
 
 PRODUCERS = 2

@@ -8,9 +8,9 @@ from support.components import needs
 from support.journals import event
 
 from mixpanel_visitor.cli import main
-from mixpanel_visitor.delivery.opening import open_spool
 from mixpanel_visitor.delivery.spool import DeadReason
-from mixpanel_visitor.delivery.whose import digests
+from mixpanel_visitor.delivery.spool_factory import open_spool
+from mixpanel_visitor.delivery.subject_digest import digests
 from mixpanel_visitor.settings.project import project_of
 
 pytestmark = [needs("redis-server"), pytest.mark.servers]

@@ -4,7 +4,7 @@ from zlib import crc32
 
 import pytest
 
-from mixpanel_visitor.delivery.journal.diary import Diary
+from mixpanel_visitor.delivery.journal.in_flight_log import Diary
 
 SEGMENT = "0001.seg"
 

@@ -12,8 +12,8 @@ import trustme
 from support.egress_proxy import EgressProxy
 from support.scripted_server import ScriptedServer, answering, http
 
-from mixpanel_visitor.delivery.egress import AuthoritiesError, ProxyError, authorities, proxy_for
-from mixpanel_visitor.delivery.mixpanel_api import MixpanelAPI, Timeouts
+from mixpanel_visitor.delivery.sending.egress import AuthoritiesError, ProxyError, authorities, proxy_for
+from mixpanel_visitor.delivery.sending.http_client import MixpanelAPI, Timeouts
 from mixpanel_visitor.settings.proxy import ENVIRONMENT, parse
 
 BODIES = [b'{"event":"A"}']

@@ -6,7 +6,7 @@ from mixpanel_visitor.delivery import memory
 from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.delivery.spool import DeadReason
-from mixpanel_visitor.delivery.whose import digests
+from mixpanel_visitor.delivery.subject_digest import digests
 from mixpanel_visitor.records import Record
 
 

@@ -14,10 +14,10 @@ from support.mutants import TESTS, python_path
 from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.delivery.journal import Journal
+from mixpanel_visitor.delivery.journal.directory import fix_for
 from mixpanel_visitor.delivery.journal.frames import encode, scan
-from mixpanel_visitor.delivery.journal.place import fix_for
 from mixpanel_visitor.delivery.spool import DeadReason
-from mixpanel_visitor.delivery.whose import digests
+from mixpanel_visitor.delivery.subject_digest import digests
 from mixpanel_visitor.errors import SpoolUnavailableError
 from mixpanel_visitor.records import Record
 from mixpanel_visitor.tracker import Tracker

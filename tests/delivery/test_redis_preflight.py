@@ -2,7 +2,7 @@
 
 import pytest
 
-from mixpanel_visitor.delivery.redis_streams.preflight import judge
+from mixpanel_visitor.delivery.redis_streams.config_check import judge
 
 WELL = {"redis_version": "7.0.15", "maxmemory_policy": "noeviction", "aof_enabled": 1, "connected_slaves": 1}
 

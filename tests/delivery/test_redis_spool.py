@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.journals import ALL, Clock, event, names, start_python
 from support.waiting import PATIENCE_S
 
-from mixpanel_visitor.delivery.redis_streams import RedisSpool, bundles
+from mixpanel_visitor.delivery.redis_streams import RedisSpool, codec
 from mixpanel_visitor.delivery.spool import DeadReason
 from mixpanel_visitor.records import Record
 
@@ -64,15 +64,15 @@ def let_idle(client, seconds, endpoint="import"):
 @given(st.lists(st.binary().filter(lambda body: b"\n" not in body), min_size=1), st.integers(0, 2**53))
 def test_a_bundle_is_read_as_it_was_written(bodies, time_ms):
     """Byte for byte."""
-    found = bundles.decode(bundles.encode(bodies, time_ms))
+    found = codec.decode(codec.encode(bodies, time_ms))
     assert (list(found.bodies), found.time_ms) == (bodies, time_ms)
 
 
 @given(st.dictionaries(st.sampled_from([b"t", b"n", b"z", b"x"]), st.binary()))
 def test_what_is_no_bundle_is_refused(fields):
     """In one way only, whatever the bytes are."""
-    with contextlib.suppress(bundles.UnreadableError):
-        bundles.decode(fields)
+    with contextlib.suppress(codec.UnreadableError):
+        codec.decode(fields)
 
 
 def test_one_put_is_one_entry(make, client):

@@ -18,10 +18,10 @@ import warnings
 import pytest
 from support.waiting import PATIENCE_S
 
-from mixpanel_visitor.delivery.batching import MAX_RECORDS
-from mixpanel_visitor.delivery.lane import POISONS_IN_A_ROW
-from mixpanel_visitor.delivery.mixpanel_api import Answer
-from mixpanel_visitor.delivery.sender import THREAD_NAME, Sender
+from mixpanel_visitor.delivery.sending.endpoint_worker import POISONS_IN_A_ROW
+from mixpanel_visitor.delivery.sending.http_client import Answer
+from mixpanel_visitor.delivery.sending.send_queue import MAX_RECORDS
+from mixpanel_visitor.delivery.sending.sender import THREAD_NAME, Sender
 from mixpanel_visitor.delivery.spool import Claim, SpoolCounts
 from mixpanel_visitor.errors import SpoolUnavailableError
 from mixpanel_visitor.records import ENDPOINTS, Record
@@ -1018,8 +1018,8 @@ def test_a_forked_child_starts_anew(started):
 
 EXITING = """
 import json, threading
-from mixpanel_visitor.delivery.mixpanel_api import Answer
-from mixpanel_visitor.delivery.sender import Sender
+from mixpanel_visitor.delivery.sending.http_client import Answer
+from mixpanel_visitor.delivery.sending.sender import Sender
 from mixpanel_visitor.delivery.spool import Claim
 
 class Endless:

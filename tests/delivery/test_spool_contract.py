@@ -20,7 +20,7 @@ from support.journals import (
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.delivery.redis_streams import RedisSpool
 from mixpanel_visitor.delivery.spool import DeadReason
-from mixpanel_visitor.delivery.whose import digests
+from mixpanel_visitor.delivery.subject_digest import digests
 from mixpanel_visitor.errors import SpoolFullError
 from mixpanel_visitor.records import Record
 

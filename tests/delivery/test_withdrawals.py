@@ -9,11 +9,11 @@ from support.journals import ALL, Clock, deliver, open_journal
 from support.scripted_mixpanel import ScriptedMixpanel, saying
 from support.scripted_server import http
 
-from mixpanel_visitor.delivery.journal.mark_table import MarkTable, mark_of
-from mixpanel_visitor.delivery.journal.withdrawals import FILE_MS, Withdrawals
-from mixpanel_visitor.delivery.mixpanel_api import MixpanelAPI
-from mixpanel_visitor.delivery.sender import Sender
-from mixpanel_visitor.delivery.whose import digests, owners
+from mixpanel_visitor.delivery.journal.digest_table import MarkTable, mark_of
+from mixpanel_visitor.delivery.journal.tombstones import FILE_MS, Withdrawals
+from mixpanel_visitor.delivery.sending.http_client import MixpanelAPI
+from mixpanel_visitor.delivery.sending.sender import Sender
+from mixpanel_visitor.delivery.subject_digest import digests, owners
 from mixpanel_visitor.records import Record
 
 
@@ -243,8 +243,8 @@ def test_a_link_in_there_is_not_followed(opened, tmp_path, clock, caplog):
 def test_processes_that_note_at_the_same_time_lose_nothing(tmp_path):
     """They share files, under a lock that nobody waits for, while a leader takes old ones away."""
     code = (
-        "import sys; from pathlib import Path; from mixpanel_visitor.delivery.whose import digests;"
-        "from mixpanel_visitor.delivery.journal.withdrawals import Withdrawals;"
+        "import sys; from pathlib import Path; from mixpanel_visitor.delivery.subject_digest import digests;"
+        "from mixpanel_visitor.delivery.journal.tombstones import Withdrawals;"
         "it = Withdrawals(Path(sys.argv[1]), file_people=10)\n"
         "for n in range(100): it.add(digests([f'{sys.argv[2]}-{n}']), until_ms=n)"
     )

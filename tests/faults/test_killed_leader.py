@@ -10,9 +10,9 @@ from support.scripted_mixpanel import ScriptedMixpanel, taking
 from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.delivery.journal.dead_letters import DeadLetters
-from mixpanel_visitor.delivery.mixpanel_api import MixpanelAPI
-from mixpanel_visitor.delivery.repeatable import MAX_ONCE
-from mixpanel_visitor.delivery.sender import Sender
+from mixpanel_visitor.delivery.sending.http_client import MixpanelAPI
+from mixpanel_visitor.delivery.sending.idempotency import MAX_ONCE
+from mixpanel_visitor.delivery.sending.sender import Sender
 from mixpanel_visitor.records import Record
 
 RECORDS = 5_000
@@ -21,8 +21,8 @@ IN_FLIGHT = 2_000
 LEADER = r"""
 import os, signal, sys
 from mixpanel_visitor.delivery.journal import Journal
-from mixpanel_visitor.delivery.mixpanel_api import MixpanelAPI
-from mixpanel_visitor.delivery.sender import Sender
+from mixpanel_visitor.delivery.sending.http_client import MixpanelAPI
+from mixpanel_visitor.delivery.sending.sender import Sender
 
 directory, url, moment = sys.argv[1:]
 journal = Journal(directory)

@@ -34,8 +34,8 @@ from support.scripted_mixpanel import (
 from support.scripted_server import ScriptedServer, http
 
 from mixpanel_visitor.delivery.journal.dead_letters import DeadLetters
-from mixpanel_visitor.delivery.mixpanel_api import MixpanelAPI, Timeouts
-from mixpanel_visitor.delivery.sender import Sender
+from mixpanel_visitor.delivery.sending.http_client import MixpanelAPI, Timeouts
+from mixpanel_visitor.delivery.sending.sender import Sender
 from mixpanel_visitor.records import Record
 
 SHORT = Timeouts(connect_s=5.0, read_s=0.2, total_s=0.4)

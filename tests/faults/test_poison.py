@@ -9,8 +9,8 @@ SCRIPT = r"""
 import json, logging, os, resource, sys, tempfile
 from pathlib import Path
 from mixpanel_visitor.delivery.journal import Journal
-from mixpanel_visitor.delivery.mixpanel_api import Answer
-from mixpanel_visitor.delivery.sender import Sender
+from mixpanel_visitor.delivery.sending.http_client import Answer
+from mixpanel_visitor.delivery.sending.sender import Sender
 from mixpanel_visitor.records import Record
 
 logging.disable()

@@ -14,7 +14,7 @@ from support.journals import ALL, Clock, event, names, open_journal, start_pytho
 from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor.delivery.spool import DeadReason
-from mixpanel_visitor.delivery.whose import digests
+from mixpanel_visitor.delivery.subject_digest import digests
 from mixpanel_visitor.records import Record
 
 pytestmark = needs("redis-server")

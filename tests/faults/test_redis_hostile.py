@@ -15,9 +15,9 @@ from support.components import needs
 from support.journals import ALL, Clock, event, names
 from support.waiting import PATIENCE_S
 
-from mixpanel_visitor.delivery.mixpanel_api import Answer
 from mixpanel_visitor.delivery.redis_streams import takeover
-from mixpanel_visitor.delivery.sender import Sender
+from mixpanel_visitor.delivery.sending.http_client import Answer
+from mixpanel_visitor.delivery.sending.sender import Sender
 from mixpanel_visitor.records import Record
 
 pytestmark = needs("redis-server")
@@ -333,7 +333,7 @@ def tls_server(request, tmp_path):
 
 def test_the_name_in_the_certificate_has_to_be_the_host_s(tls_server, tmp_path):
     """Whoever has another certificate of the same authority gets nothing; events wait on this machine."""
-    from mixpanel_visitor.delivery.opening import open_spool
+    from mixpanel_visitor.delivery.spool_factory import open_spool
 
     server, name, url = tls_server
     spool = open_spool(f"{url}&fallback={tmp_path}/fallback")
@@ -354,10 +354,10 @@ def test_the_name_in_the_certificate_has_to_be_the_host_s(tls_server, tmp_path):
 )
 def test_the_name_is_asked_for_in_words(address, asked):
     """The library's own default was another one before its version 6; who says otherwise is heard."""
-    from mixpanel_visitor.delivery.redis_streams import servers
+    from mixpanel_visitor.delivery.redis_streams.client import connector
     from mixpanel_visitor.settings import redis_address
 
-    client = servers.connector(redis_address.parse(address))()
+    client = connector(redis_address.parse(address))()
     options = client.connection_pool.connection_kwargs
     assert options.get("ssl_check_hostname") is asked
     client.close()

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,9 +15,11 @@ from mixpanel_visitor.quoting import several
 
 from .plain import plain
 from .spool_dead import dead
-from .spool_place import AS_JSON, SETTING, SPOOL, Place, find
+from .spool_place import AS_JSON, SETTING, SPOOL, Place, find, inspect_all
 from .spool_redis import is_redis, show_status
-from .spool_survey import ProjectStatus, survey
+
+if TYPE_CHECKING:
+    from mixpanel_visitor.delivery.journal.inspection import ProjectStatus
 
 OLD_S = 3600.0
 LOW_SHARE_FREE = 0.05
@@ -47,7 +50,7 @@ def status(*, location: str | None, as_json: bool) -> None:
     if is_redis(redis):
         show_status(redis, as_json=as_json)
     place = find(location)
-    projects = survey(place.projects, quiet=as_json)
+    projects = inspect_all(place.projects, quiet=as_json)
     findings = [finding for project in projects for finding in _findings(project, place)]
     if as_json:
         shown = [project.as_json() for project in projects]

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mixpanel_visitor.delivery.journal import Journal
-from mixpanel_visitor.delivery.opening import open_spool
+from mixpanel_visitor.delivery.journal.inspection import ProjectStatus, inspect
+from mixpanel_visitor.delivery.journal.segments import list_segments
+from mixpanel_visitor.delivery.spool_factory import open_spool
 from mixpanel_visitor.errors import SettingsError
 from mixpanel_visitor.settings import Settings
 from mixpanel_visitor.settings.masked import without_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 SETTING = "MIXPANEL_VISITOR_SPOOL"
@@ -83,6 +85,17 @@ def _root(location: str) -> Path:
     if not isinstance(spool, Journal):
         raise click.UsageError(f"{location} is in the memory of its process: nobody else can look at it.")
     return spool.directory
+
+
+def inspect_all(projects: Sequence[Path], *, quiet: bool) -> list[ProjectStatus]:
+    """Read all segments of these journals, with a bar on a terminal."""
+    try:
+        listed = {path: list_segments(path)[0] for path in projects}
+        total = sum(size for sizes in listed.values() for size in sizes.values())
+        with progress(total, "Reading", quiet=quiet) as step:
+            return [inspect(path, sizes, step) for path, sizes in listed.items()]
+    except OSError as error:
+        raise click.ClickException(f"the spool cannot be read: {error}. Run this as its owner.") from error
 
 
 def user_name(uid: int) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mixpanel_visitor.delivery.fallback import FallbackSpool
-from mixpanel_visitor.delivery.opening import open_spool
+from mixpanel_visitor.delivery.spool_factory import open_spool
 from mixpanel_visitor.errors import SettingsError, SpoolUnavailableError
 from mixpanel_visitor.quoting import several
 from mixpanel_visitor.settings import Settings

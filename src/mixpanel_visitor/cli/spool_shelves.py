@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.journal.dead_letters import DeadLetters
+from mixpanel_visitor.delivery.journal.inspection import is_locked
 from mixpanel_visitor.records import Record
 
 from .spool_place import SETTING, find, only_as_owner
 from .spool_redis import is_redis, opened, server_of
-from .spool_survey import is_locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Sequence

@@ -17,8 +17,8 @@ from mixpanel_visitor.errors import SpoolError, SpoolUnavailableError
 from mixpanel_visitor.observability.rate_limited_log import QuietLog
 from mixpanel_visitor.records import Record
 
-from .mixpanel_api import Answer
-from .sender import Sender
+from .sending.http_client import Answer
+from .sending.sender import Sender
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

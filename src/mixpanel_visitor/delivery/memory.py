@@ -14,7 +14,7 @@ from mixpanel_visitor.records import ENDPOINTS
 
 from .journal.dead_letters import DeadLetter
 from .spool import Claim, SpoolCounts
-from .whose import owners
+from .subject_digest import owners
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -148,7 +148,7 @@ class MemorySpool:
                     self._dead_letters.append((letter, owners(entry.body)))
 
     def withdraw(self, people: Iterable[str]) -> None:
-        """What was put until now of these people, given as digests (`delivery/whose.py`), is not sent."""
+        """What was put until now of these people, by their digests (`subject_digest.py`), is not sent."""
         with self._lock:
             for person in people:
                 self._withdrawn.pop(person, None)  # the oldest stay in front

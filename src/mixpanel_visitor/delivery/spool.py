@@ -105,7 +105,7 @@ class Withdrawing(Protocol):
     """What a spool may offer besides: to take back what people have left who do not want to be tracked."""
 
     def withdraw(self, people: Iterable[str]) -> None:
-        """What was put until now of these people, given as digests (`delivery/whose.py`), is not sent."""
+        """What was put until now of these people, by their digests (`subject_digest.py`), is not sent."""
         ...
 
     def revision(self) -> int:

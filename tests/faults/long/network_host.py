@@ -13,7 +13,7 @@ from processes import TOKEN
 from support.waiting import wait_until
 
 from mixpanel_visitor.delivery.fallback import FallbackSpool
-from mixpanel_visitor.delivery.opening import open_spool
+from mixpanel_visitor.delivery.spool_factory import open_spool
 from mixpanel_visitor.records import Record
 from mixpanel_visitor.settings.project import project_of
 

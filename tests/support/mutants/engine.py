@@ -6,7 +6,7 @@ MUTANTS = [
     Mutant(
         defect="a 503 counts as an acknowledgement",
         rows=(13,),
-        file="delivery/answers.py",
+        file="delivery/sending/responses.py",
         old='return Verdict(kind="retry", status_class="server", message=message, wait_s=wait_s)',
         new='return Verdict(kind="delivered", status_class="server", message=message, wait_s=wait_s)',
         test="delivery/test_sender.py::test_an_outage_loses_nothing",
@@ -14,7 +14,7 @@ MUTANTS = [
     Mutant(
         defect="an update in doubt is sent again",
         rows=(12,),
-        file="delivery/lane.py",
+        file="delivery/sending/endpoint_worker.py",
         old="doubted = once and verdict.unknown",
         new="doubted = once and not verdict.unknown",
         test="delivery/test_sender.py::test_an_update_in_doubt_is_buried",
@@ -22,7 +22,7 @@ MUTANTS = [
     Mutant(
         defect="both kinds of updates go in one request",
         rows=(12,),
-        file="delivery/lane.py",
+        file="delivery/sending/endpoint_worker.py",
         old="list(runs(self.endpoint, claim.bodies))",
         new="[range(len(claim))]",
         test="delivery/test_sender.py::test_what_may_be_repeated_goes_in_requests_of_its_own",
@@ -30,23 +30,23 @@ MUTANTS = [
     Mutant(
         defect="a name is looked up though it is an address",
         rows=(26,),
-        file="delivery/mixpanel_api.py",
+        file="delivery/sending/http_client.py",
         old="known = self._known.get((host, port)) or _numeric(host, port)",
         new="known = self._known.get((host, port))",
-        test="delivery/test_mixpanel_api.py::test_an_address_needs_no_name_service",
+        test="delivery/test_http_client.py::test_an_address_needs_no_name_service",
     ),
     Mutant(
         defect="an outage of the name service stops delivery",
         rows=(20,),
-        file="delivery/mixpanel_api.py",
+        file="delivery/sending/http_client.py",
         old="if self._secure:  # only",
         new="if False:  # only",
-        test="delivery/test_mixpanel_api.py::test_an_outage_of_the_name_service_is_survived",
+        test="delivery/test_http_client.py::test_an_outage_of_the_name_service_is_survived",
     ),
     Mutant(
         defect="a leader that stands still is never replaced",
         rows=(21,),
-        file="delivery/journal/leadership.py",
+        file="delivery/journal/leader_lock.py",
         old="return now_s - self._seen_s >= STALLED_AFTER_S",
         new="return False",
         test="delivery/test_leadership.py::test_a_stopped_leader_is_replaced_and_steps_down_when_it_goes_on",
@@ -54,7 +54,7 @@ MUTANTS = [
     Mutant(
         defect="a leader that was replaced goes on",
         rows=(21,),
-        file="delivery/journal/leadership.py",
+        file="delivery/journal/leader_lock.py",
         old="return Identity.of_path(self._path) == self._identity\n        except FileNotFoundError",
         new="return True\n        except FileNotFoundError",
         test="delivery/test_leadership.py::test_the_old_leader_notices",
@@ -62,7 +62,7 @@ MUTANTS = [
     Mutant(
         defect="nobody remembers what was in hand when a process died",
         rows=(32,),
-        file="delivery/journal/diary.py",
+        file="delivery/journal/in_flight_log.py",
         old="self._stretches.append(stretch._replace(deaths=deaths))",
         new="self._stretches.append(stretch)",
         test="faults/test_poison.py::test_a_record_that_kills_its_sender_is_set_aside[300-import]",
@@ -70,7 +70,7 @@ MUTANTS = [
     Mutant(
         defect="a death while waiting for Mixpanel is blamed on the records",
         rows=(32,),
-        file="delivery/journal/claim_desk.py",
+        file="delivery/journal/consumer.py",
         old="self._diary.end()",
         new="pass",
         test="faults/test_poison.py::test_a_sender_that_dies_while_it_waits_blames_nobody",
@@ -78,7 +78,7 @@ MUTANTS = [
     Mutant(
         defect="all hosts wait for the same time",
         rows=(13,),
-        file="delivery/lane.py",
+        file="delivery/sending/endpoint_worker.py",
         old="backoff_s(self._failures, self._uniform(1.0, 5.0), verdict.wait_s)",
         new="backoff_s(self._failures, 3.0, verdict.wait_s)",
         test="delivery/test_sender.py::test_twenty_hosts_do_not_come_back_together",
@@ -86,15 +86,15 @@ MUTANTS = [
     Mutant(
         defect="a certificate for another host will do",
         rows=(20,),
-        file="delivery/mixpanel_api.py",
+        file="delivery/sending/http_client.py",
         old="        by_name = connection._new_conn",
         new="        connection.assert_hostname = False\n        by_name = connection._new_conn",
-        test="delivery/test_mixpanel_api.py::test_a_certificate_for_another_host_is_refused",
+        test="delivery/test_http_client.py::test_a_certificate_for_another_host_is_refused",
     ),
     Mutant(
         defect="a put waits for the disk",
         rows=(28,),
-        file="delivery/journal/appender.py",
+        file="delivery/journal/producer.py",
         old="        finally:\n            self.release()\n        if paths:\n"
         "            self._unsynced.extend(self._sync([*paths, self._directory]))",
         new="            self._unsynced.extend(self._sync([*paths, self._directory]))\n"
@@ -104,7 +104,7 @@ MUTANTS = [
     Mutant(
         defect="what is given back is forgotten",
         rows=(35,),
-        file="delivery/journal/claim_desk.py",
+        file="delivery/journal/consumer.py",
         old="                self._index.give_back(claim.endpoint, _positions(claim, indexes))",
         new="                pass",
         test="delivery/test_journal_model.py::TestJournalModel::runTest",
@@ -120,7 +120,7 @@ MUTANTS = [
     Mutant(
         defect="a record that was refused for want of space is there all the same",
         rows=(4, 35),
-        file="delivery/journal/appender.py",
+        file="delivery/journal/producer.py",
         old="            self._space.take(len(data), now_s)\n"
         "            self._append(data, len(records), now_s)",
         new="            self._append(data, len(records), now_s)\n"
@@ -130,7 +130,7 @@ MUTANTS = [
     Mutant(
         defect="room that cannot be measured is no room",
         rows=(38,),
-        file="delivery/journal/space.py",
+        file="delivery/journal/quota.py",
         old="            with contextlib.suppress(OSError):\n                self._measure()\n",
         new="            self._measure()\n",
         test="delivery/test_places.py::test_a_write_that_needs_no_descriptor_is_done_while_there_are_none",

@@ -6,7 +6,7 @@ MUTANTS = [
     Mutant(
         defect="a put waits for the next one before it writes",
         rows=(1,),
-        file="delivery/journal/appender.py",
+        file="delivery/journal/producer.py",
         old="            writer.append(data)\n        except OSError:\n            self._seal()",
         new="            held, self._held = getattr(self, '_held', b''), data\n"
         "            writer.append(held)\n        except OSError:\n            self._seal()",
@@ -31,7 +31,7 @@ MUTANTS = [
     Mutant(
         defect="a limit on the size of a file ends everything",
         rows=(4,),
-        file="delivery/journal/appender.py",
+        file="delivery/journal/producer.py",
         old="            # The file may be the matter (a limit on its size), and not the disk.\n"
         "            self._write(data, count, now_s)",
         new="            raise",
@@ -56,7 +56,7 @@ MUTANTS = [
     Mutant(
         defect="the checksum of acks.json is not looked at",
         rows=(7,),
-        file="delivery/journal/acks.py",
+        file="delivery/journal/offsets.py",
         old='if document["crc"] != f"{crc32(_dumps(entries).encode()):08x}":',
         new="if False:",
         test="delivery/test_journal.py::test_a_plausible_but_wrong_mark_is_not_believed",
@@ -64,7 +64,7 @@ MUTANTS = [
     Mutant(
         defect="a directory that is none raises something of its own",
         rows=(8,),
-        file="delivery/journal/appender.py",
+        file="delivery/journal/producer.py",
         old="        except OSError as error:\n            raise SpoolUnavailableError(",
         new="        except TimeoutError as error:\n            raise SpoolUnavailableError(",
         test="delivery/test_journal.py::test_a_path_that_is_no_directory_is_reported_with_what_to_do",
@@ -72,7 +72,7 @@ MUTANTS = [
     Mutant(
         defect="nobody looks whether the directory is still there",
         rows=(9,),
-        file="delivery/journal/appender.py",
+        file="delivery/journal/producer.py",
         old="        in_place = self._writer is None or self._writer.is_in_place()\n",
         new="        in_place = True\n        return\n",
         test="delivery/test_journal.py::test_a_removed_directory_is_made_anew_and_the_loss_is_counted",
@@ -80,7 +80,7 @@ MUTANTS = [
     Mutant(
         defect="an event from the future is set aside at once",
         rows=(10,),
-        file="delivery/answers.py",
+        file="delivery/sending/responses.py",
         old="if all(map(_is_future, problems)) and early_s <= FUTURE_GIVE_UP_S:",
         new="if False:",
         test="delivery/test_sender.py::test_an_event_from_the_future_is_sent_again_later",
@@ -88,39 +88,39 @@ MUTANTS = [
     Mutant(
         defect="a request that is out of time goes on",
         rows=(11,),
-        file="delivery/http_exchange.py",
+        file="delivery/sending/request_attempt.py",
         old="        if left_s <= 0:\n            raise TimeoutError",
         new="        if left_s <= -1e9:\n            raise TimeoutError",
-        test="delivery/test_mixpanel_api.py::test_no_time_at_all_sends_nothing",
+        test="delivery/test_http_client.py::test_no_time_at_all_sends_nothing",
     ),
     Mutant(
         defect="Retry-After is not cut",
         rows=(14,),
-        file="delivery/answers.py",
+        file="delivery/sending/responses.py",
         old="return max(own_s, min(retry_after or 0.0, RETRY_AFTER_MAX_S))",
         new="return max(own_s, retry_after or 0.0)",
-        test="delivery/test_answers.py::test_retry_after_is_a_minimum",
+        test="delivery/test_responses.py::test_retry_after_is_a_minimum",
     ),
     Mutant(
         defect="any 200 is an acknowledgement",
         rows=(15,),
-        file="delivery/answers.py",
+        file="delivery/sending/responses.py",
         old='if isinstance(parsed, dict) and _is(parsed.get("code"), 200):',
         new="if answer.status == 200:",
-        test="delivery/test_answers.py::test_a_200_with_anything_else_is_transient_for_events",
+        test="delivery/test_responses.py::test_a_200_with_anything_else_is_transient_for_events",
     ),
     Mutant(
         defect="the index is believed against the insert id",
         rows=(16,),
-        file="delivery/answers.py",
+        file="delivery/sending/responses.py",
         old="if given and (index is None or _insert_id(records[index]) not in (given, None)):",
         new="if given and index is None:",
-        test="delivery/test_answers.py::test_the_id_overrules_a_wrong_index",
+        test="delivery/test_responses.py::test_the_id_overrules_a_wrong_index",
     ),
     Mutant(
         defect="the limit that a 413 names is not learned",
         rows=(17,),
-        file="delivery/batching.py",
+        file="delivery/sending/send_queue.py",
         old="if limit_bytes is not None and limit_bytes < sent_bytes:",
         new="if False:",
         test="delivery/test_sender.py::test_a_named_limit_is_learned_and_kept",
@@ -128,7 +128,7 @@ MUTANTS = [
     Mutant(
         defect="a refused batch is set aside whole",
         rows=(18,),
-        file="delivery/answers.py",
+        file="delivery/sending/responses.py",
         old='        if len(records) > 1:\n            message = f"Mixpanel refused a batch',
         new='        if len(records) > 2_000:\n            message = f"Mixpanel refused a batch',
         test="delivery/test_sender.py::test_one_poison_among_a_full_batch",
@@ -136,7 +136,7 @@ MUTANTS = [
     Mutant(
         defect="with a wrong token events are set aside",
         rows=(19,),
-        file="delivery/answers.py",
+        file="delivery/sending/responses.py",
         old='return Verdict(kind="pause", status_class="config", message=message)',
         new='return Verdict(kind="delivered", status_class="config", message=message)',
         test="delivery/test_sender.py::test_a_wrong_token_keeps_everything",
@@ -152,10 +152,10 @@ MUTANTS = [
     Mutant(
         defect="a thread that never ran is trusted",
         rows=(24,),
-        file="delivery/committer.py",
+        file="delivery/background_writer.py",
         old="if turn is None or not turn.running or len(self._waiting) >= MAX_WAITING:",
         new="if turn is None or len(self._waiting) >= MAX_WAITING:",
-        test="delivery/test_committer.py::test_without_threads_callers_commit",
+        test="delivery/test_background_writer.py::test_without_threads_callers_commit",
     ),
     Mutant(
         defect="what a thread was about to write is lost at exit",
@@ -168,10 +168,10 @@ MUTANTS = [
     Mutant(
         defect="a thread that falls behind is fed for ever",
         rows=(28,),
-        file="delivery/committer.py",
+        file="delivery/background_writer.py",
         old="not turn.running or len(self._waiting) >= MAX_WAITING",
         new="not turn.running",
-        test="delivery/test_committer.py::test_beyond_a_full_queue_the_caller_commits_its_own_at_once",
+        test="delivery/test_background_writer.py::test_beyond_a_full_queue_the_caller_commits_its_own_at_once",
     ),
     Mutant(
         defect="a waiting record costs a Python object",
@@ -224,7 +224,7 @@ MUTANTS = [
     Mutant(
         defect="a record is settled before it is in the dead letters",
         rows=(1,),
-        file="delivery/journal/claim_desk.py",
+        file="delivery/journal/consumer.py",
         old="            try:\n                self._dead_letters.add(letters)\n",
         new="            index.settle(claim.endpoint, positions, Outcome.DEAD)\n"
         "            self._settled(index)\n"
@@ -250,7 +250,7 @@ MUTANTS = [
     Mutant(
         defect="the place is taken for full at once",
         rows=(4,),
-        file="delivery/journal/space.py",
+        file="delivery/journal/quota.py",
         old="                room_on_volume = free - total * MIN_FREE_SHARE_OF_VOLUME",
         new="                room_on_volume = free - total",
         test="delivery/test_journal.py::test_a_full_disk_refuses_and_recovers",

@@ -38,7 +38,7 @@ MUTANTS = [
     Mutant(
         defect="a look at the spool lets go of the leader's lock",
         rows=(2,),
-        file="cli/spool_survey.py",
+        file="delivery/journal/inspection.py",
         old="fcntl.LOCK_SH | fcntl.LOCK_NB",
         new="fcntl.LOCK_UN",
         test="cli/test_spool.py::test_status_leaves_the_lead_to_the_leader",

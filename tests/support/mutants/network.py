@@ -8,7 +8,7 @@ MUTANTS = [
     Mutant(
         defect="how far delivery has come is not noted",
         rows=(2,),
-        file="delivery/journal/acks.py",
+        file="delivery/journal/offsets.py",
         old="        if not self._changed:\n            return\n        temporary",
         new="        if self._changed:\n            return\n        temporary",
         test="faults/test_killed_leader.py",
@@ -24,7 +24,7 @@ MUTANTS = [
     Mutant(
         defect="a request that has no end is waited for",
         rows=(11,),
-        file="delivery/http_exchange.py",
+        file="delivery/sending/request_attempt.py",
         old="        self._sock.settimeout(self._deadline.left_s())",
         new="        self._sock.settimeout(self._deadline._step_s)",
         test=_TESTS + "test_a_mixpanel_that_does_not_finish_its_answer_costs_only_time[trickling]",
@@ -32,7 +32,7 @@ MUTANTS = [
     Mutant(
         defect="a request without an answer counts as delivered",
         rows=(11, 12),
-        file="delivery/answers.py",
+        file="delivery/sending/responses.py",
         old="    if status == 0 or (answer.failure and status in (200, 400)):",
         new="    if answer.sent and status == 0:\n"
         '        return Verdict(kind="delivered", status_class="ok")\n'
@@ -42,7 +42,7 @@ MUTANTS = [
     Mutant(
         defect="what is sent again was written anew",
         rows=(12,),
-        file="delivery/batching.py",
+        file="delivery/sending/send_queue.py",
         old="        return [self.claim.bodies[index] for index in self.indexes]",
         new='        return [self.claim.bodies[index].replace(b":", b": ") for index in self.indexes]',
         test=_TESTS + "test_a_line_that_breaks_loses_nothing[taking_then_resetting-2]",
@@ -50,7 +50,7 @@ MUTANTS = [
     Mutant(
         defect="an answer that broke off is believed",
         rows=(12, 15),
-        file="delivery/answers.py",
+        file="delivery/sending/responses.py",
         old="        return _received(endpoint, answer, records, now_s)",
         new='        return Verdict(kind="delivered", status_class="ok")',
         test=_TESTS + "test_nonsense_is_no_acknowledgement[half an answer]",
@@ -58,7 +58,7 @@ MUTANTS = [
     Mutant(
         defect="after trouble the next try comes at once",
         rows=(13,),
-        file="delivery/lane.py",
+        file="delivery/sending/endpoint_worker.py",
         old="        self._wait(wait_s, verdict.message)\n        self._say(\n            level,",
         new="        self._say(\n            level,",
         test=_TESTS + "test_hours_of_trouble_lose_nothing[503 Service Unavailable]",
@@ -66,7 +66,7 @@ MUTANTS = [
     Mutant(
         defect="a rate limit for events stops everything",
         rows=(14,),
-        file="delivery/sender.py",
+        file="delivery/sending/sender.py",
         old="                    wait_s = lane.step(ends_s)\n",
         new="                    wait_s = lane.step(ends_s)\n"
         "                    if not lane.idle and wait_s > 0:\n                        break\n",
@@ -75,7 +75,7 @@ MUTANTS = [
     Mutant(
         defect="refused records are sent again",
         rows=(16,),
-        file="delivery/lane.py",
+        file="delivery/sending/endpoint_worker.py",
         old="        if dead:\n            self._owed.append(partial(self._spool.bury, piece.claim, dead))",
         new="        if dead:\n"
         "            self._owed.append(partial(self._spool.release, piece.claim, sorted(dead)))",
@@ -84,7 +84,7 @@ MUTANTS = [
     Mutant(
         defect="the index is believed where Mixpanel names an ID in its other spelling",
         rows=(16,),
-        file="delivery/answers.py",
+        file="delivery/sending/responses.py",
         old='given = entry.get("insert_id") or',
         new="given =",
         test=_TESTS + "test_refused_records_are_set_aside_once[insert_id-True]",
@@ -92,7 +92,7 @@ MUTANTS = [
     Mutant(
         defect="a batch that is too large is cut at every answer anew",
         rows=(17,),
-        file="delivery/lane.py",
+        file="delivery/sending/endpoint_worker.py",
         old="                self.limits.too_large(request_bytes(bodies), verdict.limit_bytes)\n"
         "                self._work.shrink(self.limits.max_bytes)",
         new="                self._work.bisect()",
@@ -101,7 +101,7 @@ MUTANTS = [
     Mutant(
         defect="a poison is looked for one record after the other",
         rows=(18,),
-        file="delivery/lane.py",
+        file="delivery/sending/endpoint_worker.py",
         old="                self._work.bisect()",
         new="                self._work.cut(1)",
         test=_TESTS + "test_one_poison_is_found_among_two_thousand",
@@ -109,7 +109,7 @@ MUTANTS = [
     Mutant(
         defect="with a wrong token the records are poison",
         rows=(19,),
-        file="delivery/answers.py",
+        file="delivery/sending/responses.py",
         old="300 <= status < 400:\n        return _misconfigured(answer)",
         new="300 <= status < 400:\n        return _refused(answer, {}, records, now_s)",
         test=_TESTS + "test_a_wrong_token_sets_nothing_aside[401 Unauthorized]",
@@ -117,7 +117,7 @@ MUTANTS = [
     Mutant(
         defect="no certificate is looked at",
         rows=(20,),
-        file="delivery/mixpanel_api.py",
+        file="delivery/sending/http_client.py",
         old='"cert_reqs": "CERT_REQUIRED"',
         new='"cert_reqs": "CERT_NONE"',
         test=_TESTS + "test_without_a_good_certificate_nothing_is_said[expired]",
@@ -125,7 +125,7 @@ MUTANTS = [
     Mutant(
         defect="where TLS fails it goes on without",
         rows=(20,),
-        file="delivery/mixpanel_api.py",
+        file="delivery/sending/http_client.py",
         old="        connection.connect()\n        return connection",
         new="        try:\n            connection.connect()\n        except Exception:\n"
         "            from urllib3.connection import HTTPConnection\n"
@@ -136,7 +136,7 @@ MUTANTS = [
     Mutant(
         defect="nobody remembers what must not be sent twice",
         rows=(2,),
-        file="delivery/journal/diary.py",
+        file="delivery/journal/in_flight_log.py",
         old="        self._unanswered = self._handled if once else []",
         new="        self._unanswered = []",
         test="faults/test_killed_leader.py::test_what_must_not_be_applied_twice_is_set_aside_instead",
@@ -144,7 +144,7 @@ MUTANTS = [
     Mutant(
         defect="what was not admitted stays in doubt",
         rows=(2,),
-        file="delivery/lane.py",
+        file="delivery/sending/endpoint_worker.py",
         old="        if once and self._handling is not None:\n            self._handling.settled()",
         new="",
         test=_TESTS + "test_an_update_that_was_not_admitted_is_not_in_doubt",

@@ -14,7 +14,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         defect="a put waits for the next one, which never comes at exit",
         rows=(25,),
-        file="delivery/journal/appender.py",
+        file="delivery/journal/producer.py",
         old="            writer.append(data)\n        except OSError:\n            self._seal()",
         new="            held, self._held = getattr(self, '_held', b''), data\n"
         "            writer.append(held)\n        except OSError:\n            self._seal()",
@@ -23,7 +23,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         defect="a worker without threads keeps its last event to itself",
         rows=(24,),
-        file="delivery/journal/appender.py",
+        file="delivery/journal/producer.py",
         old="            writer.append(data)\n        except OSError:\n            self._seal()",
         new="            held, self._held = getattr(self, '_held', b''), data\n"
         "            writer.append(held)\n        except OSError:\n            self._seal()",
@@ -49,7 +49,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         defect="the lock of before gevent's patch is kept",
         rows=(26,),
-        file="delivery/sender.py",
+        file="delivery/sending/sender.py",
         old="        if self._fresh:\n",
         new="        if False:\n",
         test="faults/test_processes.py::test_gevent_may_patch_before_or_after_we_are_imported[after]",

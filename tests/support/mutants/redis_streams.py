@@ -44,7 +44,7 @@ MUTANTS = [
     Mutant(
         defect="what was flushed counts as delivered",
         rows=(29,),
-        file="delivery/redis_streams/books.py",
+        file="delivery/redis_streams/stats.py",
         old="            self._own.flushed(stream, in_hand, before)",
         new="            pass",
         test=FAULTS + "test_redis_is_emptied",
@@ -52,7 +52,7 @@ MUTANTS = [
     Mutant(
         defect="nobody asks how full Redis is",
         rows=(29,),
-        file="delivery/redis_streams/books.py",
+        file="delivery/redis_streams/stats.py",
         old="if self._share > FULL_SHARE:",
         new="if self._share > 10:",
         test=FAULTS + "test_redis_is_nearly_full",
@@ -132,7 +132,7 @@ MUTANTS = [
     Mutant(
         defect="a bomb is read to its end",
         rows=(37,),
-        file="delivery/redis_streams/bundles.py",
+        file="delivery/redis_streams/codec.py",
         old="reader.decompress(fields[BODIES], MAX_BYTES + 1)",
         new="reader.decompress(fields[BODIES])",
         test=HOSTILE + "test_a_worker_with_little_memory_survives_a_bomb",
@@ -148,7 +148,7 @@ MUTANTS = [
     Mutant(
         defect="a certificate of any host will do",
         rows=(37,),
-        file="delivery/redis_streams/servers.py",
+        file="delivery/redis_streams/client.py",
         old='options["ssl_check_hostname"] = True',
         new='options["ssl_check_hostname"] = False',
         test=HOSTILE + "test_the_name_in_the_certificate_has_to_be_the_host_s[other.example]",

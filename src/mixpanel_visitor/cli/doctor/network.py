@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from mixpanel_visitor.delivery.answers import interpret, server_time_s
-from mixpanel_visitor.delivery.egress import ProxyError, authorities, proxy_for
-from mixpanel_visitor.delivery.mixpanel_api import MixpanelAPI, Timeouts
+from mixpanel_visitor.delivery.sending.egress import ProxyError, authorities, proxy_for
+from mixpanel_visitor.delivery.sending.http_client import MixpanelAPI, Timeouts
+from mixpanel_visitor.delivery.sending.responses import interpret, server_time_s
 from mixpanel_visitor.settings.api_host import HOSTS, region_of
 
 from .findings import Finding
@@ -21,7 +21,7 @@ from .findings import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from mixpanel_visitor.delivery.answers import Verdict
+    from mixpanel_visitor.delivery.sending.responses import Verdict
     from mixpanel_visitor.settings import Settings
     from mixpanel_visitor.settings.proxy import Proxy
 

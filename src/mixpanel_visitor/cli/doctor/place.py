@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mixpanel_visitor.cli.spool_place import find, user_name
+from mixpanel_visitor.cli.spool_place import find, inspect_all, user_name
 from mixpanel_visitor.cli.spool_redis import is_redis, opened, server_of
-from mixpanel_visitor.cli.spool_survey import survey
 from mixpanel_visitor.delivery.fallback import FallbackSpool
 from mixpanel_visitor.delivery.journal import Journal
-from mixpanel_visitor.delivery.journal.space import MAX_BYTES, MAX_SHARE_OF_VOLUME, MIN_FREE_SHARE_OF_VOLUME
-from mixpanel_visitor.delivery.opening import open_spool
+from mixpanel_visitor.delivery.journal.quota import MAX_BYTES, MAX_SHARE_OF_VOLUME, MIN_FREE_SHARE_OF_VOLUME
+from mixpanel_visitor.delivery.spool_factory import open_spool
 from mixpanel_visitor.errors import SpoolUnavailableError
 from mixpanel_visitor.quoting import several
 from mixpanel_visitor.settings.masked import without_secrets
@@ -28,7 +27,7 @@ from .findings import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mixpanel_visitor.cli.spool_survey import ProjectStatus
+    from mixpanel_visitor.delivery.journal.inspection import ProjectStatus
 
 OLDEST_S = 3600.0
 LOW_SHARE = 2 * MIN_FREE_SHARE_OF_VOLUME
@@ -99,7 +98,7 @@ def look_at_place(location: str, *, delivers: bool = True) -> Iterator[Finding]:
     if directory.is_dir():
         yield from _owner(directory)
         try:
-            for project in survey(find(str(directory), may_be_empty=True).projects, quiet=True):
+            for project in inspect_all(find(str(directory), may_be_empty=True).projects, quiet=True):
                 yield from look_at_project(project, delivers=delivers)
         except click.ClickException as error:
             yield Finding(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from mixpanel_visitor.delivery.local_mixpanel import is_local
+from mixpanel_visitor.delivery.sending.local_notice import is_local
 from mixpanel_visitor.settings.rules import MAKE_A_KEY, SHORT_KEY_CHARS
 
 from .findings import Finding

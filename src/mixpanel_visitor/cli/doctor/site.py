@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mixpanel_visitor.core.policy import keeping_it_private
-from mixpanel_visitor.delivery.local_mixpanel import is_local
+from mixpanel_visitor.delivery.sending.local_notice import is_local
 from mixpanel_visitor.settings.masked import without_userinfo
 
 from .cookie import refused_domain

@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from mixpanel_visitor.delivery.spool import DeadReason
-from mixpanel_visitor.delivery.whose import owners
+from mixpanel_visitor.delivery.subject_digest import owners
 from mixpanel_visitor.observability.rate_limited_log import QuietLog
 from mixpanel_visitor.quoting import several
 from mixpanel_visitor.records import ENDPOINTS
 
-from .locks import fcntl
+from .file_locks import fcntl
 from .segments import NO_LINKS, Identity, create_temporary, sync_path, write_whole
 
 if TYPE_CHECKING:

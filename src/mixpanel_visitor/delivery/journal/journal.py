@@ -27,9 +27,9 @@ from mixpanel_visitor.delivery.spool import SpoolCounts
 from mixpanel_visitor.observability.rate_limited_log import QuietLog
 from mixpanel_visitor.process import fork
 
-from .appender import Appender
-from .claim_desk import ClaimDesk
+from .consumer import ClaimDesk
 from .dead_letters import MAX_BYTES as MAX_DEAD_BYTES
+from .producer import Appender
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -103,7 +103,7 @@ class Journal:
         self._here().desk.bury(claim, reasons)
 
     def withdraw(self, people: Iterable[str]) -> None:
-        """What was put until now of these people, given as digests (`delivery/whose.py`), is not sent.
+        """What was put until now of these people, by their digests (`subject_digest.py`), is not sent.
 
         Whichever process delivers heeds it. Where that cannot be written, it is logged.
         """

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mixpanel_visitor.quoting import several
 
-from .place import fix_for
+from .directory import fix_for
 from .segment_reader import Allowance, Outcome, SegmentReader
 from .segments import is_unlocked, list_segments
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from mixpanel_visitor.observability.rate_limited_log import QuietLog
     from mixpanel_visitor.records import Endpoint
 
-    from .acks import Acks
-    from .damage import DamageBook
+    from .corruption import DamageBook
+    from .offsets import Acks
 
 Position = tuple[SegmentReader, int]
 """A claimed record: where it is, and the offset at which its frame starts."""

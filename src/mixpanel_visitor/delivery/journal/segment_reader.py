@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from mixpanel_visitor.records import ENDPOINTS
 
 from . import frames
-from .acks import Progress
-from .locks import fcntl
+from .file_locks import fcntl
+from .offsets import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mixpanel_visitor.records import Endpoint
 
-    from .damage import DamageBook
+    from .corruption import DamageBook
 
 BLOCK_BYTES = 256 * 1024
 _MAX_FRAME_BYTES = frames.HEADER_BYTES + frames.MAX_BODY_BYTES + 1

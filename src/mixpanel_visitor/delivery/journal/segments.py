@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from .locks import fcntl
+from .file_locks import fcntl
 
 SUFFIX = ".seg"
 TEMPORARY_SUFFIX = ".tmp"

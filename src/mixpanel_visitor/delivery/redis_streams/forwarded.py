@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .own_puts import id_order
+from .producer_stats import id_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -11,23 +11,23 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from mixpanel_visitor.delivery.repeatable import is_repeatable
-from mixpanel_visitor.delivery.suspects import LETHAL_FROM
+from mixpanel_visitor.delivery.sending.crash_isolation import LETHAL_FROM
+from mixpanel_visitor.delivery.sending.idempotency import is_repeatable
 from mixpanel_visitor.errors import SettingsError, SpoolUnavailableError
 from mixpanel_visitor.observability.rate_limited_log import logger
 from mixpanel_visitor.process import fork
 from mixpanel_visitor.records import ENDPOINTS, Record
 from mixpanel_visitor.settings import redis_address
 
-from . import bundles, servers
-from .books import Books
-from .heart import Heart
-from .in_hand import Entry, InHand, held
-from .letters import Letters
-from .preflight import judge
+from . import client, codec
+from .config_check import judge
+from .dead_letters import Letters
+from .heartbeat import Heart
+from .in_flight import Entry, InHand, held
+from .stats import Books
 from .streams import LEASE_S, Streams
 from .takeover import is_suspect
-from .withdrawn import Withdrawn
+from .tombstones import Withdrawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from mixpanel_visitor.delivery.spool import Claim, DeadReason, SpoolCounts
     from mixpanel_visitor.records import Endpoint
 
-    from .in_hand import Position
-    from .preflight import Shortcoming
+    from .config_check import Shortcoming
+    from .in_flight import Position
     from .streams import Taken
 
 MAX_BYTES = 1 << 30
@@ -75,7 +75,7 @@ class RedisSpool:
             self.address = redis_address.parse(location)
         except ValueError as error:
             raise SettingsError([f"spool: {error}"]) from None
-        self._connect = servers.connector(self.address)
+        self._connect = client.connector(self.address)
         self._project = project
         self._max_bytes = MAX_BYTES if max_bytes is None else max_bytes
         self._rate_per_s = rate_per_s
@@ -117,17 +117,17 @@ class RedisSpool:
             return
         if self._pid != os.getpid():
             self._begin()
-        placed = bundles.placed(records, self.address.partitions, self._partition)
+        placed = codec.placed(records, self.address.partitions, self._partition)
         self._books.check_space(self._streams, sum(len(record.body) for record in records))
         time_ms = int(self._clock() * 1000)
         for (endpoint, partition), bodies in placed.items():
             stream = self._streams.key(endpoint, partition)
-            for together in bundles.split(bodies):
-                fields = bundles.encode(together, time_ms)
+            for together in codec.split(bodies):
+                fields = codec.encode(together, time_ms)
                 entry_id, new = self._streams.add(stream, fields)
                 if new:
                     self._books.flushed(stream, self._ids(self._hands[endpoint], stream), before=entry_id)
-                size = len(fields[bundles.BODIES])
+                size = len(fields[codec.BODIES])
                 self._books.put(stream, entry_id, len(together) if own else 0, size)
 
     # --- claim and settle -----------------------------------------------------------------------
@@ -217,8 +217,8 @@ class RedisSpool:
                 unreadable.append((each, f"poison: the process that takes it has died {each.deaths} times"))
                 continue
             try:
-                bundle = bundles.decode(each.fields)
-            except bundles.UnreadableError as error:
+                bundle = codec.decode(each.fields)
+            except codec.UnreadableError as error:
                 unreadable.append((each, str(error)))
                 continue
             size += bundle.size
@@ -228,7 +228,7 @@ class RedisSpool:
                     stream=each.stream,
                     entry_id=each.entry_id,
                     bundle=bundle,
-                    size=len(each.fields[bundles.BODIES]),
+                    size=len(each.fields[codec.BODIES]),
                     deaths=each.deaths,
                     from_dead=each.from_dead,
                     open=set(range(len(bundle.bodies))) - each.settled,
@@ -303,7 +303,7 @@ class RedisSpool:
     # --- opt-outs -------------------------------------------------------------------------------
 
     def withdraw(self, people: Iterable[str]) -> None:
-        """What was put until now of these people, given as digests (`delivery/whose.py`), is not sent."""
+        """What was put until now of these people, by their digests (`subject_digest.py`), is not sent."""
         people = set(people)
         self._withdrawn.add(people)
         self._letters.withdraw(people)

@@ -21,7 +21,7 @@ from mixpanel_visitor.errors import SpoolUnavailableError
 from mixpanel_visitor.records import ENDPOINTS
 
 from . import replies, scripts
-from .servers import unavailable
+from .client import unavailable
 from .takeover import choose
 
 if TYPE_CHECKING:

@@ -1,14 +1,15 @@
 """Takeover: which entries of silent consumers are taken at a time. Pure.
 
-As with the records of a request (`delivery/suspects.py`): after two deaths the search begins. Only those that
-are taken can be to blame for the next one; all others wait where they are, and nothing is counted of them.
+As with the records of a request (`sending/crash_isolation.py`): after two deaths the search begins. Only
+those that are taken can be to blame for the next one; all others wait where they are, and nothing is counted
+of them.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mixpanel_visitor.delivery.suspects import LETHAL_FROM, SUSPECT_FROM, most_together
+from mixpanel_visitor.delivery.sending.crash_isolation import LETHAL_FROM, SUSPECT_FROM, most_together
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

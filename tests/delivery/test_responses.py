@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mixpanel_visitor.delivery.answers import (
+from mixpanel_visitor.delivery.sending.http_client import Answer
+from mixpanel_visitor.delivery.sending.responses import (
     FUTURE_WAIT_MAX_S,
     FUTURE_WAIT_MIN_S,
     RETRY_AFTER_MAX_S,
@@ -20,7 +21,6 @@ from mixpanel_visitor.delivery.answers import (
     retry_after_s,
     server_time_s,
 )
-from mixpanel_visitor.delivery.mixpanel_api import Answer
 from mixpanel_visitor.records import ENDPOINTS
 
 NOW_S = 1_760_000_000.0

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from mixpanel_visitor.delivery.spool import SpoolCounts
 from mixpanel_visitor.errors import SpoolFullError
 
-from . import bundles
+from . import codec
 from .forwarded import Forwarded
-from .own_puts import OwnPuts
+from .producer_stats import OwnPuts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -95,9 +95,7 @@ class Books:
         self._changed, self._looked_s = False, now_s
         sizes, dead = streams.sizes(), streams.count_dead()
         stamps = [
-            int(stamp)
-            for fields in sizes.first.values()
-            if (stamp := fields.get(bundles.TIME, b"")).isdigit()
+            int(stamp) for fields in sizes.first.values() if (stamp := fields.get(codec.TIME, b"")).isdigit()
         ]
         age_s = max(0.0, self._clock() - min(stamps) / 1000) if stamps else 0.0
         with self._lock:

@@ -30,8 +30,8 @@ from support.scripted_server import (
     silent,
 )
 
-from mixpanel_visitor.delivery.http_exchange import ANSWER_MAX_BYTES
-from mixpanel_visitor.delivery.mixpanel_api import Answer, MixpanelAPI, Timeouts
+from mixpanel_visitor.delivery.sending.http_client import Answer, MixpanelAPI, Timeouts
+from mixpanel_visitor.delivery.sending.request_attempt import ANSWER_MAX_BYTES
 
 BODIES = [b'{"event":"A"}', b'{"event":"B"}']
 
@@ -529,7 +529,7 @@ def test_a_tls_server_that_trickles_ends_at_the_deadline(serve, connect, certifi
 def test_making_a_client_does_not_load_urllib3():
     """urllib3 is loaded with the first request, not with the package."""
     program = (
-        "import sys; from mixpanel_visitor.delivery.mixpanel_api import MixpanelAPI;"
+        "import sys; from mixpanel_visitor.delivery.sending.http_client import MixpanelAPI;"
         "MixpanelAPI('https://api.mixpanel.com', 't'); sys.exit('urllib3' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -8,20 +8,16 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from mixpanel_visitor.delivery.journal.acks import Acks
-from mixpanel_visitor.delivery.journal.damage import DamageBook
-from mixpanel_visitor.delivery.journal.dead_letters import DeadLetters
-from mixpanel_visitor.delivery.journal.locks import fcntl
-from mixpanel_visitor.delivery.journal.segment_reader import SegmentReader
-from mixpanel_visitor.delivery.journal.segments import list_segments
 from mixpanel_visitor.observability.rate_limited_log import QuietLog
 
-from .spool_place import progress
+from .corruption import DamageBook
+from .dead_letters import DeadLetters
+from .file_locks import fcntl
+from .offsets import Acks
+from .segment_reader import SegmentReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
 SCAN_BYTES = 4 * 2**20
@@ -64,18 +60,13 @@ class _Notes(QuietLog):
         self.lines.append(message % args)
 
 
-def survey(projects: Sequence[Path], *, quiet: bool) -> list[ProjectStatus]:
-    """Read all segments of these journals, with a bar on a terminal."""
-    try:
-        listed = {path: list_segments(path)[0] for path in projects}
-        total = sum(size for sizes in listed.values() for size in sizes.values())
-        with progress(total, "Reading", quiet=quiet) as step:
-            return [_survey(path, sizes, step) for path, sizes in listed.items()]
-    except OSError as error:
-        raise click.ClickException(f"the spool cannot be read: {error}. Run this as its owner.") from error
+def inspect(
+    path: Path, sizes: dict[str, int], progressed: Callable[[int], object] = lambda _bytes: None
+) -> ProjectStatus:
+    """Read the segments of a journal, `sizes` in bytes by name; `progressed` is told of the bytes read.
 
-
-def _survey(path: Path, sizes: dict[str, int], step: Callable[[int], object]) -> ProjectStatus:
+    Raises OSError where the journal cannot be read.
+    """
     notes = _Notes()
     damage = DamageBook(_Notes())  # its figures say it
     acks = Acks(path / "acks.json", notes)
@@ -88,7 +79,7 @@ def _survey(path: Path, sizes: dict[str, int], step: Callable[[int], object]) ->
         # Delivered and deleted meanwhile: then nothing of it waits.
         with contextlib.suppress(FileNotFoundError):
             while reader.unread_bytes:
-                step(reader.scan(SCAN_BYTES))
+                progressed(reader.scan(SCAN_BYTES))
             if reader.has_rest or not reader.unsettled:
                 reader.try_to_end()
             status.segments += 1

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixpanel_visitor.delivery.batching import (
+from mixpanel_visitor.delivery.sending.send_queue import (
     FLOOR_BYTES,
     MAX_RECORDS,
     PROBE_AFTER,

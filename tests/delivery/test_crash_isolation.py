@@ -2,7 +2,7 @@
 
 import pytest
 
-from mixpanel_visitor.delivery.suspects import most_together, separate
+from mixpanel_visitor.delivery.sending.crash_isolation import most_together, separate
 
 
 @pytest.mark.parametrize(

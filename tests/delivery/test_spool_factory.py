@@ -10,7 +10,7 @@ from support.journals import event
 from mixpanel_visitor.delivery.fallback import FallbackSpool
 from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.memory import MemorySpool
-from mixpanel_visitor.delivery.opening import open_spool
+from mixpanel_visitor.delivery.spool_factory import open_spool
 from mixpanel_visitor.errors import SettingsError, SpoolFullError
 from mixpanel_visitor.settings.spool import default_spool, spool
 

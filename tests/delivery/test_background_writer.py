@@ -6,7 +6,7 @@ import threading
 import pytest
 from support.waiting import PATIENCE_S
 
-from mixpanel_visitor.delivery.committer import MAX_WAITING, Committer
+from mixpanel_visitor.delivery.background_writer import MAX_WAITING, Committer
 from mixpanel_visitor.records import Record
 
 

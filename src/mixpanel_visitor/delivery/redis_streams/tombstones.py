@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mixpanel_visitor.delivery.whose import owners
+from mixpanel_visitor.delivery.subject_digest import owners
 
 from . import scripts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .in_hand import Entry
+    from .in_flight import Entry
     from .streams import Streams
 
 REVISION = b"revision"

@@ -15,10 +15,10 @@ import struct
 import time
 from typing import TYPE_CHECKING
 
-from mixpanel_visitor.delivery.whose import owners
+from mixpanel_visitor.delivery.subject_digest import owners
 
-from .locks import fcntl
-from .mark_table import MarkTable, mark_of
+from .digest_table import MarkTable, mark_of
+from .file_locks import fcntl
 from .segments import NO_LINKS
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from mixpanel_visitor.records import Endpoint
 
-    from .bundles import Bundle
+    from .codec import Bundle
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .spool import Claim
+    from mixpanel_visitor.delivery.spool import Claim
 
 MAX_RECORDS = 2_000
 """Records in one request, the same for `/import`, `/engage` and `/groups` (Mixpanel's documentation)."""

@@ -23,7 +23,7 @@ from mixpanel_visitor.settings.proxy import ENVIRONMENT
 
 from .egress import authorities, proxy_for
 from .failures import failure
-from .http_exchange import Answer, Deadline, HttpExchange
+from .request_attempt import Answer, Deadline, HttpExchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

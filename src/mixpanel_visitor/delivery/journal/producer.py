@@ -14,11 +14,11 @@ from mixpanel_visitor.process.reentry import owned
 from mixpanel_visitor.quoting import several
 
 from . import frames
-from .acks import Acks
-from .own_segments import OwnSegment, OwnSegments
-from .place import distrust, fix_for
+from .directory import distrust, fix_for
+from .offsets import Acks
+from .producer_stats import OwnSegment, OwnSegments
+from .quota import Space
 from .segments import NO_LINKS, Identity, SegmentWriter, list_segments, segment_name, sync_path
-from .space import Space
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from mixpanel_visitor.observability.rate_limited_log import QuietLog
     from mixpanel_visitor.records import Record
 
-    from .claim_desk import Survey
-    from .own_segments import Totals
+    from .consumer import Survey
+    from .producer_stats import Totals
 
 VERSION = b"1\n"
 LOOK_EVERY_S = 1.0

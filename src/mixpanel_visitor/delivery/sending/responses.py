@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
+from mixpanel_visitor.delivery.spool import DeadReason
 from mixpanel_visitor.quoting import several
 
 from .failures import INTERNAL
-from .spool import DeadReason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mixpanel_visitor.records import Endpoint
 
-    from .mixpanel_api import Answer
+    from .http_client import Answer
 
 Kind = Literal["delivered", "partial", "retry", "pause", "split", "bisect"]
 

@@ -23,17 +23,17 @@ from mixpanel_visitor.process import fork, threads
 from mixpanel_visitor.process.reentry import Guarded, guarded, owned
 from mixpanel_visitor.records import ENDPOINTS
 
-from .batching import MAX_RECORDS
-from .lane import Lane
+from .endpoint_worker import Lane
+from .send_queue import MAX_RECORDS
 from .stats import SenderStats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from mixpanel_visitor.delivery.spool import Handling, Spool
     from mixpanel_visitor.records import Endpoint
 
-    from .lane import Post, PostWithin, Say
-    from .spool import Handling, Spool
+    from .endpoint_worker import Post, PostWithin, Say
     from .stats import SenderFigures
 
 THREAD_NAME = "mixpanel-visitor-sender"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from .acks import Progress
+    from .offsets import Progress
 
 BUDGET_BYTES = 16 * 2**20
 _TYPICAL_FRAME_BYTES = 1024

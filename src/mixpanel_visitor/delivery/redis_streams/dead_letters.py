@@ -9,7 +9,7 @@ import orjson
 
 from mixpanel_visitor.delivery.journal.dead_letters import HAND_OVER, DeadLetter
 from mixpanel_visitor.delivery.spool import DeadReason
-from mixpanel_visitor.delivery.whose import owners
+from mixpanel_visitor.delivery.subject_digest import owners
 from mixpanel_visitor.records import ENDPOINTS
 
 if TYPE_CHECKING:

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, cast
 
 from mixpanel_visitor.delivery.spool import Claim
 
-from .acks import Acks
-from .census import Census
-from .damage import DamageBook
+from .backlog_estimate import Census
+from .corruption import DamageBook
 from .dead_letters import DeadLetter, DeadLetters
-from .diary import Diary
-from .leadership import Leadership
-from .place import distrust, fix_for
+from .directory import distrust, fix_for
+from .in_flight_log import Diary
+from .leader_lock import Leadership
+from .offsets import Acks
 from .segment_index import SegmentIndex
 from .segment_reader import Outcome, read_time_ms
 from .segments import list_segments
-from .withdrawals import Withdrawals
+from .tombstones import Withdrawals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -1,8 +1,8 @@
 """Diary: what the leader has in its hands at this moment, so that the next one learns what killed it.
 
 A record may end the process that handles it: a compressor that crashes, memory that is not there. The next
-leader finds in the diary what was handled, and counts the deaths; `delivery/suspects.py` says what
-follows. It finds as well what must not be sent twice and had no answer yet. It is written twice or three
+leader finds in the diary what was handled, and counts the deaths; `sending/crash_isolation.py` says
+what follows. It finds as well what must not be sent twice and had no answer yet. It is written twice or three
 times for each request, with one small write, and not synced: it outlives the process only.
 """
 

@@ -6,13 +6,13 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, TypedDict, cast
 
-from .answers import server_time_s
+from .responses import server_time_s
 
 if TYPE_CHECKING:
     from mixpanel_visitor.records import Endpoint
 
-    from .answers import Verdict
-    from .mixpanel_api import Answer
+    from .http_client import Answer
+    from .responses import Verdict
 
 CLOCK_OFFSET_MAX_S = 5.0
 """Mixpanel's Date header has whole seconds and travels; more than this is a clock that is wrong."""

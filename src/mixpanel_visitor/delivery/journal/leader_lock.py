@@ -7,8 +7,8 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from .locks import fcntl
-from .place import fix_for
+from .directory import fix_for
+from .file_locks import fcntl
 from .segments import NO_LINKS, Identity, close_inherited, create_temporary
 
 if TYPE_CHECKING:

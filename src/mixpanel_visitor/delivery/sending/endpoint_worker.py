@@ -11,24 +11,24 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from mixpanel_visitor.delivery.spool import DeadReason
 from mixpanel_visitor.observability.rate_limited_log import place_of
 from mixpanel_visitor.quoting import several
 
-from .answers import backoff_s, interpret, pause_s
-from .batching import MAX_RECORDS, Limits, Piece, Work, request_bytes
-from .repeatable import is_repeatable, runs
-from .spool import DeadReason
+from .crash_isolation import LETHAL_FROM, separate
+from .idempotency import is_repeatable, runs
+from .responses import backoff_s, interpret, pause_s
+from .send_queue import MAX_RECORDS, Limits, Piece, Work, request_bytes
 from .stats import LaneStats
-from .suspects import LETHAL_FROM, separate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from mixpanel_visitor.delivery.spool import Claim, Handling, Spool
     from mixpanel_visitor.records import Endpoint
 
-    from .answers import StatusClass, Verdict
-    from .mixpanel_api import Answer
-    from .spool import Claim, Handling, Spool
+    from .http_client import Answer
+    from .responses import StatusClass, Verdict
     from .stats import SenderStats
 
     Post = Callable[[Endpoint, Sequence[bytes]], Answer]

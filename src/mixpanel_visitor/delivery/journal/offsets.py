@@ -14,7 +14,7 @@ from zlib import crc32
 
 from mixpanel_visitor.records import ENDPOINTS
 
-from .place import fix_for, is_passing
+from .directory import fix_for, is_passing
 from .segments import create_temporary
 
 if TYPE_CHECKING:
