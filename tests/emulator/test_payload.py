@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixpanel_visitor.emulator.messages import Request
+from mixpanel_visitor.emulator.http import Request
 from mixpanel_visitor.emulator.payload import PayloadError, read
 
 LIMIT = 1_000_000

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixpanel_visitor.emulator.clusters import Clusters
 from mixpanel_visitor.emulator.people import ID_MERGES, People
+from mixpanel_visitor.emulator.union_find import Clusters
 
 U = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"
 U2 = "0a1b2c3d-4e5f-4a6b-9c7d-8e9f0a1b2c3d"

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from mixpanel_visitor.emulator.arrivals import Person, ProfileChange, Rejection, StoredEvent
+from mixpanel_visitor.emulator.model import Person, ProfileChange, Rejection, StoredEvent
 from mixpanel_visitor.emulator.profiles import Update
 from mixpanel_visitor.emulator.rules import Event
 from mixpanel_visitor.emulator.store import MAX_PATHS, MAX_REJECTIONS, Store

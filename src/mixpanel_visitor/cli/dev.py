@@ -15,7 +15,7 @@ import orjson
 
 from mixpanel_visitor.emulator import Arrival, LocalMixpanel, ProfileChange, Rejection, StoredEvent
 from mixpanel_visitor.emulator.chaos import KINDS
-from mixpanel_visitor.emulator.listing import change_json, event_json, rejection_json
+from mixpanel_visitor.emulator.json_api import change_json, event_json, rejection_json
 from mixpanel_visitor.emulator.people import ID_MERGES
 from mixpanel_visitor.emulator.server import is_loopback
 

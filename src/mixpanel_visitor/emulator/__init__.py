@@ -5,7 +5,7 @@ It also says which events belong to one person, under each of Mixpanel's three w
 
 from __future__ import annotations
 
-from .arrivals import Arrival, Person, Profile, ProfileChange, Rejection, StoredEvent
+from .model import Arrival, Person, Profile, ProfileChange, Rejection, StoredEvent
 from .people import IdMerge
 from .server import LocalMixpanel
 from .store import Store

@@ -7,12 +7,12 @@ import random
 import threading
 from typing import TYPE_CHECKING, Any
 
-from .messages import PHRASES, error_reply
+from .http import PHRASES, error_reply
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .messages import Reply
+    from .http import Reply
 
 STATUSES = ("401", "413", "429", "500")
 KINDS = (*STATUSES, "hang", "lost", "partial")

@@ -13,9 +13,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from .bounded import forget_first
-from .clusters import Clusters
+from .eviction import forget_first
 from .rules import IDENTITY_EVENTS
+from .union_find import Clusters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,8 +17,8 @@ import orjson
 from mixpanel_visitor.quoting import several
 
 from . import payload
-from .arrivals import Rejection
-from .messages import PHRASES, TEXT, Reply, Request, error_reply, json_reply
+from .http import PHRASES, TEXT, Reply, Request, error_reply, json_reply
+from .model import Rejection
 from .profiles import check_update
 from .rules import MAX_RECORDS, Problem, check_event
 

@@ -18,7 +18,7 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .messages import Request
+    from .http import Request
 
 _FORM = "application/x-www-form-urlencoded"
 _NDJSON = "application/x-ndjson"

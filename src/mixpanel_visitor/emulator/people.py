@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
-from .arrivals import Person
 from .id_merges import Legacy, Original, Simplified
+from .model import Person
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

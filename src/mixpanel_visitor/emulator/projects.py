@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .people import People
-from .visits import Visits
+from .split_identities import Visits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,11 +6,11 @@ import ipaddress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from . import companions
+from . import stub_endpoints
 from .chaos import STATUSES, Chaos, NoAnswerError, refusal
+from .http import Reply, Request, error_reply
 from .ingestion import Ingestion
-from .listing import Listing
-from .messages import Reply, Request, error_reply
+from .json_api import Listing
 from .page import page
 from .payload import PayloadError
 from .stream import Stream
@@ -65,11 +65,13 @@ class Site:
             "/track": Route(kind="ingestion", methods=both, answer=ingestion.track),
             "/engage": Route(kind="ingestion", methods=both, answer=ingestion.engage),
             "/groups": Route(kind="ingestion", methods=both, answer=ingestion.groups),
-            "/flags": Route(kind="ingestion", methods=both, answer=companions.flags),
-            "/flags/definitions": Route(kind="ingestion", methods=get, answer=companions.flag_definitions),
-            "/settings": Route(kind="ingestion", methods=both, answer=companions.settings),
-            "/record": Route(kind="ingestion", methods=post, answer=companions.record),
-            "/decide": Route(kind="ingestion", methods=both, answer=companions.decide),
+            "/flags": Route(kind="ingestion", methods=both, answer=stub_endpoints.flags),
+            "/flags/definitions": Route(
+                kind="ingestion", methods=get, answer=stub_endpoints.flag_definitions
+            ),
+            "/settings": Route(kind="ingestion", methods=both, answer=stub_endpoints.settings),
+            "/record": Route(kind="ingestion", methods=post, answer=stub_endpoints.record),
+            "/decide": Route(kind="ingestion", methods=both, answer=stub_endpoints.decide),
             "/": Route(kind="local", methods=get, answer=page),
             "/_local/stream": Route(kind="local", methods=get, answer=self._stream.events),
             "/_local/chaos": Route(kind="local", methods=both, answer=listing.chaos_rates),

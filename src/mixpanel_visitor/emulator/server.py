@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .bodies import UnreadableBodyError, read_body
 from .chaos import Chaos, NoAnswerError
-from .kept import Kept
-from .messages import Reply, Request, error_reply
+from .event_log import Kept
+from .http import Reply, Request, error_reply
 from .payload import PayloadError, parse_form
 from .routes import Site
 from .store import Store, wall_clock_ms

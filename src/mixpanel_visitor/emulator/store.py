@@ -16,22 +16,22 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from .arrivals import Profile, ProfileChange
-from .bounded import forget_first, last_of
+from .eviction import forget_first, last_of
+from .model import Profile, ProfileChange
 from .profiles import applied
 from .projects import Projects
-from .slots import Slot
+from .stored_event import Slot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .arrivals import Arrival, Person, Rejection, StoredEvent
-    from .kept import Kept
+    from .event_log import Kept
+    from .model import Arrival, Person, Rejection, StoredEvent
     from .people import IdMerge
     from .profiles import ProfileEndpoint, Update
     from .projects import Project
     from .rules import Event, EventEndpoint
-    from .visits import TwoIds
+    from .split_identities import TwoIds
 
 logger = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from .listing import event_json, rejection_json, two_ids_json
-from .messages import Reply
+from .http import Reply
+from .json_api import event_json, rejection_json, two_ids_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .messages import Request
+    from .http import Request
     from .store import Store
 
 EVERY_S = 0.25

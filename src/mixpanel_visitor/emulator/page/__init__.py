@@ -11,10 +11,10 @@ import importlib.resources
 import secrets
 from typing import TYPE_CHECKING
 
-from mixpanel_visitor.emulator.messages import Reply
+from mixpanel_visitor.emulator.http import Reply
 
 if TYPE_CHECKING:
-    from mixpanel_visitor.emulator.messages import Request
+    from mixpanel_visitor.emulator.http import Request
 
 _POLICY = (
     "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; "

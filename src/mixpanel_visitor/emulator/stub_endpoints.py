@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .messages import json_reply
+from .http import json_reply
 
 if TYPE_CHECKING:
-    from .messages import Reply, Request
+    from .http import Reply, Request
 
 
 def flags(_request: Request) -> Reply:

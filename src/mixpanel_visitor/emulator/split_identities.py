@@ -15,7 +15,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from .bounded import forget_first
+from .eviction import forget_first
 from .id_merges import DEVICE
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import orjson
 
-from .arrivals import ProfileChange, Rejection, StoredEvent
+from .model import ProfileChange, Rejection, StoredEvent
 from .profiles import Update
 from .rules import Event
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from .arrivals import Arrival
+    from .model import Arrival
     from .store import Store
 
 MAX_BYTES = 256 * 1024 * 1024

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .arrivals import Rejection
+    from .model import Rejection
 
 BANNED = (
     "Mixpanel bans this ID, because all who are sent with it would become one person. Look for an empty user "

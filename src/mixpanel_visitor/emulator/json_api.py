@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from .arrivals import Rejection
-from .fixes import fix_of
-from .messages import Reply, Request, json_reply
+from .advice import fix_of
+from .http import Reply, Request, json_reply
+from .model import Rejection
 from .payload import PayloadError
-from .visits import lane_of
+from .split_identities import lane_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .arrivals import Profile, ProfileChange, StoredEvent
     from .chaos import Chaos
+    from .model import Profile, ProfileChange, StoredEvent
+    from .split_identities import TwoIds
     from .store import Store
-    from .visits import TwoIds
 
 MAX_MESSAGE_CHARS = 1_000
 MAX_WAIT_S = 60

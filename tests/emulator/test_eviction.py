@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mixpanel_visitor.emulator.bounded import forget_first
+from mixpanel_visitor.emulator.eviction import forget_first
 
 
 @pytest.mark.parametrize(("size", "left"), [(1, 0), (2, 1), (9, 8), (10, 8), (1000, 899)])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mixpanel_visitor.emulator.arrivals import Rejection
-from mixpanel_visitor.emulator.fixes import fix_of
+from mixpanel_visitor.emulator.advice import fix_of
+from mixpanel_visitor.emulator.model import Rejection
 
 CASES = {
     "str(None)": {"distinct_id": "None"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .arrivals import StoredEvent
+from .model import StoredEvent
 
 if TYPE_CHECKING:
     from .projects import Project

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from mixpanel_visitor.emulator.visits import BORN_TOGETHER_MS, MAX_PAIRS, TOGETHER_MS, Visits, lane_of
+from mixpanel_visitor.emulator.split_identities import (
+    BORN_TOGETHER_MS,
+    MAX_PAIRS,
+    TOGETHER_MS,
+    Visits,
+    lane_of,
+)
 
 PAGE = {"$current_url": "https://shop.example/tea", "$browser": "Chrome", "$os": "Linux"}
 BROWSER = {**PAGE, "mp_lib": "web"}
