@@ -12,7 +12,7 @@ from support.journals import Clock, event, open_journal
 
 from mixpanel_visitor.cli import main
 from mixpanel_visitor.cli.doctor import findings
-from mixpanel_visitor.cli.doctor.place import file_system, look_at_project, room, volume_kind
+from mixpanel_visitor.cli.doctor.spool import file_system, look_at_project, room, volume_kind
 from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter, DeadLetters
 from mixpanel_visitor.delivery.journal.inspection import ProjectStatus
 from mixpanel_visitor.delivery.spool import DeadReason

@@ -31,7 +31,7 @@ COMMANDS: dict[str, CommandEntry] = {
         "mixpanel_visitor.cli.demo", "Walk one visitor through an example shop; needs no account."
     ),
     "spool": CommandEntry(
-        "mixpanel_visitor.cli.spool", "See what waits in the spool; look after its dead letters."
+        "mixpanel_visitor.cli.spool.commands", "See what waits in the spool; look after its dead letters."
     ),
     "send": CommandEntry("mixpanel_visitor.cli.send", "Deliver what waits in a spool, then end."),
     "worker": CommandEntry(

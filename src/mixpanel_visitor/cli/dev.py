@@ -19,8 +19,8 @@ from mixpanel_visitor.emulator.json_api import change_json, event_json, rejectio
 from mixpanel_visitor.emulator.people import ID_MERGES
 from mixpanel_visitor.emulator.server import is_loopback
 
-from .plain import plain
 from .signals import held
+from .terminal import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -13,8 +13,8 @@ from mixpanel_visitor.plan import Plan
 from mixpanel_visitor.plan.scan import scan
 from mixpanel_visitor.quoting import several
 
-from .loading import Wanted, load
-from .plain import plain
+from .import_object import Wanted, load
+from .terminal import plain
 
 _MOST_CHARS = 1000
 

@@ -17,10 +17,10 @@ from mixpanel_visitor.settings import Settings
 from mixpanel_visitor.settings.masked import without_secrets
 from mixpanel_visitor.tracker import Tracker
 
+from .metrics_server import serve
 from .signals import Signals, held
-from .spool_place import SETTING
-from .spool_redis import is_redis, opened, server_of
-from .worker_page import serve
+from .spool.location import SETTING
+from .spool.redis import is_redis, opened, server_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

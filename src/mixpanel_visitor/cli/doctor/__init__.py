@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import click
 import orjson
 
-from mixpanel_visitor.cli.plain import plain
-from mixpanel_visitor.cli.spool_place import AS_JSON, SPOOL
+from mixpanel_visitor.cli.spool.location import AS_JSON, SPOOL
+from mixpanel_visitor.cli.terminal import plain
 from mixpanel_visitor.errors import SettingsError
 from mixpanel_visitor.quoting import several
 from mixpanel_visitor.settings import Settings
@@ -26,9 +26,9 @@ from .application import settings_of_application
 from .cookie import look_at_cookie
 from .findings import IDS, Finding, Level
 from .network import look_at_network
-from .place import look_at_place
-from .project import look_at_project
+from .settings import look_at_project
 from .site import look_at_site
+from .spool import look_at_place
 from .system import look_at_system
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from mixpanel_visitor.cli.loading import Wanted, load
+from mixpanel_visitor.cli.import_object import Wanted, load
 from mixpanel_visitor.errors import SettingsError
 from mixpanel_visitor.settings import Settings
 from mixpanel_visitor.tracker import Tracker

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mixpanel_visitor.cli.terminal import escaped, plain
 from mixpanel_visitor.core.events.record_builder import PROFILE_OPERATIONS
 from mixpanel_visitor.errors import SpoolError
 from mixpanel_visitor.quoting import several
 
-from .plain import escaped, plain
-from .spool_place import AS_JSON, SPOOL, progress
-from .spool_shelves import shelves
+from .dead_letter_stores import shelves
+from .location import AS_JSON, SPOOL, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter
 
-    from .spool_shelves import Shelf
+    from .dead_letter_stores import Shelf
 
 _REASON_CHARS = 200
 

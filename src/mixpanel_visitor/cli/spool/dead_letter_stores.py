@@ -12,8 +12,8 @@ from mixpanel_visitor.delivery.journal.dead_letters import DeadLetters
 from mixpanel_visitor.delivery.journal.inspection import is_locked
 from mixpanel_visitor.records import Record
 
-from .spool_place import SETTING, find, only_as_owner
-from .spool_redis import is_redis, opened, server_of
+from .location import SETTING, find, only_as_owner
+from .redis import is_redis, opened, server_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Sequence

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mixpanel_visitor.cli.terminal import plain
 from mixpanel_visitor.quoting import several
 
-from .plain import plain
-from .spool_dead import dead
-from .spool_place import AS_JSON, SETTING, SPOOL, Place, find, inspect_all
-from .spool_redis import is_redis, show_status
+from .dead import dead
+from .location import AS_JSON, SETTING, SPOOL, Place, find, inspect_all
+from .redis import is_redis, show_status
 
 if TYPE_CHECKING:
     from mixpanel_visitor.delivery.journal.inspection import ProjectStatus

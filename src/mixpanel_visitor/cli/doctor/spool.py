@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mixpanel_visitor.cli.spool_place import find, inspect_all, user_name
-from mixpanel_visitor.cli.spool_redis import is_redis, opened, server_of
+from mixpanel_visitor.cli.spool.location import find, inspect_all, user_name
+from mixpanel_visitor.cli.spool.redis import is_redis, opened, server_of
 from mixpanel_visitor.delivery.fallback import FallbackSpool
 from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.journal.quota import MAX_BYTES, MAX_SHARE_OF_VOLUME, MIN_FREE_SHARE_OF_VOLUME
