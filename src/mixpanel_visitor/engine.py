@@ -25,7 +25,7 @@ from .observability.rate_limited_log import QuietLog, call_site
 from .outbox import Outbox
 from .process.exit_hooks import drain_at_exit
 from .process.fork import in_children
-from .settings.rules import NO_TOKEN
+from .settings.validation import NO_TOKEN
 from .visitor import OfflineVisitor, Visitor
 from .writer import Writer
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .core.request import RequestFacts
     from .core.site_rules import Unfinished
     from .parts import Parts
-    from .plan.guard import PlanGuard
+    from .plan.checker import PlanGuard
     from .records import Record
     from .settings import Settings
     from .snippet import Snippet
@@ -266,7 +266,7 @@ class Engine:
         plan = self.settings.plan
         if plan is None:
             return None
-        from .plan.guard import PlanGuard  # noqa: PLC0415  # who has no plan does not pay for it
+        from .plan.checker import PlanGuard  # noqa: PLC0415  # who has no plan does not pay for it
 
         return PlanGuard(plan, ledger=self._ledger, log=self._log)
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .core.request import RequestFacts
     from .observability.counters import Ledger
     from .observability.rate_limited_log import QuietLog
-    from .plan.guard import PlanGuard
+    from .plan.checker import PlanGuard
     from .records import Endpoint, Record
 
     class Sink(Protocol):

@@ -11,8 +11,8 @@ from mixpanel_visitor.quoting import several
 from .annotations import object_schema
 from .differences import Difference, differences
 from .lexicon import lexicon
+from .lint import review
 from .models import EVENT_NAME, docstring, is_model, values_of
-from .review import review
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

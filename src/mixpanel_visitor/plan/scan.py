@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from .calls import calls
-from .guard import told
+from .call_finder import calls
+from .checker import told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from .calls import Call
+    from .call_finder import Call
     from .plan import Plan
 
 _NOT_OURS = frozenset(("node_modules", "site-packages", "__pycache__"))

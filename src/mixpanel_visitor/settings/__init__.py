@@ -4,7 +4,7 @@
 mistakes are found at once and raised as one `SettingsError`.
 """
 
-from .model import Settings as Settings
 from .service_account import ServiceAccount as ServiceAccount
+from .settings import Settings as Settings
 
 __all__ = ["ServiceAccount", "Settings"]

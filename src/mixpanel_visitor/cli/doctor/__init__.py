@@ -20,7 +20,7 @@ from mixpanel_visitor.errors import SettingsError
 from mixpanel_visitor.quoting import several
 from mixpanel_visitor.settings import Settings
 from mixpanel_visitor.settings.masked import without_userinfo
-from mixpanel_visitor.settings.model import near_misses
+from mixpanel_visitor.settings.settings import near_misses
 
 from .application import settings_of_application
 from .cookie import look_at_cookie

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from mixpanel_visitor.delivery.sending.local_notice import is_local
-from mixpanel_visitor.settings.rules import MAKE_A_KEY, SHORT_KEY_CHARS
+from mixpanel_visitor.settings.validation import MAKE_A_KEY, SHORT_KEY_CHARS
 
 from .findings import Finding
 

@@ -13,10 +13,10 @@ from . import parsers
 from .api_host import api_host
 from .parsers import boolean, hook, one_of, optional
 from .proxy import ENVIRONMENT, proxy
-from .rules import MAKE_A_KEY, SHORT_KEY_CHARS, check, is_switched_off, missing, stand_in
 from .service_account import PART_KEYS, ServiceAccount, service_account
 from .sources import PREFIX, Found, Sources, Spec
 from .spool import spool
+from .validation import MAKE_A_KEY, SHORT_KEY_CHARS, check, is_switched_off, missing, stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
