@@ -13,14 +13,14 @@ from support.responses import Jar
 from support.spools import COOKIE, SECRET_KEY, RecordingSpool, tracker_into
 
 from mixpanel_visitor.asgi import SCOPE_KEY, VisitorMiddleware
-from mixpanel_visitor.context import current_visitor
 from mixpanel_visitor.delivery.sending.http_client import Answer
 from mixpanel_visitor.delivery.spool_factory import open_spool
-from mixpanel_visitor.engine import Engine
 from mixpanel_visitor.errors import SpoolFullError
-from mixpanel_visitor.parts import Parts
 from mixpanel_visitor.settings import Settings
-from mixpanel_visitor.tracker import Tracker
+from mixpanel_visitor.tracking.context import current_visitor
+from mixpanel_visitor.tracking.dependencies import Parts
+from mixpanel_visitor.tracking.engine import Engine
+from mixpanel_visitor.tracking.tracker import Tracker
 
 START = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
 BODY = {"type": "http.response.body", "body": b"hello"}

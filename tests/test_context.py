@@ -15,9 +15,9 @@ import unittest.mock
 import pytest
 from support.spools import RecordingSpool, tracker_into
 
-from mixpanel_visitor import context
-from mixpanel_visitor.context import current_visitor, get_current, refused_outside
 from mixpanel_visitor.errors import NoVisitorError
+from mixpanel_visitor.tracking import context
+from mixpanel_visitor.tracking.context import current_visitor, get_current, refused_outside
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from support.wsgi_driver import call_wsgi, environ_of
 from mixpanel_visitor import MissingExtraError, Tracker
 from mixpanel_visitor.asgi import VisitorMiddleware as ASGIVisitorMiddleware
 from mixpanel_visitor.emulator import LocalMixpanel
-from mixpanel_visitor.host import bot_detector
-from mixpanel_visitor.tracker import engine_of
+from mixpanel_visitor.tracking.tracker import engine_of
+from mixpanel_visitor.tracking.user_callbacks import bot_detector
 from mixpanel_visitor.wsgi import VisitorMiddleware as WSGIVisitorMiddleware
 
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0 Safari/537.36"

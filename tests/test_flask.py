@@ -10,10 +10,10 @@ from support.spools import COOKIE, SECRET_KEY, RecordingSpool, tracker_into
 from werkzeug.test import EnvironBuilder
 from werkzeug.wsgi import ClosingIterator
 
-from mixpanel_visitor import context
 from mixpanel_visitor.core.identity.spid_browser import signed_payload
 from mixpanel_visitor.errors import NoVisitorError, SettingsError
 from mixpanel_visitor.flask import MixpanelVisitor, current_visitor
+from mixpanel_visitor.tracking import context
 
 MEMORY = {"spool": "memory:", "deliver": False}
 

@@ -18,7 +18,7 @@ from support.mutants import python_path
 from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor.emulator import LocalMixpanel
-from mixpanel_visitor.tracker import Tracker
+from mixpanel_visitor.tracking.tracker import Tracker
 
 ROUNDS = 50
 WHOLE_SERVER_EVERY = 10

@@ -13,9 +13,9 @@ from support.waiting import PATIENCE_S, wait_until
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.delivery.sending.http_client import Answer
 from mixpanel_visitor.opentelemetry import observe
-from mixpanel_visitor.parts import Parts
 from mixpanel_visitor.prometheus import VisitorCollector
-from mixpanel_visitor.tracker import Tracker
+from mixpanel_visitor.tracking.dependencies import Parts
+from mixpanel_visitor.tracking.tracker import Tracker
 
 SETTINGS = {"token": "t", "secret_key": "a-key-of-some-length", "spool": "memory:"}
 

@@ -13,7 +13,7 @@ from support.facts import DATA, facts
 from support.trackers import NOW_S, TOKEN, known, recording_tracker
 
 from mixpanel_visitor import sdk
-from mixpanel_visitor.tracker import engine_of
+from mixpanel_visitor.tracking.tracker import engine_of
 
 USER = "user-42"
 STAMPS = {"time", "$time", "$insert_id", "$lib_version", "mp_lib"}

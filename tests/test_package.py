@@ -10,7 +10,7 @@ from support.facts import facts
 from support.trackers import recording_tracker
 
 import mixpanel_visitor
-from mixpanel_visitor.tracker import engine_of
+from mixpanel_visitor.tracking.tracker import engine_of
 
 SOURCE = Path(mixpanel_visitor.__file__).parent
 HEAVY = (

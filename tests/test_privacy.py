@@ -5,7 +5,7 @@ from support.facts import facts
 from support.trackers import COOKIE, TOKEN, known, recording_tracker
 
 from mixpanel_visitor.delivery.spool import SpoolCounts
-from mixpanel_visitor.tracker import engine_of
+from mixpanel_visitor.tracking.tracker import engine_of
 
 OK = (200, [("content-type", "text/html")])
 DEVICE = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"

@@ -6,9 +6,10 @@ import pytest
 import quart
 from support.spools import RecordingSpool, tracker_into
 
-from mixpanel_visitor import SettingsError, context
+from mixpanel_visitor import SettingsError
 from mixpanel_visitor.errors import NoVisitorError
 from mixpanel_visitor.quart import MixpanelVisitor, current_visitor
+from mixpanel_visitor.tracking import context
 
 
 def site(**settings):

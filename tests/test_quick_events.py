@@ -17,8 +17,8 @@ from support.facts import BROWSER_DOCUMENT, facts
 from support.trackers import known, recording_tracker
 
 from mixpanel_visitor.core.events.record_builder import MAX_PROPERTIES
-from mixpanel_visitor.parts import InsertIds, Parts
-from mixpanel_visitor.tracker import engine_of
+from mixpanel_visitor.tracking.dependencies import InsertIds, Parts
+from mixpanel_visitor.tracking.tracker import engine_of
 
 HEADERS = {
     **known(),

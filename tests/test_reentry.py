@@ -11,16 +11,16 @@ import pytest
 from support.waiting import PATIENCE_S
 
 import mixpanel_visitor
-from mixpanel_visitor.context import current_visitor, refused_outside
 from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.delivery.sending.http_client import Answer
 from mixpanel_visitor.delivery.sending.sender import Sender
 from mixpanel_visitor.errors import SpoolFullError
 from mixpanel_visitor.observability.metrics import figures
-from mixpanel_visitor.parts import Parts
 from mixpanel_visitor.records import Record
-from mixpanel_visitor.tracker import Tracker
+from mixpanel_visitor.tracking.context import current_visitor, refused_outside
+from mixpanel_visitor.tracking.dependencies import Parts
+from mixpanel_visitor.tracking.tracker import Tracker
 
 PACKAGE = str(Path(mixpanel_visitor.__file__).parent)
 SETTINGS = {"token": "t", "secret_key": "a-key-of-some-length"}

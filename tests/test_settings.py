@@ -14,7 +14,7 @@ from mixpanel_visitor.errors import SettingsError
 from mixpanel_visitor.settings import ServiceAccount, Settings, redis_address
 from mixpanel_visitor.settings.masked import without_secrets
 from mixpanel_visitor.settings.spool import default_spool
-from mixpanel_visitor.tracker import Tracker
+from mixpanel_visitor.tracking.tracker import Tracker
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 KEY = "a-key-of-some-length"

@@ -17,7 +17,7 @@ from mixpanel_visitor.errors import InvalidEventError
 from mixpanel_visitor.flask import MixpanelVisitor, current_visitor
 from mixpanel_visitor.starlette import VisitorMiddleware
 from mixpanel_visitor.testing import capture_events
-from mixpanel_visitor.tracker import engine_of
+from mixpanel_visitor.tracking.tracker import engine_of
 
 pytest_plugins = ["pytester"]
 SETTINGS = {"token": "testing", "secret_key": "a-key-of-some-length"}

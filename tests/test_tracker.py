@@ -15,15 +15,16 @@ from support.inbox import Inbox
 from support.trackers import NOW_S, known, recording_tracker
 from support.waiting import PATIENCE_S, wait_until
 
-from mixpanel_visitor import asgi, context, wsgi
+from mixpanel_visitor import asgi, wsgi
 from mixpanel_visitor.core.exchange import HAND_OVER_RECORDS
 from mixpanel_visitor.core.identity.spid_browser import signed_payload
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.delivery.sending.http_client import Answer
 from mixpanel_visitor.emulator import LocalMixpanel
 from mixpanel_visitor.errors import SettingsError, SpoolError, SpoolFullError
-from mixpanel_visitor.parts import Parts
-from mixpanel_visitor.tracker import Tracker, engine_of
+from mixpanel_visitor.tracking import context
+from mixpanel_visitor.tracking.dependencies import Parts
+from mixpanel_visitor.tracking.tracker import Tracker, engine_of
 
 SETTINGS = {"token": "t", "secret_key": "a-key-of-some-length", "spool": "memory:"}
 
@@ -422,7 +423,7 @@ def test_a_forked_child_answers_for_its_own_events():
 def test_a_process_that_only_stores_empties_its_queue_at_exit(tmp_path):
     """`deliver=False`: what a thread was about to write is written when the interpreter ends."""
     code = (
-        "import sys; from mixpanel_visitor.tracker import Tracker, engine_of;"
+        "import sys; from mixpanel_visitor.tracking.tracker import Tracker, engine_of;"
         "from support.facts import facts;"
         "tracker = Tracker(token='t', secret_key='a-key-of-some-length', spool=sys.argv[1], deliver=False);"
         "engine = engine_of(tracker);"
@@ -503,7 +504,7 @@ def test_the_setting_about_ambiguous_updates_reaches_the_sender(setting, figure)
 DROPPED = """
 import gc, os, sys, threading, time
 from mixpanel_visitor.delivery import fork_guard
-from mixpanel_visitor.tracker import Tracker
+from mixpanel_visitor.tracking.tracker import Tracker
 
 def trackers(number, spool):
     for each in range(number):

@@ -12,11 +12,11 @@ import pytest
 from support.trackers import recording_tracker
 
 import mixpanel_visitor
-from mixpanel_visitor import balance
 from mixpanel_visitor.delivery.sending import stats as delivery_stats
 from mixpanel_visitor.plan import Plan
 from mixpanel_visitor.records import Endpoint
 from mixpanel_visitor.settings import ServiceAccount, Settings, keywords
+from mixpanel_visitor.tracking import stats
 
 NETWORKS = ipaddress.IPv4Network | ipaddress.IPv6Network | ipaddress.IPv4Address | ipaddress.IPv6Address
 NAMES = {
@@ -96,7 +96,7 @@ def checked(value, hint):
     """Whether a value has the type that a `TypedDict` says, down to the last number."""
     if typing.is_typeddict(hint):
         hints = typing.get_type_hints(
-            hint, localns={"Endpoint": Endpoint, **vars(delivery_stats), **vars(balance)}
+            hint, localns={"Endpoint": Endpoint, **vars(delivery_stats), **vars(stats)}
         )
         return value.keys() == hints.keys() and all(checked(value[name], hints[name]) for name in hints)
     if typing.get_origin(hint) is dict:

@@ -13,9 +13,9 @@ import pytest
 from support.facts import facts
 from support.trackers import NOW_S, TOKEN, known, recording_tracker
 
-from mixpanel_visitor.context import current_visitor
 from mixpanel_visitor.errors import InvalidEventError
-from mixpanel_visitor.tracker import engine_of
+from mixpanel_visitor.tracking.context import current_visitor
+from mixpanel_visitor.tracking.tracker import engine_of
 
 DEVICE = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"
 

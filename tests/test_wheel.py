@@ -119,7 +119,7 @@ def test_types_and_data_are_in_the_wheel(run):
     """Type checkers look for `py.typed`, pages for their script, the local Mixpanel for its page."""
     code = (
         "from importlib.resources import files; root = files('mixpanel_visitor');"
-        "names = ('py.typed', 'snippet_js/both.js', 'emulator/page/index.html');"
+        "names = ('py.typed', 'tracking/handover_script_js/both.js', 'emulator/page/index.html');"
         "print(*[(root / name).is_file() for name in names])"
     )
     assert run("python", "-c", code).stdout.split() == ["True"] * 3

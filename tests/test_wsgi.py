@@ -10,8 +10,8 @@ from support.responses import Jar
 from support.spools import COOKIE, RecordingSpool, tracker_into
 from support.wsgi_driver import Starter, call_wsgi, environ_of
 
-from mixpanel_visitor.context import current_visitor
 from mixpanel_visitor.errors import SpoolFullError
+from mixpanel_visitor.tracking.context import current_visitor
 from mixpanel_visitor.wsgi import VISITOR_KEY, VisitorMiddleware
 
 HEADERS = [("Content-Type", "text/plain")]

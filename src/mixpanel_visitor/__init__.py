@@ -10,8 +10,6 @@ models does not pay for what delivers, nor does a test run for the pytest plugin
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .balance import Stats as Stats
-    from .context import current_visitor as current_visitor
     from .core.request import RequestFacts as RequestFacts
     from .errors import InvalidEventError as InvalidEventError
     from .errors import MissingExtraError as MissingExtraError
@@ -25,9 +23,11 @@ if TYPE_CHECKING:
     from .settings import ServiceAccount as ServiceAccount
     from .settings import Settings as Settings
     from .settings.keywords import SettingsKeywords as SettingsKeywords
-    from .tracker import Tracker as Tracker
-    from .visitor import OfflineVisitor as OfflineVisitor
-    from .visitor import Visitor as Visitor
+    from .tracking.context import current_visitor as current_visitor
+    from .tracking.stats import Stats as Stats
+    from .tracking.tracker import Tracker as Tracker
+    from .tracking.visitor import OfflineVisitor as OfflineVisitor
+    from .tracking.visitor import Visitor as Visitor
 
 __all__ = [
     "InvalidEventError",
@@ -51,16 +51,16 @@ __all__ = [
 ]
 
 _MODULES = {
-    "OfflineVisitor": "visitor",
+    "OfflineVisitor": "tracking.visitor",
     "RequestFacts": "core.request",
     "ServiceAccount": "settings",
     "Settings": "settings",
     "SettingsKeywords": "settings.keywords",
     "SpoolConsumer": "sdk",
-    "Stats": "balance",
-    "Tracker": "tracker",
-    "Visitor": "visitor",
-    "current_visitor": "context",
+    "Stats": "tracking.stats",
+    "Tracker": "tracking.tracker",
+    "Visitor": "tracking.visitor",
+    "current_visitor": "tracking.context",
 }
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of ours

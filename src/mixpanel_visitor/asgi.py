@@ -16,13 +16,13 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
-from . import context
 from .core.request import facts_from_scope
 from .observability.rate_limited_log import QuietLog
 from .process.exit_hooks import EXIT_TIMEOUT_S
-from .reception import BODY_LIMIT_BYTES, Reception
-from .tracker import engine_of, given_or_made
-from .visitor import Visitor
+from .tracking import context
+from .tracking.handover_endpoint import BODY_LIMIT_BYTES, Reception
+from .tracking.tracker import engine_of, given_or_made
+from .tracking.visitor import Visitor
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from .core.exchange import Exchange
-    from .engine import Engine
     from .settings.keywords import SettingsKeywords
-    from .tracker import Tracker
+    from .tracking.engine import Engine
+    from .tracking.tracker import Tracker
 
     Message = MutableMapping[str, Any]
     # Any, as Starlette's own factories have it: frameworks and asgiref differ in how they type the three.

@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from .errors import MissingExtraError
-from .visitor import Visitor
+from .tracking.visitor import Visitor
 
 try:
     from fastapi import Depends, Request, WebSocket

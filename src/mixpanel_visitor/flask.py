@@ -20,10 +20,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from . import context
 from .core.request import facts_from_environ
 from .errors import MissingExtraError
-from .tracker import Tracker, engine_of
+from .tracking import context
+from .tracking.tracker import Tracker, engine_of
 from .wsgi import VISITOR_ID_KEY, VISITOR_KEY, WHOLE_KEY, VisitorMiddleware
 
 try:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from flask import Response
 
     from .settings.keywords import SettingsKeywords
-    from .visitor import Visitor
+    from .tracking.visitor import Visitor
 
 __all__ = ["MixpanelVisitor", "current_visitor", "sign_traits", "visitor_script"]
 

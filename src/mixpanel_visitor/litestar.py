@@ -21,11 +21,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from .asgi import SCOPE_KEY, VisitorMiddleware, begin_serving, end_serving
-from .context import current_visitor
 from .errors import MissingExtraError, NoVisitorError
-from .reception import Reception
-from .tracker import engine_of, given_or_made
-from .visitor import Visitor
+from .tracking.context import current_visitor
+from .tracking.handover_endpoint import Reception
+from .tracking.tracker import engine_of, given_or_made
+from .tracking.visitor import Visitor
 
 try:
     from litestar import asgi
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from litestar.config.app import AppConfig
 
     from .settings.keywords import SettingsKeywords
-    from .tracker import Tracker
+    from .tracking.tracker import Tracker
 
 __all__ = ["CurrentVisitor", "VisitorMiddleware", "VisitorPlugin", "current_visitor"]
 

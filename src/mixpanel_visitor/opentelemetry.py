@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from .observability.metrics import Figure
-    from .tracker import Tracker
+    from .tracking.tracker import Tracker
 
 
 FRESH_S = 1.0

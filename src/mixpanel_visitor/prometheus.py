@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from .errors import MissingExtraError
 from .observability.metrics import by_name, figures
-from .tracker import engine_of
+from .tracking.tracker import engine_of
 
 try:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from .observability.metrics import Figure
-    from .tracker import Tracker
+    from .tracking.tracker import Tracker
 
 _UNITS = {"s": "seconds", "By": "bytes"}
 

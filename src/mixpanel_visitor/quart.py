@@ -21,11 +21,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from . import context
 from .asgi import ROUTE_KEY, SCOPE_KEY, VisitorMiddleware
 from .core.request import facts_from_scope
 from .errors import MissingExtraError
-from .tracker import Tracker, engine_of
+from .tracking import context
+from .tracking.tracker import Tracker, engine_of
 
 try:
     from quart import Quart, current_app, g, has_request_context, has_websocket_context, request
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from quart import Request, Websocket
 
     from .settings.keywords import SettingsKeywords
-    from .visitor import Visitor
+    from .tracking.visitor import Visitor
 
 __all__ = ["MixpanelVisitor", "current_visitor", "sign_traits", "visitor_script"]
 

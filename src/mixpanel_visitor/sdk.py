@@ -24,7 +24,7 @@ from .quoting import one_line, quoted
 if TYPE_CHECKING:
     from .core.events.values import Told
     from .records import Endpoint
-    from .writer import Sink, Writer
+    from .tracking.event_builder import Sink, Writer
 
 _ENDPOINTS: dict[str, Endpoint] = {
     "events": "import",

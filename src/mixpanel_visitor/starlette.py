@@ -17,9 +17,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .asgi import SCOPE_KEY, TRACKER_KEY, VisitorMiddleware
-from .context import current_visitor
 from .errors import MissingExtraError, NoVisitorError
-from .tracker import engine_of
+from .tracking.context import current_visitor
+from .tracking.tracker import engine_of
 
 try:
     from starlette.datastructures import State
@@ -30,8 +30,8 @@ except ImportError as error:  # pragma: no cover
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .tracker import Tracker
-    from .visitor import Visitor
+    from .tracking.tracker import Tracker
+    from .tracking.visitor import Visitor
 
 __all__ = ["VisitorMiddleware", "VisitorState", "current_visitor", "get_visitor", "visitor_context"]
 

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from . import capture
 from .core.events.encoding import encode
 from .core.identity.identity import DEVICE_PREFIX
 from .plan.models import EVENT_NAME, values_of
+from .tracking import recorder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -82,8 +82,8 @@ class TrackedEvents:
         return self._updates
 
     def _collect(self) -> None:
-        if capture.active() is self:
-            capture.collect()
+        if recorder.active() is self:
+            recorder.collect()
 
     def __iter__(self) -> Iterator[TrackedEvent]:
         return iter(self.events)
@@ -198,11 +198,11 @@ class TrackedEvents:
 def capture_events() -> Iterator[TrackedEvents]:
     """Catch everything that any tracker of this process tracks within the block."""
     events = TrackedEvents()
-    capture.begin(events)
+    recorder.begin(events)
     try:
         yield events
     finally:
-        capture.end(events)
+        recorder.end(events)
 
 
 def _wanted(event: str | Declared | type, properties: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

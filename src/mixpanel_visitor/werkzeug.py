@@ -16,8 +16,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import wsgi
-from .context import current_visitor
 from .errors import MissingExtraError, NoVisitorError
+from .tracking.context import current_visitor
 
 try:
     import werkzeug  # noqa: F401  # whoever has this door without Werkzeug is to learn the extra's name
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from werkzeug.wrappers import Request
 
     from .settings.keywords import SettingsKeywords
-    from .tracker import Tracker
-    from .visitor import Visitor
+    from .tracking.tracker import Tracker
+    from .tracking.visitor import Visitor
 
 __all__ = ["VisitorMiddleware", "current_visitor", "get_visitor"]
 

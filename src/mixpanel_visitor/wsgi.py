@@ -15,21 +15,21 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from . import context
 from .core.request import facts_from_environ
-from .reception import BODY_LIMIT_BYTES, Reception
-from .tracker import engine_of, given_or_made
+from .tracking import context
+from .tracking.handover_endpoint import BODY_LIMIT_BYTES, Reception
+from .tracking.tracker import engine_of, given_or_made
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Unpack
 
     from .core.exchange import Exchange
-    from .engine import Engine
-    from .reception import Reply
     from .settings.keywords import SettingsKeywords
-    from .tracker import Tracker
-    from .visitor import Visitor
+    from .tracking.engine import Engine
+    from .tracking.handover_endpoint import Reply
+    from .tracking.tracker import Tracker
+    from .tracking.visitor import Visitor
 
     Environ = dict[str, Any]
     StartResponse = Callable[..., Callable[[bytes], object]]

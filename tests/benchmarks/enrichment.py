@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from support.facts import BROWSER_DOCUMENT, facts
 from support.trackers import known, recording_tracker
 
-from mixpanel_visitor.tracker import engine_of
+from mixpanel_visitor.tracking.tracker import engine_of
 
 BATCHES, REQUESTS = 60, 200
 BARE = known()

@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parent / "peers"))
 from sdks import SECRET_KEY, TOKEN, USER, properties
 
 from mixpanel_visitor import Tracker
-from mixpanel_visitor.tracker import engine_of
+from mixpanel_visitor.tracking.tracker import engine_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

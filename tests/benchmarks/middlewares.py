@@ -35,9 +35,9 @@ from support.trackers import COOKIE, NOW_S, SECRET_KEY, TOKEN, known
 from mixpanel_visitor.core.identity.mixpanel_browser import quoted_identity
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.flask import MixpanelVisitor
-from mixpanel_visitor.parts import Parts
 from mixpanel_visitor.starlette import VisitorMiddleware
-from mixpanel_visitor.tracker import Tracker
+from mixpanel_visitor.tracking.dependencies import Parts
+from mixpanel_visitor.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ from support.spid import SpidServer, User
 from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.core.identity.spid_browser import SpidBrowser, verify
-from mixpanel_visitor.snippet import Snippet
+from mixpanel_visitor.tracking.handover_script import Snippet
 
 pytestmark = [pytest.mark.browser, needs("chromium"), needs_module("playwright")]
 

@@ -20,9 +20,9 @@ from mixpanel_visitor.cli import main
 from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.journal.dead_letters import DeadLetters
 from mixpanel_visitor.delivery.spool import DeadReason
-from mixpanel_visitor.parts import Parts
 from mixpanel_visitor.records import Record
-from mixpanel_visitor.tracker import Tracker, engine_of
+from mixpanel_visitor.tracking.dependencies import Parts
+from mixpanel_visitor.tracking.tracker import Tracker, engine_of
 
 
 def run(*arguments, **options):

@@ -14,7 +14,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from mixpanel_visitor.cli import main
 from mixpanel_visitor.cli.doctor.network import Reply
 from mixpanel_visitor.cli.doctor.site import look_at_cookies
-from mixpanel_visitor.tracker import Tracker
+from mixpanel_visitor.tracking.tracker import Tracker
 from mixpanel_visitor.wsgi import VisitorMiddleware
 
 SETTINGS = {"token": "0123456789abcdef0123456789abcdef", "secret_key": "a-key-of-some-length"}

@@ -15,7 +15,7 @@ from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor.cli import main
 from mixpanel_visitor.emulator import LocalMixpanel
-from mixpanel_visitor.tracker import Tracker
+from mixpanel_visitor.tracking.tracker import Tracker
 
 TOKEN = "worker"
 

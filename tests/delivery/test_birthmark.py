@@ -14,7 +14,7 @@ from mixpanel_visitor.process.fork import birthmark
 FORK = """
 import mmap, os, sys
 from mixpanel_visitor.process.fork import birthmark
-from mixpanel_visitor.parts import InsertIds
+from mixpanel_visitor.tracking.dependencies import InsertIds
 from support.journals import forks
 
 fork = forks[sys.argv[1]]

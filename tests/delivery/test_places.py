@@ -20,7 +20,7 @@ from mixpanel_visitor.delivery.spool import DeadReason
 from mixpanel_visitor.delivery.subject_digest import digests
 from mixpanel_visitor.errors import SpoolUnavailableError
 from mixpanel_visitor.records import Record
-from mixpanel_visitor.tracker import Tracker
+from mixpanel_visitor.tracking.tracker import Tracker
 
 NOBODY = 65534
 SETTINGS = {"token": "t", "secret_key": "a-key-of-some-length"}

@@ -15,7 +15,7 @@ from support.django_site import MIDDLEWARE, build_asgi, urls_of
 from mixpanel_visitor import asgi, current_visitor, wsgi
 from mixpanel_visitor.django import VisitorMiddleware, get_tracker
 from mixpanel_visitor.errors import SettingsError
-from mixpanel_visitor.visitor import Visitor
+from mixpanel_visitor.tracking.visitor import Visitor
 
 PAGE = {"sec-fetch-dest": "document", "accept": "text/html", "user-agent": "Mozilla/5.0 Chrome/142.0.0.0"}
 

@@ -10,7 +10,7 @@ from support.mutants import TESTS, python_path
 from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.emulator import LocalMixpanel
-from mixpanel_visitor.tracker import Tracker, engine_of
+from mixpanel_visitor.tracking.tracker import Tracker, engine_of
 
 SETTINGS = {"token": "processes", "secret_key": "a-key-of-some-length"}
 
@@ -184,7 +184,7 @@ assert tracker.close(20)
 PATCHED_LATE_UNDER_ASGI = r"""
 import time, orjson
 from mixpanel_visitor.records import Record
-from mixpanel_visitor.tracker import Tracker
+from mixpanel_visitor.tracking.tracker import Tracker
 
 tracker = Tracker()
 

@@ -545,7 +545,7 @@ def test_a_dead_letter_of_another_worker_is_not_delivered(machine):
 @pytest.mark.parametrize("paused", [False, True])
 def test_flush_waits_for_mixpanel_not_for_redis(server, tmp_path, paused):
     """By whichever way the event came into Redis: without a worker it is not delivered, and flush says so."""
-    from mixpanel_visitor.tracker import Tracker
+    from mixpanel_visitor.tracking.tracker import Tracker
 
     spool = f"{server.url}?fallback={tmp_path}/fallback"
     tracker = Tracker(token="t", secret_key="a-key-of-some-length", spool=spool, deliver=False)

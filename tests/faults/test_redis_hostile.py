@@ -125,7 +125,7 @@ def test_a_worker_with_little_memory_survives_a_bomb(server, tmp_path):
     from support.inbox import Inbox
 
     from mixpanel_visitor.emulator import LocalMixpanel
-    from mixpanel_visitor.tracker import Tracker
+    from mixpanel_visitor.tracking.tracker import Tracker
 
     spool = f"{server.url}?fallback={tmp_path}/fallback"
     with LocalMixpanel() as mixpanel, server.client() as client:

@@ -17,7 +17,7 @@ from support.mutants import TESTS, python_path
 from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor.emulator import LocalMixpanel
-from mixpanel_visitor.tracker import Tracker
+from mixpanel_visitor.tracking.tracker import Tracker
 
 SETTINGS = {"token": "servers", "secret_key": "a-key-of-some-length"}
 REQUESTS = 20

@@ -51,9 +51,26 @@ waitress.serve(app, listen="127.0.0.1:0")
 
 PYTHON = [sys.executable, "-m"]
 COMMANDS = {
-    "gunicorn": [*PYTHON, "gunicorn", "--bind", "127.0.0.1:0", "--config", "hooks.py", "shop:app"],
+    "gunicorn": [
+        *PYTHON,
+        "gunicorn",
+        "--bind",
+        "127.0.0.1:0",
+        "--config",
+        "tracking/event_callbacks.py",
+        "shop:app",
+    ],
     "gunicorn --preload": [
-        *(*PYTHON, "gunicorn", "--preload", "--bind", "127.0.0.1:0", "--config", "hooks.py", "shop:app"),
+        *(
+            *PYTHON,
+            "gunicorn",
+            "--preload",
+            "--bind",
+            "127.0.0.1:0",
+            "--config",
+            "tracking/event_callbacks.py",
+            "shop:app",
+        ),
     ],
     "uwsgi": [
         UWSGI,
@@ -78,7 +95,7 @@ def test_the_documented_line_starts_delivery(tmp_path, name):
     earlier.close()
     for file, text in {
         "shop.py": SHOP,
-        "hooks.py": GUNICORN,
+        "tracking/event_callbacks.py": GUNICORN,
         "hooked.py": UWSGI_HOOK,
         "serving.py": WAITRESS,
     }.items():

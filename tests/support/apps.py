@@ -21,10 +21,10 @@ from starlette.responses import FileResponse, PlainTextResponse, StreamingRespon
 from starlette.routing import Route
 
 from mixpanel_visitor.asgi import VisitorMiddleware as ASGIVisitorMiddleware
-from mixpanel_visitor.context import current_visitor
 from mixpanel_visitor.flask import MixpanelVisitor
 from mixpanel_visitor.starlette import VisitorMiddleware as StarletteVisitorMiddleware
-from mixpanel_visitor.tracker import Tracker
+from mixpanel_visitor.tracking.context import current_visitor
+from mixpanel_visitor.tracking.tracker import Tracker
 from mixpanel_visitor.wsgi import VisitorMiddleware as WSGIVisitorMiddleware
 
 from .waiting import PATIENCE_S

@@ -7,7 +7,7 @@ import contextvars
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from mixpanel_visitor.context import current_visitor
+from mixpanel_visitor.tracking.context import current_visitor
 
 from .responses import Response
 

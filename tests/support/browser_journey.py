@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 import orjson
 
 from mixpanel_visitor.emulator import LocalMixpanel
-from mixpanel_visitor.parts import Parts
-from mixpanel_visitor.tracker import Tracker
+from mixpanel_visitor.tracking.dependencies import Parts
+from mixpanel_visitor.tracking.tracker import Tracker
 
 from .browser_profile import Browsing
 from .browser_servers import ELSEWHERE, Wire, readable, served_wsgi

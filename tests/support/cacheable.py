@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from mixpanel_visitor.tracker import Tracker
+    from mixpanel_visitor.tracking.tracker import Tracker
 
 ETAG = {"etag": '"v1"'}
 MODIFIED = {"last-modified": "Wed, 21 Oct 2015 07:28:00 GMT"}

@@ -25,7 +25,7 @@ from .spools import SECRET_KEY
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from mixpanel_visitor.tracker import Tracker
+    from mixpanel_visitor.tracking.tracker import Tracker
 
 MIDDLEWARE = "mixpanel_visitor.django.VisitorMiddleware"
 

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
 
 from mixpanel_visitor.fastapi import CurrentVisitor, VisitorMiddleware, get_visitor
-from mixpanel_visitor.tracker import Tracker
+from mixpanel_visitor.tracking.tracker import Tracker
 
 from .apps import APPS_COOKIE, CHUNKS, ENDLESS_CHUNK, FILE, NOBODY, USER, _asgi_sorted
 

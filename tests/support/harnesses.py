@@ -20,7 +20,7 @@ from werkzeug.test import Client
 
 from mixpanel_visitor.emulator import LocalMixpanel
 from mixpanel_visitor.settings.spool import HAS_FILE_LOCKS, MEMORY
-from mixpanel_visitor.tracker import Tracker
+from mixpanel_visitor.tracking.tracker import Tracker
 from mixpanel_visitor.wsgi import VisitorMiddleware
 
 from . import apps, django_site

@@ -10,7 +10,7 @@ from litestar.di import NamedDependency, Provide
 from litestar.response import File, Stream
 
 from mixpanel_visitor.litestar import VisitorPlugin
-from mixpanel_visitor.tracker import Tracker
+from mixpanel_visitor.tracking.tracker import Tracker
 
 from .apps import APPS_COOKIE, CHUNKS, ENDLESS_CHUNK, FILE, NOBODY, USER, _asgi_sorted
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import quart
 
 from mixpanel_visitor.quart import MixpanelVisitor, current_visitor
-from mixpanel_visitor.tracker import Tracker
+from mixpanel_visitor.tracking.tracker import Tracker
 
 from .apps import APPS_COOKIE, CHUNKS, ENDLESS_CHUNK, FILE, NOBODY, USER, _asgi_sorted
 

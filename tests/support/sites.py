@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from mixpanel_visitor.tracker import Tracker
+    from mixpanel_visitor.tracking.tracker import Tracker
 
 Snippet = Literal["tag", "inline", "none"]
 """How a page has our own script: from `/_visitor.js`, by the template helper, or not at all."""

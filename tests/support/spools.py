@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from mixpanel_visitor.delivery.spool import SpoolCounts
-from mixpanel_visitor.parts import Parts
-from mixpanel_visitor.tracker import Tracker
+from mixpanel_visitor.tracking.dependencies import Parts
+from mixpanel_visitor.tracking.tracker import Tracker
 
 from .responses import cookie_name
 

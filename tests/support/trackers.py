@@ -9,8 +9,8 @@ import orjson
 
 from mixpanel_visitor.core.identity.visitor_cookie import Anchor, AnchorCodec
 from mixpanel_visitor.delivery.memory import MemorySpool
-from mixpanel_visitor.parts import Parts
-from mixpanel_visitor.tracker import Tracker
+from mixpanel_visitor.tracking.dependencies import Parts
+from mixpanel_visitor.tracking.tracker import Tracker
 
 from .responses import cookie_name
 

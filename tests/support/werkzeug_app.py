@@ -17,7 +17,7 @@ from werkzeug.wrappers import Request, Response
 from werkzeug.wsgi import wrap_file
 
 from mixpanel_visitor.errors import NoVisitorError
-from mixpanel_visitor.tracker import Tracker
+from mixpanel_visitor.tracking.tracker import Tracker
 from mixpanel_visitor.werkzeug import VisitorMiddleware, get_visitor
 
 from .apps import (

@@ -14,7 +14,7 @@ from mixpanel_visitor.settings.masked import without_secrets
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from mixpanel_visitor.tracker import Tracker
+    from mixpanel_visitor.tracking.tracker import Tracker
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from mixpanel_visitor.errors import MixpanelVisitorError, SpoolUnavailableError
 from mixpanel_visitor.quoting import several
 from mixpanel_visitor.settings import Settings
 from mixpanel_visitor.settings.masked import without_secrets
-from mixpanel_visitor.tracker import Tracker
+from mixpanel_visitor.tracking.tracker import Tracker
 
 from .metrics_server import serve
 from .signals import Signals, held

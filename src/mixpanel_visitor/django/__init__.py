@@ -20,8 +20,8 @@ name does as well. `SECRET_KEY` signs the cookie, and `SECRET_KEY_FALLBACKS` are
 
 from __future__ import annotations
 
-from mixpanel_visitor.context import current_visitor
 from mixpanel_visitor.errors import MissingExtraError
+from mixpanel_visitor.tracking.context import current_visitor
 
 try:
     from .middleware import VisitorMiddleware

@@ -9,7 +9,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from mixpanel_visitor.observability.rate_limited_log import QuietLog
-from mixpanel_visitor.visitor import Visitor
+from mixpanel_visitor.tracking.visitor import Visitor
 
 from .site import current_site
 

@@ -13,8 +13,8 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 
-from mixpanel_visitor import context
-from mixpanel_visitor.reception import BODY_LIMIT_BYTES
+from mixpanel_visitor.tracking import context
+from mixpanel_visitor.tracking.handover_endpoint import BODY_LIMIT_BYTES
 
 from .requests import facts_of, visitor_of
 from .responses import Visit, add_headers

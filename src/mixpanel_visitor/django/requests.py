@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from mixpanel_visitor.asgi import SCOPE_KEY
 from mixpanel_visitor.core.request import facts_from_environ, facts_from_scope
-from mixpanel_visitor.visitor import Visitor
+from mixpanel_visitor.tracking.visitor import Visitor
 from mixpanel_visitor.wsgi import VISITOR_KEY
 
 if TYPE_CHECKING:

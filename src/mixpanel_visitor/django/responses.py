@@ -5,7 +5,7 @@ from __future__ import annotations
 from http.cookies import Morsel, SimpleCookie
 from typing import TYPE_CHECKING, Any
 
-from mixpanel_visitor import context
+from mixpanel_visitor.tracking import context
 
 from .requests import route_of
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponseBase
 
     from mixpanel_visitor.core.exchange import Exchange
-    from mixpanel_visitor.visitor import Visitor
+    from mixpanel_visitor.tracking.visitor import Visitor
 
     from .site import Site
 

@@ -11,8 +11,8 @@ from typing import Any
 from django.conf import settings
 from django.core.signals import setting_changed
 
-from mixpanel_visitor.reception import Reception
-from mixpanel_visitor.tracker import Tracker, engine_of
+from mixpanel_visitor.tracking.handover_endpoint import Reception
+from mixpanel_visitor.tracking.tracker import Tracker, engine_of
 
 from .configuration import concerns, configured
 

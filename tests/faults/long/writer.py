@@ -1,7 +1,7 @@
 """A writer of the kill part: puts events, says so on its output after `put` has returned, delivers.
 
-`python writer.py PORT SPOOL NUMBER EVENTS_PER_PUT`: each byte on its input asks for one put.
-`python writer.py PORT SPOOL drain`: puts nothing, delivers what is there, and ends.
+`python tracking/event_builder.py PORT SPOOL NUMBER EVENTS_PER_PUT`: each byte on its input asks for one put.
+`python tracking/event_builder.py PORT SPOOL drain`: puts nothing, delivers what is there, and ends.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 from counting import event_body
 
 from mixpanel_visitor.delivery.journal import Journal
-from mixpanel_visitor.parts import Parts
 from mixpanel_visitor.records import Record
-from mixpanel_visitor.tracker import Tracker
+from mixpanel_visitor.tracking.dependencies import Parts
+from mixpanel_visitor.tracking.tracker import Tracker
 
 DRAIN_S = 300.0
 

@@ -154,7 +154,7 @@ MUTANTS = [
     Mutant(
         defect="a thread enters the spool that it is inside of",
         rows=(41,),
-        file="outbox.py",
+        file="tracking/pipeline.py",
         old="            late.append(partial(self.store, records))\n            return\n",
         new="            pass\n",
         test="test_reentry.py::test_an_event_at_every_bytecode_is_kept[stats-journal]",

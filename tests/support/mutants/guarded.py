@@ -200,7 +200,7 @@ MUTANTS = [
     Mutant(
         defect="a server that ends delivers nothing any more",
         rows=(3,),
-        file="outbox.py",
+        file="tracking/pipeline.py",
         old="        settled = self.committer.stop(left_s())\n",
         new="        return False\n",
         test="scenarios/test_scenarios.py::test_a_server_that_is_told_to_end_delivers_first[gunicorn-sync]",
@@ -234,7 +234,7 @@ MUTANTS = [
     Mutant(
         defect="events that the spool did not take are not counted",
         rows=(8,),
-        file="outbox.py",
+        file="tracking/pipeline.py",
         old="            self._ledger.refuse(error.reason, len(records))\n            number",
         new="            number",
         test="faults/test_places.py::test_a_place_where_nothing_can_be_made",

@@ -9,7 +9,7 @@ import click
 from mixpanel_visitor.cli.import_object import Wanted, load
 from mixpanel_visitor.errors import SettingsError
 from mixpanel_visitor.settings import Settings
-from mixpanel_visitor.tracker import Tracker
+from mixpanel_visitor.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,29 +5,31 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from .core.enrichment.bots import BotDetector
-from .core.enrichment.client_address import ClientAddresses
-from .core.enrichment.enricher import Enricher
-from .core.identity.mixpanel_browser import MixpanelBrowser
-from .core.identity.resolver import Resolver
-from .core.identity.spid_browser import SpidBrowser
-from .core.identity.visitor_cookie import NAME_OF_0_1, AnchorCodec
-from .core.response_cookies import SEEN_SUFFIX, SetCookies
-from .core.site_rules import ExchangeRules
-from .host import Host, bot_detector
-from .settings.project import default_cookie_name
-from .snippet import Snippet
+from mixpanel_visitor.core.enrichment.bots import BotDetector
+from mixpanel_visitor.core.enrichment.client_address import ClientAddresses
+from mixpanel_visitor.core.enrichment.enricher import Enricher
+from mixpanel_visitor.core.identity.mixpanel_browser import MixpanelBrowser
+from mixpanel_visitor.core.identity.resolver import Resolver
+from mixpanel_visitor.core.identity.spid_browser import SpidBrowser
+from mixpanel_visitor.core.identity.visitor_cookie import NAME_OF_0_1, AnchorCodec
+from mixpanel_visitor.core.response_cookies import SEEN_SUFFIX, SetCookies
+from mixpanel_visitor.core.site_rules import ExchangeRules
+from mixpanel_visitor.settings.project import default_cookie_name
+
+from .handover_script import Snippet
+from .user_callbacks import Host, bot_detector
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .core.events.redaction import Scrubber
-    from .core.exchange import Exchange
-    from .core.request import RequestFacts
-    from .observability.counters import Ledger
-    from .observability.rate_limited_log import QuietLog
-    from .parts import Parts
-    from .settings import Settings
+    from mixpanel_visitor.core.events.redaction import Scrubber
+    from mixpanel_visitor.core.exchange import Exchange
+    from mixpanel_visitor.core.request import RequestFacts
+    from mixpanel_visitor.observability.counters import Ledger
+    from mixpanel_visitor.observability.rate_limited_log import QuietLog
+    from mixpanel_visitor.settings import Settings
+
+    from .dependencies import Parts
 
 
 class Exchanges:

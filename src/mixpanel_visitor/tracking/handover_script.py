@@ -94,7 +94,7 @@ class Snippet:
 @functools.cache
 def _read(name: str) -> str:
     package = importlib.resources.files(__name__.rpartition(".")[0])
-    return package.joinpath("snippet_js", name).read_text("utf-8").strip()
+    return package.joinpath("handover_script_js", name).read_text("utf-8").strip()
 
 
 def _literal(value: Any) -> str:

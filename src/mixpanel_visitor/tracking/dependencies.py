@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
-from .process.fork import birthmark
+from mixpanel_visitor.process.fork import birthmark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from .delivery.sending.http_client import Answer
-    from .delivery.spool import Spool
-    from .process.fork import Birthmark
-    from .records import Endpoint
+    from mixpanel_visitor.delivery.sending.http_client import Answer
+    from mixpanel_visitor.delivery.spool import Spool
+    from mixpanel_visitor.process.fork import Birthmark
+    from mixpanel_visitor.records import Endpoint
 
 
 def _sleep(seconds: float) -> None:

@@ -14,10 +14,10 @@ import pytest
 from support.components import needs
 
 import mixpanel_visitor
-from mixpanel_visitor.snippet import Html, Snippet
+from mixpanel_visitor.tracking.handover_script import Html, Snippet
 
 TOKEN = "0123456789abcdef0123456789abcdef"
-FILES = Path(mixpanel_visitor.__file__).parent / "snippet_js"
+FILES = Path(mixpanel_visitor.__file__).parent / "tracking" / "handover_script_js"
 LIMIT_BYTES = {"mixpanel": 1200, "spid": 2500, "both": 2500}
 NAMES = (f"mp_{TOKEN}_mixpanel", f"__mp_opt_in_out_{TOKEN}")
 CLIENT = "52f8e3d9efd04bb74900"
@@ -88,11 +88,11 @@ def test_an_sdk_that_is_not_configured_has_no_name():
 
 @needs("npm")
 def test_what_is_served_is_made_of_the_source(tmp_path):
-    """`scripts/snippet` was run after the last change."""
+    """`scripts/handover-script` was run after the last change."""
     root = Path(__file__).parents[1]
-    subprocess.run([root / "scripts" / "snippet", tmp_path], check=True, capture_output=True)
+    subprocess.run([root / "scripts" / "handover-script", tmp_path], check=True, capture_output=True)
     for made in ("mixpanel.js", "spid.js", "both.js"):
-        assert (tmp_path / made).read_text() == (FILES / made).read_text(), "run scripts/snippet"
+        assert (tmp_path / made).read_text() == (FILES / made).read_text(), "run scripts/handover-script"
 
 
 def test_the_script_is_the_same_every_time():
@@ -195,11 +195,11 @@ PROBE = """
 import sys
 opened = []
 sys.addaudithook(lambda event, details: event == "open" and opened.append(str(details[0])))
-from mixpanel_visitor.snippet import Snippet
+from mixpanel_visitor.tracking.handover_script import Snippet
 snippet = Snippet(handover_path="/_visitor", seen_cookie="mpv_js", mixpanel=None, spid_client_id="x")
-print(any("snippet_js" in name for name in opened))
+print(any("handover_script_js" in name for name in opened))
 snippet.script()
-print(any("snippet_js" in name for name in opened))
+print(any("handover_script_js" in name for name in opened))
 """
 
 

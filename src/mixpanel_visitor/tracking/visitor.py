@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from mixpanel_visitor.core.identity.identity import DEVICE_PREFIX, alias_properties, distinct_id, read_id
+
 from . import context
 from .automatic_events import track_link
-from .core.identity.identity import DEVICE_PREFIX, alias_properties, distinct_id, read_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
 
     from mixpanel import Mixpanel
 
-    from .core.detached_exchange import OfflineVisit
-    from .core.identity.identity import AnyId, Link, Login, Source
-    from .core.policy import Consent
-    from .plan import Declared
-    from .writer import Sink, Writer
+    from mixpanel_visitor.core.detached_exchange import OfflineVisit
+    from mixpanel_visitor.core.identity.identity import AnyId, Link, Login, Source
+    from mixpanel_visitor.core.policy import Consent
+    from mixpanel_visitor.plan import Declared
+
+    from .event_builder import Sink, Writer
 
     class Visit(Sink, Protocol):
         """The exchange behind a request's visitor, or its like outside of a request."""
@@ -227,7 +229,7 @@ class Visitor:
 
         Its methods take a distinct ID as ever: pass `visitor.distinct_id`.
         """
-        from .sdk import bound_mixpanel  # noqa: PLC0415  # the official package takes 0.2 s to import
+        from mixpanel_visitor.sdk import bound_mixpanel  # noqa: PLC0415  # the official package takes 0.2 s to import
 
         return bound_mixpanel(self._writer, self._visit)
 

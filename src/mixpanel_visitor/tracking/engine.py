@@ -11,37 +11,40 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING
 
-from . import capture, release
+from mixpanel_visitor import release
+from mixpanel_visitor.core.detached_exchange import OfflineVisit
+from mixpanel_visitor.core.enrichment.page_views import PageViews
+from mixpanel_visitor.core.events.redaction import Scrubber
+from mixpanel_visitor.core.identity.identity import Identity
+from mixpanel_visitor.core.identity.spid_browser import sign_traits
+from mixpanel_visitor.observability.counters import Ledger
+from mixpanel_visitor.observability.rate_limited_log import QuietLog, call_site
+from mixpanel_visitor.process.exit_hooks import drain_at_exit
+from mixpanel_visitor.process.fork import in_children
+from mixpanel_visitor.settings.validation import NO_TOKEN
+
+from . import recorder
 from .automatic_events import track_link, track_page_view
-from .balance import balance
-from .core.detached_exchange import OfflineVisit
-from .core.enrichment.page_views import PageViews
-from .core.events.redaction import Scrubber
-from .core.identity.identity import Identity
-from .core.identity.spid_browser import sign_traits
-from .exchanges import Exchanges
-from .observability.counters import Ledger
-from .observability.rate_limited_log import QuietLog, call_site
-from .outbox import Outbox
-from .process.exit_hooks import drain_at_exit
-from .process.fork import in_children
-from .settings.validation import NO_TOKEN
+from .event_builder import Writer
+from .exchange_factory import Exchanges
+from .pipeline import Outbox
+from .stats import balance
 from .visitor import OfflineVisitor, Visitor
-from .writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .balance import Stats
-    from .core.exchange import Exchange
-    from .core.identity.handover import Word
-    from .core.request import RequestFacts
-    from .core.site_rules import Unfinished
-    from .parts import Parts
-    from .plan.checker import PlanGuard
-    from .records import Record
-    from .settings import Settings
-    from .snippet import Snippet
+    from mixpanel_visitor.core.exchange import Exchange
+    from mixpanel_visitor.core.identity.handover import Word
+    from mixpanel_visitor.core.request import RequestFacts
+    from mixpanel_visitor.core.site_rules import Unfinished
+    from mixpanel_visitor.plan.checker import PlanGuard
+    from mixpanel_visitor.records import Record
+    from mixpanel_visitor.settings import Settings
+
+    from .dependencies import Parts
+    from .handover_script import Snippet
+    from .stats import Stats
 
 
 _SETTLE_S = 1.0
@@ -87,7 +90,7 @@ class Engine:
         self._page_views = PageViews(self.settings.page_views) if self.settings.page_views else None
         in_children(self._forget)
         weakref.finalize(self, self.outbox.retire).atexit = False  # at exit it is drained
-        capture.join(self)
+        recorder.join(self)
 
     @property
     def snippet(self) -> Snippet | None:
@@ -266,14 +269,14 @@ class Engine:
         plan = self.settings.plan
         if plan is None:
             return None
-        from .plan.checker import PlanGuard  # noqa: PLC0415  # who has no plan does not pay for it
+        from mixpanel_visitor.plan.checker import PlanGuard  # noqa: PLC0415  # who has no plan does not pay for it
 
         return PlanGuard(plan, ledger=self._ledger, log=self._log)
 
     def _refusal(self) -> str | None:
         if self._closed:
             return "closed"
-        if self.settings.token == NO_TOKEN and capture.active() is None:
+        if self.settings.token == NO_TOKEN and recorder.active() is None:
             return "no_token" if self.settings.enabled else "disabled"  # made while a test captured
         return None if self.settings.enabled else "disabled"
 

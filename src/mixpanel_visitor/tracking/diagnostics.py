@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from .observability.rate_limited_log import call_site
-from .quoting import quoted, type_name
+from mixpanel_visitor.observability.rate_limited_log import call_site
+from mixpanel_visitor.quoting import quoted, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .core.request import RequestFacts
-    from .observability.counters import Ledger
-    from .observability.rate_limited_log import QuietLog
+    from mixpanel_visitor.core.request import RequestFacts
+    from mixpanel_visitor.observability.counters import Ledger
+    from mixpanel_visitor.observability.rate_limited_log import QuietLog
 
 
 class Diagnostics:

@@ -18,10 +18,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from .core.identity.handover import MAX_BODY_BYTES, HandoverError, check, read_word
+from mixpanel_visitor.core.identity.handover import MAX_BODY_BYTES, HandoverError, check, read_word
 
 if TYPE_CHECKING:
-    from .core.request import RequestFacts
+    from mixpanel_visitor.core.request import RequestFacts
+
     from .engine import Engine
 
 SCRIPT_SUFFIX = ".js"

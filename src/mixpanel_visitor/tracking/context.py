@@ -6,9 +6,9 @@ import logging
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from .errors import NoVisitorError
-from .observability.counters import Tally
-from .observability.rate_limited_log import QuietLog, call_site
+from mixpanel_visitor.errors import NoVisitorError
+from mixpanel_visitor.observability.counters import Tally
+from mixpanel_visitor.observability.rate_limited_log import QuietLog, call_site
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .core.enrichment.page_views import EVENT as PAGE_VIEW
+from mixpanel_visitor.core.enrichment.page_views import EVENT as PAGE_VIEW
 
 if TYPE_CHECKING:
-    from .core.exchange import Exchange
-    from .core.identity.identity import Link
-    from .writer import Sink, Writer
+    from mixpanel_visitor.core.exchange import Exchange
+    from mixpanel_visitor.core.identity.identity import Link
+
+    from .event_builder import Sink, Writer
 
 
 def track_link(writer: Writer, visit: Sink, link: Link) -> None:

@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .records import Record
+    from mixpanel_visitor.records import Record
 
 
 class Catcher(Protocol):

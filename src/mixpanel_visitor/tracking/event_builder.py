@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import capture, release
-from .core.enrichment.request_properties import Glance, NoGlance
-from .core.events.encoding import converted
-from .core.events.record_builder import (
+from mixpanel_visitor import release
+from mixpanel_visitor.core.enrichment.request_properties import Glance, NoGlance
+from mixpanel_visitor.core.events.encoding import converted
+from mixpanel_visitor.core.events.record_builder import (
     IDENTITY_EVENTS,
     IDENTITY_PROPERTIES,
     PROFILE_OPERATIONS,
@@ -17,24 +17,26 @@ from .core.events.record_builder import (
     profile_record,
     stamped_record,
 )
-from .core.events.redaction import Scrubber
-from .core.events.timestamps import FAR_MS, time_ms
-from .core.identity.identity import distinct_id, identity_properties
+from mixpanel_visitor.core.events.redaction import Scrubber
+from mixpanel_visitor.core.events.timestamps import FAR_MS, time_ms
+from mixpanel_visitor.core.identity.identity import distinct_id, identity_properties
+from mixpanel_visitor.errors import InvalidEventError
+from mixpanel_visitor.quoting import quoted, type_name
+
+from . import recorder
 from .diagnostics import Diagnostics
-from .errors import InvalidEventError
-from .hooks import DroppedError, last_word, with_facts
-from .quoting import quoted, type_name
+from .event_callbacks import DroppedError, last_word, with_facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Protocol
 
-    from .core.identity.identity import Identity, IdMode
-    from .core.request import RequestFacts
-    from .observability.counters import Ledger
-    from .observability.rate_limited_log import QuietLog
-    from .plan.checker import PlanGuard
-    from .records import Endpoint, Record
+    from mixpanel_visitor.core.identity.identity import Identity, IdMode
+    from mixpanel_visitor.core.request import RequestFacts
+    from mixpanel_visitor.observability.counters import Ledger
+    from mixpanel_visitor.observability.rate_limited_log import QuietLog
+    from mixpanel_visitor.plan.checker import PlanGuard
+    from mixpanel_visitor.records import Endpoint, Record
 
     class Sink(Protocol):
         """Where a visitor's records go: an exchange, or a visit outside of any request.
@@ -227,7 +229,7 @@ class Writer:
 
     @property
     def _raise_errors(self) -> bool:
-        return self._is_strict or capture.active() is not None
+        return self._is_strict or recorder.active() is not None
 
     def _submit(self, sink: Sink, kind: str, name: object, make: Callable[..., Record], *words: Any) -> None:
         self._ledger.accept()

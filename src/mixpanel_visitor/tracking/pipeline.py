@@ -6,35 +6,37 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from . import capture
-from .delivery.background_writer import Committer
-from .delivery.journal import Journal
-from .delivery.memory import MemorySpool
-from .delivery.sending import local_notice
-from .delivery.sending.http_client import Answer, MixpanelAPI
-from .delivery.sending.sender import Sender
-from .delivery.spool import SpoolCounts
-from .delivery.spool_factory import open_spool
-from .delivery.subject_digest import digests
-from .errors import SpoolError
-from .observability.rate_limited_log import logger
-from .process import threads
-from .process.exit_hooks import drain_at_exit
-from .process.reentry import catch_up, guarded, here, late
-from .quoting import several
-from .records import ENDPOINTS
-from .settings.project import project_of
+from mixpanel_visitor.delivery.background_writer import Committer
+from mixpanel_visitor.delivery.journal import Journal
+from mixpanel_visitor.delivery.memory import MemorySpool
+from mixpanel_visitor.delivery.sending import local_notice
+from mixpanel_visitor.delivery.sending.http_client import Answer, MixpanelAPI
+from mixpanel_visitor.delivery.sending.sender import Sender
+from mixpanel_visitor.delivery.spool import SpoolCounts
+from mixpanel_visitor.delivery.spool_factory import open_spool
+from mixpanel_visitor.delivery.subject_digest import digests
+from mixpanel_visitor.errors import SpoolError
+from mixpanel_visitor.observability.rate_limited_log import logger
+from mixpanel_visitor.process import threads
+from mixpanel_visitor.process.exit_hooks import drain_at_exit
+from mixpanel_visitor.process.reentry import catch_up, guarded, here, late
+from mixpanel_visitor.quoting import several
+from mixpanel_visitor.records import ENDPOINTS
+from mixpanel_visitor.settings.project import project_of
+
+from . import recorder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from .delivery.sending.stats import SenderFigures
-    from .delivery.spool import Spool
-    from .observability.counters import Ledger
-    from .observability.rate_limited_log import QuietLog
-    from .parts import Parts
-    from .records import Endpoint, Record
-    from .settings import Settings
+    from mixpanel_visitor.delivery.sending.stats import SenderFigures
+    from mixpanel_visitor.delivery.spool import Spool
+    from mixpanel_visitor.observability.counters import Ledger
+    from mixpanel_visitor.observability.rate_limited_log import QuietLog
+    from mixpanel_visitor.records import Endpoint, Record
+    from mixpanel_visitor.settings import Settings
+
+    from .dependencies import Parts
 
 _POLL_S = 0.02
 _WITHDRAW_S = 0.5
@@ -84,7 +86,7 @@ class Outbox:
 
     def store(self, records: list[Record]) -> None:
         """Put records into the spool, or refuse and count them; never raises."""
-        catcher = capture.active()
+        catcher = recorder.active()
         if catcher is not None:
             catcher.catch(records)
             self._ledger.refuse("captured", len(records))
@@ -120,7 +122,7 @@ class Outbox:
 
     def store_soon(self, records: list[Record]) -> None:
         """Have a thread store them, unless the settings say that it has to be done before the response."""
-        if self._settings.durability == "after-response" and capture.active() is None:
+        if self._settings.durability == "after-response" and recorder.active() is None:
             self.committer.submit(records)
         else:
             self.store(records)
@@ -235,6 +237,6 @@ class Outbox:
 
     def _post_within(self, endpoint: Endpoint, bodies: Sequence[bytes], timeout_s: float | None) -> Answer:
         assert self._api is not None
-        if capture.active() is not None:
+        if recorder.active() is not None:
             return Answer(status=0, failure="refused: a test captures what is tracked")
         return self._api.post(endpoint, bodies, timeout_s=timeout_s)

@@ -11,7 +11,7 @@ from support.clients import CLIENTS
 from support.trackers import COOKIE, NOW_S, TOKEN, known, recording_tracker
 
 from mixpanel_visitor.core.identity.handover import MAX_BODY_BYTES
-from mixpanel_visitor.tracker import engine_of
+from mixpanel_visitor.tracking.tracker import engine_of
 
 DEVICE = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"
 OTHER = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"

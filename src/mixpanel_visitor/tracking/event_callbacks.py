@@ -6,8 +6,8 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .errors import InvalidEventError
-from .quoting import one_line, type_name
+from mixpanel_visitor.errors import InvalidEventError
+from mixpanel_visitor.quoting import one_line, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable

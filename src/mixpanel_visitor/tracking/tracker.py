@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from . import capture
-from .core.identity.identity import DEVICE_PREFIX, Identity, from_any_id, from_known_ids, read_id
+from mixpanel_visitor.core.identity.identity import (
+    DEVICE_PREFIX,
+    Identity,
+    from_any_id,
+    from_known_ids,
+    read_id,
+)
+from mixpanel_visitor.settings import Settings
+from mixpanel_visitor.settings.masked import without_secrets
+
+from . import recorder
+from .dependencies import Parts
 from .engine import Engine
-from .parts import Parts
-from .settings import Settings
-from .settings.masked import without_secrets
 from .visitor import merged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Unpack
 
-    from .balance import Stats
-    from .core.identity.identity import AnyId
-    from .plan import Declared
-    from .sdk import SpoolConsumer
-    from .settings.keywords import SettingsKeywords
+    from mixpanel_visitor.core.identity.identity import AnyId
+    from mixpanel_visitor.plan import Declared
+    from mixpanel_visitor.sdk import SpoolConsumer
+    from mixpanel_visitor.settings.keywords import SettingsKeywords
+
+    from .stats import Stats
     from .visitor import OfflineVisitor
 
 _NOT_GIVEN: Any = object()
@@ -42,7 +50,7 @@ class Tracker:
         **given: Unpack[SettingsKeywords],
     ) -> None:
         if settings is None:
-            settings = Settings.resolve(given, is_captured=capture.active() is not None)
+            settings = Settings.resolve(given, is_captured=recorder.active() is not None)
         self._engine = Engine(settings, parts or Parts())
 
     @classmethod
@@ -53,7 +61,7 @@ class Tracker:
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, object], **given: Unpack[SettingsKeywords]) -> Self:
         """Build a tracker from a mapping with keys such as `MIXPANEL_TOKEN`: Flask's config, a TOML table."""
-        captured = capture.active() is not None
+        captured = recorder.active() is not None
         return cls(Settings.resolve(given, mapping=mapping, is_captured=captured))
 
     def __repr__(self) -> str:
@@ -120,7 +128,7 @@ class Tracker:
 
     def consumer(self) -> SpoolConsumer:
         """Give the official library a consumer: `mixpanel.Mixpanel(token, consumer=tracker.consumer())`."""
-        from .sdk import SpoolConsumer  # noqa: PLC0415  # the official package takes 0.2 s to import
+        from mixpanel_visitor.sdk import SpoolConsumer  # noqa: PLC0415  # the official package takes 0.2 s to import
 
         return SpoolConsumer(self._engine.writer, self._engine.visit())
 

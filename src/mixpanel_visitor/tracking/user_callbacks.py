@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, cast
 
-from .errors import MissingExtraError
+from mixpanel_visitor.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .core.policy import Consent
-    from .core.request import RequestFacts
-    from .observability.rate_limited_log import QuietLog
+    from mixpanel_visitor.core.policy import Consent
+    from mixpanel_visitor.core.request import RequestFacts
+    from mixpanel_visitor.observability.rate_limited_log import QuietLog
 
 
 def bot_detector(setting: Callable[[str], Any] | str | None) -> Callable[[str], bool] | None:

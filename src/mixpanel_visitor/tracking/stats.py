@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, TypedDict
 from .context import refused_outside
 
 if TYPE_CHECKING:
-    from .delivery.sending.stats import SenderFigures
-    from .delivery.spool import SpoolCounts
-    from .observability.counters import Ledger
+    from mixpanel_visitor.delivery.sending.stats import SenderFigures
+    from mixpanel_visitor.delivery.spool import SpoolCounts
+    from mixpanel_visitor.observability.counters import Ledger
 
 
 class SpoolFigures(TypedDict):
