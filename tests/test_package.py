@@ -125,12 +125,6 @@ def test_who_needs_little_imports_little(statement, spared):
     assert [name for name in found.stdout.split() if name.startswith(spared)] == []
 
 
-@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
-def test_a_module_has_one_noun(path):
-    """Over 400 lines, a new noun wants out."""
-    assert len(path.read_text().splitlines()) <= 400
-
-
 def test_missing_extras_say_how_to_install_them():
     """The error of a missing framework holds the command."""
     error = mixpanel_visitor.MissingExtraError("flask", "flask")

@@ -503,7 +503,7 @@ def test_the_setting_about_ambiguous_updates_reaches_the_sender(setting, figure)
 
 DROPPED = """
 import gc, os, sys, threading, time
-from mixpanel_visitor.delivery import fork_guard
+from mixpanel_visitor.process import exit_hooks, fork
 from mixpanel_visitor.tracking.tracker import Tracker
 
 def trackers(number, spool):
@@ -516,12 +516,11 @@ def trackers(number, spool):
 
 def left():
     return (
-        len(fork_guard._members) + len(fork_guard._in_children) + len(lifetime._to_drain),
+        len(fork._members) + len(fork._in_children) + len(exit_hooks._to_drain),
         threading.active_count(),
         len(os.listdir("/proc/self/fd")),
     )
 
-from mixpanel_visitor import lifetime
 trackers(1, sys.argv[2])
 ends_s = time.monotonic() + 50
 while threading.active_count() > 1 and time.monotonic() < ends_s:

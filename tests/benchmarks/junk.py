@@ -153,7 +153,7 @@ PARSERS = [
         lambda junk: policy.opted_out(facts(junk), token=TOKEN, respect_dnt=True, respect_gpc=True),
     ),
     Parser("bots.by_user_agent", "googlebo", bots.by_user_agent),
-    Parser("bots.is_prefetch", "prefetc", lambda junk: bots.is_prefetch(facts(junk))),
+    Parser("policy.is_prefetch", "prefetc", lambda junk: policy.is_prefetch(facts(junk))),
     Parser("policy.is_document", "documen", lambda junk: policy.is_document(facts(junk))),
     Parser("policy.may_set_cookie", "doc", lambda junk: policy.may_set_cookie(facts(junk), tracked=True)),
     *(

@@ -276,7 +276,7 @@ def test_any_request_can_be_judged(text):
     request = facts(text)
     answers = [
         policy.opted_out(request, token=TOKEN, respect_dnt=True, respect_gpc=True),
-        bots.is_prefetch(request),
+        policy.is_prefetch(request),
         policy.is_document(request),
         policy.may_set_cookie(request, tracked=True),
         policy.shared_cacheable(

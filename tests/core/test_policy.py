@@ -3,9 +3,9 @@
 import pytest
 from support.facts import BROWSER_DOCUMENT, BROWSER_FETCH, VECTORS, facts
 
-from mixpanel_visitor.core.enrichment.bots import is_prefetch
 from mixpanel_visitor.core.policy import (
     is_document,
+    is_prefetch,
     may_set_cookie,
     opted_out,
     shared_cacheable,

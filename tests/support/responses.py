@@ -48,7 +48,7 @@ class Response:
         return sorted(
             (name.lower(), value)
             for name, value in self.headers
-            if name.lower() != "date"
+            if name.lower() not in ("date", "expires")
             and (name.lower(), value) != ("cache-control", "private")
             and not (name.lower() == "set-cookie" and OUR_COOKIE.match(value))
         )

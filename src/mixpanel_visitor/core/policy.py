@@ -11,7 +11,6 @@ import re
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Literal
 
-from .enrichment.bots import is_prefetch
 from .request import all_cookie_values, response_header
 
 if TYPE_CHECKING:
@@ -32,6 +31,12 @@ _SURROGATES = ("surrogate-control", "edge-control")
 
 _NO_TIME = re.compile("0{1,20}")
 _DIRECTIVE = re.compile(r'(!?[0-9A-Za-z_-]+)(?:\s*=\s*(?:"([^"]*)"|([^,\s"]*)))?')
+
+
+def is_prefetch(facts: RequestFacts) -> bool:
+    """Tell whether the browser fetches ahead of a visit that may never happen."""
+    purposes = facts.purposes
+    return bool(purposes) and any(each.lower().startswith(("prefetch", "preview")) for each in purposes)
 
 
 def objects(facts: RequestFacts, respect_dnt: bool, respect_gpc: bool) -> bool:

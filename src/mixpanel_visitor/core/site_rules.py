@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from .enrichment.bots import is_prefetch
 from .enrichment.request_properties import Glance
 from .exchange import Exchange
 from .identity.identity import Identity
 from .identity.visitor_cookie import RENEW_AFTER_S
-from .policy import is_part_of_page, objects, opted_out, withholds_cookies
+from .policy import is_part_of_page, is_prefetch, objects, opted_out, withholds_cookies
 
 if TYPE_CHECKING:
     from collections.abc import Callable

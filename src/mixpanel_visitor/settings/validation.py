@@ -1,9 +1,9 @@
-"""Rules: what holds between settings; which are required, which follow from others, which contradict."""
+"""Validation: what holds between settings; which are required, which follow from others, which contradict."""
 
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .api_host import HOSTS, region_of
 from .parsers import FrameworkKey, boolean
@@ -12,7 +12,7 @@ from .sources import Found
 from .spool import MEMORY, default_spool
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from .sources import Sources, Spec
 
@@ -43,41 +43,8 @@ def check(
     if "secret_key" in values and found["secret_key"].of_framework:
         values["secret_key"] = tuple(map(FrameworkKey, values["secret_key"]))
 
-    def described(name: str) -> str:
-        return found[name].describe(specs[name])
-
-    if "api_host" not in found:
-        if "region" in values or "region" not in found:
-            values["api_host"] = f"https://{HOSTS[values.get('region', 'us')]}"
-    elif region := region_of(values.get("api_host", "")):
-        if "region" not in found:
-            values["region"] = region
-        elif values.get("region", region) != region:
-            problems.append(
-                f"{described('api_host')}: that is Mixpanel's host of region {region!r}, which contradicts "
-                f"{described('region')}, and no region forwards to another; give region={region!r}, or leave "
-                "api_host out"
-            )
-    for name, wants_spid in (
-        ("browser_sdk", "spid" in values.get("browser_sdk", ())),
-        ("id_mode", values.get("id_mode") == "spid"),
-    ):
-        if wants_spid and ("spid_client_id" not in found or values.get("spid_client_id", "") is None):
-            problems.append(
-                f"spid_client_id: is missing, and {described(name)} needs it; give your client's ID at SPiD "
-                "(MIXPANEL_VISITOR_SPID_CLIENT_ID)"
-            )
-            break
-    keys = values.get("secret_key", ())
-    if any(len(key) < SHORT_KEY_CHARS and not isinstance(key, FrameworkKey) for key in keys):
-        problems.append(
-            f"{described('secret_key')}: has a key of fewer than {SHORT_KEY_CHARS} characters, and who "
-            f"guesses it can forge visitor cookies. {MAKE_A_KEY}"
-        )
-    if values.get("token") in keys:
-        problems.append(
-            f"{described('secret_key')}: is the project token, which every browser can read. {MAKE_A_KEY}"
-        )
+    settings = _Given(specs, found, values)
+    problems += [*_check_hosts(settings), *_check_spid(settings), *_check_keys(settings)]
     if "cookie_name" not in found and "token" in values:
         values["cookie_name"] = default_cookie_name(values["token"])
     if "spool" not in found and "token" in values and "api_host" in values:
@@ -86,6 +53,65 @@ def check(
         except ValueError as error:
             problems.append(f"spool: {error}")
     return values, problems
+
+
+class _Given(NamedTuple):
+    """What was given, by the names of the settings, and the values that could be parsed."""
+
+    specs: Mapping[str, Spec]
+    found: Mapping[str, Found]
+    values: dict[str, Any]
+
+    def described(self, name: str) -> str:
+        """Return the name of a setting with the place that it comes from."""
+        return self.found[name].describe(self.specs[name])
+
+
+def _check_hosts(settings: _Given) -> Iterator[str]:
+    """Derive `api_host` and `region` from each other; yield where they contradict."""
+    _, found, values = settings
+    if "api_host" not in found:
+        if "region" in values or "region" not in found:
+            values["api_host"] = f"https://{HOSTS[values.get('region', 'us')]}"
+    elif region := region_of(values.get("api_host", "")):
+        if "region" not in found:
+            values["region"] = region
+        elif values.get("region", region) != region:
+            yield (
+                f"{settings.described('api_host')}: that is Mixpanel's host of region {region!r}, which "
+                f"contradicts {settings.described('region')}, and no region forwards to another; give "
+                f"region={region!r}, or leave api_host out"
+            )
+
+
+def _check_spid(settings: _Given) -> Iterator[str]:
+    """Yield which setting needs the client's ID, where that is missing."""
+    _, found, values = settings
+    for name, wants_spid in (
+        ("browser_sdk", "spid" in values.get("browser_sdk", ())),
+        ("id_mode", values.get("id_mode") == "spid"),
+    ):
+        if wants_spid and ("spid_client_id" not in found or values.get("spid_client_id", "") is None):
+            yield (
+                f"spid_client_id: is missing, and {settings.described(name)} needs it; give your client's ID "
+                "at SPiD (MIXPANEL_VISITOR_SPID_CLIENT_ID)"
+            )
+            break
+
+
+def _check_keys(settings: _Given) -> Iterator[str]:
+    """Yield what is wrong with the signing keys."""
+    keys = settings.values.get("secret_key", ())
+    if any(len(key) < SHORT_KEY_CHARS and not isinstance(key, FrameworkKey) for key in keys):
+        yield (
+            f"{settings.described('secret_key')}: has a key of fewer than {SHORT_KEY_CHARS} characters, and "
+            f"who guesses it can forge visitor cookies. {MAKE_A_KEY}"
+        )
+    if settings.values.get("token") in keys:
+        yield (
+            f"{settings.described('secret_key')}: is the project token, which every browser can read. "
+            f"{MAKE_A_KEY}"
+        )
 
 
 def is_switched_off(sources: Sources) -> bool:

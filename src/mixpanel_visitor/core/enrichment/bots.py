@@ -1,4 +1,4 @@
-"""Bots: visits without a person, by the User-Agent. And requests of a browser that fetches ahead.
+"""Bots: visits without a person, by the User-Agent.
 
 Two lists. The crawlers for which mixpanel-browser itself stays silent (its utils.js, isBlockedUA) are bots
 wherever they come from. Clients that never run JavaScript, so that the SDK never meets them, are bots unless
@@ -82,9 +82,3 @@ def by_user_agent(user_agent: str) -> BotKind:
 def is_developer(facts: RequestFacts) -> bool:
     """Tell whether the request comes from this host itself, and through no proxy."""
     return is_local(facts.client) and not any(map(facts.header, _FORWARDING))
-
-
-def is_prefetch(facts: RequestFacts) -> bool:
-    """Tell whether the browser fetches ahead of a visit that may never happen."""
-    purposes = facts.purposes
-    return bool(purposes) and any(each.lower().startswith(("prefetch", "preview")) for each in purposes)

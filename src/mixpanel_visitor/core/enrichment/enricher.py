@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mixpanel_visitor.core.policy import asks_for_page
+from mixpanel_visitor.core.policy import asks_for_page, is_prefetch
 
 from . import url_properties
-from .bots import is_prefetch
 from .user_agents import properties_of
 
 if TYPE_CHECKING:

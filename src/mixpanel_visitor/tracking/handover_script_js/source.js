@@ -1,8 +1,8 @@
 // Hands the visitor IDs that the SDKs in the browser hold to the server, as long as the page is there. The server's
 // answers stand in tracking/handover_endpoint.py. Browsers from before 2019 cannot read this.
 //
-// What is served are the other files here, which `scripts/handover-script` makes of this one: MIXPANEL and SPID are true or
-// false in them. tracking/handover_script.py puts the arguments in place of `...CONFIG`.
+// What is served are the other files here, which `scripts/handover-script` makes of this one: MIXPANEL and SPID are
+// true or false in them. handover_script.py puts the arguments in place of `...CONFIG`.
 //
 // src: the address of this script, for where the browser does not tell; what posts take is the same without ".js"
 // seen: the server's cookie with what it has heard (`seen_value` in core/response_cookies.py), or "0" after an opt-out
