@@ -18,7 +18,7 @@ from mixpanel_visitor.delivery.spool_factory import open_spool
 from mixpanel_visitor.errors import SpoolFullError
 from mixpanel_visitor.settings import Settings
 from mixpanel_visitor.tracking.context import current_visitor
-from mixpanel_visitor.tracking.dependencies import Parts
+from mixpanel_visitor.tracking.dependencies import Dependencies
 from mixpanel_visitor.tracking.engine import Engine
 from mixpanel_visitor.tracking.tracker import Tracker
 
@@ -793,8 +793,8 @@ def delivering(mixpanel):
     """A tracker that delivers to `mixpanel`; before it began, somebody has left an event in its spool."""
     spool = open_spool("memory:")
     with_spool = {"token": "t", "secret_key": SECRET_KEY, "spool": "memory:"}
-    Tracker(**with_spool, deliver=False, parts=Parts(spool=spool)).track("user-42", "Left over")
-    tracker = Tracker(**with_spool, parts=Parts(spool=spool, post=mixpanel))
+    Tracker(**with_spool, deliver=False, parts=Dependencies(spool=spool)).track("user-42", "Left over")
+    tracker = Tracker(**with_spool, parts=Dependencies(spool=spool, post=mixpanel))
     yield tracker
     tracker.close()
 
@@ -906,7 +906,7 @@ def test_a_failing_start_of_ours_does_not_stop_the_server(spool):
 
     class Broken(Tracker):
         def __init__(self, **settings):
-            self._engine = BrokenEngine(Settings.resolve(settings), Parts(spool=spool))
+            self._engine = BrokenEngine(Settings.resolve(settings), Dependencies(spool=spool))
 
     tracker = Broken(token="t", secret_key=SECRET_KEY, spool="memory:")
     app = VisitorMiddleware(answering(COMPLETE, OVER, track=False), tracker=tracker)

@@ -34,7 +34,7 @@ PLANTED = [
     ("core/policy.py", "from mixpanel_visitor.core.enrichment import bots"),
     ("fastapi.py", "import django"),
 ]
-"""Where it is planted, and what: a library outside its door, a lower room that asks a higher one, a circle."""
+"""Where it is planted, and what: a library outside its door, an import upwards, a circle."""
 
 
 def verdict(directory):

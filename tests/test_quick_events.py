@@ -17,7 +17,7 @@ from support.facts import BROWSER_DOCUMENT, facts
 from support.trackers import known, recording_tracker
 
 from mixpanel_visitor.core.events.record_builder import MAX_PROPERTIES
-from mixpanel_visitor.tracking.dependencies import InsertIds, Parts
+from mixpanel_visitor.tracking.dependencies import Dependencies, InsertIds
 from mixpanel_visitor.tracking.tracker import engine_of
 
 HEADERS = {
@@ -104,7 +104,7 @@ def test_too_many_properties_are_as_many_both_ways(number):
 
 def test_a_fresh_id_is_a_random_uuid():
     """Of version 4, as the standard library writes it; all of its bits but six are left to chance."""
-    texts = [Parts().fresh_id() for _ in range(2_000)]
+    texts = [Dependencies().fresh_id() for _ in range(2_000)]
     drawn = [uuid.UUID(text) for text in texts]
     assert [str(each) for each in drawn] == texts
     assert {(each.version, each.variant) for each in drawn} == {(4, uuid.RFC_4122)}

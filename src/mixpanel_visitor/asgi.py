@@ -17,10 +17,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from .core.request import facts_from_scope
-from .observability.rate_limited_log import QuietLog
+from .observability.rate_limited_log import RateLimitedLog
 from .process.exit_hooks import EXIT_TIMEOUT_S
 from .tracking import context
-from .tracking.handover_endpoint import BODY_LIMIT_BYTES, Reception
+from .tracking.handover_endpoint import BODY_LIMIT_BYTES, HandoverEndpoint
 from .tracking.tracker import engine_of, given_or_made
 from .tracking.visitor import Visitor
 
@@ -88,11 +88,11 @@ class VisitorMiddleware:
             self._error, self._served = error, ()
             return
         self._engine = engine_of(self.tracker)
-        self._reception = Reception(self._engine)
+        self._reception = HandoverEndpoint(self._engine)
         self._paths = self._reception.paths
         self._behind_proxies = bool(self.tracker.settings.trusted_proxies)
         self._before = self.tracker.settings.durability == "before-response"
-        self._log = QuietLog()
+        self._log = RateLimitedLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Serve one request, one socket or the lifespan."""

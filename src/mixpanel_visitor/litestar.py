@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from .asgi import SCOPE_KEY, VisitorMiddleware, begin_serving, end_serving
 from .errors import MissingExtraError, NoVisitorError
 from .tracking.context import current_visitor
-from .tracking.handover_endpoint import Reception
+from .tracking.handover_endpoint import HandoverEndpoint
 from .tracking.tracker import engine_of, given_or_made
 from .tracking.visitor import Visitor
 
@@ -67,7 +67,7 @@ class VisitorPlugin(InitPlugin):
         app_config.middleware.insert(0, DefineMiddleware(VisitorMiddleware, tracker=self.tracker))
         app_config.dependencies.setdefault("visitor", Provide(_visitor, sync_to_thread=False))
         app_config.signature_types.append(Visitor)
-        paths = Reception(engine).paths
+        paths = HandoverEndpoint(engine).paths
         if paths:
             # Where there is a handler the middleware is asked, which answers these paths itself. Others that
             # are before it are asked to let these requests through: they come from visitors of all kinds.

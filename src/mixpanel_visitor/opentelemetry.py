@@ -24,7 +24,7 @@ except ImportError:
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from .observability.metrics import Figure
+    from .observability.metrics import ExportedMetric
     from .tracking.tracker import Tracker
 
 
@@ -57,7 +57,7 @@ class _Look:
 
     def __init__(self, trackers: Mapping[str, Tracker]) -> None:
         self._trackers = trackers
-        self._figures: dict[str, dict[str, Figure]] = {}
+        self._figures: dict[str, dict[str, ExportedMetric]] = {}
         self._taken_s = float("-inf")
 
     def read(self, name: str, _options: CallbackOptions) -> Iterator[Observation]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from .observability.metrics import Figure
+    from .observability.metrics import ExportedMetric
     from .tracking.tracker import Tracker
 
 _UNITS = {"s": "seconds", "By": "bytes"}
@@ -54,7 +54,7 @@ class VisitorCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Return all figures of now but those that cannot be had: a scrape asks for others' as well."""
-        found: dict[str, list[tuple[str, Figure]]] = {}
+        found: dict[str, list[tuple[str, ExportedMetric]]] = {}
         for name, tracker in self._trackers.items():
             try:
                 current = list(figures(tracker.stats()))
@@ -66,7 +66,7 @@ class VisitorCollector(Collector):
         for named in found.values():
             yield self._family(named)
 
-    def _family(self, named: list[tuple[str, Figure]]) -> Metric:
+    def _family(self, named: list[tuple[str, ExportedMetric]]) -> Metric:
         figure = named[0][1]
         family = CounterMetricFamily if figure.kind == "counter" else GaugeMetricFamily
         labels = [] if "" in self._trackers else ["tracker"]

@@ -24,7 +24,7 @@ from .quoting import one_line, quoted
 if TYPE_CHECKING:
     from .core.events.values import Told
     from .records import Endpoint
-    from .tracking.event_builder import Sink, Writer
+    from .tracking.event_builder import EventBuilder, Sink
 
 _ENDPOINTS: dict[str, Endpoint] = {
     "events": "import",
@@ -53,7 +53,7 @@ class SpoolConsumer:
     Never raises: what Mixpanel would refuse is logged and counted, as with `visitor.track`.
     """
 
-    def __init__(self, writer: Writer, sink: Sink) -> None:
+    def __init__(self, writer: EventBuilder, sink: Sink) -> None:
         self._writer = writer
         self._sink = sink
 
@@ -145,7 +145,7 @@ class _Serializer(json.JSONEncoder):
             return unwritten
 
 
-def bound_mixpanel(writer: Writer, sink: Sink) -> Mixpanel:
+def bound_mixpanel(writer: EventBuilder, sink: Sink) -> Mixpanel:
     """Build the official client whose messages go where the visitor's go."""
     serializer: Any = partial(_Serializer, told=writer.stringified)
     return Mixpanel(writer.token, consumer=VisitorConsumer(writer, sink), serializer=serializer)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from .core.request import facts_from_environ
 from .tracking import context
-from .tracking.handover_endpoint import BODY_LIMIT_BYTES, Reception
+from .tracking.handover_endpoint import BODY_LIMIT_BYTES, HandoverEndpoint
 from .tracking.tracker import engine_of, given_or_made
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class VisitorMiddleware:
         self.app = app
         self.tracker = given_or_made(tracker, settings)
         self._engine = engine_of(self.tracker)
-        self._reception = Reception(self._engine)
+        self._reception = HandoverEndpoint(self._engine)
         self._paths = self._reception.paths
         self._behind_proxies = bool(self.tracker.settings.trusted_proxies)
         self._before = self.tracker.settings.durability == "before-response"

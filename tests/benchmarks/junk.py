@@ -20,10 +20,10 @@ from mixpanel_visitor.core.enrichment.enricher import Enricher
 from mixpanel_visitor.core.enrichment.url_properties import without_secrets
 from mixpanel_visitor.core.enrichment.user_agents import describe
 from mixpanel_visitor.core.events.encoding import converted, encode_part
-from mixpanel_visitor.core.events.redaction import Scrubber
+from mixpanel_visitor.core.events.redaction import Redactor
 from mixpanel_visitor.core.identity.mixpanel_browser import MixpanelBrowser
 from mixpanel_visitor.core.identity.spid_browser import SpidBrowser
-from mixpanel_visitor.core.identity.visitor_cookie import Anchor, AnchorCodec
+from mixpanel_visitor.core.identity.visitor_cookie import VisitorCookie, VisitorCookieCodec
 from mixpanel_visitor.core.request import (
     RequestFacts,
     all_cookie_values,
@@ -31,7 +31,7 @@ from mixpanel_visitor.core.request import (
     facts_from_environ,
     facts_from_scope,
 )
-from mixpanel_visitor.core.response_cookies import SetCookies
+from mixpanel_visitor.core.response_cookies import ResponseCookies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,9 +49,9 @@ def ignore(_name: str) -> None:
     """Take the counters' names."""
 
 
-def anchors(name: str, former_name: str | None = None) -> AnchorCodec:
+def anchors(name: str, former_name: str | None = None) -> VisitorCookieCodec:
     """Build a codec; with `former_name` one that knows the cookies of release 0.1 as well."""
-    return AnchorCodec(
+    return VisitorCookieCodec(
         ["a-key-of-some-length"],
         token=TOKEN,
         name=name,
@@ -73,13 +73,13 @@ MIXPANEL = MixpanelBrowser(
     count=ignore,
 )
 SPID = SpidBrowser("4321abc0000", sign_secret="foobar-sign-secret", production=True, count=ignore)
-COOKIES = SetCookies(UPGRADED, MIXPANEL, seen_name="mpv_3eb1bd43_js", former_seen_name="mpv_js")
-SIGNED = ANCHORS.encode(Anchor(device_id=DEVICE_ID, issued_at_s=NOW_S))
+COOKIES = ResponseCookies(UPGRADED, MIXPANEL, seen_name="mpv_3eb1bd43_js", former_seen_name="mpv_js")
+SIGNED = ANCHORS.encode(VisitorCookie(device_id=DEVICE_ID, issued_at_s=NOW_S))
 
 
 ADDRESSES = ClientAddresses([ipaddress.ip_network("10.0.0.0/8")], mode="truncate")
-SECRETS = Scrubber().is_secret
-ENRICHER = Enricher(addresses=ADDRESSES, scrubber=Scrubber(), mixpanel=MIXPANEL)
+SECRETS = Redactor().is_secret
+ENRICHER = Enricher(addresses=ADDRESSES, scrubber=Redactor(), mixpanel=MIXPANEL)
 
 
 def enriched(junk: str) -> object:

@@ -36,7 +36,7 @@ from mixpanel_visitor.core.identity.mixpanel_browser import quoted_identity
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.flask import MixpanelVisitor
 from mixpanel_visitor.starlette import VisitorMiddleware
-from mixpanel_visitor.tracking.dependencies import Parts
+from mixpanel_visitor.tracking.dependencies import Dependencies
 from mixpanel_visitor.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def tracker(**settings: Any) -> Tracker:
         secret_key=SECRET_KEY,
         spool="memory:",
         deliver=False,
-        parts=Parts(clock=lambda: NOW_S, spool=MemorySpool(2**34)),
+        parts=Dependencies(clock=lambda: NOW_S, spool=MemorySpool(2**34)),
     )
 
 

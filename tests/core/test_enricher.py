@@ -11,7 +11,7 @@ from support.facts import BROWSER_DOCUMENT, BROWSER_FETCH, facts
 
 from mixpanel_visitor.core.enrichment.client_address import ClientAddresses
 from mixpanel_visitor.core.enrichment.enricher import Enricher
-from mixpanel_visitor.core.events.redaction import Scrubber
+from mixpanel_visitor.core.events.redaction import Redactor
 from mixpanel_visitor.core.identity.mixpanel_browser import MixpanelBrowser
 
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -29,7 +29,7 @@ def enricher():
         count=lambda name: None,
     )
     addresses = ClientAddresses([ipaddress.ip_network("10.0.0.0/8")], mode="send")
-    return Enricher(addresses=addresses, scrubber=Scrubber(), mixpanel=mixpanel)
+    return Enricher(addresses=addresses, scrubber=Redactor(), mixpanel=mixpanel)
 
 
 @pytest.fixture
@@ -186,6 +186,6 @@ def test_a_page_view_has_the_sdks_properties(enricher):
 def test_any_bytes_in_any_header_give_properties_that_can_be_sent(headers, text, is_new):
     """None raises, and what is said is text or a number."""
     request = facts(headers, path="/" + text, query=text, host=headers.get("host", text), client=text)
-    enricher = Enricher(addresses=ClientAddresses((), mode="truncate"), scrubber=Scrubber(), mixpanel=None)
+    enricher = Enricher(addresses=ClientAddresses((), mode="truncate"), scrubber=Redactor(), mixpanel=None)
     found = enricher.properties(request, is_new=is_new, is_bot=False) | enricher.page_view(request, text)
     orjson.dumps(found | dict(enricher.first_touch(request)))

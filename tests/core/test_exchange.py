@@ -11,21 +11,21 @@ from support.facts import BROWSER_DOCUMENT, BROWSER_FETCH, facts
 from mixpanel_visitor.core.enrichment.bots import BotDetector
 from mixpanel_visitor.core.enrichment.client_address import ClientAddresses
 from mixpanel_visitor.core.enrichment.enricher import Enricher
-from mixpanel_visitor.core.events.redaction import Scrubber
+from mixpanel_visitor.core.events.redaction import Redactor
 from mixpanel_visitor.core.exchange import HAND_OVER_RECORDS
-from mixpanel_visitor.core.identity.handover import Word
+from mixpanel_visitor.core.identity.handover import HandoverClaim
 from mixpanel_visitor.core.identity.identity import links_between
 from mixpanel_visitor.core.identity.mixpanel_browser import MixpanelBrowser, quoted_identity
-from mixpanel_visitor.core.identity.resolver import Resolver
+from mixpanel_visitor.core.identity.resolver import IdentityResolver
 from mixpanel_visitor.core.identity.visitor_cookie import (
     RENEW_AFTER_S,
-    Anchor,
-    AnchorCodec,
+    VisitorCookie,
+    VisitorCookieCodec,
     user_tag,
 )
 from mixpanel_visitor.core.request import facts_from_environ, facts_from_scope
-from mixpanel_visitor.core.response_cookies import HEAL_AFTER_S, SetCookies
-from mixpanel_visitor.core.site_rules import RECALLED, RECALLED_CHARS, ExchangeRules
+from mixpanel_visitor.core.response_cookies import HEAL_AFTER_S, ResponseCookies
+from mixpanel_visitor.core.site_rules import RECALLED, RECALLED_CHARS, SiteRules
 from mixpanel_visitor.records import Record
 
 NOW_S = 1_763_900_000
@@ -43,7 +43,7 @@ class House:
         self.notes = Counter()
         self.refused = Counter()
         self.ids = (f"fresh-{number}" for number in count(1))
-        self.anchors = AnchorCodec(
+        self.anchors = VisitorCookieCodec(
             ["a-key-of-some-length"],
             token=TOKEN,
             name="mpv",
@@ -61,17 +61,17 @@ class House:
                 max_age_s=31_536_000,
                 count=self.note,
             )
-        self.rules = ExchangeRules(
+        self.rules = SiteRules(
             **{
                 "anchors": self.anchors,
-                "resolver": Resolver(id_mode=id_mode, mixpanel=self.mixpanel, count=self.note),
-                "set_cookies": SetCookies(self.anchors, self.mixpanel, seen_name="mpv_js"),
+                "resolver": IdentityResolver(id_mode=id_mode, mixpanel=self.mixpanel, count=self.note),
+                "set_cookies": ResponseCookies(self.anchors, self.mixpanel, seen_name="mpv_js"),
                 "token": TOKEN,
                 "id_mode": id_mode,
                 "bots": "drop",
                 "detector": BotDetector(),
                 "enricher": Enricher(
-                    addresses=ClientAddresses((), mode="send"), scrubber=Scrubber(), mixpanel=self.mixpanel
+                    addresses=ClientAddresses((), mode="send"), scrubber=Redactor(), mixpanel=self.mixpanel
                 ),
                 "respect_dnt": True,
                 "respect_gpc": True,
@@ -98,7 +98,7 @@ class House:
 
     def cookie(self, *, secure=False, **more):
         """The Cookie header of a visitor whom the browser's SDK knows as well."""
-        anchor = Anchor(**{"device_id": "known", "issued_at_s": NOW_S - 10, "seeded": True, **more})
+        anchor = VisitorCookie(**{"device_id": "known", "issued_at_s": NOW_S - 10, "seeded": True, **more})
         return {"cookie": f"{self.anchors.name(secure=secure)}={self.anchors.encode(anchor)}"}
 
     def read(self, added):
@@ -478,7 +478,7 @@ def test_what_a_header_said_grows_old_with_it(house):
         lambda exchange, _fresh: exchange.opt_out(),
         lambda exchange, fresh: (exchange.opt_out(), exchange.opt_in(fresh)),
         lambda exchange, _fresh: setattr(exchange, "view", print),
-        lambda exchange, fresh: exchange.heed(Word(device_id=DEVICE), fresh),
+        lambda exchange, fresh: exchange.heed(HandoverClaim(device_id=DEVICE), fresh),
     ],
     ids=["nothing", "log-in", "log-out", "opt-out", "opt-in", "page view", "what is known is handed over"],
 )

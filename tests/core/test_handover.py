@@ -7,8 +7,8 @@ from support.facts import VECTORS, facts
 
 from mixpanel_visitor.core.identity.handover import (
     MAX_BODY_BYTES,
+    HandoverClaim,
     HandoverError,
-    Word,
     check,
     is_same_origin,
     read_word,
@@ -74,13 +74,13 @@ def test_guards_before_the_body(changed, method, status):
 @pytest.mark.parametrize("kind", ["device_id", "uid", "sig"])
 def test_each_id_is_read(kind):
     """One key is enough."""
-    assert read_word(b'{"%s": "x"}' % kind.encode()) == Word(**{kind: "x"})
+    assert read_word(b'{"%s": "x"}' % kind.encode()) == HandoverClaim(**{kind: "x"})
 
 
 def test_all_that_is_said_is_read():
     """A page may send everything that it knows."""
     word = read_word(b'{"device_id": "d", "uid": "u", "sig": "s", "more": 1}')
-    assert word == Word(device_id="d", uid="u", sig="s")
+    assert word == HandoverClaim(device_id="d", uid="u", sig="s")
 
 
 @pytest.mark.parametrize("choice", [True, False])
@@ -101,7 +101,7 @@ def test_a_choice_is_true_or_false(choice):
 )
 def test_a_signature_is_known_by_its_beginning(sig, tag):
     """It goes into a cookie: nothing but base64url may."""
-    assert Word(uid="u", sig=sig).tag == tag
+    assert HandoverClaim(uid="u", sig=sig).tag == tag
 
 
 @pytest.mark.parametrize(

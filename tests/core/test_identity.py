@@ -5,7 +5,7 @@ from support.facts import VECTORS
 
 from mixpanel_visitor.core.identity.identity import (
     Identity,
-    Link,
+    MergeEvent,
     alias_properties,
     distinct_id,
     from_any_id,
@@ -41,7 +41,10 @@ def test_original_mode_sends_identify_once():
     case = vector("$identify")
     before = Identity(device_id=case["device_id"])
     login = log_in("original", before, case["user_id"], linked=False, fresh_device_id=None)
-    assert (login.links, login.merge) == ((Link(event="$identify", properties=case["properties"]),), None)
+    assert (login.links, login.merge) == (
+        (MergeEvent(event="$identify", properties=case["properties"]),),
+        None,
+    )
     again = log_in("original", login.identity, case["user_id"], linked=True, fresh_device_id=None)
     assert (again.links, again.merge) == ((), None)
 

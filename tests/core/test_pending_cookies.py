@@ -11,12 +11,12 @@ from mixpanel_visitor.core.identity.pending_cookies import (
     MAX_TRIED,
     NOTHING,
     USER_MAX_AGE_S,
-    PendingAnchors,
+    PendingCookies,
 )
-from mixpanel_visitor.core.identity.visitor_cookie import Anchor, AnchorCodec
+from mixpanel_visitor.core.identity.visitor_cookie import VisitorCookie, VisitorCookieCodec
 
 NOW_S = 1_763_900_000
-ANCHORS = AnchorCodec(
+ANCHORS = VisitorCookieCodec(
     ["a-key-of-some-length"],
     token="0123456789abcdef0123456789abcdef",
     name="mpv",
@@ -24,11 +24,13 @@ ANCHORS = AnchorCodec(
     max_age_s=31_536_000,
     count=Counter().update,
 )
-PENDING = PendingAnchors(ANCHORS)
+PENDING = PendingCookies(ANCHORS)
 
 
 def anchor(number=1, **more):
-    return Anchor(**{"device_id": f"6f1c2a3b-4d5e-4f60-8a7b-{number:012}", "issued_at_s": NOW_S, **more})
+    return VisitorCookie(
+        **{"device_id": f"6f1c2a3b-4d5e-4f60-8a7b-{number:012}", "issued_at_s": NOW_S, **more}
+    )
 
 
 def cookie(each, *, secure=False):

@@ -1,11 +1,11 @@
-"""HeldRecords: what waits for its visitor to be remembered, and what becomes of it if that fails."""
+"""PendingRecords: what waits for its visitor to be remembered, and what becomes of it if that fails."""
 
 from collections import Counter
 
 import orjson
 import pytest
 
-from mixpanel_visitor.core.pending_records import HeldRecords, without_devices
+from mixpanel_visitor.core.pending_records import PendingRecords, without_devices
 from mixpanel_visitor.records import Record
 
 FRESH = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"
@@ -37,7 +37,7 @@ def held(refused):
     def refuse(reason, number):
         refused[reason] += number
 
-    return HeldRecords(refuse)
+    return PendingRecords(refuse)
 
 
 def test_without_a_fresh_id_nothing_waits(held):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixpanel_visitor.core.events.redaction import Scrubber
+from mixpanel_visitor.core.events.redaction import Redactor
 
 SECRETS = [
     *(
@@ -67,7 +67,7 @@ def found():
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_secret_is_known_by_its_name(name, found):
     """However its words are put together."""
-    assert Scrubber().clean({name: "s3cret", "n": 1}, found.append) == {name: "REDACTED", "n": 1}
+    assert Redactor().clean({name: "s3cret", "n": 1}, found.append) == {name: "REDACTED", "n": 1}
     assert found == [name]
 
 
@@ -75,14 +75,14 @@ def test_a_secret_is_known_by_its_name(name, found):
 def test_other_names_are_left_alone(name, found):
     """What only sounds like a secret stays, in the very object that was given."""
     given_properties = {name: "value"}
-    assert Scrubber().clean(given_properties, found.append) is given_properties
+    assert Redactor().clean(given_properties, found.append) is given_properties
     assert not found
 
 
 def test_secrets_are_found_at_every_depth(found):
     """In dicts, and in dicts in lists; what was given is not changed."""
     properties = {"a": [{"b": {"password": "x", "c": 1}}, 2], "d": {"e": ({"token": "y"},)}, "f": [1]}
-    cleaned = Scrubber().clean(properties, found.append)
+    cleaned = Redactor().clean(properties, found.append)
     assert cleaned == {
         "a": [{"b": {"password": "REDACTED", "c": 1}}, 2],
         "d": {"e": [{"token": "REDACTED"}]},
@@ -102,35 +102,35 @@ class Account:
 def test_mappings_and_dataclasses_are_looked_into_as_well(found):
     """Whatever becomes an object in JSON."""
     proxy = MappingProxyType({"password": "x", "n": 1})
-    assert Scrubber().clean(proxy, found.append) == {"password": "REDACTED", "n": 1}
+    assert Redactor().clean(proxy, found.append) == {"password": "REDACTED", "n": 1}
     account = Account(name="ann", password="x")
-    assert Scrubber().clean({"a": [account]}, found.append) == {
+    assert Redactor().clean({"a": [account]}, found.append) == {
         "a": [{"name": "ann", "password": "REDACTED"}]
     }
     assert account.password == "x"
     harmless = {"a": dataclasses.make_dataclass("Point", ["x"])(1)}
-    assert Scrubber().clean(harmless, found.append) is harmless
-    assert Scrubber().clean({"kind": Account}, found.append) == {"kind": Account}
+    assert Redactor().clean(harmless, found.append) is harmless
+    assert Redactor().clean({"kind": Account}, found.append) == {"kind": Account}
 
 
 def test_a_list_of_ones_own_replaces_ours(found):
     """Its entries are words, too; `default` stands for ours; an empty one turns it off."""
-    both = Scrubber(["default", "shoe-size"]).clean({"shoeSize": 42, "password": "x"}, found.append)
+    both = Redactor(["default", "shoe-size"]).clean({"shoeSize": 42, "password": "x"}, found.append)
     assert set(both.values()) == {"REDACTED"}
-    assert Scrubber(["shoe size"]).clean({"shoeSize": 42, "password": "x"}, found.append) == {
+    assert Redactor(["shoe size"]).clean({"shoeSize": 42, "password": "x"}, found.append) == {
         "shoeSize": "REDACTED",
         "password": "x",
     }
-    assert Scrubber([]).clean({"password": "x"}, found.append) == {"password": "x"}
+    assert Redactor([]).clean({"password": "x"}, found.append) == {"password": "x"}
 
 
 def test_a_missing_secret_is_none(found):
     """None stays None: it says that there was nothing."""
-    assert Scrubber().clean({"password": None}, found.append) == {"password": None}
+    assert Redactor().clean({"password": None}, found.append) == {"password": None}
     assert not found
 
 
 @given(st.dictionaries(st.text(), st.none() | st.text() | st.lists(st.text(), max_size=2), max_size=5))
 def test_any_names_can_be_asked_for(properties):
     """None raises, and no name is lost."""
-    assert Scrubber().clean(properties, lambda name: None).keys() == properties.keys()
+    assert Redactor().clean(properties, lambda name: None).keys() == properties.keys()

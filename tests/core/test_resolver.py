@@ -8,9 +8,9 @@ from support.facts import VECTORS
 
 from mixpanel_visitor.core.identity.identity import identity_properties, links_between
 from mixpanel_visitor.core.identity.mixpanel_browser import MixpanelBrowser, quoted_identity
-from mixpanel_visitor.core.identity.resolver import Resolver
+from mixpanel_visitor.core.identity.resolver import IdentityResolver
 from mixpanel_visitor.core.identity.spid_browser import SpidBrowser, SpidVisitor
-from mixpanel_visitor.core.identity.visitor_cookie import Anchor
+from mixpanel_visitor.core.identity.visitor_cookie import VisitorCookie
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 OURS = "11111111-2222-4333-8444-555555555555"
@@ -29,7 +29,7 @@ class Site:
         self.notes = Counter()
         ids = count(1)
         self.fresh_id = lambda: f"fresh-{next(ids)}"
-        self.resolver = Resolver(
+        self.resolver = IdentityResolver(
             id_mode=id_mode,
             order=order,
             mixpanel=self._mixpanel() if "mixpanel" in order else None,
@@ -64,7 +64,7 @@ class Site:
 
 def ours(**more):
     """An anchor of our own making, that the browser has not been seen with."""
-    return Anchor(**{"device_id": OURS, "issued_at_s": NOW_S - 50, **more})
+    return VisitorCookie(**{"device_id": OURS, "issued_at_s": NOW_S - 50, **more})
 
 
 def sdk_cookie(device_id=THEIRS, *, settled=True):
@@ -104,7 +104,7 @@ SIGNED = f"{SPID['cookie_name']}={SPID['raw']}"
 def test_without_any_id_the_visitor_is_new():
     """The ID is made here, so we vouch for it."""
     found = Site().resolve(None)
-    assert found.anchor == Anchor(device_id="fresh-1", issued_at_s=NOW_S)
+    assert found.anchor == VisitorCookie(device_id="fresh-1", issued_at_s=NOW_S)
     assert (found.identity.source, found.identity.vouched, found.identity.is_new) == ("generated", True, True)
 
 

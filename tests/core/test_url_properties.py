@@ -7,7 +7,7 @@ from support.browser_vocabulary import Place, ask
 from support.components import needs
 
 from mixpanel_visitor.core.enrichment import url_properties
-from mixpanel_visitor.core.events.redaction import Scrubber
+from mixpanel_visitor.core.events.redaction import Redactor
 
 QUERIES = [
     "",
@@ -128,7 +128,7 @@ def test_secrets_are_taken_out_of_an_address(url, expected):
 @pytest.mark.parametrize("query", ["?%74oken=abc", "?tok%65n=abc", "?user%5Btoken%5D=abc", "?a=?token=abc"])
 def test_escapes_hide_no_secret(query):
     """Servers decode names before they look at them."""
-    found = url_properties.without_secrets("https://shop.test/" + query, Scrubber().is_secret)
+    found = url_properties.without_secrets("https://shop.test/" + query, Redactor().is_secret)
     assert "abc" not in found
     assert found.endswith("=REDACTED")
 

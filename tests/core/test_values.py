@@ -23,7 +23,7 @@ from support.components import needs_module
 
 from mixpanel_visitor.core.events.encoding import converted, encode, encode_part
 from mixpanel_visitor.core.events.record_builder import event_record, profile_record
-from mixpanel_visitor.core.events.redaction import Scrubber
+from mixpanel_visitor.core.events.redaction import Redactor
 from mixpanel_visitor.core.events.values import MAX_RECORD_BYTES, PROFILE
 from mixpanel_visitor.emulator.rules import Event, check_event
 from mixpanel_visitor.errors import InvalidEventError
@@ -518,7 +518,7 @@ NESTED = {
 def profile_of(value):
     """Return the record of a profile with this value, and look in it for secrets."""
     update = {"$token": "t", "$distinct_id": "u", "$set": {"x": value}}
-    clean = Scrubber().clean
+    clean = Redactor().clean
     return profile_record("engage", update, clean=lambda plain: clean(plain, lambda _name: None)).body
 
 

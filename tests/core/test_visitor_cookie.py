@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from mixpanel_visitor.core.identity.identity import MAX_ID_CHARS
 from mixpanel_visitor.core.identity.visitor_cookie import (
     MAX_VALUE_CHARS,
-    Anchor,
-    AnchorCodec,
+    VisitorCookie,
+    VisitorCookieCodec,
     is_device_id,
     user_tag,
 )
@@ -34,11 +34,13 @@ def make(notes, keys=("a-key-of-some-length",), domain=None, token="t", name="mp
     def count(name):
         notes[name] += 1
 
-    return AnchorCodec(keys, token=token, name=name, domain=domain, max_age_s=YEAR_S, count=count, **more)
+    return VisitorCookieCodec(
+        keys, token=token, name=name, domain=domain, max_age_s=YEAR_S, count=count, **more
+    )
 
 
 def anchor(**more):
-    return Anchor(**{"device_id": DEVICE, "issued_at_s": NOW_S, **more})
+    return VisitorCookie(**{"device_id": DEVICE, "issued_at_s": NOW_S, **more})
 
 
 @pytest.mark.parametrize("user_id", [None, "user-42", "anna@example.com", "Łódź", "~.;,= \n"])

@@ -6,7 +6,7 @@ import threading
 import pytest
 from support.waiting import PATIENCE_S
 
-from mixpanel_visitor.delivery.background_writer import MAX_WAITING, Committer
+from mixpanel_visitor.delivery.background_writer import MAX_WAITING, BackgroundWriter
 from mixpanel_visitor.records import Record
 
 
@@ -39,7 +39,7 @@ class Book:
 
 def running(book):
     """A committer whose thread has proven that it runs."""
-    committer = Committer(book.commit)
+    committer = BackgroundWriter(book.commit)
     committer.submit(records("first"))
     deadline = threading.Event()
     while not committer._turn.running:
@@ -50,7 +50,7 @@ def running(book):
 def test_the_first_is_committed_by_the_caller():
     """Until the thread has proven that it runs, nobody depends on it."""
     book = Book()
-    committer = Committer(book.commit)
+    committer = BackgroundWriter(book.commit)
     committer.submit(records("a"))
     assert book.groups == [["a"]]
     assert book.threads == {threading.current_thread().name}
@@ -136,7 +136,7 @@ def test_a_stopped_committer_goes_on_with_the_next():
 def test_a_thread_that_was_stopped_before_it_ran_leaves_nothing_waiting():
     """Its successor, or the caller, commits what comes later."""
     book = Book()
-    committer = Committer(book.commit)
+    committer = BackgroundWriter(book.commit)
     for name in ("a", "b", "c"):
         committer.submit(records(name))
         committer.stop(PATIENCE_S)
@@ -199,7 +199,7 @@ def test_without_threads_callers_commit(monkeypatch, start):
     """Nothing waits for a thread that does not run."""
     monkeypatch.setattr(threading.Thread, "start", start)
     book = Book()
-    committer = Committer(book.commit)
+    committer = BackgroundWriter(book.commit)
     for name in ("a", "b", "c"):
         committer.submit(records(name))
     assert book.groups == [["a"], ["b"], ["c"]]
@@ -216,7 +216,7 @@ def test_beyond_a_full_queue_the_caller_commits_its_own_at_once():
         else:
             book.commit(group)
 
-    committer = Committer(commit)
+    committer = BackgroundWriter(commit)
     committer.submit(records("first"))
     deadline = threading.Event()
     while not committer._turn.running:

@@ -16,7 +16,7 @@ from mixpanel_visitor.delivery.sending.send_queue import (
     START_BYTES,
     Limits,
     Piece,
-    Work,
+    SendQueue,
     request_bytes,
 )
 from mixpanel_visitor.delivery.spool import Claim
@@ -27,9 +27,9 @@ def claim_of(bodies) -> Claim:
     return Claim(endpoint="import", bodies=tuple(bodies), positions=tuple(range(len(bodies))))
 
 
-def work_of(bodies) -> Work:
+def work_of(bodies) -> SendQueue:
     """One fresh claim to be sent."""
-    work = Work()
+    work = SendQueue()
     work.add(Piece(claim=claim_of(bodies), indexes=range(len(bodies))))
     return work
 

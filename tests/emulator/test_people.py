@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixpanel_visitor.emulator.people import ID_MERGES, People
-from mixpanel_visitor.emulator.union_find import Clusters
+from mixpanel_visitor.emulator.union_find import UnionFind
 
 U = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"
 U2 = "0a1b2c3d-4e5f-4a6b-9c7d-8e9f0a1b2c3d"
@@ -485,7 +485,7 @@ def test_what_was_joined_first_is_forgotten_first(id_merge, join):
 
 def test_what_was_forgotten_does_not_count():
     """Nor does it come back when its cluster is joined to another."""
-    clusters = Clusters(max_ids=4, max_size=4)
+    clusters = UnionFind(max_ids=4, max_size=4)
     assert all(clusters.join(*pair) for pair in [("b", "a"), ("c", "d"), ("c", "e")])
     (forgotten,) = set("abcde") - {each for each, _person in clusters.members()}
     (other,) = set("ab") - {forgotten}

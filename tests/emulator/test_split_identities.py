@@ -8,7 +8,7 @@ from mixpanel_visitor.emulator.split_identities import (
     BORN_TOGETHER_MS,
     MAX_PAIRS,
     TOGETHER_MS,
-    Visits,
+    SplitIdentities,
     lane_of,
 )
 
@@ -19,7 +19,7 @@ SERVER = {**PAGE, "mp_lib": "python"}
 
 def found(*events):
     """Note events (properties, own ID, milliseconds) and give the pairs of IDs."""
-    visits = Visits()
+    visits = SplitIdentities()
     for number, (properties, own_id, at_ms) in enumerate(events, 1):
         visits.note(number, properties, own_id, at_ms)
     return [(each.browser_id, each.server_id) for each in visits.two_ids()]

@@ -95,7 +95,7 @@ def test_the_documented_line_starts_delivery(tmp_path, name):
     earlier.close()
     for file, text in {
         "shop.py": SHOP,
-        "tracking/event_callbacks.py": GUNICORN,
+        "hooks.py": GUNICORN,
         "hooked.py": UWSGI_HOOK,
         "serving.py": WAITRESS,
     }.items():

@@ -91,7 +91,7 @@ def test_in_production_a_difference_is_told_and_the_event_sent(production, caplo
     assert [own_properties(event) for event in spool.events] == [{"plan": "gold", "seets": 3}] * 3
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert "test_guard.py:" in record.getMessage()
+    assert "test_checker.py:" in record.getMessage()
     assert "seets: unknown; did you mean 'seats'?" in record.getMessage()
     assert "gold" not in record.getMessage()
     stats = tracker.stats()

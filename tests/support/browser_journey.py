@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import orjson
 
 from mixpanel_visitor.emulator import LocalMixpanel
-from mixpanel_visitor.tracking.dependencies import Parts
+from mixpanel_visitor.tracking.dependencies import Dependencies
 from mixpanel_visitor.tracking.tracker import Tracker
 
 from .browser_profile import Browsing
@@ -98,7 +98,7 @@ class Journey(Browsing):
             api_host=self._mixpanel.url,
             spool="memory:",
             on_error="raise",
-            parts=Parts(clock=lambda: time.time() - self._days_ago * _DAY_S),
+            parts=Dependencies(clock=lambda: time.time() - self._days_ago * _DAY_S),
             **settings,
         )
 

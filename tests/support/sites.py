@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from mixpanel_visitor.tracking.tracker import Tracker
 
-Snippet = Literal["tag", "inline", "none"]
+HandoverScript = Literal["tag", "inline", "none"]
 """How a page has our own script: from `/_visitor.js`, by the template helper, or not at all."""
 
 STATIC = "/static"
@@ -48,7 +48,7 @@ class Shop:
     token: str
     loading: browser_sdk.Loading = "module"
     config: dict[str, Any] = field(default_factory=dict)
-    snippet: Snippet = "none"
+    snippet: HandoverScript = "none"
     extra_head: str = ""
 
     def page(self, path: str, helper: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from mixpanel_visitor.delivery.spool import SpoolCounts
-from mixpanel_visitor.tracking.dependencies import Parts
+from mixpanel_visitor.tracking.dependencies import Dependencies
 from mixpanel_visitor.tracking.tracker import Tracker
 
 from .responses import cookie_name
@@ -66,6 +66,6 @@ class RecordingSpool:
 def tracker_into(spool: RecordingSpool, **settings: Any) -> Tracker:
     """Build a tracker that stores into this spool and delivers nothing."""
     return Tracker(
-        parts=Parts(spool=spool),
+        parts=Dependencies(spool=spool),
         **{"token": "t", "secret_key": SECRET_KEY, "spool": "memory:", "deliver": False, **settings},
     )

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from mixpanel_visitor.core.identity.visitor_cookie import Anchor, AnchorCodec
+from mixpanel_visitor.core.identity.visitor_cookie import VisitorCookie, VisitorCookieCodec
 from mixpanel_visitor.delivery.memory import MemorySpool
-from mixpanel_visitor.tracking.dependencies import Parts
+from mixpanel_visitor.tracking.dependencies import Dependencies
 from mixpanel_visitor.tracking.tracker import Tracker
 
 from .responses import cookie_name
@@ -57,10 +57,10 @@ def known(
 ) -> dict[str, str]:
     """Return the Cookie header of a visitor whom a `recording_tracker` of the token has seen before."""
     name = cookie_name(token)
-    codec = AnchorCodec(
+    codec = VisitorCookieCodec(
         [SECRET_KEY], token=token, name=name, domain=None, max_age_s=31_536_000, count=lambda _name: None
     )
-    anchor = Anchor(**{"device_id": device_id, "issued_at_s": int(NOW_S), "seeded": True, **more})
+    anchor = VisitorCookie(**{"device_id": device_id, "issued_at_s": int(NOW_S), "seeded": True, **more})
     return {"cookie": f"{name}={codec.encode(anchor)}"}
 
 
@@ -70,7 +70,7 @@ def recording_tracker(
     """Build a tracker that only spools, with a clock that stands (or `clock`) and IDs that count up."""
     spool = RememberingSpool()
     numbers = count(1)
-    parts = Parts(
+    parts = Dependencies(
         clock=clock or (lambda: now_s),
         fresh_id=lambda: f"00000000-0000-4000-8000-{next(numbers):012}",
         insert_id=lambda: f"insert-{next(numbers)}",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _DOTTED = frozenset(string.ascii_letters + string.digits + "_.")
 
 
-class Wanted(NamedTuple):
+class ImportSpec(NamedTuple):
     """What is looked for: its name where none is given, an example, what it is called, and how to know it.
 
     `others` are names that are tried where there is nothing of the first one; a factory's has its brackets.
@@ -35,7 +35,7 @@ class Wanted(NamedTuple):
     others: tuple[str, ...] = ()
 
 
-def load(where: str, wanted: Wanted) -> object:
+def load(where: str, wanted: ImportSpec) -> object:
     """Import the module, from the working directory as well, and give the object.
 
     NAME may be a call with literal arguments, `create_app("test")`: what a factory returns. A usage error

@@ -13,7 +13,7 @@ from mixpanel_visitor.plan import Plan
 from mixpanel_visitor.plan.scan import scan
 from mixpanel_visitor.quoting import several
 
-from .import_object import Wanted, load
+from .import_object import ImportSpec, load
 from .terminal import plain
 
 _MOST_CHARS = 1000
@@ -95,5 +95,7 @@ def export(*, where: str, output: Path | None, truncate: bool) -> None:
 
 
 def _load(where: str) -> Plan:
-    wanted = Wanted("plan", "shop.events:plan", "mixpanel_visitor.plan.Plan", lambda it: isinstance(it, Plan))
+    wanted = ImportSpec(
+        "plan", "shop.events:plan", "mixpanel_visitor.plan.Plan", lambda it: isinstance(it, Plan)
+    )
     return cast("Plan", load(where, wanted))

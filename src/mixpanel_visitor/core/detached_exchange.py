@@ -1,11 +1,11 @@
-"""OfflineVisit: what stands behind a visitor outside of any request, in jobs, scripts and tests."""
+"""DetachedExchange: what stands behind a visitor outside of any request, in jobs, scripts and tests."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from .enrichment.request_properties import NoGlance
+from .enrichment.request_properties import EmptyRequestProperties
 from .identity.identity import Identity, IdMode, log_in, log_out
 
 if TYPE_CHECKING:
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
     from mixpanel_visitor.records import Record
 
-    from .identity.identity import Link, Login
+    from .identity.identity import Login, MergeEvent
     from .policy import Consent
     from .request import RequestFacts
     from .site_rules import Unfinished
 
 
-class OfflineVisit:
+class DetachedExchange:
     """Somebody whose ID the caller knows: no cookie, no response, consent is the caller's business.
 
     `store` takes records at once; with `gather()` they wait for `finish()` and are stored together. Until
@@ -42,7 +42,7 @@ class OfflineVisit:
     )  # fmt: skip
 
     facts: RequestFacts | None = None
-    glance = NoGlance()
+    glance = EmptyRequestProperties()
     consent: Consent = "granted"
     is_bot = False
     spid_user_id: int | None = None
@@ -67,8 +67,8 @@ class OfflineVisit:
         self._records: deque[Record] = deque()
         self._gathering = False
         self._opted_out = False
-        self._merge: Link | None = None
-        self.announce: Callable[[Link], None] | None = None
+        self._merge: MergeEvent | None = None
+        self.announce: Callable[[MergeEvent], None] | None = None
         self.registered: Mapping[str, Any] | None = None
 
     @property
@@ -113,7 +113,7 @@ class OfflineVisit:
         self.identity = login.identity
         return login
 
-    def owe(self, merge: Link | None) -> None:
+    def owe(self, merge: MergeEvent | None) -> None:
         """Note the event that joins device and user, to be written if no other event does that."""
         self._merge = merge
         if not self._gathering:

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 from .enrichment.page_views import is_page
 from .identity.handover import heard
 from .identity.identity import log_in, log_out
-from .identity.resolver import Resolution
-from .identity.visitor_cookie import Anchor
-from .pending_records import HeldRecords, HoldsRecords
+from .identity.resolver import ResolvedIdentity
+from .identity.visitor_cookie import VisitorCookie
+from .pending_records import HoldsRecords, PendingRecords
 from .policy import keeping_it_private, may_set_cookie
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
     from mixpanel_visitor.records import Record
 
-    from .enrichment.request_properties import Glance
-    from .identity.handover import Word
-    from .identity.identity import Identity, Link, Login
+    from .enrichment.request_properties import RequestProperties
+    from .identity.handover import HandoverClaim
+    from .identity.identity import Identity, Login, MergeEvent
     from .policy import Consent
     from .request import RequestFacts
-    from .site_rules import ExchangeRules
+    from .site_rules import SiteRules
 
 HAND_OVER_RECORDS = 100
 HAND_OVER_BYTES = 1_000_000
@@ -52,14 +52,14 @@ class Exchange(HoldsRecords):
     """
 
     # Most requests track nothing: what they neither change nor look at they need not be given.
-    announce: Callable[[Link], None] | None = None
+    announce: Callable[[MergeEvent], None] | None = None
     hand_over: Callable[[Exchange], None] | None = None
     registered: Mapping[str, Any] | None = None
     started = False
     resumes = False  # with an ID that an earlier answer has stored beside our cookie
     withheld = False  # is our cookie, perhaps: browsers send it with no request like this
-    _glance: Glance | None = None
-    _handed_over: Word | None = None
+    _glance: RequestProperties | None = None
+    _handed_over: HandoverClaim | None = None
     _is_nobody = False
     _ignores_bots = False
     _more_cookies: Sequence[str] = ()
@@ -68,13 +68,13 @@ class Exchange(HoldsRecords):
 
     def __init__(
         self,
-        rules: ExchangeRules,
+        rules: SiteRules,
         facts: RequestFacts,
         identity: Identity,
         consent: Consent,
         now_s: float = 0.0,
-        came: Anchor | None = None,
-        found: Resolution | None = None,
+        came: VisitorCookie | None = None,
+        found: ResolvedIdentity | None = None,
         quiet_until_s: float = 0.0,
         *,
         ignores_bots: bool = False,
@@ -87,11 +87,11 @@ class Exchange(HoldsRecords):
         self._now_s = now_s
         self._quiet_until_s = quiet_until_s
         self._changed = self.finished = False
-        self._merge: Link | None = None
+        self._merge: MergeEvent | None = None
         self.view: Callable[[str | None], None] | None = None
-        self.links: tuple[Link, ...] = () if found is None else found.links
+        self.links: tuple[MergeEvent, ...] = () if found is None else found.links
         """Identity events that are owed once the response stores what it says; `announce` writes them."""
-        self._anchor: Anchor | None = None if found is None else found.anchor
+        self._anchor: VisitorCookie | None = None if found is None else found.anchor
         if ignores_bots:
             self._ignores_bots = True
         if found is not None and identity.is_new:
@@ -114,7 +114,7 @@ class Exchange(HoldsRecords):
         return anchor.spid_user_id if anchor is not None and self._now_s <= anchor.spid_until_s else None
 
     @property
-    def glance(self) -> Glance:
+    def glance(self) -> RequestProperties:
         """What the request says besides."""
         if self._glance is None:
             is_first = self._came is None and self.identity.source in ("generated", "none", "cookie")
@@ -128,9 +128,9 @@ class Exchange(HoldsRecords):
         return bool(self.glance.bot)
 
     @property
-    def _records(self) -> HeldRecords:
+    def _records(self) -> PendingRecords:
         if self.held is None:
-            self.held = HeldRecords(self._rules.refuse)
+            self.held = PendingRecords(self._rules.refuse)
         return self.held
 
     def be_nobody(self, identity: Identity) -> None:
@@ -184,7 +184,7 @@ class Exchange(HoldsRecords):
         self._adopt(login.identity, changed=not linked or (anchor is not None and anchor.user_id is None))
         return login
 
-    def owe(self, merge: Link | None) -> None:
+    def owe(self, merge: MergeEvent | None) -> None:
         """Note the event that joins device and user, to be written if no other event does that."""
         self._merge = merge
         if self.finished:
@@ -215,7 +215,7 @@ class Exchange(HoldsRecords):
         else:
             self._renewed = True
             device_id = identity.device_id or ""
-            self._anchor = Anchor(
+            self._anchor = VisitorCookie(
                 device_id=device_id, issued_at_s=self._anchor.issued_at_s, user_id=identity.user_id
             )
             self._records.made(device_id)
@@ -253,7 +253,7 @@ class Exchange(HoldsRecords):
         self.consent = consent
         self._anchor = None
 
-    def heed(self, word: Word, fresh_id: Callable[[], str]) -> str | None:
+    def heed(self, word: HandoverClaim, fresh_id: Callable[[], str]) -> str | None:
         """Take what the browser hands over; raises `HandoverError` where it cannot be believed.
 
         Return why it was not taken, None: it was. Without consent it is not even looked at; but for a choice,
@@ -268,7 +268,7 @@ class Exchange(HoldsRecords):
             return self.refusal or ("cookies_withheld" if self.withheld else "bot")
         before = None
         if not (self.identity.is_new or self._is_nobody):
-            before = Resolution(anchor=self._anchor, identity=self.identity, links=self.links)
+            before = ResolvedIdentity(anchor=self._anchor, identity=self.identity, links=self.links)
         found = heard(self._rules.resolver, word, before, now_s=self._now_s, fresh_id=fresh_id)
         self._anchor, self.identity, self.links = found.anchor, found.identity, found.links
         self._changed, self._handed_over = True, word
@@ -339,7 +339,7 @@ class Exchange(HoldsRecords):
         if merge is not None:
             self._tell(merge)
 
-    def _tell(self, link: Link) -> None:
+    def _tell(self, link: MergeEvent) -> None:
         if self.announce is not None:
             self.announce(link)
 

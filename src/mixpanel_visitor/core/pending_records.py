@@ -1,4 +1,4 @@
-"""HeldRecords: what one exchange has queued, held back until it is known whether its visitor will be.
+"""PendingRecords: what one exchange has queued, held back until it is known whether its visitor will be.
 
 A device ID that was made in this exchange is only worth something if the response takes it to the browser.
 Where it cannot, events under it would be a new person each time. They go out as nobody's then: with an empty
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class HeldRecords:
+class PendingRecords:
     """A queue that several threads may fill; `refuse` counts what nobody cannot have, such as a profile."""
 
     __slots__ = ("_fresh", "_refuse", "_remembered", "_waiting", "size_bytes")
@@ -100,7 +100,7 @@ class HeldRecords:
 class HoldsRecords:
     """Whoever has held records: what may leave is taken, and the rest is known to be there."""
 
-    held: HeldRecords | None = None
+    held: PendingRecords | None = None
     """What is queued; None: nothing has been tracked yet."""
 
     @property

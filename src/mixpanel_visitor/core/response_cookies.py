@@ -1,10 +1,10 @@
-"""SetCookies: the Set-Cookie headers of a response, and whether it may carry any."""
+"""ResponseCookies: the Set-Cookie headers of a response, and whether it may carry any."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .identity.pending_cookies import PendingAnchors
+from .identity.pending_cookies import PendingCookies
 from .identity.spid_browser import is_uid
 from .identity.visitor_cookie import RENEW_AFTER_S, is_device_id
 from .policy import is_document, shared_cacheable
@@ -13,9 +13,9 @@ from .request import all_cookie_values, cookie_values
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .identity.handover import Word
+    from .identity.handover import HandoverClaim
     from .identity.mixpanel_browser import MixpanelBrowser
-    from .identity.visitor_cookie import Anchor, AnchorCodec
+    from .identity.visitor_cookie import VisitorCookie, VisitorCookieCodec
     from .request import RequestFacts
 
     Headers = Sequence[tuple[str, str]]
@@ -37,19 +37,19 @@ The SDK's own cookie for that does not last: where it keeps the choice in localS
 OPT_OUT_MAX_AGE_S = 365 * 86_400
 
 
-class SetCookies:
+class ResponseCookies:
     """Builds the cookies of one site: ours, the browser SDK's, and the one that our script reads."""
 
     def __init__(
         self,
-        anchors: AnchorCodec,
+        anchors: VisitorCookieCodec,
         mixpanel: MixpanelBrowser | None,
         *,
         seen_name: str,
         former_seen_name: str | None = None,
     ) -> None:
         self._anchors = anchors
-        self.pending = PendingAnchors(anchors)
+        self.pending = PendingCookies(anchors)
         self._mixpanel = mixpanel
         self._seen_name = seen_name
         # Release 0.1's, whose opt-outs still count.
@@ -88,14 +88,16 @@ class SetCookies:
                 return True
         return False
 
-    def wants_more(self, facts: RequestFacts, anchor: Anchor, *, now_s: float) -> bool:
+    def wants_more(self, facts: RequestFacts, anchor: VisitorCookie, *, now_s: float) -> bool:
         """Tell whether an anchor that came is to be stored again, or the SDK to be given its ID."""
         return now_s - anchor.issued_at_s > RENEW_AFTER_S or (
             # It is of today: who has the ID, or was given it, needs no more.
             not (anchor.agreed or anchor.seeded) and self.wants_seed(facts, anchor, anchor, now_s=now_s)
         )
 
-    def wants_seed(self, facts: RequestFacts, anchor: Anchor, came: Anchor | None, *, now_s: float) -> bool:
+    def wants_seed(
+        self, facts: RequestFacts, anchor: VisitorCookie, came: VisitorCookie | None, *, now_s: float
+    ) -> bool:
         """Tell whether the SDK on this page should be given the ID, because it has none yet or lost it.
 
         Never over an ID that it has, and only where a page is asked for that it could run on.
@@ -106,7 +108,7 @@ class SetCookies:
             return False
         return facts.method == "GET" and is_document(facts) and not self._mixpanel.occupied(facts.cookies)
 
-    def is_seed_of_another(self, anchor: Anchor, word: Word, facts: RequestFacts) -> bool:
+    def is_seed_of_another(self, anchor: VisitorCookie, word: HandoverClaim, facts: RequestFacts) -> bool:
         """Return whether the SDK's cookie names another device than the one that was handed over."""
         if self._mixpanel is None or word.device_id != anchor.device_id:
             return False
@@ -115,7 +117,7 @@ class SetCookies:
 
     # --- what it is told ------------------------------------------------------------------------
 
-    def store(self, anchor: Anchor, facts: RequestFacts) -> list[str]:
+    def store(self, anchor: VisitorCookie, facts: RequestFacts) -> list[str]:
         """Store the anchor; forget what our script has seen, if that was another ID."""
         secure = facts.scheme == "https"
         cookies = [self._anchors.set_cookie(anchor, secure=secure)]
@@ -129,9 +131,9 @@ class SetCookies:
 
     def values(
         self,
-        anchor: Anchor,
+        anchor: VisitorCookie,
         facts: RequestFacts,
-        came: Anchor | None,
+        came: VisitorCookie | None,
         status: int,
         *,
         renewed: bool,
@@ -145,12 +147,12 @@ class SetCookies:
         anchor = anchor._replace(issued_at_s=int(now_s), seeded=seeded)
         return [*self.store(anchor, facts), *seeds]
 
-    def pend(self, anchor: Anchor, facts: RequestFacts, *, now_s: float) -> list[str]:
+    def pend(self, anchor: VisitorCookie, facts: RequestFacts, *, now_s: float) -> list[str]:
         """Keep the anchor beside our cookie, which must not be overwritten, for the next request."""
         anchor = anchor._replace(issued_at_s=int(now_s))
         return [self.pending.store(anchor, secure=facts.scheme == "https")]
 
-    def seed(self, anchor: Anchor, facts: RequestFacts, *, replace: bool) -> list[str]:
+    def seed(self, anchor: VisitorCookie, facts: RequestFacts, *, replace: bool) -> list[str]:
         """Give the SDK the anchor's device ID; with `replace`, in place of whatever it has."""
         if self._mixpanel is None:
             return []
@@ -184,7 +186,7 @@ class SetCookies:
         sdk = [] if self._mixpanel is None else self._mixpanel.opt_out(host=facts.host, secure=secure)
         return [f"{self._told(OPTED_OUT, secure=secure)}; Max-Age={OPT_OUT_MAX_AGE_S}", *sdk]
 
-    def seen(self, anchor: Anchor, word: Word, facts: RequestFacts) -> str:
+    def seen(self, anchor: VisitorCookie, word: HandoverClaim, facts: RequestFacts) -> str:
         """Tell our script what the server has heard, so that it does not hand that over again."""
         return self._told(seen_value(anchor, word), secure=facts.scheme == "https")
 
@@ -198,7 +200,7 @@ def _expire(name: str) -> str:
     return f"{name}=; Path=/; Max-Age=0"
 
 
-def seen_value(anchor: Anchor, word: Word) -> str:
+def seen_value(anchor: VisitorCookie, word: HandoverClaim) -> str:
     """Return what our script compares with what the SDKs say: `<device ID>~<uid>~<beginning of the sig>`.
 
     The signature stands there believed or not: one that comes later is news. An ID that was heard but does
@@ -212,7 +214,7 @@ def seen_value(anchor: Anchor, word: Word) -> str:
     return value
 
 
-def _is_of(seen: str, anchor: Anchor) -> bool:
+def _is_of(seen: str, anchor: VisitorCookie) -> bool:
     """Return whether what our script was told is still what our cookie holds."""
     device_id, _, rest = seen.partition("~")
     return device_id == anchor.device_id and (anchor.uid is None or rest.partition("~")[0] == anchor.uid)

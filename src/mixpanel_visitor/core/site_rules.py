@@ -1,11 +1,11 @@
-"""ExchangeRules: what all exchanges of one tracker share, and how each of them begins."""
+"""SiteRules: what all exchanges of one tracker share, and how each of them begins."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from .enrichment.request_properties import Glance
+from .enrichment.request_properties import RequestProperties
 from .exchange import Exchange
 from .identity.identity import Identity
 from .identity.visitor_cookie import RENEW_AFTER_S
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from .enrichment.bots import BotDetector, BotKind
     from .enrichment.enricher import Enricher
     from .identity.identity import IdMode
-    from .identity.resolver import Resolution, Resolver
-    from .identity.visitor_cookie import Anchor, AnchorCodec
+    from .identity.resolver import IdentityResolver, ResolvedIdentity
+    from .identity.visitor_cookie import VisitorCookie, VisitorCookieCodec
     from .policy import Consent
     from .request import RequestFacts
-    from .response_cookies import SetCookies
+    from .response_cookies import ResponseCookies
 
 
-_Recalled = tuple["Resolution | None", float, float, float]
+_Recalled = tuple["ResolvedIdentity | None", float, float, float]
 """What a Cookie header said, from when until when that is so, and until when the SDK wants no cookie."""
 
 
@@ -55,15 +55,15 @@ RECALLED_CHARS = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExchangeRules:
+class SiteRules:
     """Everything that all exchanges of one tracker share.
 
     `count` counts what happened, by name; `refuse` counts records that were accepted and are not sent.
     """
 
-    anchors: AnchorCodec
-    resolver: Resolver
-    set_cookies: SetCookies
+    anchors: VisitorCookieCodec
+    resolver: IdentityResolver
+    set_cookies: ResponseCookies
     token: str
     id_mode: IdMode
     bots: Literal["drop", "tag", "keep"]
@@ -87,7 +87,7 @@ class ExchangeRules:
         found, since_s, until_s, quiet_until_s = self.recent.get((facts.scheme, facts.cookies), _UNKNOWN)
         if found is not None and since_s <= now_s <= until_s:
             # The very same Cookie header: a page's requests mostly send the same. No opt-out is in it.
-            came: Anchor | None = found.anchor
+            came: VisitorCookie | None = found.anchor
             refused = facts.may_object and objects(facts, self.respect_dnt, self.respect_gpc)
         else:
             found, quiet_until_s = None, 0.0
@@ -108,7 +108,7 @@ class ExchangeRules:
         return Exchange(self, facts, found.identity, consent, now_s, came, found, quiet_until_s)
 
     def _resolved(
-        self, facts: RequestFacts, came: Anchor | None, now_s: float, fresh_id: Callable[[], str]
+        self, facts: RequestFacts, came: VisitorCookie | None, now_s: float, fresh_id: Callable[[], str]
     ) -> Exchange:
         pending = self.set_cookies.pending.find(facts.cookies, secure=facts.scheme == "https", now_s=now_s)
         known = came or pending.anchor
@@ -131,17 +131,17 @@ class ExchangeRules:
             exchange.links += login.links if login.merge is None else (*login.links, login.merge)
         return exchange
 
-    def look(self, facts: RequestFacts, *, is_first: bool, ignores_bots: bool) -> Glance:
+    def look(self, facts: RequestFacts, *, is_first: bool, ignores_bots: bool) -> RequestProperties:
         """Look at what a request says besides; `is_first`: it is the first that is known of its visitor."""
         bot: BotKind = "" if ignores_bots or self.bots == "keep" else self.detector.kind(facts)
-        return Glance(self.enricher, facts, bot, is_first=is_first)
+        return RequestProperties(self.enricher, facts, bot, is_first=is_first)
 
-    def _came(self, facts: RequestFacts, *, now_s: float) -> Anchor | None:
+    def _came(self, facts: RequestFacts, *, now_s: float) -> VisitorCookie | None:
         if not facts.cookies:
             return None
         return self.anchors.find(facts.cookies, secure=facts.scheme == "https", now_s=now_s)
 
-    def _remember(self, facts: RequestFacts, found: Resolution) -> None:
+    def _remember(self, facts: RequestFacts, found: ResolvedIdentity) -> None:
         # Only what nothing but the header decides: SPiD's sessions end with time.
         if self.resolver.spid is not None or len(facts.cookies) > RECALLED_CHARS:
             return

@@ -15,7 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from mixpanel_visitor.process import threads
-from mixpanel_visitor.process.fork import birthmark
+from mixpanel_visitor.process.fork import fork_detector
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ def _linger() -> None:
     time.sleep(LINGER_S)
 
 
-class Committer:
+class BackgroundWriter:
     """Calls `commit(records)` soon, in order, from one thread; `commit` must not raise.
 
     `linger` is called between the first request's records and the commit, so that others come along.
@@ -47,7 +47,7 @@ class Committer:
         self._reset()
 
     def _reset(self) -> None:
-        self._mark = birthmark()
+        self._mark = fork_detector()
         self._waiting: deque[list[Record]] = deque()
         self._busy = threading.RLock()  # a signal handler in the middle of a drain may drain
         self._starting = threading.Lock()

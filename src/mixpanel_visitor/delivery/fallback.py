@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mixpanel_visitor.errors import SpoolError, SpoolUnavailableError
-from mixpanel_visitor.observability.rate_limited_log import QuietLog
+from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
 from mixpanel_visitor.records import Record
 
 from .sending.http_client import Answer
@@ -61,7 +61,7 @@ class FallbackSpool:
             retry_ambiguous=True,
             log=self._say,
         )
-        self._quiet_log = QuietLog(monotonic)
+        self._quiet_log = RateLimitedLog(monotonic)
         self._lock = threading.Lock()
         self._diverted: bool | None = None
         self._looked_s = 0.0

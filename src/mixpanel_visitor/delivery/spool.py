@@ -101,7 +101,7 @@ class Spool(Protocol):
         ...
 
 
-class Withdrawing(Protocol):
+class OptOutSpool(Protocol):
     """What a spool may offer besides: to take back what people have left who do not want to be tracked."""
 
     def withdraw(self, people: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from mixpanel_visitor.observability.rate_limited_log import QuietLog
+from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
 from mixpanel_visitor.tracking.visitor import Visitor
 
 from .site import current_site
@@ -16,7 +16,7 @@ from .site import current_site
 if TYPE_CHECKING:
     from django.dispatch import Signal
 
-_log = QuietLog()
+_log = RateLimitedLog()
 
 
 def listen(logged_in: Signal, logged_out: Signal) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.core.signals import setting_changed
 
-from mixpanel_visitor.tracking.handover_endpoint import Reception
+from mixpanel_visitor.tracking.handover_endpoint import HandoverEndpoint
 from mixpanel_visitor.tracking.tracker import Tracker, engine_of
 
 from .configuration import concerns, configured
@@ -23,7 +23,7 @@ class Site:
     def __init__(self, tracker: Tracker) -> None:
         self.tracker = tracker
         self.engine = engine_of(tracker)
-        self.reception = Reception(self.engine)
+        self.reception = HandoverEndpoint(self.engine)
         self.paths = self.reception.paths
         self.behind_proxies = bool(tracker.settings.trusted_proxies)
         self.stores_before = tracker.settings.durability == "before-response"

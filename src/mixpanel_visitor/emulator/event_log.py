@@ -29,7 +29,7 @@ MAX_BYTES = 256 * 1024 * 1024
 """A file is full as well when it is this large."""
 
 
-class Kept:
+class EventLog:
     """A directory in which arrivals are kept; raises OSError where it cannot be written.
 
     One process at a time: raises BlockingIOError while another one has it, ValueError without file locks.

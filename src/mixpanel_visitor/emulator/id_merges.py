@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .eviction import forget_first
 from .rules import IDENTITY_EVENTS
-from .union_find import Clusters
+from .union_find import UnionFind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,7 +98,7 @@ class Original:
 
     def __init__(self, max_ids: int) -> None:
         self._max_ids = max_ids
-        self._clusters = Clusters(max_ids=max_ids, max_size=MAX_CLUSTER)
+        self._clusters = UnionFind(max_ids=max_ids, max_size=MAX_CLUSTER)
         self._identified: dict[str, str] = {}
         self._aliases: dict[str, str] = {}
 

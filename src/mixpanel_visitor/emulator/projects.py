@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .people import People
-from .split_identities import Visits
+from .split_identities import SplitIdentities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ class Project:
     def __init__(self, token: str, id_merge: IdMerge) -> None:
         self.token = token
         self.people = People(id_merge)
-        self.visits = Visits()
+        self.visits = SplitIdentities()
 
 
 class Projects:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .bodies import UnreadableBodyError, read_body
 from .chaos import Chaos, NoAnswerError
-from .event_log import Kept
+from .event_log import EventLog
 from .http import Reply, Request, error_reply
 from .payload import PayloadError, parse_form
 from .routes import Site
@@ -72,7 +72,7 @@ class LocalMixpanel:
         if token == "":
             raise ValueError("the token must not be empty; leave it out to let any in")
         self.chaos = Chaos(chaos)
-        self._kept = None if keep is None else Kept(keep, max_lines=max_events)
+        self._kept = None if keep is None else EventLog(keep, max_lines=max_events)
         self.store = Store(max_events=max_events, now_ms=now_ms, id_merge=id_merge, kept=self._kept)
         self.host = host
         self._port = port

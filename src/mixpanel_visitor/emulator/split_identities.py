@@ -21,7 +21,7 @@ from .id_merges import DEVICE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Lane = Literal["browser", "server"]
+Source = Literal["browser", "server"]
 
 TOGETHER_MS = 10_000
 BORN_TOGETHER_MS = 3_000
@@ -51,26 +51,26 @@ class TwoIds:
     token: str = ""
 
 
-def lane_of(properties: Mapping[str, Any]) -> Lane:
+def lane_of(properties: Mapping[str, Any]) -> Source:
     """Say who sent an event: an SDK in a visitor's hands, or a server."""
     return "browser" if properties.get("mp_lib") in _BROWSER_LIBRARIES else "server"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
-    lane: Lane
+    lane: Source
     own_id: str
     number: int
     at_ms: int
     page: str | None
 
 
-class Visits:
+class SplitIdentities:
     """Finds them in the stream of all events; bounded, and not thread-safe."""
 
     def __init__(self) -> None:
         # By the hashes of IDs: 20,000 of them may be long.
-        self._lanes: dict[int, set[Lane]] = {}
+        self._lanes: dict[int, set[Source]] = {}
         self._pages: dict[tuple[str, str, str], deque[_Seen]] = {}
         self._born: deque[_Seen] = deque(maxlen=_MAX_BORN)
         self._pairs: OrderedDict[tuple[str, str], TwoIds] = OrderedDict()
@@ -124,10 +124,10 @@ class Visits:
             if self._lanes_of(pair.browser_id) == {"browser"} and self._lanes_of(pair.server_id) == {"server"}
         ]
 
-    def _lanes_of(self, own_id: str) -> set[Lane]:
+    def _lanes_of(self, own_id: str) -> set[Source]:
         return self._lanes.get(hash(own_id), set())
 
-    def _note_lane(self, own_id: str, lane: Lane) -> bool:
+    def _note_lane(self, own_id: str, lane: Source) -> bool:
         """Note who names an ID; tells whether it is new."""
         key = hash(own_id)
         lanes = self._lanes.get(key)

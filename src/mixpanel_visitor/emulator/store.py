@@ -20,12 +20,12 @@ from .eviction import forget_first, last_of
 from .model import Profile, ProfileChange
 from .profiles import applied
 from .projects import Projects
-from .stored_event import Slot
+from .stored_event import MutableEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .event_log import Kept
+    from .event_log import EventLog
     from .model import Arrival, Person, Rejection, StoredEvent
     from .people import IdMerge
     from .profiles import ProfileEndpoint, Update
@@ -61,7 +61,7 @@ class Store:
         max_bytes: int = MAX_BYTES,
         now_ms: Callable[[], int] = wall_clock_ms,
         id_merge: IdMerge = "simplified",
-        kept: Kept | None = None,
+        kept: EventLog | None = None,
     ) -> None:
         if max_events < 1:
             raise ValueError(f"max_events must be at least 1, not {max_events}")
@@ -73,7 +73,7 @@ class Store:
         self._arrived = threading.Condition()
         self._epoch = 0
         self._listeners: tuple[Callable[[Sequence[Arrival]], None], ...] = ()
-        self._kept: Kept | None = None
+        self._kept: EventLog | None = None
         self.reset()
         if kept is not None:
             kept.load(self)
@@ -88,11 +88,11 @@ class Store:
             self._inserted = 0
             self._last_arrival_ms: int | None = None
             self._requests: dict[str, Counter[int]] = {}
-            self._events: deque[Slot] = deque()
+            self._events: deque[MutableEvent] = deque()
             self._event_bytes = 0
             # Keyed by the hash of the key: 64 bits, so that among a million events a false duplicate has
             # a chance of one in thirty million, at a third of the memory.
-            self._seen: dict[int, Slot] = {}
+            self._seen: dict[int, MutableEvent] = {}
             self._rejections: deque[Rejection] = deque(maxlen=MAX_REJECTIONS)
             self._profiles: OrderedDict[tuple[str, str, Any], Profile] = OrderedDict()
             self._profile_sizes: dict[tuple[str, str, Any], int] = {}
@@ -319,9 +319,9 @@ class Store:
         digest: int,
         now_ms: int,
         project: Project,
-    ) -> Slot:
+    ) -> MutableEvent:
         self._inserted += 1
-        slot = Slot(self._inserted, endpoint, event, digest, now_ms, project)
+        slot = MutableEvent(self._inserted, endpoint, event, digest, now_ms, project)
         self._events.append(slot)
         self._event_bytes += _size(event)
         while len(self._events) > self._max_events or self._event_bytes > self._max_bytes:
@@ -338,7 +338,7 @@ class Store:
             self._event_bytes -= _size(oldest.event)
         oldest.push_out()
 
-    def _repeat(self, slot: Slot, event: Event, digest: int) -> None:
+    def _repeat(self, slot: MutableEvent, event: Event, digest: int) -> None:
         self._counts["duplicates"] += 1
         slot.deliveries += 1
         if slot.digest != digest:

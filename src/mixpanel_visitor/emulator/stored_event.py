@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .rules import Event, EventEndpoint
 
 
-class Slot:
+class MutableEvent:
     """What the store knows of one event; `event` is None once it is pushed out.
 
     `own_id` and `failure` are what `People.take` gives for it: whoever makes a slot sets them.

@@ -20,7 +20,7 @@ class _Cluster:
         self.size = 1
 
 
-class Clusters:
+class UnionFind:
     """Sets of IDs that grow together; an ID that was never joined is in none.
 
     A set has at most `max_size` IDs, all of them `max_ids`: beyond that those joined first are forgotten. To

@@ -29,7 +29,7 @@ class Tally:
         return int(repr(self._count)[len("count(") : -1])  # nothing else reads it without taking a step
 
 
-class Ledger:
+class EventCounters:
     """Counters that are never locked.
 
     `accept` counts every call; each ends up refused by reason, or in the spool. Buffered is what has not

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 Kind = Literal["counter", "gauge"]
 
 
-class Figure(NamedTuple):
+class ExportedMetric(NamedTuple):
     """One metric: its name with dots, its unit (UCUM), what it says, and its values by label value.
 
     Without a `label` the only key is the empty string.
@@ -33,19 +33,19 @@ def by_name(trackers: Tracked | Mapping[str, Tracked]) -> dict[str, Tracked]:
     return dict(trackers) if isinstance(trackers, Mapping) else {"": trackers}
 
 
-def figures(stats: Mapping[str, Any]) -> Iterator[Figure]:
+def figures(stats: Mapping[str, Any]) -> Iterator[ExportedMetric]:
     """Flatten what `Tracker.stats()` gave; a figure that is not known has no values."""
     spool, sender = stats.get("spool", {}), stats.get("sender", {})
     for source, key, name, kind, unit, description in _PLAIN:
         value = {"": stats, "spool": spool, "sender": sender}[source].get(key)
-        yield Figure(name, kind, unit, description, {} if value is None else {"": float(value)})
+        yield ExportedMetric(name, kind, unit, description, {} if value is None else {"": float(value)})
     for source, key, name, unit, description, label in _BY_LABEL:
         values = {"": stats, "sender": sender}[source].get(key, {})
         by_label = {str(which): float(value) for which, value in values.items()}
-        yield Figure(name, "counter", unit, description, by_label, label)
+        yield ExportedMetric(name, "counter", unit, description, by_label, label)
     lanes = sender.get("lanes", {})
     paused = {endpoint: float(bool(lane.get("paused_until_s"))) for endpoint, lane in lanes.items()}
-    yield Figure(
+    yield ExportedMetric(
         "paused", "gauge", "1", "Whether sending to this endpoint waits (1) or not.", paused, "endpoint"
     )
 

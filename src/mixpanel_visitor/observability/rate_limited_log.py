@@ -1,4 +1,4 @@
-"""QuietLog: the package's logger, at most one line a minute for each kind of trouble.
+"""RateLimitedLog: the package's logger, at most one line a minute for each kind of trouble.
 
 What a line says of the outside stands in its arguments, which a filter of the logger escapes: no name, ID,
 answer or path can look like a line of its own.
@@ -28,7 +28,7 @@ _PACKAGE = str(Path(__file__).parents[1])
 _BETWEEN = ("mixpanel", "json")  # the official library calls us through these
 
 
-class QuietLog:
+class RateLimitedLog:
     """Logs the first of a kind, then counts the others and says how many there were, once a minute."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -92,10 +92,10 @@ def place_of(error: BaseException) -> str:
     return f"{ours[-1].filename.removeprefix(_PACKAGE).lstrip('/')}:{ours[-1].lineno}"
 
 
-class DeferredLog(QuietLog):
+class DeferredLog(RateLimitedLog):
     """Keeps lines until `flush`, for code that holds a lock: a log handler may want it, in another thread."""
 
-    def __init__(self, log: QuietLog) -> None:
+    def __init__(self, log: RateLimitedLog) -> None:
         self._log = log
         self.lines: deque[tuple[int, str, str, tuple[object, ...]]] = deque()
 

@@ -12,8 +12,8 @@ from mixpanel_visitor.observability.rate_limited_log import call_site
 from mixpanel_visitor.quoting import quoted
 
 if TYPE_CHECKING:
-    from mixpanel_visitor.observability.counters import Ledger
-    from mixpanel_visitor.observability.rate_limited_log import QuietLog
+    from mixpanel_visitor.observability.counters import EventCounters
+    from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
 
     from .differences import Difference
     from .plan import Plan
@@ -24,7 +24,7 @@ _MOST_LOGGED = 5
 class PlanGuard:
     """What a writer asks before it writes an event, where there is a plan."""
 
-    def __init__(self, plan: Plan, *, ledger: Ledger, log: QuietLog) -> None:
+    def __init__(self, plan: Plan, *, ledger: EventCounters, log: RateLimitedLog) -> None:
         self._plan = plan
         self._ledger = ledger
         self._log = log

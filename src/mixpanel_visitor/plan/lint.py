@@ -10,7 +10,7 @@ from mixpanel_visitor.core.events.record_builder import (
     MAX_NAME_CHARS,
     MAX_PROPERTIES,
 )
-from mixpanel_visitor.core.events.redaction import Scrubber
+from mixpanel_visitor.core.events.redaction import Redactor
 
 from .lexicon import types_of
 
@@ -59,7 +59,7 @@ def _of_properties(event: Event) -> Iterator[str]:
     properties = event.schema["properties"]
     if len(properties) >= MAX_PROPERTIES:
         yield f"{event.name!r}: has {len(properties)} properties, Mixpanel takes fewer than {MAX_PROPERTIES}"
-    is_secret = Scrubber().is_secret
+    is_secret = Redactor().is_secret
     for name, schema in properties.items():
         yield from _of_name("property", name, event.name)
         if name in RESERVED_PROPERTIES:

@@ -18,7 +18,7 @@ EXIT_TIMEOUT_S = 0.6
 """So long an ending process waits for Mixpanel; what is not delivered then stays in the spool."""
 
 
-class Drains(Protocol):
+class Drainable(Protocol):
     """An object that is drained at exit."""
 
     def drain(self, timeout_s: float) -> bool:
@@ -26,11 +26,11 @@ class Drains(Protocol):
         ...
 
 
-_to_drain: dict[int, weakref.ref[Drains]] = {}
+_to_drain: dict[int, weakref.ref[Drainable]] = {}
 _hooked_pids: set[int] = set()
 
 
-def drain_at_exit(tracker: Drains) -> None:
+def drain_at_exit(tracker: Drainable) -> None:
     """Drain the tracker when this process ends; does not keep it alive."""
     key = id(tracker)
     if key not in _to_drain:

@@ -89,7 +89,7 @@ _MADV_WIPEONFORK = 18
 _MADV_UNKNOWN = -1
 
 
-class Birthmark(Protocol):
+class ForkDetector(Protocol):
     """Its first item is 1 in the process that made it, and 0 in a child forked from that."""
 
     def __getitem__(self, index: int, /) -> int:
@@ -97,7 +97,7 @@ class Birthmark(Protocol):
         ...
 
 
-def birthmark() -> Birthmark:
+def fork_detector() -> ForkDetector:
     """Make one for this process; to look at it takes no system call where the kernel can do that."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, ValueError):

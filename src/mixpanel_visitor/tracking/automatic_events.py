@@ -8,17 +8,17 @@ from mixpanel_visitor.core.enrichment.page_views import EVENT as PAGE_VIEW
 
 if TYPE_CHECKING:
     from mixpanel_visitor.core.exchange import Exchange
-    from mixpanel_visitor.core.identity.identity import Link
+    from mixpanel_visitor.core.identity.identity import MergeEvent
 
-    from .event_builder import Sink, Writer
+    from .event_builder import EventBuilder, Sink
 
 
-def track_link(writer: Writer, visit: Sink, link: Link) -> None:
+def track_link(writer: EventBuilder, visit: Sink, link: MergeEvent) -> None:
     """Write the event that joins what was tracked on a device to a user."""
     writer.event(visit, link.event, None, identity=link.properties)
 
 
-def track_page_view(writer: Writer, exchange: Exchange, route: str | None) -> None:
+def track_page_view(writer: EventBuilder, exchange: Exchange, route: str | None) -> None:
     """Write a page view, as mixpanel-browser's `track_pageview` does; `route` is the template."""
     properties = exchange.glance.page_view(route)
     writer.event(exchange, PAGE_VIEW, properties, registered=exchange.registered)

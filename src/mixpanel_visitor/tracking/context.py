@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mixpanel_visitor.errors import NoVisitorError
 from mixpanel_visitor.observability.counters import Tally
-from mixpanel_visitor.observability.rate_limited_log import QuietLog, call_site
+from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog, call_site
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .visitor import Visitor
 
 _current: ContextVar[Visitor | None] = ContextVar("mixpanel_visitor", default=None)
-_log = QuietLog()
+_log = RateLimitedLog()
 _refused = Tally()
 
 

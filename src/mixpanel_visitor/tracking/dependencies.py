@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
-from mixpanel_visitor.process.fork import birthmark
+from mixpanel_visitor.process.fork import fork_detector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from mixpanel_visitor.delivery.sending.http_client import Answer
     from mixpanel_visitor.delivery.spool import Spool
-    from mixpanel_visitor.process.fork import Birthmark
+    from mixpanel_visitor.process.fork import ForkDetector
     from mixpanel_visitor.records import Endpoint
 
 
@@ -38,7 +38,7 @@ class InsertIds:
     Drawing each one anew costs a system call, and so does asking for the process's ID.
     """
 
-    _state: tuple[Birthmark, Iterator[str]]
+    _state: tuple[ForkDetector, Iterator[str]]
 
     def __init__(self) -> None:
         self._begin()
@@ -47,7 +47,7 @@ class InsertIds:
         numbers = count(int.from_bytes(os.urandom(7)))
         ids = map(f"{os.urandom(8).hex()}%016x".__mod__, numbers)
         # In one go, for threads may come here together; and the mark of the parent's stays as it is.
-        self._state = (birthmark(), ids)
+        self._state = (fork_detector(), ids)
         return ids
 
     def __call__(self) -> str:
@@ -62,7 +62,7 @@ _insert_id = InsertIds().__call__  # bound: an instance is called more slowly
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class Dependencies:
     """What a tracker is built from besides its settings; tests and embedders replace some of it."""
 
     clock: Callable[[], float] = time.time

@@ -12,14 +12,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mixpanel_visitor.core.request import RequestFacts
-    from mixpanel_visitor.observability.counters import Ledger
-    from mixpanel_visitor.observability.rate_limited_log import QuietLog
+    from mixpanel_visitor.observability.counters import EventCounters
+    from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
 
 
 class Diagnostics:
     """Counts in the ledger, and logs once a minute for each kind and line of the application."""
 
-    def __init__(self, ledger: Ledger, log: QuietLog, tell_local: Callable[[str], None] | None) -> None:
+    def __init__(
+        self, ledger: EventCounters, log: RateLimitedLog, tell_local: Callable[[str], None] | None
+    ) -> None:
         self._ledger = ledger
         self._log = log
         self._tell_local = tell_local

@@ -12,22 +12,22 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mixpanel_visitor import release
-from mixpanel_visitor.core.detached_exchange import OfflineVisit
+from mixpanel_visitor.core.detached_exchange import DetachedExchange
 from mixpanel_visitor.core.enrichment.page_views import PageViews
-from mixpanel_visitor.core.events.redaction import Scrubber
+from mixpanel_visitor.core.events.redaction import Redactor
 from mixpanel_visitor.core.identity.identity import Identity
 from mixpanel_visitor.core.identity.spid_browser import sign_traits
-from mixpanel_visitor.observability.counters import Ledger
-from mixpanel_visitor.observability.rate_limited_log import QuietLog, call_site
+from mixpanel_visitor.observability.counters import EventCounters
+from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog, call_site
 from mixpanel_visitor.process.exit_hooks import drain_at_exit
 from mixpanel_visitor.process.fork import in_children
 from mixpanel_visitor.settings.validation import NO_TOKEN
 
 from . import recorder
 from .automatic_events import track_link, track_page_view
-from .event_builder import Writer
-from .exchange_factory import Exchanges
-from .pipeline import Outbox
+from .event_builder import EventBuilder
+from .exchange_factory import ExchangeFactory
+from .pipeline import DeliveryPipeline
 from .stats import balance
 from .visitor import OfflineVisitor, Visitor
 
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mixpanel_visitor.core.exchange import Exchange
-    from mixpanel_visitor.core.identity.handover import Word
+    from mixpanel_visitor.core.identity.handover import HandoverClaim
     from mixpanel_visitor.core.request import RequestFacts
     from mixpanel_visitor.core.site_rules import Unfinished
     from mixpanel_visitor.plan.checker import PlanGuard
     from mixpanel_visitor.records import Record
     from mixpanel_visitor.settings import Settings
 
-    from .dependencies import Parts
-    from .handover_script import Snippet
+    from .dependencies import Dependencies
+    from .handover_script import HandoverScript
     from .stats import Stats
 
 
@@ -53,15 +53,15 @@ _SETTLE_S = 1.0
 class Engine:
     """Begins and ends exchanges, stores and delivers their records, by one tracker's settings."""
 
-    def __init__(self, settings: Settings, parts: Parts) -> None:
+    def __init__(self, settings: Settings, parts: Dependencies) -> None:
         self.settings = settings
-        self._ledger = Ledger()
-        self._log = QuietLog(parts.monotonic)
+        self._ledger = EventCounters()
+        self._log = RateLimitedLog(parts.monotonic)
         self._closed = False
         self._started = False
-        self.outbox = Outbox(self.settings, parts, ledger=self._ledger, log=self._log)
-        scrubber = Scrubber(self.settings.scrub)
-        self.writer = Writer(
+        self.outbox = DeliveryPipeline(self.settings, parts, ledger=self._ledger, log=self._log)
+        scrubber = Redactor(self.settings.scrub)
+        self.writer = EventBuilder(
             token=self.settings.token,
             id_mode=self.settings.id_mode,
             lib_version=release.version(),
@@ -77,7 +77,7 @@ class Engine:
             plan=self._plan_guard(),
             raise_errors=self.settings.on_error == "raise",
         )
-        self._exchanges = Exchanges(
+        self._exchanges = ExchangeFactory(
             self.settings,
             parts,
             ledger=self._ledger,
@@ -93,7 +93,7 @@ class Engine:
         recorder.join(self)
 
     @property
-    def snippet(self) -> Snippet | None:
+    def snippet(self) -> HandoverScript | None:
         """The script that hands the browser's ID over; None: the settings call for none."""
         return self._exchanges.snippet
 
@@ -120,7 +120,7 @@ class Engine:
             exchange.view = partial(track_page_view, self.writer, exchange)
         return exchange, visitor
 
-    def heed(self, exchange: Exchange, word: Word) -> str | None:
+    def heed(self, exchange: Exchange, word: HandoverClaim) -> str | None:
         """Take what the browser hands over; raises `HandoverError` where it cannot be believed.
 
         Return why it was not taken; None: it was.
@@ -199,11 +199,11 @@ class Engine:
         """Return a visitor for a job, a script or a test; `refusal`: why nothing of theirs is tracked."""
         return OfflineVisitor(self.visit(identity, refusal=refusal), self.writer, fresh_id=self._fresh_id)
 
-    def visit(self, identity: Identity | None = None, *, refusal: str | None = None) -> OfflineVisit:
+    def visit(self, identity: Identity | None = None, *, refusal: str | None = None) -> DetachedExchange:
         """Return the visit of somebody outside of a request; no `identity`: of nobody in particular."""
         if not self._started:
             self.start()
-        return OfflineVisit(
+        return DetachedExchange(
             Identity(device_id=None) if identity is None else identity,
             id_mode=self.settings.id_mode,
             refusal=self._refusal if refusal is None else lambda: self._refusal() or refusal,

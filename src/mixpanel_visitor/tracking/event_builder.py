@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mixpanel_visitor import release
-from mixpanel_visitor.core.enrichment.request_properties import Glance, NoGlance
+from mixpanel_visitor.core.enrichment.request_properties import EmptyRequestProperties, RequestProperties
 from mixpanel_visitor.core.events.encoding import converted
 from mixpanel_visitor.core.events.record_builder import (
     IDENTITY_EVENTS,
@@ -17,7 +17,7 @@ from mixpanel_visitor.core.events.record_builder import (
     profile_record,
     stamped_record,
 )
-from mixpanel_visitor.core.events.redaction import Scrubber
+from mixpanel_visitor.core.events.redaction import Redactor
 from mixpanel_visitor.core.events.timestamps import FAR_MS, time_ms
 from mixpanel_visitor.core.identity.identity import distinct_id, identity_properties
 from mixpanel_visitor.errors import InvalidEventError
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from mixpanel_visitor.core.identity.identity import Identity, IdMode
     from mixpanel_visitor.core.request import RequestFacts
-    from mixpanel_visitor.observability.counters import Ledger
-    from mixpanel_visitor.observability.rate_limited_log import QuietLog
+    from mixpanel_visitor.observability.counters import EventCounters
+    from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
     from mixpanel_visitor.plan.checker import PlanGuard
     from mixpanel_visitor.records import Endpoint, Record
 
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
             ...
 
         @property
-        def glance(self) -> Glance | NoGlance:
+        def glance(self) -> RequestProperties | EmptyRequestProperties:
             """What the request says of the visitor besides."""
             ...
 
@@ -74,7 +74,7 @@ if TYPE_CHECKING:
 _EMPTY: Mapping[str, Any] = {}
 
 
-class Writer:
+class EventBuilder:
     """What all visitors of a tracker write with. `write` and its kin never raise unless asked to."""
 
     def __init__(
@@ -85,11 +85,11 @@ class Writer:
         lib_version: str,
         clock: Callable[[], float],
         insert_id: Callable[[], str],
-        ledger: Ledger,
-        log: QuietLog,
+        ledger: EventCounters,
+        log: RateLimitedLog,
         extra_properties: Mapping[str, Any] | Callable[..., Mapping[str, Any]] | None = None,
         before_send: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None,
-        scrubber: Scrubber | None = None,
+        scrubber: Redactor | None = None,
         withdraw: Callable[[Identity], None] | None = None,
         tell_local: Callable[[str], None] | None = None,
         plan: PlanGuard | None = None,
@@ -105,7 +105,7 @@ class Writer:
         self.stringified = self._diagnostics.stringified
         self._extra_properties = with_facts(extra_properties)
         self._before_send = before_send
-        self._scrubber = scrubber or Scrubber()
+        self._scrubber = scrubber or Redactor()
         self.withdraw = withdraw or (lambda _identity: None)
         self._plan = plan
         self._is_strict = raise_errors
@@ -164,7 +164,7 @@ class Writer:
     def _event(
         self,
         sink: Sink,
-        glance: Glance | NoGlance,
+        glance: RequestProperties | EmptyRequestProperties,
         name: Any,
         properties: Mapping[str, Any] | None,
         identity: Mapping[str, Any] | None,
@@ -190,7 +190,7 @@ class Writer:
     def _profile(
         self,
         _sink: Sink,
-        glance: Glance | NoGlance,
+        glance: RequestProperties | EmptyRequestProperties,
         endpoint: Endpoint,
         parts: Sequence[Mapping[str, Any] | None],
     ) -> Record:
@@ -206,7 +206,11 @@ class Writer:
         return profile_record(endpoint, stamped, told=self.stringified, clean=self._scrubbed)
 
     def _ready(
-        self, sink: Sink, glance: Glance | NoGlance, event: dict[str, Any], is_visitors: bool
+        self,
+        sink: Sink,
+        glance: RequestProperties | EmptyRequestProperties,
+        event: dict[str, Any],
+        is_visitors: bool,
     ) -> Record:
         name, properties = event.get("event"), event.get("properties")
         if self._plan is not None and isinstance(name, str):
@@ -223,7 +227,7 @@ class Writer:
             common = (
                 self._common(sink, glance, sink.registered)
                 if is_visitors
-                else self._common(sink, NoGlance(), None)
+                else self._common(sink, EmptyRequestProperties(), None)
             )
         return self._final(name, common, {**self._cleaned(given), **mixpanels_own}, event)
 
@@ -273,13 +277,17 @@ class Writer:
                 )
 
     def _quick(
-        self, sink: Sink, glance: Glance | NoGlance, name: str, properties: Mapping[str, Any] | None
+        self,
+        sink: Sink,
+        glance: RequestProperties | EmptyRequestProperties,
+        name: str,
+        properties: Mapping[str, Any] | None,
     ) -> Record | None:
         """Make the record of an event that says nothing special; None: it has to be done in the long way.
 
         What all events of a request have in common is encoded once.
         """
-        if not isinstance(glance, Glance):
+        if not isinstance(glance, RequestProperties):
             return None
         identity, stamps = sink.identity, glance.stamps
         if stamps is None or stamps.identity is not identity:
@@ -302,7 +310,10 @@ class Writer:
         )
 
     def _common(
-        self, sink: Sink, glance: Glance | NoGlance, registered: Mapping[str, Any] | None
+        self,
+        sink: Sink,
+        glance: RequestProperties | EmptyRequestProperties,
+        registered: Mapping[str, Any] | None,
     ) -> dict[str, Any]:
         """Return what is said of every event, whoever has built it, but for who it is of."""
         common: dict[str, Any] = {

@@ -9,49 +9,49 @@ from mixpanel_visitor.core.enrichment.bots import BotDetector
 from mixpanel_visitor.core.enrichment.client_address import ClientAddresses
 from mixpanel_visitor.core.enrichment.enricher import Enricher
 from mixpanel_visitor.core.identity.mixpanel_browser import MixpanelBrowser
-from mixpanel_visitor.core.identity.resolver import Resolver
+from mixpanel_visitor.core.identity.resolver import IdentityResolver
 from mixpanel_visitor.core.identity.spid_browser import SpidBrowser
-from mixpanel_visitor.core.identity.visitor_cookie import NAME_OF_0_1, AnchorCodec
-from mixpanel_visitor.core.response_cookies import SEEN_SUFFIX, SetCookies
-from mixpanel_visitor.core.site_rules import ExchangeRules
+from mixpanel_visitor.core.identity.visitor_cookie import NAME_OF_0_1, VisitorCookieCodec
+from mixpanel_visitor.core.response_cookies import SEEN_SUFFIX, ResponseCookies
+from mixpanel_visitor.core.site_rules import SiteRules
 from mixpanel_visitor.settings.project import default_cookie_name
 
-from .handover_script import Snippet
-from .user_callbacks import Host, bot_detector
+from .handover_script import HandoverScript
+from .user_callbacks import UserCallbacks, bot_detector
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mixpanel_visitor.core.events.redaction import Scrubber
+    from mixpanel_visitor.core.events.redaction import Redactor
     from mixpanel_visitor.core.exchange import Exchange
     from mixpanel_visitor.core.request import RequestFacts
-    from mixpanel_visitor.observability.counters import Ledger
-    from mixpanel_visitor.observability.rate_limited_log import QuietLog
+    from mixpanel_visitor.observability.counters import EventCounters
+    from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
     from mixpanel_visitor.settings import Settings
 
-    from .dependencies import Parts
+    from .dependencies import Dependencies
 
 
-class Exchanges:
+class ExchangeFactory:
     """The rules of a site's exchanges, and the script that its pages may load; `snippet` is None: none."""
 
     def __init__(
         self,
         settings: Settings,
-        parts: Parts,
+        parts: Dependencies,
         *,
-        ledger: Ledger,
-        log: QuietLog,
+        ledger: EventCounters,
+        log: RateLimitedLog,
         refusal: Callable[[], str | None],
-        scrubber: Scrubber,
+        scrubber: Redactor,
     ) -> None:
         self._fresh_id = parts.fresh_id
         self.addresses = ClientAddresses(settings.trusted_proxies, mode=settings.client_ip)
-        host = Host(consent=settings.consent, request_filter=settings.request_filter, log=log)
+        host = UserCallbacks(consent=settings.consent, request_filter=settings.request_filter, log=log)
         mixpanel = _mixpanel(settings, ledger) if "mixpanel" in settings.browser_sdk else None
         is_default = settings.cookie_name == default_cookie_name(settings.token)
         former_name = NAME_OF_0_1 if is_default else None
-        anchors = AnchorCodec(
+        anchors = VisitorCookieCodec(
             settings.secret_key,
             token=settings.token,
             name=settings.cookie_name,
@@ -62,16 +62,16 @@ class Exchanges:
             foreign=_ForeignCookie(settings.cookie_name, log),
         )
         seen_name = settings.cookie_name + SEEN_SUFFIX
-        self.rules = ExchangeRules(
+        self.rules = SiteRules(
             anchors=anchors,
-            resolver=Resolver(
+            resolver=IdentityResolver(
                 id_mode=settings.id_mode,
                 order=settings.browser_sdk,
                 mixpanel=mixpanel,
                 spid=_spid(settings, ledger) if "spid" in settings.browser_sdk else None,
                 count=ledger.note,
             ),
-            set_cookies=SetCookies(
+            set_cookies=ResponseCookies(
                 anchors,
                 mixpanel,
                 seen_name=seen_name,
@@ -98,9 +98,9 @@ class Exchanges:
                 "verified, so all its visitor IDs are the browser's mere word. Set "
                 "MIXPANEL_VISITOR_SPID_SIGN_SECRET.",
             )
-        self.snippet: Snippet | None = None
+        self.snippet: HandoverScript | None = None
         if settings.handover_path is not None and settings.browser_sdk:
-            self.snippet = Snippet(
+            self.snippet = HandoverScript(
                 handover_path=settings.handover_path,
                 seen_cookie=seen_name,
                 mixpanel=None if mixpanel is None else (mixpanel.name, mixpanel.opt_out_name),
@@ -121,7 +121,7 @@ class Exchanges:
 class _ForeignCookie:
     """Logs the first visitor cookie that another key or project has signed; anybody can forge more."""
 
-    def __init__(self, name: str, log: QuietLog) -> None:
+    def __init__(self, name: str, log: RateLimitedLog) -> None:
         self._name = name
         self._log = log
         self._is_logged = False
@@ -141,7 +141,7 @@ class _ForeignCookie:
         )
 
 
-def _mixpanel(settings: Settings, ledger: Ledger) -> MixpanelBrowser:
+def _mixpanel(settings: Settings, ledger: EventCounters) -> MixpanelBrowser:
     return MixpanelBrowser(
         settings.token,
         persistence_name=settings.persistence_name,
@@ -152,7 +152,7 @@ def _mixpanel(settings: Settings, ledger: Ledger) -> MixpanelBrowser:
     )
 
 
-def _spid(settings: Settings, ledger: Ledger) -> SpidBrowser:
+def _spid(settings: Settings, ledger: EventCounters) -> SpidBrowser:
     assert settings.spid_client_id is not None  # the settings' own rule
     return SpidBrowser(
         settings.spid_client_id,

@@ -40,7 +40,7 @@ class Reply(NamedTuple):
     body: bytes = b""
 
 
-class Reception:
+class HandoverEndpoint:
     """Answers for one tracker, whatever the protocol."""
 
     def __init__(self, engine: Engine) -> None:

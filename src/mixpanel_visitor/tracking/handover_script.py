@@ -38,7 +38,7 @@ class Html(str):
         return str(self)
 
 
-class Snippet:
+class HandoverScript:
     """The script for one configuration.
 
     `mixpanel` is the name of the SDK's cookie and localStorage entry and the name of its opt-out. It or

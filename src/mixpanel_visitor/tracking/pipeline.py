@@ -6,7 +6,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mixpanel_visitor.delivery.background_writer import Committer
+from mixpanel_visitor.delivery.background_writer import BackgroundWriter
 from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.delivery.sending import local_notice
@@ -31,21 +31,23 @@ if TYPE_CHECKING:
 
     from mixpanel_visitor.delivery.sending.stats import SenderFigures
     from mixpanel_visitor.delivery.spool import Spool
-    from mixpanel_visitor.observability.counters import Ledger
-    from mixpanel_visitor.observability.rate_limited_log import QuietLog
+    from mixpanel_visitor.observability.counters import EventCounters
+    from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
     from mixpanel_visitor.records import Endpoint, Record
     from mixpanel_visitor.settings import Settings
 
-    from .dependencies import Parts
+    from .dependencies import Dependencies
 
 _POLL_S = 0.02
 _WITHDRAW_S = 0.5
 
 
-class Outbox:
+class DeliveryPipeline:
     """Stores and delivers by one tracker's settings; nothing is opened or started before it has to be."""
 
-    def __init__(self, settings: Settings, parts: Parts, *, ledger: Ledger, log: QuietLog) -> None:
+    def __init__(
+        self, settings: Settings, parts: Dependencies, *, ledger: EventCounters, log: RateLimitedLog
+    ) -> None:
         self._settings = settings
         self._parts = parts
         self._ledger = ledger
@@ -82,7 +84,7 @@ class Outbox:
             revision=getattr(self.spool, "revision", None),
             retry_ambiguous=settings.on_ambiguous == "retry",
         )
-        self.committer = Committer(self.store)
+        self.committer = BackgroundWriter(self.store)
 
     def store(self, records: list[Record]) -> None:
         """Put records into the spool, or refuse and count them; never raises."""

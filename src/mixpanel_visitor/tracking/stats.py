@@ -9,7 +9,7 @@ from .context import refused_outside
 if TYPE_CHECKING:
     from mixpanel_visitor.delivery.sending.stats import SenderFigures
     from mixpanel_visitor.delivery.spool import SpoolCounts
-    from mixpanel_visitor.observability.counters import Ledger
+    from mixpanel_visitor.observability.counters import EventCounters
 
 
 class SpoolFigures(TypedDict):
@@ -44,7 +44,7 @@ class Stats(TypedDict):
     sender: SenderFigures
 
 
-def balance(ledger: Ledger, counts: SpoolCounts, sender: SenderFigures) -> Stats:
+def balance(ledger: EventCounters, counts: SpoolCounts, sender: SenderFigures) -> Stats:
     """Join the books of the writer, the spool and the sender; `Tracker.stats` says what is in it."""
     written = ledger.snapshot()
     refused = dict(written["refused"])

@@ -15,7 +15,7 @@ from mixpanel_visitor.settings import Settings
 from mixpanel_visitor.settings.masked import without_secrets
 
 from . import recorder
-from .dependencies import Parts
+from .dependencies import Dependencies
 from .engine import Engine
 from .visitor import merged
 
@@ -46,12 +46,12 @@ class Tracker:
         self,
         settings: Settings | None = None,
         *,
-        parts: Parts | None = None,
+        parts: Dependencies | None = None,
         **given: Unpack[SettingsKeywords],
     ) -> None:
         if settings is None:
             settings = Settings.resolve(given, is_captured=recorder.active() is not None)
-        self._engine = Engine(settings, parts or Parts())
+        self._engine = Engine(settings, parts or Dependencies())
 
     @classmethod
     def from_env(cls, **given: Unpack[SettingsKeywords]) -> Self:

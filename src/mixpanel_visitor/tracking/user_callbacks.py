@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from mixpanel_visitor.core.policy import Consent
     from mixpanel_visitor.core.request import RequestFacts
-    from mixpanel_visitor.observability.rate_limited_log import QuietLog
+    from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
 
 
 def bot_detector(setting: Callable[[str], Any] | str | None) -> Callable[[str], bool] | None:
@@ -27,7 +27,7 @@ def bot_detector(setting: Callable[[str], Any] | str | None) -> Callable[[str], 
     return is_crawler
 
 
-class Host:
+class UserCallbacks:
     """Asks `consent` and `request_filter`; what fails is logged, and tracks nobody."""
 
     def __init__(
@@ -35,7 +35,7 @@ class Host:
         *,
         consent: Callable[..., Any] | None,
         request_filter: Callable[..., Any] | None,
-        log: QuietLog,
+        log: RateLimitedLog,
     ) -> None:
         self._consent = consent
         self._request_filter = request_filter

@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
     from mixpanel import Mixpanel
 
-    from mixpanel_visitor.core.detached_exchange import OfflineVisit
-    from mixpanel_visitor.core.identity.identity import AnyId, Link, Login, Source
+    from mixpanel_visitor.core.detached_exchange import DetachedExchange
+    from mixpanel_visitor.core.identity.identity import AnyId, Login, MergeEvent, Source
     from mixpanel_visitor.core.policy import Consent
     from mixpanel_visitor.plan import Declared
 
-    from .event_builder import Sink, Writer
+    from .event_builder import EventBuilder, Sink
 
-    class Visit(Sink, Protocol):
+    class TrackingScope(Sink, Protocol):
         """The exchange behind a request's visitor, or its like outside of a request."""
 
-        announce: Callable[[Link], None] | None
+        announce: Callable[[MergeEvent], None] | None
         registered: Mapping[str, Any] | None
 
         @property
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
             """Log a user in."""
             ...
 
-        def owe(self, merge: Link | None) -> None:
+        def owe(self, merge: MergeEvent | None) -> None:
             """Note the event that joins device and user, to be written if no other event does that."""
             ...
 
@@ -77,7 +77,7 @@ class Visitor:
 
     __slots__ = ("_fresh_id", "_visit", "_writer")
 
-    def __init__(self, visit: Visit, writer: Writer, fresh_id: Callable[[], str]) -> None:
+    def __init__(self, visit: TrackingScope, writer: EventBuilder, fresh_id: Callable[[], str]) -> None:
         self._visit = visit
         self._writer = writer
         self._fresh_id = fresh_id
@@ -369,7 +369,7 @@ class OfflineVisitor(Visitor):
 
     __slots__ = ("_offline", "_tokens")
 
-    def __init__(self, visit: OfflineVisit, writer: Writer, *, fresh_id: Callable[[], str]) -> None:
+    def __init__(self, visit: DetachedExchange, writer: EventBuilder, *, fresh_id: Callable[[], str]) -> None:
         super().__init__(visit, writer, fresh_id=fresh_id)
         self._offline = visit
         self._tokens: list[Token[Visitor | None]] = []

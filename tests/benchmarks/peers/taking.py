@@ -19,7 +19,7 @@ ANSWER = b'{"code":200,"status":1,"success":true,"error":null}'
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 
 
-class Taken:
+class ClaimedEntry:
     """What has come."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ def plain(body: bytes) -> bytes:
 class Connection(asyncio.Protocol):
     """One connection; requests with a Content-Length or in chunks, one after another."""
 
-    def __init__(self, taken: Taken) -> None:
+    def __init__(self, taken: ClaimedEntry) -> None:
         self._taken = taken
         self._buffer = b""
         self._pieces: list[bytes] = []
@@ -97,7 +97,7 @@ class Connection(asyncio.Protocol):
 
 async def main() -> None:
     """Serve until the standard input ends."""
-    taken = Taken()
+    taken = ClaimedEntry()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(taken), "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)

@@ -41,7 +41,7 @@ COLUMNS = (
 news = threading.Condition()
 
 
-class Writer:
+class EventBuilder:
     """One process, and what it has acknowledged."""
 
     def __init__(self, number: int, port: int, spool: Path, stack: ExitStack) -> None:
@@ -85,7 +85,7 @@ class Writer:
                 news.notify()
 
 
-def _stopped(writers: list[Writer]) -> RuntimeError:
+def _stopped(writers: list[EventBuilder]) -> RuntimeError:
     for writer in writers:
         say(f"writer {writer.number}: {writer.accepted} accepted of {writer.asked} asked for")
         if writer.process.poll() is None:
@@ -99,15 +99,15 @@ def run(options: Namespace) -> Result:
     chance = random.Random(options.seed)
     rounds, goal = options.rounds or 300, options.events or 1_000_000
     began_s = time.monotonic()
-    writers: list[Writer] = []
-    gone: list[Writer] = []
+    writers: list[EventBuilder] = []
+    gone: list[EventBuilder] = []
     leaders = 0
     with tempfile.TemporaryDirectory() as place, ExitStack() as stack:
         directory = Path(place)
         port = stack.enter_context(counting(directory))
 
         def add() -> None:
-            writers.append(Writer(len(writers) + len(gone), port, directory / "spool", stack))
+            writers.append(EventBuilder(len(writers) + len(gone), port, directory / "spool", stack))
 
         def accepted() -> int:
             return sum(writer.accepted for writer in writers + gone)

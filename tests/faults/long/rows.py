@@ -18,7 +18,7 @@ ROWS = {
     "37, hostile Redis": ("faults/test_redis_hostile.py",),
     "38 and 40, descriptors and directories": ("delivery/test_places.py",),
     "39, threads refused": ("faults/test_processes.py",),
-    "41, re-entry": ("test_reentry.py",),
+    "41, re-entry": ("process/test_reentry.py",),
 }
 ROUNDS = 3
 ROUND_S = 900

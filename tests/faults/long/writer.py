@@ -17,7 +17,7 @@ from counting import event_body
 
 from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.records import Record
-from mixpanel_visitor.tracking.dependencies import Parts
+from mixpanel_visitor.tracking.dependencies import Dependencies
 from mixpanel_visitor.tracking.tracker import Tracker
 
 DRAIN_S = 300.0
@@ -56,7 +56,7 @@ def main() -> int:
         token="long",
         secret_key="a-key-of-some-length",
         api_host=f"http://127.0.0.1:{port}",
-        parts=Parts(spool=journal),
+        parts=Dependencies(spool=journal),
         spool=spool,
     )
     tracker.start()

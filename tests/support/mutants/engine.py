@@ -49,15 +49,15 @@ MUTANTS = [
         file="delivery/journal/leader_lock.py",
         old="return now_s - self._seen_s >= STALLED_AFTER_S",
         new="return False",
-        test="delivery/test_leadership.py::test_a_stopped_leader_is_replaced_and_steps_down_when_it_goes_on",
+        test="delivery/test_leader_lock.py::test_a_stopped_leader_is_replaced_and_steps_down_when_it_goes_on",
     ),
     Mutant(
         defect="a leader that was replaced goes on",
         rows=(21,),
         file="delivery/journal/leader_lock.py",
-        old="return Identity.of_path(self._path) == self._identity\n        except FileNotFoundError",
+        old="return FileId.of_path(self._path) == self._identity\n        except FileNotFoundError",
         new="return True\n        except FileNotFoundError",
-        test="delivery/test_leadership.py::test_the_old_leader_notices",
+        test="delivery/test_leader_lock.py::test_the_old_leader_notices",
     ),
     Mutant(
         defect="nobody remembers what was in hand when a process died",
@@ -157,6 +157,6 @@ MUTANTS = [
         file="tracking/pipeline.py",
         old="            late.append(partial(self.store, records))\n            return\n",
         new="            pass\n",
-        test="test_reentry.py::test_an_event_at_every_bytecode_is_kept[stats-journal]",
+        test="process/test_reentry.py::test_an_event_at_every_bytecode_is_kept[stats-journal]",
     ),
 ]

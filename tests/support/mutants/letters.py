@@ -25,7 +25,7 @@ MUTANTS = [
         file="cli/spool/dead.py",
         old="take(chosen, put_back):",
         new="take(chosen):",
-        test="cli/test_commands.py::test_a_retry_that_is_killed_loses_nothing",
+        test="cli/test_spool.py::test_a_retry_that_is_killed_loses_nothing",
     ),
     Mutant(
         defect="lines that cannot be read are thrown away with any letter",
@@ -41,7 +41,7 @@ MUTANTS = [
         file="delivery/journal/inspection.py",
         old="fcntl.LOCK_SH | fcntl.LOCK_NB",
         new="fcntl.LOCK_UN",
-        test="cli/test_commands.py::test_status_leaves_the_lead_to_the_leader",
+        test="cli/test_spool.py::test_status_leaves_the_lead_to_the_leader",
     ),
     Mutant(
         defect="a count goes on where a replaced file left off",

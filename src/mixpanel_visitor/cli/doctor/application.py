@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from mixpanel_visitor.cli.import_object import Wanted, load
+from mixpanel_visitor.cli.import_object import ImportSpec, load
 from mixpanel_visitor.errors import SettingsError
 from mixpanel_visitor.settings import Settings
 from mixpanel_visitor.tracking.tracker import Tracker
@@ -26,7 +26,7 @@ def settings_of_application(where: str) -> Settings:
     It may be a Tracker, an application wrapped with the middleware, a Flask application with the extension,
     or a Starlette one with the middleware added.
     """
-    wanted = Wanted(
+    wanted = ImportSpec(
         "app",
         "shop.main:app",
         "application with the middleware, and no Tracker",

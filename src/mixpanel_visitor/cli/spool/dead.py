@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter
 
-    from .dead_letter_stores import Shelf
+    from .dead_letter_stores import DeadLetterStore
 
 _REASON_CHARS = 200
 
@@ -199,7 +199,7 @@ class _Found:
         )
 
 
-def _entries(there: Sequence[Shelf]) -> Iterator[_Found]:
+def _entries(there: Sequence[DeadLetterStore]) -> Iterator[_Found]:
     try:
         for shelf in there:
             for letter in shelf.letters.entries():
@@ -213,7 +213,7 @@ def _entries(there: Sequence[Shelf]) -> Iterator[_Found]:
 
 
 def _select(
-    there: Sequence[Shelf], numbers: tuple[str, ...], *, everything: bool, reason: str | None
+    there: Sequence[DeadLetterStore], numbers: tuple[str, ...], *, everything: bool, reason: str | None
 ) -> frozenset[str]:
     """Give the numbers of the letters that are meant and are there now."""
     if [bool(numbers), everything, reason is not None].count(True) != 1:
@@ -223,7 +223,7 @@ def _select(
     return frozenset(found.letter.number for found in _entries(there) if _has_reason(found.letter, reason))
 
 
-def _by_number(there: Sequence[Shelf], wanted: Sequence[str]) -> frozenset[str]:
+def _by_number(there: Sequence[DeadLetterStore], wanted: Sequence[str]) -> frozenset[str]:
     known = {found.letter.number for found in _entries(there)}
     chosen = set()
     for number in wanted:

@@ -40,7 +40,7 @@ class Letters(Protocol):
         ...
 
 
-class Shelf(Protocol):
+class DeadLetterStore(Protocol):
     """The dead letters of one project, and the spool that they can be put back into."""
 
     @property
@@ -63,19 +63,19 @@ class Shelf(Protocol):
         ...
 
 
-def shelves(location: str | None, *, to_change: bool = False) -> list[Shelf]:
+def shelves(location: str | None, *, to_change: bool = False) -> list[DeadLetterStore]:
     """Find them in a spool, or in the one that the settings name; a usage error without any."""
     redis = location or os.environ.get(SETTING, "").strip()
     if is_redis(redis):
-        return [RedisShelf(server_of(opened(redis)))]
+        return [RedisStore(server_of(opened(redis)))]
     place = find(location)
     if to_change:
         only_as_owner(place)
-    return [DirectoryShelf(project) for project in place.projects]
+    return [DirectoryStore(project) for project in place.projects]
 
 
 @dataclass(frozen=True, slots=True)
-class DirectoryShelf:
+class DirectoryStore:
     """The letters of a journal."""
 
     project: Path
@@ -111,7 +111,7 @@ class DirectoryShelf:
 
 
 @dataclass(frozen=True, slots=True)
-class RedisShelf:
+class RedisStore:
     """The letters of a spool in Redis."""
 
     there: RedisSpool

@@ -17,7 +17,7 @@ from .user_agents import properties_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mixpanel_visitor.core.events.redaction import Scrubber
+    from mixpanel_visitor.core.events.redaction import Redactor
     from mixpanel_visitor.core.identity.mixpanel_browser import MixpanelBrowser
     from mixpanel_visitor.core.request import RequestFacts
 
@@ -34,7 +34,7 @@ class Enricher:
     """Reads requests; `mixpanel` is None where the site's pages have another SDK, or none."""
 
     def __init__(
-        self, *, addresses: ClientAddresses, scrubber: Scrubber, mixpanel: MixpanelBrowser | None
+        self, *, addresses: ClientAddresses, scrubber: Redactor, mixpanel: MixpanelBrowser | None
     ) -> None:
         self._addresses = addresses
         self._is_secret = scrubber.is_secret

@@ -9,14 +9,14 @@ from .client_address import NOWHERE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mixpanel_visitor.core.events.record_builder import Stamps
+    from mixpanel_visitor.core.events.record_builder import EncodedCommon
     from mixpanel_visitor.core.request import RequestFacts
 
     from .bots import BotKind
     from .enricher import Enricher
 
 
-class Glance:
+class RequestProperties:
     """One look at a request; `is_first`: it is the first that is known of its visitor."""
 
     __slots__ = ("_enricher", "_facts", "_is_first", "_surroundings", "bot", "may_touch", "stamps")
@@ -29,7 +29,7 @@ class Glance:
         self.may_touch = is_first
         """Whether there may be a first touch that nobody has taken yet."""
         self.bot = bot
-        self.stamps: Stamps | None = None
+        self.stamps: EncodedCommon | None = None
 
     @property
     def surroundings(self) -> Mapping[str, Any]:
@@ -54,7 +54,7 @@ class Glance:
         return self._enricher.page_view(self._facts, route)
 
 
-class NoGlance:
+class EmptyRequestProperties:
     """Outside of a request there is nothing to look at."""
 
     __slots__ = ()

@@ -99,7 +99,7 @@ def _with_ids(properties: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**properties, **changed} if changed else properties
 
 
-class Stamps(NamedTuple):
+class EncodedCommon(NamedTuple):
     """What all events of one visitor in one request have in common, encoded once.
 
     `taken` are the names that an event of its own words must not use, or it is made in the long way;
@@ -112,13 +112,13 @@ class Stamps(NamedTuple):
     middle: bytes
 
 
-def common_stamps(identity: object, properties: Mapping[str, Any]) -> Stamps | None:
+def common_stamps(identity: object, properties: Mapping[str, Any]) -> EncodedCommon | None:
     """Return the stamps of these plain properties; None where each event has to be checked by itself."""
     if refusal(properties.get("distinct_id")) is not None:
         return None
     _check_size(properties)
     middle = b',"properties":{%b,"time":' % encode_part(properties)
-    return Stamps(identity, _taken(tuple(properties)), len(properties) + 2, middle)
+    return EncodedCommon(identity, _taken(tuple(properties)), len(properties) + 2, middle)
 
 
 @lru_cache(256)
@@ -129,7 +129,7 @@ def _taken(names: tuple[str, ...]) -> frozenset[str]:
 def stamped_record(
     name: str,
     properties: Mapping[str, Any],
-    stamps: Stamps,
+    stamps: EncodedCommon,
     *,
     time_ms: int,
     insert_id: str,

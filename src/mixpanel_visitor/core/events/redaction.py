@@ -40,7 +40,7 @@ _CALLS_CACHED = 1024
 _NAME_MAX_CHARS = 256
 
 
-class Scrubber:
+class Redactor:
     """Knows secrets by their names: `password`, `user[password]`, `newPassword2`, `API_KEY`, `apikey`.
 
     A name is secret if it ends with the words of an entry, however they are put together; so `token_count`

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mixpanel_visitor.core.request import RequestFacts
 
-    from .resolver import Resolution, Resolver
+    from .resolver import IdentityResolver, ResolvedIdentity
 
 MAX_BODY_BYTES = 2048
 """A longer body is no ID; a `sig` is under 1 KB."""
@@ -59,7 +59,7 @@ def _too_large() -> HandoverError:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Word:
+class HandoverClaim:
     """What the browser says: its IDs, or whether the visitor has opted out there. None: it says nothing."""
 
     device_id: object = None
@@ -74,7 +74,7 @@ class Word:
         return found[0] if found else ""
 
 
-_NOTHING = Word()
+_NOTHING = HandoverClaim()
 
 
 def check(facts: RequestFacts) -> None:
@@ -108,7 +108,7 @@ def is_same_origin(facts: RequestFacts) -> bool:
     return bool(separator and facts.host) and (scheme, host) == (facts.scheme, facts.host.lower())
 
 
-def read_word(body: bytes) -> Word:
+def read_word(body: bytes) -> HandoverClaim:
     """Read the body; raises `HandoverError`."""
     if len(body) > MAX_BODY_BYTES:
         raise _too_large()
@@ -119,20 +119,20 @@ def read_word(body: bytes) -> Word:
     given = {kind: said[kind] for kind in KINDS if kind in said} if isinstance(said, dict) else {}
     if not given or not isinstance(given.get("opted_out"), (bool, type(None))):
         raise _malformed()
-    word = Word(**given)
+    word = HandoverClaim(**given)
     if word == _NOTHING:
         raise _malformed()
     return word
 
 
 def heard(
-    resolver: Resolver,
-    word: Word,
-    before: Resolution | None,
+    resolver: IdentityResolver,
+    word: HandoverClaim,
+    before: ResolvedIdentity | None,
     *,
     now_s: float,
     fresh_id: Callable[[], str],
-) -> Resolution:
+) -> ResolvedIdentity:
     """Resolve the visitor anew with what was handed over; raises `HandoverError` if nothing of it counts."""
     claim = visitor = None
     if resolver.mixpanel is not None and word.device_id is not None:
@@ -155,7 +155,7 @@ def _claim(device_id: object) -> BrowserClaim | None:
     return BrowserClaim(device_id=device_id)
 
 
-def _useless(resolver: Resolver, word: Word) -> HandoverError:
+def _useless(resolver: IdentityResolver, word: HandoverClaim) -> HandoverError:
     sdks = {"device_id": resolver.mixpanel, "uid": resolver.spid, "sig": resolver.spid}
     given = [name for name in sdks if getattr(word, name) is not None]
     if any(sdks[name] is not None for name in given):

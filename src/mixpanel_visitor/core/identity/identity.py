@@ -81,7 +81,7 @@ class Identity(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
+class MergeEvent:
     """An event that joins a device's history to a user's: its name, and its identity properties."""
 
     event: str
@@ -97,8 +97,8 @@ class Login:
     """
 
     identity: Identity
-    links: tuple[Link, ...] = ()
-    merge: Link | None = None
+    links: tuple[MergeEvent, ...] = ()
+    merge: MergeEvent | None = None
 
 
 def distinct_id(mode: IdMode, identity: Identity) -> str:
@@ -130,7 +130,9 @@ def identity_properties(mode: IdMode, identity: Identity) -> dict[str, object]:
     return properties
 
 
-def links_between(mode: IdMode, user_id: str, device_id: str, *, bare: bool = False) -> tuple[Link, ...]:
+def links_between(
+    mode: IdMode, user_id: str, device_id: str, *, bare: bool = False
+) -> tuple[MergeEvent, ...]:
     """Build the events that join a device's history to a user's.
 
     In an Original project that is `$identify`. A Simplified project ignores that event, and "at least one
@@ -144,10 +146,10 @@ def links_between(mode: IdMode, user_id: str, device_id: str, *, bare: bool = Fa
             "$identified_id": user_id,
             "$anon_id": anonymous_id(device_id, bare=bare),
         }
-        links.append(Link(event="$identify", properties=properties))
+        links.append(MergeEvent(event="$identify", properties=properties))
     if mode in ("simplified", "spid"):
         properties = {"distinct_id": user_id, "$device_id": device_id, "$user_id": user_id}
-        links.append(Link(event=IDENTIFIED_EVENT, properties=properties))
+        links.append(MergeEvent(event=IDENTIFIED_EVENT, properties=properties))
     return tuple(links)
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .visitor_cookie import Anchor, AnchorCodec
+    from .visitor_cookie import VisitorCookie, VisitorCookieCodec
 
 DEVICE_MAX_AGE_S = 86_400
 """No event has an ID that is pending, so nothing is lost with it."""
@@ -42,17 +42,17 @@ _SUFFIX_CHARS = 8
 class Pending(NamedTuple):
     """A device ID to go on with, and a user who has logged in."""
 
-    anchor: Anchor | None = None
+    anchor: VisitorCookie | None = None
     user_id: str | None = None
 
 
 NOTHING = Pending()
 
 
-class PendingAnchors:
+class PendingCookies:
     """Reads and builds the pending cookies of one site."""
 
-    def __init__(self, anchors: AnchorCodec) -> None:
+    def __init__(self, anchors: VisitorCookieCodec) -> None:
         self._anchors = anchors
         self._prefixes = {secure: f"{anchors.name(secure=secure)}." for secure in (True, False)}
 
@@ -76,7 +76,7 @@ class PendingAnchors:
                 device = anchor
         return Pending(device, user_id)
 
-    def store(self, anchor: Anchor, *, secure: bool) -> str:
+    def store(self, anchor: VisitorCookie, *, secure: bool) -> str:
         """Build the value of a Set-Cookie header that keeps the anchor for the next request."""
         if anchor.user_id is None:
             max_age_s, suffix = DEVICE_MAX_AGE_S, f".{anchor.device_id[-_SUFFIX_CHARS:]}"

@@ -17,28 +17,28 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .identity import Identity, is_uuid, links_between
 from .mixpanel_browser import BrowserClaim
-from .visitor_cookie import Anchor
+from .visitor_cookie import VisitorCookie
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .identity import IdMode, Link, Source
+    from .identity import IdMode, MergeEvent, Source
     from .mixpanel_browser import MixpanelBrowser
     from .spid_browser import SpidBrowser, SpidVisitor
 
 
-class Resolution(NamedTuple):
+class ResolvedIdentity(NamedTuple):
     """Who it is, and what our cookie should say about it; `links` are events that this calls for."""
 
-    anchor: Anchor
+    anchor: VisitorCookie
     identity: Identity
-    links: tuple[Link, ...] = ()
+    links: tuple[MergeEvent, ...] = ()
 
 
 _CACHE_SIZE = 4096
 
 
-class Resolver:
+class IdentityResolver:
     """Resolves visitors by the rules of one ID mode and the browser SDKs of one site.
 
     `mixpanel` and `spid` are None where the site does not use them. Where both are used and the project
@@ -61,11 +61,11 @@ class Resolver:
         # In a legacy project pages that ask SPiD first call `mixpanel.identify(uid)`, too.
         self._by_uid = id_mode == "spid" or (id_mode == "legacy" and self._spid_first)
         self._count = count
-        self._known: dict[int, tuple[Anchor, Resolution]] = {}
+        self._known: dict[int, tuple[VisitorCookie, ResolvedIdentity]] = {}
 
     def resolve(
-        self, anchor: Anchor | None, cookies: str, *, now_s: float, fresh_id: Callable[[], str]
-    ) -> Resolution:
+        self, anchor: VisitorCookie | None, cookies: str, *, now_s: float, fresh_id: Callable[[], str]
+    ) -> ResolvedIdentity:
         """Resolve a request with these cookies; without any ID in them the visitor is new."""
         claim = visitor = None
         if cookies:
@@ -81,14 +81,14 @@ class Resolver:
 
     def settle(
         self,
-        before: Resolution | None,
+        before: ResolvedIdentity | None,
         claim: BrowserClaim | None,
         visitor: SpidVisitor | None,
         *,
         posted: bool,
         now_s: float,
         fresh_id: Callable[[], str],
-    ) -> Resolution | None:
+    ) -> ResolvedIdentity | None:
         """Take what the SDKs say: mixpanel-browser's device ID, SPiD's visitor, or both.
 
         `posted`: a page of this very origin has said it just now, and it is not only what a cookie holds.
@@ -104,13 +104,13 @@ class Resolver:
 
     def _hear(
         self,
-        before: Resolution | None,
+        before: ResolvedIdentity | None,
         visitor: SpidVisitor,
         *,
         posted: bool,
         now_s: float,
         fresh_id: Callable[[], str],
-    ) -> Resolution:
+    ) -> ResolvedIdentity:
         """Take the visitor that SPiD's session names: as the uid, or as the device ID."""
         known = None if before is None else before.anchor
         if known is not None and not posted and not self._believes(known, visitor):
@@ -136,13 +136,13 @@ class Resolver:
             # themselves where browsers block SPiD's own cookie: that is no other person.
             anchor = anchor._replace(user_id=None, user_tag=None, unlinked=False, unjoined=False)
             identity = identity._replace(user_id=None)
-        return Resolution(
+        return ResolvedIdentity(
             anchor=_with_session(anchor, visitor, signed=signed),
             identity=identity._replace(uid=visitor.uid, source=source, vouched=signed),
             links=links,
         )
 
-    def lacks_uid(self, found: Resolution) -> bool:
+    def lacks_uid(self, found: ResolvedIdentity) -> bool:
         """Tell whether a new visitor of a legacy project that counts by uid has none yet.
 
         What is tracked now could be joined to the uid by nothing: such a project knows aliases only, for what
@@ -152,7 +152,7 @@ class Resolver:
             self._by_uid and self._id_mode == "legacy" and found.identity.is_new and found.anchor.uid is None
         )
 
-    def _believes(self, anchor: Anchor, visitor: SpidVisitor) -> bool:
+    def _believes(self, anchor: VisitorCookie, visitor: SpidVisitor) -> bool:
         """Return whether a session that only a cookie holds may replace the uid that our cookie holds.
 
         A sibling host can plant such a cookie. A signature can be replayed from any browser while it lasts,
@@ -167,22 +167,24 @@ class Resolver:
 
     def _followed(
         self,
-        before: Resolution | None,
+        before: ResolvedIdentity | None,
         claim: BrowserClaim,
         source: Source,
         *,
         now_s: float,
         vouched: bool = False,
-    ) -> Resolution:
+    ) -> ResolvedIdentity:
         if before is None:
-            anchor = Anchor(
+            anchor = VisitorCookie(
                 device_id=claim.device_id,
                 issued_at_s=int(now_s),
                 vouched=vouched,
                 bare=claim.bare,
                 agreed=claim.settled,
             )
-            return Resolution(anchor=anchor, identity=_identity(anchor, self._by_uid, source, apart=True))
+            return ResolvedIdentity(
+                anchor=anchor, identity=_identity(anchor, self._by_uid, source, apart=True)
+            )
         known = before.anchor
         if known.device_id == claim.device_id:
             if not claim.settled or known.agreed:
@@ -202,9 +204,9 @@ class Resolver:
             unlinked=False,
             unjoined=keeps_user and known.has_user,
         )
-        return Resolution(anchor=anchor, identity=_identity(anchor, self._by_uid, source, apart=True))
+        return ResolvedIdentity(anchor=anchor, identity=_identity(anchor, self._by_uid, source, apart=True))
 
-    def _from_cookie(self, anchor: Anchor) -> Resolution:
+    def _from_cookie(self, anchor: VisitorCookie) -> ResolvedIdentity:
         # Anchors come out of a cache: the same object says the same again. Whose it is keeps it alive here.
         found = self._known.get(id(anchor))
         if found is None or found[0] is not anchor:
@@ -214,15 +216,15 @@ class Resolver:
             self._known[id(anchor)] = found
         return found[1]
 
-    def _told_by(self, anchor: Anchor) -> Resolution:
+    def _told_by(self, anchor: VisitorCookie) -> ResolvedIdentity:
         identity = _identity(anchor, self._by_uid, "cookie", apart=anchor.unjoined)
         if not anchor.unlinked or anchor.user_id is None or self._id_mode in ("legacy", "spid"):
-            return Resolution(anchor=anchor, identity=identity)
+            return ResolvedIdentity(anchor=anchor, identity=identity)
         links = links_between(self._id_mode, anchor.user_id, anchor.device_id, bare=anchor.bare)
-        return Resolution(anchor=anchor._replace(unlinked=False), identity=identity, links=links)
+        return ResolvedIdentity(anchor=anchor._replace(unlinked=False), identity=identity, links=links)
 
 
-def _with_session(anchor: Anchor, visitor: SpidVisitor, *, signed: bool) -> Anchor:
+def _with_session(anchor: VisitorCookie, visitor: SpidVisitor, *, signed: bool) -> VisitorCookie:
     """Return the anchor with SPiD's visitor; the same object where that says nothing new."""
     after = anchor._replace(
         uid=visitor.uid,
@@ -233,14 +235,14 @@ def _with_session(anchor: Anchor, visitor: SpidVisitor, *, signed: bool) -> Anch
     return anchor if after == anchor else after
 
 
-def _new(device_id: str, now_s: float) -> Resolution:
-    return Resolution(
-        anchor=Anchor(device_id=device_id, issued_at_s=int(now_s)),
+def _new(device_id: str, now_s: float) -> ResolvedIdentity:
+    return ResolvedIdentity(
+        anchor=VisitorCookie(device_id=device_id, issued_at_s=int(now_s)),
         identity=Identity(device_id=device_id, source="generated", vouched=True, is_new=True),
     )
 
 
-def _identity(anchor: Anchor, by_uid: bool, source: Source, *, apart: bool = False) -> Identity:
+def _identity(anchor: VisitorCookie, by_uid: bool, source: Source, *, apart: bool = False) -> Identity:
     uid = anchor.uid if by_uid else None
     return Identity(
         device_id=anchor.device_id,

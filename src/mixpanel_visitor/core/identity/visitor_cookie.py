@@ -58,7 +58,7 @@ _CACHE_SIZE = 4096
 _MARKS = frozenset("wbsavun")
 
 
-class Anchor(NamedTuple):
+class VisitorCookie(NamedTuple):
     """What the cookie says. `issued_at_s` is in unix seconds.
 
     `user_tag`: a hash in place of a long user ID, in cookies that older versions have issued.
@@ -100,7 +100,7 @@ class Anchor(NamedTuple):
         return self.user_id is not None or self.user_tag is not None
 
 
-def _marks(anchor: Anchor) -> str:
+def _marks(anchor: VisitorCookie) -> str:
     return (
         f"{'' if anchor.vouched else 'w'}{'b' if anchor.bare else ''}{'s' if anchor.seeded else ''}"
         f"{'a' if anchor.agreed else ''}{'v' if anchor.uid_signed else ''}{'u' if anchor.unlinked else ''}"
@@ -108,7 +108,7 @@ def _marks(anchor: Anchor) -> str:
     )
 
 
-class AnchorCodec:
+class VisitorCookieCodec:
     """Signs and verifies anchor cookies; knows several keys, oldest first, of which the last one signs."""
 
     def __init__(
@@ -131,7 +131,7 @@ class AnchorCodec:
         self._max_age_s = max_age_s
         self._count = count
         self._foreign = foreign
-        self._verified: dict[str, Anchor] = {}
+        self._verified: dict[str, VisitorCookie] = {}
         host_only = domain is None
         scope = "; Path=/" if host_only else f"; Domain={domain}; Path=/"
         self._names = _names(name, host_only=host_only)
@@ -146,7 +146,7 @@ class AnchorCodec:
         return self._names[secure]
 
     def set_cookie(
-        self, anchor: Anchor, *, secure: bool, suffix: str = "", max_age_s: int | None = None
+        self, anchor: VisitorCookie, *, secure: bool, suffix: str = "", max_age_s: int | None = None
     ) -> str:
         """Build the value of a Set-Cookie header that stores the anchor; `suffix` is one of the name."""
         max_age_s = self._max_age_s if max_age_s is None else max_age_s
@@ -178,7 +178,7 @@ class AnchorCodec:
                 return []
         return [f"{former}=; Max-Age=0{self._scopes[secure]}"] if old else []
 
-    def encode(self, anchor: Anchor) -> str:
+    def encode(self, anchor: VisitorCookie) -> str:
         """Sign the anchor."""
         user = ""
         if anchor.user_id is not None:
@@ -192,7 +192,7 @@ class AnchorCodec:
         tail = f"~{_marks(anchor)}~{anchor.uid or ''}~{anchor.earlier_id or ''}~{spid}".rstrip("~")
         return self._signers[0].sign(head + tail).decode("ascii")
 
-    def find(self, cookies: str, *, secure: bool, now_s: float) -> Anchor | None:
+    def find(self, cookies: str, *, secure: bool, now_s: float) -> VisitorCookie | None:
         """Find the anchor in a Cookie header: None where there is none that we signed.
 
         Two valid cookies with different device IDs mean that somebody tossed one in: then neither is
@@ -205,7 +205,7 @@ class AnchorCodec:
             return self._find_former(cookies, secure=secure, now_s=now_s)
         return self._newest(values, now_s=now_s)
 
-    def _find_former(self, cookies: str, *, secure: bool, now_s: float) -> Anchor | None:
+    def _find_former(self, cookies: str, *, secure: bool, now_s: float) -> VisitorCookie | None:
         if self._former_names is None:
             return None
         values = cookie_values(cookies, self._former_names[secure], commas=not secure, count=self._count)
@@ -215,14 +215,14 @@ class AnchorCodec:
         # So that it is issued anew, under today's name, at the next visit.
         return found._replace(issued_at_s=min(found.issued_at_s, int(now_s) - RENEW_AFTER_S - 1))
 
-    def _newest(self, values: Sequence[str], *, now_s: float) -> Anchor | None:
+    def _newest(self, values: Sequence[str], *, now_s: float) -> VisitorCookie | None:
         if len(values) > 1:
             self._count("cookie_duplicate")
         if len(values) > MAX_TRIED:
             values = [each for each in values if len(each) <= MAX_VALUE_CHARS and _SIGNED.fullmatch(each)]
             if len(values) > MAX_TRIED:
                 self._count("cookie_values_cut")
-        found: Anchor | None = None
+        found: VisitorCookie | None = None
         for value in values[:MAX_TRIED]:
             anchor = self.decode(value, now_s=now_s)
             if anchor is None:
@@ -234,7 +234,7 @@ class AnchorCodec:
                 found = anchor
         return found
 
-    def decode(self, value: str, *, now_s: float) -> Anchor | None:
+    def decode(self, value: str, *, now_s: float) -> VisitorCookie | None:
         """Verify one value; None, and a count of the reason, where it is not ours or too old."""
         anchor = self._verified.get(value)
         if anchor is None:
@@ -250,11 +250,11 @@ class AnchorCodec:
             return None
         return anchor
 
-    def validity(self, anchor: Anchor) -> tuple[float, float]:
+    def validity(self, anchor: VisitorCookie) -> tuple[float, float]:
         """Tell from when until when an anchor is neither from the future nor too old (unix seconds)."""
         return anchor.issued_at_s - CLOCK_SKEW_S, anchor.issued_at_s + self._max_age_s
 
-    def _verify(self, value: str) -> Anchor | None:
+    def _verify(self, value: str) -> VisitorCookie | None:
         if not value:
             self._count("cookie_empty")
             return None
@@ -294,7 +294,7 @@ def user_tag(user_id: str) -> str:
     return hashlib.sha256(b"mixpanel-visitor.user:" + user_id.encode()).hexdigest()[:32]
 
 
-def _parse(payload: str) -> Anchor | None:
+def _parse(payload: str) -> VisitorCookie | None:
     parts = payload.split("~")
     if not 4 <= len(parts) <= 8 or parts[0] != _VERSION or not is_device_id(parts[1]):
         return None
@@ -319,7 +319,7 @@ def _parse(payload: str) -> Anchor | None:
         return None
     if not (set(marks) <= _MARKS and all(is_device_id(each) for each in (uid, earlier_id) if each)):
         return None
-    return Anchor(
+    return VisitorCookie(
         device_id=device_id,
         issued_at_s=issued_at_s,
         user_id=user_id,

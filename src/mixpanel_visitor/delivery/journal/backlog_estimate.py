@@ -28,7 +28,7 @@ class _Counted:
 
 
 @dataclass(slots=True)
-class Census:
+class BacklogEstimator:
     """Counts lines, and takes off those that the leader says are settled.
 
     Exact for segments without damage once all are counted; a large spool takes several calls until then.

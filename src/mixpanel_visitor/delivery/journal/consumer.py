@@ -1,4 +1,4 @@
-"""ClaimDesk: the reading side of a journal; while this process leads, it hands out and settles claims."""
+"""JournalConsumer: the reading side of a journal; while this process leads, it claims and settles records."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, cast
 
 from mixpanel_visitor.delivery.spool import Claim
 
-from .backlog_estimate import Census
-from .corruption import DamageBook
+from .backlog_estimate import BacklogEstimator
+from .corruption import CorruptionStats
 from .dead_letters import DeadLetter, DeadLetters
 from .directory import distrust, fix_for
-from .in_flight_log import Diary
-from .leader_lock import Leadership
-from .offsets import Acks
+from .in_flight_log import InFlightLog
+from .leader_lock import LeaderLock
+from .offsets import CommittedOffsets
 from .segment_index import SegmentIndex
 from .segment_reader import Outcome, read_time_ms
 from .segments import list_segments
-from .tombstones import Withdrawals
+from .tombstones import OptOutTombstones
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from mixpanel_visitor.delivery.spool import DeadReason
-    from mixpanel_visitor.observability.rate_limited_log import QuietLog
+    from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
     from mixpanel_visitor.records import Endpoint
 
     from .segment_index import Position
@@ -39,7 +39,7 @@ SCAN_BYTES = 4 * 2**20
 
 
 @dataclass(slots=True, kw_only=True)
-class Survey:
+class StoreStatus:
     """What is in the store; `names` is None where the directory could not be listed."""
 
     names: set[str] | None = None
@@ -53,7 +53,7 @@ class Survey:
     known: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
 
 
-class ClaimDesk:
+class JournalConsumer:
     """One process's access to what all processes have written.
 
     Methods survive trouble with the disk: they log it, do what they can, and raise nothing. `lock` is held
@@ -67,7 +67,7 @@ class ClaimDesk:
         clock: Callable[[], float],
         monotonic: Callable[[], float],
         dead_bytes: int,
-        log: QuietLog,
+        log: RateLimitedLog,
     ) -> None:
         # Reentrant: a signal handler may ask for the counts in the middle of a claim.
         self.lock = threading.RLock()
@@ -75,18 +75,18 @@ class ClaimDesk:
         self._clock = clock
         self._monotonic = monotonic
         self._log = log
-        self._acks = Acks(directory / "acks.json", log)
-        self._diary = Diary(directory / "sending")
-        self._withdrawals = Withdrawals(directory / "withdrawn")
+        self._acks = CommittedOffsets(directory / "acks.json", log)
+        self._diary = InFlightLog(directory / "sending")
+        self._withdrawals = OptOutTombstones(directory / "withdrawn")
         self._prune_again_s = float("-inf")
-        self._damage = DamageBook(log)
+        self._damage = CorruptionStats(log)
         self._dead_letters = DeadLetters(directory / "dead", max_bytes=dead_bytes, clock=clock, log=log)
-        self._leadership = Leadership(directory / "leader.lock", monotonic=monotonic, log=log)
+        self._leadership = LeaderLock(directory / "leader.lock", monotonic=monotonic, log=log)
         self._index: SegmentIndex | None = None
         self._term = 0
         self._look_again_s = float("-inf")
-        self._census = Census(directory)
-        self._surveyed = Survey()
+        self._census = BacklogEstimator(directory)
+        self._surveyed = StoreStatus()
 
     def claim(self, endpoint: Endpoint, max_records: int, max_bytes: int, *, news: bool) -> Claim | None:
         """Take the oldest unclaimed records; with `news` the directory is looked at in any case."""
@@ -211,7 +211,7 @@ class ClaimDesk:
             if self._index is not None:
                 self._diary.settled()
 
-    def survey(self) -> Survey:
+    def survey(self) -> StoreStatus:
         """What all processes together have in the store, and how far each segment is dealt with."""
         with self.lock:
             survey = self._survey_as_leader() if self._index is not None else self._survey_as_follower()
@@ -330,11 +330,11 @@ class ClaimDesk:
             before_ms = now_ms if oldest_ms is None else min(oldest_ms, now_ms)
             self._withdrawals.prune(before_ms - PRUNE_EVERY_S * 1000)
 
-    def _survey_as_leader(self) -> Survey:
+    def _survey_as_leader(self) -> StoreStatus:
         index = cast("SegmentIndex", self._index)
         listed = index.refresh()
         index.scan(SCAN_BYTES)
-        return Survey(
+        return StoreStatus(
             names=index.names() if listed else None,
             pending=index.pending(),
             bytes=index.size_bytes(),
@@ -343,16 +343,16 @@ class ClaimDesk:
             known=self._acks.figures() | index.figures(),
         )
 
-    def _survey_as_follower(self) -> Survey:
+    def _survey_as_follower(self) -> StoreStatus:
         try:
             sizes, _ = list_segments(self._directory)
         except OSError as error:
             self._trouble(error)
-            return Survey()
+            return StoreStatus()
         # After the list: of a segment that is missing there, the leader has written the last figures before.
         self._acks.load()
         self._census.take(sizes, self._acks.segments)
-        return Survey(
+        return StoreStatus(
             names=set(sizes),
             pending=self._census.pending,
             bytes=sum(sizes.values()),

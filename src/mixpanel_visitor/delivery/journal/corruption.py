@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mixpanel_visitor.observability.rate_limited_log import QuietLog
+    from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
 
 
-class DamageBook:
+class CorruptionStats:
     """`corrupt_bytes` that are no frame; `torn_tails`, last frames that a dying writer left unfinished."""
 
-    def __init__(self, log: QuietLog) -> None:
+    def __init__(self, log: RateLimitedLog) -> None:
         self.corrupt_bytes = 0
         self.torn_tails = 0
         self._log = log

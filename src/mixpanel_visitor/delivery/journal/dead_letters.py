@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, cast
 
 from mixpanel_visitor.delivery.spool import DeadReason
 from mixpanel_visitor.delivery.subject_digest import owners
-from mixpanel_visitor.observability.rate_limited_log import QuietLog
+from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
 from mixpanel_visitor.quoting import several
 from mixpanel_visitor.records import ENDPOINTS
 
 from .file_locks import fcntl
-from .segments import NO_LINKS, Identity, create_temporary, sync_path, write_whole
+from .segments import NO_LINKS, FileId, create_temporary, sync_path, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Sequence
@@ -75,13 +75,13 @@ class DeadLetters:
         *,
         max_bytes: int = MAX_BYTES,
         clock: Callable[[], float] = time.time,
-        log: QuietLog | None = None,
+        log: RateLimitedLog | None = None,
     ) -> None:
         self.dropped = 0
         self._directory = Path(directory)
         self._max_bytes = max_bytes
         self._clock = clock
-        self._log = log or QuietLog()
+        self._log = log or RateLimitedLog()
         self._lock = threading.Lock()
         self._counted: dict[str, tuple[int, int, int]] = {}
         self._owned: dict[str, tuple[int, int, bytearray]] = {}
@@ -295,7 +295,7 @@ def _open_locked(path: Path, flags: int, *, wait: bool) -> int:
 
 def _is_in_place(fd: int, path: Path) -> bool:
     try:
-        return Identity.of_path(path) == Identity.of_descriptor(fd)
+        return FileId.of_path(path) == FileId.of_descriptor(fd)
     except FileNotFoundError:
         return False
 

@@ -1,4 +1,4 @@
-"""MarkTable: what is remembered of each of a million people, in sixteen bytes for each."""
+"""DigestTable: what is remembered of each of a million people, in sixteen bytes for each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bisect import bisect_left
 _SHARD_BITS = 12
 
 
-class MarkTable:
+class DigestTable:
     """From marks, the first 64 bits of a digest, to numbers that are not negative.
 
     The marks are spread over 4096 sorted arrays: a look-up and an insertion are a binary search in one.

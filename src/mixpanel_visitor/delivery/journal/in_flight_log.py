@@ -29,7 +29,7 @@ MAX_STRETCHES = 256
 """So many stretches with deaths are remembered; the oldest are forgotten first."""
 
 
-class Stretch(NamedTuple):
+class RecordRange(NamedTuple):
     """Records of a lane in a segment, from the first offset to the last, and deaths in their company."""
 
     segment: str
@@ -39,15 +39,15 @@ class Stretch(NamedTuple):
     deaths: int = 0
 
 
-class Diary:
+class InFlightLog:
     """The file `sending`. Trouble with it is nobody's trouble: deaths are then not counted."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._handled: list[Stretch] = []
-        self._unanswered: list[Stretch] = []
-        self._stretches: list[Stretch] = []
-        self._doubts: list[Stretch] = []
+        self._handled: list[RecordRange] = []
+        self._unanswered: list[RecordRange] = []
+        self._stretches: list[RecordRange] = []
+        self._doubts: list[RecordRange] = []
 
     def load(self) -> None:
         """Begin a term: what the last leader had in its hands has a death more."""
@@ -63,12 +63,12 @@ class Diary:
 
     def deaths(self, endpoint: Endpoint, segment: str, offset: int) -> int:
         """So many leaders have died with this record in their hands."""
-        here = Stretch(segment, endpoint, offset, offset)
+        here = RecordRange(segment, endpoint, offset, offset)
         return max((stretch.deaths for stretch in self._stretches if _meet(here, stretch)), default=0)
 
     def in_doubt(self, endpoint: Endpoint, segment: str, offset: int) -> bool:
         """Whether a leader has died with this record, to be sent once, in hand or without its answer."""
-        here = Stretch(segment, endpoint, offset, offset)
+        here = RecordRange(segment, endpoint, offset, offset)
         return any(_meet(here, stretch) for stretch in self._doubts)
 
     @property
@@ -87,7 +87,7 @@ class Diary:
         for segment, offset in places:
             offsets.setdefault(segment, []).append(offset)
         self._handled = [
-            Stretch(name, endpoint, min(within), max(within)) for name, within in offsets.items()
+            RecordRange(name, endpoint, min(within), max(within)) for name, within in offsets.items()
         ]
         # Not only when they have left: the process may be killed between that and its note of it.
         self._unanswered = self._handled if once else []
@@ -106,7 +106,7 @@ class Diary:
             self._unanswered = []
             self._write()
 
-    def _there(self, stretches: list[Stretch]) -> list[Stretch]:
+    def _there(self, stretches: list[RecordRange]) -> list[RecordRange]:
         found = [stretch for stretch in stretches if (self._path.parent / stretch.segment).exists()]
         return found[-MAX_STRETCHES:]
 
@@ -120,7 +120,7 @@ class Diary:
             finally:
                 os.close(fd)
 
-    def _read(self) -> tuple[list[Stretch], list[Stretch], list[Stretch], list[Stretch]]:
+    def _read(self) -> tuple[list[RecordRange], list[RecordRange], list[RecordRange], list[RecordRange]]:
         with contextlib.suppress(OSError, ValueError, TypeError):
             data = self._path.read_bytes()
             text = data[18 : 18 + int(data[:8], 16)]
@@ -133,14 +133,14 @@ class Diary:
         return [], [], [], []
 
 
-def _stretch(entry: list[object]) -> Stretch:
-    stretch = Stretch(*entry)  # type: ignore[arg-type]  # what the checksum has vouched for
+def _stretch(entry: list[object]) -> RecordRange:
+    stretch = RecordRange(*entry)  # type: ignore[arg-type]  # what the checksum has vouched for
     if stretch.endpoint not in ENDPOINTS or os.sep in stretch.segment:
         raise ValueError(f"no stretch: {entry!r}")
     return stretch
 
 
-def _meet(one: Stretch, other: Stretch) -> bool:
+def _meet(one: RecordRange, other: RecordRange) -> bool:
     return (
         one.segment == other.segment
         and one.endpoint == other.endpoint

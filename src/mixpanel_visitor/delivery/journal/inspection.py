@@ -8,12 +8,12 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mixpanel_visitor.observability.rate_limited_log import QuietLog
+from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
 
-from .corruption import DamageBook
+from .corruption import CorruptionStats
 from .dead_letters import DeadLetters
 from .file_locks import fcntl
-from .offsets import Acks
+from .offsets import CommittedOffsets
 from .segment_reader import SegmentReader
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class ProjectStatus:
         return {**asdict(self), "path": str(self.path), "project": self.path.name}
 
 
-class _Notes(QuietLog):
+class _Notes(RateLimitedLog):
     """Takes what the journal's parts would log, for the command to show."""
 
     def __init__(self) -> None:
@@ -68,8 +68,8 @@ def inspect(
     Raises OSError where the journal cannot be read.
     """
     notes = _Notes()
-    damage = DamageBook(_Notes())  # its figures say it
-    acks = Acks(path / "acks.json", notes)
+    damage = CorruptionStats(_Notes())  # its figures say it
+    acks = CommittedOffsets(path / "acks.json", notes)
     acks.load()
     status = ProjectStatus(path=path, led=is_locked(path / "leader.lock"))
     oldest_ms: list[int] = []

@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixpanel_visitor.delivery.spool import SpoolCounts
-from mixpanel_visitor.observability.rate_limited_log import QuietLog
+from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
 from mixpanel_visitor.process import fork
 
-from .consumer import ClaimDesk
+from .consumer import JournalConsumer
 from .dead_letters import MAX_BYTES as MAX_DEAD_BYTES
-from .producer import Appender
+from .producer import JournalProducer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -180,7 +180,7 @@ class Journal:
         self._sides.abandon()
         self._sides = self._make_sides()
 
-    def _here(self) -> _Sides:
+    def _here(self) -> _ProcessState:
         sides = self._sides
         if sides.pid != os.getpid():
             # A fork that the hooks have not seen, of a C extension. Threads may come here together.
@@ -191,10 +191,10 @@ class Journal:
             sides = heir
         return sides
 
-    def _make_sides(self) -> _Sides:
-        log = QuietLog(self._monotonic)
-        return _Sides(
-            Appender(
+    def _make_sides(self) -> _ProcessState:
+        log = RateLimitedLog(self._monotonic)
+        return _ProcessState(
+            JournalProducer(
                 self.directory,
                 clock=self._clock,
                 monotonic=self._monotonic,
@@ -203,7 +203,7 @@ class Journal:
                 segment_age_s=self._segment_age_s,
                 log=log,
             ),
-            ClaimDesk(
+            JournalConsumer(
                 self.directory,
                 clock=self._clock,
                 monotonic=self._monotonic,
@@ -213,14 +213,14 @@ class Journal:
         )
 
 
-class _Sides:
+class _ProcessState:
     """The writing and the reading side of a journal in one process."""
 
-    def __init__(self, appender: Appender, desk: ClaimDesk) -> None:
+    def __init__(self, appender: JournalProducer, desk: JournalConsumer) -> None:
         self.pid = os.getpid()
         self.appender = appender
         self.desk = desk
-        self.heirs: dict[int, _Sides] = {}
+        self.heirs: dict[int, _ProcessState] = {}
         self._held_by = 0
         self._holds_desk = self._holds_appender = False
 

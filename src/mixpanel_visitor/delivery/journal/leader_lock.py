@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from .directory import fix_for
 from .file_locks import fcntl
-from .segments import NO_LINKS, Identity, close_inherited, create_temporary
+from .segments import NO_LINKS, FileId, close_inherited, create_temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from mixpanel_visitor.observability.rate_limited_log import QuietLog
+    from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
 
 TRY_EVERY_S = 1.0
 BEAT_EVERY_S = 10.0
@@ -23,7 +23,7 @@ STALLED_AFTER_S = 300.0
 """A leader that was not heard of for so long is stopped or stuck, though it lives and holds its lock."""
 
 
-class Leadership:
+class LeaderLock:
     """A lock on `leader.lock`, which the kernel frees when its holder dies: no lease, no wall clock.
 
     A leader touches the file. From one that has not for five minutes the lead is taken by putting another
@@ -31,16 +31,16 @@ class Leadership:
     deduplicates. `term` counts how often this object has come to lead.
     """
 
-    def __init__(self, path: Path, *, monotonic: Callable[[], float], log: QuietLog) -> None:
+    def __init__(self, path: Path, *, monotonic: Callable[[], float], log: RateLimitedLog) -> None:
         self.term = 0
         self._path = path
         self._monotonic = monotonic
         self._log = log
         self._fd = -1
-        self._identity = Identity(0, 0)
+        self._identity = FileId(0, 0)
         self._look_again_s = monotonic()
         self._beat_again_s = float("-inf")
-        self._seen: tuple[Identity, int] | None = None
+        self._seen: tuple[FileId, int] | None = None
         self._seen_s = 0.0
 
     @property
@@ -82,7 +82,7 @@ class Leadership:
     def _has_stalled(self, now_s: float) -> bool:
         # Judged by our own monotonic clock: the stamp has to differ, what time it says does not matter.
         status = self._path.stat()
-        seen = (Identity(status.st_dev, status.st_ino), status.st_mtime_ns)
+        seen = (FileId(status.st_dev, status.st_ino), status.st_mtime_ns)
         if seen != self._seen:
             self._seen, self._seen_s = seen, now_s
         return now_s - self._seen_s >= STALLED_AFTER_S
@@ -91,7 +91,7 @@ class Leadership:
         fd, temporary = create_temporary(self._path)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._identity = Identity.of_descriptor(fd)
+            self._identity = FileId.of_descriptor(fd)
             temporary.replace(self._path)
             self._fd, fd = fd, -1
             self.term += 1
@@ -124,9 +124,9 @@ class Leadership:
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | NO_LINKS, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._identity = Identity.of_descriptor(fd)
+            self._identity = FileId.of_descriptor(fd)
             # Between our open and our lock the file may have been removed and made anew by another.
-            if Identity.of_path(self._path) == self._identity:
+            if FileId.of_path(self._path) == self._identity:
                 self._fd, fd = fd, -1
                 self.term += 1
         except (BlockingIOError, FileNotFoundError):
@@ -137,7 +137,7 @@ class Leadership:
 
     def _is_in_place(self) -> bool:
         try:
-            return Identity.of_path(self._path) == self._identity
+            return FileId.of_path(self._path) == self._identity
         except FileNotFoundError:
             return False
         except OSError:

@@ -20,7 +20,7 @@ from .segments import create_temporary
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mixpanel_visitor.observability.rate_limited_log import QuietLog
+    from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
     from mixpanel_visitor.records import Endpoint
 
 KEEP_RETIRED_MS = 3_600_000
@@ -43,10 +43,10 @@ class Progress:
     retired_ms: int | None = None
 
 
-class Acks:
+class CommittedOffsets:
     """The file `acks.json` in memory: `segments` by name, saved where it was changed."""
 
-    def __init__(self, path: Path, log: QuietLog) -> None:
+    def __init__(self, path: Path, log: RateLimitedLog) -> None:
         self.path = path
         self.segments: dict[str, Progress] = {}
         self._log = log

@@ -15,19 +15,19 @@ from mixpanel_visitor.quoting import several
 
 from . import frames
 from .directory import distrust, fix_for
-from .offsets import Acks
-from .producer_stats import OwnSegment, OwnSegments
-from .quota import Space
-from .segments import NO_LINKS, Identity, SegmentWriter, list_segments, segment_name, sync_path
+from .offsets import CommittedOffsets
+from .producer_stats import OwnSegment, ProducerStats
+from .quota import DiskQuota
+from .segments import NO_LINKS, FileId, SegmentWriter, list_segments, segment_name, sync_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from mixpanel_visitor.observability.rate_limited_log import QuietLog
+    from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
     from mixpanel_visitor.records import Record
 
-    from .consumer import Survey
+    from .consumer import StoreStatus
     from .producer_stats import Totals
 
 VERSION = b"1\n"
@@ -37,7 +37,7 @@ PATIENCE_S = 5.0
 """So long a thread waits for another one's write; a disk that hangs must not hang every request for ever."""
 
 
-class Appender:
+class JournalProducer:
     """Writes frames, rolls segments, and notices when somebody removes them.
 
     Made for many threads. `news` is set by every put, for the reader in the same process to clear.
@@ -52,7 +52,7 @@ class Appender:
         max_bytes: int | None,
         segment_bytes: int,
         segment_age_s: float,
-        log: QuietLog,
+        log: RateLimitedLog,
     ) -> None:
         self.news = False
         self.lock = threading.RLock()
@@ -62,15 +62,15 @@ class Appender:
         self._segment_bytes = segment_bytes
         self._segment_age_s = segment_age_s
         self._log = self._said = DeferredLog(log)
-        self._space = Space(directory, max_bytes)
-        self._own = OwnSegments()
+        self._space = DiskQuota(directory, max_bytes)
+        self._own = ProducerStats()
         self._writer: SegmentWriter | None = None
         self._segment = OwnSegment(name="")
         self._opened = 0
         self._opened_ms = -1
         self._settle_at = SETTLE_EVERY
         self._unsynced: list[Path] = []
-        self._store: Identity | None = None
+        self._store: FileId | None = None
         self._look_again_s = float("-inf")
         self._kept_house_s = float("-inf")
 
@@ -153,7 +153,7 @@ class Appender:
                 self.release()
         return []
 
-    def settle_up(self, names: list[str], survey: Survey) -> Totals:
+    def settle_up(self, names: list[str], survey: StoreStatus) -> Totals:
         """Add up what became of all that was written here; `names` are from before the survey."""
         if not self.acquire(PATIENCE_S):
             return self._own.totals()
@@ -258,7 +258,7 @@ class Appender:
         names = self._own.names()
         with contextlib.suppress(OSError):
             sizes, _ = list_segments(self._directory)
-            acks = Acks(self._directory / "acks.json", self._log)
+            acks = CommittedOffsets(self._directory / "acks.json", self._log)
             acks.load()
             self._own.settle_up(names, set(sizes), acks.figures())
         self._settle_at = len(self._own) + SETTLE_EVERY
@@ -297,7 +297,7 @@ class Appender:
                 os.write(fd, VERSION)
             finally:
                 os.close(fd)
-        self._store = Identity.of_path(path)
+        self._store = FileId.of_path(path)
         found = path.read_bytes().strip()
         if found.isdigit() and int(found) > int(VERSION):
             self._log(
@@ -321,7 +321,7 @@ class Appender:
             self._seal()
         self._store = None
         # What the leader has deleted still stands in acks.json, unless that was removed as well.
-        acks = Acks(self._directory / "acks.json", self._log)
+        acks = CommittedOffsets(self._directory / "acks.json", self._log)
         acks.load()
         missing = [name for name in self._own.names() if not (self._directory / name).exists()]
         lost = self._own.mark_removed(missing, acks.figures())
@@ -337,7 +337,7 @@ class Appender:
 
     def _store_is_same(self) -> bool:
         try:
-            return Identity.of_path(self._directory / "VERSION") == self._store
+            return FileId.of_path(self._directory / "VERSION") == self._store
         except FileNotFoundError:
             return False
         except OSError:

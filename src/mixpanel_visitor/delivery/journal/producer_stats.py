@@ -1,4 +1,4 @@
-"""OwnSegments: what this process has written, and what became of it, whoever delivered it."""
+"""ProducerStats: what this process has written, and what became of it, whoever delivered it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Totals:
 
 
 @dataclass(slots=True)
-class OwnSegments:
+class ProducerStats:
     """The segments whose end is not known yet, and the sums of all others."""
 
     _segments: dict[str, OwnSegment] = field(default_factory=dict)

@@ -19,7 +19,7 @@ MIN_FREE_SHARE_OF_VOLUME = 0.05
 MEASURE_EVERY_S = 1.0
 
 
-class Space:
+class DiskQuota:
     """Measures at most once a second, and counts what this process writes in between.
 
     The segments may have `max_bytes` together (None: 1 GB, or 10 % of the volume if that is less), and

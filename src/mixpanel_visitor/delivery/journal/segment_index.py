@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING
 from mixpanel_visitor.quoting import several
 
 from .directory import fix_for
-from .segment_reader import Allowance, Outcome, SegmentReader
+from .segment_reader import ClaimBudget, Outcome, SegmentReader
 from .segments import is_unlocked, list_segments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from mixpanel_visitor.observability.rate_limited_log import QuietLog
+    from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
     from mixpanel_visitor.records import Endpoint
 
-    from .corruption import DamageBook
-    from .offsets import Acks
+    from .corruption import CorruptionStats
+    from .offsets import CommittedOffsets
 
 Position = tuple[SegmentReader, int]
 """A claimed record: where it is, and the offset at which its frame starts."""
@@ -43,7 +43,9 @@ class SegmentIndex:
     Only for the process that leads. Trouble with one segment is logged and does not keep from the others.
     """
 
-    def __init__(self, directory: Path, *, acks: Acks, damage: DamageBook, log: QuietLog) -> None:
+    def __init__(
+        self, directory: Path, *, acks: CommittedOffsets, damage: CorruptionStats, log: RateLimitedLog
+    ) -> None:
         self._directory = directory
         self._acks = acks
         self._damage = damage
@@ -103,7 +105,7 @@ class SegmentIndex:
         self, endpoint: Endpoint, max_records: int, max_bytes: int
     ) -> tuple[list[bytes], list[Position]]:
         """Claim records: first those that were given back, then the oldest."""
-        allowance = Allowance(max_records, max_bytes)
+        allowance = ClaimBudget(max_records, max_bytes)
         bodies: list[bytes] = []
         positions: list[Position] = []
         for returned in (True, False):

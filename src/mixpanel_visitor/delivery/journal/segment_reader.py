@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mixpanel_visitor.records import Endpoint
 
-    from .corruption import DamageBook
+    from .corruption import CorruptionStats
 
 BLOCK_BYTES = 256 * 1024
 _MAX_FRAME_BYTES = frames.HEADER_BYTES + frames.MAX_BODY_BYTES + 1
@@ -39,7 +39,7 @@ class Outcome(enum.StrEnum):
 
 
 @dataclass(slots=True)
-class Allowance:
+class ClaimBudget:
     """How much a claim may still take."""
 
     records: int
@@ -88,7 +88,7 @@ class SegmentReader:
     file was removed under us. `later`: a later version of this package has written it.
     """
 
-    def __init__(self, path: Path, damage: DamageBook, progress: Progress | None = None) -> None:
+    def __init__(self, path: Path, damage: CorruptionStats, progress: Progress | None = None) -> None:
         self.path = path
         self.name = path.name
         self.size = 0
@@ -212,7 +212,7 @@ class SegmentReader:
 
     # --- claiming and settling -----------------------------------------------------------------
 
-    def take(self, endpoint: Endpoint, allowance: Allowance, *, returned: bool) -> list[tuple[int, bytes]]:
+    def take(self, endpoint: Endpoint, allowance: ClaimBudget, *, returned: bool) -> list[tuple[int, bytes]]:
         """Claim the first records that were `returned`, or else of those never claimed: offsets and bodies.
 
         OSError where the file cannot be read; then nothing is claimed.

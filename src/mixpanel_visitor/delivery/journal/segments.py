@@ -20,20 +20,20 @@ SUFFIX = ".seg"
 TEMPORARY_SUFFIX = ".tmp"
 
 
-class Identity(NamedTuple):
+class FileId(NamedTuple):
     """Which file it is, whatever its name; as its descriptor's number is used again after a close."""
 
     device: int
     inode: int
 
     @classmethod
-    def of_descriptor(cls, fd: int) -> Identity:
+    def of_descriptor(cls, fd: int) -> FileId:
         """Identity of an open file."""
         status = os.fstat(fd)
         return cls(status.st_dev, status.st_ino)
 
     @classmethod
-    def of_path(cls, path: Path) -> Identity:
+    def of_path(cls, path: Path) -> FileId:
         """Identity of the file that has this name now."""
         status = path.stat()
         return cls(status.st_dev, status.st_ino)
@@ -66,7 +66,7 @@ class SegmentWriter:
         self._fd = os.open(temporary, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | NO_LINKS, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._identity = Identity.of_descriptor(self._fd)
+            self._identity = FileId.of_descriptor(self._fd)
             temporary.rename(path)
         except BaseException:
             self.close()
@@ -83,7 +83,7 @@ class SegmentWriter:
     def is_in_place(self) -> bool:
         """Whether the file still has its name; a failure to find out counts as yes."""
         try:
-            return Identity.of_path(self.path) == self._identity == Identity.of_descriptor(self._fd)
+            return FileId.of_path(self.path) == self._identity == FileId.of_descriptor(self._fd)
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -111,13 +111,13 @@ class SegmentWriter:
                 os.close(fd)
 
 
-def close_inherited(fd: int, identity: Identity) -> None:
+def close_inherited(fd: int, identity: FileId) -> None:
     """Close a descriptor inherited over a fork, unless its number has come to mean another file.
 
     Never unlocks: a lock belongs to the open file, which is the parent's too.
     """
     with contextlib.suppress(OSError):
-        if fd >= 0 and Identity.of_descriptor(fd) == identity:
+        if fd >= 0 and FileId.of_descriptor(fd) == identity:
             os.close(fd)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from mixpanel_visitor.delivery.subject_digest import owners
 
-from .digest_table import MarkTable, mark_of
+from .digest_table import DigestTable, mark_of
 from .file_locks import fcntl
 from .segments import NO_LINKS
 
@@ -41,7 +41,7 @@ _MOST_FILE_BYTES = 2**20
 """Ours are smaller by far; of somebody else's no more is read."""
 
 
-class Withdrawals:
+class OptOutTombstones:
     """The files of a directory; `revision` counts how often they were found changed, `news` has the last."""
 
     def __init__(
@@ -61,7 +61,7 @@ class Withdrawals:
         self._changed_ns = 0
         self._files: dict[str, tuple[int, int]] = {}
         self._newest_ms: dict[str, int] = {}
-        self._until_ms = MarkTable()
+        self._until_ms = DigestTable()
 
     def __bool__(self) -> bool:
         return bool(self._until_ms)

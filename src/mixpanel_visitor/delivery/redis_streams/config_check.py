@@ -13,7 +13,7 @@ OLDEST = (6, 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shortcoming:
+class ConfigProblem:
     """Something to mend, of a kind that `name` tells; with `refuses` a worker does not start on it."""
 
     name: str
@@ -23,12 +23,12 @@ class Shortcoming:
     refuses: bool = False
 
 
-def judge(info: Mapping[str, Any], *, wait: int) -> Iterator[Shortcoming]:
+def judge(info: Mapping[str, Any], *, wait: int) -> Iterator[ConfigProblem]:
     """Judge what INFO says; `wait` is how many replicas are to have a record. What it leaves out is well."""
     version = str(info.get("redis_version", ""))
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if len(numbers) == len(OLDEST) and numbers < OLDEST:
-        yield Shortcoming(
+        yield ConfigProblem(
             name="version",
             problem=f"Redis {version} is too old",
             why="what a dead worker had in hand cannot be found",
@@ -37,7 +37,7 @@ def judge(info: Mapping[str, Any], *, wait: int) -> Iterator[Shortcoming]:
         )
     policy = str(info.get("maxmemory_policy", ""))
     if policy.startswith("allkeys-"):
-        yield Shortcoming(
+        yield ConfigProblem(
             name="eviction",
             problem=f"maxmemory-policy is {policy}",
             why="when its memory is full, Redis deletes whole streams of events that nobody has delivered",
@@ -45,7 +45,7 @@ def judge(info: Mapping[str, Any], *, wait: int) -> Iterator[Shortcoming]:
             refuses=True,
         )
     if info.get("aof_enabled") == 0:
-        yield Shortcoming(
+        yield ConfigProblem(
             name="append-only",
             problem="appendonly is off",
             why="a Redis that is killed or restarted has forgotten what came since its last snapshot",
@@ -53,7 +53,7 @@ def judge(info: Mapping[str, Any], *, wait: int) -> Iterator[Shortcoming]:
         )
     replicas = int(info.get("connected_slaves", 0))
     if wait > replicas:
-        yield Shortcoming(
+        yield ConfigProblem(
             name="replicas",
             problem=f"wait={wait} is asked for, and {replicas} replicas are connected",
             why="Redis counts as away, so that everything waits on the hosts",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mixpanel_visitor.records import Endpoint
 
-    from .streams import Streams, Taken
+    from .streams import ClaimedEntry, Streams
 
 MAX_LETTERS = 50_000
 """About as many as the journal keeps in its 64 MB: a wrong deployment must not fill the memory of Redis."""
@@ -25,7 +25,7 @@ MAX_LETTERS = 50_000
 logger = logging.getLogger("mixpanel_visitor")
 
 
-class Letters:
+class RedisDeadLetters:
     """Written by whoever settles a record that Mixpanel will not have; the last `MAX_LETTERS` are kept."""
 
     def __init__(self, streams: Streams, clock: Callable[[], float]) -> None:
@@ -48,7 +48,7 @@ class Letters:
         }
         self._streams.do(lambda it: it.xadd(self._streams.dead_key, fields, maxlen=MAX_LETTERS))
 
-    def write_unreadable(self, endpoint: Endpoint, taken: Taken, why: str) -> None:
+    def write_unreadable(self, endpoint: Endpoint, taken: ClaimedEntry, why: str) -> None:
         """Set a whole entry aside, as JSON of its fields in hex digits."""
         logger.error(
             "An entry of the spool in Redis cannot be read (%s, %s: %s). It is in the dead letters.",

@@ -11,7 +11,7 @@ from mixpanel_visitor.errors import SpoolUnavailableError
 from mixpanel_visitor.process import threads
 
 
-class Beating(Protocol):
+class HeartbeatOwner(Protocol):
     """Whoever has something in hand."""
 
     def beat(self) -> None:
@@ -19,10 +19,10 @@ class Beating(Protocol):
         ...
 
 
-class Heart:
+class Heartbeat:
     """Calls `beat` each `every_s` seconds from the first `start` on, until `stop` or the end of its owner."""
 
-    def __init__(self, owner: Beating, *, every_s: float) -> None:
+    def __init__(self, owner: HeartbeatOwner, *, every_s: float) -> None:
         # Weak: a spool that nobody has closed and nobody uses must not live on for its heart.
         self._owner = weakref.ref(owner)
         self._every_s = every_s

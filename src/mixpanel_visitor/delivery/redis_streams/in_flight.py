@@ -1,4 +1,4 @@
-"""InHand: the entries this process has taken, their records in order, and who has claimed them here. Pure."""
+"""InFlight: the entries this process has claimed, with their records in order and their claim. Pure."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Position = tuple[int, Entry, int]
 """The claim's number, the entry, and the index of the record in it."""
 
 
-class InHand:
+class InFlight:
     """The queue of one endpoint; not thread-safe."""
 
     def __init__(self) -> None:

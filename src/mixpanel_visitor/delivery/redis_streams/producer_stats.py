@@ -1,4 +1,4 @@
-"""OwnPuts: what became of the records that this process has put; others may have delivered them."""
+"""RedisProducerStats: what became of the records this process has put; others may have delivered them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_LOOKS = 100
 
 
 @dataclass(slots=True, kw_only=True)
-class OwnPuts:
+class RedisProducerStats:
     """Counts of records; `waiting` is by stream and entry how many are not known to be settled.
 
     Over `MAX_ENTRIES` in a stream, the older half counts as one entry: that of its newest ID.

@@ -21,13 +21,13 @@ from mixpanel_visitor.settings import redis_address
 
 from . import client, codec
 from .config_check import judge
-from .dead_letters import Letters
-from .heartbeat import Heart
-from .in_flight import Entry, InHand, held
-from .stats import Books
+from .dead_letters import RedisDeadLetters
+from .heartbeat import Heartbeat
+from .in_flight import Entry, InFlight, held
+from .stats import RedisSpoolStats
 from .streams import LEASE_S, Streams
 from .takeover import is_suspect
-from .tombstones import Withdrawn
+from .tombstones import RedisTombstones
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from mixpanel_visitor.delivery.spool import Claim, DeadReason, SpoolCounts
     from mixpanel_visitor.records import Endpoint
 
-    from .config_check import Shortcoming
+    from .config_check import ConfigProblem
     from .in_flight import Position
-    from .streams import Taken
+    from .streams import ClaimedEntry
 
 MAX_BYTES = 1 << 30
 RATE_PER_S = 30_000
@@ -87,7 +87,7 @@ class RedisSpool:
     def _begin(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.RLock()  # of what is in hand
-        self._books = Books(self._max_bytes, clock=self._clock, monotonic=self._monotonic)
+        self._books = RedisSpoolStats(self._max_bytes, clock=self._clock, monotonic=self._monotonic)
         # One for all events of this process: they stay in order. Many processes use all partitions.
         self._partition = secrets.randbelow(self.address.partitions)
         self._claims = 0
@@ -97,13 +97,13 @@ class RedisSpool:
         """Be another consumer, with empty hands."""
         consumer = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._streams = Streams(self._connect, self.address, project=self._project, consumer=consumer)
-        self._hands = {endpoint: InHand() for endpoint in ENDPOINTS}
+        self._hands = {endpoint: InFlight() for endpoint in ENDPOINTS}
         self._leased: set[str] = set()
         self._left: frozenset[str] = frozenset()
         self._tended_s: dict[Endpoint, float] = {}
-        self._withdrawn = Withdrawn(self._streams, self._monotonic)
-        self._letters = Letters(self._streams, self._clock)
-        self._heart = Heart(self, every_s=min(LEASE_S, self.address.idle_s) / 3)
+        self._withdrawn = RedisTombstones(self._streams, self._monotonic)
+        self._letters = RedisDeadLetters(self._streams, self._clock)
+        self._heart = Heartbeat(self, every_s=min(LEASE_S, self.address.idle_s) / 3)
 
     # --- put ------------------------------------------------------------------------------------
 
@@ -162,7 +162,7 @@ class RedisSpool:
     def _allowed(self, records: int) -> int:
         return self._streams.allow(records, per_second=self._rate_per_s, senders=MAX_SENDERS)
 
-    def _fill(self, endpoint: Endpoint, hand: InHand, max_records: int) -> None:
+    def _fill(self, endpoint: Endpoint, hand: InFlight, max_records: int) -> None:
         for stream in self._streams.keys(endpoint):
             if endpoint in _ORDERED:
                 mine, new = self._streams.lease(stream)
@@ -183,7 +183,7 @@ class RedisSpool:
         if self._is_time_to_tend(endpoint):
             self._tended_s[endpoint] = self._monotonic()
 
-    def _take_over(self, endpoint: Endpoint, hand: InHand, stream: str, *, ordered: bool) -> bool:
+    def _take_over(self, endpoint: Endpoint, hand: InFlight, stream: str, *, ordered: bool) -> bool:
         """Take what silent consumers have; returns whether something is left that none may overtake."""
         suspects = any(is_suspect(entry.deaths) for entry in list(hand.entries.values()))
         taken, left = self._streams.take_over(
@@ -201,13 +201,13 @@ class RedisSpool:
         last_s = self._tended_s.get(endpoint)
         return last_s is None or self._monotonic() - last_s >= self.address.idle_s / 10
 
-    def _ids(self, hand: InHand, stream: str) -> set[bytes]:
+    def _ids(self, hand: InFlight, stream: str) -> set[bytes]:
         # A copy in one step: `put` asks in other threads than the one that claims.
         return {entry_id for name, entry_id in list(hand.entries) if name == stream}
 
-    def _take_in(self, endpoint: Endpoint, hand: InHand, taken: Sequence[Taken]) -> None:
+    def _take_in(self, endpoint: Endpoint, hand: InFlight, taken: Sequence[ClaimedEntry]) -> None:
         entries: list[Entry] = []
-        unreadable: list[tuple[Taken, str]] = []
+        unreadable: list[tuple[ClaimedEntry, str]] = []
         size = hand.size
         for at, each in enumerate(taken):
             if entries and size > MAX_HAND_BYTES:
@@ -326,13 +326,13 @@ class RedisSpool:
         return self._books.counts()
 
     @property
-    def letters(self) -> Letters:
+    def letters(self) -> RedisDeadLetters:
         """What was set aside."""
         return self._letters
 
-    def preflight(self) -> list[Shortcoming]:
+    def preflight(self) -> list[ConfigProblem]:
         """What in the settings of this Redis would lose records; raises SpoolUnavailableError."""
-        found: dict[str, Shortcoming] = {}
+        found: dict[str, ConfigProblem] = {}
         for info in self._streams.infos():
             found |= {each.problem: each for each in judge(info, wait=self.address.wait)}
         return list(found.values())

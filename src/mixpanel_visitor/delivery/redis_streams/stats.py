@@ -11,7 +11,7 @@ from mixpanel_visitor.errors import SpoolFullError
 
 from . import codec
 from .forwarded import Forwarded
-from .producer_stats import OwnPuts
+from .producer_stats import RedisProducerStats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -24,7 +24,7 @@ FULL_SHARE = 0.8
 _LOOK_S = 1.0
 
 
-class Books:
+class RedisSpoolStats:
     """Thread-safe; its lock is never held while Redis is asked, so that `put` does not wait for a look."""
 
     def __init__(self, max_bytes: int, *, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
@@ -32,7 +32,7 @@ class Books:
         self._clock = clock
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._own = OwnPuts()
+        self._own = RedisProducerStats()
         self._forwarded = Forwarded()
         self._store = SpoolCounts(leader=True)
         self._waiting_bytes = 0
@@ -58,7 +58,7 @@ class Books:
             self._changed = True
 
     def flushed(self, stream: str, in_hand: Collection[bytes], before: bytes) -> None:
-        """A stream was not there any more; see `OwnPuts.flushed`."""
+        """A stream was not there any more; see `RedisProducerStats.flushed`."""
         with self._lock:
             self._own.flushed(stream, in_hand, before)
 
@@ -110,7 +110,7 @@ class Books:
             total, batches = self._forwarded.total, list(self._forwarded.batches)
         marks = streams.last_ids() if self._forwarded.is_news else {}
         passed = self._forwarded.look(batches, streams.first_id)
-        vanished, gone = OwnPuts(waiting=waiting).look(streams.first_id, streams.has)
+        vanished, gone = RedisProducerStats(waiting=waiting).look(streams.first_id, streams.has)
         settled = [each for each in gone if each[1] not in in_hand]
         letters = streams.dead_of(settled)
         with self._lock:

@@ -43,7 +43,7 @@ SENDER_MS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
+class ClaimedEntry:
     """An entry that this consumer owns from now on; `deaths` are consumers that died with it in hand."""
 
     stream: str
@@ -131,16 +131,16 @@ class Streams:
 
     # --- taking ---------------------------------------------------------------------------------
 
-    def read(self, stream: str, count: int) -> list[Taken]:
+    def read(self, stream: str, count: int) -> list[ClaimedEntry]:
         """Take what was given back, and then what nobody has read yet; at most `count` entries of each."""
 
-        def call(client: Any) -> list[Taken]:
+        def call(client: Any) -> list[ClaimedEntry]:
             given_back = client.xpending_range(stream, GROUP, "-", "+", count, consumername=RETURNED)
             back = self._claim(client, stream, given_back, idle_ms=0)
             found = client.xreadgroup(GROUP, self.consumer, {stream: ">"}, count=count)
             entries = replies.entries_of(found)
             return back + [
-                Taken(stream=stream, entry_id=entry_id, fields=fields)
+                ClaimedEntry(stream=stream, entry_id=entry_id, fields=fields)
                 for entry_id, fields in entries
                 if fields
             ]
@@ -155,7 +155,7 @@ class Streams:
         idle_s: float | None = None,
         holds_suspects: bool = False,
         ordered: bool = False,
-    ) -> tuple[list[Taken], bool]:
+    ) -> tuple[list[ClaimedEntry], bool]:
         """Take what consumers have that have been silent for too long, and what is ours and not `in_hand`.
 
         That is so when the answer of a `read` was lost on its way. Of those whose consumers have died again
@@ -164,7 +164,7 @@ class Streams:
         idle_ms = self._idle_ms if idle_s is None else int(idle_s * 1000)
         left = False
 
-        def call(client: Any) -> list[Taken]:
+        def call(client: Any) -> list[ClaimedEntry]:
             nonlocal left
             pending = client.xpending_range(stream, GROUP, "-", "+", MAX_TAKEN, idle=idle_ms)
             silent = [
@@ -179,7 +179,7 @@ class Streams:
 
     def _claim(
         self, client: Any, stream: str, pending: Iterable[Mapping[str, Any]], *, idle_ms: int
-    ) -> list[Taken]:
+    ) -> list[ClaimedEntry]:
         taken = []
         for each in pending:
             entry_id, deliveries = each["message_id"], each["times_delivered"]
@@ -198,7 +198,7 @@ class Streams:
                     deaths = deliveries if dead else max(0, deliveries - 1)
                     settled = replies.numbers(client.hget(f"{stream}:settled", claimed_id))
                     taken.append(
-                        Taken(
+                        ClaimedEntry(
                             stream=stream,
                             entry_id=claimed_id,
                             fields=fields,
@@ -209,8 +209,8 @@ class Streams:
                     )
         return taken
 
-    def _with_group(self, stream: str, call: Callable[[Any], list[Taken]]) -> list[Taken]:
-        def again(client: Any) -> list[Taken]:
+    def _with_group(self, stream: str, call: Callable[[Any], list[ClaimedEntry]]) -> list[ClaimedEntry]:
+        def again(client: Any) -> list[ClaimedEntry]:
             try:
                 return call(client)
             except Exception as error:
@@ -226,7 +226,7 @@ class Streams:
                     raise
             return call(client)
 
-        found: list[Taken] = self.do(again)
+        found: list[ClaimedEntry] = self.do(again)
         return found
 
     # --- settling -------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ _LEARN_S = 1.0
 _MOST_AT_ONCE = 500
 
 
-class Withdrawn:
+class RedisTombstones:
     """Digests of IDs, each with the Redis server's time until which records are not to be sent."""
 
     def __init__(self, streams: Streams, monotonic: Callable[[], float]) -> None:

@@ -18,8 +18,8 @@ from mixpanel_visitor.quoting import several
 from .crash_isolation import LETHAL_FROM, separate
 from .idempotency import is_repeatable, runs
 from .responses import backoff_s, interpret, pause_s
-from .send_queue import MAX_RECORDS, Limits, Piece, Work, request_bytes
-from .stats import LaneStats
+from .send_queue import MAX_RECORDS, Limits, Piece, SendQueue, request_bytes
+from .stats import EndpointStats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,14 +51,14 @@ _ADVICE: dict[StatusClass, str] = {
 
 
 class Say(Protocol):
-    """Writes to the log; `logs.QuietLog` is one."""
+    """Writes to the log; `logs.RateLimitedLog` is one."""
 
     def __call__(self, level: int, kind: str, message: str, *args: object) -> None:
         """Log one line, at most once a minute for each `kind`."""
         ...
 
 
-class Lane:
+class EndpointWorker:
     """Claims, posts, and settles the records of one endpoint.
 
     Whatever fails, records stay claimed here or waiting in the spool; only an answer about them lets them go.
@@ -97,7 +97,7 @@ class Lane:
         self._handling = handling
         self._revision = revision
         self._revised = 0
-        self._work = Work()
+        self._work = SendQueue()
         self._parked: list[tuple[float, Piece]] = []
         self._owed: deque[Callable[[], None]] = deque()
         self._not_before_s = monotonic()
@@ -147,10 +147,10 @@ class Lane:
             self._owed.append(partial(self._spool.release, claim, sorted(indexes)))
         self._pay()
 
-    def stats(self) -> LaneStats:
+    def stats(self) -> EndpointStats:
         """The figures of now."""
         wait_s = self._not_before_s - self._monotonic()
-        return LaneStats(
+        return EndpointStats(
             paused_until_s=self._clock() + wait_s if wait_s > 0 else 0.0,
             why=self._why if wait_s > 0 else "",
             failures=self._failures + self._pauses + self._errors,

@@ -23,7 +23,7 @@ from mixpanel_visitor.settings.proxy import ENVIRONMENT
 
 from .egress import authorities, proxy_for
 from .failures import failure
-from .request_attempt import Answer, Deadline, HttpExchange
+from .request_attempt import Answer, Deadline, RequestAttempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -115,7 +115,7 @@ class MixpanelAPI:
             payload = self._compress(payload)
         total_s = self._timeouts.total_s if timeout_s is None else min(self._timeouts.total_s, timeout_s)
         deadline = Deadline(self._monotonic, total_s, self._timeouts.read_s)
-        exchange = HttpExchange(deadline, self._on_sent)
+        exchange = RequestAttempt(deadline, self._on_sent)
         with self._lock:
             try:
                 connection = self._connect(exchange)
@@ -151,7 +151,7 @@ class MixpanelAPI:
         self._used_at_s = self._monotonic()
         self._disconnect()
 
-    def _connect(self, exchange: HttpExchange) -> HTTPConnection:
+    def _connect(self, exchange: RequestAttempt) -> HTTPConnection:
         connection = self._connection
         if connection is not None:
             if connection.is_connected and self._monotonic() - self._used_at_s < self._timeouts.idle_s:

@@ -1,4 +1,4 @@
-"""HttpExchange: one request over an open connection, and what came back for it."""
+"""RequestAttempt: one request over an open connection, and what came back for it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Deadline:
         return min(left_s, self._step_s if most_s is None else most_s)
 
 
-class HttpExchange:
+class RequestAttempt:
     """One request and its answer on an open connection; keeps what has come until something fails."""
 
     def __init__(self, deadline: Deadline, on_sent: Callable[[], None] | None) -> None:

@@ -1,6 +1,6 @@
 """Batching: how large a request may be, and which records go into the next one.
 
-`Limits` learns the size from Mixpanel's answers; `Work` holds the records of claims that are still to be
+`Limits` learns the size from Mixpanel's answers; `SendQueue` holds the records of claims that are still to be
 sent, in order, and cuts them into pieces that fit. Pure: no I/O, no clock.
 """
 
@@ -122,7 +122,7 @@ class Piece:
         return parts
 
 
-class Work:
+class SendQueue:
     """What is left to send of the claims a lane holds, oldest first.
 
     One poison record among n costs at most 2*log2(n)+1 requests: halves are sent in order, and when the

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from mixpanel_visitor.observability.rate_limited_log import QuietLog, place_of
+from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog, place_of
 from mixpanel_visitor.process import fork, threads
 from mixpanel_visitor.process.reentry import Guarded, guarded, owned
 from mixpanel_visitor.records import ENDPOINTS
 
-from .endpoint_worker import Lane
+from .endpoint_worker import EndpointWorker
 from .send_queue import MAX_RECORDS
 from .stats import SenderStats
 
@@ -70,7 +70,7 @@ class Sender:
     _flush: bool
     _fresh: bool
     _stepped_s: float
-    _lanes: list[Lane]
+    _lanes: list[EndpointWorker]
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class Sender:
         self._log = log
         self._endpoints = tuple(endpoints)
         self._make_lane = partial(
-            Lane,
+            EndpointWorker,
             spool=cast("Spool", Guarded(spool)),
             post=post,
             post_within=post_within,
@@ -124,7 +124,7 @@ class Sender:
         """Whether this very thread is in a round of the sender, which it cannot wait for."""
         return owned(self._busy)
 
-    def _step(self, lanes: list[Lane], busy: threading.RLock) -> float:
+    def _step(self, lanes: list[EndpointWorker], busy: threading.RLock) -> float:
         with busy:
             self._wake_up(lanes)
             return min((lane.step() for lane in lanes), default=self._poll_s)
@@ -245,7 +245,7 @@ class Sender:
             running=thread is not None and thread.is_alive() and self._turn.began,
         )
 
-    def _give_back(self, lanes: list[Lane]) -> None:
+    def _give_back(self, lanes: list[EndpointWorker]) -> None:
         for lane in lanes:
             try:
                 lane.release()
@@ -255,7 +255,7 @@ class Sender:
                 args = (lane.endpoint, type(error).__name__, error)
                 self._say(logging.WARNING, f"release {lane.endpoint}", message, *args)
 
-    def _wake_up(self, lanes: list[Lane]) -> None:
+    def _wake_up(self, lanes: list[EndpointWorker]) -> None:
         now_s = self._monotonic()
         still_s, self._stepped_s = now_s - self._stepped_s, now_s
         if still_s >= STILL_FOR_S:
@@ -277,7 +277,7 @@ class Sender:
         self._noted_at_s = None
         self._flush = False
         self._stepped_s = self._monotonic()
-        self._quiet_log: Say = self._log or QuietLog(self._monotonic)
+        self._quiet_log: Say = self._log or RateLimitedLog(self._monotonic)
         self._stats = SenderStats()
         self._lanes = self._make_lanes()
         self._pid = os.getpid()
@@ -293,7 +293,7 @@ class Sender:
         self._noted, self._noted_at_s, self._flush = 0, None, False
         self._lanes = self._make_lanes()
 
-    def _make_lanes(self) -> list[Lane]:
+    def _make_lanes(self) -> list[EndpointWorker]:
         return [self._make_lane(endpoint, stats=self._stats) for endpoint in self._endpoints]
 
     def _make_locks(self) -> None:

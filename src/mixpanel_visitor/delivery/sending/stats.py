@@ -18,8 +18,8 @@ CLOCK_OFFSET_MAX_S = 5.0
 """Mixpanel's Date header has whole seconds and travels; more than this is a clock that is wrong."""
 
 
-class LaneFigures(TypedDict):
-    """Where one lane stands; `LaneStats` explains it."""
+class EndpointFigures(TypedDict):
+    """Where one lane stands; `EndpointStats` explains it."""
 
     paused_until_s: float
     why: str
@@ -47,7 +47,7 @@ class SenderFigures(TypedDict):
     last_error: str
     last_error_at_s: float
     clock_offset_s: float | None
-    lanes: dict[Endpoint, LaneFigures]
+    lanes: dict[Endpoint, EndpointFigures]
     running: bool
 
 
@@ -101,7 +101,7 @@ class SenderStats:
         if server_s is not None:
             self.clock_offset_s = server_s - now_s
 
-    def figures(self, *, lanes: dict[Endpoint, LaneFigures], running: bool) -> SenderFigures:
+    def figures(self, *, lanes: dict[Endpoint, EndpointFigures], running: bool) -> SenderFigures:
         """Return the counts of now, with what the sender knows besides."""
         # No `asdict`, which loops over the counters: the sender's thread may count on meanwhile.
         counts = {each.name: getattr(self, each.name) for each in fields(self)}
@@ -114,7 +114,7 @@ class SenderStats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LaneStats:
+class EndpointStats:
     """Where one lane stands.
 
     Until `paused_until_s` (wall clock, 0: not paused) it waits, and `why`. `held` records are claimed and
@@ -128,6 +128,6 @@ class LaneStats:
     held: int
     parked: int
 
-    def figures(self) -> LaneFigures:
+    def figures(self) -> EndpointFigures:
         """Return it as a dictionary."""
-        return cast("LaneFigures", asdict(self))
+        return cast("EndpointFigures", asdict(self))

@@ -8,7 +8,7 @@ import sys
 import pytest
 from support.journals import run_python
 
-from mixpanel_visitor.process.fork import birthmark
+from mixpanel_visitor.process.fork import fork_detector
 
 # In an interpreter of its own: to fork by C code while threads run can hang, in the interpreter itself.
 FORK = """
@@ -72,7 +72,7 @@ print(mark[0], told_by_child(lambda: mark[0]), told_by_child(lambda: birthmark()
 @pytest.mark.skipif(not wipes_pages(), reason="only Linux from 4.14 on has such pages")
 def test_where_the_kernel_wipes_pages_there_is_no_system_call():
     """It is a page, not a look at the process's ID."""
-    assert isinstance(birthmark(), mmap.mmap)
+    assert isinstance(fork_detector(), mmap.mmap)
 
 
 @forked_by

@@ -12,7 +12,7 @@ from support.spid import SpidServer, User
 from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.core.identity.spid_browser import SpidBrowser, verify
-from mixpanel_visitor.tracking.handover_script import Snippet
+from mixpanel_visitor.tracking.handover_script import HandoverScript
 
 pytestmark = [pytest.mark.browser, needs("chromium"), needs_module("playwright")]
 
@@ -35,7 +35,7 @@ SCHEDULE_S = 13
 
 def snippet(**given):
     of_both = {"mixpanel": (DEVICE, CHOICE), "spid_client_id": CLIENT}
-    return Snippet(handover_path="/_visitor", seen_cookie=SEEN, **{**of_both, **given})
+    return HandoverScript(handover_path="/_visitor", seen_cookie=SEEN, **{**of_both, **given})
 
 
 def is_post(response):

@@ -4,7 +4,7 @@ from zlib import crc32
 
 import pytest
 
-from mixpanel_visitor.delivery.journal.in_flight_log import Diary
+from mixpanel_visitor.delivery.journal.in_flight_log import InFlightLog
 
 SEGMENT = "0001.seg"
 
@@ -16,7 +16,7 @@ def path(tmp_path):
 
 
 def next_leader(path):
-    diary = Diary(path)
+    diary = InFlightLog(path)
     diary.load()
     return diary
 
@@ -37,7 +37,7 @@ def test_what_was_in_hand_has_a_death_more(path):
 
 def test_a_request_that_has_left_is_nobodys_fault(path):
     """After `end` a death says nothing about the records."""
-    diary = Diary(path)
+    diary = InFlightLog(path)
     diary.begin("import", [(SEGMENT, 100)])
     diary.end()
     assert not next_leader(path).has_deaths
@@ -45,7 +45,7 @@ def test_a_request_that_has_left_is_nobodys_fault(path):
 
 def test_a_shorter_entry_replaces_a_longer_one(path):
     """The rest of the longer one behind it is not read."""
-    diary = Diary(path)
+    diary = InFlightLog(path)
     diary.begin("import", [(SEGMENT, 100_000_000)])
     diary.begin("import", [(SEGMENT, 1)])
     assert next_leader(path).deaths("import", SEGMENT, 1) == 1
@@ -53,7 +53,7 @@ def test_a_shorter_entry_replaces_a_longer_one(path):
 
 def test_segments_that_are_gone_are_forgotten(path):
     """Nothing of them can be sent any more."""
-    Diary(path).begin("import", [("gone.seg", 1)])
+    InFlightLog(path).begin("import", [("gone.seg", 1)])
     assert not next_leader(path).has_deaths
 
 
@@ -66,7 +66,7 @@ def test_rubbish_is_an_empty_diary(path, content):
 
 def test_a_diary_that_cannot_be_written_stops_nobody(tmp_path):
     """Its directory is not there."""
-    diary = Diary(tmp_path / "none" / "sending")
+    diary = InFlightLog(tmp_path / "none" / "sending")
     diary.begin("import", [(SEGMENT, 1)])
     diary.end()
     assert not next_leader(tmp_path / "none" / "sending").has_deaths
@@ -74,7 +74,7 @@ def test_a_diary_that_cannot_be_written_stops_nobody(tmp_path):
 
 def test_what_was_sent_once_and_not_answered_is_in_doubt(path):
     """Until its outcome is noted; then nobody asks any more."""
-    diary = Diary(path)
+    diary = InFlightLog(path)
     diary.begin("engage", [(SEGMENT, 100), (SEGMENT, 300)], once=True)
     diary.end()
     heir = next_leader(path)
@@ -91,7 +91,7 @@ def test_what_was_sent_once_and_not_answered_is_in_doubt(path):
 
 def test_it_is_in_doubt_as_soon_as_it_is_in_hand(path):
     """The leader may die after the request has left and before it can note that."""
-    Diary(path).begin("engage", [(SEGMENT, 100)], once=True)
+    InFlightLog(path).begin("engage", [(SEGMENT, 100)], once=True)
     heir = next_leader(path)
     assert heir.in_doubt("engage", SEGMENT, 100)
     assert heir.deaths("engage", SEGMENT, 100) == 1
@@ -99,7 +99,7 @@ def test_it_is_in_doubt_as_soon_as_it_is_in_hand(path):
 
 def test_what_may_be_repeated_is_not_in_doubt(path):
     """Twice does no harm."""
-    Diary(path).begin("engage", [(SEGMENT, 100)])
+    InFlightLog(path).begin("engage", [(SEGMENT, 100)])
     assert not next_leader(path).has_doubts
 
 

@@ -14,7 +14,7 @@ import pytest
 from support.components import needs
 
 import mixpanel_visitor
-from mixpanel_visitor.tracking.handover_script import Html, Snippet
+from mixpanel_visitor.tracking.handover_script import HandoverScript, Html
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 FILES = Path(mixpanel_visitor.__file__).parent / "tracking" / "handover_script_js"
@@ -35,7 +35,7 @@ def make(**given):
         "mixpanel": NAMES,
         "spid_client_id": CLIENT,
     }
-    return Snippet(**{**of_all, **given})
+    return HandoverScript(**{**of_all, **given})
 
 
 def found_in(text, pattern):
@@ -89,7 +89,7 @@ def test_an_sdk_that_is_not_configured_has_no_name():
 @needs("npm")
 def test_what_is_served_is_made_of_the_source(tmp_path):
     """`scripts/handover-script` was run after the last change."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     subprocess.run([root / "scripts" / "handover-script", tmp_path], check=True, capture_output=True)
     for made in ("mixpanel.js", "spid.js", "both.js"):
         assert (tmp_path / made).read_text() == (FILES / made).read_text(), "run scripts/handover-script"

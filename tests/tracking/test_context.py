@@ -72,7 +72,7 @@ def test_outside_of_a_request_a_refusal_is_logged_with_its_place(caplog):
             current_visitor.track("Paid")
     (line,) = caplog.messages
     assert "current_visitor.track(...) at " in line
-    assert "test_context.py" in line
+    assert "tracking/test_context.py" in line
 
 
 def test_a_refusal_says_how_a_thread_takes_its_visitor_along(caplog):

@@ -9,8 +9,8 @@ from support.journals import ALL, Clock, deliver, open_journal
 from support.scripted_mixpanel import ScriptedMixpanel, saying
 from support.scripted_server import http
 
-from mixpanel_visitor.delivery.journal.digest_table import MarkTable, mark_of
-from mixpanel_visitor.delivery.journal.tombstones import FILE_MS, Withdrawals
+from mixpanel_visitor.delivery.journal.digest_table import DigestTable, mark_of
+from mixpanel_visitor.delivery.journal.tombstones import FILE_MS, OptOutTombstones
 from mixpanel_visitor.delivery.sending.http_client import MixpanelAPI
 from mixpanel_visitor.delivery.sending.sender import Sender
 from mixpanel_visitor.delivery.subject_digest import digests, owners
@@ -158,7 +158,7 @@ def test_the_leader_learns_what_is_noted_again_in_the_same_place(opened, clock):
 def test_there_is_an_end_to_opting_out(tmp_path):
     """Somebody who makes up a million visitors is stopped; those of before, and who was there, count on."""
     place = tmp_path / "withdrawn"
-    noted = Withdrawals(place, max_bytes=6 * 16, file_people=3)
+    noted = OptOutTombstones(place, max_bytes=6 * 16, file_people=3)
     people = [min(digests([str(number)])) for number in range(7)]
     for number, person in enumerate(people[:6]):
         noted.add([person], until_ms=number)
@@ -174,7 +174,7 @@ def test_there_is_an_end_to_opting_out(tmp_path):
 
 def test_the_end_is_no_end_once_nothing_so_old_is_left(tmp_path):
     """An opt-out only concerns records that were stored before it."""
-    noted = Withdrawals(tmp_path / "withdrawn", max_bytes=6 * 16, file_people=3)
+    noted = OptOutTombstones(tmp_path / "withdrawn", max_bytes=6 * 16, file_people=3)
     for number in range(6):
         noted.add(digests([str(number)]), until_ms=number)
     assert noted.refresh()
@@ -188,7 +188,7 @@ def test_the_end_is_no_end_once_nothing_so_old_is_left(tmp_path):
 
 def test_a_file_takes_no_more_after_a_while(tmp_path):
     """Or it would never go while people opt out."""
-    noted = Withdrawals(tmp_path / "withdrawn")
+    noted = OptOutTombstones(tmp_path / "withdrawn")
     for until_ms in (1, FILE_MS, FILE_MS + 1, 2 * FILE_MS + 1):
         noted.add(digests([str(until_ms)]), until_ms=until_ms)
     assert noted.refresh()
@@ -214,7 +214,7 @@ def test_the_files_of_older_versions_count(opened, tmp_path, clock):
 @pytest.mark.parametrize("torn", [1, 8, 15, 17])
 def test_what_a_crash_has_torn_costs_only_itself(tmp_path, torn):
     """What was whole before counts, and what is added after."""
-    noted = Withdrawals(tmp_path / "withdrawn")
+    noted = OptOutTombstones(tmp_path / "withdrawn")
     noted.add(digests(["ann"]), until_ms=1)
     noted.add(digests(["torn"]), until_ms=1)
     (path,) = (tmp_path / "withdrawn").iterdir()
@@ -250,7 +250,7 @@ def test_processes_that_note_at_the_same_time_lose_nothing(tmp_path):
     )
     place = tmp_path / "withdrawn"
     running = [subprocess.Popen([sys.executable, "-c", code, place, str(each)]) for each in range(3)]
-    leader = Withdrawals(place, file_people=10)
+    leader = OptOutTombstones(place, file_people=10)
     while any(process.poll() is None for process in running):
         leader.refresh()
         leader.prune(50)
@@ -262,7 +262,7 @@ def test_processes_that_note_at_the_same_time_lose_nothing(tmp_path):
 
 def test_a_million_fit_in_a_few_megabytes():
     """Sixteen bytes for each, and a look-up is a search in a small table."""
-    table = MarkTable()
+    table = DigestTable()
     for number in range(100_000):
         assert table.raise_to(number * 184_467_440_737_095, number)
     held = sum(sys.getsizeof(each) for pair in table._shards.values() for each in pair)

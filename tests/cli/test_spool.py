@@ -21,7 +21,7 @@ from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.journal.dead_letters import DeadLetters
 from mixpanel_visitor.delivery.spool import DeadReason
 from mixpanel_visitor.records import Record
-from mixpanel_visitor.tracking.dependencies import Parts
+from mixpanel_visitor.tracking.dependencies import Dependencies
 from mixpanel_visitor.tracking.tracker import Tracker, engine_of
 
 
@@ -224,7 +224,7 @@ def test_without_a_setting_it_is_where_the_tracker_puts_it(tmp_path, monkeypatch
     monkeypatch.delenv("MIXPANEL_VISITOR_SPOOL", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setenv("MIXPANEL_TOKEN", "some-token")
-    tracker = Tracker(secret_key="a-key-of-some-length", deliver=False, parts=Parts())
+    tracker = Tracker(secret_key="a-key-of-some-length", deliver=False, parts=Dependencies())
     put(engine_of(tracker).outbox.spool.directory, event("a"))
     tracker.close()
     (answer,) = run_json("status")

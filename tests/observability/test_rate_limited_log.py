@@ -7,7 +7,7 @@ from support.spools import RecordingSpool, tracker_into
 from support.trackers import recording_tracker
 
 from mixpanel_visitor.errors import SpoolFullError
-from mixpanel_visitor.observability.rate_limited_log import QuietLog, logger
+from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog, logger
 from mixpanel_visitor.quoting import one_line, quoted, several
 
 FORGED = "zz\n[CRITICAL] forged \x1b[31m\u2028\u202e"
@@ -31,7 +31,7 @@ def is_one_line(caplog):
 @pytest.mark.parametrize("form", ["%s", "%r", "before %s after"])
 def test_what_a_line_prints_cannot_end_it(caplog, argument, form):
     """Names, answers, errors and paths are escaped by the logger, whoever writes the line."""
-    QuietLog()(logging.WARNING, "kind", form, argument)
+    RateLimitedLog()(logging.WARNING, "kind", form, argument)
     logging.getLogger("mixpanel_visitor").warning(form, argument)
     assert len(caplog.records) == 2
     assert is_one_line(caplog)
