@@ -244,8 +244,8 @@ def test_processes_that_note_at_the_same_time_lose_nothing(tmp_path):
     """They share files, under a lock that nobody waits for, while a leader takes old ones away."""
     code = (
         "import sys; from pathlib import Path; from mixpanel_visitor.delivery.subject_digest import digests;"
-        "from mixpanel_visitor.delivery.journal.tombstones import Withdrawals;"
-        "it = Withdrawals(Path(sys.argv[1]), file_people=10)\n"
+        "from mixpanel_visitor.delivery.journal.tombstones import OptOutTombstones;"
+        "it = OptOutTombstones(Path(sys.argv[1]), file_people=10)\n"
         "for n in range(100): it.add(digests([f'{sys.argv[2]}-{n}']), until_ms=n)"
     )
     place = tmp_path / "withdrawn"

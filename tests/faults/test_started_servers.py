@@ -57,7 +57,7 @@ COMMANDS = {
         "--bind",
         "127.0.0.1:0",
         "--config",
-        "tracking/event_callbacks.py",
+        "hooks.py",
         "shop:app",
     ],
     "gunicorn --preload": [
@@ -68,7 +68,7 @@ COMMANDS = {
             "--bind",
             "127.0.0.1:0",
             "--config",
-            "tracking/event_callbacks.py",
+            "hooks.py",
             "shop:app",
         ),
     ],

@@ -13,7 +13,7 @@ from mixpanel_visitor.process.fork import fork_detector
 # In an interpreter of its own: to fork by C code while threads run can hang, in the interpreter itself.
 FORK = """
 import mmap, os, sys
-from mixpanel_visitor.process.fork import birthmark
+from mixpanel_visitor.process.fork import fork_detector
 from mixpanel_visitor.tracking.dependencies import InsertIds
 from support.journals import forks
 
@@ -63,8 +63,8 @@ forked_by = pytest.mark.parametrize("by", ["os", "libc"])
 def test_a_child_has_another(kernel, by):
     """It finds 0, and its parent goes on to find 1; one that the child makes says 1 there."""
     script = """
-mark = birthmark()
-print(mark[0], told_by_child(lambda: mark[0]), told_by_child(lambda: birthmark()[0]), mark[0])
+mark = fork_detector()
+print(mark[0], told_by_child(lambda: mark[0]), told_by_child(lambda: fork_detector()[0]), mark[0])
 """
     assert run_python(FORK + KERNELS[kernel] + script, by) == "1 0 1 1"
 

@@ -195,8 +195,8 @@ PROBE = """
 import sys
 opened = []
 sys.addaudithook(lambda event, details: event == "open" and opened.append(str(details[0])))
-from mixpanel_visitor.tracking.handover_script import Snippet
-snippet = Snippet(handover_path="/_visitor", seen_cookie="mpv_js", mixpanel=None, spid_client_id="x")
+from mixpanel_visitor.tracking.handover_script import HandoverScript
+snippet = HandoverScript(handover_path="/_visitor", seen_cookie="mpv_js", mixpanel=None, spid_client_id="x")
 print(any("handover_script_js" in name for name in opened))
 snippet.script()
 print(any("handover_script_js" in name for name in opened))

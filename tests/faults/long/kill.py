@@ -51,7 +51,7 @@ class EventBuilder:
         self.leads = False
         self.process = stack.enter_context(
             running(
-                HERE / "tracking/event_builder.py",
+                HERE / "writer.py",
                 port,
                 spool,
                 number,
@@ -148,7 +148,7 @@ def run(options: Namespace) -> Result:
         for writer in writers:
             writer.kill()
         arrived = ask(port, "/figures")["received"]
-        with running(HERE / "tracking/event_builder.py", port, directory / "spool", "drain") as last:
+        with running(HERE / "writer.py", port, directory / "spool", "drain") as last:
             drained = last.wait(400) == 0
         told = {str(writer.number): writer.accepted for writer in writers + gone}
         found = ask(port, "/verify", told)

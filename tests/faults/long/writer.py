@@ -1,7 +1,7 @@
 """A writer of the kill part: puts events, says so on its output after `put` has returned, delivers.
 
-`python tracking/event_builder.py PORT SPOOL NUMBER EVENTS_PER_PUT`: each byte on its input asks for one put.
-`python tracking/event_builder.py PORT SPOOL drain`: puts nothing, delivers what is there, and ends.
+`python writer.py PORT SPOOL NUMBER EVENTS_PER_PUT`: each byte on its input asks for one put.
+`python writer.py PORT SPOOL drain`: puts nothing, delivers what is there, and ends.
 """
 
 from __future__ import annotations
