@@ -25,3 +25,4 @@ for module, names in ((os, OS), (signal, SIGNAL)):
     for name in names.split():
         if hasattr(module, name):
             delattr(module, name)
+os.supports_dir_fd.clear()  # `shutil.rmtree` asks
