@@ -25,4 +25,7 @@ for module, names in ((os, OS), (signal, SIGNAL)):
     for name in names.split():
         if hasattr(module, name):
             delattr(module, name)
-os.supports_dir_fd.clear()  # `shutil.rmtree` asks
+# What Python itself builds on these.
+os.supports_dir_fd.clear()
+if hasattr(os, "process_cpu_count"):
+    os.process_cpu_count = os.cpu_count
