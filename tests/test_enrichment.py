@@ -26,7 +26,7 @@ def tracked(headers, *, settings=None, then=None, **more):
     """The events and profile updates of a request that tracks once."""
     tracker, spool = recording_tracker(**(settings or {}))
     engine = engine_of(tracker)
-    exchange, visitor = engine.begin(engine.seen_through(facts(headers, **more)), soon=False)
+    exchange, visitor = engine.begin(engine.behind_proxies(facts(headers, **more)), soon=False)
     (then or (lambda visitor: visitor.track("Seen")))(visitor)
     engine_of(tracker).respond(exchange, 200, [])
     engine_of(tracker).finish(exchange, soon=False)
@@ -296,7 +296,7 @@ def test_any_bytes_in_any_header_break_nothing(headers, host, path, query, bots)
     """Everything that is accepted can be sent, and nothing of ours has failed."""
     tracker, spool = recording_tracker(bots=bots, trusted_proxies="127.0.0.0/8", page_views=True)
     request = facts(headers, host=host, path="/" + path, query=query)
-    exchange, visitor = engine_of(tracker).begin(engine_of(tracker).seen_through(request), soon=False)
+    exchange, visitor = engine_of(tracker).begin(engine_of(tracker).behind_proxies(request), soon=False)
     visitor.track("Seen", {"n": 1})
     visitor.people_set({"n": 1})
     engine_of(tracker).respond(exchange, 200, [("content-type", "text/html")])

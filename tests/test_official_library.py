@@ -18,7 +18,7 @@ from mixpanel_visitor.tracking.tracker import engine_of
 USER = "user-42"
 STAMPS = {"time", "$time", "$insert_id", "$lib_version", "mp_lib"}
 OURS = {"$device_id", "$user_id", "ip"}
-NOWHERE = {"$ip": "0"}  # it leaves that out, and Mixpanel takes the place of our server
+NO_GEOLOCATION = {"$ip": "0"}  # it leaves that out, and Mixpanel takes the place of our server
 
 EVENTS = [
     ("track", ("Signed up",)),
@@ -84,7 +84,7 @@ def bare(message):
     content = {
         key: value
         for key, value in content.items()
-        if key not in STAMPS and (key, value) not in NOWHERE.items()
+        if key not in STAMPS and (key, value) not in NO_GEOLOCATION.items()
     }
     if "properties" in content:
         content["properties"] = {

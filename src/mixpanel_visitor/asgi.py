@@ -111,7 +111,7 @@ class VisitorMiddleware:
         try:
             facts = facts_from_scope(scope)
             if self._behind_proxies:
-                facts = engine.seen_through(facts)
+                facts = engine.behind_proxies(facts)
             exchange, visitor = engine.begin(facts, soon=True)
             # Where handlers look for it.
             scope[TRACKER_KEY] = self.tracker
@@ -137,7 +137,7 @@ class VisitorMiddleware:
     async def _received(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Answer what is not the application's; False: it is."""
         try:
-            facts = self._engine.seen_through(facts_from_scope(scope))
+            facts = self._engine.behind_proxies(facts_from_scope(scope))
             # Servers and frameworks differ in whether `path` begins with the `root_path`.
             path = scope["path"].removeprefix(scope.get("root_path", ""))
             if not self._reception.takes(path, facts):
@@ -234,7 +234,7 @@ def _responder(engine: Engine, exchange: Exchange, send: Send, scope: Scope, bef
             status = message.get("status", 101)
             if status >= 200 or status == 101:  # else informational: the real head is still to come
                 waits_for_head = False
-                if exchange.wants_head:
+                if exchange.needs_response_head:
                     message = _with_headers(engine, exchange, message, status, scope)
                 exchange.started = True
         if exchange.held is None:

@@ -144,7 +144,7 @@ def _find() -> Visitor | None:
             return None
         # `app.test_request_context()` does not pass through the middleware: events are stored at once.
         engine = engine_of(tracker)
-        facts = engine.seen_through(facts_from_environ(request.environ))
+        facts = engine.behind_proxies(facts_from_environ(request.environ))
         exchange, visitor = engine.begin(facts, soon=False)
         engine.finish(exchange, soon=False)
         request.environ[VISITOR_KEY] = visitor

@@ -143,7 +143,7 @@ def _find() -> Visitor | None:
             return None
         # `app.test_request_context()` does not pass through the middleware: events are stored at once.
         engine = engine_of(tracker)
-        exchange, visitor = engine.begin(engine.seen_through(facts_from_scope(scope)), soon=False)
+        exchange, visitor = engine.begin(engine.behind_proxies(facts_from_scope(scope)), soon=False)
         engine.finish(exchange, soon=False)
         scope[SCOPE_KEY] = visitor
     return visitor

@@ -77,7 +77,7 @@ class VisitorMiddleware:
         try:
             facts = facts_from_environ(environ)
             if self._behind_proxies:
-                facts = engine.seen_through(facts)
+                facts = engine.behind_proxies(facts)
             exchange, visitor = engine.begin(facts, soon=False)
         except Exception:
             engine.failed("the WSGI middleware")
@@ -109,7 +109,7 @@ class VisitorMiddleware:
     def _received(self, path: str, environ: Environ) -> Reply | None:
         """Answer what is not the application's; None: it is."""
         try:
-            facts = self._engine.seen_through(facts_from_environ(environ))
+            facts = self._engine.behind_proxies(facts_from_environ(environ))
             if not self._reception.takes(path, facts):
                 return None
             reply = self._reception.reply(path, facts)
@@ -146,7 +146,7 @@ def _starter(
     route_of: Callable[[Environ], str | None],
 ) -> StartResponse:
     def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
-        if exchange.wants_head:
+        if exchange.needs_response_head:
             try:
                 if type(headers) is not list:
                     headers = list(headers)  # an iterator can be read only once

@@ -92,7 +92,7 @@ def enriched(junk: str) -> object:
 def forwarded(name: str, junk: str) -> object:
     """Have a trusted proxy say junk."""
     request = facts("").replaced(client="10.0.0.1", headers={name: junk})
-    return ADDRESSES.seen_through(request)
+    return ADDRESSES.behind_proxies(request)
 
 
 class Parser(NamedTuple):

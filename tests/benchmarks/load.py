@@ -278,7 +278,7 @@ def backlog_child(directory: str, url: str, count: str) -> None:
     """Deliver what waits; print what that took."""
     before_mib, began_s, cpu_s = rss_mib(), time.perf_counter(), time.process_time()
     with_tracker = tracker(deliver=True, url=url, spool=directory)
-    sender = engine_of(with_tracker).outbox.sender
+    sender = engine_of(with_tracker).pipeline.sender
     while sender.stats()["delivered"] < int(count):
         sender.drain(60.0)
     took_s, cpu_s = time.perf_counter() - began_s, time.process_time() - cpu_s

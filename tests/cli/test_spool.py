@@ -225,7 +225,7 @@ def test_without_a_setting_it_is_where_the_tracker_puts_it(tmp_path, monkeypatch
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setenv("MIXPANEL_TOKEN", "some-token")
     tracker = Tracker(secret_key="a-key-of-some-length", deliver=False, parts=Dependencies())
-    put(engine_of(tracker).outbox.spool.directory, event("a"))
+    put(engine_of(tracker).pipeline.spool.directory, event("a"))
     tracker.close()
     (answer,) = run_json("status")
     project = hashlib.sha256(b"some-token").hexdigest()[:8]

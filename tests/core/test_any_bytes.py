@@ -97,7 +97,7 @@ fragments = st.sampled_from(
         ),
         *(
             quoted_identity(DEVICE_ID),
-            quoted_identity(OLD_ID, bare=True),
+            quoted_identity(OLD_ID, unprefixed=True),
             '"visitor":{"uid":"',
             '"sig":"',
             SIGNED,
@@ -148,7 +148,7 @@ def check_claim(claim):
     assert isinstance(claim, BrowserClaim)
     assert re.fullmatch(r"[0-9A-Za-z_.:-]{1,64}", claim.device_id)
     assert refusal(claim.device_id) is None
-    assert not claim.bare or re.fullmatch(r"(?:[0-9a-fA-F]+-){4}[0-9a-fA-F]+", claim.device_id)
+    assert not claim.unprefixed or re.fullmatch(r"(?:[0-9a-fA-F]+-){4}[0-9a-fA-F]+", claim.device_id)
     assert claim.user_id is None or (claim.user_id.isprintable() and refusal(claim.user_id) is None)
 
 
@@ -317,7 +317,11 @@ def test_any_properties_claim_nothing_or_a_well_formed_id(both, more, safe):
     # The short way comes to the same as the long one.
     short = MIXPANEL.claim(header, known_device_id=claim.device_id)
     assert short is not None
-    assert (short.device_id, short.bare, short.settled) == (claim.device_id, claim.bare, claim.settled)
+    assert (short.device_id, short.unprefixed, short.settled) == (
+        claim.device_id,
+        claim.unprefixed,
+        claim.settled,
+    )
 
 
 @given(
@@ -334,7 +338,7 @@ def test_a_known_device_is_never_recognised_where_decoding_would_refuse_it(known
     long = MIXPANEL.claim(header, known_device_id=None)
     assert (short is None) is (long is None)
     if short is not None and long is not None:
-        assert (short.device_id, short.bare) == (long.device_id, long.bare)
+        assert (short.device_id, short.unprefixed) == (long.device_id, long.unprefixed)
 
 
 @given(

@@ -13,7 +13,7 @@ TRUSTED = [ipaddress.ip_network(each) for each in ("10.0.0.0/8", "fd00::/8")]
 
 
 def seen(headers, *, client="10.0.0.1", trusted=TRUSTED, scheme="http"):
-    found = ClientAddresses(trusted, mode="send").seen_through(facts(headers, client=client, scheme=scheme))
+    found = ClientAddresses(trusted, mode="send").behind_proxies(facts(headers, client=client, scheme=scheme))
     return found.client, found.scheme
 
 

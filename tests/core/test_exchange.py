@@ -14,14 +14,14 @@ from mixpanel_visitor.core.enrichment.enricher import Enricher
 from mixpanel_visitor.core.events.redaction import Redactor
 from mixpanel_visitor.core.exchange import HAND_OVER_RECORDS
 from mixpanel_visitor.core.identity.handover import HandoverClaim
-from mixpanel_visitor.core.identity.identity import links_between
+from mixpanel_visitor.core.identity.identity import merge_events_between
 from mixpanel_visitor.core.identity.mixpanel_browser import MixpanelBrowser, quoted_identity
 from mixpanel_visitor.core.identity.resolver import IdentityResolver
 from mixpanel_visitor.core.identity.visitor_cookie import (
     RENEW_AFTER_S,
     VisitorCookie,
     VisitorCookieCodec,
-    user_tag,
+    user_hash,
 )
 from mixpanel_visitor.core.request import facts_from_environ, facts_from_scope
 from mixpanel_visitor.core.response_cookies import HEAL_AFTER_S, ResponseCookies
@@ -76,7 +76,7 @@ class House:
                 "respect_dnt": True,
                 "respect_gpc": True,
                 "consent": lambda _facts: "granted",
-                "left_alone": lambda _facts: False,
+                "is_excluded": lambda _facts: False,
                 "refusal": lambda: None,
                 "count": self.note,
                 "refuse": self.refuse,
@@ -98,7 +98,9 @@ class House:
 
     def cookie(self, *, secure=False, **more):
         """The Cookie header of a visitor whom the browser's SDK knows as well."""
-        anchor = VisitorCookie(**{"device_id": "known", "issued_at_s": NOW_S - 10, "seeded": True, **more})
+        anchor = VisitorCookie(
+            **{"device_id": "known", "issued_at_s": NOW_S - 10, "sdk_cookie_sent": True, **more}
+        )
         return {"cookie": f"{self.anchors.name(secure=secure)}={self.anchors.encode(anchor)}"}
 
     def read(self, added):
@@ -131,7 +133,7 @@ def test_a_known_visitor_costs_no_header(house):
     assert (exchange.identity.device_id, exchange.identity.source) == ("known", "cookie")
     assert exchange.identity.vouched
     assert not exchange.identity.is_new
-    assert not exchange.wants_cookie
+    assert not exchange.needs_set_cookie
     assert exchange.respond(*OK) == []
 
 
@@ -263,7 +265,7 @@ def test_unknown_consent_is_an_id_for_this_request():
 
 def test_requests_left_alone_are_left_alone():
     """`request_filter` turns everything off for a request, but handlers still find a visitor."""
-    house = House(left_alone=lambda _facts: True)
+    house = House(is_excluded=lambda _facts: True)
     exchange = house.open(BROWSER_DOCUMENT)
     assert exchange.identity.device_id
     assert exchange.respond(*OK) == []
@@ -328,11 +330,11 @@ def test_a_long_user_id_lasts(house, user_id, more):
 
 def test_a_hash_of_an_older_version_becomes_the_user_at_the_next_identify(house):
     """It is the same user on the same device: the ID is stored, and nothing is told twice."""
-    exchange = house.open(house.cookie(user_tag=user_tag("u" * 200)))
+    exchange = house.open(house.cookie(user_hash=user_hash("u" * 200)))
     login = exchange.identify("u" * 200, house.fresh)
     assert (login.links, login.merge) == ((), None)
     anchor = house.read(exchange.respond(*OK))
-    assert (anchor.device_id, anchor.user_id, anchor.user_tag) == ("known", "u" * 200, None)
+    assert (anchor.device_id, anchor.user_id, anchor.user_hash) == ("known", "u" * 200, None)
 
 
 def test_reset_renews_the_cookie_even_on_a_fetch(house):
@@ -443,12 +445,12 @@ def test_without_consent_only_a_removal_is_wanted(consent, with_cookie, wanted):
     """No adapter has to look at a head that we have nothing to say about."""
     house = House(consent=lambda _facts: consent)
     exchange = house.open(house.cookie() if with_cookie else {})
-    assert exchange.wants_cookie is wanted
+    assert exchange.needs_set_cookie is wanted
 
 
 def test_requests_left_alone_are_nobodys_and_no_bots():
     """Nothing is looked at there, so nothing is claimed."""
-    exchange = House(left_alone=lambda _facts: True).open({"user-agent": "Googlebot/2.1"})
+    exchange = House(is_excluded=lambda _facts: True).open({"user-agent": "Googlebot/2.1"})
     assert not exchange.is_bot
 
 
@@ -456,7 +458,7 @@ def test_the_same_header_says_the_same_again(house):
     """A page's requests mostly send the same cookies; they are read once."""
     first, second = house.open(house.cookie()), house.open(house.cookie())
     assert second.identity is first.identity
-    assert not second.wants_cookie
+    assert not second.needs_set_cookie
 
 
 def test_what_a_header_said_grows_old_with_it(house):
@@ -468,7 +470,9 @@ def test_what_a_header_said_grows_old_with_it(house):
 
 
 @pytest.mark.parametrize("later_s", [-100_000, -10, 0, 86_389, 86_390, 86_391, 700_000, 31_536_000])
-@pytest.mark.parametrize("marks", [{}, {"seeded": False}, {"seeded": False, "agreed": True}], ids=str)
+@pytest.mark.parametrize(
+    "marks", [{}, {"sdk_cookie_sent": False}, {"sdk_cookie_sent": False, "sdk_confirmed": True}], ids=str
+)
 @pytest.mark.parametrize(
     "happens",
     [
@@ -478,7 +482,7 @@ def test_what_a_header_said_grows_old_with_it(house):
         lambda exchange, _fresh: exchange.opt_out(),
         lambda exchange, fresh: (exchange.opt_out(), exchange.opt_in(fresh)),
         lambda exchange, _fresh: setattr(exchange, "view", print),
-        lambda exchange, fresh: exchange.heed(HandoverClaim(device_id=DEVICE), fresh),
+        lambda exchange, fresh: exchange.apply_handover(HandoverClaim(device_id=DEVICE), fresh),
     ],
     ids=["nothing", "log-in", "log-out", "opt-out", "opt-in", "page view", "what is known is handed over"],
 )
@@ -490,7 +494,7 @@ def test_a_remembered_header_asks_for_the_same_heads(house, later_s, marks, happ
     for each in (house, House()):
         exchange = each.open(headers, now_s=NOW_S + later_s)
         happens(exchange, each.fresh)
-        wanted.append((exchange.wants_head, exchange.view is not None or exchange.wants_cookie))
+        wanted.append((exchange.needs_response_head, exchange.view is not None or exchange.needs_set_cookie))
     assert len({*wanted[0], *wanted[1]}) == 1
 
 
@@ -558,7 +562,7 @@ def test_a_page_gives_the_sdk_our_id(house):
     (seed,) = seeds(house, added)
     assert seed.startswith(f"{house.mixpanel.name}={quoted_identity('fresh-1')}; Domain=example.com; Path=/;")
     assert "httponly" not in seed.lower()
-    assert house.read(added).seeded
+    assert house.read(added).sdk_cookie_sent
 
 
 def test_old_browsers_say_by_accept_that_they_want_a_page(house):
@@ -610,15 +614,15 @@ def test_a_cookie_that_the_sdk_would_ignore_is_replaced(house):
 def test_a_visitor_minted_by_an_api_is_seeded_on_the_next_page(house):
     """The SDK has not been told yet; our cookie remembers that."""
     minted = house.read(house.open().respond(*OK))
-    assert not minted.seeded
+    assert not minted.sdk_cookie_sent
     cookie = f"mpv={house.anchors.encode(minted)}"
     added = house.open({**BROWSER_DOCUMENT, "cookie": cookie}).respond(*OK)
     assert seeds(house, added)
-    assert house.read(added).seeded
+    assert house.read(added).sdk_cookie_sent
 
 
 @pytest.mark.parametrize(("away_s", "healed"), [(HEAL_AFTER_S, False), (HEAL_AFTER_S + 1, True)])
-@pytest.mark.parametrize("knows", [{"seeded": True}, {"agreed": True}])
+@pytest.mark.parametrize("knows", [{"sdk_cookie_sent": True}, {"sdk_confirmed": True}])
 def test_a_lost_id_is_given_back_after_a_long_absence(house, knows, away_s, healed):
     """Safari drops scripts' cookies after a week; what is gone sooner was removed, by an opt-out perhaps."""
     headers = {**BROWSER_DOCUMENT, **house.cookie(issued_at_s=NOW_S - away_s, **knows)}
@@ -647,7 +651,7 @@ def test_the_next_user_starts_on_both_sides(house):
 
 def test_the_browser_is_followed_by_our_cookie(house):
     """On a sub-resource too: the browser has sent the other ID itself."""
-    cookie = f"{house.cookie(agreed=True)['cookie']}; {sdk_cookie(house, DEVICE)}"
+    cookie = f"{house.cookie(sdk_confirmed=True)['cookie']}; {sdk_cookie(house, DEVICE)}"
     added = house.open({**BROWSER_FETCH, "cookie": cookie}).respond(*OK)
     assert house.read(added).device_id == DEVICE
     assert not seeds(house, added)
@@ -656,7 +660,7 @@ def test_the_browser_is_followed_by_our_cookie(house):
 def test_denied_consent_removes_the_sdks_cookie_alone(house):
     """Ours need not be there for the SDK's to go."""
     exchange = house.open({"dnt": "1", "cookie": sdk_cookie(house, DEVICE)})
-    assert exchange.wants_cookie
+    assert exchange.needs_set_cookie
     assert {value.partition("=")[0] for value in cookies(exchange.respond(*OK))} == {
         "mpv",
         house.mixpanel.name,
@@ -666,7 +670,7 @@ def test_denied_consent_removes_the_sdks_cookie_alone(house):
 def test_an_opt_in_that_is_on_its_way_keeps_its_cookie(house):
     """The SDK has its ID again before our script has told us so."""
     sdk = sdk_cookie(house, DEVICE)
-    assert not house.open({"cookie": f"mpv_js=0; {sdk}"}).wants_cookie
+    assert not house.open({"cookie": f"mpv_js=0; {sdk}"}).needs_set_cookie
     exchange = house.open({"cookie": f"mpv_js=0; {sdk}; {house.cookie()['cookie']}"})
     assert exchange.refusal == "consent_denied"
     assert [value.partition("=")[0] for value in cookies(exchange.respond(*OK))] == ["mpv"]
@@ -755,7 +759,7 @@ def logged_in(house, exchange):
     """Log in; give the identity events that the exchange asks for."""
     told = []
     exchange.announce = told.append
-    exchange.owe(exchange.identify("u", house.fresh).merge)
+    exchange.schedule_merge(exchange.identify("u", house.fresh).merge)
     return told
 
 
@@ -765,7 +769,7 @@ def test_a_log_in_alone_is_told(house):
     told = logged_in(house, exchange)
     exchange.respond(*OK)
     exchange.finish()
-    assert told == list(links_between("simplified", "u", "known"))
+    assert told == list(merge_events_between("simplified", "u", "known"))
 
 
 def test_a_log_in_with_an_event_needs_no_other(house):
@@ -807,7 +811,7 @@ def test_an_earlier_device_is_joined_at_the_log_in(house):
     """And then forgotten: it is told once."""
     exchange = house.open(house.cookie(earlier_id="earlier"))
     login = exchange.identify("u", house.fresh)
-    assert login.links == links_between("simplified", "u", "earlier")
+    assert login.links == merge_events_between("simplified", "u", "earlier")
     assert house.read(exchange.respond(*OK)).earlier_id is None
 
 
@@ -817,13 +821,13 @@ def test_a_device_of_the_browsers_own_is_joined_one_request_later(house):
     exchange = house.open({"cookie": device})
     told = logged_in(house, exchange)
     anchor = house.read(exchange.respond(*OK))
-    assert (told, anchor.user_id, anchor.unlinked) == ([], "u", True)
+    assert (told, anchor.user_id, anchor.merge_pending) == ([], "u", True)
 
     again = house.open({"cookie": f"mpv={house.anchors.encode(anchor)}; {device}"})
     assert again.links
     again.announce = told.append
     anchor = house.read(again.respond(*OK))
-    assert told == list(links_between("simplified", "u", DEVICE))
+    assert told == list(merge_events_between("simplified", "u", DEVICE))
     assert not house.open({"cookie": f"mpv={house.anchors.encode(anchor)}; {device}"}).links
 
 
@@ -831,15 +835,15 @@ def test_a_device_of_the_browsers_own_is_joined_one_request_later(house):
 def test_a_device_that_came_after_the_log_in_is_joined_at_the_next_one(mode):
     """The same user's: at once, if it came in our own cookie; and then events carry both."""
     house = House(id_mode=mode)
-    headers = house.cookie(device_id=DEVICE, vouched=False, agreed=True, user_id="u", unjoined=True)
+    headers = house.cookie(device_id=DEVICE, vouched=False, sdk_confirmed=True, user_id="u", unjoined=True)
     exchange = house.open(headers)
     login = exchange.identify("u", house.fresh)
     told = (*login.links, *([] if login.merge is None else [login.merge]))
-    assert told == links_between(mode, "u", DEVICE)
-    assert not exchange.identity.apart
+    assert told == merge_events_between(mode, "u", DEVICE)
+    assert not exchange.identity.device_unverified
     anchor = house.read(exchange.respond(*OK))
     assert (anchor.device_id, anchor.user_id) == (DEVICE, "u")
-    assert (anchor.unjoined, anchor.unlinked) == (False, False)
+    assert (anchor.unjoined, anchor.merge_pending) == (False, False)
 
 
 def test_a_device_that_came_after_the_log_in_and_with_this_request_waits_for_the_next(house):
@@ -849,12 +853,12 @@ def test_a_device_that_came_after_the_log_in_and_with_this_request_waits_for_the
     login = exchange.identify("u", house.fresh)
     assert (login.links, login.merge) == ((), None)
     anchor = house.read(exchange.respond(*OK))
-    assert (anchor.device_id, anchor.unlinked, anchor.unjoined) == (DEVICE, True, False)
+    assert (anchor.device_id, anchor.merge_pending, anchor.unjoined) == (DEVICE, True, False)
 
 
 def test_links_wait_for_an_answer_that_stores_what_they_say(house):
     """Else every request would tell the same again."""
-    headers = house.cookie(user_id="u", unlinked=True)
+    headers = house.cookie(user_id="u", merge_pending=True)
     told = []
     exchange = house.open(headers)
     exchange.announce = told.append

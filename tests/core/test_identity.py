@@ -10,9 +10,9 @@ from mixpanel_visitor.core.identity.identity import (
     distinct_id,
     from_any_id,
     identity_properties,
-    links_between,
     log_in,
     log_out,
+    merge_events_between,
     refusal,
 )
 
@@ -59,7 +59,7 @@ def test_simplified_mode_joins_by_the_properties_of_any_event():
 
 def test_a_project_that_counts_by_uid_may_merge_in_either_way():
     """It is told in both; each ignores the other's."""
-    links = links_between("spid", "uid", DEVICE)
+    links = merge_events_between("spid", "uid", DEVICE)
     assert [link.event for link in links] == ["$identify", "Visitor identified"]
     assert links[0].properties == {
         "distinct_id": "uid",
@@ -118,11 +118,11 @@ def test_another_user_does_not_inherit_an_earlier_device():
 
 def test_a_bare_id_stays_bare():
     """What an old release of the SDK sends without the prefix, we send without it, to agree."""
-    identity = Identity(device_id=DEVICE, bare=True)
+    identity = Identity(device_id=DEVICE, unprefixed=True)
     assert identity_properties("simplified", identity) == {"distinct_id": DEVICE, "$device_id": DEVICE}
     login = log_in("original", identity, "u", linked=False, fresh_device_id=None)
     assert login.links[0].properties["$anon_id"] == DEVICE
-    assert log_out(identity, "fresh").bare is False
+    assert log_out(identity, "fresh").unprefixed is False
 
 
 def test_another_user_starts_with_a_new_device():
@@ -218,7 +218,7 @@ def test_what_is_taken_for_a_device_outside_of_a_request(given, device_id):
 
 def test_a_device_that_is_the_browsers_word_is_not_joined_yet():
     """Only the earlier one is, which was ours."""
-    before = Identity(device_id=DEVICE, apart=True)
+    before = Identity(device_id=DEVICE, device_unverified=True)
     login = log_in("original", before, "u", linked=False, fresh_device_id=None, earlier_id="earlier")
     assert devices(login.links) == ["earlier"]
     login = log_in("simplified", before, "u", linked=False, fresh_device_id=None)

@@ -121,7 +121,7 @@ def claimed_by(case):
         return None
     return BrowserClaim(
         device_id=device_id,
-        bare=case["distinct_id"] == device_id,
+        unprefixed=case["distinct_id"] == device_id,
         settled=case["case"] != "reset",
         user_id=case["$user_id"],
     )
@@ -246,20 +246,20 @@ def test_the_shape_of_old_device_ids(sdk, device_id, old):
     value = encoded(distinct_id=device_id, **{"$device_id": device_id})
     claim = sdk.claim(cookies(value), known_device_id=None)
     assert (claim is not None) is old
-    assert claim is None or claim.bare
+    assert claim is None or claim.unprefixed
 
 
 def test_a_very_old_cookie_has_its_distinct_id_only(sdk):
     """The SDK takes it for the device's ID at the next `identify`; so do we, if it has the old shape."""
     claim = sdk.claim(cookies(encoded(distinct_id=OLD)), known_device_id=None)
-    assert claim == BrowserClaim(device_id=OLD, bare=True)
+    assert claim == BrowserClaim(device_id=OLD, unprefixed=True)
 
 
 @pytest.mark.parametrize("device_id", [None, "", 0, False])
 def test_an_empty_device_id_is_none(sdk, device_id):
     """To JavaScript they are all false, so that the SDK does as if there were none."""
     value = encoded(distinct_id=OLD, **{"$device_id": device_id})
-    assert sdk.claim(cookies(value), known_device_id=None) == BrowserClaim(device_id=OLD, bare=True)
+    assert sdk.claim(cookies(value), known_device_id=None) == BrowserClaim(device_id=OLD, unprefixed=True)
 
 
 @pytest.mark.parametrize(("device_id", "believed"), [(OLD, True), ("olduser", False), (DEVICE, False)])
@@ -337,8 +337,8 @@ def test_what_the_sdk_has_written_is_settled(sdk, known):
 
 def test_a_bare_seed_that_came_back_is_not_settled(sdk):
     """The same for an ID of the old shape."""
-    claim = sdk.claim(cookies(quoted_identity(OLD, bare=True)), known_device_id=OLD)
-    assert claim == BrowserClaim(device_id=OLD, bare=True, settled=False)
+    claim = sdk.claim(cookies(quoted_identity(OLD, unprefixed=True)), known_device_id=OLD)
+    assert claim == BrowserClaim(device_id=OLD, unprefixed=True, settled=False)
 
 
 # --- several cookies ---------------------------------------------------------------------------
@@ -530,7 +530,9 @@ def test_a_seed_of_ours_is_believed_when_it_comes_back(sdk):
 
 def test_a_bare_seed_lacks_the_prefix(sdk):
     """An old browser's ID is copied verbatim, never repaired."""
-    value = sdk.seed(OLD, bare=True, host="localhost", secure=False)[0].partition("=")[2].partition(";")[0]
+    value = (
+        sdk.seed(OLD, unprefixed=True, host="localhost", secure=False)[0].partition("=")[2].partition(";")[0]
+    )
     assert decode_uri_component(value) == f'{{"distinct_id":"{OLD}","$device_id":"{OLD}"}}'
 
 

@@ -6,7 +6,7 @@ from itertools import count
 import pytest
 from support.facts import VECTORS
 
-from mixpanel_visitor.core.identity.identity import identity_properties, links_between
+from mixpanel_visitor.core.identity.identity import identity_properties, merge_events_between
 from mixpanel_visitor.core.identity.mixpanel_browser import MixpanelBrowser, quoted_identity
 from mixpanel_visitor.core.identity.resolver import IdentityResolver
 from mixpanel_visitor.core.identity.spid_browser import SpidBrowser, SpidVisitor
@@ -114,7 +114,7 @@ def test_the_browser_was_first():
     assert (found.identity.device_id, found.identity.source) == (THEIRS, "mixpanel")
     assert not found.identity.vouched
     assert not found.identity.is_new
-    assert (found.anchor.vouched, found.anchor.agreed) == (False, True)
+    assert (found.anchor.vouched, found.anchor.sdk_confirmed) == (False, True)
 
 
 def test_an_adopted_id_is_never_vouched_for():
@@ -125,20 +125,20 @@ def test_an_adopted_id_is_never_vouched_for():
 
 def test_agreement_changes_nothing():
     """The common case: the very anchor comes back, so that no cookie is set."""
-    anchor = ours(agreed=True)
+    anchor = ours(sdk_confirmed=True)
     assert Site().resolve(anchor, sdk_cookie(OURS)).anchor is anchor
 
 
 def test_the_first_agreement_is_remembered():
     """Once, when the SDK has written our ID itself; the seed that comes back unchanged proves nothing."""
-    assert Site().resolve(ours(), sdk_cookie(OURS)).anchor == ours(agreed=True)
+    assert Site().resolve(ours(), sdk_cookie(OURS)).anchor == ours(sdk_confirmed=True)
     anchor = ours()
     assert Site().resolve(anchor, sdk_cookie(OURS, settled=False)).anchor is anchor
 
 
 def test_a_missing_cookie_changes_nothing():
     """Scripts' cookies are short-lived in some browsers; ours knows."""
-    anchor = ours(agreed=True, user_id="anna")
+    anchor = ours(sdk_confirmed=True, user_id="anna")
     found = Site().resolve(anchor)
     assert found.anchor is anchor
     assert (found.identity.device_id, found.identity.user_id) == (OURS, "anna")
@@ -146,21 +146,21 @@ def test_a_missing_cookie_changes_nothing():
 
 def test_the_browser_is_followed_when_it_changes():
     """Its events carry the new ID, so ours do; what was known of the old one is not joined to it."""
-    found = Site().resolve(ours(agreed=True), sdk_cookie())
+    found = Site().resolve(ours(sdk_confirmed=True), sdk_cookie())
     assert (found.identity.device_id, found.identity.source) == (THEIRS, "mixpanel")
     assert found.anchor.earlier_id is None
 
 
 def test_a_reset_in_the_browser_logs_out():
     """The next person's events never carry the last one's user."""
-    found = Site().resolve(ours(agreed=True, user_id="anna"), sdk_cookie())
+    found = Site().resolve(ours(sdk_confirmed=True, user_id="anna"), sdk_cookie())
     assert found.identity.user_id is None
     assert not found.anchor.has_user
 
 
 def test_a_new_device_of_the_same_user_keeps_the_user():
     """If the browser says the very user that we know, it is no log-out."""
-    found = Site().resolve(ours(agreed=True, user_id="anna"), sdk_cookie_of("anna"))
+    found = Site().resolve(ours(sdk_confirmed=True, user_id="anna"), sdk_cookie_of("anna"))
     assert (found.identity.device_id, found.identity.user_id) == (THEIRS, "anna")
 
 
@@ -168,7 +168,10 @@ def test_a_user_is_never_taken_from_the_browser():
     """Anybody can write that cookie."""
     found = Site().resolve(None, sdk_cookie_of("victim"))
     assert (found.identity.device_id, found.identity.user_id) == (THEIRS, None)
-    assert Site().resolve(ours(agreed=True, user_id="anna"), sdk_cookie_of("bert")).identity.user_id is None
+    assert (
+        Site().resolve(ours(sdk_confirmed=True, user_id="anna"), sdk_cookie_of("bert")).identity.user_id
+        is None
+    )
 
 
 def test_an_id_that_the_browser_never_had_waits_for_the_log_in():
@@ -194,9 +197,10 @@ def test_a_user_of_such_a_visit_is_kept_and_not_joined(mode):
 def test_a_log_in_with_the_browsers_id_is_told_in_the_next_request(mode):
     """Then the device has come in our own cookie; and it is told once."""
     after = Site(id_mode=mode).resolve(
-        ours(device_id=THEIRS, vouched=False, agreed=True, user_id="anna", unlinked=True), sdk_cookie()
+        ours(device_id=THEIRS, vouched=False, sdk_confirmed=True, user_id="anna", merge_pending=True),
+        sdk_cookie(),
     )
-    assert after.links == links_between(mode, "anna", THEIRS)
+    assert after.links == merge_events_between(mode, "anna", THEIRS)
     assert identity_properties(mode, after.identity)["$device_id"] == THEIRS
     assert Site(id_mode=mode).resolve(after.anchor, sdk_cookie()).links == ()
 
@@ -236,7 +240,7 @@ def test_the_uid_outlives_its_session():
 def test_what_came_before_the_uid_is_joined_to_it():
     """Told when our cookie takes the uid along."""
     found = Site(id_mode="spid", order=("spid",)).resolve(ours(), spid_cookie())
-    assert found.links == links_between("spid", UID, OURS)
+    assert found.links == merge_events_between("spid", UID, OURS)
 
 
 def test_a_new_visitor_with_a_uid_has_nothing_to_join():
@@ -397,16 +401,16 @@ def test_a_uid_that_was_the_device_does_not_wait_for_a_log_in():
 def test_a_long_user_id_goes_with_the_others():
     """Its hash is kept where a user is kept, and forgotten where one is forgotten."""
     tag = "0123456789abcdef0123456789abcdef"
-    assert Site().resolve(ours(user_tag=tag), sdk_cookie()).anchor.user_tag == tag
-    assert not Site().resolve(ours(user_tag=tag, agreed=True), sdk_cookie()).anchor.has_user
+    assert Site().resolve(ours(user_hash=tag), sdk_cookie()).anchor.user_hash == tag
+    assert not Site().resolve(ours(user_hash=tag, sdk_confirmed=True), sdk_cookie()).anchor.has_user
 
 
 def test_only_a_user_who_is_kept_is_still_to_be_joined():
     """Without a user, or with one who is forgotten, there is nothing that a log-in would have to tell."""
     assert Site().resolve(ours(user_id="anna"), sdk_cookie()).anchor.unjoined
-    assert Site().resolve(ours(user_id="anna", agreed=True), sdk_cookie_of("anna")).anchor.unjoined
+    assert Site().resolve(ours(user_id="anna", sdk_confirmed=True), sdk_cookie_of("anna")).anchor.unjoined
     assert not Site().resolve(ours(), sdk_cookie()).anchor.unjoined
-    assert not Site().resolve(ours(user_id="anna", agreed=True), sdk_cookie()).anchor.unjoined
+    assert not Site().resolve(ours(user_id="anna", sdk_confirmed=True), sdk_cookie()).anchor.unjoined
 
 
 def test_an_earlier_device_of_somebody_known_does_not_wait():
@@ -417,11 +421,11 @@ def test_an_earlier_device_of_somebody_known_does_not_wait():
 @pytest.mark.parametrize("mode", ["legacy", "spid"])
 def test_where_a_log_in_joins_nothing_nothing_is_told_later(mode):
     """Legacy knows aliases only, and in a project that counts by uid the user is not counted by."""
-    assert Site(id_mode=mode, order=()).resolve(ours(user_id="anna", unlinked=True)).links == ()
+    assert Site(id_mode=mode, order=()).resolve(ours(user_id="anna", merge_pending=True)).links == ()
 
 
 def test_a_user_of_whom_only_the_hash_is_known_is_told_at_the_next_log_in():
     """A link needs the ID itself."""
-    anchor = ours(user_tag="0123456789abcdef0123456789abcdef", unlinked=True)
+    anchor = ours(user_hash="0123456789abcdef0123456789abcdef", merge_pending=True)
     found = Site().resolve(anchor)
     assert (found.links, found.anchor) == ((), anchor)

@@ -12,7 +12,7 @@ from mixpanel_visitor.core.identity.visitor_cookie import (
     VisitorCookie,
     VisitorCookieCodec,
     is_device_id,
-    user_tag,
+    user_hash,
 )
 
 DEVICE = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"
@@ -80,7 +80,12 @@ USER_IDS = {
 def test_a_full_cookie_has_room_for_any_user_id(codec, user_id):
     """With a uid, an earlier ID and all marks beside it, a browser still keeps the cookie."""
     full = anchor(
-        device_id="d" * 64, user_id=user_id, uid="u" * 64, earlier_id="e" * 64, vouched=False, seeded=True
+        device_id="d" * 64,
+        user_id=user_id,
+        uid="u" * 64,
+        earlier_id="e" * 64,
+        vouched=False,
+        sdk_cookie_sent=True,
     )
     assert len(codec.set_cookie(full, secure=True)) < 2048
     assert codec.decode(codec.encode(full), now_s=NOW_S) == full
@@ -318,7 +323,7 @@ def test_what_is_no_cookie_of_ours_does_not_hide_one(codec, notes, junk):
 
 def test_either_form_of_a_user_is_a_user(codec):
     """Whether the cookie keeps the user's ID or, as older versions did of a long one, its hash."""
-    for user in ({"user_id": "u"}, {"user_tag": user_tag("u" * 200)}):
+    for user in ({"user_id": "u"}, {"user_hash": user_hash("u" * 200)}):
         assert codec.decode(codec.encode(anchor(**user)), now_s=NOW_S).has_user
     assert not codec.decode(codec.encode(anchor()), now_s=NOW_S).has_user
 
@@ -337,9 +342,9 @@ def test_a_refused_cookie_is_counted_by_reason(codec, notes, value, age_s, note)
 def test_a_hashed_user_survives_the_daily_renewal(codec):
     """The cookie that is issued anew still knows the user whose ID an older version has hashed."""
     user_id = "u" * 200
-    once = codec.decode(codec.encode(anchor(user_tag=user_tag(user_id))), now_s=NOW_S)
+    once = codec.decode(codec.encode(anchor(user_hash=user_hash(user_id))), now_s=NOW_S)
     twice = codec.decode(codec.encode(once), now_s=NOW_S)
-    assert (twice.user_id, twice.user_tag) == (None, once.user_tag)
+    assert (twice.user_id, twice.user_hash) == (None, once.user_hash)
     assert twice.belongs_to(user_id)
 
 

@@ -8,9 +8,9 @@ from mixpanel_visitor.delivery.sending.crash_isolation import most_together, sep
 @pytest.mark.parametrize(
     ("deaths", "together"), [(0, 2_000), (1, 2_000), (2, 125), (3, 7), (4, 1), (5, 1), (50, 1)]
 )
-def test_with_each_death_fewer_go_together(deaths, together):
+def test_with_each_death_fewer_go_together(crash_counts, together):
     """One death may have any reason; from the second on the search narrows."""
-    assert most_together(deaths) == together
+    assert most_together(crash_counts) == together
 
 
 def test_without_deaths_a_run_stays_whole():

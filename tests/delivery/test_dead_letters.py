@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from support.journals import Clock, event, names, run_python, start_python
 from support.waiting import PATIENCE_S, wait_until
 
-from mixpanel_visitor.delivery.journal.dead_letters import HAND_OVER, DeadLetter, DeadLetters
+from mixpanel_visitor.delivery.journal.dead_letters import BATCH_SIZE, DeadLetter, DeadLetters
 from mixpanel_visitor.delivery.spool import DeadReason
 
 LOCKS = Path("/proc/locks")
@@ -211,7 +211,7 @@ def test_letters_go_only_after_they_were_handed_over(dead_letters):
 
 def test_what_could_not_be_handed_over_stays(dead_letters):
     """And what was, does not come a second time."""
-    letters = numbered(2 * HAND_OVER + 1)
+    letters = numbered(2 * BATCH_SIZE + 1)
     dead_letters.add(letters)
     handed = []
 
@@ -222,8 +222,8 @@ def test_what_could_not_be_handed_over_stays(dead_letters):
 
     with pytest.raises(OSError, match="full"):
         list(dead_letters.take({entry.number for entry in letters}, refuse_the_second))
-    assert handed == letters[:HAND_OVER]
-    assert list(dead_letters.entries()) == letters[HAND_OVER:]
+    assert handed == letters[:BATCH_SIZE]
+    assert list(dead_letters.entries()) == letters[BATCH_SIZE:]
 
 
 def test_lines_that_cannot_be_read_stay_unless_asked(dead_letters, tmp_path):

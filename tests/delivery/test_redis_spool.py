@@ -208,7 +208,7 @@ def test_who_was_silent_lets_go(make, client, clock):
     claim = owner.claim("import", 10, ALL)
     let_idle(client, IDLE_S + 1)
     taken = other.claim("import", 10, ALL)
-    assert taken.deaths == {0: 1}
+    assert taken.crash_counts == {0: 1}
     owner.beat()
     owner.release(claim, [0])
     assert owner.claim("import", 10, ALL) is None
@@ -226,7 +226,7 @@ def test_an_answer_that_was_lost_on_its_way_is_asked_for_again(make, client, clo
     clock.tick(IDLE_S)
     claim = owner.claim("import", 10, ALL)
     assert names(claim.bodies) == ["1"]
-    assert claim.deaths == {}
+    assert claim.crash_counts == {}
 
 
 def test_what_others_have_delivered_is_known_in_the_end(make, clock):

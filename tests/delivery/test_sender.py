@@ -18,7 +18,7 @@ import warnings
 import pytest
 from support.waiting import PATIENCE_S
 
-from mixpanel_visitor.delivery.sending.endpoint_worker import POISONS_IN_A_ROW
+from mixpanel_visitor.delivery.sending.endpoint_worker import MAX_CONSECUTIVE_REJECTIONS
 from mixpanel_visitor.delivery.sending.http_client import Answer
 from mixpanel_visitor.delivery.sending.send_queue import MAX_RECORDS
 from mixpanel_visitor.delivery.sending.sender import THREAD_NAME, Sender
@@ -546,10 +546,10 @@ def test_refusing_everything_slows_down(rig):
     rig.put(*events(100))
     rig.mixpanel.otherwise = lambda bodies: answer(400, {"error": "plain HTTP sent to HTTPS port"})
     rig.run()
-    assert len(rig.spool.dead) == POISONS_IN_A_ROW + 1
+    assert len(rig.spool.dead) == MAX_CONSECUTIVE_REJECTIONS + 1
     rig.mixpanel.otherwise = received
     rig.run(for_s=60)
-    assert len(rig.spool.acked) == 100 - POISONS_IN_A_ROW - 1
+    assert len(rig.spool.acked) == 100 - MAX_CONSECUTIVE_REJECTIONS - 1
 
 
 def test_a_named_limit_is_learned_and_kept(rig):

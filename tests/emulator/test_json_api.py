@@ -212,7 +212,7 @@ def test_a_website_cannot_read_what_arrived(client, path):
     """No CORS header, and no name but localhost: that would be DNS rebinding."""
     answer = client.get(path, Origin="https://evil.example.com")
     assert "access-control-allow-origin" not in answer.headers
-    assert client.get(path, UserCallbacks="evil.example.com").status == 403
+    assert client.get(path, Host="evil.example.com").status == 403
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_a_website_cannot_read_what_arrived(client, path):
 )
 def test_this_machine_has_many_names(client, host):
     """Addresses cannot be rebound."""
-    assert client.get("/_local/stats", UserCallbacks=host).status == 200
+    assert client.get("/_local/stats", Host=host).status == 200
 
 
 def test_a_website_cannot_reset(client):

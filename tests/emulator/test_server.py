@@ -114,7 +114,7 @@ def test_it_listens_to_the_network_if_told_so(connect):
     """Then any name is good; its address stays one that can be used."""
     with LocalMixpanel("0.0.0.0", allow_remote=True) as local:
         assert local.url == f"http://127.0.0.1:{local.port}"
-        assert connect(local).get("/_local/stats", UserCallbacks="mixpanel.internal:8484").status == 200
+        assert connect(local).get("/_local/stats", Host="mixpanel.internal:8484").status == 200
 
 
 @pytest.mark.parametrize(

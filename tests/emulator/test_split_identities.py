@@ -9,7 +9,7 @@ from mixpanel_visitor.emulator.split_identities import (
     MAX_PAIRS,
     TOGETHER_MS,
     SplitIdentities,
-    lane_of,
+    source_of,
 )
 
 PAGE = {"$current_url": "https://shop.example/tea", "$browser": "Chrome", "$os": "Linux"}
@@ -28,7 +28,7 @@ def found(*events):
 @pytest.mark.parametrize(("library", "lane"), [("web", "browser"), ("python", "server"), (None, "server")])
 def test_who_sent_an_event_is_told_by_its_library(library, lane):
     """What says nothing comes from a server."""
-    assert lane_of({"mp_lib": library}) == lane
+    assert source_of({"mp_lib": library}) == lane
 
 
 @pytest.mark.parametrize("server_first", [True, False])

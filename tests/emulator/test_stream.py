@@ -119,7 +119,7 @@ def test_the_end_of_the_server_ends_the_stream(local, listener):
 
 def test_a_website_cannot_listen(client):
     """Neither by a name of its own, nor by CORS."""
-    assert client.get("/_local/stream", UserCallbacks="evil.example.com").status == 403
+    assert client.get("/_local/stream", Host="evil.example.com").status == 403
     answer = client.request("HEAD", "/_local/stream", headers={"Origin": "https://evil.example.com"})
     assert "access-control-allow-origin" not in answer.headers
 

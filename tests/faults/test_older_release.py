@@ -45,7 +45,7 @@ def test_a_full_spool_of_release_0_1_is_delivered(tmp_path):
     assert deliver(journal) == [f"é {number}" for number in (4, *range(5, 12))]
     updates = list(claims(journal, "engage"))
     assert [name for claim in updates for name in names(claim.bodies)] == [str(n) for n in range(12)]
-    assert [claim.deaths.get(0, 0) for claim in updates] == [1]
+    assert [claim.crash_counts.get(0, 0) for claim in updates] == [1]
     (letter,) = DeadLetters(directory / "dead").entries()
     assert names([letter.body]) == ["é 2"]
     assert (letter.reason.message, letter.reason.field, letter.reason.status) == (

@@ -336,7 +336,7 @@ def test_a_worker_is_killed_in_the_middle(server, machine):
     def taken_over():
         host.clock.tick(LONG_S)
         while (claim := host.spool.claim("import", 2_000, ALL)) is not None:
-            assert set(claim.deaths.values()) == {1}
+            assert set(claim.crash_counts.values()) == {1}
             found.extend(names(claim.bodies))
             host.spool.ack(claim, range(len(claim)))
         return len(found) >= 650
@@ -351,7 +351,7 @@ def test_a_worker_is_killed_in_the_middle(server, machine):
         client.xclaim(stream, "senders", pending["consumer"], 0, [pending["message_id"]], idle=31_000)
     claim = host.spool.claim("engage", 10, ALL)
     assert len(claim) == 2
-    assert list(claim.doubts) == [0]
+    assert list(claim.ambiguous) == [0]
 
 
 def test_a_worker_is_stopped_for_too_long(server, machine):

@@ -271,14 +271,16 @@ def test_an_entry_that_kills_whoever_reads_it_is_not_read_again(server, make, cl
     assert b"poison: the process that takes it has died 6 times" in letter[b"reason"]
 
 
-def listed(*deaths):
+def listed(*crash_counts):
     """Give what XPENDING says of entries with so many deaths."""
-    return [{"message_id": b"%d-0" % at, "times_delivered": each} for at, each in enumerate(deaths)]
+    return [{"message_id": b"%d-0" % at, "times_delivered": each} for at, each in enumerate(crash_counts)]
 
 
-def chosen(deaths, **options):
+def chosen(crash_counts, **options):
     """Give which of them are taken, by their place, and whether some are left."""
-    found, left = takeover.choose(listed(*deaths), **{"holds_suspects": False, "ordered": False, **options})
+    found, left = takeover.choose(
+        listed(*crash_counts), **{"holds_suspects": False, "ordered": False, **options}
+    )
     return [int(each["message_id"].split(b"-")[0]) for each in found], left
 
 
@@ -298,10 +300,10 @@ def test_in_order_nothing_is_taken_past_a_suspect():
     assert chosen([1, 4, 1], ordered=True, holds_suspects=True) == ([0], True)
     seed = random.Random(1)
     for _ in range(200):
-        deaths = [seed.randint(1, 6) for _ in range(20)]
-        places, left = chosen(deaths, ordered=True, holds_suspects=seed.random() < 0.5)
+        crash_counts = [seed.randint(1, 6) for _ in range(20)]
+        places, left = chosen(crash_counts, ordered=True, holds_suspects=seed.random() < 0.5)
         assert places == list(range(len(places)))
-        assert left == (len(places) < len(deaths))
+        assert left == (len(places) < len(crash_counts))
         assert all(first < second for first, second in pairwise(places))
 
 

@@ -60,7 +60,9 @@ def known(
     codec = VisitorCookieCodec(
         [SECRET_KEY], token=token, name=name, domain=None, max_age_s=31_536_000, count=lambda _name: None
     )
-    anchor = VisitorCookie(**{"device_id": device_id, "issued_at_s": int(NOW_S), "seeded": True, **more})
+    anchor = VisitorCookie(
+        **{"device_id": device_id, "issued_at_s": int(NOW_S), "sdk_cookie_sent": True, **more}
+    )
     return {"cookie": f"{name}={codec.encode(anchor)}"}
 
 

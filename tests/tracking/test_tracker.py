@@ -322,7 +322,7 @@ def test_drain_is_bounded_while_mixpanel_hangs():
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         tracker = Tracker(**SETTINGS, api_host=f"http://127.0.0.1:{deaf.getsockname()[1]}")
         tracker.track("u", "x")
-        engine_of(tracker).outbox.sender.request_flush()
+        engine_of(tracker).pipeline.sender.request_flush()
         connection, _ = deaf.accept()
         with connection:
             assert not engine_of(tracker).drain(timeout_s=0.2)
@@ -455,7 +455,7 @@ def test_flush_and_drain_do_not_say_yes_while_the_disk_is_stuck():
         exchange, visitor = engine_of(tracker).begin(facts(), soon=True)
         visitor.track(name)
         engine_of(tracker).finish(exchange, soon=True)
-        turn = engine_of(tracker).outbox.committer._turn
+        turn = engine_of(tracker).pipeline.committer._turn
         while turn is not None and not turn.running:
             gate.wait(0.001)
     assert entered.wait(10)

@@ -42,7 +42,7 @@ class DetachedExchange:
     )  # fmt: skip
 
     facts: RequestFacts | None = None
-    glance = EmptyRequestProperties()
+    request_properties = EmptyRequestProperties()
     consent: Consent = "granted"
     is_bot = False
     spid_user_id: int | None = None
@@ -113,7 +113,7 @@ class DetachedExchange:
         self.identity = login.identity
         return login
 
-    def owe(self, merge: MergeEvent | None) -> None:
+    def schedule_merge(self, merge: MergeEvent | None) -> None:
         """Note the event that joins device and user, to be written if no other event does that."""
         self._merge = merge
         if not self._gathering:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .enrichment.page_views import is_page
-from .identity.handover import heard
+from .identity.handover import resolve_handover
 from .identity.identity import log_in, log_out
 from .identity.resolver import ResolvedIdentity
 from .identity.visitor_cookie import VisitorCookie
@@ -58,11 +58,11 @@ class Exchange(HoldsRecords):
     started = False
     resumes = False  # with an ID that an earlier answer has stored beside our cookie
     withheld = False  # is our cookie, perhaps: browsers send it with no request like this
-    _glance: RequestProperties | None = None
-    _handed_over: HandoverClaim | None = None
+    _request_properties: RequestProperties | None = None
+    _posted: HandoverClaim | None = None
     _is_nobody = False
     _ignores_bots = False
-    _more_cookies: Sequence[str] = ()
+    _opt_out_cookies: Sequence[str] = ()
     _renewed = False
     _tracked = False
 
@@ -75,7 +75,7 @@ class Exchange(HoldsRecords):
         now_s: float = 0.0,
         came: VisitorCookie | None = None,
         found: ResolvedIdentity | None = None,
-        quiet_until_s: float = 0.0,
+        no_cookie_until_s: float = 0.0,
         *,
         ignores_bots: bool = False,
     ) -> None:
@@ -83,9 +83,9 @@ class Exchange(HoldsRecords):
         self.facts = facts
         self.identity = identity
         self.consent: Consent = consent
-        self._came = came
+        self._received_cookie = came
         self._now_s = now_s
-        self._quiet_until_s = quiet_until_s
+        self._no_cookie_until_s = no_cookie_until_s
         self._changed = self.finished = False
         self._merge: MergeEvent | None = None
         self.view: Callable[[str | None], None] | None = None
@@ -105,7 +105,7 @@ class Exchange(HoldsRecords):
             return closed
         if self.consent != "granted":
             return f"consent_{self.consent}"
-        return "bot" if self._rules.bots == "drop" and self.glance.bot else None
+        return "bot" if self._rules.bots == "drop" and self.request_properties.bot else None
 
     @property
     def spid_user_id(self) -> int | None:
@@ -114,18 +114,24 @@ class Exchange(HoldsRecords):
         return anchor.spid_user_id if anchor is not None and self._now_s <= anchor.spid_until_s else None
 
     @property
-    def glance(self) -> RequestProperties:
+    def request_properties(self) -> RequestProperties:
         """What the request says besides."""
-        if self._glance is None:
-            is_first = self._came is None and self.identity.source in ("generated", "none", "cookie")
-            self._glance = self._rules.look(self.facts, is_first=is_first, ignores_bots=self._ignores_bots)
-            self._glance.may_touch = is_first and not self._is_nobody
-        return self._glance
+        if self._request_properties is None:
+            is_first = self._received_cookie is None and self.identity.source in (
+                "generated",
+                "none",
+                "cookie",
+            )
+            self._request_properties = self._rules.look(
+                self.facts, is_first=is_first, ignores_bots=self._ignores_bots
+            )
+            self._request_properties.has_first_touch = is_first and not self._is_nobody
+        return self._request_properties
 
     @property
     def is_bot(self) -> bool:
         """Whether this is no visit of a person."""
-        return bool(self.glance.bot)
+        return bool(self.request_properties.bot)
 
     @property
     def _records(self) -> PendingRecords:
@@ -168,10 +174,12 @@ class Exchange(HoldsRecords):
         anchor = self._anchor
         same = anchor is not None and anchor.belongs_to(user_id)
         another = anchor is not None and anchor.has_user and not same
-        linked = anchor is not None and same and not (anchor.unlinked or anchor.unjoined)
+        linked = anchor is not None and same and not (anchor.merge_pending or anchor.unjoined)
         before = self.identity
         if before.source == "cookie" and not linked:
-            before = before._replace(apart=False)  # this is the log-in that the device has waited for
+            before = before._replace(
+                device_unverified=False
+            )  # this is the log-in that the device has waited for
         login = log_in(
             self._rules.id_mode,
             before,
@@ -181,21 +189,23 @@ class Exchange(HoldsRecords):
             earlier_id=None if anchor is None else anchor.earlier_id,
         )
         # A cookie of an older version may hold a hash in place of the user's ID: now it gets the ID itself.
-        self._adopt(login.identity, changed=not linked or (anchor is not None and anchor.user_id is None))
+        self._set_identity(
+            login.identity, changed=not linked or (anchor is not None and anchor.user_id is None)
+        )
         return login
 
-    def owe(self, merge: MergeEvent | None) -> None:
+    def schedule_merge(self, merge: MergeEvent | None) -> None:
         """Note the event that joins device and user, to be written if no other event does that."""
         self._merge = merge
         if self.finished:
-            self._settle()
+            self._write_pending_merge()
 
     def reset(self, fresh_id: Callable[[], str]) -> None:
         """Log out: forget the user and start a new device ID."""
         self._merge = None
-        self._adopt(log_out(self.identity, fresh_id()), changed=True)
+        self._set_identity(log_out(self.identity, fresh_id()), changed=True)
 
-    def _adopt(self, identity: Identity, *, changed: bool) -> None:
+    def _set_identity(self, identity: Identity, *, changed: bool) -> None:
         before, self.identity = self.identity, identity
         if not changed:
             return
@@ -207,9 +217,9 @@ class Exchange(HoldsRecords):
         if identity.device_id == before.device_id:
             self._anchor = self._anchor._replace(
                 user_id=identity.user_id,
-                user_tag=None,
+                user_hash=None,
                 earlier_id=None,
-                unlinked=identity.apart,
+                merge_pending=identity.device_unverified,
                 unjoined=False,
             )
         else:
@@ -225,7 +235,7 @@ class Exchange(HoldsRecords):
 
     def opt_out(self) -> None:
         """Track this person no more: drop what is queued, and have the browser remember it."""
-        self._more_cookies = self._rules.set_cookies.opt_out(self.facts, out=True)
+        self._opt_out_cookies = self._rules.set_cookies.opt_out(self.facts, out=True)
         self.consent = "denied"
         self._anchor = None
         self._merge = None
@@ -249,11 +259,11 @@ class Exchange(HoldsRecords):
             self._records.decide(remembered=False)
 
     def _opted_in(self, consent: Consent) -> None:
-        self._more_cookies = self._rules.set_cookies.opt_out(self.facts, out=False)
+        self._opt_out_cookies = self._rules.set_cookies.opt_out(self.facts, out=False)
         self.consent = consent
         self._anchor = None
 
-    def heed(self, word: HandoverClaim, fresh_id: Callable[[], str]) -> str | None:
+    def apply_handover(self, word: HandoverClaim, fresh_id: Callable[[], str]) -> str | None:
         """Take what the browser hands over; raises `HandoverError` where it cannot be believed.
 
         Return why it was not taken, None: it was. Without consent it is not even looked at; but for a choice,
@@ -269,9 +279,9 @@ class Exchange(HoldsRecords):
         before = None
         if not (self.identity.is_new or self._is_nobody):
             before = ResolvedIdentity(anchor=self._anchor, identity=self.identity, links=self.links)
-        found = heard(self._rules.resolver, word, before, now_s=self._now_s, fresh_id=fresh_id)
+        found = resolve_handover(self._rules.resolver, word, before, now_s=self._now_s, fresh_id=fresh_id)
         self._anchor, self.identity, self.links = found.anchor, found.identity, found.links
-        self._changed, self._handed_over = True, word
+        self._changed, self._posted = True, word
         # Beside a cookie of the SDK's this is posted where that is our seed, and not what the SDK has.
         self._renewed = self._rules.set_cookies.is_seed_of_another(found.anchor, word, self.facts)
         return None
@@ -279,11 +289,15 @@ class Exchange(HoldsRecords):
     # --- the adapter's side ---------------------------------------------------------------------
 
     @property
-    def wants_head(self) -> bool:
+    def needs_response_head(self) -> bool:
         """Whether the response's head has to be looked at; False for a known visitor on most requests."""
-        if self._now_s <= self._quiet_until_s and self._anchor is self._came and not self._changed:
-            return self.view is not None  # as `wants_cookie` was found to be false for this very anchor
-        return self.view is not None or self.wants_cookie
+        if (
+            self._now_s <= self._no_cookie_until_s
+            and self._anchor is self._received_cookie
+            and not self._changed
+        ):
+            return self.view is not None  # as `needs_set_cookie` was found to be false for this very anchor
+        return self.view is not None or self.needs_set_cookie
 
     def viewed(self, status: int, headers: Sequence[tuple[str, str]], route: str | None) -> None:
         """Track the page view that was asked for, if this is a page; before `respond`."""
@@ -292,11 +306,11 @@ class Exchange(HoldsRecords):
             view(route)
 
     @property
-    def wants_cookie(self) -> bool:
+    def needs_set_cookie(self) -> bool:
         """Whether the response may have to carry a cookie."""
-        anchor, came = self._anchor, self._came
+        anchor, came = self._anchor, self._received_cookie
         if anchor is None:
-            return bool(self._more_cookies) or (
+            return bool(self._opt_out_cookies) or (
                 self.consent == "denied" and self._rules.set_cookies.has_any(self.facts)
             )
         return (
@@ -310,21 +324,21 @@ class Exchange(HoldsRecords):
         if status < 200 and status != 101:
             return []  # informational: the real head is still to come
         self.started = True
-        added = self._cookies(status, headers) if self.wants_cookie else []
+        added = self._cookies(status, headers) if self.needs_set_cookie else []
         if self.held is not None and not self._is_nobody:
             self.held.decide(remembered=bool(added))
         if added:
             links, self.links = self.links, ()
             for link in links:
-                self._tell(link)
-        self._settle()
+                self._write_merge_event(link)
+        self._write_pending_merge()
         return added
 
     def finish(self) -> list[Record]:
         """End the exchange: give what is left."""
         if not self.finished:
             if self._merge is not None:
-                self._settle()
+                self._write_pending_merge()
             if self.held is not None and self.held.is_held:  # there was no response, as far as we saw
                 self.held.decide(remembered=False)
             self.finished = True
@@ -333,26 +347,26 @@ class Exchange(HoldsRecords):
             self.announce = self.view = None  # they lead back here: cycles, for the garbage collector to find
         return self.take()
 
-    def _settle(self) -> None:
+    def _write_pending_merge(self) -> None:
         """Write the event that joins device and user, if no other event of this request does."""
         merge, self._merge = self._merge, None
         if merge is not None:
-            self._tell(merge)
+            self._write_merge_event(merge)
 
-    def _tell(self, link: MergeEvent) -> None:
+    def _write_merge_event(self, link: MergeEvent) -> None:
         if self.announce is not None:
             self.announce(link)
 
     def _cookies(self, status: int, headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-        skipped = self._rules.set_cookies.why_not(status, headers, self.facts, now_s=self._now_s)
-        skipped = skipped or self._why_not()
+        skipped = self._rules.set_cookies.reason_not_to_set(status, headers, self.facts, now_s=self._now_s)
+        skipped = skipped or self._reason_not_to_set()
         if skipped is not None:
             self._rules.count(skipped)
             return []
         added = [("set-cookie", cookie) for cookie in dict.fromkeys(self._cookie_values(status))]
         return added if status == 101 else added + keeping_it_private(headers)
 
-    def _why_not(self) -> str | None:
+    def _reason_not_to_set(self) -> str | None:
         if self._anchor is None:
             return None
         if self.is_bot:
@@ -360,7 +374,9 @@ class Exchange(HoldsRecords):
         if self.withheld and not (self._renewed or self._waits):
             return "cookie_skipped_withheld"
         # The browser has sent its other ID itself, so it may be told that we follow it.
-        follows = self.resumes or (self._came is not None and self._anchor is not self._came)
+        follows = self.resumes or (
+            self._received_cookie is not None and self._anchor is not self._received_cookie
+        )
         if not self._changed and not may_set_cookie(self.facts, tracked=self._tracked or follows):
             return "cookie_skipped_no_visit"
         return None
@@ -369,17 +385,21 @@ class Exchange(HoldsRecords):
         cookies = self._rules.set_cookies
         if self._anchor is None:
             forgotten = cookies.forget(self.facts) if self.consent == "denied" else []
-            return [*forgotten, *self._more_cookies]  # in this order: a browser keeps the last of a name
-        anchor, word, now_s = self._anchor, self._handed_over, self._now_s
+            return [*forgotten, *self._opt_out_cookies]  # in this order: a browser keeps the last of a name
+        anchor, word, now_s = self._anchor, self._posted, self._now_s
         if self._waits:
-            return [*self._more_cookies, *cookies.pend(anchor, self.facts, now_s=now_s)]
-        values = cookies.values(anchor, self.facts, self._came, status, renewed=self._renewed, now_s=now_s)
+            return [*self._opt_out_cookies, *cookies.pend(anchor, self.facts, now_s=now_s)]
+        values = cookies.values(
+            anchor, self.facts, self._received_cookie, status, renewed=self._renewed, now_s=now_s
+        )
         seen = [] if word is None else [cookies.seen(anchor, word, self.facts)]
-        return [*self._more_cookies, *values, *seen]
+        return [*self._opt_out_cookies, *values, *seen]
 
     @property
     def _waits(self) -> bool:
         """Whether our cookie must not be overwritten with what is to be stored."""
         if self.withheld:
             return self._anchor is not None and self._anchor.user_id is not None
-        return self._is_nobody and self.identity.is_new and self.identity.apart and not self._changed
+        return (
+            self._is_nobody and self.identity.is_new and self.identity.device_unverified and not self._changed
+        )

@@ -39,14 +39,14 @@ def is_prefetch(facts: RequestFacts) -> bool:
     return bool(purposes) and any(each.lower().startswith(("prefetch", "preview")) for each in purposes)
 
 
-def objects(facts: RequestFacts, respect_dnt: bool, respect_gpc: bool) -> bool:
+def privacy_signal_set(facts: RequestFacts, respect_dnt: bool, respect_gpc: bool) -> bool:
     """Tell whether a header says that this person does not want to be tracked."""
     return (respect_gpc and facts.header("sec-gpc") == "1") or (respect_dnt and facts.header("dnt") == "1")
 
 
 def opted_out(facts: RequestFacts, *, token: str, respect_dnt: bool, respect_gpc: bool) -> bool:
     """Return whether the browser says so, in a header or in any cookie of the browser SDK."""
-    if objects(facts, respect_dnt, respect_gpc):
+    if privacy_signal_set(facts, respect_dnt, respect_gpc):
         return True
     if "mp_opt" not in facts.cookies:
         return False

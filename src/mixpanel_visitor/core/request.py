@@ -36,13 +36,13 @@ class RequestFacts:
     `protocol` is `"http"` or `"websocket"`, `scheme` `"http"` or `"https"` (`ws` and `wss` are folded into
     them), `path` and `query` are as on the wire, `client` is the address of the peer or None, `cookies` is
     the raw Cookie header in latin-1 (several headers joined with `"; "`), `purposes` is what the browser says
-    it fetches this for, if not for a visit, `may_object` is False where there is no DNT and no GPC to look
-    at. Not to be changed.
+    it fetches this for, if not for a visit, `has_privacy_signal` is False where there is no DNT and no GPC to
+    look at. Not to be changed.
     """
 
     __slots__ = (
-        "client", "cookies", "headers", "host", "may_object", "method", "path", "protocol", "purposes",
-        "query", "scheme",
+        "client", "cookies", "has_privacy_signal", "headers", "host", "method", "path", "protocol",
+        "purposes", "query", "scheme",
     )  # fmt: skip
 
     def __init__(
@@ -67,7 +67,7 @@ class RequestFacts:
         self.cookies = cookies
         self.headers = headers
         self.purposes = self._purposes()
-        self.may_object = True
+        self.has_privacy_signal = True
 
     def header(self, name: str) -> str:
         """Give the value of a request header by its lower-case name, or `""`; the last one wins."""
@@ -82,7 +82,7 @@ class RequestFacts:
 
     def replaced(self, **changes: Any) -> RequestFacts:
         """Give the same request but for `changes`."""
-        names = [name for name in RequestFacts.__slots__ if name not in ("purposes", "may_object")]
+        names = [name for name in RequestFacts.__slots__ if name not in ("purposes", "has_privacy_signal")]
         return RequestFacts(**{name: changes.get(name, getattr(self, name)) for name in names})
 
     def _purposes(self) -> Sequence[str]:
@@ -137,7 +137,7 @@ class _ScopeFacts(_AskedFacts):
         self.scheme = "https" if scope.get("scheme") in _SECURE else "http"
         cookies = raw.get(b"cookie")
         self.cookies = _text(cookies) if cookies else ""
-        self.may_object = b"dnt" in raw or b"sec-gpc" in raw
+        self.has_privacy_signal = b"dnt" in raw or b"sec-gpc" in raw
 
     def header(self, name: str) -> str:
         value = self._raw.get(name.encode())
@@ -192,7 +192,7 @@ class _EnvironFacts(_AskedFacts):
         self._environ = environ
         self.scheme = "https" if environ.get("wsgi.url_scheme") == "https" else "http"
         self.cookies = str(environ.get("HTTP_COOKIE", ""))
-        self.may_object = "HTTP_DNT" in environ or "HTTP_SEC_GPC" in environ
+        self.has_privacy_signal = "HTTP_DNT" in environ or "HTTP_SEC_GPC" in environ
 
     def __getattr__(self, name: str) -> Any:
         if name == "path":

@@ -55,7 +55,9 @@ class ResponseCookies:
         # Release 0.1's, whose opt-outs still count.
         self._seen_names = [seen_name] if former_seen_name is None else [seen_name, former_seen_name]
 
-    def why_not(self, status: int, headers: Headers, facts: RequestFacts, *, now_s: float) -> str | None:
+    def reason_not_to_set(
+        self, status: int, headers: Headers, facts: RequestFacts, *, now_s: float
+    ) -> str | None:
         """Say why this response carries no cookie of ours, whatever it would say; None: it may."""
         if status == 304:
             return "cookie_skipped_not_modified"  # caches merge its headers into the stored response
@@ -92,7 +94,8 @@ class ResponseCookies:
         """Tell whether an anchor that came is to be stored again, or the SDK to be given its ID."""
         return now_s - anchor.issued_at_s > RENEW_AFTER_S or (
             # It is of today: who has the ID, or was given it, needs no more.
-            not (anchor.agreed or anchor.seeded) and self.wants_seed(facts, anchor, anchor, now_s=now_s)
+            not (anchor.sdk_confirmed or anchor.sdk_cookie_sent)
+            and self.wants_seed(facts, anchor, anchor, now_s=now_s)
         )
 
     def wants_seed(
@@ -104,7 +107,9 @@ class ResponseCookies:
         """
         if self._mixpanel is None:
             return False
-        if (anchor.agreed or anchor.seeded) and (came is None or now_s - came.issued_at_s <= HEAL_AFTER_S):
+        if (anchor.sdk_confirmed or anchor.sdk_cookie_sent) and (
+            came is None or now_s - came.issued_at_s <= HEAL_AFTER_S
+        ):
             return False
         return facts.method == "GET" and is_document(facts) and not self._mixpanel.occupied(facts.cookies)
 
@@ -140,11 +145,11 @@ class ResponseCookies:
         now_s: float,
     ) -> list[str]:
         """Build all that stores an anchor: our cookie, and the SDK's where it is given the ID."""
-        seeded, seeds = anchor.seeded, []
+        sdk_cookie_sent, seeds = anchor.sdk_cookie_sent, []
         if renewed or (200 <= status < 400 and self.wants_seed(facts, anchor, came, now_s=now_s)):
             seeds = self.seed(anchor, facts, replace=renewed)
-            seeded = bool(seeds)
-        anchor = anchor._replace(issued_at_s=int(now_s), seeded=seeded)
+            sdk_cookie_sent = bool(seeds)
+        anchor = anchor._replace(issued_at_s=int(now_s), sdk_cookie_sent=sdk_cookie_sent)
         return [*self.store(anchor, facts), *seeds]
 
     def pend(self, anchor: VisitorCookie, facts: RequestFacts, *, now_s: float) -> list[str]:
@@ -158,7 +163,7 @@ class ResponseCookies:
             return []
         return self._mixpanel.seed(
             anchor.device_id,
-            bare=anchor.bare,
+            unprefixed=anchor.unprefixed,
             host=facts.host,
             secure=facts.scheme == "https",
             replace=replace,

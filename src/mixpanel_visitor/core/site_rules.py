@@ -9,7 +9,7 @@ from .enrichment.request_properties import RequestProperties
 from .exchange import Exchange
 from .identity.identity import Identity
 from .identity.visitor_cookie import RENEW_AFTER_S
-from .policy import is_part_of_page, is_prefetch, objects, opted_out, withholds_cookies
+from .policy import is_part_of_page, is_prefetch, opted_out, privacy_signal_set, withholds_cookies
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +72,7 @@ class SiteRules:
     respect_dnt: bool
     respect_gpc: bool
     consent: Callable[[RequestFacts], Consent] | None
-    left_alone: Callable[[RequestFacts], bool] | None
+    is_excluded: Callable[[RequestFacts], bool] | None
     refusal: Callable[[], str | None]
     count: Callable[[str], None]
     refuse: Callable[[str, int], None]
@@ -82,15 +82,17 @@ class SiteRules:
 
     def open(self, facts: RequestFacts, now_s: float, fresh_id: Callable[[], str]) -> Exchange:
         """Begin an exchange: decide whether we may track, and who the visitor is."""
-        if self.refusal() is not None or (self.left_alone is not None and self.left_alone(facts)):
+        if self.refusal() is not None or (self.is_excluded is not None and self.is_excluded(facts)):
             return self.inert(facts, fresh_id=fresh_id)
-        found, since_s, until_s, quiet_until_s = self.recent.get((facts.scheme, facts.cookies), _UNKNOWN)
+        found, since_s, until_s, no_cookie_until_s = self.recent.get((facts.scheme, facts.cookies), _UNKNOWN)
         if found is not None and since_s <= now_s <= until_s:
             # The very same Cookie header: a page's requests mostly send the same. No opt-out is in it.
             came: VisitorCookie | None = found.anchor
-            refused = facts.may_object and objects(facts, self.respect_dnt, self.respect_gpc)
+            refused = facts.has_privacy_signal and privacy_signal_set(
+                facts, self.respect_dnt, self.respect_gpc
+            )
         else:
-            found, quiet_until_s = None, 0.0
+            found, no_cookie_until_s = None, 0.0
             came = self._came(facts, now_s=now_s)
             refused = self.set_cookies.has_opted_out(facts) or opted_out(
                 facts, token=self.token, respect_dnt=self.respect_dnt, respect_gpc=self.respect_gpc
@@ -105,7 +107,7 @@ class SiteRules:
             return Exchange(self, facts, Identity(device_id=fresh_id()), consent, now_s, came)
         if found is None:
             return self._resolved(facts, came, now_s, fresh_id)
-        return Exchange(self, facts, found.identity, consent, now_s, came, found, quiet_until_s)
+        return Exchange(self, facts, found.identity, consent, now_s, came, found, no_cookie_until_s)
 
     def _resolved(
         self, facts: RequestFacts, came: VisitorCookie | None, now_s: float, fresh_id: Callable[[], str]
@@ -121,9 +123,9 @@ class SiteRules:
             exchange.withheld = withholds_cookies(facts)
         if found.identity.is_new and found.identity.uid is None:
             if exchange.withheld or exchange.is_bot or is_prefetch(facts):
-                exchange.be_nobody(Identity(device_id=found.anchor.device_id, apart=True))
+                exchange.be_nobody(Identity(device_id=found.anchor.device_id, device_unverified=True))
             elif is_part_of_page(facts):
-                exchange.be_nobody(found.identity._replace(apart=True))
+                exchange.be_nobody(found.identity._replace(device_unverified=True))
             elif self.resolver.lacks_uid(found):
                 exchange.be_nobody(found.identity)
         if pending.user_id is not None and not found.anchor.belongs_to(pending.user_id):
@@ -148,9 +150,11 @@ class SiteRules:
         if len(self.recent) >= RECALLED:
             self.recent.clear()
         anchor = found.anchor
-        since_s, until_s = self.anchors.validity(anchor)
-        quiet_until_s = anchor.issued_at_s + RENEW_AFTER_S if anchor.agreed or anchor.seeded else 0.0
-        self.recent[facts.scheme, facts.cookies] = (found, since_s, until_s, quiet_until_s)
+        since_s, until_s = self.anchors.validity_window(anchor)
+        no_cookie_until_s = (
+            anchor.issued_at_s + RENEW_AFTER_S if anchor.sdk_confirmed or anchor.sdk_cookie_sent else 0.0
+        )
+        self.recent[facts.scheme, facts.cookies] = (found, since_s, until_s, no_cookie_until_s)
 
     def inert(self, facts: RequestFacts, *, fresh_id: Callable[[], str]) -> Exchange:
         """Begin an exchange that tracks nothing and sets nothing, so that handlers need not know."""

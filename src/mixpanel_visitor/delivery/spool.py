@@ -28,16 +28,16 @@ class DeadReason:
 class Claim:
     """Records of one endpoint taken for sending, oldest first; held until every one of them is settled.
 
-    `positions` is the storage's own: one opaque entry for each body. `deaths` says of which records, by
-    index, how many processes have died that handled them. `doubts` are those that were sent `once` by a
+    `positions` is the storage's own: one opaque entry for each body. `crash_counts` says of which records, by
+    index, how many processes have died that handled them. `ambiguous` are those that were sent `once` by a
     process which died before their outcome was noted.
     """
 
     endpoint: Endpoint
     bodies: tuple[bytes, ...]
     positions: tuple[object, ...] = field(repr=False)
-    deaths: Mapping[int, int] = field(default_factory=dict)
-    doubts: Collection[int] = ()
+    crash_counts: Mapping[int, int] = field(default_factory=dict)
+    ambiguous: Collection[int] = ()
 
     def __len__(self) -> int:
         return len(self.bodies)

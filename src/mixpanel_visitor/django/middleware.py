@@ -92,7 +92,7 @@ def _begin(request: HttpRequest, *, soon: bool) -> Visit | HttpResponse | None:
         if visitor is None:
             facts = facts_of(request)
             if site.behind_proxies:
-                facts = engine.seen_through(facts)
+                facts = engine.behind_proxies(facts)
             if request.path_info.endswith(site.paths):
                 answer = _received(site, request, facts, soon=soon)
                 if answer is not None:

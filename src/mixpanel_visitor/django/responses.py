@@ -35,7 +35,7 @@ class Visit:
         """Let the response take our headers along, and tell us when it is closed."""
         engine, exchange = self._site.engine, self._exchange
         try:
-            if exchange.wants_head:
+            if exchange.needs_response_head:
                 route = None if exchange.view is None else route_of(request)
                 add_headers(response, engine.respond(exchange, response.status_code, _head(response), route))
             exchange.started = True

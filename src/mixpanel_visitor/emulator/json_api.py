@@ -12,7 +12,7 @@ from .advice import fix_of
 from .http import Reply, Request, json_reply
 from .model import Rejection
 from .payload import PayloadError
-from .split_identities import lane_of
+from .split_identities import source_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -156,7 +156,7 @@ def event_json(stored: StoredEvent) -> dict[str, Any]:
         "received_at_ms": stored.received_at_ms,
         "deliveries": stored.deliveries,
         "altered": stored.altered,
-        "lane": lane_of(stored.properties),
+        "lane": source_of(stored.properties),
         "own_id": stored.own_id,
         "person": stored.person,
         "token": stored.token,

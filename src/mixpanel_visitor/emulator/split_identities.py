@@ -51,7 +51,7 @@ class TwoIds:
     token: str = ""
 
 
-def lane_of(properties: Mapping[str, Any]) -> Source:
+def source_of(properties: Mapping[str, Any]) -> Source:
     """Say who sent an event: an SDK in a visitor's hands, or a server."""
     return "browser" if properties.get("mp_lib") in _BROWSER_LIBRARIES else "server"
 
@@ -79,7 +79,7 @@ class SplitIdentities:
         """Take the next event; `at_ms` is when it arrived."""
         if own_id is None or len(own_id) > _MAX_CHARS:
             return
-        lane = lane_of(properties)
+        lane = source_of(properties)
         device = properties.get("$device_id")
         url = properties.get("$current_url")
         page = url.partition("#")[0][:_MAX_CHARS] if isinstance(url, str) else None

@@ -336,7 +336,7 @@ class Store:
         oldest = self._events.popleft()
         if oldest.event is not None:
             self._event_bytes -= _size(oldest.event)
-        oldest.push_out()
+        oldest.evict()
 
     def _repeat(self, slot: MutableEvent, event: Event, digest: int) -> None:
         self._counts["duplicates"] += 1

@@ -51,7 +51,7 @@ class MutableEvent:
         self.deliveries = 1
         self.altered = False
 
-    def push_out(self) -> None:
+    def evict(self) -> None:
         """Keep only what is needed to know the event again."""
         self.event = None
         self.own_id = None

@@ -24,9 +24,9 @@ _MOST_LOGGED = 5
 class PlanGuard:
     """What a writer asks before it writes an event, where there is a plan."""
 
-    def __init__(self, plan: Plan, *, ledger: EventCounters, log: RateLimitedLog) -> None:
+    def __init__(self, plan: Plan, *, counters: EventCounters, log: RateLimitedLog) -> None:
         self._plan = plan
-        self._ledger = ledger
+        self._ledger = counters
         self._log = log
 
     def __call__(self, event: Any, properties: Any, *, strict: bool) -> tuple[str, Any]:

@@ -45,7 +45,7 @@ def watch(member: ForkAware) -> None:
     _members[key] = weakref.ref(member, lambda _: _members.pop(key, None))
 
 
-def in_children(forget: Callable[[], None]) -> None:
+def call_after_fork(forget: Callable[[], None]) -> None:
     """Call a bound method in every forked child, for as long as its object lives."""
     # No WeakMethod: its callback fails with a traceback where the interpreter ends.
     owner = forget.__self__  # type: ignore[attr-defined]

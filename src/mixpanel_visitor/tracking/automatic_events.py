@@ -20,5 +20,5 @@ def track_link(writer: EventBuilder, visit: Sink, link: MergeEvent) -> None:
 
 def track_page_view(writer: EventBuilder, exchange: Exchange, route: str | None) -> None:
     """Write a page view, as mixpanel-browser's `track_pageview` does; `route` is the template."""
-    properties = exchange.glance.page_view(route)
+    properties = exchange.request_properties.page_view(route)
     writer.event(exchange, PAGE_VIEW, properties, registered=exchange.registered)

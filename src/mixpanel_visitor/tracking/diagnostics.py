@@ -20,9 +20,9 @@ class Diagnostics:
     """Counts in the ledger, and logs once a minute for each kind and line of the application."""
 
     def __init__(
-        self, ledger: EventCounters, log: RateLimitedLog, tell_local: Callable[[str], None] | None
+        self, counters: EventCounters, log: RateLimitedLog, tell_local: Callable[[str], None] | None
     ) -> None:
-        self._ledger = ledger
+        self._ledger = counters
         self._log = log
         self._tell_local = tell_local
         self._told_of_bots = False

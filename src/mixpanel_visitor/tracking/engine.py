@@ -20,7 +20,7 @@ from mixpanel_visitor.core.identity.spid_browser import sign_traits
 from mixpanel_visitor.observability.counters import EventCounters
 from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog, call_site
 from mixpanel_visitor.process.exit_hooks import drain_at_exit
-from mixpanel_visitor.process.fork import in_children
+from mixpanel_visitor.process.fork import call_after_fork
 from mixpanel_visitor.settings.validation import NO_TOKEN
 
 from . import recorder
@@ -59,7 +59,7 @@ class Engine:
         self._log = RateLimitedLog(parts.monotonic)
         self._closed = False
         self._started = False
-        self.outbox = DeliveryPipeline(self.settings, parts, ledger=self._ledger, log=self._log)
+        self.pipeline = DeliveryPipeline(self.settings, parts, counters=self._ledger, log=self._log)
         scrubber = Redactor(self.settings.scrub)
         self.writer = EventBuilder(
             token=self.settings.token,
@@ -67,20 +67,20 @@ class Engine:
             lib_version=release.version(),
             clock=parts.clock,
             insert_id=parts.insert_id,
-            ledger=self._ledger,
+            counters=self._ledger,
             log=self._log,
             extra_properties=self.settings.extra_properties,
             before_send=self.settings.before_send,
             scrubber=scrubber,
             withdraw=self._withdraw,
-            tell_local=self.outbox.tell_local,
+            tell_local=self.pipeline.tell_local,
             plan=self._plan_guard(),
             raise_errors=self.settings.on_error == "raise",
         )
         self._exchanges = ExchangeFactory(
             self.settings,
             parts,
-            ledger=self._ledger,
+            counters=self._ledger,
             log=self._log,
             refusal=self._refusal,
             scrubber=scrubber,
@@ -88,8 +88,8 @@ class Engine:
         self._rules = self._exchanges.rules
         self._clock, self._fresh_id = parts.clock, parts.fresh_id
         self._page_views = PageViews(self.settings.page_views) if self.settings.page_views else None
-        in_children(self._forget)
-        weakref.finalize(self, self.outbox.retire).atexit = False  # at exit it is drained
+        call_after_fork(self._forget)
+        weakref.finalize(self, self.pipeline.retire).atexit = False  # at exit it is drained
         recorder.join(self)
 
     @property
@@ -99,9 +99,9 @@ class Engine:
 
     # --- for the adapters: none of these raises ---------------------------------------------------
 
-    def seen_through(self, facts: RequestFacts) -> RequestFacts:
+    def behind_proxies(self, facts: RequestFacts) -> RequestFacts:
         """Return the request as the first trusted proxy has seen it; to be called before `begin`."""
-        return self._exchanges.addresses.seen_through(facts) if self.settings.trusted_proxies else facts
+        return self._exchanges.addresses.behind_proxies(facts) if self.settings.trusted_proxies else facts
 
     def begin(self, facts: RequestFacts, *, soon: bool) -> tuple[Exchange, Visitor]:
         """Begin an exchange. `soon`: its records are committed by a thread, for callers in an event loop."""
@@ -120,13 +120,13 @@ class Engine:
             exchange.view = partial(track_page_view, self.writer, exchange)
         return exchange, visitor
 
-    def heed(self, exchange: Exchange, word: HandoverClaim) -> str | None:
+    def apply_handover(self, exchange: Exchange, word: HandoverClaim) -> str | None:
         """Take what the browser hands over; raises `HandoverError` where it cannot be believed.
 
         Return why it was not taken; None: it was.
         """
         before, allowed = exchange.identity, exchange.consent == "granted"
-        untaken = exchange.heed(word, self._fresh_id)
+        untaken = exchange.apply_handover(word, self._fresh_id)
         if allowed and exchange.consent == "denied":
             self._withdraw(before)
         exchange.announce = partial(track_link, self.writer, exchange)
@@ -172,9 +172,9 @@ class Engine:
             self._log(logging.WARNING, "sign_traits", "sign_traits (%s): %s", call_site(), error)
             return ""
 
-    def leaves_alone(self, facts: RequestFacts) -> bool:
+    def is_excluded(self, facts: RequestFacts) -> bool:
         """Return whether this request is none of our business."""
-        return self._exchanges.leaves_alone(facts)
+        return self._exchanges.is_excluded(facts)
 
     def note(self, name: str) -> None:
         """Count something that happened, by name; `stats()` shows it."""
@@ -182,14 +182,14 @@ class Engine:
 
     def failed(self, where: str) -> None:
         """Note that our own code failed; called from an except block, so that the host never knows."""
-        self.outbox.failed(where)
+        self.pipeline.failed(where)
 
     def _hand_over(self, records: list[Record], *, soon: bool) -> None:
         try:
             if soon:
-                self.outbox.store_soon(records)
+                self.pipeline.store_soon(records)
             else:
-                self.outbox.store(records)
+                self.pipeline.store(records)
         except Exception:
             self.failed("hand over")
 
@@ -208,7 +208,7 @@ class Engine:
             id_mode=self.settings.id_mode,
             refusal=self._refusal if refusal is None else lambda: self._refusal() or refusal,
             refuse=self._ledger.refuse,
-            store=self.outbox.store,
+            store=self.pipeline.store,
             unfinished=self._rules.unfinished,
         )
 
@@ -220,9 +220,9 @@ class Engine:
         if self._closed:
             return
         drain_at_exit(self)  # a process that only stores has a queue to empty, too
-        if self.outbox.stores:
+        if self.pipeline.stores:
             # Where others deliver, it only sees to it that the disk has what was put.
-            self.outbox.sender.start()
+            self.pipeline.sender.start()
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until Mixpanel has acknowledged everything so far; False: not within `timeout_s`.
@@ -230,7 +230,7 @@ class Engine:
         What waits for the head of its response cannot be committed, so the answer is False then, too.
         """
         complete = self._commit_unfinished()
-        return self.outbox.flush(timeout_s) and complete
+        return self.pipeline.flush(timeout_s) and complete
 
     def drain(self, timeout_s: float) -> bool:
         """Store what is queued, try to deliver it, let go of threads and files; the next event goes on.
@@ -239,7 +239,7 @@ class Engine:
         """
         self._started = False
         self._commit_unfinished()
-        return self.outbox.drain(timeout_s)
+        return self.pipeline.drain(timeout_s)
 
     def close(self, timeout_s: float) -> bool:
         """Stop accepting, and drain."""
@@ -248,12 +248,12 @@ class Engine:
 
     def stats(self) -> Stats:
         """Return the counters of this process."""
-        return balance(self._ledger, self.outbox.counts(), self.outbox.stats())
+        return balance(self._ledger, self.pipeline.counts(), self.pipeline.stats())
 
     def settle(self) -> None:
         """Store what open requests and jobs hold, and what waits for a thread to store it."""
         self._commit_unfinished()
-        self.outbox.committer.drain(_SETTLE_S)
+        self.pipeline.committer.drain(_SETTLE_S)
 
     # --- inside -------------------------------------------------------------------------------------
 
@@ -271,7 +271,7 @@ class Engine:
             return None
         from mixpanel_visitor.plan.checker import PlanGuard  # noqa: PLC0415  # who has no plan does not pay for it
 
-        return PlanGuard(plan, ledger=self._ledger, log=self._log)
+        return PlanGuard(plan, counters=self._ledger, log=self._log)
 
     def _refusal(self) -> str | None:
         if self._closed:
@@ -283,7 +283,7 @@ class Engine:
     def _withdraw(self, identity: Identity) -> None:
         if identity.is_new:
             return  # nobody has anything waiting under an ID that was made just now
-        self.outbox.withdraw(each for each in (identity.device_id, identity.user_id, identity.uid) if each)
+        self.pipeline.withdraw(each for each in (identity.device_id, identity.user_id, identity.uid) if each)
 
     def _forget(self) -> None:
         """In a forked child: what the parent accepted is the parent's."""

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
             ...
 
         @property
-        def glance(self) -> RequestProperties | EmptyRequestProperties:
+        def request_properties(self) -> RequestProperties | EmptyRequestProperties:
             """What the request says of the visitor besides."""
             ...
 
@@ -85,7 +85,7 @@ class EventBuilder:
         lib_version: str,
         clock: Callable[[], float],
         insert_id: Callable[[], str],
-        ledger: EventCounters,
+        counters: EventCounters,
         log: RateLimitedLog,
         extra_properties: Mapping[str, Any] | Callable[..., Mapping[str, Any]] | None = None,
         before_send: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None,
@@ -100,8 +100,8 @@ class EventBuilder:
         self._lib_version = lib_version
         self._clock = clock
         self._insert_id = insert_id
-        self._ledger = ledger
-        self._diagnostics = Diagnostics(ledger, log, tell_local)
+        self._ledger = counters
+        self._diagnostics = Diagnostics(counters, log, tell_local)
         self.stringified = self._diagnostics.stringified
         self._extra_properties = with_facts(extra_properties)
         self._before_send = before_send
@@ -164,7 +164,7 @@ class EventBuilder:
     def _event(
         self,
         sink: Sink,
-        glance: RequestProperties | EmptyRequestProperties,
+        request_properties: RequestProperties | EmptyRequestProperties,
         name: Any,
         properties: Mapping[str, Any] | None,
         identity: Mapping[str, Any] | None,
@@ -173,7 +173,7 @@ class EventBuilder:
         if self._plan is not None:
             name, properties = self._plan(name, properties, strict=self._raise_errors)
         if self._may_be_quick and identity is None and not registered:
-            record = self._quick(sink, glance, name, properties)
+            record = self._quick(sink, request_properties, name, properties)
             if record is not None:
                 return record
         given: Mapping[str, Any] = {}
@@ -183,20 +183,20 @@ class EventBuilder:
                 given = _without_identity(properties)
                 self._diagnostics.identity_given(name)
             given = self._prepared(given)
-        common = self._common(sink, glance, registered)
+        common = self._common(sink, request_properties, registered)
         common.update(identity or identity_properties(self.id_mode, sink.identity))
         return self._final(name, common, given)
 
     def _profile(
         self,
         _sink: Sink,
-        glance: RequestProperties | EmptyRequestProperties,
+        request_properties: RequestProperties | EmptyRequestProperties,
         endpoint: Endpoint,
         parts: Sequence[Mapping[str, Any] | None],
     ) -> Record:
         stamped: dict[str, Any] = {"$token": self.token, "$time": round(self._clock(), 3)}
         if endpoint == "engage":
-            stamped["$ip"] = glance.surroundings["ip"]
+            stamped["$ip"] = request_properties.event_properties["ip"]
         for part in parts:
             if part is not None and not isinstance(part, Mapping):
                 raise InvalidEventError("bad_update", f"it takes a dict, not {type_name(type(part))}")
@@ -208,7 +208,7 @@ class EventBuilder:
     def _ready(
         self,
         sink: Sink,
-        glance: RequestProperties | EmptyRequestProperties,
+        request_properties: RequestProperties | EmptyRequestProperties,
         event: dict[str, Any],
         is_visitors: bool,
     ) -> Record:
@@ -225,7 +225,7 @@ class EventBuilder:
         common: dict[str, Any] = {}
         if name not in IDENTITY_EVENTS:
             common = (
-                self._common(sink, glance, sink.registered)
+                self._common(sink, request_properties, sink.registered)
                 if is_visitors
                 else self._common(sink, EmptyRequestProperties(), None)
             )
@@ -248,9 +248,13 @@ class EventBuilder:
             self._ledger.refuse(reason)
             return
         try:
-            glance = sink.glance
-            record = make(sink, glance, *words)
-            touch = glance.first_touch() if glance.may_touch and kind == "event" else None
+            request_properties = sink.request_properties
+            record = make(sink, request_properties, *words)
+            touch = (
+                request_properties.first_touch()
+                if request_properties.has_first_touch and kind == "event"
+                else None
+            )
         except InvalidEventError as error:
             self._diagnostics.refused(error.reason, f"{kind} {quoted(name)}", str(error))
             if self._raise_errors:
@@ -279,7 +283,7 @@ class EventBuilder:
     def _quick(
         self,
         sink: Sink,
-        glance: RequestProperties | EmptyRequestProperties,
+        request_properties: RequestProperties | EmptyRequestProperties,
         name: str,
         properties: Mapping[str, Any] | None,
     ) -> Record | None:
@@ -287,13 +291,13 @@ class EventBuilder:
 
         What all events of a request have in common is encoded once.
         """
-        if not isinstance(glance, RequestProperties):
+        if not isinstance(request_properties, RequestProperties):
             return None
-        identity, stamps = sink.identity, glance.stamps
+        identity, stamps = sink.identity, request_properties.stamps
         if stamps is None or stamps.identity is not identity:
-            common = self._common(sink, glance, None)
+            common = self._common(sink, request_properties, None)
             common.update(identity_properties(self.id_mode, identity))
-            glance.stamps = stamps = common_stamps(identity, common)
+            request_properties.stamps = stamps = common_stamps(identity, common)
             if stamps is None:
                 return None
         if properties is None:
@@ -312,7 +316,7 @@ class EventBuilder:
     def _common(
         self,
         sink: Sink,
-        glance: RequestProperties | EmptyRequestProperties,
+        request_properties: RequestProperties | EmptyRequestProperties,
         registered: Mapping[str, Any] | None,
     ) -> dict[str, Any]:
         """Return what is said of every event, whoever has built it, but for who it is of."""
@@ -320,7 +324,7 @@ class EventBuilder:
             "token": self.token,
             "mp_lib": release.NAME,  # not the official library's word: reports show which of the two it was
             "$lib_version": self._lib_version,
-            **glance.surroundings,
+            **request_properties.event_properties,
         }
         if self._extra_properties:
             common.update(self._extra(sink.facts))

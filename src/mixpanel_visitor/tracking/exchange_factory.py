@@ -40,7 +40,7 @@ class ExchangeFactory:
         settings: Settings,
         parts: Dependencies,
         *,
-        ledger: EventCounters,
+        counters: EventCounters,
         log: RateLimitedLog,
         refusal: Callable[[], str | None],
         scrubber: Redactor,
@@ -48,7 +48,7 @@ class ExchangeFactory:
         self._fresh_id = parts.fresh_id
         self.addresses = ClientAddresses(settings.trusted_proxies, mode=settings.client_ip)
         host = UserCallbacks(consent=settings.consent, request_filter=settings.request_filter, log=log)
-        mixpanel = _mixpanel(settings, ledger) if "mixpanel" in settings.browser_sdk else None
+        mixpanel = _mixpanel(settings, counters) if "mixpanel" in settings.browser_sdk else None
         is_default = settings.cookie_name == default_cookie_name(settings.token)
         former_name = NAME_OF_0_1 if is_default else None
         anchors = VisitorCookieCodec(
@@ -58,7 +58,7 @@ class ExchangeFactory:
             former_name=former_name,
             domain=settings.cookie_domain,
             max_age_s=settings.cookie_max_age_s,
-            count=ledger.note,
+            count=counters.note,
             foreign=_ForeignCookie(settings.cookie_name, log),
         )
         seen_name = settings.cookie_name + SEEN_SUFFIX
@@ -68,8 +68,8 @@ class ExchangeFactory:
                 id_mode=settings.id_mode,
                 order=settings.browser_sdk,
                 mixpanel=mixpanel,
-                spid=_spid(settings, ledger) if "spid" in settings.browser_sdk else None,
-                count=ledger.note,
+                spid=_spid(settings, counters) if "spid" in settings.browser_sdk else None,
+                count=counters.note,
             ),
             set_cookies=ResponseCookies(
                 anchors,
@@ -85,10 +85,10 @@ class ExchangeFactory:
             respect_dnt=settings.respect_dnt,
             respect_gpc=settings.respect_gpc,
             consent=host.consent if settings.consent else None,
-            left_alone=host.left_alone if settings.request_filter else None,
+            is_excluded=host.is_excluded if settings.request_filter else None,
             refusal=refusal,
-            count=ledger.note,
-            refuse=ledger.refuse,
+            count=counters.note,
+            refuse=counters.refuse,
         )
         if "spid" in settings.browser_sdk and not settings.spid_sign_secret:
             log(
@@ -112,10 +112,10 @@ class ExchangeFactory:
         """Begin an exchange that tracks nothing and sets nothing."""
         return self.rules.inert(facts, fresh_id=self._fresh_id)
 
-    def leaves_alone(self, facts: RequestFacts) -> bool:
+    def is_excluded(self, facts: RequestFacts) -> bool:
         """Tell whether this request is none of our business."""
-        left_alone = self.rules.left_alone
-        return left_alone is not None and left_alone(facts)
+        is_excluded = self.rules.is_excluded
+        return is_excluded is not None and is_excluded(facts)
 
 
 class _ForeignCookie:
@@ -141,22 +141,22 @@ class _ForeignCookie:
         )
 
 
-def _mixpanel(settings: Settings, ledger: EventCounters) -> MixpanelBrowser:
+def _mixpanel(settings: Settings, counters: EventCounters) -> MixpanelBrowser:
     return MixpanelBrowser(
         settings.token,
         persistence_name=settings.persistence_name,
         cross_subdomain=settings.cross_subdomain_cookie,
         cookie_domain=settings.cookie_domain,
         max_age_s=settings.cookie_max_age_s,
-        count=ledger.note,
+        count=counters.note,
     )
 
 
-def _spid(settings: Settings, ledger: EventCounters) -> SpidBrowser:
+def _spid(settings: Settings, counters: EventCounters) -> SpidBrowser:
     assert settings.spid_client_id is not None  # the settings' own rule
     return SpidBrowser(
         settings.spid_client_id,
         sign_secret=settings.spid_sign_secret,
         production=settings.spid_production,
-        count=ledger.note,
+        count=counters.note,
     )

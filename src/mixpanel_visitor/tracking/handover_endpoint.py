@@ -54,7 +54,7 @@ class HandoverEndpoint:
 
         Only to be asked where the request's path ends with one of `paths`.
         """
-        return path in self.paths and not self._engine.leaves_alone(facts)
+        return path in self.paths and not self._engine.is_excluded(facts)
 
     def reply(self, path: str, facts: RequestFacts) -> Reply | None:
         """Answer a request without looking at its body; None: its body is needed, for `take`."""
@@ -76,7 +76,7 @@ class HandoverEndpoint:
         try:
             exchange, _ = engine.begin(facts, soon=soon)
             try:
-                untaken = engine.heed(exchange, read_word(body))
+                untaken = engine.apply_handover(exchange, read_word(body))
             except HandoverError as error:
                 engine.finish(exchange, soon=soon)
                 return self._refused(error)

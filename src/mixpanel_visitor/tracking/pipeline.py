@@ -46,11 +46,11 @@ class DeliveryPipeline:
     """Stores and delivers by one tracker's settings; nothing is opened or started before it has to be."""
 
     def __init__(
-        self, settings: Settings, parts: Dependencies, *, ledger: EventCounters, log: RateLimitedLog
+        self, settings: Settings, parts: Dependencies, *, counters: EventCounters, log: RateLimitedLog
     ) -> None:
         self._settings = settings
         self._parts = parts
-        self._ledger = ledger
+        self._ledger = counters
         self._log = log
         self.stores = settings.enabled and not settings.dry_run
         self.delivers = settings.deliver and self.stores

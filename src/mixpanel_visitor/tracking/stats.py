@@ -44,9 +44,9 @@ class Stats(TypedDict):
     sender: SenderFigures
 
 
-def balance(ledger: EventCounters, counts: SpoolCounts, sender: SenderFigures) -> Stats:
+def balance(counters: EventCounters, counts: SpoolCounts, sender: SenderFigures) -> Stats:
     """Join the books of the writer, the spool and the sender; `Tracker.stats` says what is in it."""
-    written = ledger.snapshot()
+    written = counters.snapshot()
     refused = dict(written["refused"])
     if counts.lost:
         refused["spool_removed"] = counts.lost

@@ -62,7 +62,7 @@ class UserCallbacks:
             )
         return "unknown"
 
-    def left_alone(self, facts: RequestFacts) -> bool:
+    def is_excluded(self, facts: RequestFacts) -> bool:
         """Ask whether to leave this request alone."""
         if self._request_filter is None:
             return False

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
             """Log a user in."""
             ...
 
-        def owe(self, merge: MergeEvent | None) -> None:
+        def schedule_merge(self, merge: MergeEvent | None) -> None:
             """Note the event that joins device and user, to be written if no other event does that."""
             ...
 
@@ -154,7 +154,7 @@ class Visitor:
         login = self._visit.identify(user, self._fresh_id)
         for link in login.links:
             track_link(self._writer, self._visit, link)
-        self._visit.owe(login.merge)
+        self._visit.schedule_merge(login.merge)
 
     def alias(self, alias_id: AnyId, /) -> None:
         """Tell a project on the legacy ID system, once at registration, that this visitor is a user.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from processes import HERE, Result, ask, counting, running, say
 from support.waiting import wait_until
+
+from mixpanel_visitor.delivery.journal.dead_letters import DeadLetters
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -33,6 +36,7 @@ COLUMNS = (
     "delivered again",
     "not accepted, but there",
     "left to the last process",
+    "set aside and sent again",
     "seconds",
     "seed",
 )
@@ -41,7 +45,7 @@ COLUMNS = (
 news = threading.Condition()
 
 
-class EventBuilder:
+class Writer:
     """One process, and what it has acknowledged."""
 
     def __init__(self, number: int, port: int, spool: Path, stack: ExitStack) -> None:
@@ -85,7 +89,7 @@ class EventBuilder:
                 news.notify()
 
 
-def _stopped(writers: list[EventBuilder]) -> RuntimeError:
+def _stopped(writers: list[Writer]) -> RuntimeError:
     for writer in writers:
         say(f"writer {writer.number}: {writer.accepted} accepted of {writer.asked} asked for")
         if writer.process.poll() is None:
@@ -94,20 +98,39 @@ def _stopped(writers: list[EventBuilder]) -> RuntimeError:
     return RuntimeError("the writers have stopped")
 
 
+def _retry_dead_letters(spool: Path) -> int:
+    """Put back what was set aside because five processes in a row were killed while they sent it."""
+    number = DeadLetters(spool / "dead").count()
+    if number:
+        command = (
+            sys.executable,
+            "-m",
+            "mixpanel_visitor",
+            "spool",
+            "dead",
+            "retry",
+            "--all",
+            "--spool",
+            spool,
+        )
+        subprocess.run(command, check=True)
+    return number
+
+
 def run(options: Namespace) -> Result:
     """Kill until the rounds are over, deliver the rest, count."""
     chance = random.Random(options.seed)
     rounds, goal = options.rounds or 300, options.events or 1_000_000
     began_s = time.monotonic()
-    writers: list[EventBuilder] = []
-    gone: list[EventBuilder] = []
+    writers: list[Writer] = []
+    gone: list[Writer] = []
     leaders = 0
     with tempfile.TemporaryDirectory() as place, ExitStack() as stack:
         directory = Path(place)
         port = stack.enter_context(counting(directory))
 
         def add() -> None:
-            writers.append(EventBuilder(len(writers) + len(gone), port, directory / "spool", stack))
+            writers.append(Writer(len(writers) + len(gone), port, directory / "spool", stack))
 
         def accepted() -> int:
             return sum(writer.accepted for writer in writers + gone)
@@ -150,6 +173,10 @@ def run(options: Namespace) -> Result:
         arrived = ask(port, "/figures")["received"]
         with running(HERE / "writer.py", port, directory / "spool", "drain") as last:
             drained = last.wait(400) == 0
+        set_aside = _retry_dead_letters(directory / "spool")
+        if set_aside:
+            with running(HERE / "writer.py", port, directory / "spool", "drain") as last:
+                drained = last.wait(400) == 0 and drained
         told = {str(writer.number): writer.accepted for writer in writers + gone}
         found = ask(port, "/verify", told)
         total = accepted()
@@ -163,6 +190,7 @@ def run(options: Namespace) -> Result:
         found["redelivered"],
         found["distinct"] - (total - found["lost"]),
         max(0, found["distinct"] + found["redelivered"] - arrived),
+        set_aside,
         round(time.monotonic() - began_s),
         options.seed,
     )

@@ -145,8 +145,8 @@ MUTANTS = [
         defect="a child goes on with its parent's segment",
         rows=(23,),
         file="delivery/journal/journal.py",
-        old="        self._sides.abandon()\n        self._sides = self._make_sides()",
-        new="        self._sides.pid = os.getpid()",
+        old="        self._process_state.close_inherited()\n        self._process_state = self._make_sides()",
+        new="        self._process_state.pid = os.getpid()",
         test="delivery/test_journal_processes.py::test_a_child_writes_its_own_segment[os]",
     ),
     Mutant(

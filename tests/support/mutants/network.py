@@ -67,18 +67,20 @@ MUTANTS = [
         defect="a rate limit for events stops everything",
         rows=(14,),
         file="delivery/sending/sender.py",
-        old="                    wait_s = lane.step(ends_s)\n",
-        new="                    wait_s = lane.step(ends_s)\n"
-        "                    if not lane.idle and wait_s > 0:\n                        break\n",
+        old="                    wait_s = worker.step(ends_s)\n",
+        new="                    wait_s = worker.step(ends_s)\n"
+        "                    if not worker.idle and wait_s > 0:\n                        break\n",
         test=_TESTS + "test_a_rate_limit_for_events_does_not_hold_profiles_up",
     ),
     Mutant(
         defect="refused records are sent again",
         rows=(16,),
         file="delivery/sending/endpoint_worker.py",
-        old="        if dead:\n            self._owed.append(partial(self._spool.bury, piece.claim, dead))",
+        old="        if dead:\n"
+        "            self._pending_settlements.append(partial(self._spool.bury, piece.claim, dead))",
         new="        if dead:\n"
-        "            self._owed.append(partial(self._spool.release, piece.claim, sorted(dead)))",
+        "            release = partial(self._spool.release, piece.claim, sorted(dead))\n"
+        "            self._pending_settlements.append(release)",
         test=_TESTS + "test_refused_records_are_set_aside_once[$insert_id-False]",
     ),
     Mutant(

@@ -77,8 +77,8 @@ MUTANTS = [
         defect="what is settled of an entry is not noted",
         rows=(31,),
         file=STREAMS,
-        old='it.hset(f"{stream}:settled", entry_id, text)',
-        new="it.ping()",
+        old='client.hset(f"{stream}:settled", entry_id, text)',
+        new="client.ping()",
         test=FAULTS + "test_a_worker_is_killed_in_the_middle",
     ),
     Mutant(

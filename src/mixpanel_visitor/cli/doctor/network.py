@@ -183,7 +183,7 @@ def _clock(ahead_s: float) -> Finding:
 def _credentials(settings: Settings) -> Iterator[Finding]:
     account = settings.service_account
     whose = "the service account" if account else "the project token"
-    said = _say_hello(settings, settings.api_host)
+    said = _probe_credentials(settings, settings.api_host)
     if said.status_class == "config":
         credentials = "refused the credentials" in said.message
         yield Finding(
@@ -229,7 +229,10 @@ def other_regions(settings: Settings, hosts: Mapping[str, str]) -> Iterator[Find
         return
     for region, host in hosts.items():
         host_url = host if "://" in host else f"https://{host}"
-        if host_url != settings.api_host and _say_hello(settings, host_url).status_class in ("ok", "invalid"):
+        if host_url != settings.api_host and _probe_credentials(settings, host_url).status_class in (
+            "ok",
+            "invalid",
+        ):
             yield Finding(
                 "E060",
                 f"the same credentials are let in at {host_url}",
@@ -238,7 +241,7 @@ def other_regions(settings: Settings, hosts: Mapping[str, str]) -> Iterator[Find
             )
 
 
-def _say_hello(settings: Settings, host_url: str) -> Verdict:
+def _probe_credentials(settings: Settings, host_url: str) -> Verdict:
     """Send a request without any event, in the way that events go: who is let in is told before that."""
     account = settings.service_account
     api = MixpanelAPI(

@@ -15,7 +15,7 @@ from mixpanel_visitor.core.events.record_builder import PROFILE_OPERATIONS
 from mixpanel_visitor.errors import SpoolError
 from mixpanel_visitor.quoting import several
 
-from .dead_letter_stores import shelves
+from .dead_letter_stores import dead_letter_stores
 from .location import AS_JSON, SPOOL, progress
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def list_letters(*, reason: str | None, limit: int, location: str | None, as_jso
     """
     kept: deque[_Found] = deque(maxlen=limit or None)
     seen = 0
-    for found in _entries(shelves(location)):
+    for found in _entries(dead_letter_stores(location)):
         if _has_reason(found.letter, reason):
             seen += 1
             kept.append(found)
@@ -78,7 +78,7 @@ def list_letters(*, reason: str | None, limit: int, location: str | None, as_jso
 @AS_JSON
 def show(*, number: str, location: str | None, as_json: bool) -> None:
     """Show one dead letter: the whole record, and why it was refused."""
-    there = shelves(location)
+    there = dead_letter_stores(location)
     (chosen,) = _by_number(there, [number])
     found = next(found for found in _entries(there) if found.letter.number == chosen)
     if as_json:
@@ -102,22 +102,22 @@ def retry(
     A letter leaves the dead letters only once the spool has it: what interrupts this loses nothing, at worst
     some are sent twice.
     """
-    there = shelves(location, to_change=True)
+    there = dead_letter_stores(location, to_change=True)
     chosen = _select(there, numbers, everything=everything, reason=reason)
     done, trouble, unled = 0, "", False
     with progress(len(chosen), "Putting back", quiet=as_json) as step:
         try:
-            for shelf in there:
-                with shelf.spool() as store:
+            for store in there:
+                with store.spool() as put:
 
-                    def put_back(letters: Sequence[DeadLetter], store: Callable[..., None] = store) -> None:
+                    def put_back(letters: Sequence[DeadLetter], put: Callable[..., None] = put) -> None:
                         nonlocal done
-                        store(letters)
+                        put(letters)
                         done += len(letters)
                         step(len(letters))
 
-                    for _ in shelf.letters.take(chosen, put_back):
-                        unled = unled or not shelf.is_led
+                    for _ in store.letters.take(chosen, put_back):
+                        unled = unled or not store.is_led
         except (SpoolError, OSError, ValueError) as error:
             trouble = str(error)
     if as_json:
@@ -146,15 +146,15 @@ def purge(
     as_json: bool,
 ) -> None:
     """Throw dead letters away, for good. Those that come while it asks are kept."""
-    there = shelves(location, to_change=True)
+    there = dead_letter_stores(location, to_change=True)
     chosen = _select(there, numbers, everything=everything, reason=reason)
     if (chosen or everything) and not yes:
         click.confirm(f"Throw away {several(len(chosen), 'dead letter')} for good?", abort=True, err=True)
     done = 0
     with progress(len(chosen), "Throwing away", quiet=as_json) as step:
         try:
-            for shelf in there:
-                for gone in shelf.letters.take(chosen, unreadable=everything):
+            for store in there:
+                for gone in store.letters.take(chosen, unreadable=everything):
                     done += gone
                     step(gone)
         except (SpoolError, OSError) as error:
@@ -201,9 +201,9 @@ class _Found:
 
 def _entries(there: Sequence[DeadLetterStore]) -> Iterator[_Found]:
     try:
-        for shelf in there:
-            for letter in shelf.letters.entries():
-                yield _Found(shelf.name, letter)
+        for store in there:
+            for letter in store.letters.entries():
+                yield _Found(store.name, letter)
     except OSError as error:
         raise click.ClickException(
             f"the dead letters cannot be read: {error}. Run this as their owner."

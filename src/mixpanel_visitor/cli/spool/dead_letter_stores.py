@@ -63,7 +63,7 @@ class DeadLetterStore(Protocol):
         ...
 
 
-def shelves(location: str | None, *, to_change: bool = False) -> list[DeadLetterStore]:
+def dead_letter_stores(location: str | None, *, to_change: bool = False) -> list[DeadLetterStore]:
     """Find them in a spool, or in the one that the settings name; a usage error without any."""
     redis = location or os.environ.get(SETTING, "").strip()
     if is_redis(redis):

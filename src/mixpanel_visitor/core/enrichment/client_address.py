@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ClientIP = Literal["send", "truncate", "off"]
 
-NOWHERE = "0"
+NO_GEOLOCATION = "0"
 """Mixpanel finds no place for it; without any address it takes that of whoever sends (people, not events)."""
 
 _MAX_CHARS = 2_048
@@ -38,7 +38,7 @@ class ClientAddresses:
         self._is_trusted = lru_cache(1024)(self._in_networks)
         self._sent = lru_cache(4096)(self._sent_of)
 
-    def seen_through(self, facts: RequestFacts) -> RequestFacts:
+    def behind_proxies(self, facts: RequestFacts) -> RequestFacts:
         """Give the facts as the first trusted proxy has seen them: the client's address, and the scheme."""
         if not self._trusted or facts.client is None:
             return facts
@@ -47,10 +47,10 @@ class ClientAddresses:
             return facts
         forwarded = facts.header("x-forwarded-for")
         if forwarded:
-            client = self._outermost([(hop, "") for hop in _end(forwarded).split(",")], peer)[0]
+            client = self._client_from_hops([(hop, "") for hop in _end(forwarded).split(",")], peer)[0]
             scheme = facts.header("x-forwarded-proto").rpartition(",")[2].strip().lower()
         else:
-            client, scheme = self._outermost(_hops(facts.header("forwarded")), peer)
+            client, scheme = self._client_from_hops(_hops(facts.header("forwarded")), peer)
             scheme = scheme or facts.header("x-forwarded-proto").rpartition(",")[2].strip().lower()
         return facts.replaced(
             client=str(client), scheme="https" if scheme == "https" else "http" if scheme else facts.scheme
@@ -62,16 +62,16 @@ class ClientAddresses:
 
     def _sent_of(self, client: str | None) -> str:
         if self._mode == "off" or client is None:
-            return NOWHERE
+            return NO_GEOLOCATION
         address = _address(client)
         if address is None:
-            return NOWHERE
+            return NO_GEOLOCATION
         if self._mode == "truncate":
             kept = ipaddress.ip_network((address, _KEPT_BITS[address.version]), strict=False)
             return str(kept.network_address)
         return str(address)
 
-    def _outermost(
+    def _client_from_hops(
         self, hops: list[tuple[str, str]], peer: IPv4Address | IPv6Address
     ) -> tuple[IPv4Address | IPv6Address, str]:
         client, scheme = peer, ""

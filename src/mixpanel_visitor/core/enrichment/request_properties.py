@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .client_address import NOWHERE
+from .client_address import NO_GEOLOCATION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 class RequestProperties:
     """One look at a request; `is_first`: it is the first that is known of its visitor."""
 
-    __slots__ = ("_enricher", "_facts", "_is_first", "_surroundings", "bot", "may_touch", "stamps")
+    __slots__ = ("_enricher", "_facts", "_is_first", "_surroundings", "bot", "has_first_touch", "stamps")
 
     def __init__(self, enricher: Enricher, facts: RequestFacts, bot: BotKind, *, is_first: bool) -> None:
         self._enricher = enricher
         self._facts = facts
         self._is_first = is_first
         self._surroundings: dict[str, Any] | None = None
-        self.may_touch = is_first
+        self.has_first_touch = is_first
         """Whether there may be a first touch that nobody has taken yet."""
         self.bot = bot
         self.stamps: EncodedCommon | None = None
 
     @property
-    def surroundings(self) -> Mapping[str, Any]:
+    def event_properties(self) -> Mapping[str, Any]:
         """Event properties: browser, page, referrer, campaign, address."""
         if self._surroundings is None:
             # First, should it fail: then events go without.
-            self._surroundings = {"ip": NOWHERE}
+            self._surroundings = {"ip": NO_GEOLOCATION}
             self._surroundings = self._enricher.properties(
                 self._facts, is_new=self._is_first, is_bot=bool(self.bot)
             )
@@ -44,9 +44,9 @@ class RequestProperties:
 
     def first_touch(self) -> Mapping[str, Any]:
         """Give what the first campaign puts on a new visitor's profile; once."""
-        if not self.may_touch:
+        if not self.has_first_touch:
             return {}
-        self.may_touch = False
+        self.has_first_touch = False
         return self._enricher.first_touch(self._facts)
 
     def page_view(self, route: str | None) -> Mapping[str, Any]:
@@ -59,8 +59,8 @@ class EmptyRequestProperties:
 
     __slots__ = ()
 
-    surroundings: Mapping[str, Any] = {"ip": NOWHERE}
-    may_touch = False
+    event_properties: Mapping[str, Any] = {"ip": NO_GEOLOCATION}
+    has_first_touch = False
 
     def first_touch(self) -> Mapping[str, Any]:
         """There is no campaign."""

@@ -28,21 +28,24 @@ class Level:
         kinds = set(map(type, values))
         self.is_plain = kinds <= _PLAIN_TYPES
         self.lists: list[list[Any]] = []
-        self.objects: list[dict[Any, Any]] = []
+        self.privacy_signal_set: list[dict[Any, Any]] = []
         if list in kinds:
             self.lists = [each for each in values if type(each) is list]
         if dict in kinds:
-            self.objects = [each for each in values if type(each) is dict]
+            self.privacy_signal_set = [each for each in values if type(each) is dict]
 
     @cached_property
     def values(self) -> list[Any]:
         """What they hold; ask `size` first."""
-        return [*chain.from_iterable(self.lists), *chain.from_iterable(map(dict.values, self.objects))]
+        return [
+            *chain.from_iterable(self.lists),
+            *chain.from_iterable(map(dict.values, self.privacy_signal_set)),
+        ]
 
     @property
     def size(self) -> int:
         """The number of values that they hold."""
-        return sum(map(len, self.lists)) + sum(map(len, self.objects))
+        return sum(map(len, self.lists)) + sum(map(len, self.privacy_signal_set))
 
     @property
     def longest_list(self) -> int:
@@ -52,12 +55,12 @@ class Level:
     @property
     def largest_object(self) -> int:
         """The most names that one of them has."""
-        return max(map(len, self.objects), default=0)
+        return max(map(len, self.privacy_signal_set), default=0)
 
     @property
     def names(self) -> list[Any]:
         """The names in the objects."""
-        return list(chain.from_iterable(self.objects))
+        return list(chain.from_iterable(self.privacy_signal_set))
 
 
 def levels(value: Any) -> Iterator[Level]:
@@ -67,7 +70,7 @@ def levels(value: Any) -> Iterator[Level]:
     no further level.
     """
     level = Level([value])
-    while level.lists or level.objects or not level.is_plain:
+    while level.lists or level.privacy_signal_set or not level.is_plain:
         yield level
         if not level.is_plain:
             return
@@ -81,7 +84,7 @@ def is_part_of_itself(read: Iterable[Level], path: Iterable[int]) -> bool:
     """
     seen = set(path)
     for level in read:
-        ids = {*map(id, level.lists), *map(id, level.objects)}
+        ids = {*map(id, level.lists), *map(id, level.privacy_signal_set)}
         if not seen.isdisjoint(ids):
             return True
         seen |= ids

@@ -125,7 +125,7 @@ def read_word(body: bytes) -> HandoverClaim:
     return word
 
 
-def heard(
+def resolve_handover(
     resolver: IdentityResolver,
     word: HandoverClaim,
     before: ResolvedIdentity | None,

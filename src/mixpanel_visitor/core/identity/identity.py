@@ -65,19 +65,20 @@ class Identity(NamedTuple):
     """One visitor at one moment.
 
     `uid` is the SPiD visitor's ID, only set where the project counts by it, and by no user then: in ID mode
-    `spid`, and in `legacy` where SPiD is the first SDK. `bare`: the browser's anonymous distinct ID lacks the
-    `$device:`. `vouched`: the device ID was made by us, or SPiD
-    has signed the uid. `apart`: the device ID was not in our signed cookie, so no user is joined to it yet.
+    `spid`, and in `legacy` where SPiD is the first SDK. `unprefixed`: the browser's anonymous distinct ID
+    lacks the `$device:`. `vouched`: the device ID was made by us, or SPiD
+    has signed the uid. `device_unverified`: the device ID was not in our signed cookie, so no user is joined
+    to it yet.
     """
 
     device_id: str | None
     user_id: str | None = None
     uid: str | None = None
-    bare: bool = False
+    unprefixed: bool = False
     source: Source = "none"
     vouched: bool = False
     is_new: bool = False
-    apart: bool = False
+    device_unverified: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,12 +107,12 @@ def distinct_id(mode: IdMode, identity: Identity) -> str:
     known = identity.user_id if identity.uid is None and mode != "spid" else identity.uid
     if known is not None:
         return known
-    return anonymous_id(identity.device_id or _NONE_ID, bare=identity.bare)
+    return anonymous_id(identity.device_id or _NONE_ID, unprefixed=identity.unprefixed)
 
 
-def anonymous_id(device_id: str, *, bare: bool = False) -> str:
+def anonymous_id(device_id: str, *, unprefixed: bool = False) -> str:
     """Give the distinct ID of a device that nobody has logged in on."""
-    return device_id if bare else f"{DEVICE_PREFIX}{device_id}"
+    return device_id if unprefixed else f"{DEVICE_PREFIX}{device_id}"
 
 
 def identity_properties(mode: IdMode, identity: Identity) -> dict[str, object]:
@@ -123,15 +124,15 @@ def identity_properties(mode: IdMode, identity: Identity) -> dict[str, object]:
         # What the browser sends after `mixpanel.identify(uid)`, which SPiD asks for, logged in or not.
         properties["$user_id"] = identity.uid
         return properties
-    if identity.device_id is not None and not (identity.apart and identity.user_id is not None):
+    if identity.device_id is not None and not (identity.device_unverified and identity.user_id is not None):
         properties["$device_id"] = identity.device_id
     if mode != "spid" and identity.user_id is not None:
         properties["$user_id"] = identity.user_id
     return properties
 
 
-def links_between(
-    mode: IdMode, user_id: str, device_id: str, *, bare: bool = False
+def merge_events_between(
+    mode: IdMode, user_id: str, device_id: str, *, unprefixed: bool = False
 ) -> tuple[MergeEvent, ...]:
     """Build the events that join a device's history to a user's.
 
@@ -144,7 +145,7 @@ def links_between(
         properties: dict[str, object] = {
             "distinct_id": user_id,
             "$identified_id": user_id,
-            "$anon_id": anonymous_id(device_id, bare=bare),
+            "$anon_id": anonymous_id(device_id, unprefixed=unprefixed),
         }
         links.append(MergeEvent(event="$identify", properties=properties))
     if mode in ("simplified", "spid"):
@@ -177,15 +178,15 @@ def log_in(
     if mode == "spid":
         return Login(identity=after)  # the uid is SPiD's to give and to change, logged in or not
     if fresh_device_id is not None:
-        after = renewed(after, fresh_device_id)
+        after = with_new_device(after, fresh_device_id)
         linked = False
         earlier_id = None
     if linked or mode == "legacy" or after.device_id is None:
         return Login(identity=after)
-    links = () if earlier_id is None else links_between(mode, user_id, earlier_id)
-    if after.apart:
+    links = () if earlier_id is None else merge_events_between(mode, user_id, earlier_id)
+    if after.device_unverified:
         return Login(identity=after, links=links)
-    joined = links_between(mode, user_id, after.device_id, bare=after.bare)
+    joined = merge_events_between(mode, user_id, after.device_id, unprefixed=after.unprefixed)
     if mode == "original":
         return Login(identity=after, links=(*links, *joined))
     return Login(identity=after, links=links, merge=joined[0])
@@ -193,19 +194,19 @@ def log_in(
 
 def log_out(before: Identity, fresh_device_id: str) -> Identity:
     """Forget the user and start a new device, so that the next person is not merged with this one."""
-    return renewed(before._replace(user_id=None), fresh_device_id)
+    return with_new_device(before._replace(user_id=None), fresh_device_id)
 
 
-def renewed(identity: Identity, fresh_device_id: str) -> Identity:
+def with_new_device(identity: Identity, fresh_device_id: str) -> Identity:
     """Give the identity a device ID that was made just now; a SPiD uid was the old one's and goes."""
     return identity._replace(
         device_id=fresh_device_id,
         uid=None,
-        bare=False,
+        unprefixed=False,
         source="generated",
         vouched=True,
         is_new=True,
-        apart=False,
+        device_unverified=False,
     )
 
 
@@ -269,10 +270,10 @@ def refusal(any_id: object) -> str | None:
     """Say why Mixpanel would refuse this as an ID; None: it is fine."""
     if not isinstance(any_id, str):
         return f"an ID must be a str, not {type(any_id).__name__}; use str(...)"
-    bare = any_id.removeprefix(DEVICE_PREFIX).strip()
-    if not bare:
+    unprefixed = any_id.removeprefix(DEVICE_PREFIX).strip()
+    if not unprefixed:
         return "an ID must not be empty"
-    if bare.lower() in DISALLOWED_IDS:
+    if unprefixed.lower() in DISALLOWED_IDS:
         return f"Mixpanel refuses {any_id!r} as an ID, because bugs send it for many people"
     if len(any_id) > MAX_ID_CHARS:
         return f"an ID may have {MAX_ID_CHARS} characters, this one has {len(any_id)}"

@@ -50,13 +50,14 @@ _PREFIX = "%24device%3A"
 class BrowserClaim:
     """The device that a browser says it is.
 
-    `bare`: its anonymous distinct ID lacks the `$device:`, as in cookies from before 2.46. `settled`: the SDK
-    has written the cookie; it is not just a seed that came back (right after its `reset()` the SDK's own
-    reads like one). `user_id`: whom the browser says is logged in; for comparison, it is nobody's authority.
+    `unprefixed`: its anonymous distinct ID lacks the `$device:`, as in cookies from before 2.46. `settled`:
+    the SDK has written the cookie; it is not just a seed that came back (right after its `reset()` the SDK's
+    own reads like one). `user_id`: whom the browser says is logged in; for comparison, it is nobody's
+    authority.
     """
 
     device_id: str
-    bare: bool = False
+    unprefixed: bool = False
     settled: bool = True
     user_id: str | None = None
 
@@ -126,17 +127,17 @@ class MixpanelBrowser:
         )
 
     def seed(
-        self, device_id: str, *, bare: bool = False, host: str, secure: bool, replace: bool = False
+        self, device_id: str, *, unprefixed: bool = False, host: str, secure: bool, replace: bool = False
     ) -> list[str]:
         """Build the Set-Cookie values that give the SDK this device ID.
 
         They carry the SDK's own Domain, so that they take effect even on a page that is open. With
         `replace`, a cookie of this host alone is removed as well: it could shadow the new one.
         """
-        value = quoted_identity(device_id, bare=bare)
+        value = quoted_identity(device_id, unprefixed=unprefixed)
         domain = self._domain.on(host)
-        seeded = _stored(self.name, value, domain, max_age_s=self._max_age_s, secure=secure)
-        return [_removed(self.name), seeded] if replace and domain else [seeded]
+        sdk_cookie_sent = _stored(self.name, value, domain, max_age_s=self._max_age_s, secure=secure)
+        return [_removed(self.name), sdk_cookie_sent] if replace and domain else [sdk_cookie_sent]
 
     def expire(self, *, host: str) -> list[str]:
         """Build the Set-Cookie values that remove the SDK's cookie."""
@@ -181,24 +182,26 @@ def read_claim(raw: str) -> BrowserClaim | None:
     is_anonymous = distinct_id.startswith(DEVICE_PREFIX)
     if is_anonymous and distinct_id != DEVICE_PREFIX + device_id:
         return None
-    bare = distinct_id == device_id
-    if (bare or properties.get("$had_persisted_distinct_id")) and not _OLD_DEVICE_ID.fullmatch(device_id):
+    unprefixed = distinct_id == device_id
+    if (unprefixed or properties.get("$had_persisted_distinct_id")) and not _OLD_DEVICE_ID.fullmatch(
+        device_id
+    ):
         return None
     user_id = _as_text(properties.get("$user_id"))
-    if user_id is None and not (is_anonymous or bare):
+    if user_id is None and not (is_anonymous or unprefixed):
         user_id = distinct_id
     return BrowserClaim(
         device_id=device_id,
-        bare=bare,
-        settled=raw != quoted_identity(device_id, bare=bare),
+        unprefixed=unprefixed,
+        settled=raw != quoted_identity(device_id, unprefixed=unprefixed),
         user_id=user_id if user_id is not None and _is_usable(user_id) else None,
     )
 
 
-def quoted_identity(device_id: str, *, bare: bool = False) -> str:
+def quoted_identity(device_id: str, *, unprefixed: bool = False) -> str:
     """Encode an anonymous visitor as the SDK's cookie does."""
     quoted = quote(device_id, safe="")
-    return f"{_DISTINCT_ID}{'' if bare else _PREFIX}{quoted}{_DEVICE_ID}{quoted}%22%7D"
+    return f"{_DISTINCT_ID}{'' if unprefixed else _PREFIX}{quoted}{_DEVICE_ID}{quoted}%22%7D"
 
 
 def decode_uri_component(raw: str) -> str | None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from .identity import Identity, is_uuid, links_between
+from .identity import Identity, is_uuid, merge_events_between
 from .mixpanel_browser import BrowserClaim
 from .visitor_cookie import VisitorCookie
 
@@ -95,7 +95,7 @@ class IdentityResolver:
         """
         after = before
         if claim is not None and not (visitor is not None and self._spid_first and not self._by_uid):
-            after = self._followed(before, claim, "mixpanel", now_s=now_s)
+            after = self._merged_browser_claim(before, claim, "mixpanel", now_s=now_s)
             if not self._by_uid:
                 return after
         if visitor is None:
@@ -113,14 +113,14 @@ class IdentityResolver:
     ) -> ResolvedIdentity:
         """Take the visitor that SPiD's session names: as the uid, or as the device ID."""
         known = None if before is None else before.anchor
-        if known is not None and not posted and not self._believes(known, visitor):
+        if known is not None and not posted and not self._may_replace_uid(known, visitor):
             self._count("spid_uid_not_followed")
             assert before is not None
             return before
         source: Source = "spid-signed" if visitor.signed else "spid"
         if not self._by_uid:
             claim = BrowserClaim(device_id=visitor.uid)
-            after = self._followed(before, claim, source, now_s=now_s, vouched=visitor.signed)
+            after = self._merged_browser_claim(before, claim, source, now_s=now_s, vouched=visitor.signed)
             return after._replace(anchor=_with_session(after.anchor, visitor, signed=visitor.signed))
         if before is None:
             before = _new(fresh_id(), now_s)
@@ -128,13 +128,16 @@ class IdentityResolver:
         links = before.links
         if known is not None and anchor.uid is None and self._id_mode == "spid":
             # What was tracked on this device before SPiD's answer was known.
-            links = (*links, *links_between("spid", visitor.uid, anchor.device_id, bare=anchor.bare))
+            links = (
+                *links,
+                *merge_events_between("spid", visitor.uid, anchor.device_id, unprefixed=anchor.unprefixed),
+            )
         same = anchor.uid == visitor.uid
         signed = visitor.signed or (same and anchor.uid_signed)
         if anchor.uid is not None and not same and (anchor.uid_signed or visitor.logged_in):
             # Somebody else has signed in at SPiD, or the one before has gone. Anonymous uids change by
             # themselves where browsers block SPiD's own cookie: that is no other person.
-            anchor = anchor._replace(user_id=None, user_tag=None, unlinked=False, unjoined=False)
+            anchor = anchor._replace(user_id=None, user_hash=None, merge_pending=False, unjoined=False)
             identity = identity._replace(user_id=None)
         return ResolvedIdentity(
             anchor=_with_session(anchor, visitor, signed=signed),
@@ -152,7 +155,7 @@ class IdentityResolver:
             self._by_uid and self._id_mode == "legacy" and found.identity.is_new and found.anchor.uid is None
         )
 
-    def _believes(self, anchor: VisitorCookie, visitor: SpidVisitor) -> bool:
+    def _may_replace_uid(self, anchor: VisitorCookie, visitor: SpidVisitor) -> bool:
         """Return whether a session that only a cookie holds may replace the uid that our cookie holds.
 
         A sibling host can plant such a cookie. A signature can be replayed from any browser while it lasts,
@@ -165,7 +168,7 @@ class IdentityResolver:
             return not anchor.uid_signed
         return visitor.issued_at_s is not None and visitor.issued_at_s >= anchor.issued_at_s
 
-    def _followed(
+    def _merged_browser_claim(
         self,
         before: ResolvedIdentity | None,
         claim: BrowserClaim,
@@ -179,49 +182,53 @@ class IdentityResolver:
                 device_id=claim.device_id,
                 issued_at_s=int(now_s),
                 vouched=vouched,
-                bare=claim.bare,
-                agreed=claim.settled,
+                unprefixed=claim.unprefixed,
+                sdk_confirmed=claim.settled,
             )
             return ResolvedIdentity(
-                anchor=anchor, identity=_identity(anchor, self._by_uid, source, apart=True)
+                anchor=anchor, identity=_identity(anchor, self._by_uid, source, device_unverified=True)
             )
         known = before.anchor
         if known.device_id == claim.device_id:
-            if not claim.settled or known.agreed:
+            if not claim.settled or known.sdk_confirmed:
                 return before
-            return before._replace(anchor=known._replace(agreed=True))
+            return before._replace(anchor=known._replace(sdk_confirmed=True))
         # An ID of ours that the browser never had: it is the same visit, and no log-out in between.
-        first_meeting = known.vouched and not known.agreed and is_uuid(known.device_id)
+        first_meeting = known.vouched and not known.sdk_confirmed and is_uuid(known.device_id)
         keeps_user = first_meeting or (claim.user_id is not None and known.belongs_to(claim.user_id))
         anchor = known._replace(
             device_id=claim.device_id,
             user_id=known.user_id if keeps_user else None,
-            user_tag=known.user_tag if keeps_user else None,
+            user_hash=known.user_hash if keeps_user else None,
             vouched=vouched,
-            bare=claim.bare,
-            agreed=claim.settled,
+            unprefixed=claim.unprefixed,
+            sdk_confirmed=claim.settled,
             earlier_id=known.device_id if first_meeting and not known.has_user else None,
-            unlinked=False,
+            merge_pending=False,
             unjoined=keeps_user and known.has_user,
         )
-        return ResolvedIdentity(anchor=anchor, identity=_identity(anchor, self._by_uid, source, apart=True))
+        return ResolvedIdentity(
+            anchor=anchor, identity=_identity(anchor, self._by_uid, source, device_unverified=True)
+        )
 
     def _from_cookie(self, anchor: VisitorCookie) -> ResolvedIdentity:
         # Anchors come out of a cache: the same object says the same again. Whose it is keeps it alive here.
         found = self._known.get(id(anchor))
         if found is None or found[0] is not anchor:
-            found = (anchor, self._told_by(anchor))
+            found = (anchor, self._identity_from_cookie(anchor))
             if len(self._known) >= _CACHE_SIZE:
                 self._known.clear()
             self._known[id(anchor)] = found
         return found[1]
 
-    def _told_by(self, anchor: VisitorCookie) -> ResolvedIdentity:
-        identity = _identity(anchor, self._by_uid, "cookie", apart=anchor.unjoined)
-        if not anchor.unlinked or anchor.user_id is None or self._id_mode in ("legacy", "spid"):
+    def _identity_from_cookie(self, anchor: VisitorCookie) -> ResolvedIdentity:
+        identity = _identity(anchor, self._by_uid, "cookie", device_unverified=anchor.unjoined)
+        if not anchor.merge_pending or anchor.user_id is None or self._id_mode in ("legacy", "spid"):
             return ResolvedIdentity(anchor=anchor, identity=identity)
-        links = links_between(self._id_mode, anchor.user_id, anchor.device_id, bare=anchor.bare)
-        return ResolvedIdentity(anchor=anchor._replace(unlinked=False), identity=identity, links=links)
+        links = merge_events_between(
+            self._id_mode, anchor.user_id, anchor.device_id, unprefixed=anchor.unprefixed
+        )
+        return ResolvedIdentity(anchor=anchor._replace(merge_pending=False), identity=identity, links=links)
 
 
 def _with_session(anchor: VisitorCookie, visitor: SpidVisitor, *, signed: bool) -> VisitorCookie:
@@ -242,14 +249,16 @@ def _new(device_id: str, now_s: float) -> ResolvedIdentity:
     )
 
 
-def _identity(anchor: VisitorCookie, by_uid: bool, source: Source, *, apart: bool = False) -> Identity:
+def _identity(
+    anchor: VisitorCookie, by_uid: bool, source: Source, *, device_unverified: bool = False
+) -> Identity:
     uid = anchor.uid if by_uid else None
     return Identity(
         device_id=anchor.device_id,
         user_id=anchor.user_id,
         uid=uid,
-        bare=anchor.bare,
+        unprefixed=anchor.unprefixed,
         source=source,
         vouched=anchor.vouched if uid is None else anchor.uid_signed,
-        apart=apart,
+        device_unverified=device_unverified,
     )

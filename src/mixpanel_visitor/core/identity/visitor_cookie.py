@@ -61,15 +61,15 @@ _MARKS = frozenset("wbsavun")
 class VisitorCookie(NamedTuple):
     """What the cookie says. `issued_at_s` is in unix seconds.
 
-    `user_tag`: a hash in place of a long user ID, in cookies that older versions have issued.
+    `user_hash`: a hash in place of a long user ID, in cookies that older versions have issued.
 
-    `vouched`: the device ID is of our own making, not the browser's word. `bare`: its anonymous distinct ID
-    lacks the `$device:`, as in old releases of the browser SDK. `seeded`: the SDK has been given the ID.
-    `agreed`: the SDK has been seen with it. `uid` is the SPiD visitor's, `uid_signed` tells that SPiD said
-    so. `earlier_id`: a device ID of ours from before the browser's own was known, to be joined at log-in.
-    `unlinked`: the user logged in while the device ID was the browser's mere word, so the next request joins
-    the two. `unjoined`: the user was known before the browser's device ID, and nothing joins the two until
-    there is a log-in with it.
+    `vouched`: the device ID is of our own making, not the browser's word. `unprefixed`: its anonymous
+    distinct ID lacks the `$device:`, as in old releases of the browser SDK. `sdk_cookie_sent`: the SDK has
+    been given the ID. `sdk_confirmed`: the SDK has been seen with it. `uid` is the SPiD visitor's,
+    `uid_signed` tells that SPiD said so. `earlier_id`: a device ID of ours from before the browser's own was
+    known, to be joined at log-in. `merge_pending`: the user logged in while the device ID was the browser's
+    mere word, so the next request joins the two. `unjoined`: the user was known before the browser's device
+    ID, and nothing joins the two until there is a log-in with it.
     `spid_user_id` is SPiD's ID of whoever was logged in there, by a signed session that lasts until
     `spid_until_s` (unix seconds).
     """
@@ -77,33 +77,37 @@ class VisitorCookie(NamedTuple):
     device_id: str
     issued_at_s: int
     user_id: str | None = None
-    user_tag: str | None = None
+    user_hash: str | None = None
     vouched: bool = True
-    bare: bool = False
-    seeded: bool = False
-    agreed: bool = False
+    unprefixed: bool = False
+    sdk_cookie_sent: bool = False
+    sdk_confirmed: bool = False
     uid: str | None = None
     uid_signed: bool = False
     earlier_id: str | None = None
-    unlinked: bool = False
+    merge_pending: bool = False
     unjoined: bool = False
     spid_user_id: int | None = None
     spid_until_s: int = 0
 
     def belongs_to(self, user_id: str) -> bool:
         """Tell whether the visitor of this cookie has already been identified as `user_id`."""
-        return self.user_id == user_id or (self.user_tag is not None and self.user_tag == user_tag(user_id))
+        return self.user_id == user_id or (
+            self.user_hash is not None and self.user_hash == user_hash(user_id)
+        )
 
     @property
     def has_user(self) -> bool:
         """Whether somebody has logged in on this device since its ID was made."""
-        return self.user_id is not None or self.user_tag is not None
+        return self.user_id is not None or self.user_hash is not None
 
 
 def _marks(anchor: VisitorCookie) -> str:
     return (
-        f"{'' if anchor.vouched else 'w'}{'b' if anchor.bare else ''}{'s' if anchor.seeded else ''}"
-        f"{'a' if anchor.agreed else ''}{'v' if anchor.uid_signed else ''}{'u' if anchor.unlinked else ''}"
+        f"{'' if anchor.vouched else 'w'}{'b' if anchor.unprefixed else ''}"
+        f"{'s' if anchor.sdk_cookie_sent else ''}"
+        f"{'a' if anchor.sdk_confirmed else ''}{'v' if anchor.uid_signed else ''}"
+        f"{'u' if anchor.merge_pending else ''}"
         f"{'n' if anchor.unjoined else ''}"
     )
 
@@ -183,8 +187,8 @@ class VisitorCookieCodec:
         user = ""
         if anchor.user_id is not None:
             user = "u" + base64.urlsafe_b64encode(anchor.user_id.encode()).decode().rstrip("=")
-        elif anchor.user_tag is not None:
-            user = "h" + anchor.user_tag
+        elif anchor.user_hash is not None:
+            user = "h" + anchor.user_hash
         head = f"{_VERSION}~{anchor.device_id}~{_base36(anchor.issued_at_s)}~{user}"
         spid = ""
         if anchor.spid_user_id is not None:
@@ -244,13 +248,13 @@ class VisitorCookieCodec:
             if len(self._verified) >= _CACHE_SIZE:
                 self._verified.clear()
             self._verified[value] = anchor
-        since_s, until_s = self.validity(anchor)
+        since_s, until_s = self.validity_window(anchor)
         if not since_s <= now_s <= until_s:
             self._count("cookie_expired")
             return None
         return anchor
 
-    def validity(self, anchor: VisitorCookie) -> tuple[float, float]:
+    def validity_window(self, anchor: VisitorCookie) -> tuple[float, float]:
         """Tell from when until when an anchor is neither from the future nor too old (unix seconds)."""
         return anchor.issued_at_s - CLOCK_SKEW_S, anchor.issued_at_s + self._max_age_s
 
@@ -289,7 +293,7 @@ def is_device_id(value: str) -> bool:
     return _DEVICE_ID.fullmatch(value) is not None
 
 
-def user_tag(user_id: str) -> str:
+def user_hash(user_id: str) -> str:
     """Return the hash that older versions have put into the cookie in place of a long user ID."""
     return hashlib.sha256(b"mixpanel-visitor.user:" + user_id.encode()).hexdigest()[:32]
 
@@ -323,15 +327,15 @@ def _parse(payload: str) -> VisitorCookie | None:
         device_id=device_id,
         issued_at_s=issued_at_s,
         user_id=user_id,
-        user_tag=tag,
+        user_hash=tag,
         vouched="w" not in marks,
-        bare="b" in marks,
-        seeded="s" in marks,
-        agreed="a" in marks,
+        unprefixed="b" in marks,
+        sdk_cookie_sent="s" in marks,
+        sdk_confirmed="a" in marks,
         uid=uid or None,
         uid_signed="v" in marks,
         earlier_id=earlier_id or None,
-        unlinked="u" in marks,
+        merge_pending="u" in marks,
         unjoined="n" in marks,
         spid_user_id=spid_user_id,
         spid_until_s=spid_until_s,

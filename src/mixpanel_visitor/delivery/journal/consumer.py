@@ -88,32 +88,34 @@ class JournalConsumer:
         self._census = BacklogEstimator(directory)
         self._surveyed = StoreStatus()
 
-    def claim(self, endpoint: Endpoint, max_records: int, max_bytes: int, *, news: bool) -> Claim | None:
-        """Take the oldest unclaimed records; with `news` the directory is looked at in any case."""
+    def claim(
+        self, endpoint: Endpoint, max_records: int, max_bytes: int, *, has_new_records: bool
+    ) -> Claim | None:
+        """Claim the oldest unclaimed records; with `has_new_records` the directory is always looked at."""
         with self.lock:
             index = self._lead()
             if index is None:
                 return None
             now_s = self._monotonic()
-            if news or now_s >= self._look_again_s:
+            if has_new_records or now_s >= self._look_again_s:
                 self._look_again_s = now_s + REFRESH_EVERY_S
                 index.refresh()
                 index.scan(SCAN_BYTES)
-                self._tidy(index)
+                self._collect_garbage(index)
             else:
                 index.scan(SCAN_BYTES)
             bodies, positions = self._take(index, endpoint, max_records, max_bytes)
             if not bodies:
                 return None
             diary = self._diary
-            deaths = {}
+            crash_counts = {}
             if diary.has_deaths:
                 for at, (reader, offset) in enumerate(positions):
-                    if number := diary.deaths(endpoint, reader.name, offset):
-                        deaths[at] = number
-            doubts: frozenset[int] = frozenset()
+                    if number := diary.crash_counts(endpoint, reader.name, offset):
+                        crash_counts[at] = number
+            ambiguous: frozenset[int] = frozenset()
             if diary.has_doubts:
-                doubts = frozenset(
+                ambiguous = frozenset(
                     at
                     for at, (reader, offset) in enumerate(positions)
                     if diary.in_doubt(endpoint, reader.name, offset)
@@ -122,8 +124,8 @@ class JournalConsumer:
                 endpoint=endpoint,
                 bodies=tuple(bodies),
                 positions=tuple(positions),
-                deaths=deaths,
-                doubts=doubts,
+                crash_counts=crash_counts,
+                ambiguous=ambiguous,
             )
 
     def ack(self, claim: Claim, indexes: Iterable[int]) -> None:
@@ -211,41 +213,43 @@ class JournalConsumer:
             if self._index is not None:
                 self._diary.settled()
 
-    def survey(self) -> StoreStatus:
+    def store_status(self) -> StoreStatus:
         """What all processes together have in the store, and how far each segment is dealt with."""
         with self.lock:
-            survey = self._survey_as_leader() if self._index is not None else self._survey_as_follower()
-            if survey.names is None:  # what was known last still holds, as far as anybody knows
+            store_status = self._survey_as_leader() if self._index is not None else self._survey_as_follower()
+            if store_status.names is None:  # what was known last still holds, as far as anybody knows
                 last = self._surveyed
-                survey = replace(last, names=None, known=survey.known or last.known, leader=survey.leader)
-            survey.corrupt_bytes = self._damage.corrupt_bytes
-            survey.torn_tails = self._damage.torn_tails
+                store_status = replace(
+                    last, names=None, known=store_status.known or last.known, leader=store_status.leader
+                )
+            store_status.corrupt_bytes = self._damage.corrupt_bytes
+            store_status.torn_tails = self._damage.torn_tails
             try:
-                survey.dead = self._dead_letters.count()
+                store_status.dead = self._dead_letters.count()
             except OSError as error:
-                survey.dead = self._surveyed.dead
+                store_status.dead = self._surveyed.dead
                 self._trouble(error)
-            self._surveyed = survey
-            return survey
+            self._surveyed = store_status
+            return store_status
 
     def close(self) -> None:
         """Save how far delivery has come, forget all claims, and let another process lead."""
         with self.lock:
             index, self._index = self._index, None
             if index is not None:
-                self._tidy(index, at_once=True)
+                self._collect_garbage(index, at_once=True)
             self._leadership.drop()
             self._look_again_s = float("-inf")
 
-    def keep_lead(self) -> None:
+    def renew_leadership(self) -> None:
         """Show that this process is well, if it leads; for when nothing can be claimed for long."""
         with self.lock:
-            self._leadership.beat()
+            self._leadership.renew()
 
-    def abandon(self) -> None:
+    def close_inherited(self) -> None:
         """In a forked child: the lead and all claims are the parent's."""
         self._index = None
-        self._leadership.abandon()
+        self._leadership.close_inherited()
 
     # --- inside --------------------------------------------------------------------------------
 
@@ -297,7 +301,7 @@ class JournalConsumer:
         try:
             if not self._withdrawals.refresh():
                 return
-            if not self._dead_letters.may_have(self._withdrawals.news):
+            if not self._dead_letters.may_have(self._withdrawals.newly_added):
                 return
             letters = [
                 letter.number
@@ -318,9 +322,9 @@ class JournalConsumer:
 
     def _settled(self, index: SegmentIndex) -> None:
         self._acks.save()
-        self._tidy(index)
+        self._collect_garbage(index)
 
-    def _tidy(self, index: SegmentIndex, *, at_once: bool = False) -> None:
+    def _collect_garbage(self, index: SegmentIndex, *, at_once: bool = False) -> None:
         now_s = float("inf") if at_once else self._monotonic()
         now_ms = int(self._clock() * 1000)
         index.tidy(now_s=now_s, now_ms=now_ms)

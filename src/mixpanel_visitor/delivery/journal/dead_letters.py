@@ -38,7 +38,7 @@ SUFFIX = ".jsonl"
 MAX_BYTES = 64 * 2**20
 FILES = 8
 """The bound is spread over so many files, so that dropping the oldest drops little."""
-HAND_OVER = 256
+BATCH_SIZE = 256
 """So many letters are handed over at once when they are taken out."""
 
 _RECORD = b',"record":'
@@ -215,8 +215,8 @@ class DeadLetters:
             chosen = [letter for _, letter in letters if letter is not None and letter.number in numbers]
             gone = 0
             try:
-                for start in range(0, len(chosen), HAND_OVER):
-                    batch = chosen[start : start + HAND_OVER]
+                for start in range(0, len(chosen), BATCH_SIZE):
+                    batch = chosen[start : start + BATCH_SIZE]
                     if hand_over is not None:
                         hand_over(batch)
                     gone += len(batch)

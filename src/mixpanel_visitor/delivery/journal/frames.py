@@ -100,7 +100,7 @@ def _frame(data: bytes, view: memoryview, start: int) -> tuple[int, Endpoint]:
     return end + 1, endpoint
 
 
-def span_end(data: bytes, start: int) -> int:
+def declared_end(data: bytes, start: int) -> int:
     """Where the frame at `start` ends by its own account, which may be damaged; 0 where it gives none."""
     length = data[start + 13 : start + 21]
     return start + HEADER_BYTES + int(length) + 1 if len(length) == 8 and length.isdigit() else 0
@@ -150,12 +150,12 @@ def scan(data: bytes) -> Scan:
         line_end = data.find(b"\n", position) + 1
         if not line_end:
             break
-        claimed_end = span_end(data, position)
+        claimed_end = declared_end(data, position)
         if position < claimed_end < line_end and frame_end(data, claimed_end):
             end = claimed_end
         else:
             end = _next_start(data, view, position + 1, line_end)
-        later = is_later(data[position:end])
+        later = is_newer_version(data[position:end])
         if damages and damages[-1].end == position and damages[-1].later == later:
             damages[-1] = damages[-1]._replace(end=end)
         else:
@@ -173,7 +173,7 @@ def _next_start(data: bytes, view: memoryview, start: int, line_end: int) -> int
     return line_end
 
 
-def is_later(line: bytes) -> bool:
+def is_newer_version(line: bytes) -> bool:
     """Whether a line, or the beginning of one, looks as if a later version of this format had made it."""
     # With our own version in its place the line would be good: then only that byte was hit.
     return line.startswith(_LATER_VERSIONS) and not frame_end(_VERSION + line[1:], 0)

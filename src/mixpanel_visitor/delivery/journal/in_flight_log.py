@@ -36,7 +36,7 @@ class RecordRange(NamedTuple):
     endpoint: Endpoint
     first: int
     last: int
-    deaths: int = 0
+    crash_counts: int = 0
 
 
 class InFlightLog:
@@ -51,25 +51,29 @@ class InFlightLog:
 
     def load(self) -> None:
         """Begin a term: what the last leader had in its hands has a death more."""
-        handled, known, unanswered, doubts = self._read()
+        handled, known, unanswered, ambiguous = self._read()
         self._handled, self._stretches, self._unanswered = [], known, []
         for stretch in handled:
-            deaths = 1 + max((other.deaths for other in known if _meet(stretch, other)), default=0)
-            self._stretches.append(stretch._replace(deaths=deaths))
+            crash_counts = 1 + max(
+                (other.crash_counts for other in known if _overlap(stretch, other)), default=0
+            )
+            self._stretches.append(stretch._replace(crash_counts=crash_counts))
         self._stretches = self._there(self._stretches)
-        self._doubts = self._there(doubts + unanswered)
+        self._doubts = self._there(ambiguous + unanswered)
         if handled or unanswered:
             self._write()
 
-    def deaths(self, endpoint: Endpoint, segment: str, offset: int) -> int:
+    def crash_counts(self, endpoint: Endpoint, segment: str, offset: int) -> int:
         """So many leaders have died with this record in their hands."""
         here = RecordRange(segment, endpoint, offset, offset)
-        return max((stretch.deaths for stretch in self._stretches if _meet(here, stretch)), default=0)
+        return max(
+            (stretch.crash_counts for stretch in self._stretches if _overlap(here, stretch)), default=0
+        )
 
     def in_doubt(self, endpoint: Endpoint, segment: str, offset: int) -> bool:
         """Whether a leader has died with this record, to be sent once, in hand or without its answer."""
         here = RecordRange(segment, endpoint, offset, offset)
-        return any(_meet(here, stretch) for stretch in self._doubts)
+        return any(_overlap(here, stretch) for stretch in self._doubts)
 
     @property
     def has_deaths(self) -> bool:
@@ -126,10 +130,10 @@ class InFlightLog:
             text = data[18 : 18 + int(data[:8], 16)]
             if int(data[9:17], 16) == crc32(text):
                 lists = [[_stretch(entry) for entry in entries] for entries in orjson.loads(text)]
-                handled, known, unanswered, doubts = lists + [[]] * (
+                handled, known, unanswered, ambiguous = lists + [[]] * (
                     4 - len(lists)
                 )  # at first there were two
-                return handled, known, unanswered, doubts
+                return handled, known, unanswered, ambiguous
         return [], [], [], []
 
 
@@ -140,7 +144,7 @@ def _stretch(entry: list[object]) -> RecordRange:
     return stretch
 
 
-def _meet(one: RecordRange, other: RecordRange) -> bool:
+def _overlap(one: RecordRange, other: RecordRange) -> bool:
     return (
         one.segment == other.segment
         and one.endpoint == other.endpoint

@@ -80,7 +80,7 @@ def inspect(
         with contextlib.suppress(FileNotFoundError):
             while reader.unread_bytes:
                 progressed(reader.scan(SCAN_BYTES))
-            if reader.has_rest or not reader.unsettled:
+            if reader.has_partial_frame or not reader.unsettled:
                 reader.try_to_end()
             status.segments += 1
             status.bytes += reader.size

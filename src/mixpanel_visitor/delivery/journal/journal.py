@@ -69,12 +69,12 @@ class Journal:
         self._segment_bytes = segment_bytes
         self._segment_age_s = segment_age_s
         self._dead_bytes = dead_bytes
-        self._sides = self._make_sides()
+        self._process_state = self._make_sides()
         fork.watch(self)
 
     def put(self, records: Sequence[Record]) -> None:
         """Store all of `records` with one write, or none and raise `SpoolError`."""
-        sides = self._sides
+        sides = self._process_state
         if sides.pid != os.getpid():
             sides = self._here()
         sides.appender.put(records)
@@ -85,10 +85,10 @@ class Journal:
         Looks for work of other processes four times a second, and for the lead once a second.
         """
         sides = self._here()
-        sides.appender.keep_house(every_s=HOUSEKEEPING_EVERY_S)
+        sides.appender.maintain(every_s=HOUSEKEEPING_EVERY_S)
         # Cleared first: what is put during the look is seen at the next one.
-        news, sides.appender.news = sides.appender.news, False
-        return sides.desk.claim(endpoint, max_records, max_bytes, news=news)
+        has_new_records, sides.appender.has_new_records = sides.appender.has_new_records, False
+        return sides.desk.claim(endpoint, max_records, max_bytes, has_new_records=has_new_records)
 
     def ack(self, claim: Claim, indexes: Iterable[int]) -> None:
         """These records of the claim have been delivered: forget them."""
@@ -130,22 +130,22 @@ class Journal:
         sides = self._here()
         # First the names, then the survey: a segment begun in between is not taken for one that is gone.
         names = sides.appender.names()
-        survey = sides.desk.survey()
-        own = sides.appender.settle_up(names, survey)
-        age_s = 0.0 if survey.oldest_ms is None else self._clock() - survey.oldest_ms / 1000
+        store_status = sides.desk.store_status()
+        own = sides.appender.reconcile(names, store_status)
+        age_s = 0.0 if store_status.oldest_ms is None else self._clock() - store_status.oldest_ms / 1000
         return SpoolCounts(
             written=own.written,
             delivered=own.delivered,
             dead_lettered=own.dead,
             pending=own.pending,
             lost=own.lost,
-            store_pending=survey.pending,
-            store_dead=survey.dead,
-            store_bytes=survey.bytes,
+            store_pending=store_status.pending,
+            store_dead=store_status.dead,
+            store_bytes=store_status.bytes,
             oldest_age_s=max(0.0, age_s),
-            corrupt_bytes=survey.corrupt_bytes,
-            torn_tails=survey.torn_tails,
-            leader=survey.leader,
+            corrupt_bytes=store_status.corrupt_bytes,
+            torn_tails=store_status.torn_tails,
+            leader=store_status.leader,
         )
 
     def sync(self) -> None:
@@ -154,8 +154,8 @@ class Journal:
         For about each second, in processes that only put; where records are claimed, `claim` sees to it.
         """
         sides = self._here()
-        sides.appender.keep_house()
-        sides.desk.keep_lead()
+        sides.appender.maintain()
+        sides.desk.renew_leadership()
 
     def close(self) -> None:
         """Sync, close the segment, forget all claims and let another process lead; needs no thread."""
@@ -169,25 +169,25 @@ class Journal:
 
     def before_fork(self) -> None:
         """Wait for writes and looks in progress, so that the child gets no descriptor it does not know of."""
-        self._sides.hold(FORK_PATIENCE_S)
+        self._process_state.hold(FORK_PATIENCE_S)
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
-        self._sides.let_go()
+        self._process_state.release_all()
 
     def after_fork_in_child(self) -> None:
         """Begin anew: events and claims of before are the parent's."""
-        self._sides.abandon()
-        self._sides = self._make_sides()
+        self._process_state.close_inherited()
+        self._process_state = self._make_sides()
 
     def _here(self) -> _ProcessState:
-        sides = self._sides
+        sides = self._process_state
         if sides.pid != os.getpid():
             # A fork that the hooks have not seen, of a C extension. Threads may come here together.
-            heir = sides.heirs.setdefault(os.getpid(), self._make_sides())
-            if self._sides is sides:
-                self._sides = heir
-                sides.abandon()
+            heir = sides.children.setdefault(os.getpid(), self._make_sides())
+            if self._process_state is sides:
+                self._process_state = heir
+                sides.close_inherited()
             sides = heir
         return sides
 
@@ -220,7 +220,7 @@ class _ProcessState:
         self.pid = os.getpid()
         self.appender = appender
         self.desk = desk
-        self.heirs: dict[int, _ProcessState] = {}
+        self.children: dict[int, _ProcessState] = {}
         self._held_by = 0
         self._holds_desk = self._holds_appender = False
 
@@ -232,7 +232,7 @@ class _ProcessState:
             self._held_by = threading.get_ident()
             self._holds_desk, self._holds_appender = holds_desk, holds_appender
 
-    def let_go(self) -> None:
+    def release_all(self) -> None:
         """Release what `hold` has taken in this thread."""
         if self._held_by != threading.get_ident():
             return
@@ -244,7 +244,7 @@ class _ProcessState:
             self._holds_desk = False
             self.desk.lock.release()
 
-    def abandon(self) -> None:
+    def close_inherited(self) -> None:
         """Close copies of the parent's descriptors."""
-        self.appender.abandon()
-        self.desk.abandon()
+        self.appender.close_inherited()
+        self.desk.close_inherited()

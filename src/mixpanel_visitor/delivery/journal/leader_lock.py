@@ -59,7 +59,7 @@ class LeaderLock:
         if self.held:
             # Somebody may have removed the directory, and others may lead in the new one.
             if self._is_in_place():
-                self.beat()
+                self.renew()
                 return True
             self.drop()
         try:
@@ -71,7 +71,7 @@ class LeaderLock:
             self._log(logging.WARNING, f"leader {self._path}", message, self._path, error, fix_for(error))
         return self.held
 
-    def beat(self) -> None:
+    def renew(self) -> None:
         """Show that the leader is well; writes at most every `BEAT_EVERY_S`."""
         now_s = self._monotonic()
         if self.held and now_s >= self._beat_again_s:
@@ -115,7 +115,7 @@ class LeaderLock:
             with contextlib.suppress(OSError):
                 os.close(fd)
 
-    def abandon(self) -> None:
+    def close_inherited(self) -> None:
         """Close the copy that a forked child has inherited; the lead stays the parent's."""
         fd, self._fd = self._fd, -1
         close_inherited(fd, self._identity)

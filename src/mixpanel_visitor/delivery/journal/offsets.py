@@ -90,7 +90,7 @@ class CommittedOffsets:
         """Of each segment: records delivered, dead-lettered, and (never known here) out with a claim."""
         return {name: (entry.delivered, entry.dead, 0) for name, entry in self.segments.items()}
 
-    def retire(self, name: str, now_ms: int) -> None:
+    def mark_deleted(self, name: str, now_ms: int) -> None:
         """The segment is gone; its figures are kept for an hour, for the process that wrote it."""
         progress = self.segments.get(name)
         if progress is not None and progress.retired_ms is None:

@@ -40,7 +40,7 @@ PATIENCE_S = 5.0
 class JournalProducer:
     """Writes frames, rolls segments, and notices when somebody removes them.
 
-    Made for many threads. `news` is set by every put, for the reader in the same process to clear.
+    Made for many threads. `has_new_records` is set by every put, for the reader in the same process to clear.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class JournalProducer:
         segment_age_s: float,
         log: RateLimitedLog,
     ) -> None:
-        self.news = False
+        self.has_new_records = False
         self.lock = threading.RLock()
         self._directory = directory
         self._clock = clock
@@ -106,9 +106,9 @@ class JournalProducer:
                 pass  # it was not to be had
         if self._said.lines:
             self._said.flush()
-        self.news = True
+        self.has_new_records = True
 
-    def keep_house(self, *, every_s: float = 0.0) -> None:
+    def maintain(self, *, every_s: float = 0.0) -> None:
         """Sync, seal an old segment, notice what was removed; not within `every_s` of the last time.
 
         Raises nothing: what cannot be synced is logged and tried again the next time.
@@ -120,7 +120,7 @@ class JournalProducer:
         if not self.acquire(PATIENCE_S):
             return
         try:
-            self._notice_removal()
+            self._detect_removal()
             # Sealed, it can be deleted once it is delivered, though nothing is put any more.
             if self._writer is not None and now_s - self._writer.opened_s >= self._segment_age_s:
                 self._seal()
@@ -141,37 +141,37 @@ class JournalProducer:
                 self._look_again_s = float("-inf")
             finally:
                 self.release()
-        self.keep_house()
+        self.maintain()
 
     def names(self) -> list[str]:
         """Names of the segments whose end is not known yet."""
         if self.acquire(PATIENCE_S):
             try:
-                self._notice_removal()
+                self._detect_removal()
                 return self._own.names()
             finally:
                 self.release()
         return []
 
-    def settle_up(self, names: list[str], survey: StoreStatus) -> Totals:
+    def reconcile(self, names: list[str], store_status: StoreStatus) -> Totals:
         """Add up what became of all that was written here; `names` are from before the survey."""
         if not self.acquire(PATIENCE_S):
             return self._own.totals()
         try:
-            if survey.names is not None:
-                there = survey.names
+            if store_status.names is not None:
+                there = store_status.names
                 if self._writer is not None:
                     there = there | {self._writer.path.name}
-                self._own.settle_up(names, there, survey.known)
+                self._own.reconcile(names, there, store_status.known)
             return self._own.totals()
         finally:
             self.release()
 
-    def abandon(self) -> None:
+    def close_inherited(self) -> None:
         """In a forked child: close the copy of the parent's segment."""
         writer, self._writer = self._writer, None
         if writer is not None:
-            writer.abandon()
+            writer.close_inherited()
 
     def acquire(self, timeout_s: float) -> bool:
         """Take the lock; False where that takes too long, or this very thread was interrupted holding it."""
@@ -244,23 +244,23 @@ class JournalProducer:
         try:
             writer = SegmentWriter(path, opened_s=now_s)
         except FileNotFoundError:
-            self._notice_removal()
+            self._detect_removal()
             self._make_directory()
             writer = SegmentWriter(path, opened_s=now_s)
         if len(self._own) >= self._settle_at:
-            self._settle_old()
+            self._reconcile_old()
         self._segment = self._own.begin(name)
         self._writer = writer
         return writer
 
-    def _settle_old(self) -> None:
+    def _reconcile_old(self) -> None:
         """For a process that nobody asks for its counts: do not remember every segment for ever."""
         names = self._own.names()
         with contextlib.suppress(OSError):
             sizes, _ = list_segments(self._directory)
             acks = CommittedOffsets(self._directory / "acks.json", self._log)
             acks.load()
-            self._own.settle_up(names, set(sizes), acks.figures())
+            self._own.reconcile(names, set(sizes), acks.figures())
         self._settle_at = len(self._own) + SETTLE_EVERY
 
     def _seal(self) -> None:
@@ -275,20 +275,20 @@ class JournalProducer:
 
     def _look(self, now_s: float) -> None:
         self._look_again_s = now_s + LOOK_EVERY_S
-        self._notice_removal()
+        self._detect_removal()
         if self._store is None:
             self._make_directory()
 
     def _make_directory(self) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        doubts = distrust(self._directory)
-        if doubts:
+        ambiguous = distrust(self._directory)
+        if ambiguous:
             self._log(
                 logging.WARNING,
                 f"open {self._directory}",
                 "The spool may not be private: %s. Events wait there, and whoever may write can change them. "
                 "Give the application a directory of its own (chmod 700).",
-                doubts,
+                ambiguous,
             )
         path = self._directory / "VERSION"
         with contextlib.suppress(FileExistsError):
@@ -310,7 +310,7 @@ class JournalProducer:
                 VERSION.decode().strip(),
             )
 
-    def _notice_removal(self) -> None:
+    def _detect_removal(self) -> None:
         """Somebody may delete the directory of a running process: go on in a new one and say what is lost."""
         if self._store is None:
             return

@@ -63,7 +63,7 @@ class ProducerStats:
             segment.removed = segment.removed or name not in figures
         return lost
 
-    def settle_up(
+    def reconcile(
         self, names: Iterable[str], there: set[str], figures: Mapping[str, tuple[int, int, int]]
     ) -> None:
         """Learn what became of the segments in `names`, given which are `there` and what the leader knows.

@@ -90,7 +90,7 @@ class SegmentIndex:
     def _scan(self, budget_bytes: int) -> bool:
         any_read = False
         for reader in self._ordered:
-            if reader.unread_bytes and not reader.gone:
+            if reader.unread_bytes and not reader.removed:
                 with self._surviving(reader):
                     read_bytes = reader.scan(max(budget_bytes, _LEAST_SCAN_BYTES))
                     any_read = any_read or read_bytes > 0
@@ -112,7 +112,7 @@ class SegmentIndex:
             for reader in self._ordered:
                 if allowance.records <= 0:
                     return bodies, positions
-                if reader.gone or not reader.waiting(endpoint, returned=returned):
+                if reader.removed or not reader.waiting(endpoint, returned=returned):
                     continue
                 taken: list[tuple[int, bytes]] | None = None
                 before = replace(allowance)
@@ -165,21 +165,21 @@ class SegmentIndex:
         The kernel can always delete, even on a full disk, and it never waits for a writer.
         """
         for reader in self._ordered:
-            idle = not (reader.unread_bytes or reader.ended or reader.gone)
-            if idle and (reader.has_rest or not reader.unsettled) and now_s >= reader.look_again_s:
-                reader.look_again_s = now_s + TRY_TO_END_EVERY_S
+            idle = not (reader.unread_bytes or reader.ended or reader.removed)
+            if idle and (reader.has_partial_frame or not reader.unsettled) and now_s >= reader.recheck_at_s:
+                reader.recheck_at_s = now_s + TRY_TO_END_EVERY_S
                 with self._surviving(reader):
                     reader.try_to_end()
         self._delete([reader for reader in self._ordered if reader.ended and not reader.unsettled], now_ms)
-        for reader in [reader for reader in self._ordered if reader.gone and not reader.claimed]:
-            self._acks.retire(reader.name, now_ms)
+        for reader in [reader for reader in self._ordered if reader.removed and not reader.claimed]:
+            self._acks.mark_deleted(reader.name, now_ms)
             self._forget(reader)
         if now_s >= self._sweep_again_s:
             self._sweep_again_s = now_s + SWEEP_EVERY_S
             self._sweep()
             self._acks.prune(now_ms)
             for name in self._acks.segments.keys() - self._readers.keys():
-                self._acks.retire(name, now_ms)
+                self._acks.mark_deleted(name, now_ms)
         self._acks.save()
 
     def _delete(self, finished: list[SegmentReader], now_ms: int) -> None:
@@ -199,13 +199,13 @@ class SegmentIndex:
                 continue
             with self._surviving(reader):
                 reader.path.unlink()
-                self._acks.retire(reader.name, now_ms)
+                self._acks.mark_deleted(reader.name, now_ms)
                 self._forget(reader)
 
     def _lose(self, reader: SegmentReader) -> None:
-        if reader.gone:
+        if reader.removed:
             return
-        lost = reader.vanish()
+        lost = reader.mark_removed()
         if lost:
             self._log(
                 logging.ERROR,
@@ -256,7 +256,7 @@ class SegmentIndex:
 
     def names(self) -> set[str]:
         """Names of the segments that were there at the last look."""
-        return {reader.name for reader in self._ordered if not reader.gone}
+        return {reader.name for reader in self._ordered if not reader.removed}
 
     def figures(self) -> dict[str, tuple[int, int, int]]:
         """Of each segment: records delivered, dead-lettered, and out with a claim."""
@@ -278,7 +278,7 @@ class SegmentIndex:
 
     def size_bytes(self) -> int:
         """Size of all segments together."""
-        return sum(reader.size for reader in self._ordered if not reader.gone)
+        return sum(reader.size for reader in self._ordered if not reader.removed)
 
     def oldest_ms(self) -> int | None:
         """When the oldest record that is not settled was put, in milliseconds; None: there is none."""

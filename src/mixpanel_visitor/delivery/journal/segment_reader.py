@@ -84,7 +84,7 @@ class _Lane:
 class SegmentReader:
     """A segment from its first record that is not settled to its end, which moves while its writer lives.
 
-    `size` is the caller's to keep up to date. `ended`: no byte will be added and all are read. `gone`: the
+    `size` is the caller's to keep up to date. `ended`: no byte will be added and all are read. `removed`: the
     file was removed under us. `later`: a later version of this package has written it.
     """
 
@@ -93,9 +93,9 @@ class SegmentReader:
         self.name = path.name
         self.size = 0
         self.ended = False
-        self.gone = False
+        self.removed = False
         self.later = False
-        self.look_again_s = 0.0
+        self.recheck_at_s = 0.0
         self._damage = damage
         known = progress or Progress()
         self._lanes: dict[Endpoint, _Lane] = {
@@ -120,7 +120,7 @@ class SegmentReader:
         return self.scanned - self._begun
 
     @property
-    def has_rest(self) -> bool:
+    def has_partial_frame(self) -> bool:
         """Whether it now ends in the middle of a frame."""
         return self._seen > self.scanned
 
@@ -197,11 +197,11 @@ class SegmentReader:
             return
         self.ended = True
         self.later = not (self.frames or self._ours) and (
-            any(damage.later for damage in self._suspects) or frames.is_later(rest)
+            any(damage.later for damage in self._suspects) or frames.is_newer_version(rest)
         )
         if not self.later:
             self._count_damage()
-            if self.has_rest:
+            if self.has_partial_frame:
                 self._damage.torn(self.path)
 
     def _count_damage(self) -> None:
@@ -230,7 +230,7 @@ class SegmentReader:
                     end = frames.frame_end(block, offset - base, view)
                 if not end:
                     base, block = offset, os.pread(fd, BLOCK_BYTES, offset)
-                    length = frames.span_end(block, 0)
+                    length = frames.declared_end(block, 0)
                     if length > len(block):
                         block = os.pread(fd, length, offset)
                     view = memoryview(block)
@@ -267,14 +267,14 @@ class SegmentReader:
         lane = self._lanes[endpoint]
         back = lane.claimed.intersection(offsets)
         lane.claimed -= back
-        if self.gone:
+        if self.removed:
             lane.settled.update(dict.fromkeys(back, Outcome.LOST))
         else:
             lane.returned = sorted([*lane.returned, *back])
 
-    def vanish(self) -> int:
+    def mark_removed(self) -> int:
         """The file was removed: return how many records are lost with it. Those claimed may still arrive."""
-        self.gone = True
+        self.removed = True
         self.size = self._seen
         lost = 0
         for lane in self._lanes.values():
@@ -303,7 +303,7 @@ class SegmentReader:
         offsets = [oldest for lane in self._lanes.values() if (oldest := lane.oldest()) is not None]
         if self.unread_bytes:
             offsets.append(self.scanned)
-        if not offsets or self.gone:
+        if not offsets or self.removed:
             return None
         offset = min(offsets)
         if offset != self._oldest[0]:

@@ -99,7 +99,7 @@ class SegmentWriter:
             with contextlib.suppress(OSError):
                 os.close(fd)
 
-    def abandon(self) -> None:
+    def close_inherited(self) -> None:
         """Close the copy that a forked child has inherited; file and lock are the parent's."""
         fd, self._fd = self._fd, -1
         close_inherited(fd, self._identity)

@@ -42,7 +42,7 @@ _MOST_FILE_BYTES = 2**20
 
 
 class OptOutTombstones:
-    """The files of a directory; `revision` counts how often they were found changed, `news` has the last."""
+    """The files of a directory; `revision` counts how often they were found changed."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class OptOutTombstones:
         file_people: int = FILE_PEOPLE,
     ) -> None:
         self.revision = 0
-        self.news: set[str] = set()
+        self.newly_added: set[str] = set()
         self._directory = directory
         self._max_bytes = max_bytes
         self._max_files = max_files
@@ -94,20 +94,20 @@ class OptOutTombstones:
                 return False
             self._changed_ns = changed_ns
             status = self._status()
-        news: set[str] = set()
+        newly_added: set[str] = set()
         for name, stamp in status.items():
             if self._files.get(name) == stamp and now_ns - stamp[0] > SETTLED_NS:
                 continue
             entries = self._read(name)
             self._newest_ms[name] = max(entries.values(), default=-1)
             raised = (mark for mark, until_ms in entries.items() if self._until_ms.raise_to(mark, until_ms))
-            news |= {f"{mark:016x}" for mark in raised}
+            newly_added |= {f"{mark:016x}" for mark in raised}
         self._files = status
         self._newest_ms = {name: self._newest_ms[name] for name in status}
-        if news:
-            self.news = news
+        if newly_added:
+            self.newly_added = newly_added
             self.revision += 1
-        return bool(news)
+        return bool(newly_added)
 
     def covers(self, body: bytes, put_ms: Callable[[], int | None]) -> bool:
         """Whether a record that was put then is withdrawn; the time is only asked for where it matters."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
-from mixpanel_visitor.delivery.journal.dead_letters import HAND_OVER, DeadLetter
+from mixpanel_visitor.delivery.journal.dead_letters import BATCH_SIZE, DeadLetter
 from mixpanel_visitor.delivery.spool import DeadReason
 from mixpanel_visitor.delivery.subject_digest import owners
 from mixpanel_visitor.records import ENDPOINTS
@@ -46,7 +46,7 @@ class RedisDeadLetters:
             "reason": orjson.dumps(said),
             "body": body,
         }
-        self._streams.do(lambda it: it.xadd(self._streams.dead_key, fields, maxlen=MAX_LETTERS))
+        self._streams.do(lambda client: client.xadd(self._streams.dead_key, fields, maxlen=MAX_LETTERS))
 
     def write_unreadable(self, endpoint: Endpoint, taken: ClaimedEntry, why: str) -> None:
         """Set a whole entry aside, as JSON of its fields in hex digits."""
@@ -96,7 +96,7 @@ class RedisDeadLetters:
                 self._remove(gone)
 
     def _remove(self, entry_ids: Sequence[bytes]) -> None:
-        self._streams.do(lambda it: it.xdel(self._streams.dead_key, *entry_ids))
+        self._streams.do(lambda client: client.xdel(self._streams.dead_key, *entry_ids))
 
     def _pages(self) -> Iterator[list[tuple[bytes, DeadLetter | None]]]:
         page = self._page(b"-")
@@ -105,7 +105,9 @@ class RedisDeadLetters:
             page = self._page(b"(" + page[-1][0])
 
     def _page(self, begin: bytes) -> list[tuple[bytes, DeadLetter | None]]:
-        found = self._streams.do(lambda it: it.xrange(self._streams.dead_key, min=begin, count=HAND_OVER))
+        found = self._streams.do(
+            lambda client: client.xrange(self._streams.dead_key, min=begin, count=BATCH_SIZE)
+        )
         return [(entry_id, _letter(fields)) for entry_id, fields in found]
 
 

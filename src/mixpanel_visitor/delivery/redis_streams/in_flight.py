@@ -25,7 +25,7 @@ class Entry:
     entry_id: bytes
     bundle: Bundle
     size: int
-    deaths: int = 0
+    crash_counts: int = 0
     from_dead: bool = False
     open: set[int] = field(default_factory=set)
     claims: dict[int, int] = field(default_factory=dict)
@@ -96,7 +96,9 @@ class InFlight:
             endpoint=endpoint,
             bodies=tuple(entry.bundle.bodies[index] for _, entry, index in taken),
             positions=tuple(taken),
-            deaths={at: entry.deaths for at, (_, entry, _) in enumerate(taken) if entry.deaths},
+            crash_counts={
+                at: entry.crash_counts for at, (_, entry, _) in enumerate(taken) if entry.crash_counts
+            },
         )
         return claim, left_out
 

@@ -11,7 +11,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from mixpanel_visitor.delivery.sending.crash_isolation import LETHAL_FROM
+from mixpanel_visitor.delivery.sending.crash_isolation import CRASH_LIMIT
 from mixpanel_visitor.delivery.sending.idempotency import is_repeatable
 from mixpanel_visitor.errors import SettingsError, SpoolUnavailableError
 from mixpanel_visitor.observability.rate_limited_log import logger
@@ -91,9 +91,9 @@ class RedisSpool:
         # One for all events of this process: they stay in order. Many processes use all partitions.
         self._partition = secrets.randbelow(self.address.partitions)
         self._claims = 0
-        self._start_over()
+        self._reset_after_fork()
 
-    def _start_over(self) -> None:
+    def _reset_after_fork(self) -> None:
         """Be another consumer, with empty hands."""
         consumer = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._streams = Streams(self._connect, self.address, project=self._project, consumer=consumer)
@@ -185,7 +185,7 @@ class RedisSpool:
 
     def _take_over(self, endpoint: Endpoint, hand: InFlight, stream: str, *, ordered: bool) -> bool:
         """Take what silent consumers have; returns whether something is left that none may overtake."""
-        suspects = any(is_suspect(entry.deaths) for entry in list(hand.entries.values()))
+        suspects = any(is_suspect(entry.crash_counts) for entry in list(hand.entries.values()))
         taken, left = self._streams.take_over(
             stream,
             self._ids(hand, stream),
@@ -213,8 +213,12 @@ class RedisSpool:
             if entries and size > MAX_HAND_BYTES:
                 self._streams.give_back(each.stream, [later.entry_id for later in taken[at:]])
                 break
-            if each.deaths > LETHAL_FROM:  # once more than what is read and then set aside, record by record
-                unreadable.append((each, f"poison: the process that takes it has died {each.deaths} times"))
+            if (
+                each.crash_counts > CRASH_LIMIT
+            ):  # once more than what is read and then set aside, record by record
+                unreadable.append(
+                    (each, f"poison: the process that takes it has died {each.crash_counts} times")
+                )
                 continue
             try:
                 bundle = codec.decode(each.fields)
@@ -229,7 +233,7 @@ class RedisSpool:
                     entry_id=each.entry_id,
                     bundle=bundle,
                     size=len(each.fields[codec.BODIES]),
-                    deaths=each.deaths,
+                    crash_counts=each.crash_counts,
                     from_dead=each.from_dead,
                     open=set(range(len(bundle.bodies))) - each.settled,
                 )
@@ -242,12 +246,12 @@ class RedisSpool:
         self._delete([entry for entry in entries if not entry.open])
 
     def _with_doubts(self, claim: Claim) -> Claim:
-        doubts = [
+        ambiguous = [
             at
             for at, (_, entry, index) in enumerate(cast("Sequence[Position]", claim.positions))
             if entry.from_dead and not is_repeatable(claim.endpoint, entry.bundle.bodies[index])
         ]
-        return replace(claim, doubts=doubts) if doubts else claim
+        return replace(claim, ambiguous=ambiguous) if ambiguous else claim
 
     def ack(self, claim: Claim, indexes: Iterable[int]) -> None:
         """These records of the claim have been delivered: forget them."""
@@ -352,7 +356,7 @@ class RedisSpool:
             except SpoolUnavailableError as error:
                 logger.info("What was in hand is taken over by others in a while: %s", error)
             self._streams.close()
-            self._start_over()
+            self._reset_after_fork()
 
     def _give_all_back(self) -> None:
         by_stream: dict[str, list[bytes]] = {}

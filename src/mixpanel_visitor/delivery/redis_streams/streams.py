@@ -44,13 +44,13 @@ SENDER_MS = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedEntry:
-    """An entry that this consumer owns from now on; `deaths` are consumers that died with it in hand."""
+    """An entry that this consumer owns from now on; `crash_counts` are consumers that died with it."""
 
     stream: str
     entry_id: bytes
     fields: Mapping[bytes, bytes]
     settled: frozenset[int] = frozenset()
-    deaths: int = 0
+    crash_counts: int = 0
     from_dead: bool = False
 
 
@@ -111,7 +111,7 @@ class Streams:
         """Add an entry; gives its ID, and whether the stream was not there before."""
         told = (scripts.ADD, 2, stream, f"{stream}:sizes", GROUP, fields[b"t"], fields[b"n"], fields[b"z"])
         if not self._replicas:
-            found = self.do(lambda it: it.eval(*told))
+            found = self.do(lambda client: client.eval(*told))
             return found[0], bool(found[1])
 
         def call(client: Any) -> tuple[Any, int]:
@@ -195,7 +195,7 @@ class Streams:
             # Nothing: another one was faster, or it was deleted meanwhile.
             for claimed_id, fields in found:
                 if fields:
-                    deaths = deliveries if dead else max(0, deliveries - 1)
+                    crash_counts = deliveries if dead else max(0, deliveries - 1)
                     settled = replies.numbers(client.hget(f"{stream}:settled", claimed_id))
                     taken.append(
                         ClaimedEntry(
@@ -203,7 +203,7 @@ class Streams:
                             entry_id=claimed_id,
                             fields=fields,
                             settled=settled,
-                            deaths=deaths,
+                            crash_counts=crash_counts,
                             from_dead=dead,
                         )
                     )
@@ -245,7 +245,7 @@ class Streams:
     def note_settled(self, stream: str, entry_id: bytes, indexes: Iterable[int]) -> None:
         """These records of an entry are done, in all: whoever takes it over leaves them out."""
         text = ",".join(map(str, sorted(indexes)))
-        self.do(lambda it: it.hset(f"{stream}:settled", entry_id, text))
+        self.do(lambda client: client.hset(f"{stream}:settled", entry_id, text))
 
     def note_dead(self, stream: str, entry_id: bytes, records: int) -> None:
         """So many records of an entry are dead letters; who has put it looks for that when it is gone."""
@@ -273,7 +273,7 @@ class Streams:
 
     def give_back(self, stream: str, entry_ids: Sequence[bytes]) -> None:
         """Let everybody take these at once, in their old places."""
-        self.do(lambda it: it.xclaim(stream, GROUP, RETURNED, 0, list(entry_ids), justid=True))
+        self.do(lambda client: client.xclaim(stream, GROUP, RETURNED, 0, list(entry_ids), justid=True))
 
     def keep(self, stream: str, entry_ids: Sequence[bytes]) -> set[bytes]:
         """Say that this consumer is alive and at work on these; gives those which are still its own."""
@@ -295,12 +295,14 @@ class Streams:
     def lease(self, stream: str) -> tuple[bool, bool]:
         """Be the one who reads a stream, for `LEASE_S`; gives whether that is so, and whether it is new."""
         milliseconds = int(LEASE_S * 1000)
-        found = self.do(lambda it: it.eval(scripts.LEASE, 1, f"{stream}:lease", self.consumer, milliseconds))
+        found = self.do(
+            lambda client: client.eval(scripts.LEASE, 1, f"{stream}:lease", self.consumer, milliseconds)
+        )
         return found > 0, found == 2
 
     def end_lease(self, stream: str) -> None:
         """Let another one read it."""
-        self.do(lambda it: it.eval(scripts.RELEASE_LEASE, 1, f"{stream}:lease", self.consumer))
+        self.do(lambda client: client.eval(scripts.RELEASE_LEASE, 1, f"{stream}:lease", self.consumer))
 
     # --- rate -----------------------------------------------------------------------------------
 
@@ -308,18 +310,18 @@ class Streams:
         """Say how many of these may be sent now, of all that all workers send; -1: too many are at it."""
         keys = (f"{self._root}}}:rate", f"{self._root}}}:sending")
         told = (records, per_second, self.consumer, senders, SENDER_MS)
-        given: int = self.do(lambda it: it.eval(scripts.ALLOW, 2, *keys, *told))
+        given: int = self.do(lambda client: client.eval(scripts.ALLOW, 2, *keys, *told))
         return given
 
     def end_sending(self) -> None:
         """Leave the place among those who send to another."""
-        self.do(lambda it: it.zrem(f"{self._root}}}:sending", self.consumer))
+        self.do(lambda client: client.zrem(f"{self._root}}}:sending", self.consumer))
 
     # --- looking --------------------------------------------------------------------------------
 
     def count_dead(self) -> int:
         """How many dead letters there are."""
-        found: int = self.do(lambda it: it.xlen(self.dead_key))
+        found: int = self.do(lambda client: client.xlen(self.dead_key))
         return found
 
     def sizes(self) -> Sizes:
@@ -367,7 +369,7 @@ class Streams:
 
     def has(self, stream: str, entry_id: bytes) -> bool:
         """Whether an entry is there."""
-        return bool(self.do(lambda it: it.xrange(stream, entry_id, entry_id, count=1)))
+        return bool(self.do(lambda client: client.xrange(stream, entry_id, entry_id, count=1)))
 
     def memory_share(self) -> float:
         """How much of what Redis may use it uses, from 0 to 1; 0 where it has no bound."""

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mixpanel_visitor.delivery.sending.crash_isolation import LETHAL_FROM, SUSPECT_FROM, most_together
+from mixpanel_visitor.delivery.sending.crash_isolation import CRASH_LIMIT, ISOLATE_FROM, most_together
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-def is_suspect(deaths: int) -> bool:
+def is_suspect(crash_counts: int) -> bool:
     """Tell whether an entry is one of those that are searched; what is lethal has been found."""
-    return SUSPECT_FROM <= deaths < LETHAL_FROM
+    return ISOLATE_FROM <= crash_counts < CRASH_LIMIT
 
 
 def choose(
@@ -37,9 +37,9 @@ def choose(
     room = 0 if holds_suspects else most_together(least)
     chosen: list[Mapping[str, Any]] = []
     for each in silent:
-        deaths = each["times_delivered"]
-        if is_suspect(deaths):
-            if room <= 0 or deaths != least:
+        crash_counts = each["times_delivered"]
+        if is_suspect(crash_counts):
+            if room <= 0 or crash_counts != least:
                 if ordered:
                     break
                 continue

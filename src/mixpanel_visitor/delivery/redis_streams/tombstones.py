@@ -67,7 +67,7 @@ class RedisTombstones:
     def _learn(self) -> None:
         self._learnt_s = self._monotonic()
         key = self._streams.withdrawn_key
-        revision = int(self._streams.do(lambda it: it.hget(key, REVISION)) or 0)
+        revision = int(self._streams.do(lambda client: client.hget(key, REVISION)) or 0)
         if revision == self._revision:
             return
 

@@ -15,30 +15,30 @@ from .send_queue import MAX_RECORDS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-SUSPECT_FROM = 2
-LETHAL_FROM = 5
+ISOLATE_FROM = 2
+CRASH_LIMIT = 5
 """2,000 records together, then 125, 7, and 1: the fifth death was one's own."""
 
 
-def most_together(deaths: int) -> int:
+def most_together(crash_counts: int) -> int:
     """So many records with this many deaths may go into one request."""
-    return MAX_RECORDS if deaths < SUSPECT_FROM else max(1, MAX_RECORDS // 16 ** (deaths - 1))
+    return MAX_RECORDS if crash_counts < ISOLATE_FROM else max(1, MAX_RECORDS // 16 ** (crash_counts - 1))
 
 
 def separate(
-    runs: Iterable[Sequence[int]], deaths: Mapping[int, int], *, ordered: bool
+    runs: Iterable[Sequence[int]], crash_counts: Mapping[int, int], *, ordered: bool
 ) -> list[Sequence[int]]:
     """Cut runs so that suspects are among themselves; `ordered`: they stay where they are all the same."""
-    if not deaths:
+    if not crash_counts:
         return list(runs)
-    parts = [part for run in runs for part in _parts(run, deaths)]
+    parts = [part for run in runs for part in _parts(run, crash_counts)]
     if not ordered:
-        parts.sort(key=lambda part: deaths.get(part[0], 0) >= SUSPECT_FROM)
+        parts.sort(key=lambda part: crash_counts.get(part[0], 0) >= ISOLATE_FROM)
     return parts
 
 
-def _parts(run: Sequence[int], deaths: Mapping[int, int]) -> Iterator[Sequence[int]]:
-    for number, group in groupby(run, lambda index: deaths.get(index, 0)):
+def _parts(run: Sequence[int], crash_counts: Mapping[int, int]) -> Iterator[Sequence[int]]:
+    for number, group in groupby(run, lambda index: crash_counts.get(index, 0)):
         indexes = list(group)
         step = most_together(number)
         yield from (indexes[start : start + step] for start in range(0, len(indexes), step))

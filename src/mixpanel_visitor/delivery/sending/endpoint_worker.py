@@ -15,7 +15,7 @@ from mixpanel_visitor.delivery.spool import DeadReason
 from mixpanel_visitor.observability.rate_limited_log import place_of
 from mixpanel_visitor.quoting import several
 
-from .crash_isolation import LETHAL_FROM, separate
+from .crash_isolation import CRASH_LIMIT, separate
 from .idempotency import is_repeatable, runs
 from .responses import backoff_s, interpret, pause_s
 from .send_queue import MAX_RECORDS, Limits, Piece, SendQueue, request_bytes
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Post = Callable[[Endpoint, Sequence[bytes]], Answer]
     PostWithin = Callable[[Endpoint, Sequence[bytes], float], Answer]
 
-POISONS_IN_A_ROW = 10
+MAX_CONSECUTIVE_REJECTIONS = 10
 """After so many single records refused with nothing accepted between, the fault is hardly in the records."""
 
 ONCE_NEEDS_S = 0.5
@@ -96,15 +96,15 @@ class EndpointWorker:
         self._retry_ambiguous = retry_ambiguous
         self._handling = handling
         self._revision = revision
-        self._revised = 0
+        self._opt_out_version = 0
         self._work = SendQueue()
-        self._parked: list[tuple[float, Piece]] = []
-        self._owed: deque[Callable[[], None]] = deque()
+        self._deferred: list[tuple[float, Piece]] = []
+        self._pending_settlements: deque[Callable[[], None]] = deque()
         self._not_before_s = monotonic()
-        self._why = ""
+        self._pause_reason = ""
         self._failures = 0  # answers in a row that ask for another try
         self._pauses = 0  # answers in a row that say the configuration is wrong
-        self._poisons = 0  # single records in a row that were refused
+        self._consecutive_rejections = 0  # single records in a row that were refused
         self._errors = 0  # exceptions in a row, from the spool for example
 
     def step(self, ends_s: float | None = None) -> float:
@@ -125,7 +125,7 @@ class EndpointWorker:
             self._errors += 1
             self._wait(wait_s, f"{type(error).__name__}: {error}")
             self._stats.errors += 1
-            self._stats.failed(self._why, now_s=self._clock())
+            self._stats.failed(self._pause_reason, now_s=self._clock())
             self._say(
                 logging.ERROR,
                 f"error {self.endpoint}",
@@ -137,22 +137,22 @@ class EndpointWorker:
 
     def release(self) -> None:
         """Give everything that is held back to the spool; raises what the spool raises."""
-        self._pay()
-        held = self._work.drain() + [piece for _, piece in self._parked]
-        self._parked.clear()
+        self._flush_settlements()
+        held = self._work.drain() + [piece for _, piece in self._deferred]
+        self._deferred.clear()
         by_claim: dict[int, tuple[Claim, list[int]]] = {}
         for piece in held:
             by_claim.setdefault(id(piece.claim), (piece.claim, []))[1].extend(piece.indexes)
         for claim, indexes in by_claim.values():
-            self._owed.append(partial(self._spool.release, claim, sorted(indexes)))
-        self._pay()
+            self._pending_settlements.append(partial(self._spool.release, claim, sorted(indexes)))
+        self._flush_settlements()
 
     def stats(self) -> EndpointStats:
         """The figures of now."""
         wait_s = self._not_before_s - self._monotonic()
         return EndpointStats(
             paused_until_s=self._clock() + wait_s if wait_s > 0 else 0.0,
-            why=self._why if wait_s > 0 else "",
+            why=self._pause_reason if wait_s > 0 else "",
             failures=self._failures + self._pauses + self._errors,
             limit_bytes=self.limits.max_bytes,
             held=len(self._work),
@@ -160,55 +160,55 @@ class EndpointWorker:
         )
 
     def _advance(self, ends_s: float | None) -> float:
-        self._pay()
-        self._heed_withdrawals()
-        self._unpark()
+        self._flush_settlements()
+        self._apply_opt_outs()
+        self._resume_deferred()
         piece = self._work.first(self.limits.max_bytes)
         if piece is None:
             claim = self._spool.claim(self.endpoint, self.limits.max_records, self.limits.claim_bytes)
             if not claim:
-                self.idle = not self._parked
-                due_s = min((due_s for due_s, _ in self._parked), default=None)
+                self.idle = not self._deferred
+                due_s = min((due_s for due_s, _ in self._deferred), default=None)
                 return (
                     self._poll_s if due_s is None else min(self._poll_s, max(0.0, due_s - self._monotonic()))
                 )
             self._take_in(claim)
             piece = self._work.first(self.limits.max_bytes)
         self.idle = False
-        self._pay()
+        self._flush_settlements()
         # To look into the spool takes time, too: with none left, a request would only fail.
         if piece is not None and (ends_s is None or self._monotonic() < ends_s):
             self._send(piece, ends_s)
         return max(0.0, self._not_before_s - self._monotonic())
 
-    def _heed_withdrawals(self) -> None:
+    def _apply_opt_outs(self) -> None:
         # What is held here was claimed before: given back, it is claimed without what was withdrawn.
-        revision = self._revised if self._revision is None else self._revision()
-        if revision != self._revised:
-            self._revised = revision
+        revision = self._opt_out_version if self._revision is None else self._revision()
+        if revision != self._opt_out_version:
+            self._opt_out_version = revision
             self.release()
 
     def _take_in(self, claim: Claim) -> None:
         together: list[Sequence[int]] = list(runs(self.endpoint, claim.bodies))
-        if claim.doubts and not self._retry_ambiguous:
-            doubts = sorted(claim.doubts)
-            self._bury_doubts(
-                Piece(claim=claim, indexes=doubts), "the process that sent it has died before the answer"
+        if claim.ambiguous and not self._retry_ambiguous:
+            ambiguous = sorted(claim.ambiguous)
+            self._dead_letter_ambiguous(
+                Piece(claim=claim, indexes=ambiguous), "the process that sent it has died before the answer"
             )
-            self._stats.ambiguous += len(doubts)
-            self._stats.dead += len(doubts)
-            rest = ([index for index in run if index not in claim.doubts] for run in together)
+            self._stats.ambiguous += len(ambiguous)
+            self._stats.dead += len(ambiguous)
+            rest = ([index for index in run if index not in claim.ambiguous] for run in together)
             together = [run for run in rest if run]
-        for indexes in separate(together, claim.deaths, ordered=self.endpoint != "import"):
-            deaths = claim.deaths.get(indexes[0], 0)
-            if deaths < LETHAL_FROM:
+        for indexes in separate(together, claim.crash_counts, ordered=self.endpoint != "import"):
+            crash_counts = claim.crash_counts.get(indexes[0], 0)
+            if crash_counts < CRASH_LIMIT:
                 self._work.add(Piece(claim=claim, indexes=indexes))
             else:
-                self._bury_lethal(claim, indexes, deaths)
+                self._dead_letter_crashing(claim, indexes, crash_counts)
 
-    def _bury_lethal(self, claim: Claim, indexes: Sequence[int], deaths: int) -> None:
-        message = f"poison: the process that sends it has died {deaths} times"
-        self._owed.append(
+    def _dead_letter_crashing(self, claim: Claim, indexes: Sequence[int], crash_counts: int) -> None:
+        message = f"poison: the process that sends it has died {crash_counts} times"
+        self._pending_settlements.append(
             partial(self._spool.bury, claim, dict.fromkeys(indexes, DeadReason(message=message)))
         )
         self._stats.dead += len(indexes)
@@ -217,7 +217,7 @@ class EndpointWorker:
             f"lethal {self.endpoint}",
             "A record for /%s is in the dead letters because the process that sends it has died %d times. "
             "Look at it with `mixpanel-visitor spool dead list` before you send it again.",
-            *(self.endpoint, deaths),
+            *(self.endpoint, crash_counts),
         )
 
     def _send(self, piece: Piece, ends_s: float | None) -> None:
@@ -261,7 +261,7 @@ class EndpointWorker:
                 wait_s = backoff_s(self._failures, self._uniform(1.0, 5.0), verdict.wait_s)
                 self._failures += 1
                 if doubted:
-                    self._doubt(piece, verdict, answer.status)
+                    self._mark_ambiguous(piece, verdict, answer.status)
                 self._trouble(logging.WARNING, verdict, wait_s)
             case "pause":
                 wait_s = pause_s(self._pauses)
@@ -275,12 +275,12 @@ class EndpointWorker:
         dead = {piece.indexes[index]: reason for index, reason in verdict.dead.items()}
         self._work.done(whole=verdict.kind == "delivered")
         if delivered:
-            self._owed.append(partial(self._spool.ack, piece.claim, delivered))
+            self._pending_settlements.append(partial(self._spool.ack, piece.claim, delivered))
         if dead:
-            self._owed.append(partial(self._spool.bury, piece.claim, dead))
+            self._pending_settlements.append(partial(self._spool.bury, piece.claim, dead))
         if verdict.retry:
             later = Piece(claim=piece.claim, indexes=[piece.indexes[index] for index in verdict.retry])
-            self._park(later, verdict.wait_s or 0.0)
+            self._defer(later, verdict.wait_s or 0.0)
         if dead or verdict.retry:
             self._say(
                 logging.WARNING,
@@ -290,22 +290,24 @@ class EndpointWorker:
                 *(self.endpoint, verdict.message),
             )
         if delivered:
-            self._poisons = 0
+            self._consecutive_rejections = 0
         elif verdict.status_class == "poison":
-            self._poison()
-        self._pay()
+            self._count_rejection()
+        self._flush_settlements()
 
-    def _doubt(self, piece: Piece, verdict: Verdict, status: int) -> None:
+    def _mark_ambiguous(self, piece: Piece, verdict: Verdict, status: int) -> None:
         self._work.done(whole=False)
-        self._bury_doubts(piece, verdict.message, status)
-        self._pay()
+        self._dead_letter_ambiguous(piece, verdict.message, status)
+        self._flush_settlements()
 
-    def _bury_doubts(self, piece: Piece, message: str, status: int = 0) -> None:
+    def _dead_letter_ambiguous(self, piece: Piece, message: str, status: int = 0) -> None:
         reason = DeadReason(
             message=f"ambiguous: Mixpanel may have applied it, and must not twice ({message})",
             status=status,
         )
-        self._owed.append(partial(self._spool.bury, piece.claim, dict.fromkeys(piece.indexes, reason)))
+        self._pending_settlements.append(
+            partial(self._spool.bury, piece.claim, dict.fromkeys(piece.indexes, reason))
+        )
         self._say(
             logging.WARNING,
             f"ambiguous {self.endpoint}",
@@ -315,43 +317,43 @@ class EndpointWorker:
             several(len(piece.indexes), "update"),
         )
 
-    def _pay(self) -> None:
+    def _flush_settlements(self) -> None:
         # A settlement the spool has not taken is tried again before anything else: what Mixpanel has
         # acknowledged must not be sent a second time because a disk was full for a minute.
-        while self._owed:
-            self._owed[0]()
-            self._owed.popleft()
+        while self._pending_settlements:
+            self._pending_settlements[0]()
+            self._pending_settlements.popleft()
 
-    def _park(self, piece: Piece, wait_s: float) -> None:
+    def _defer(self, piece: Piece, wait_s: float) -> None:
         # Held here, not released: at the head of the spool one event with a date of next week would come
         # with every claim. Many of them mean a wrong clock, and then the lane may as well wait.
         if self._parked_count() + len(piece.indexes) <= MAX_RECORDS:
-            self._parked.append((self._monotonic() + wait_s, piece))
+            self._deferred.append((self._monotonic() + wait_s, piece))
             return
-        self._owed.append(partial(self._spool.release, piece.claim, piece.indexes))
+        self._pending_settlements.append(partial(self._spool.release, piece.claim, piece.indexes))
         self._wait(wait_s, "too many records have a time in the future")
 
-    def _unpark(self) -> None:
+    def _resume_deferred(self) -> None:
         now_s = self._monotonic()
-        for due in [parked for parked in self._parked if parked[0] <= now_s]:
-            self._parked.remove(due)
+        for due in [parked for parked in self._deferred if parked[0] <= now_s]:
+            self._deferred.remove(due)
             self._work.put_first(due[1])
 
     def _parked_count(self) -> int:
-        return sum(len(piece.indexes) for _, piece in self._parked)
+        return sum(len(piece.indexes) for _, piece in self._deferred)
 
-    def _poison(self) -> None:
-        self._poisons += 1
-        if self._poisons <= POISONS_IN_A_ROW:
+    def _count_rejection(self) -> None:
+        self._consecutive_rejections += 1
+        if self._consecutive_rejections <= MAX_CONSECUTIVE_REJECTIONS:
             return
-        wait_s = pause_s(self._poisons - POISONS_IN_A_ROW - 1)
+        wait_s = pause_s(self._consecutive_rejections - MAX_CONSECUTIVE_REJECTIONS - 1)
         self._wait(wait_s, "one record after the other is refused")
         self._say(
             logging.ERROR,
             f"poisons {self.endpoint}",
             "Mixpanel refused %d records in a row sent to /%s and took none between. That is more likely the "
             "configuration than the records: sending pauses for %.0f s. Check MIXPANEL_TOKEN and any proxy.",
-            *(self._poisons, self.endpoint, wait_s),
+            *(self._consecutive_rejections, self.endpoint, wait_s),
         )
 
     def _trouble(self, level: int, verdict: Verdict, wait_s: float) -> None:
@@ -372,7 +374,7 @@ class EndpointWorker:
 
     def _wait(self, wait_s: float, why: str) -> None:
         self._not_before_s = self._monotonic() + wait_s
-        self._why = why
+        self._pause_reason = why
 
     def _count(self, answer: Answer, verdict: Verdict, count: int, now_s: float, *, doubted: bool) -> None:
         clock_was_wrong = self._stats.clock_is_wrong

@@ -100,7 +100,7 @@ class MixpanelAPI:
         self._compress = _compressor()
         self._connection: HTTPConnection | None = None
         self._known: dict[tuple[str, int], _Address | None] = {}
-        self._start_over()
+        self._reset_after_fork()
 
     def post(self, endpoint: Endpoint, bodies: Sequence[bytes], *, timeout_s: float | None = None) -> Answer:
         """Send records as one JSON array; `timeout_s` can only shorten the time-out for the whole request.
@@ -108,7 +108,7 @@ class MixpanelAPI:
         Never raises for trouble on the network: that is an `Answer` with a `failure`.
         """
         if self._pid != os.getpid() or self._primitives != threads.primitives():
-            self._start_over()
+            self._reset_after_fork()
         payload = b"[" + b",".join(bodies) + b"]"
         if endpoint == "import":
             # Not for profiles: "This API does not support gzip encoding" (Mixpanel's reference, profile-set).
@@ -133,7 +133,7 @@ class MixpanelAPI:
     def close(self, timeout_s: float = 1.0) -> bool:
         """Close the connection; the next `post` opens a new one. False: a request is still under way."""
         if self._pid != os.getpid():
-            self._start_over()
+            self._reset_after_fork()
         if not self._lock.acquire(timeout=max(0.0, timeout_s)):
             return False
         try:
@@ -142,7 +142,7 @@ class MixpanelAPI:
             self._lock.release()
         return True
 
-    def _start_over(self) -> None:
+    def _reset_after_fork(self) -> None:
         # After a fork the lock may be held by a thread that is not here, and the socket is the parent's:
         # closing our copy of it sends nothing. After gevent has patched, both are of the wrong kind.
         self._pid = os.getpid()

@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
 THREAD_NAME = "mixpanel-visitor-sender"
 
-REST_MAX_S = 10.0
+MAX_IDLE_S = 10.0
 """However long all lanes pause, the thread sees to the disk and to the lead this often."""
 
-STILL_FOR_S = 120.0
+SUSPENDED_AFTER_S = 120.0
 """Who was stopped for so long may have lost the lead: what it held is given back and claimed anew."""
 
 _CHANCE = random.SystemRandom()
@@ -64,13 +64,13 @@ class Sender:
     """
 
     _thread: threading.Thread | None
-    _turn: _Turn
-    _noted: int
-    _noted_at_s: float | None
-    _flush: bool
-    _fresh: bool
-    _stepped_s: float
-    _lanes: list[EndpointWorker]
+    _run_of_thread: _ThreadRun
+    _new_records: int
+    _first_new_at_s: float | None
+    _flush_requested: bool
+    _locks_stale: bool
+    _last_step_s: float
+    _workers: list[EndpointWorker]
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Sender:
         self._sync = None if sync is None else guarded(sync)
         self._log = log
         self._endpoints = tuple(endpoints)
-        self._make_lane = partial(
+        self._make_worker = partial(
             EndpointWorker,
             spool=cast("Spool", Guarded(spool)),
             post=post,
@@ -112,45 +112,45 @@ class Sender:
             handling=None if handling is None else cast("Handling", Guarded(handling)),
             revision=None if revision is None else guarded(revision),
         )
-        self._start_over()
-        fork.in_children(self._start_over)
+        self._reset_after_fork()
+        fork.call_after_fork(self._reset_after_fork)
 
     def step(self) -> float:
         """Send at most one request of each lane; seconds until the next call is worth it (0: at once)."""
         self._check_fork()
-        return self._step(self._lanes, self._busy)
+        return self._step(self._workers, self._busy)
 
     def is_mine(self) -> bool:
         """Whether this very thread is in a round of the sender, which it cannot wait for."""
         return owned(self._busy)
 
-    def _step(self, lanes: list[EndpointWorker], busy: threading.RLock) -> float:
+    def _step(self, workers: list[EndpointWorker], busy: threading.RLock) -> float:
         with busy:
-            self._wake_up(lanes)
-            return min((lane.step() for lane in lanes), default=self._poll_s)
+            self._wake_up(workers)
+            return min((worker.step() for worker in workers), default=self._poll_s)
 
     def start(self) -> bool:
         """See to it that the thread runs; False where none can be started (then `drain` now and then)."""
         self._check_fork()
-        if self._turn.is_outdated():
-            self._begin_anew()
+        if self._run_of_thread.is_outdated():
+            self._replace_thread()
         thread = self._thread
-        if thread is not None and thread.is_alive() and not self._turn.stopping:
+        if thread is not None and thread.is_alive() and not self._run_of_thread.stopping:
             return True
-        if self._fresh:
+        if self._locks_stale:
             # Only now: gunicorn's gevent worker patches the standard library after the fork, and a native
             # lock or queue of before would stop all its greenlets.
-            self._fresh = False
+            self._locks_stale = False
             self._make_locks()
         # Who finds the door closed has nothing to do; not waiting keeps this safe in signal handlers.
         if not self._starting.acquire(blocking=False):
             return True
         try:
-            turn = _Turn(primitives=threads.primitives())
-            thread = threads.start(THREAD_NAME, self._run, turn)
+            run = _ThreadRun(primitives=threads.primitives())
+            thread = threads.start(THREAD_NAME, self._run, run)
             if thread is None:
                 return False
-            self._turn, self._thread = turn, thread
+            self._run_of_thread, self._thread = run, thread
             return True
         finally:
             self._starting.release()
@@ -158,13 +158,13 @@ class Sender:
     def notify(self, records: int = 1) -> None:
         """So many records were put: wake the thread. Cheap, never waits, safe in any thread or handler."""
         self._check_fork()
-        before = self._noted
+        before = self._new_records
         # Two threads may count as one here: the figure only decides how long to linger.
-        self._noted = before + records
-        if self._noted_at_s is None:
-            self._noted_at_s = self._monotonic()
+        self._new_records = before + records
+        if self._first_new_at_s is None:
+            self._first_new_at_s = self._monotonic()
             self._wake.put(None)
-            if self._turn.is_outdated():
+            if self._run_of_thread.is_outdated():
                 self.start()
         elif before < MAX_RECORDS <= before + records:
             self._wake.put(None)
@@ -172,8 +172,8 @@ class Sender:
     def request_flush(self) -> None:
         """Send what waits without lingering; returns at once."""
         self._check_fork()
-        if not self._flush:
-            self._flush = True
+        if not self._flush_requested:
+            self._flush_requested = True
             self._wake.put(None)
 
     def drain(self, deadline_s: float) -> bool:
@@ -189,11 +189,11 @@ class Sender:
                 return False
             try:
                 waits_s = []
-                for lane in self._lanes:
+                for worker in self._workers:
                     if self._monotonic() >= ends_s:
                         return False
-                    wait_s = lane.step(ends_s)
-                    if not lane.idle:
+                    wait_s = worker.step(ends_s)
+                    if not worker.idle:
                         waits_s.append(wait_s)
             finally:
                 self._busy.release()
@@ -213,7 +213,7 @@ class Sender:
         self._check_fork()
         ends_s = self._monotonic() + timeout_s
         thread = self._thread
-        self._turn.stopping = True
+        self._run_of_thread.stopping = True
         self._wake.put(None)
         if thread is not None and thread is not threading.current_thread():
             thread.join(max(0.0, timeout_s))
@@ -223,7 +223,7 @@ class Sender:
         if self.is_mine() or not self._busy.acquire(timeout=max(0.0, ends_s - self._monotonic())):
             return False
         try:
-            self._give_back(self._lanes)
+            self._give_back(self._workers)
         finally:
             self._busy.release()
         return True
@@ -233,7 +233,7 @@ class Sender:
 
         For a sender that nobody uses any more. Returns at once, so a finalizer may call it.
         """
-        self._turn.retired = (may_end, let_go)
+        self._run_of_thread.retired = (may_end, let_go)
         self._wake.put(None)
 
     def stats(self) -> SenderFigures:
@@ -241,60 +241,60 @@ class Sender:
         self._check_fork()
         thread = self._thread
         return self._stats.figures(
-            lanes={lane.endpoint: lane.stats().figures() for lane in self._lanes},
-            running=thread is not None and thread.is_alive() and self._turn.began,
+            lanes={worker.endpoint: worker.stats().figures() for worker in self._workers},
+            running=thread is not None and thread.is_alive() and self._run_of_thread.running,
         )
 
-    def _give_back(self, lanes: list[EndpointWorker]) -> None:
-        for lane in lanes:
+    def _give_back(self, workers: list[EndpointWorker]) -> None:
+        for worker in workers:
             try:
-                lane.release()
+                worker.release()
             except Exception as error:
                 # Nothing is lost: what is not released is claimed anew by the next process.
                 message = "The spool did not take back records of /%s (%s: %s)."
-                args = (lane.endpoint, type(error).__name__, error)
-                self._say(logging.WARNING, f"release {lane.endpoint}", message, *args)
+                args = (worker.endpoint, type(error).__name__, error)
+                self._say(logging.WARNING, f"release {worker.endpoint}", message, *args)
 
-    def _wake_up(self, lanes: list[EndpointWorker]) -> None:
+    def _wake_up(self, workers: list[EndpointWorker]) -> None:
         now_s = self._monotonic()
-        still_s, self._stepped_s = now_s - self._stepped_s, now_s
-        if still_s >= STILL_FOR_S:
-            for lane in lanes:
-                lane.release()
+        still_s, self._last_step_s = now_s - self._last_step_s, now_s
+        if still_s >= SUSPENDED_AFTER_S:
+            for worker in workers:
+                worker.release()
 
     def _check_fork(self) -> None:
         # os.register_at_fork does not see every fork: uWSGI runs its hooks only when told to.
         if self._pid != os.getpid():
-            self._start_over()
+            self._reset_after_fork()
 
-    def _start_over(self) -> None:
+    def _reset_after_fork(self) -> None:
         # In a child, what the lanes held belongs to the parent, and a lock may be held by nobody alive.
         self._make_locks()
-        self._fresh = True
+        self._locks_stale = True
         self._thread = None
-        self._turn = _Turn()
-        self._noted = 0
-        self._noted_at_s = None
-        self._flush = False
-        self._stepped_s = self._monotonic()
+        self._run_of_thread = _ThreadRun()
+        self._new_records = 0
+        self._first_new_at_s = None
+        self._flush_requested = False
+        self._last_step_s = self._monotonic()
         self._quiet_log: Say = self._log or RateLimitedLog(self._monotonic)
         self._stats = SenderStats()
-        self._lanes = self._make_lanes()
+        self._workers = self._make_workers()
         self._pid = os.getpid()
 
-    def _begin_anew(self) -> None:
+    def _replace_thread(self) -> None:
         # gevent or eventlet has replaced what the thread stands on. Under them a native thread can stop the
         # whole process, so that one ends when it next looks; its successor does not wait for it, and shares
         # no lock with it. What it holds is given back as it ends, or with the process.
-        self._turn.stopping = self._turn.outdated = True
+        self._run_of_thread.stopping = self._run_of_thread.outdated = True
         self._wake.put(None)
         self._make_locks()
-        self._thread, self._turn = None, _Turn()
-        self._noted, self._noted_at_s, self._flush = 0, None, False
-        self._lanes = self._make_lanes()
+        self._thread, self._run_of_thread = None, _ThreadRun()
+        self._new_records, self._first_new_at_s, self._flush_requested = 0, None, False
+        self._workers = self._make_workers()
 
-    def _make_lanes(self) -> list[EndpointWorker]:
-        return [self._make_lane(endpoint, stats=self._stats) for endpoint in self._endpoints]
+    def _make_workers(self) -> list[EndpointWorker]:
+        return [self._make_worker(endpoint, stats=self._stats) for endpoint in self._endpoints]
 
     def _make_locks(self) -> None:
         self._busy = threading.RLock()
@@ -302,21 +302,21 @@ class Sender:
         # A SimpleQueue, not an Event: its put may interrupt itself (signal handlers, garbage collection).
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
 
-    def _run(self, turn: _Turn) -> None:
-        turn.began = True
-        # Its own, for `_begin_anew` gives others to its successor.
-        lanes, busy, wake = self._lanes, self._busy, self._wake
+    def _run(self, run: _ThreadRun) -> None:
+        run.running = True
+        # Its own, for `_replace_thread` gives others to its successor.
+        workers, busy, wake = self._workers, self._busy, self._wake
         wait = self._wait or partial(_rest, wake)
-        while not (turn.stopping or turn.is_outdated()):
+        while not (run.stopping or run.is_outdated()):
             try:
-                self._linger(turn, wait)
+                self._linger(run, wait)
                 wait_s = 0.0
-                while wait_s <= 0 and not (turn.stopping or turn.is_outdated()):
-                    wait_s = self._step(lanes, busy)
+                while wait_s <= 0 and not (run.stopping or run.is_outdated()):
+                    wait_s = self._step(workers, busy)
                 if self._sync is not None:
                     # While Mixpanel is away nothing is claimed; what comes in must reach the disk too.
                     self._sync()
-                if turn.retired is not None and turn.retired[0]():
+                if run.retired is not None and run.retired[0]():
                     break
             except Exception as error:
                 if sys.is_finalizing():
@@ -324,29 +324,31 @@ class Sender:
                 wait_s = 1.0
                 message = "The sender met an error of its own (%s at %s: %s) and goes on."
                 self._say(logging.ERROR, "loop", message, type(error).__name__, place_of(error), error)
-            if not (turn.stopping or turn.is_outdated()):
-                wait(min(wait_s, REST_MAX_S))
-        if lanes is not self._lanes or turn.retired is not None:
+            if not (run.stopping or run.is_outdated()):
+                wait(min(wait_s, MAX_IDLE_S))
+        if workers is not self._workers or run.retired is not None:
             with busy:
-                self._give_back(lanes)
-        if turn.retired is not None:
-            turn.stopping = True
-            turn.retired[1]()
-        if turn.outdated:
+                self._give_back(workers)
+        if run.retired is not None:
+            run.stopping = True
+            run.retired[1]()
+        if run.outdated:
             threads.park(wake)
 
-    def _linger(self, turn: _Turn, wait: Callable[[float], object]) -> None:
-        noted_at_s = self._noted_at_s
+    def _linger(self, run: _ThreadRun, wait: Callable[[float], object]) -> None:
+        noted_at_s = self._first_new_at_s
         if noted_at_s is not None:
-            while not (turn.stopping or turn.retired or self._flush or self._noted >= MAX_RECORDS):
+            while not (
+                run.stopping or run.retired or self._flush_requested or self._new_records >= MAX_RECORDS
+            ):
                 left_s = noted_at_s + self._linger_s - self._monotonic()
                 if left_s <= 0:
                     break
                 wait(left_s)
-                if turn.is_outdated():
+                if run.is_outdated():
                     return
         # Before the claim, so that what is put from here on notifies again.
-        self._noted, self._noted_at_s, self._flush = 0, None, False
+        self._new_records, self._first_new_at_s, self._flush_requested = 0, None, False
 
     def _say(self, level: int, kind: str, message: str, *args: object) -> None:
         # The host's handlers and filters may raise; that must not end the thread.
@@ -360,11 +362,11 @@ def _rest(wake: queue.SimpleQueue[None], seconds: float) -> None:
 
 
 @dataclass(slots=True)
-class _Turn:
+class _ThreadRun:
     """One life of the thread: told to stop, seen to run, and what it stands on; `retired`: nobody uses it."""
 
     stopping: bool = False
-    began: bool = False
+    running: bool = False
     primitives: tuple[object, ...] = ()
     outdated: bool = False
     retired: tuple[Callable[[], bool], Callable[[], None]] | None = None
