@@ -1,4 +1,4 @@
-"""Loading: an object of the application, named as servers name it, `shop.main:app`."""
+"""ImportSpec: an object of the application, named as servers name it, `shop.main:app`."""
 
 from __future__ import annotations
 

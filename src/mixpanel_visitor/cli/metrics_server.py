@@ -1,4 +1,4 @@
-"""What a worker shows of itself: `/metrics` for Prometheus, `/healthz` for probes."""
+"""Metrics server: what a worker shows of itself: `/metrics` for Prometheus, `/healthz` for probes."""
 
 from __future__ import annotations
 

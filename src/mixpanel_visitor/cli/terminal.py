@@ -1,4 +1,4 @@
-"""Someone else's text on our terminal."""
+"""Terminal: text from outside, made safe to print."""
 
 from __future__ import annotations
 

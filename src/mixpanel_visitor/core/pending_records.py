@@ -1,4 +1,4 @@
-"""PendingRecords: what one exchange has queued, held back until it is known whether its visitor will be.
+"""PendingRecords: what an exchange has queued until it is known whether its visitor will last.
 
 A device ID that was made in this exchange is only worth something if the response takes it to the browser.
 Where it cannot, events under it would be a new person each time. They go out as nobody's then: with an empty

@@ -1,4 +1,4 @@
-"""Committer: writes what finished requests have queued, in a thread of its own, many requests at a time.
+"""BackgroundWriter: writes what finished requests have queued, in its own thread, many requests at a time.
 
 An event loop must not wait for a disk, so ASGI hands its records over here. Nothing depends on the thread:
 until it has proven that it runs (uWSGI without threads starts some that never do), when it cannot be

@@ -1,4 +1,4 @@
-"""Opening: from what a setting says to a spool."""
+"""Spool factory: from what a setting says to a spool."""
 
 from __future__ import annotations
 

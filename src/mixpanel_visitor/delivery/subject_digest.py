@@ -1,4 +1,4 @@
-"""Whose a record is: the IDs in it, for people who have opted out and whose waiting records are to go.
+"""Subject digests: the IDs in a record, hashed, for people who opt out while records of theirs wait.
 
 Pure. What is remembered of such a person is no ID but its digest.
 """

@@ -1,4 +1,4 @@
-"""Fixes: what to change in one's own code so that Mixpanel takes what it refused."""
+"""Advice: what to change in one's own code so that Mixpanel takes what it refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kept: what has arrived, on disk, so that the next start of the local Mixpanel knows it.
+"""EventLog: what has arrived, on disk, so that the next start of the local Mixpanel knows it.
 
 JSON lines in two files, of which the newer one is written and the older one is replaced when that is full:
 the last `max_lines` arrivals are always there, twice as many at most. Written without fsync: it survives the

@@ -1,4 +1,4 @@
-"""Bounded: how a table that must not grow for ever forgets, and how much of one is shown."""
+"""Eviction: how a table that must not grow for ever forgets, and how much of one is shown."""
 
 from __future__ import annotations
 

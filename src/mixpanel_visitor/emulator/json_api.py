@@ -1,4 +1,4 @@
-"""Listing: what has arrived as JSON, under `/_local/`, for tests and people."""
+"""JSON API: what has arrived as JSON, under `/_local/`, for tests and people."""
 
 from __future__ import annotations
 

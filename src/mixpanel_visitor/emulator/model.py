@@ -1,4 +1,4 @@
-"""Arrivals: what the store has received, as values."""
+"""Model: what the store has received, as values."""
 
 from __future__ import annotations
 

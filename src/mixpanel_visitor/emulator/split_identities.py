@@ -1,4 +1,4 @@
-"""Visits: where browser and server give one visit two IDs.
+"""SplitIdentities: where browser and server give one visit two IDs.
 
 Nothing in an event says which visit it belongs to, or there could not be two. Taken for one visit are an
 event of a browser's SDK and one of a server which name the same page, browser and system within

@@ -1,4 +1,4 @@
-"""Slot: a stored event while deliveries may still change it."""
+"""MutableEvent: a stored event while deliveries may still change it."""
 
 from __future__ import annotations
 

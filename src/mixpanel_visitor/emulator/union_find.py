@@ -1,4 +1,4 @@
-"""Clusters: IDs that were joined to each other, under a limit; see `id_merges.Original`."""
+"""UnionFind: IDs that were joined to each other, under a limit; see `id_merges.Original`."""
 
 from __future__ import annotations
 

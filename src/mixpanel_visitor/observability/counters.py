@@ -1,4 +1,4 @@
-"""Ledger: what became of every event that this process was given, in plain counters."""
+"""EventCounters: what became of every event that this process was given, in plain counters."""
 
 from __future__ import annotations
 

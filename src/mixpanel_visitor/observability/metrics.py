@@ -1,4 +1,4 @@
-"""Figures: what `Tracker.stats()` holds, as a flat list that metrics systems can take."""
+"""Metrics: what `Tracker.stats()` holds, as a flat list that metrics systems can take."""
 
 from __future__ import annotations
 

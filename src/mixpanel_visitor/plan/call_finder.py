@@ -1,4 +1,4 @@
-"""Calls: where a source file tracks, with what can be known of it without running it."""
+"""Call finder: where a source file tracks, with what can be known of it without running it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Guard: compares what is tracked with the plan; raises in tests, logs and counts in production."""
+"""PlanGuard: compares what is tracked with the plan; raises in tests, logs and counts in production."""
 
 from __future__ import annotations
 

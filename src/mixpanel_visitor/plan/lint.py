@@ -1,4 +1,4 @@
-"""Review: mistakes of a plan itself, each with the fix."""
+"""Lint: mistakes of a plan itself, each with the fix."""
 
 from __future__ import annotations
 

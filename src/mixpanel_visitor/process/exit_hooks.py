@@ -1,4 +1,4 @@
-"""Lifetime: what has to happen when a process forks or ends, whichever way it ends.
+"""Exit hooks: what has to happen when a process ends, whichever way it ends.
 
 No single hook fires everywhere: uvicorn ends without atexit, a child of `multiprocessing` runs its own
 finalizers and no atexit. All of them are set, and what they call may run more than once.

@@ -1,4 +1,4 @@
-"""What a process has to know of forks: who is to be called around `os.fork`, and whether there was one.
+"""Fork: what is to be called around `os.fork`, and whether there was one.
 
 C code forks without telling Python (uWSGI may), so objects that are shared then look for themselves.
 """

@@ -1,4 +1,4 @@
-"""Parts: clock, chance and the collaborators of a tracker; tests and embedders replace some of them."""
+"""Dependencies: clock, random IDs and collaborators of a tracker; tests and embedders replace some."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writer: turns a handler's call into a record, with the stamps of now, or says why it cannot."""
+"""EventBuilder: turns a handler's call into a record, with the time of now, or says why it cannot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hooks: the application's callables that see each event, `extra_properties` and `before_send`."""
+"""Event callbacks: the application's callables that see each event, `extra_properties` and `before_send`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exchanges: what the exchanges of one tracker have in common, made of its settings."""
+"""ExchangeFactory: what the exchanges of one tracker have in common, made of its settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reception: the two requests that the middleware answers itself, the hand-over and the script for it.
+"""HandoverEndpoint: the two requests that the middleware answers itself: the hand-over and its script.
 
 `POST <handover_path>` takes what the browser says; `GET <handover_path>.js` is the script that sends it. The
 answers to a hand-over are

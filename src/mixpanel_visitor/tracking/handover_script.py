@@ -1,4 +1,4 @@
-"""Snippet: the script that hands the visitor ID from the browser to the hand-over path.
+"""HandoverScript: the script that hands the visitor ID from the browser to the hand-over path.
 
 It posts JSON, `{"device_id": ..., "uid": ..., "sig": ...}` or `{"opted_out": ...}`, as soon as one of them is
 news to the server: at events (a click, a script that has loaded, the end of the page, SPiD's own), and once a

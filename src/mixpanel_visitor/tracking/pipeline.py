@@ -1,4 +1,4 @@
-"""Outbox: where a tracker's records go: spool, sender and committer, started, emptied and closed together."""
+"""DeliveryPipeline: where a tracker's records go: spool, sender and background writer, as one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Capture: while a test looks on, records go to it instead of to a spool, and nothing goes to the network."""
+"""Recorder: while a test looks on, records go to it, and to no spool or network."""
 
 from __future__ import annotations
 

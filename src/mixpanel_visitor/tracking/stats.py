@@ -1,4 +1,4 @@
-"""Balance: what became of every event of this process, as one sum that always comes out."""
+"""Stats: what became of every event of this process, as one sum that always comes out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Host: the application's own callables, called so that their mistakes cost us nothing but an answer."""
+"""UserCallbacks: the application's own callables, called so that their mistakes cost an answer at most."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shelves: where dead letters are kept, each project's directory or the stream of a Redis."""
+"""Dead-letter stores: each project's directory, or the stream of a Redis."""
 
 from __future__ import annotations
 

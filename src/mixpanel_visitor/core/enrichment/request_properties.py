@@ -1,4 +1,4 @@
-"""Glance: what a request says of its visitor besides who it is, read when somebody asks, and once."""
+"""RequestProperties: what a request says of its visitor besides who it is, worked out on demand, once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plain values: lists and objects that are JSON already, read level by level.
+"""JSON values: lists and objects that are JSON already, read level by level.
 
 Each level is read by functions in C: thousands of lists in a list cost little more than their encoding does.
 """

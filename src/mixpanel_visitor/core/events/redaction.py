@@ -1,4 +1,4 @@
-"""Scrubbing: what must not leave the house although somebody has put it into an event.
+"""Redaction: what must not leave the process although somebody has put it into an event.
 
 A deny list of names. Values are not looked at: a card number under the name "note" is not found.
 """

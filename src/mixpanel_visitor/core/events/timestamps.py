@@ -1,4 +1,4 @@
-"""Times: a caller's `time` as Mixpanel takes it, integer milliseconds since 1970.
+"""Timestamps: a caller's `time` as Mixpanel takes it, integer milliseconds since 1970.
 
 Seconds and milliseconds are told apart by their size, and any of Python's and numpy's numbers will do. A
 datetime with a zone is that moment; one without is the local time of this process, as `datetime.timestamp()`

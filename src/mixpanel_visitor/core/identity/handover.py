@@ -1,4 +1,4 @@
-"""Handover: the browser gives its visitor ID to the server, where no cookie does.
+"""Hand-over: the browser posts its visitor ID to the server, where no cookie does.
 
 Neither SPiD SDK leaves a cookie by default, and mixpanel-browser may keep its ID in localStorage. So a script
 posts it to one path of the site itself: a JSON object with `device_id`, with `uid` and where there is one its

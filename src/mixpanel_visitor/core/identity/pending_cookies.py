@@ -1,4 +1,4 @@
-"""Pending anchors: what an answer could not store in our cookie, kept beside it for the next request.
+"""Pending cookies: what an answer could not store in our cookie, kept beside it for the next request.
 
 A request without cookies does not mean that the browser has none. There are two such answers:
 

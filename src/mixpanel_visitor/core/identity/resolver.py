@@ -1,4 +1,4 @@
-"""Resolution: who the visitor is, from our own cookie and from what the browser's SDKs say.
+"""IdentityResolver: who the visitor is, from our own cookie and from what the browser's SDKs say.
 
 Our cookie is signed and lives longest; a browser's own word is neither, but it is what the browser's events
 carry, and to agree with them is the point. So the browser is followed when it changes, within limits. A user

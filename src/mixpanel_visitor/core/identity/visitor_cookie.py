@@ -1,4 +1,4 @@
-"""The anchor cookie: our own signed cookie, which holds the device ID and, after log-in, the user.
+"""The visitor cookie: our own signed cookie, which holds the device ID and, after log-in, the user.
 
 The value is `1~<device id>~<issued at>~<user>~<marks>~<uid>~<earlier device id>~<SPiD user>.<signature>`:
 a format version, device ID, time of issue (unix seconds in base 36), the user, one letter for each mark,

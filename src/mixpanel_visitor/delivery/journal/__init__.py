@@ -1,10 +1,12 @@
 """The journal: the spool on a local disk, one noun in each file.
 
 ```
-put   ─▶ appender ─▶ segments, frames            own_segments: what became of what was put here
-claim ─▶ claim_desk ─▶ leadership, segment_index ─▶ segment_reader     acks: how far delivery has come
-bury  ─▶ claim_desk ─▶ dead_letters              space, damage, census: bounds and figures
-                                                 place: who may write there, and what to do about errors
+put   ─▶ producer ─▶ segments, frames            producer_stats: what became of what was put here
+claim ─▶ consumer ─▶ leader_lock, segment_index ─▶ segment_reader   offsets: how far delivery has come
+         consumer ─▶ in_flight_log: what is being sent          tombstones: whose records must not be sent
+bury  ─▶ consumer ─▶ dead_letters                quota, corruption, backlog_estimate: bounds and counts
+                                                 directory: who may write there, and what to do about errors
+                                                 inspection: the status, for commands
 ```
 """
 

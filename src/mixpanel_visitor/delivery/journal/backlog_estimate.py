@@ -1,4 +1,4 @@
-"""Census: what waits in a directory, as a process that does not lead can tell, without reading records."""
+"""BacklogEstimator: what waits in a directory, as a process that does not lead can tell it."""
 
 from __future__ import annotations
 

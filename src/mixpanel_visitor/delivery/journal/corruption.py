@@ -1,4 +1,4 @@
-"""Damage: what of the segments could not be read, counted once however often it is met."""
+"""CorruptionStats: what of the segments could not be read, counted once however often it is met."""
 
 from __future__ import annotations
 

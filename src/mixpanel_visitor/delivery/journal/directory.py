@@ -1,4 +1,4 @@
-"""Place: whether a directory is fit for a spool, and what to do where an operation in it fails."""
+"""Directory: whether a directory is fit for a spool, and what to do where an operation in it fails."""
 
 from __future__ import annotations
 

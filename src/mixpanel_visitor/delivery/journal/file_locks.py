@@ -1,4 +1,4 @@
-"""Locks: `fcntl`, or None where there is none (Windows): no journal can be opened there, all else works."""
+"""File locks: `fcntl`, or None where there is none (Windows): no journal can be opened there."""
 
 from __future__ import annotations
 

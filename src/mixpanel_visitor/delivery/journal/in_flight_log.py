@@ -1,4 +1,4 @@
-"""Diary: what the leader has in its hands at this moment, so that the next one learns what killed it.
+"""InFlightLog: what the leader is sending at this moment, so that the next one learns what killed it.
 
 A record may end the process that handles it: a compressor that crashes, memory that is not there. The next
 leader finds in the diary what was handled, and counts the deaths; `sending/crash_isolation.py` says

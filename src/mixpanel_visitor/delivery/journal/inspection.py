@@ -1,4 +1,4 @@
-"""What is in a journal, found out from outside: nothing is claimed, changed or kept locked."""
+"""Inspection: the status of a journal, read from outside: nothing is claimed, changed or kept locked."""
 
 from __future__ import annotations
 

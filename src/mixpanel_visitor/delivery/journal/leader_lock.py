@@ -1,4 +1,4 @@
-"""Leadership: one process at a time delivers what all that share a directory have put there."""
+"""LeaderLock: one process at a time delivers what all that share a directory have put there."""
 
 from __future__ import annotations
 

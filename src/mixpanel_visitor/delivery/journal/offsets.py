@@ -1,4 +1,4 @@
-"""Acks: how far each segment has been dealt with, in one small file that is replaced as a whole.
+"""CommittedOffsets: how far each segment is settled, in one small file that is replaced as a whole.
 
 Only the leader writes it. Without it, or with an old one, records are delivered again and nothing is lost.
 """

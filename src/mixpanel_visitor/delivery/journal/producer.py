@@ -1,4 +1,4 @@
-"""Appender: the writing side of a journal. One write for each `put`, into a segment of this process alone."""
+"""JournalProducer: the writing side of a journal. One write for each `put`, into its own segment."""
 
 from __future__ import annotations
 

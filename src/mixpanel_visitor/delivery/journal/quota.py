@@ -1,4 +1,4 @@
-"""Space: how much a spool may still grow before new records are refused."""
+"""DiskQuota: how much a spool may still grow before new records are refused."""
 
 from __future__ import annotations
 

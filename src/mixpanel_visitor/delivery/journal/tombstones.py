@@ -1,4 +1,4 @@
-"""Withdrawals: people who have opted out while records of theirs wait, in small files in `withdrawn`.
+"""OptOutTombstones: people who opted out while records of theirs wait, in small files in `withdrawn`.
 
 Any process adds to the newest file, under its lock; the leader heeds them. An entry has 16 bytes: until when
 (milliseconds), and the first half of the digest of whom. A file goes when no record is left that is as old as

@@ -1,4 +1,4 @@
-"""Servers: from an address to a Redis client; the only place that imports `redis`."""
+"""Client: from an address to a Redis client; the only module that imports `redis`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bundles: what one entry of a stream holds, and in which partition a record belongs. Pure."""
+"""Codec: what one entry of a stream holds, and in which partition a record belongs. Pure."""
 
 from __future__ import annotations
 

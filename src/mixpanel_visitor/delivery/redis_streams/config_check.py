@@ -1,4 +1,4 @@
-"""Preflight: what in a Redis' own settings would lose records. Pure, but for who asks."""
+"""ConfigProblem: what in a Redis' own settings would lose records. Pure, but for the command that asks."""
 
 from __future__ import annotations
 

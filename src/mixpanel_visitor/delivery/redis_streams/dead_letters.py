@@ -1,4 +1,4 @@
-"""Letters: the dead letters of a spool in Redis, in a stream of their own."""
+"""RedisDeadLetters: the dead letters of a spool in Redis, in a stream of their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Heart: says now and then that a consumer is alive, from a thread of its own."""
+"""Heartbeat: says now and then that a consumer is alive, from a thread of its own."""
 
 from __future__ import annotations
 

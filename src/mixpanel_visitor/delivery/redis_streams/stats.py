@@ -1,4 +1,4 @@
-"""Books: the figures of one process about a spool in Redis, and whether there is room for more."""
+"""RedisSpoolStats: the counts of one process about a spool in Redis, and whether there is room for more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Withdrawn: people who have opted out, as all machines know them."""
+"""RedisTombstones: people who have opted out, as all machines know them."""
 
 from __future__ import annotations
 

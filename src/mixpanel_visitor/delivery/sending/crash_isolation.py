@@ -1,4 +1,4 @@
-"""Suspects: how records are sent in whose company a leader has died before.
+"""Crash isolation: how records are sent in whose company a leader has died before.
 
 Pure. One death may have any reason. After two, the search begins: ever fewer of them go into one request, so
 that a next death tells more, and they go behind all others. One that was alone when the process died goes to

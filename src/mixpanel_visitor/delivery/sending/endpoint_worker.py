@@ -1,4 +1,4 @@
-"""Lane: one endpoint's way from the spool to Mixpanel, with everything it must remember on the way.
+"""EndpointWorker: one endpoint's way from the spool to Mixpanel, with all it must remember on the way.
 
 A lane holds what it has claimed until each record is settled, through waits and splits. It has no thread
 and no lock of its own: the sender calls `step`, one call at a time.

@@ -1,4 +1,4 @@
-"""Repeatable: which records may be sent again when nobody knows whether Mixpanel has taken them.
+"""Idempotency: which records may be sent again when nobody knows whether Mixpanel has taken them.
 
 Events carry an `$insert_id`, and `$set` and its like come to the same however often they are applied. What
 adds, appends or removes does not, and Mixpanel's profile API knows no key to deduplicate by.

@@ -1,4 +1,4 @@
-"""A word to the local Mixpanel: why something is not sent, for whoever sits before it and waits."""
+"""A notice to the local Mixpanel: why something is not sent, for the developer who waits for it."""
 
 from __future__ import annotations
 

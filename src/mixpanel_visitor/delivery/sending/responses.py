@@ -1,4 +1,4 @@
-"""Answers: what an answer from Mixpanel means for each record of the request.
+"""Responses: what an answer from Mixpanel means for each record of the request.
 
 Pure: no I/O, no clock. `interpret` never raises, whatever bytes a server or a proxy has sent.
 

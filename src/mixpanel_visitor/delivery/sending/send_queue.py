@@ -1,4 +1,4 @@
-"""Batching: how large a request may be, and which records go into the next one.
+"""SendQueue: how large a request may be, and which records go into the next one.
 
 `Limits` learns the size from Mixpanel's answers; `SendQueue` holds the records of claims that are still to be
 sent, in order, and cuts them into pieces that fit. Pure: no I/O, no clock.
