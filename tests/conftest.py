@@ -1,10 +1,12 @@
 """What holds for all tests."""
 
 import os
+import threading
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from support.mutants import IN_A_MUTANT
+from support.trackers import end_abandoned_senders
 
 # A slow machine is no finding: timing never fails a test.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -12,6 +14,13 @@ settings.register_profile("mutant", settings.get_profile("patient"), phases=[Pha
 settings.load_profile("mutant" if IN_A_MUTANT in os.environ else "patient")
 
 SENT = "sent to the local Mixpanel"
+
+
+@pytest.fixture(autouse=True)
+def _no_abandoned_senders():
+    """A tracker that a test has dropped, with events that nobody takes, would try to send them for ever."""
+    yield
+    end_abandoned_senders(threading.enumerate())
 
 
 @pytest.fixture

@@ -21,16 +21,16 @@ from mixpanel_visitor import Tracker
 
 warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads: that is what is tested
 url, spool, *more = sys.argv[1:]
-signal.alarm(15)  # whoever is locked in dies of it
+signal.alarm(50)  # whoever is locked in dies of it
 tracker = Tracker(token="forks", secret_key="a-key-of-some-length", api_host=url, spool=spool)
 
 
 def fork(live):
     child = os.fork()
     if not child:
-        signal.alarm(10)
+        signal.alarm(40)
         live()
-        tracker.close(5)  # what another process leads to Mixpanel may wait for that one
+        tracker.close(20)  # what another process leads to Mixpanel may wait for that one
         os._exit(0)
     return child
 
@@ -55,7 +55,7 @@ def live(name):
 
 join(*[fork(lambda: live(str(number))) for number in range(6)])
 tracker.track("somebody", "At the end")
-assert tracker.close(10)
+assert tracker.close(30)
 """
 )
 
@@ -71,7 +71,7 @@ children = [fork(lambda: tracker.track("somebody", f"Child {number}")) for numbe
 tracker.track("somebody", "Parent after")
 os.write(go_on, b"!")
 join(*children)
-assert tracker.close(10)
+assert tracker.close(30)
 """
 )
 
