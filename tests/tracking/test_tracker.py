@@ -1,4 +1,4 @@
-"""Tracker: where core and delivery meet. Its ledger adds up whatever happens."""
+"""Tracker: where core and delivery meet. Its counters add up whatever happens."""
 
 import contextlib
 import os
