@@ -24,6 +24,7 @@ IN_REDIS = [pytest.param(each, marks=needs("redis-server"), id=str(each)) for ea
 ROWS = {*range(1, 36), *range(37, 42)}
 
 
+@pytest.mark.mutants
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("mutant", [*MUTANTS, *IN_REDIS], ids=str)
 def test_a_planted_defect_is_noticed(mutant, tmp_path):

@@ -14,7 +14,7 @@ from pathlib import Path
 from processes import say
 
 README = Path(__file__).parent.parent / "README.md"
-PARTS = ("kill", "outage", "drain", "network", "rows")
+PARTS = ("kill", "outage", "drain", "network", "rows", "mutants")
 
 
 def record(part: str, text: str) -> None:

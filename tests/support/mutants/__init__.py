@@ -19,7 +19,7 @@ IN_A_MUTANT = "MIXPANEL_VISITOR_MUTANT"
 _TEST_S = 45
 """Some defects are noticed by a test that does not end."""
 
-_PLUGINS_OFF = ("cacheprovider", "randomly", "xdist", "sybil")
+_PLUGINS_OFF = ("cacheprovider", "faker", "randomly", "xdist", "sybil")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
