@@ -11,7 +11,7 @@ from support.journals import run_python
 
 from mixpanel_visitor.delivery.journal import frames
 from mixpanel_visitor.delivery.journal.segments import (
-    Identity,
+    FileId,
     SegmentWriter,
     close_inherited,
     is_unlocked,
@@ -274,11 +274,11 @@ def test_an_inherited_descriptor_is_closed_only_if_it_is_still_the_same_file(tmp
     """A daemon may have closed everything, and the number may mean another file by now."""
     (tmp_path / "a").write_bytes(b"")
     (tmp_path / "b").write_bytes(b"")
-    ours = Identity.of_path(tmp_path / "a")
+    ours = FileId.of_path(tmp_path / "a")
     fd = os.open(tmp_path / "b", os.O_RDONLY)
     close_inherited(fd, ours)
     os.fstat(fd)
-    close_inherited(fd, Identity.of_path(tmp_path / "b"))
+    close_inherited(fd, FileId.of_path(tmp_path / "b"))
     with pytest.raises(OSError):
         os.fstat(fd)
     close_inherited(fd, ours)
