@@ -6,7 +6,7 @@ from mixpanel_visitor.delivery.sending.crash_isolation import most_together, sep
 
 
 @pytest.mark.parametrize(
-    ("deaths", "together"), [(0, 2_000), (1, 2_000), (2, 125), (3, 7), (4, 1), (5, 1), (50, 1)]
+    ("crash_counts", "together"), [(0, 2_000), (1, 2_000), (2, 125), (3, 7), (4, 1), (5, 1), (50, 1)]
 )
 def test_with_each_death_fewer_go_together(crash_counts, together):
     """One death may have any reason; from the second on the search narrows."""
