@@ -1,6 +1,8 @@
 """The map of the house, `src/mixpanel_visitor/README.md`, shows what is there."""
 
+import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,18 @@ def test_the_root_holds_doors_and_leaves_only():
         "litestar", "quart", "sdk", "testing", "pytest_plugin", "prometheus", "opentelemetry",
     }  # fmt: skip
     assert {path.stem for path in SOURCE.glob("*.py")} == doors | {"records", "quoting", "release"}
+
+
+def imported(path):
+    """Return the top-level names of what a module imports by an absolute name."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module.partition(".")[0]
+
+
+def test_the_core_has_two_third_parties():
+    """The law names what the core must not import; this names what it may."""
+    names = {name for path in (SOURCE / "core").rglob("*.py") for name in imported(path)}
+    assert names - sys.stdlib_module_names - {"mixpanel_visitor"} == {"itsdangerous", "orjson"}
