@@ -62,7 +62,7 @@ class MixpanelVisitor:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Give every request of the application a visitor; wrong settings raise here, all at once."""
+        """Attach a visitor to every request of the application; wrong settings raise here, all at once."""
         if EXTENSION in app.extensions:
             raise RuntimeError(
                 "this Flask application has a MixpanelVisitor already: call init_app once for each one"
@@ -119,7 +119,7 @@ def sign_traits(traits: Mapping[str, object]) -> str:
 
 
 def visitor_script(nonce: str | None = None) -> str:
-    """Give the script that hands the browser's own ID over, where no cookie does, as HTML for a page's head.
+    """Return the script that hands the browser's ID over where no cookie does, as HTML for a page's head.
 
     In templates `{{ visitor_script(csp_nonce) }}`; without a Content-Security-Policy it takes no nonce.
     """

@@ -52,7 +52,7 @@ CurrentVisitor: TypeAlias = NamedDependency[Visitor]
 
 
 class VisitorPlugin(InitPlugin):
-    """Give every request of the application a visitor, and handlers the dependency `visitor`.
+    """Attach a visitor to every request of the application; handlers get it as the dependency `visitor`.
 
     Takes the fields of `Settings` as keywords, or a `tracker` that several applications share.
     """

@@ -64,7 +64,7 @@ class MixpanelVisitor:
             self.init_app(app)
 
     def init_app(self, app: Quart) -> None:
-        """Give every request and socket a visitor; wrong settings raise here, all at once."""
+        """Attach a visitor to every request and socket; wrong settings raise here, all at once."""
         if EXTENSION in app.extensions:
             raise RuntimeError("this Quart application has a MixpanelVisitor already")
         tracker = self._tracker

@@ -114,7 +114,7 @@ class TrackedEvents:
         self.updates.clear()
 
     def of(self, visitor_id: str) -> TrackedEvents:
-        """Give what was tracked of one visitor: a device ID, a user ID or a distinct ID."""
+        """Return what was tracked of one visitor: a device ID, a user ID or a distinct ID."""
         mine = TrackedEvents()
         bare = visitor_id.removeprefix(DEVICE_PREFIX)
         mine._events = [event for event in self.events if bare in event.ids]
@@ -122,7 +122,7 @@ class TrackedEvents:
         return mine
 
     def find(self, event: str | Declared | type, /, **properties: Any) -> list[TrackedEvent]:
-        """Give the events of this name with at least these properties; `...` stands for any value.
+        """Return the events of this name with at least these properties; `...` stands for any value.
 
         `event` may be an instance of a class of the tracking plan, whose properties are wanted too, or the
         class itself.
@@ -206,7 +206,7 @@ def capture_events() -> Iterator[TrackedEvents]:
 
 
 def _wanted(event: str | Declared | type, properties: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Give name and properties of what is looked for."""
+    """Return name and properties of what is looked for."""
     if isinstance(event, str):
         return event, _plain(properties)
     cls = event if isinstance(event, type) else type(event)
@@ -218,14 +218,14 @@ def _wanted(event: str | Declared | type, properties: Mapping[str, Any]) -> tupl
 
 
 def _plain(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Give values as they are after their way through JSON; `...` stays."""
+    """Return values as they are after their way through JSON; `...` stays."""
     given = {name: value for name, value in properties.items() if value is not ...}
     plain: dict[str, Any] = orjson.loads(encode(given))
     return {**dict.fromkeys(properties, ...), **plain}
 
 
 def _differences(event: TrackedEvent, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the wanted properties that the event has not, or has otherwise."""
+    """Return the wanted properties that the event has not, or has otherwise."""
     return {
         name: value
         for name, value in wanted.items()

@@ -6,11 +6,11 @@ from mixpanel_visitor.delivery.sending.crash_isolation import most_together, sep
 
 
 @pytest.mark.parametrize(
-    ("crash_counts", "together"), [(0, 2_000), (1, 2_000), (2, 125), (3, 7), (4, 1), (5, 1), (50, 1)]
+    ("crashes", "together"), [(0, 2_000), (1, 2_000), (2, 125), (3, 7), (4, 1), (5, 1), (50, 1)]
 )
-def test_with_each_death_fewer_go_together(crash_counts, together):
+def test_with_each_death_fewer_go_together(crashes, together):
     """One death may have any reason; from the second on the search narrows."""
-    assert most_together(crash_counts) == together
+    assert most_together(crashes) == together
 
 
 def test_without_deaths_a_run_stays_whole():

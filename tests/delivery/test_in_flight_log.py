@@ -23,16 +23,16 @@ def next_leader(path):
 
 def test_what_was_in_hand_has_a_death_more(path):
     """Each death of a leader counts once, for all records between the first and the last."""
-    for crash_counts in (1, 2, 3):
+    for crashes in (1, 2, 3):
         next_leader(path).begin("import", [(SEGMENT, 100), (SEGMENT, 300)])
         diary = next_leader(path)
-        assert [diary.crash_counts("import", SEGMENT, at) for at in (99, 100, 200, 300, 301)] == [
+        assert [diary.crashes("import", SEGMENT, at) for at in (99, 100, 200, 300, 301)] == [
             0,
-            *[crash_counts] * 3,
+            *[crashes] * 3,
             0,
         ]
-        assert diary.crash_counts("engage", SEGMENT, 200) == 0
-        assert diary.crash_counts("import", "0002.seg", 200) == 0
+        assert diary.crashes("engage", SEGMENT, 200) == 0
+        assert diary.crashes("import", "0002.seg", 200) == 0
 
 
 def test_a_request_that_has_left_is_nobodys_fault(path):
@@ -48,7 +48,7 @@ def test_a_shorter_entry_replaces_a_longer_one(path):
     diary = InFlightLog(path)
     diary.begin("import", [(SEGMENT, 100_000_000)])
     diary.begin("import", [(SEGMENT, 1)])
-    assert next_leader(path).crash_counts("import", SEGMENT, 1) == 1
+    assert next_leader(path).crashes("import", SEGMENT, 1) == 1
 
 
 def test_segments_that_are_gone_are_forgotten(path):
@@ -94,7 +94,7 @@ def test_it_is_in_doubt_as_soon_as_it_is_in_hand(path):
     InFlightLog(path).begin("engage", [(SEGMENT, 100)], once=True)
     heir = next_leader(path)
     assert heir.in_doubt("engage", SEGMENT, 100)
-    assert heir.crash_counts("engage", SEGMENT, 100) == 1
+    assert heir.crashes("engage", SEGMENT, 100) == 1
 
 
 def test_what_may_be_repeated_is_not_in_doubt(path):
@@ -107,4 +107,4 @@ def test_a_diary_without_doubts_is_read(path):
     """So it was written at first."""
     text = b'[[["0001.seg","import",1,9,0]],[]]'
     path.write_bytes(b"%08x %08x %b\n" % (len(text), crc32(text), text))
-    assert next_leader(path).crash_counts("import", SEGMENT, 5) == 1
+    assert next_leader(path).crashes("import", SEGMENT, 5) == 1

@@ -71,7 +71,7 @@ async def logout(request: Request) -> Response:
 
 
 async def whoami(request: Request) -> Response:
-    """Tell who the visitor is, as JSON."""
+    """Return who the visitor is, as JSON."""
     visitor = request.state.visitor
     return JSONResponse(
         {"visitor_id": visitor.id, "distinct_id": visitor.distinct_id, "user_id": visitor.user_id}

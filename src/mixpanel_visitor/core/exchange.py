@@ -320,7 +320,7 @@ class Exchange(HoldsRecords):
         )
 
     def respond(self, status: int, headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Give the headers to add to a response that is about to start with `status` and `headers`."""
+        """Return the headers to add to a response that is about to start with `status` and `headers`."""
         if status < 200 and status != 101:
             return []  # informational: the real head is still to come
         self.started = True

@@ -75,7 +75,7 @@ class PendingRecords:
         return len(self._take_all())
 
     def _take_all(self) -> list[Record]:
-        """Give what waits, held or not."""
+        """Return what waits, held or not."""
         records: list[Record] = []
         while self._waiting:
             try:
@@ -90,7 +90,7 @@ class PendingRecords:
         self.size_bytes = 0
 
     def take(self) -> list[Record]:
-        """Give what may leave, and forget it here."""
+        """Return what may leave, and forget it here."""
         if self.is_held:
             return []
         self.size_bytes = 0

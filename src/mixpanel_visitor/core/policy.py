@@ -34,13 +34,13 @@ _DIRECTIVE = re.compile(r'(!?[0-9A-Za-z_-]+)(?:\s*=\s*(?:"([^"]*)"|([^,\s"]*)))?
 
 
 def is_prefetch(facts: RequestFacts) -> bool:
-    """Tell whether the browser fetches ahead of a visit that may never happen."""
+    """Return whether the browser fetches ahead of a visit that may never happen."""
     purposes = facts.purposes
     return bool(purposes) and any(each.lower().startswith(("prefetch", "preview")) for each in purposes)
 
 
 def privacy_signal_set(facts: RequestFacts, respect_dnt: bool, respect_gpc: bool) -> bool:
-    """Tell whether a header says that this person does not want to be tracked."""
+    """Return whether a header says that this person does not want to be tracked."""
     return (respect_gpc and facts.header("sec-gpc") == "1") or (respect_dnt and facts.header("dnt") == "1")
 
 
@@ -56,18 +56,18 @@ def opted_out(facts: RequestFacts, *, token: str, respect_dnt: bool, respect_gpc
 
 
 def is_document(facts: RequestFacts) -> bool:
-    """Tell whether a page is asked for that is shown at once; one that is fetched ahead may never be."""
+    """Return whether a page is asked for that is shown at once; one that is fetched ahead may never be."""
     return asks_for_page(facts) and not is_prefetch(facts)
 
 
 def asks_for_page(facts: RequestFacts) -> bool:
-    """Tell whether a page is asked for: by the browser's own word, or by what it accepts where it is old."""
+    """Return whether a page is asked for: by the browser's own word; of an old one by what it accepts."""
     destination = facts.header("sec-fetch-dest")
     return destination == "document" if destination else "text/html" in facts.header("accept")
 
 
 def may_set_cookie(facts: RequestFacts, *, tracked: bool) -> bool:
-    """Tell whether this request is one whose answer may store an ID.
+    """Return whether this request is one whose answer may store an ID.
 
     A visit is a document, or anything from a client that sends no fetch metadata (curl, test clients, old
     browsers). A sub-resource of the same site counts once its handler has `tracked`, so that a JSON API
@@ -81,12 +81,12 @@ def may_set_cookie(facts: RequestFacts, *, tracked: bool) -> bool:
 
 
 def is_part_of_page(facts: RequestFacts) -> bool:
-    """Tell whether a browser says that a page asks for this, and that it is no page itself."""
+    """Return whether a browser says that a page asks for this, and that it is no page itself."""
     return facts.header("sec-fetch-dest") not in ("", "document")
 
 
 def withholds_cookies(facts: RequestFacts) -> bool:
-    """Tell whether a browser sends such a request without our cookie, even if it has one.
+    """Return whether a browser sends such a request without our cookie, even if it has one.
 
     With `SameSite=Lax` that is each request from another site but for those that show a page in the tab by a
     safe method; and whatever is embedded where it may not use its cookies. Of a browser that sends no fetch
@@ -102,7 +102,7 @@ def withholds_cookies(facts: RequestFacts) -> bool:
 
 
 def _is_of_another_site(origin: str, host: str) -> bool:
-    """Tell whether an origin is not of a host's site; of an opaque one nothing is known.
+    """Return whether an origin is not of a host's site; of an opaque one nothing is known.
 
     Hosts that agree in the last two labels are taken for one site: under a public suffix such as `co.uk`
     that is too many.

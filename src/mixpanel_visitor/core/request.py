@@ -70,7 +70,7 @@ class RequestFacts:
         self.has_privacy_signal = True
 
     def header(self, name: str) -> str:
-        """Give the value of a request header by its lower-case name, or `""`; the last one wins."""
+        """Return the value of a request header by its lower-case name, or `""`; the last one wins."""
         return self.headers.get(name) or ""
 
     def cookie(self, name: str) -> str:
@@ -81,7 +81,7 @@ class RequestFacts:
         return pair[1].rstrip(_BLANKS) if pair else ""
 
     def replaced(self, **changes: Any) -> RequestFacts:
-        """Give the same request but for `changes`."""
+        """Return the same request but for `changes`."""
         names = [name for name in RequestFacts.__slots__ if name not in ("purposes", "has_privacy_signal")]
         return RequestFacts(**{name: changes.get(name, getattr(self, name)) for name in names})
 
@@ -96,7 +96,7 @@ class HeaderLookup(Protocol):
     """Request headers by their lower-case names."""
 
     def get(self, name: str, /) -> str | None:
-        """Give a header's value, or None."""
+        """Return a header's value, or None."""
         ...
 
 
@@ -178,7 +178,7 @@ class _ScopeHeaders:
         self._headers = headers
 
     def get(self, name: str, /) -> str | None:
-        """Give a header's value."""
+        """Return a header's value."""
         value = self._headers.get(name.encode())
         return None if value is None else _text(value)
 
@@ -224,14 +224,14 @@ class _EnvironHeaders:
         self._environ = environ
 
     def get(self, name: str, /) -> str | None:
-        """Give a header's value."""
+        """Return a header's value."""
         value: str | None = self._environ.get(_environ_key(name))
         return value
 
 
 @lru_cache(256)
 def _environ_key(name: str) -> str:
-    """Give where a header stands: `"user-agent"` is `HTTP_USER_AGENT` there; two have no `HTTP_`."""
+    """Return where a header stands: `"user-agent"` is `HTTP_USER_AGENT` there; two have no `HTTP_`."""
     key = name.upper().replace("-", "_")
     return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
 
@@ -327,6 +327,6 @@ def _pairs(name: str, separators: str) -> re.Pattern[str]:
 
 
 def response_header(headers: Iterable[tuple[str, str]], name: str) -> str | None:
-    """Give all values of a response header by its lower-case name joined with commas; None: absent."""
+    """Return all values of a response header by its lower-case name joined with commas; None: absent."""
     found = [value for key, value in headers if key.lower() == name]
     return ", ".join(found) if found else None

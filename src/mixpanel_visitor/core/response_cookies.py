@@ -71,7 +71,7 @@ class ResponseCookies:
     # --- what the browser has -------------------------------------------------------------------
 
     def has_any(self, facts: RequestFacts) -> bool:
-        """Tell whether the browser has a cookie with an ID in it, believed or not: ours or the SDK's."""
+        """Return whether the browser has a cookie with an ID in it, believed or not: ours or the SDK's."""
         if not facts.cookies:
             return False
         secure = facts.scheme == "https"
@@ -84,14 +84,14 @@ class ResponseCookies:
         )
 
     def has_opted_out(self, facts: RequestFacts) -> bool:
-        """Tell whether the browser has handed an opt-out over before."""
+        """Return whether the browser has handed an opt-out over before."""
         for name in self._seen_names:
             if name in facts.cookies and OPTED_OUT in all_cookie_values(facts.cookies, name):
                 return True
         return False
 
     def wants_more(self, facts: RequestFacts, anchor: VisitorCookie, *, now_s: float) -> bool:
-        """Tell whether an anchor that came is to be stored again, or the SDK to be given its ID."""
+        """Return whether an anchor that came is to be stored again, or the SDK to be given its ID."""
         return now_s - anchor.issued_at_s > RENEW_AFTER_S or (
             # It is of today: who has the ID, or was given it, needs no more.
             not (anchor.sdk_confirmed or anchor.sdk_cookie_sent)
@@ -101,7 +101,7 @@ class ResponseCookies:
     def wants_seed(
         self, facts: RequestFacts, anchor: VisitorCookie, came: VisitorCookie | None, *, now_s: float
     ) -> bool:
-        """Tell whether the SDK on this page should be given the ID, because it has none yet or lost it.
+        """Return whether the SDK on this page should be given the ID, because it has none yet or lost it.
 
         Never over an ID that it has, and only where a page is asked for that it could run on.
         """
@@ -158,7 +158,7 @@ class ResponseCookies:
         return [self.pending.store(anchor, secure=facts.scheme == "https")]
 
     def seed(self, anchor: VisitorCookie, facts: RequestFacts, *, replace: bool) -> list[str]:
-        """Give the SDK the anchor's device ID; with `replace`, in place of whatever it has."""
+        """Return the cookie that makes the SDK take this device ID; `replace`: whatever it has."""
         if self._mixpanel is None:
             return []
         return self._mixpanel.seed(

@@ -18,12 +18,12 @@ _NAMES = ("distinct_id", "$device_id", "$user_id", "$distinct_id", "$anon_id", "
 
 
 def digests(ids: Iterable[str]) -> set[str]:
-    """Give the digests of IDs, 32 hex digits each; a device's is the same with and without `$device:`."""
+    """Return the digests of IDs, 32 hex digits each; a device's is the same with and without `$device:`."""
     return {_digest(each) for each in ids if each}
 
 
 def owners(body: bytes) -> set[str]:
-    """Give the digests of all IDs in a record; none for what cannot be read."""
+    """Return the digests of all IDs in a record; none for what cannot be read."""
     try:
         message: Any = orjson.loads(body)
     except ValueError:

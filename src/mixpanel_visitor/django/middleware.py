@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class VisitorMiddleware:
-    """Give every request its visitor; to stand above all other middleware.
+    """Attach a visitor to every request; to stand above all other middleware.
 
     `VisitorMiddleware(view)(request)` gives one to a request of Django's `RequestFactory`.
     """
@@ -84,7 +84,7 @@ class VisitorMiddleware:
 
 
 def _begin(request: HttpRequest, *, soon: bool) -> Visit | HttpResponse | None:
-    """Give the request its visitor; None: it has one. A response: it is not the application's to answer."""
+    """Attach the visitor to the request. Return a response where it is not the application's to answer."""
     site = current_site()
     engine = site.engine
     try:

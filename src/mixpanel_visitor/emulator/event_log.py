@@ -63,7 +63,7 @@ class EventLog:
             self._file.write(b"\n")  # the last one was killed in the middle of a line
 
     def load(self, store: Store) -> None:
-        """Give the store all that was kept; lines that are not whole are left out."""
+        """Load all that was kept into the store; lines that are not whole are left out."""
         for line in (*_lines(self._older), *_lines(self._newer)):
             try:
                 _restore(store, orjson.loads(line))

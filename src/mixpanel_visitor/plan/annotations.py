@@ -40,7 +40,7 @@ _TYPES: dict[type, str] = {bool: "boolean", int: "integer", float: "number", str
 
 
 def object_schema(cls: type, depth: int = 0) -> dict[str, Any]:
-    """Give the schema of a model; NameError where an annotation names what is not defined (yet)."""
+    """Return the schema of a model; NameError where an annotation names what is not defined (yet)."""
     properties: dict[str, Any] = {}
     required: list[str] = []
     for field in fields_of(cls):
@@ -56,7 +56,7 @@ def object_schema(cls: type, depth: int = 0) -> dict[str, Any]:
 
 
 def type_schema(annotation: Any, depth: int = 0) -> dict[str, Any]:
-    """Give the schema of an annotation; an empty one takes anything."""
+    """Return the schema of an annotation; an empty one takes anything."""
     if annotation is None or annotation is type(None):
         return {"type": "null"}
     if hasattr(annotation, "__supertype__"):  # NewType

@@ -74,7 +74,7 @@ def _named(node: ast.Call, name: str) -> ast.expr | None:
 
 
 def _constants(tree: ast.Module) -> dict[str, str]:
-    """Give the names that a module sets once, to a string."""
+    """Return the names that a module sets once, to a string."""
     found: dict[str, str | None] = {}
     for node in tree.body:
         targets = node.targets if isinstance(node, ast.Assign) else []

@@ -30,7 +30,7 @@ class PlanGuard:
         self._log = log
 
     def __call__(self, event: Any, properties: Any, *, strict: bool) -> tuple[str, Any]:
-        """Give an event's name and properties, read from an instance if that is what was given.
+        """Return an event's name and properties, read from an instance if that is what was given.
 
         `InvalidEventError` for what is no event at all, and where it differs from the plan and `strict`.
         """

@@ -61,7 +61,7 @@ class Difference(NamedTuple):
 
 
 def is_mixpanels_own(name: str) -> bool:
-    """Tell whether a property is in Mixpanel's vocabulary, which a plan does not have to repeat."""
+    """Return whether a property is in Mixpanel's vocabulary, which a plan does not have to repeat."""
     return name.startswith(("$", "mp_")) or name in _MIXPANELS_OWN
 
 
@@ -85,7 +85,7 @@ def differences(
 
 
 def near(word: str, known: Iterable[str]) -> str | None:
-    """Give the known word that is most likely meant; case, spaces and hyphens are the first suspects."""
+    """Return the known word that is most likely meant; case, spaces and hyphens are the first suspects."""
     words = list(known)
     bare = _bare(word)
     same = next((each for each in words if _bare(each) == bare), None)
@@ -138,7 +138,7 @@ def _of_value(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[Diff
 
 
 def _plain(value: Any) -> Any:
-    """Give a value as it is in JSON."""
+    """Return a value as it is in JSON."""
     if type(value) in FLAT_TYPES:
         return value
     return plain_value(value, name="value")

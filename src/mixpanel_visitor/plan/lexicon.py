@@ -20,7 +20,7 @@ MAX_EXAMPLES = 20
 
 
 def lexicon(events: Iterable[Event]) -> dict[str, Any]:
-    """Give `{"entries": [...]}` with an entry for each event."""
+    """Return `{"entries": [...]}` with an entry for each event."""
     return {
         "entries": [
             {"entityType": "event", "name": event.name, "schemaJson": _schema(event)} for event in events
@@ -47,7 +47,7 @@ def _schema(event: Event) -> dict[str, Any]:
 
 
 def types_of(schema: Mapping[str, Any]) -> list[str]:
-    """Give the JSON types that a property may have, null left out; none: anything."""
+    """Return the JSON types that a property may have, null left out; none: anything."""
     options = schema.get("anyOf") or schema.get("oneOf") or [schema]
     found = dict.fromkeys(str(option["type"]) for option in options if "type" in option)
     found.pop("null", None)

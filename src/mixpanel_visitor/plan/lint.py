@@ -24,7 +24,7 @@ RESERVED_PROPERTIES = (*IDENTITY_PROPERTIES, "time")
 
 
 def review(events: Iterable[Event]) -> list[str]:
-    """Give what is wrong with these events, one line each."""
+    """Return what is wrong with these events, one line each."""
     readable: list[Event] = []
     found: list[str] = []
     for event in events:

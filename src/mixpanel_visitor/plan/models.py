@@ -48,14 +48,14 @@ class Field(NamedTuple):
 
 
 def is_model(cls: Any) -> bool:
-    """Tell whether a class has fields that can be read."""
+    """Return whether a class has fields that can be read."""
     return isinstance(cls, type) and (
         dataclasses.is_dataclass(cls) or _is_pydantic(cls) or _is_struct(cls) or typing.is_typeddict(cls)
     )
 
 
 def fields_of(cls: type) -> list[Field]:
-    """Give the fields of a model; NameError where an annotation names what is not defined (yet)."""
+    """Return the fields of a model; NameError where an annotation names what is not defined (yet)."""
     if _is_pydantic(cls):
         return list(_pydantic_fields(cls))
     if _is_struct(cls):
@@ -121,7 +121,7 @@ def _required(cls: Any) -> frozenset[str]:
 
 
 def docstring(cls: type) -> str:
-    """Give a class's own docstring in one line; empty where its library has made it up, or inherited it."""
+    """Return a class's own docstring in one line; empty where its library has made it up, or inherited it."""
     text = " ".join((vars(cls).get("__doc__") or "").split())
     return "" if text.startswith(f"{cls.__name__}(") else text
 

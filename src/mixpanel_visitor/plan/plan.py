@@ -107,7 +107,7 @@ class Plan:
                 ) from error
 
     def read(self, instance: object) -> tuple[str, dict[str, Any]]:
-        """Give name and properties of an instance of a declared class; `InvalidEventError` for another."""
+        """Return name and properties of an instance of a declared class; `InvalidEventError` for another."""
         event = next((self._by_class[cls] for cls in type(instance).__mro__ if cls in self._by_class), None)
         if isinstance(instance, type) and instance in self._by_class:
             raise InvalidEventError(
@@ -145,5 +145,5 @@ class Plan:
         return review(self._events.values())
 
     def lexicon(self) -> dict[str, Any]:
-        """Give the plan as the body of a request to Mixpanel's Lexicon Schemas API."""
+        """Return the plan as the body of a request to Mixpanel's Lexicon Schemas API."""
         return lexicon(self._events.values())

@@ -93,7 +93,7 @@ class ForkDetector(Protocol):
     """Its first item is 1 in the process that made it, and 0 in a child forked from that."""
 
     def __getitem__(self, index: int, /) -> int:
-        """Tell which of the two this is; 0 is asked for."""
+        """Return which of the two this is; 0 is asked for."""
         ...
 
 

@@ -54,7 +54,7 @@ def api_host(value: Any) -> str:
 
 
 def region_of(url: str) -> str | None:
-    """Give the region whose ingestion host this is; None: not one of Mixpanel's."""
+    """Return the region whose ingestion host this is; None: not one of Mixpanel's."""
     return _REGIONS.get(url.removeprefix("https://"))
 
 

@@ -86,7 +86,7 @@ class Sources:
         self._refuse_unknown(mapping, environ)
 
     def has_key(self, key: str) -> bool:
-        """Tell whether the mapping or the environment holds something under `key`."""
+        """Return whether the mapping or the environment holds something under `key`."""
         return any(key in source for _, source in self._outside)
 
     def _find(self, spec: Spec) -> Found | None:
@@ -171,7 +171,7 @@ class Sources:
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
-    """Give the known word that this one is most likely a misspelling of."""
+    """Return the known word that this one is most likely a misspelling of."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return close[0] if close else None
 

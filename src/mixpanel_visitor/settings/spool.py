@@ -96,7 +96,7 @@ def expanded(location: str) -> Path:
 def default_spool(
     token: str, api_host: str, environ: Mapping[str, str], *, platform: str = sys.platform
 ) -> str:
-    """Give a directory under the user's state directory, one for each token and host.
+    """Return a directory under the user's state directory, one for each token and host.
 
     The disk is not touched. Raises ValueError where the user has no home (arbitrary UIDs in containers).
     """

@@ -134,7 +134,7 @@ def stand_in(sources: Sources) -> None:
 
 
 def missing(sources: Sources, values: Mapping[str, Any], *, require_secret: bool) -> list[str]:
-    """Give a problem for each required setting that nobody gave."""
+    """Return a problem for each required setting that nobody gave."""
     problems: list[str] = []
     if "token" not in sources.found:
         hint = ""

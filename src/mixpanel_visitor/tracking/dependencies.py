@@ -51,7 +51,7 @@ class InsertIds:
         return ids
 
     def __call__(self) -> str:
-        """Give the next one; a forked child draws its own."""
+        """Return the next one; a forked child draws its own."""
         mark, ids = self._state
         if not mark[0]:
             ids = self._begin()

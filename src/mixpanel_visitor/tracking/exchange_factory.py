@@ -113,7 +113,7 @@ class ExchangeFactory:
         return self.rules.inert(facts, fresh_id=self._fresh_id)
 
     def is_excluded(self, facts: RequestFacts) -> bool:
-        """Tell whether this request is none of our business."""
+        """Return whether this request is none of our business."""
         is_excluded = self.rules.is_excluded
         return is_excluded is not None and is_excluded(facts)
 

@@ -50,7 +50,7 @@ class HandoverEndpoint:
         self.paths = () if engine.snippet is None else (self._path, self._path + SCRIPT_SUFFIX)
 
     def takes(self, path: str, facts: RequestFacts) -> bool:
-        """Tell whether a request is ours to answer; `path` is below the root of the application.
+        """Return whether a request is ours to answer; `path` is below the root of the application.
 
         Only to be asked where the request's path ends with one of `paths`.
         """

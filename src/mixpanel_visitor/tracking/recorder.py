@@ -45,7 +45,7 @@ def collect() -> None:
 
 
 def active() -> Catcher | None:
-    """Give the catcher of this moment, for all trackers of this process; None: nobody looks on."""
+    """Return the catcher of this moment, for all trackers of this process; None: nobody looks on."""
     return _catchers[-1] if _catchers else None
 
 

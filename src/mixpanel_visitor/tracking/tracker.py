@@ -127,7 +127,7 @@ class Tracker:
         return self._engine.sign_traits(traits)
 
     def consumer(self) -> SpoolConsumer:
-        """Give the official library a consumer: `mixpanel.Mixpanel(token, consumer=tracker.consumer())`."""
+        """Return a consumer for the official `mixpanel.Mixpanel(token, consumer=tracker.consumer())`."""
         from mixpanel_visitor.sdk import SpoolConsumer  # noqa: PLC0415  # the official package takes 0.2 s to import
 
         return SpoolConsumer(self._engine.writer, self._engine.visit())
@@ -152,7 +152,7 @@ class Tracker:
         return self._engine.close(timeout_s)
 
     def stats(self) -> Stats:
-        """Give the counters of this process.
+        """Return the counters of this process.
 
         `accepted == delivered + pending + dead_lettered + sum(refused.values())`, always. `pending` counts
         what is in open requests (`buffered`) and what waits in the spool (`spooled`); `spool` holds the

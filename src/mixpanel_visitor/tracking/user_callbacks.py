@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def bot_detector(setting: Callable[[str], Any] | str | None) -> Callable[[str], bool] | None:
-    """Give what the setting `bot_detector` stands for; raises `MissingExtraError` for a package not there."""
+    """Return what the setting `bot_detector` stands for; raises `MissingExtraError` without its package."""
     if setting != "crawlerdetect":
         return cast("Callable[[str], bool] | None", setting)
     try:

@@ -63,7 +63,7 @@ MUTANTS = [
         defect="nobody remembers what was in hand when a process died",
         rows=(32,),
         file="delivery/journal/in_flight_log.py",
-        old="self._stretches.append(stretch._replace(crash_counts=crash_counts))",
+        old="self._stretches.append(stretch._replace(crashes=crashes))",
         new="self._stretches.append(stretch)",
         test="faults/test_poison.py::test_a_record_that_kills_its_sender_is_set_aside[300-import]",
     ),

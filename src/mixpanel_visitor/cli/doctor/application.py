@@ -46,7 +46,7 @@ def settings_of_application(where: str) -> Settings:
 
 
 def _find(it: object) -> Tracker | Mapping[str, object] | None:
-    """Give the tracker of an object, or what a Starlette application will make it of; None: neither."""
+    """Return the tracker of an object, or what a Starlette application will make it of; None: neither."""
     extensions = getattr(it, "extensions", None)
     candidates = [it, getattr(it, "tracker", None)]
     candidates += [extensions.get(EXTENSION)] if isinstance(extensions, dict) else []

@@ -31,7 +31,7 @@ _KNOWN = frozenset(_OTHERS.split()) | {
 
 
 def is_public_suffix(domain: str) -> bool:
-    """Tell whether browsers refuse a cookie for this domain, as far as it is known here.
+    """Return whether browsers refuse a cookie for this domain, as far as it is known here.
 
     >>> is_public_suffix("co.uk"), is_public_suffix(".herokuapp.com"), is_public_suffix("shop.example.com")
     (True, True, False)

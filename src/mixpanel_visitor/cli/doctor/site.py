@@ -147,7 +147,7 @@ def _script(url: str, path: str) -> Iterator[Finding]:
 
 
 def _find(reply: Reply, name: str | None) -> tuple[str, dict[str, str]] | None:
-    """Give the value and the attributes (names in lower case) of the visitor cookie."""
+    """Return the value and the attributes (names in lower case) of the visitor cookie."""
     for header in reply.set_cookies:
         pair, *rest = header.split(";")
         found, _, value = pair.strip().partition("=")

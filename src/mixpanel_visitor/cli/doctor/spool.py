@@ -168,7 +168,7 @@ def room(volume: os.statvfs_result) -> Iterator[Finding]:
 
 
 def file_system(path: Path, mounts: str = "/proc/mounts") -> str:
-    """Give the type of the file system that holds `path`; empty where the system does not say."""
+    """Return the type of the file system that holds `path`; empty where the system does not say."""
     found, kind = "", ""
     with contextlib.suppress(OSError):
         for line in Path(mounts).read_text(encoding="utf-8", errors="replace").splitlines():

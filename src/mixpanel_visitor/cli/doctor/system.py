@@ -98,7 +98,7 @@ def threadless_servers(proc: Path, installed: Callable[[str], str | None]) -> It
 
 
 def _has_threads(process: Path, words: Sequence[str]) -> bool:
-    """Tell whether threads are turned on, or may be: there are more ways to say it than are read here."""
+    """Return whether threads are turned on, or may be: there are more ways to say it than are read here."""
     if "\0UWSGI_ENABLE_THREADS=" in "\0" + (process / "environ").read_text(errors="replace"):
         return True
     for word in words:

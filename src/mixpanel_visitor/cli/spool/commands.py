@@ -41,7 +41,7 @@ def command() -> None:
 @SPOOL
 @AS_JSON
 def status(*, location: str | None, as_json: bool) -> None:
-    """Tell what waits, how old it is, and whether somebody delivers it.
+    """Return what waits, how old it is, and whether somebody delivers it.
 
     Looks, takes nothing and changes nothing; safe beside running servers. Exit code 1: something needs
     attention, and what to do stands there.

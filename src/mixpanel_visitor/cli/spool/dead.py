@@ -38,7 +38,7 @@ def dead() -> None:
 
 
 def _selecting(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the ways to say which letters are meant."""
+    """Add the options that say which letters are meant."""
     for option in (
         click.option("--reason", metavar="TEXT", help="Those with this text in their reason."),
         click.option("--all", "everything", is_flag=True, help="All of them."),
@@ -215,7 +215,7 @@ def _entries(there: Sequence[DeadLetterStore]) -> Iterator[_Found]:
 def _select(
     there: Sequence[DeadLetterStore], numbers: tuple[str, ...], *, everything: bool, reason: str | None
 ) -> frozenset[str]:
-    """Give the numbers of the letters that are meant and are there now."""
+    """Return the numbers of the letters that are meant and are there now."""
     if [bool(numbers), everything, reason is not None].count(True) != 1:
         raise click.UsageError("say which: numbers, --all, or --reason TEXT")
     if numbers:
@@ -255,7 +255,7 @@ def _parsed(letter: DeadLetter) -> Any:
 
 
 def _name(letter: DeadLetter) -> str:
-    """Give the event's name, or what a profile update does."""
+    """Return the event's name, or what a profile update does."""
     record = _parsed(letter)
     if not isinstance(record, dict):
         return "?"

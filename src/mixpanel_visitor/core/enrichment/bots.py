@@ -62,7 +62,7 @@ class BotDetector:
         self._stricter = None if stricter is None else lru_cache(4096)(stricter)
 
     def kind(self, facts: RequestFacts) -> BotKind:
-        """Tell what kind of bot this request comes from; `""`: none."""
+        """Return what kind of bot this request comes from; `""`: none."""
         user_agent = facts.header("user-agent")[:MAX_CHARS]
         kind = by_user_agent(user_agent)
         if kind == "" and self._stricter is not None and self._stricter(user_agent):
@@ -72,7 +72,7 @@ class BotDetector:
 
 @lru_cache(4096)
 def by_user_agent(user_agent: str) -> BotKind:
-    """Tell what a User-Agent says of itself; without any it is a tool, for all browsers have one."""
+    """Return what a User-Agent says of itself; without any it is a tool, for all browsers have one."""
     lower = user_agent.lower()
     if _SDK.search(lower):
         return "crawler"
@@ -80,5 +80,5 @@ def by_user_agent(user_agent: str) -> BotKind:
 
 
 def is_developer(facts: RequestFacts) -> bool:
-    """Tell whether the request comes from this host itself, and through no proxy."""
+    """Return whether the request comes from this host itself, and through no proxy."""
     return is_local(facts.client) and not any(map(facts.header, _FORWARDING))

@@ -39,7 +39,7 @@ class ClientAddresses:
         self._sent = lru_cache(4096)(self._sent_of)
 
     def behind_proxies(self, facts: RequestFacts) -> RequestFacts:
-        """Give the facts as the first trusted proxy has seen them: the client's address, and the scheme."""
+        """Return the facts as the first trusted proxy has seen them: the client's address, and the scheme."""
         if not self._trusted or facts.client is None:
             return facts
         peer = _address(facts.client)
@@ -57,7 +57,7 @@ class ClientAddresses:
         )
 
     def of_event(self, facts: RequestFacts) -> str:
-        """Give what is sent as `ip`: the address, its network (/24, /48), or `"0"` for nowhere."""
+        """Return what is sent as `ip`: the address, its network (/24, /48), or `"0"` for nowhere."""
         return self._sent(facts.client)
 
     def _sent_of(self, client: str | None) -> str:
@@ -89,7 +89,7 @@ class ClientAddresses:
 
 
 def is_local(client: str | None) -> bool:
-    """Tell whether the peer is on this very host: a loopback address, a Unix socket, a test client."""
+    """Return whether the peer is on this very host: a loopback address, a Unix socket, a test client."""
     if not client:
         return True
     address = _address(client)

@@ -41,7 +41,7 @@ class Enricher:
         self._mixpanel = mixpanel
 
     def properties(self, facts: RequestFacts, *, is_new: bool, is_bot: bool) -> dict[str, Any]:
-        """Give the event properties of a request; `is_new`: it is the first of its visitor."""
+        """Return the event properties of a request; `is_new`: it is the first of its visitor."""
         found: dict[str, Any] = {"ip": self._addresses.of_event(facts)}
         user_agent = facts.header("user-agent")
         if user_agent:
@@ -74,13 +74,13 @@ class Enricher:
         return found
 
     def first_touch(self, facts: RequestFacts) -> Mapping[str, Any]:
-        """Give what `$set_once` puts on the profile of a new visitor who came by a campaign."""
+        """Return what `$set_once` puts on the profile of a new visitor who came by a campaign."""
         url, _ = _places(facts)
         touch = url_properties.first_touch(url) if url else {}
         return _cut(touch)
 
     def page_view(self, facts: RequestFacts, route: str | None) -> dict[str, Any]:
-        """Give the properties that the SDK's own page view has, and the route's template as `route`."""
+        """Return the properties that the SDK's own page view has, and the route's template as `route`."""
         search = self._shown(f"?{facts.query}") if facts.query else ""
         found = {
             "current_domain": host_name(facts.host),
@@ -96,13 +96,13 @@ class Enricher:
 
 
 def host_name(host: str) -> str:
-    """Give a Host header without its port, as `location.hostname` has it."""
+    """Return a Host header without its port, as `location.hostname` has it."""
     name, colon, port = host.rpartition(":")
     return (name if colon and port.isdecimal() else host).lower()
 
 
 def _places(facts: RequestFacts) -> tuple[str, str | None]:
-    """Give the page's address, and that of the page before it; `""` and None where they are not known."""
+    """Return the page's address, and that of the page before it; `""` and None where they are not known."""
     if facts.protocol == "websocket":
         return "", None
     own = f"{facts.scheme}://{facts.host}{facts.path}{'?' if facts.query else ''}{facts.query}"

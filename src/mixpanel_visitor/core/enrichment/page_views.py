@@ -31,7 +31,7 @@ class PageViews:
         self._excluded = _either([pattern[1:] for pattern in patterns if pattern.startswith("!")])
 
     def may_come(self, facts: RequestFacts) -> bool:
-        """Tell whether the answer to this request may be a page view."""
+        """Return whether the answer to this request may be a page view."""
         return (
             facts.method == "GET"
             and facts.protocol == "http"
@@ -42,7 +42,7 @@ class PageViews:
 
 
 def is_page(status: int, headers: Sequence[tuple[str, str]]) -> bool:
-    """Tell whether an answer is a page that is shown; one that was not modified is."""
+    """Return whether an answer is a page that is shown; one that was not modified is."""
     if status == 304:
         return True
     content_type = response_header(headers, "content-type") or ""

@@ -43,14 +43,14 @@ class RequestProperties:
         return self._surroundings
 
     def first_touch(self) -> Mapping[str, Any]:
-        """Give what the first campaign puts on a new visitor's profile; once."""
+        """Return what the first campaign puts on a new visitor's profile; once."""
         if not self.has_first_touch:
             return {}
         self.has_first_touch = False
         return self._enricher.first_touch(self._facts)
 
     def page_view(self, route: str | None) -> Mapping[str, Any]:
-        """Give what a page view says besides."""
+        """Return what a page view says besides."""
         return self._enricher.page_view(self._facts, route)
 
 

@@ -43,7 +43,7 @@ _VALUE = re.compile(r"(?:(?!%26|%23)[^&#;])*", re.IGNORECASE)
 
 
 def query_value(url: str, name: str) -> str:
-    """Give the first value of a parameter, decoded; `""` where there is none."""
+    """Return the first value of a parameter, decoded; `""` where there is none."""
     match = re.search(rf"[?&]{re.escape(name)}=([^&#]*)", url)
     if match is None:
         return ""
@@ -52,17 +52,17 @@ def query_value(url: str, name: str) -> str:
 
 
 def campaign(url: str) -> dict[str, str]:
-    """Give the `utm_*` parameters that have a value."""
+    """Return the `utm_*` parameters that have a value."""
     return _values(url, CAMPAIGN_NAMES) if "utm_" in url else {}
 
 
 def clicks(url: str) -> dict[str, str]:
-    """Give the click IDs of advertisers that have a value."""
+    """Return the click IDs of advertisers that have a value."""
     return _values(url, CLICK_NAMES) if "?" in url or "&" in url else {}
 
 
 def first_touch(url: str) -> dict[str, str | None]:
-    """Give all `initial_utm_*` for a profile, None for those that are missing; nothing if all are.
+    """Return all `initial_utm_*` for a profile, None for those that are missing; nothing if all are.
 
     They belong together: one that is missing must not be filled in by a later campaign.
     """
@@ -71,13 +71,13 @@ def first_touch(url: str) -> dict[str, str | None]:
 
 
 def referring_domain(referrer: str) -> str:
-    """Give what stands where the host stands in an address; `""` for anything shorter."""
+    """Return what stands where the host stands in an address; `""` for anything shorter."""
     parts = referrer.split("/", 3)
     return parts[2] if len(parts) >= 3 else ""
 
 
 def search_info(referrer: str) -> dict[str, str]:
-    """Give `$search_engine` and, where the engine still tells it, `mp_keyword`."""
+    """Return `$search_engine` and, where the engine still tells it, `mp_keyword`."""
     for engine, pattern in _SEARCH_ENGINES:
         if engine in referrer and pattern.match(referrer):
             keyword = query_value(referrer, "p" if engine == "yahoo" else "q")

@@ -63,7 +63,7 @@ class UserAgent(NamedTuple):
     device: str
 
     def properties(self) -> dict[str, str | int | float]:
-        """Give the event properties `$browser`, `$browser_version`, `$os` and `$device` that are known."""
+        """Return the event properties `$browser`, `$browser_version`, `$os` and `$device` that are known."""
         named = {
             "$browser": self.browser,
             "$browser_version": self.version,
@@ -74,7 +74,7 @@ class UserAgent(NamedTuple):
 
 
 def properties_of(user_agent: str) -> Mapping[str, str | int | float]:
-    """Give the event properties of a User-Agent header, for everybody who sends it the same ones."""
+    """Return the event properties of a User-Agent header, for everybody who sends it the same ones."""
     return _properties_of(user_agent[:MAX_CHARS])
 
 

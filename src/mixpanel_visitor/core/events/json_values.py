@@ -28,24 +28,24 @@ class Level:
         kinds = set(map(type, values))
         self.is_plain = kinds <= _PLAIN_TYPES
         self.lists: list[list[Any]] = []
-        self.privacy_signal_set: list[dict[Any, Any]] = []
+        self.objects: list[dict[Any, Any]] = []
         if list in kinds:
             self.lists = [each for each in values if type(each) is list]
         if dict in kinds:
-            self.privacy_signal_set = [each for each in values if type(each) is dict]
+            self.objects = [each for each in values if type(each) is dict]
 
     @cached_property
     def values(self) -> list[Any]:
         """What they hold; ask `size` first."""
         return [
             *chain.from_iterable(self.lists),
-            *chain.from_iterable(map(dict.values, self.privacy_signal_set)),
+            *chain.from_iterable(map(dict.values, self.objects)),
         ]
 
     @property
     def size(self) -> int:
         """The number of values that they hold."""
-        return sum(map(len, self.lists)) + sum(map(len, self.privacy_signal_set))
+        return sum(map(len, self.lists)) + sum(map(len, self.objects))
 
     @property
     def longest_list(self) -> int:
@@ -55,12 +55,12 @@ class Level:
     @property
     def largest_object(self) -> int:
         """The most names that one of them has."""
-        return max(map(len, self.privacy_signal_set), default=0)
+        return max(map(len, self.objects), default=0)
 
     @property
     def names(self) -> list[Any]:
         """The names in the objects."""
-        return list(chain.from_iterable(self.privacy_signal_set))
+        return list(chain.from_iterable(self.objects))
 
 
 def levels(value: Any) -> Iterator[Level]:
@@ -70,7 +70,7 @@ def levels(value: Any) -> Iterator[Level]:
     no further level.
     """
     level = Level([value])
-    while level.lists or level.privacy_signal_set or not level.is_plain:
+    while level.lists or level.objects or not level.is_plain:
         yield level
         if not level.is_plain:
             return
@@ -78,13 +78,13 @@ def levels(value: Any) -> Iterator[Level]:
 
 
 def is_part_of_itself(read: Iterable[Level], path: Iterable[int]) -> bool:
-    """Tell whether something in these levels is also above itself, or is in the path that leads to them.
+    """Return whether something in these levels is also above itself, or is in the path that leads to them.
 
     Also True for what two levels share.
     """
     seen = set(path)
     for level in read:
-        ids = {*map(id, level.lists), *map(id, level.privacy_signal_set)}
+        ids = {*map(id, level.lists), *map(id, level.objects)}
         if not seen.isdisjoint(ids):
             return True
         seen |= ids

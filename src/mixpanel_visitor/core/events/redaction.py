@@ -66,11 +66,11 @@ class Redactor:
         return all(isinstance(name, str) and not self.is_secret(name) for name in names)
 
     def is_plain(self, properties: Mapping[Any, Any]) -> bool:
-        """Tell whether there is nothing to look at: names that are strings and no secrets, flat values."""
+        """Return whether there is nothing to look at: names that are strings and no secrets, flat values."""
         return FLAT_TYPES.issuperset(map(type, properties.values())) and self._are_plain(tuple(properties))
 
     def clean(self, properties: Mapping[str, Any], found: Callable[[str], None]) -> Mapping[str, Any]:
-        """Give properties with secrets replaced: the same object where there are none, else a copy.
+        """Return properties with secrets replaced: the same object where there are none, else a copy.
 
         `found` is told the name of each.
         """
@@ -80,7 +80,7 @@ class Redactor:
         return cleaned
 
     def _has_no_secret(self, value: Any, depth: int) -> bool:
-        """Tell whether all is plain, with no secret's name at any depth that is looked at."""
+        """Return whether all is plain, with no secret's name at any depth that is looked at."""
         for level in islice(levels(value), MAX_DEPTH + 1 - depth):
             names = set(level.names)
             if not level.is_plain or any(type(each) is not str or self.is_secret(each) for each in names):

@@ -25,7 +25,7 @@ class CookieDomain:
         self._cross_subdomain = cross_subdomain
 
     def on(self, host: str) -> str:
-        """Give the Domain for a request's Host header; `""`: none, the cookie is for this host alone.
+        """Return the Domain for a request's Host header; `""`: none, the cookie is for this host alone.
 
         A Domain that does not cover the host would make browsers refuse the cookie: then there is none.
         """
@@ -35,7 +35,7 @@ class CookieDomain:
 
 
 def sdk_domain(name: str) -> str:
-    """Give what the SDK's two expressions make of a host name in lower case; `""`: nothing."""
+    """Return what the SDK's two expressions make of a host name in lower case; `""`: nothing."""
     return "" if len(name) > MAX_HOST_CHARS else _extracted(name)
 
 

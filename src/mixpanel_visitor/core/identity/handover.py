@@ -97,7 +97,7 @@ def check(facts: RequestFacts) -> None:
 
 
 def is_same_origin(facts: RequestFacts) -> bool:
-    """Tell whether a page of this very origin has sent an unsafe request.
+    """Return whether a page of this very origin has sent an unsafe request.
 
     `Sec-Fetch-Site` decides where it is sent; else `Origin` has to be ours; neither of them: no.
     """

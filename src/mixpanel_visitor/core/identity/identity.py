@@ -103,7 +103,7 @@ class Login:
 
 
 def distinct_id(mode: IdMode, identity: Identity) -> str:
-    """Give exactly what Mixpanel will count this visitor by."""
+    """Return exactly what Mixpanel will count this visitor by."""
     known = identity.user_id if identity.uid is None and mode != "spid" else identity.uid
     if known is not None:
         return known
@@ -111,7 +111,7 @@ def distinct_id(mode: IdMode, identity: Identity) -> str:
 
 
 def anonymous_id(device_id: str, *, unprefixed: bool = False) -> str:
-    """Give the distinct ID of a device that nobody has logged in on."""
+    """Return the distinct ID of a device that nobody has logged in on."""
     return device_id if unprefixed else f"{DEVICE_PREFIX}{device_id}"
 
 
@@ -198,7 +198,7 @@ def log_out(before: Identity, fresh_device_id: str) -> Identity:
 
 
 def with_new_device(identity: Identity, fresh_device_id: str) -> Identity:
-    """Give the identity a device ID that was made just now; a SPiD uid was the old one's and goes."""
+    """Return the identity with a device ID that was made just now; a SPiD uid was the old one's and goes."""
     return identity._replace(
         device_id=fresh_device_id,
         uid=None,
@@ -230,7 +230,7 @@ def from_known_ids(mode: IdMode, *, device_id: str | None, user_id: str | None) 
 
 
 def is_uuid(value: str) -> bool:
-    """Tell whether a string has the shape of the device IDs that the SDK and we make: 8-4-4-4-12 hex."""
+    """Return whether a string has the shape of the device IDs that the SDK and we make: 8-4-4-4-12 hex."""
     parts = value.split("-")
     return [len(part) for part in parts] == [8, 4, 4, 4, 12] and all(
         character in "0123456789abcdefABCDEF" for part in parts for character in part

@@ -82,7 +82,7 @@ class MixpanelBrowser:
         self._count = count
 
     def claim(self, cookies: str, *, known_device_id: str | None) -> BrowserClaim | None:
-        """Give the device that a Cookie header claims; None: there is none that can be believed.
+        """Return the device that a Cookie header claims; None: there is none that can be believed.
 
         The SDK reads the first cookie of its name, and so do we, unless another one names the device that
         we know already. A single cookie of that device is not decoded, and its `user_id` stays None.
@@ -110,14 +110,14 @@ class MixpanelBrowser:
         return claims[0]
 
     def persisted(self, cookies: str, names: tuple[str, ...]) -> Mapping[str, str]:
-        """Give some of the super properties that the SDK keeps in its cookie: those of these names, texts."""
+        """Return those super properties in the SDK's cookie that have these names and are texts."""
         values = cookie_values(cookies, self.name)
         if not values or len(values[0]) > MAX_COOKIE_CHARS:
             return {}
         return _persisted(values[0], names)
 
     def occupied(self, cookies: str) -> bool:
-        """Tell whether there is a cookie that the SDK would take over, and that a seed would destroy.
+        """Return whether there is a cookie that the SDK would take over, and that a seed would destroy.
 
         What is longer than we decode is left alone as well.
         """
@@ -136,8 +136,8 @@ class MixpanelBrowser:
         """
         value = quoted_identity(device_id, unprefixed=unprefixed)
         domain = self._domain.on(host)
-        sdk_cookie_sent = _stored(self.name, value, domain, max_age_s=self._max_age_s, secure=secure)
-        return [_removed(self.name), sdk_cookie_sent] if replace and domain else [sdk_cookie_sent]
+        stored = _stored(self.name, value, domain, max_age_s=self._max_age_s, secure=secure)
+        return [_removed(self.name), stored] if replace and domain else [stored]
 
     def expire(self, *, host: str) -> list[str]:
         """Build the Set-Cookie values that remove the SDK's cookie."""
@@ -216,7 +216,7 @@ def decode_uri_component(raw: str) -> str | None:
 
 @lru_cache(4096)
 def _anonymous(device_id: str) -> str:
-    """Give how the cookie of an anonymous visitor begins, up to the end of the device ID."""
+    """Return how the cookie of an anonymous visitor begins, up to the end of the device ID."""
     return quoted_identity(device_id).removesuffix("%7D")
 
 
@@ -226,7 +226,7 @@ def _known(device_id: str, *, settled: bool) -> BrowserClaim:
 
 
 def _names(raw: str, device_id: str) -> bool:
-    """Tell, without decoding, whether a cookie is that of a device; False also where it has to be decoded.
+    """Return, without decoding, whether a cookie is that of a device; False also where it has to be decoded.
 
     JSON.stringify escapes the quotes inside of strings: the first one after the distinct ID ends it.
     """
@@ -273,7 +273,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def _as_text(value: object) -> str | None:
-    """Give an ID as text; `identify(42)` keeps the number as it is. None: nobody's ID."""
+    """Return an ID as text; `identify(42)` keeps the number as it is. None: nobody's ID."""
     if isinstance(value, str):
         return value
     return str(value) if type(value) is int and value != 0 else None

@@ -57,7 +57,7 @@ class PendingCookies:
         self._prefixes = {secure: f"{anchors.name(secure=secure)}." for secure in (True, False)}
 
     def any_in(self, cookies: str, *, secure: bool) -> bool:
-        """Tell whether a Cookie header may have one; nearly always it has none."""
+        """Return whether a Cookie header may have one; nearly always it has none."""
         return self._prefixes[secure] in cookies
 
     def find(self, cookies: str, *, secure: bool, now_s: float) -> Pending:
@@ -96,7 +96,7 @@ class PendingCookies:
         ]
 
     def _cookies(self, cookies: str, *, secure: bool) -> Iterator[tuple[str, str]]:
-        """Give the pairs of a Cookie header that are pending cookies by their names, the first few."""
+        """Return the pairs of a Cookie header that are pending cookies by their names, the first few."""
         prefix = self._prefixes[secure]
         position = cookies.find(prefix)
         for _ in range(MAX_LOOKED_AT):
@@ -112,5 +112,5 @@ class PendingCookies:
 
 
 def is_suffix(text: str) -> bool:
-    """Tell whether a name may end like this: only what we have made ourselves is repeated in a header."""
+    """Return whether a name may end like this: only what we have made ourselves is repeated in a header."""
     return 0 < len(text) <= _SUFFIX_CHARS and text.isascii() and text.replace("-", "").isalnum()

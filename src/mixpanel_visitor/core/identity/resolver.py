@@ -146,7 +146,7 @@ class IdentityResolver:
         )
 
     def lacks_uid(self, found: ResolvedIdentity) -> bool:
-        """Tell whether a new visitor of a legacy project that counts by uid has none yet.
+        """Return whether a new visitor of a legacy project that counts by uid has none yet.
 
         What is tracked now could be joined to the uid by nothing: such a project knows aliases only, for what
         comes later, and only for IDs that have never been used.

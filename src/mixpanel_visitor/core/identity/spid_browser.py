@@ -91,7 +91,7 @@ class SpidBrowser:
         return self._read(values[0], now_s=now_s) if values else None
 
     def verified(self, sig: object, *, now_s: float) -> SpidVisitor | None:
-        """Give the visitor of a `sig`; None, and a count of the reason, where it is not to be believed."""
+        """Return the visitor of a `sig`; None, and a count of the reason, where it is not to be believed."""
         if self._secret is None:
             self._count("spid_no_sign_secret")
             return None
@@ -153,7 +153,7 @@ def verify(sig: object, secret: str, *, now_s: float, skew_s: float = SKEW_S) ->
 
 
 def signed_payload(sig: object, secret: str) -> dict[str, Any]:
-    """Give the object that a `sig` signs; raises `SignatureError`. Time and algorithm are the caller's.
+    """Return the object that a `sig` signs; raises `SignatureError`. Time and algorithm are the caller's.
 
     The signature is over the payload's text as it came, so nothing is decoded before it is verified.
     """
@@ -194,7 +194,7 @@ def sign_traits(traits: Mapping[str, object], secret: str | None, *, now_s: floa
 
 
 def is_fresh(session: dict[str, Any], *, now_s: float, skew_s: float = SKEW_S) -> bool:
-    """Tell whether a signed session was issued lately.
+    """Return whether a signed session was issued lately.
 
     `expiresIn` may be missing or null, and is never trusted beyond our own limit.
     """
@@ -205,7 +205,7 @@ def is_fresh(session: dict[str, Any], *, now_s: float, skew_s: float = SKEW_S) -
 
 
 def is_uid(value: object) -> TypeGuard[str]:
-    """Tell whether this may be a uid: SPiD makes 20 characters, but does not say so anywhere."""
+    """Return whether this may be a uid: SPiD makes 20 characters, but does not say so anywhere."""
     return isinstance(value, str) and _UID.fullmatch(value) is not None and refusal(value) is None
 
 
@@ -253,7 +253,7 @@ def _lasts_s(session: dict[str, Any]) -> float:
 
 
 def _seconds(value: object) -> float | None:
-    """Give a number of seconds, cut to where arithmetic cannot overflow; None: it is no number."""
+    """Return a number of seconds, cut to where arithmetic cannot overflow; None: it is no number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return float(min(max(value, 0), _MAX_TIME_S))

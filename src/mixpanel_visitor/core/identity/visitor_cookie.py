@@ -91,7 +91,7 @@ class VisitorCookie(NamedTuple):
     spid_until_s: int = 0
 
     def belongs_to(self, user_id: str) -> bool:
-        """Tell whether the visitor of this cookie has already been identified as `user_id`."""
+        """Return whether the visitor of this cookie has already been identified as `user_id`."""
         return self.user_id == user_id or (
             self.user_hash is not None and self.user_hash == user_hash(user_id)
         )
@@ -146,7 +146,7 @@ class VisitorCookieCodec:
         }
 
     def name(self, *, secure: bool) -> str:
-        """Give the cookie's name; on https without a domain it carries the `__Host-` prefix."""
+        """Return the cookie's name; on https without a domain it carries the `__Host-` prefix."""
         return self._names[secure]
 
     def set_cookie(
@@ -162,7 +162,7 @@ class VisitorCookieCodec:
         return f"{self._names[secure]}{suffix}=; Max-Age=0{self._scopes[secure]}"
 
     def has_any(self, cookies: str, *, secure: bool) -> bool:
-        """Tell whether a Cookie header has a cookie of ours in it, believed or not."""
+        """Return whether a Cookie header has a cookie of ours in it, believed or not."""
         names = [self._names[secure]] + ([] if self._former_names is None else [self._former_names[secure]])
         return any(cookie_values(cookies, name) for name in names)
 
@@ -255,7 +255,7 @@ class VisitorCookieCodec:
         return anchor
 
     def validity_window(self, anchor: VisitorCookie) -> tuple[float, float]:
-        """Tell from when until when an anchor is neither from the future nor too old (unix seconds)."""
+        """Return from when until when an anchor is neither from the future nor too old (unix seconds)."""
         return anchor.issued_at_s - CLOCK_SKEW_S, anchor.issued_at_s + self._max_age_s
 
     def _verify(self, value: str) -> VisitorCookie | None:
@@ -289,7 +289,7 @@ def _names(name: str, *, host_only: bool) -> dict[bool, str]:
 
 
 def is_device_id(value: str) -> bool:
-    """Tell whether a string may be a device ID: a strict alphabet: safe in logs and HTML."""
+    """Return whether a string may be a device ID: a strict alphabet: safe in logs and HTML."""
     return _DEVICE_ID.fullmatch(value) is not None
 
 

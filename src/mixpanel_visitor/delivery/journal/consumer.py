@@ -111,7 +111,7 @@ class JournalConsumer:
             crash_counts = {}
             if diary.has_deaths:
                 for at, (reader, offset) in enumerate(positions):
-                    if number := diary.crash_counts(endpoint, reader.name, offset):
+                    if number := diary.crashes(endpoint, reader.name, offset):
                         crash_counts[at] = number
             ambiguous: frozenset[int] = frozenset()
             if diary.has_doubts:

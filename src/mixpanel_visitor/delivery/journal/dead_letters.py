@@ -317,7 +317,7 @@ def _without(
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Give the file other contents, at once and for good; without any it goes."""
+    """Replace the contents of the file, at once and for good; without any it goes."""
     if not data:
         path.unlink()
         return

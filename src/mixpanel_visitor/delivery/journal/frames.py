@@ -84,7 +84,7 @@ _NO_FRAME: tuple[int, Endpoint] = (0, ENDPOINTS[0])
 
 
 def _frame(data: bytes, view: memoryview, start: int) -> tuple[int, Endpoint]:
-    """Give the end of the undamaged frame at `start`, and its lane; 0 where there is none."""
+    """Return the end of the undamaged frame at `start`, and its lane; 0 where there is none."""
     if start + HEADER_BYTES >= len(data):
         return _NO_FRAME
     prefix, written_crc, length = _START.unpack_from(data, start)

@@ -36,7 +36,7 @@ class RecordRange(NamedTuple):
     endpoint: Endpoint
     first: int
     last: int
-    crash_counts: int = 0
+    crashes: int = 0
 
 
 class InFlightLog:
@@ -54,21 +54,17 @@ class InFlightLog:
         handled, known, unanswered, ambiguous = self._read()
         self._handled, self._stretches, self._unanswered = [], known, []
         for stretch in handled:
-            crash_counts = 1 + max(
-                (other.crash_counts for other in known if _overlap(stretch, other)), default=0
-            )
-            self._stretches.append(stretch._replace(crash_counts=crash_counts))
+            crashes = 1 + max((other.crashes for other in known if _overlap(stretch, other)), default=0)
+            self._stretches.append(stretch._replace(crashes=crashes))
         self._stretches = self._there(self._stretches)
         self._doubts = self._there(ambiguous + unanswered)
         if handled or unanswered:
             self._write()
 
-    def crash_counts(self, endpoint: Endpoint, segment: str, offset: int) -> int:
+    def crashes(self, endpoint: Endpoint, segment: str, offset: int) -> int:
         """So many leaders have died with this record in their hands."""
         here = RecordRange(segment, endpoint, offset, offset)
-        return max(
-            (stretch.crash_counts for stretch in self._stretches if _overlap(here, stretch)), default=0
-        )
+        return max((stretch.crashes for stretch in self._stretches if _overlap(here, stretch)), default=0)
 
     def in_doubt(self, endpoint: Endpoint, segment: str, offset: int) -> bool:
         """Whether a leader has died with this record, to be sent once, in hand or without its answer."""

@@ -45,7 +45,7 @@ class ProjectStatus:
     notes: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """Give the same as JSON values."""
+        """Return the same as JSON values."""
         return {**asdict(self), "path": str(self.path), "project": self.path.name}
 
 

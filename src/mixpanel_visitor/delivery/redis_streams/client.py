@@ -90,7 +90,7 @@ def _check_names(parts: SplitResult, version: str, options: dict[str, Any]) -> N
 
 
 def unavailable(error: Exception) -> SpoolUnavailableError | None:
-    """Give the error of ours for one of the library's; None for a mistake in the code."""
+    """Return the error of ours for one of the library's; None for a mistake in the code."""
     from redis.exceptions import RedisError  # noqa: PLC0415
 
     if not isinstance(error, (RedisError, OSError)):

@@ -25,7 +25,7 @@ class Entry:
     entry_id: bytes
     bundle: Bundle
     size: int
-    crash_counts: int = 0
+    crashes: int = 0
     from_dead: bool = False
     open: set[int] = field(default_factory=set)
     claims: dict[int, int] = field(default_factory=dict)
@@ -96,9 +96,7 @@ class InFlight:
             endpoint=endpoint,
             bodies=tuple(entry.bundle.bodies[index] for _, entry, index in taken),
             positions=tuple(taken),
-            crash_counts={
-                at: entry.crash_counts for at, (_, entry, _) in enumerate(taken) if entry.crash_counts
-            },
+            crash_counts={at: entry.crashes for at, (_, entry, _) in enumerate(taken) if entry.crashes},
         )
         return claim, left_out
 

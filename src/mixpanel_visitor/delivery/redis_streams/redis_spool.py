@@ -185,7 +185,7 @@ class RedisSpool:
 
     def _take_over(self, endpoint: Endpoint, hand: InFlight, stream: str, *, ordered: bool) -> bool:
         """Take what silent consumers have; returns whether something is left that none may overtake."""
-        suspects = any(is_suspect(entry.crash_counts) for entry in list(hand.entries.values()))
+        suspects = any(is_suspect(entry.crashes) for entry in list(hand.entries.values()))
         taken, left = self._streams.take_over(
             stream,
             self._ids(hand, stream),
@@ -213,12 +213,8 @@ class RedisSpool:
             if entries and size > MAX_HAND_BYTES:
                 self._streams.give_back(each.stream, [later.entry_id for later in taken[at:]])
                 break
-            if (
-                each.crash_counts > CRASH_LIMIT
-            ):  # once more than what is read and then set aside, record by record
-                unreadable.append(
-                    (each, f"poison: the process that takes it has died {each.crash_counts} times")
-                )
+            if each.crashes > CRASH_LIMIT:  # once more than what is read and then set aside, record by record
+                unreadable.append((each, f"poison: the process that takes it has died {each.crashes} times"))
                 continue
             try:
                 bundle = codec.decode(each.fields)
@@ -233,7 +229,7 @@ class RedisSpool:
                     entry_id=each.entry_id,
                     bundle=bundle,
                     size=len(each.fields[codec.BODIES]),
-                    crash_counts=each.crash_counts,
+                    crashes=each.crashes,
                     from_dead=each.from_dead,
                     open=set(range(len(bundle.bodies))) - each.settled,
                 )
@@ -347,7 +343,7 @@ class RedisSpool:
         """How often Redis syncs is its own setting (appendfsync)."""
 
     def close(self) -> None:
-        """Give back what is in hand and let go of the connections; raises nothing: others take it in time."""
+        """Release what is in flight and close the connections; raises nothing: others take it in time."""
         with self._lock:
             self._heart.stop()
             try:

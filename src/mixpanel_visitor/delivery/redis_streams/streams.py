@@ -44,13 +44,13 @@ SENDER_MS = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedEntry:
-    """An entry that this consumer owns from now on; `crash_counts` are consumers that died with it."""
+    """An entry that this consumer owns from now on; `crashes` are consumers that died with it."""
 
     stream: str
     entry_id: bytes
     fields: Mapping[bytes, bytes]
     settled: frozenset[int] = frozenset()
-    crash_counts: int = 0
+    crashes: int = 0
     from_dead: bool = False
 
 
@@ -195,7 +195,7 @@ class Streams:
             # Nothing: another one was faster, or it was deleted meanwhile.
             for claimed_id, fields in found:
                 if fields:
-                    crash_counts = deliveries if dead else max(0, deliveries - 1)
+                    crashes = deliveries if dead else max(0, deliveries - 1)
                     settled = replies.numbers(client.hget(f"{stream}:settled", claimed_id))
                     taken.append(
                         ClaimedEntry(
@@ -203,7 +203,7 @@ class Streams:
                             entry_id=claimed_id,
                             fields=fields,
                             settled=settled,
-                            crash_counts=crash_counts,
+                            crashes=crashes,
                             from_dead=dead,
                         )
                     )

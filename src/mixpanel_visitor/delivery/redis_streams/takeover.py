@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-def is_suspect(crash_counts: int) -> bool:
-    """Tell whether an entry is one of those that are searched; what is lethal has been found."""
-    return ISOLATE_FROM <= crash_counts < CRASH_LIMIT
+def is_suspect(crashes: int) -> bool:
+    """Return whether an entry is one of those that are searched; what is lethal has been found."""
+    return ISOLATE_FROM <= crashes < CRASH_LIMIT
 
 
 def choose(
@@ -37,9 +37,9 @@ def choose(
     room = 0 if holds_suspects else most_together(least)
     chosen: list[Mapping[str, Any]] = []
     for each in silent:
-        crash_counts = each["times_delivered"]
-        if is_suspect(crash_counts):
-            if room <= 0 or crash_counts != least:
+        crashes = each["times_delivered"]
+        if is_suspect(crashes):
+            if room <= 0 or crashes != least:
                 if ordered:
                     break
                 continue

@@ -20,9 +20,9 @@ CRASH_LIMIT = 5
 """2,000 records together, then 125, 7, and 1: the fifth death was one's own."""
 
 
-def most_together(crash_counts: int) -> int:
+def most_together(crashes: int) -> int:
     """So many records with this many deaths may go into one request."""
-    return MAX_RECORDS if crash_counts < ISOLATE_FROM else max(1, MAX_RECORDS // 16 ** (crash_counts - 1))
+    return MAX_RECORDS if crashes < ISOLATE_FROM else max(1, MAX_RECORDS // 16 ** (crashes - 1))
 
 
 def separate(

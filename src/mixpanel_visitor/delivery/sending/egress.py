@@ -60,7 +60,7 @@ def _named(host_url: str) -> tuple[str, str]:
 
 
 def _is_exempt(host: str, port: int | None, found: dict[str, str]) -> bool:
-    """Tell whether NO_PROXY holds this host: its name or a parent domain, its address or network, or *."""
+    """Return whether NO_PROXY holds this host: its name or a parent domain, its address or network, or *."""
     spelt = {host, f"{host}:{port}"}
     for entry in (each.strip().lower() for each in found.get("no", "").split(",")):
         domain = entry.lstrip(".")

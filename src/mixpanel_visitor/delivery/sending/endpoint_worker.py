@@ -51,7 +51,7 @@ _ADVICE: dict[StatusClass, str] = {
 
 
 class Say(Protocol):
-    """Writes to the log; `logs.RateLimitedLog` is one."""
+    """Writes to the log; `RateLimitedLog` is one."""
 
     def __call__(self, level: int, kind: str, message: str, *args: object) -> None:
         """Log one line, at most once a minute for each `kind`."""
@@ -136,7 +136,7 @@ class EndpointWorker:
         return wait_s
 
     def release(self) -> None:
-        """Give everything that is held back to the spool; raises what the spool raises."""
+        """Release everything that is held to the spool; raises what the spool raises."""
         self._flush_settlements()
         held = self._work.drain() + [piece for _, piece in self._deferred]
         self._deferred.clear()
@@ -200,14 +200,14 @@ class EndpointWorker:
             rest = ([index for index in run if index not in claim.ambiguous] for run in together)
             together = [run for run in rest if run]
         for indexes in separate(together, claim.crash_counts, ordered=self.endpoint != "import"):
-            crash_counts = claim.crash_counts.get(indexes[0], 0)
-            if crash_counts < CRASH_LIMIT:
+            crashes = claim.crash_counts.get(indexes[0], 0)
+            if crashes < CRASH_LIMIT:
                 self._work.add(Piece(claim=claim, indexes=indexes))
             else:
-                self._dead_letter_crashing(claim, indexes, crash_counts)
+                self._dead_letter_crashing(claim, indexes, crashes)
 
-    def _dead_letter_crashing(self, claim: Claim, indexes: Sequence[int], crash_counts: int) -> None:
-        message = f"poison: the process that sends it has died {crash_counts} times"
+    def _dead_letter_crashing(self, claim: Claim, indexes: Sequence[int], crashes: int) -> None:
+        message = f"poison: the process that sends it has died {crashes} times"
         self._pending_settlements.append(
             partial(self._spool.bury, claim, dict.fromkeys(indexes, DeadReason(message=message)))
         )
@@ -217,7 +217,7 @@ class EndpointWorker:
             f"lethal {self.endpoint}",
             "A record for /%s is in the dead letters because the process that sends it has died %d times. "
             "Look at it with `mixpanel-visitor spool dead list` before you send it again.",
-            *(self.endpoint, crash_counts),
+            *(self.endpoint, crashes),
         )
 
     def _send(self, piece: Piece, ends_s: float | None) -> None:

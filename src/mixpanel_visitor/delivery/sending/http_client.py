@@ -259,7 +259,7 @@ class _Address:
 
 
 def _numeric(host: str, port: int) -> _Address | None:
-    """Give the address that `host` spells; None: it is a name."""
+    """Return the address that `host` spells; None: it is a name."""
     for family in (socket.AF_INET, socket.AF_INET6):
         with contextlib.suppress(OSError, ValueError):
             socket.inet_pton(family, host)

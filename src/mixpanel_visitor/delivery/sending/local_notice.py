@@ -12,7 +12,7 @@ _TIMEOUT_S = 1.0
 
 
 def is_local(host_url: str) -> bool:
-    """Tell whether this address is on this machine: a local Mixpanel, or a proxy of one's own."""
+    """Return whether this address is on this machine: a local Mixpanel, or a proxy of one's own."""
     host = urllib.parse.urlsplit(host_url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
