@@ -26,10 +26,10 @@ def tracked(headers, *, settings=None, then=None, **more):
     """The events and profile updates of a request that tracks once."""
     tracker, spool = recording_tracker(**(settings or {}))
     engine = engine_of(tracker)
-    exchange, visitor = engine.begin(engine.behind_proxies(facts(headers, **more)), soon=False)
+    exchange, visitor = engine.begin(engine.behind_proxies(facts(headers, **more)), in_background=False)
     (then or (lambda visitor: visitor.track("Seen")))(visitor)
-    engine_of(tracker).respond(exchange, 200, [])
-    engine_of(tracker).finish(exchange, soon=False)
+    engine_of(tracker).on_response_start(exchange, 200, list)
+    engine_of(tracker).on_response_end(exchange, in_background=False)
     return [event["properties"] for event in spool.events], spool.messages("engage"), tracker
 
 
@@ -59,8 +59,10 @@ def test_without_an_event_nothing_is_read():
             return super().get(name, default)
 
     request = facts(known())
-    exchange, _ = engine_of(tracker).begin(request.replaced(headers=Headers({**known(), **FAR})), soon=False)
-    engine_of(tracker).finish(exchange, soon=False)
+    exchange, _ = engine_of(tracker).begin(
+        request.replaced(headers=Headers({**known(), **FAR})), in_background=False
+    )
+    engine_of(tracker).on_response_end(exchange, in_background=False)
     assert not {"user-agent", "referer"} & set(asked)
 
 
@@ -141,7 +143,9 @@ def test_who_wonders_why_nothing_arrives_finds_it_in_the_log(caplog):
     tracker, spool = recording_tracker()
     engine = engine_of(tracker)
     for _ in range(3):
-        _, visitor = engine.begin(facts({"user-agent": "curl/8.5.0"}, client="203.0.113.7"), soon=False)
+        _, visitor = engine.begin(
+            facts({"user-agent": "curl/8.5.0"}, client="203.0.113.7"), in_background=False
+        )
         visitor.track("Seen")
     assert tracker.stats()["refused"] == {"bot": 3}
     assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -158,7 +162,9 @@ def test_a_local_mixpanel_shows_that_bots_were_dropped():
         )
         engine = engine_of(tracker)
         for _ in range(3):
-            _, visitor = engine.begin(facts({"user-agent": "curl/8.5.0"}, client="203.0.113.7"), soon=False)
+            _, visitor = engine.begin(
+                facts({"user-agent": "curl/8.5.0"}, client="203.0.113.7"), in_background=False
+            )
             visitor.track("Seen")
         assert wait_until(mixpanel.store.rejections, PATIENCE_S)
         tracker.close()
@@ -215,9 +221,9 @@ def test_a_prefetched_page_is_no_page_view():
     """The page's own SDK sends one if it is shown."""
     headers = {**known(), **FAR, "sec-purpose": "prefetch", "sec-fetch-dest": "document"}
     tracker, spool = recording_tracker(page_views=True)
-    exchange, _ = engine_of(tracker).begin(facts(headers), soon=False)
-    engine_of(tracker).respond(exchange, 200, [("content-type", "text/html")])
-    engine_of(tracker).finish(exchange, soon=False)
+    exchange, _ = engine_of(tracker).begin(facts(headers), in_background=False)
+    engine_of(tracker).on_response_start(exchange, 200, lambda: [("content-type", "text/html")])
+    engine_of(tracker).on_response_end(exchange, in_background=False)
     assert spool.events == []
 
 
@@ -296,11 +302,13 @@ def test_any_bytes_in_any_header_break_nothing(headers, host, path, query, bots)
     """Everything that is accepted can be sent, and nothing of ours has failed."""
     tracker, spool = recording_tracker(bots=bots, trusted_proxies="127.0.0.0/8", page_views=True)
     request = facts(headers, host=host, path="/" + path, query=query)
-    exchange, visitor = engine_of(tracker).begin(engine_of(tracker).behind_proxies(request), soon=False)
+    exchange, visitor = engine_of(tracker).begin(
+        engine_of(tracker).behind_proxies(request), in_background=False
+    )
     visitor.track("Seen", {"n": 1})
     visitor.people_set({"n": 1})
-    engine_of(tracker).respond(exchange, 200, [("content-type", "text/html")])
-    engine_of(tracker).finish(exchange, soon=False)
+    engine_of(tracker).on_response_start(exchange, 200, lambda: [("content-type", "text/html")])
+    engine_of(tracker).on_response_end(exchange, in_background=False)
     stats = tracker.stats()
     assert "internal_error" not in {**stats["notes"], **stats["refused"]}
     assert stats["accepted"] == stats["pending"] + sum(stats["refused"].values())

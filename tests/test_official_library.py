@@ -310,12 +310,12 @@ def test_extra_properties_are_added_to_every_event(client, before_send):
 def test_the_visitors_client_says_what_the_visitors_events_say():
     """Super properties and what the request says go with the visitor's events, and with nobody else's."""
     tracker, spool = recording_tracker(extra_properties={"release": "r1"})
-    exchange, visitor = engine_of(tracker).begin(facts(known()), soon=False)
+    exchange, visitor = engine_of(tracker).begin(facts(known()), in_background=False)
     visitor.register(theme="dark")
     visitor.mixpanel.track(visitor.distinct_id, "Own")
     visitor.mixpanel.track("somebody-else", "Other")
     visitor.track("Ours")
-    engine_of(tracker).finish(exchange, soon=False)
+    engine_of(tracker).on_response_end(exchange, in_background=False)
     own, other, ours = (event["properties"] for event in spool.events)
     stamps = {"time", "$insert_id", "$lib_version", "mp_lib"}
     assert {key: own[key] for key in own.keys() - stamps} == {key: ours[key] for key in ours.keys() - stamps}

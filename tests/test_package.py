@@ -95,7 +95,7 @@ def test_a_visitor_shows_the_documented_names_and_no_others():
     """In a request as in a job: nothing that would drop events, or write some that nobody asked for."""
     tracker, _ = recording_tracker()
     with tracker.visitor("user-42") as visitor:
-        _, in_request = engine_of(tracker).begin(facts(), soon=False)
+        _, in_request = engine_of(tracker).begin(facts(), in_background=False)
         assert shown(visitor) == shown(in_request) == shown(mixpanel_visitor.Visitor) == VISITOR_NAMES
 
 

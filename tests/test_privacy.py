@@ -7,13 +7,13 @@ from support.trackers import COOKIE, TOKEN, known, recording_tracker
 from mixpanel_visitor.delivery.spool import SpoolCounts
 from mixpanel_visitor.tracking.tracker import engine_of
 
-OK = (200, [("content-type", "text/html")])
+OK = (200, lambda: [("content-type", "text/html")])
 DEVICE = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"
 SDK_COOKIE = f"__mp_opt_in_out_{TOKEN}"
 
 
 def begin(tracker, headers):
-    return engine_of(tracker).begin(facts(headers), soon=False)
+    return engine_of(tracker).begin(facts(headers), in_background=False)
 
 
 def cookies(added):
@@ -32,13 +32,13 @@ def test_an_opt_out_drops_what_was_queued_and_what_waits():
     for headers in (known(DEVICE), known("11111111-2222-4333-8444-555555555555")):
         exchange, visitor = begin(tracker, headers)
         visitor.track("Earlier")
-        engine_of(tracker).finish(exchange, soon=False)
+        engine_of(tracker).on_response_end(exchange, in_background=False)
     exchange, visitor = begin(tracker, known(DEVICE))
     visitor.track("Queued")
     visitor.opt_out()
     visitor.track("Afterwards")
-    engine_of(tracker).respond(exchange, *OK)
-    engine_of(tracker).finish(exchange, soon=False)
+    engine_of(tracker).on_response_start(exchange, *OK)
+    engine_of(tracker).on_response_end(exchange, in_background=False)
     assert visitor.consent == "denied"
     assert waiting(spool) == ["Earlier"]
     stats = tracker.stats()
@@ -54,7 +54,7 @@ def test_a_users_events_go_with_the_opt_out():
     exchange, visitor = begin(tracker, known(DEVICE))
     visitor.identify("user-42")
     visitor.opt_out()
-    engine_of(tracker).finish(exchange, soon=False)
+    engine_of(tracker).on_response_end(exchange, in_background=False)
     assert waiting(spool) == []
 
 
@@ -63,7 +63,7 @@ def test_an_opt_out_is_told_to_the_browser():
     tracker, _ = recording_tracker()
     exchange, visitor = begin(tracker, known(DEVICE))
     visitor.opt_out()
-    set_cookies = cookies(engine_of(tracker).respond(exchange, *OK))
+    set_cookies = cookies(engine_of(tracker).on_response_start(exchange, *OK))
     assert any(value.startswith(f"{COOKIE}=;") for value in set_cookies)
     assert any(value.startswith(f"{SDK_COOKIE}=0;") for value in set_cookies)
     assert any(value.startswith(f"mp_{TOKEN}_mixpanel=;") for value in set_cookies)
@@ -73,9 +73,9 @@ def test_an_opt_out_is_told_to_the_browser():
 def test_an_opt_out_comes_with_requests_of_other_sites(scheme, site):
     """A payment page that posts back brings no ID of ours, but this: it must not be tracked as a user's."""
     tracker, _ = recording_tracker()
-    exchange, visitor = engine_of(tracker).begin(facts(known(), scheme=scheme), soon=False)
+    exchange, visitor = engine_of(tracker).begin(facts(known(), scheme=scheme), in_background=False)
     visitor.opt_out()
-    added = [value for _, value in engine_of(tracker).respond(exchange, 200, [])]
+    added = [value for _, value in engine_of(tracker).on_response_start(exchange, 200, list)]
     (choice,) = [value for value in added if value.startswith(f"{COOKIE}_js=0")]
     assert f"SameSite={site}" in choice
     assert ("Secure" in choice) == (scheme == "https")
@@ -97,8 +97,8 @@ def test_an_opt_in_begins_anew():
     exchange, visitor = begin(tracker, {"cookie": f"{SDK_COOKIE}=0; {COOKIE}_js=0"})
     visitor.opt_in()
     visitor.track("Back")
-    set_cookies = cookies(engine_of(tracker).respond(exchange, *OK))
-    engine_of(tracker).finish(exchange, soon=False)
+    set_cookies = cookies(engine_of(tracker).on_response_start(exchange, *OK))
+    engine_of(tracker).on_response_end(exchange, in_background=False)
     assert visitor.consent == "granted"
     assert [event["properties"]["$device_id"] for event in spool.events] == [visitor.id]
     assert any(value.startswith(f"{COOKIE}=v") or visitor.id in value for value in set_cookies)
@@ -111,7 +111,7 @@ def test_an_opt_in_of_who_is_tracked_changes_nothing():
     exchange, visitor = begin(tracker, known(DEVICE))
     visitor.opt_in()
     assert visitor.id == DEVICE
-    assert not cookies(engine_of(tracker).respond(exchange, *OK))
+    assert not cookies(engine_of(tracker).on_response_start(exchange, *OK))
 
 
 def test_opting_out_in_a_job():
@@ -136,7 +136,7 @@ def test_a_visitor_of_this_moment_has_left_nothing():
         exchange, visitor = begin(tracker, {})
         visitor.track("Queued")
         visitor.opt_out()
-        engine_of(tracker).finish(exchange, soon=False)
+        engine_of(tracker).on_response_end(exchange, in_background=False)
     assert asked == []
     assert not spool.records
 
@@ -151,6 +151,6 @@ def test_a_spool_that_cannot_forget_breaks_nothing():
     spool.withdraw = refuse
     exchange, visitor = begin(tracker, known(DEVICE))
     visitor.opt_out()
-    engine_of(tracker).finish(exchange, soon=False)
+    engine_of(tracker).on_response_end(exchange, in_background=False)
     assert tracker.stats()["notes"] == {"internal_error": 1}
     assert isinstance(spool.counts(), SpoolCounts)

@@ -56,14 +56,14 @@ NAMES = st.text() | st.sampled_from(
 def told(properties, *, name="Seen", registered=None, settings=None, user=None):
     """The event as it is stored, and what was refused."""
     tracker, spool = recording_tracker(**(settings or {}))
-    exchange, visitor = engine_of(tracker).begin(facts(HEADERS, query="utm_source=x"), soon=False)
+    exchange, visitor = engine_of(tracker).begin(facts(HEADERS, query="utm_source=x"), in_background=False)
     if registered:
         visitor.register(registered)
     visitor.track("First")
     if user:
         visitor.identify(user)
     visitor.track(name, properties)
-    engine_of(tracker).finish(exchange, soon=False)
+    engine_of(tracker).on_response_end(exchange, in_background=False)
     events = spool.events
     for event in events:
         event["properties"].pop("$insert_id")

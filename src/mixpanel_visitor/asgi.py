@@ -16,6 +16,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
+from .core.exchange import OPEN
 from .core.request import facts_from_scope
 from .observability.rate_limited_log import RateLimitedLog
 from .process.exit_hooks import EXIT_TIMEOUT_S
@@ -112,7 +113,7 @@ class VisitorMiddleware:
             facts = facts_from_scope(scope)
             if self._behind_proxies:
                 facts = engine.behind_proxies(facts)
-            exchange, visitor = engine.begin(facts, soon=True)
+            exchange, visitor = engine.begin(facts, in_background=True)
             # Where handlers look for it.
             scope[TRACKER_KEY] = self.tracker
             scope[SCOPE_KEY] = visitor
@@ -131,7 +132,7 @@ class VisitorMiddleware:
             return await self.app(scope, receive, _responder(engine, exchange, send, scope, self._before))
         finally:
             # No await here: in a cancelled task it would raise and the events would be lost.
-            engine.finish(exchange, soon=True)
+            engine.on_response_end(exchange, in_background=True)
             context.leave(token)
 
     async def _received(self, scope: Scope, receive: Receive, send: Send) -> bool:
@@ -147,7 +148,7 @@ class VisitorMiddleware:
             self._engine.failed("the ASGI middleware")
             return False
         if reply is None:
-            reply = self._reception.take(facts, await _body(receive), soon=True)
+            reply = self._reception.take(facts, await _body(receive), in_background=True)
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body, "more_body": False})
@@ -224,54 +225,48 @@ async def _fail(error: Exception, kind: object, receive: Receive, send: Send) ->
 
 
 def _responder(engine: Engine, exchange: Exchange, send: Send, scope: Scope, before: bool) -> Send:
-    """Make the `send` that the application gets: adds our headers to the head, hands over after the end."""
-    waits_for_head = True
+    """Make the `send` that the application gets: adds our headers to the head, commits what was tracked."""
 
     def respond(message: Message) -> Awaitable[None]:
         # No coroutine of our own around most messages: it would cost as much as all else here.
-        nonlocal waits_for_head
-        if waits_for_head and message.get("type") in _HEADS:
-            status = message.get("status", 101)
-            if status >= 200 or status == 101:  # else informational: the real head is still to come
-                waits_for_head = False
-                if exchange.needs_response_head:
-                    message = _with_headers(engine, exchange, message, status, scope)
-                exchange.started = True
-        if exchange.held is None:
+        if exchange.state is OPEN and message.get("type") in _HEADS:
+            message = _with_headers(engine, exchange, message, scope)
+        if exchange.pending is None:
             return send(message)
-        return _send_and_hand_over(engine, exchange, send, message, before, waits_for_head=waits_for_head)
+        return _send_and_commit(engine, exchange, send, message, before)
 
     # Bridges to sync code ask whether this can be awaited.
     marked: Send = _marked_as_coroutine_function(respond)
     return marked
 
 
-async def _send_and_hand_over(
-    engine: Engine, exchange: Exchange, send: Send, message: Message, before: bool, *, waits_for_head: bool
+async def _send_and_commit(
+    engine: Engine, exchange: Exchange, send: Send, message: Message, before: bool
 ) -> None:
     if before and exchange.has_records:
         # Any message may complete the response for the client: the head of a 204, the part that fills the
         # Content-Length.
-        engine.hand_over(exchange, soon=False)
+        engine.commit(exchange, in_background=False)
     await send(message)
-    if exchange.has_records and not waits_for_head:
+    if exchange.has_records and exchange.state is not OPEN:
         # After the last part, and between the parts of a stream, which may never end.
-        engine.hand_over(exchange, soon=True)
+        engine.commit(exchange, in_background=True)
 
 
-def _with_headers(engine: Engine, exchange: Exchange, message: Message, status: int, scope: Scope) -> Message:
+def _with_headers(engine: Engine, exchange: Exchange, message: Message, scope: Scope) -> Message:
     """Return the head with our headers; always a new one: applications send the same again for others."""
     raw: list[tuple[bytes, bytes]] = message.get("headers") or []
-    if type(raw) is not list or any(type(pair) not in (tuple, list) for pair in raw):
-        # Any iterables, which can perhaps be read only once: what is sent on is what we have read.
-        raw = [pair if type(pair) in (tuple, list) else (*pair,) for pair in raw]
-        message = {**message, "headers": raw}
-    try:
-        route = None if exchange.view is None else _route(scope)
-        added = engine.respond(exchange, status, [(_text(name), _text(value)) for name, value in raw], route)
-    except Exception:
-        engine.failed("the response's head")
-        return message
+
+    def read_headers() -> list[tuple[str, str]]:
+        nonlocal raw, message
+        if type(raw) is not list or any(type(pair) not in (tuple, list) for pair in raw):
+            # Any iterables, which can perhaps be read only once: what is sent on is what we have read.
+            raw = [pair if type(pair) in (tuple, list) else (*pair,) for pair in raw]
+            message = {**message, "headers": raw}
+        return [(_text(name), _text(value)) for name, value in raw]
+
+    status = message.get("status", 101)
+    added = engine.on_response_start(exchange, status, read_headers, lambda: _route(scope))
     if not added:
         return message
     ours = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in added]

@@ -145,8 +145,8 @@ def _find() -> Visitor | None:
         # `app.test_request_context()` does not pass through the middleware: events are stored at once.
         engine = engine_of(tracker)
         facts = engine.behind_proxies(facts_from_environ(request.environ))
-        exchange, visitor = engine.begin(facts, soon=False)
-        engine.finish(exchange, soon=False)
+        exchange, visitor = engine.begin(facts, in_background=False)
+        engine.on_response_end(exchange, in_background=False)
         request.environ[VISITOR_KEY] = visitor
         request.environ[VISITOR_ID_KEY] = visitor.id
     return visitor

@@ -143,8 +143,8 @@ def _find() -> Visitor | None:
             return None
         # `app.test_request_context()` does not pass through the middleware: events are stored at once.
         engine = engine_of(tracker)
-        exchange, visitor = engine.begin(engine.behind_proxies(facts_from_scope(scope)), soon=False)
-        engine.finish(exchange, soon=False)
+        exchange, visitor = engine.begin(engine.behind_proxies(facts_from_scope(scope)), in_background=False)
+        engine.on_response_end(exchange, in_background=False)
         scope[SCOPE_KEY] = visitor
     return visitor
 

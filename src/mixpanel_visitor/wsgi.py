@@ -15,6 +15,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from .core.exchange import ENDED
 from .core.request import facts_from_environ
 from .tracking import context
 from .tracking.handover_endpoint import BODY_LIMIT_BYTES, HandoverEndpoint
@@ -78,7 +79,7 @@ class VisitorMiddleware:
             facts = facts_from_environ(environ)
             if self._behind_proxies:
                 facts = engine.behind_proxies(facts)
-            exchange, visitor = engine.begin(facts, soon=False)
+            exchange, visitor = engine.begin(facts, in_background=False)
         except Exception:
             engine.failed("the WSGI middleware")
             return self.app(environ, start_response)
@@ -90,17 +91,17 @@ class VisitorMiddleware:
         try:
             body = self.app(environ, _starter(engine, exchange, start_response, environ, self._route))
         except BaseException:
-            engine.finish(exchange, soon=False)
+            engine.on_response_end(exchange, in_background=False)
             raise
         finally:
             context.leave(token)
         if file_wrapper is not None and _is_file(body, file_wrapper):
             # The server sends the very object with sendfile: it must not be wrapped, so this is the end.
-            engine.finish(exchange, soon=False)
+            engine.on_response_end(exchange, in_background=False)
             return body
-        if type(body) is list or (WHOLE_KEY in environ and not exchange.held):
+        if type(body) is list or (WHOLE_KEY in environ and not exchange.pending):
             # The whole response is here, and servers are fastest with a plain list: it goes out untouched.
-            engine.finish(exchange, soon=False)
+            engine.on_response_end(exchange, in_background=False)
             return body
         if hasattr(body, "__len__"):
             return _SizedBody(body, engine, exchange, visitor, before=self._before)
@@ -114,7 +115,7 @@ class VisitorMiddleware:
                 return None
             reply = self._reception.reply(path, facts)
             if reply is None:
-                reply = self._reception.take(facts, _body(environ), soon=False)
+                reply = self._reception.take(facts, _body(environ), in_background=False)
         except Exception:
             self._engine.failed("the WSGI middleware")
             return None
@@ -146,16 +147,15 @@ def _starter(
     route_of: Callable[[Environ], str | None],
 ) -> StartResponse:
     def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
-        if exchange.needs_response_head:
-            try:
-                if type(headers) is not list:
-                    headers = list(headers)  # an iterator can be read only once
-                route = None if exchange.view is None else route_of(environ)
-                added = engine.respond(exchange, int(status[:3]), headers, route)
+        try:
+            if type(headers) is not list:
+                headers = list(headers)  # an iterator can be read only once
+            code = int(status[:3])
+            added = engine.on_response_start(exchange, code, lambda: headers, lambda: route_of(environ))
+            if added:
                 headers = [*headers, *map(_titled, added)]
-            except Exception:
-                engine.failed("start_response")
-        exchange.started = True
+        except Exception:
+            engine.failed("start_response")
         if exc_info is None:
             return start_response(status, headers)  # some servers' takes no third argument
         return start_response(status, headers, exc_info)
@@ -197,15 +197,15 @@ class _Body:
             if self._iterator is None:
                 self._iterator = iter(self._body)
             elif self._exchange.has_records:
-                self._engine.hand_over(self._exchange, soon=False)  # the chunk before this one is sent
+                self._engine.commit(self._exchange, in_background=False)  # the chunk before this one is sent
             chunk = next(self._iterator)
         except BaseException:  # StopIteration above all
-            self._engine.finish(self._exchange, soon=False)
+            self._engine.on_response_end(self._exchange, in_background=False)
             raise
         finally:
             context.leave(token)
         if self._before and self._exchange.has_records:
-            self._engine.hand_over(self._exchange, soon=False)  # any chunk may be the last one
+            self._engine.commit(self._exchange, in_background=False)  # any chunk may be the last one
         return chunk
 
     def close(self) -> None:
@@ -216,14 +216,14 @@ class _Body:
             if close is not None:
                 close()
         finally:
-            self._engine.finish(self._exchange, soon=False)
+            self._engine.on_response_end(self._exchange, in_background=False)
             context.leave(token)
 
     def __del__(self) -> None:
         """End the exchange where the server has dropped the body without `close`, against PEP 3333."""
-        if not self._exchange.finished:
+        if self._exchange.state is not ENDED:
             try:
-                self._engine.finish(self._exchange, soon=True)
+                self._engine.on_response_end(self._exchange, in_background=True)
             except Exception:
                 self._engine.failed("the body's finalizer")
 

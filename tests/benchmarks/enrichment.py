@@ -38,10 +38,10 @@ def batch_us(headers: dict[str, str], events: int) -> float:
     request = facts(headers, path="/shoes/7", query="utm_source=ad&page=2")
     start_s = perf_counter()
     for _ in range(REQUESTS):
-        exchange, visitor = engine_of(tracker).begin(request, soon=False)
+        exchange, visitor = engine_of(tracker).begin(request, in_background=False)
         for _ in range(events):
             visitor.track("Seen", plan="pro")
-        engine_of(tracker).finish(exchange, soon=False)
+        engine_of(tracker).on_response_end(exchange, in_background=False)
     took_s = perf_counter() - start_s
     assert len(spool.records) == events * REQUESTS
     return took_s / REQUESTS * 1e6

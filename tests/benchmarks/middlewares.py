@@ -62,7 +62,7 @@ def cookies(*more: str) -> str:
     """The Cookie header of a known visitor of a site that has cookies of its own."""
     sdk = f"mp_{TOKEN}_mixpanel={quoted_identity(DEVICE)}"
     own = ["theme=dark", "_ga=GA1.1.1234567890.1700000000", "csrftoken=3f2a9c", "lang=nb"]
-    return "; ".join([*own, known(DEVICE, agreed=True)["cookie"], sdk, *more])
+    return "; ".join([*own, known(DEVICE, sdk_confirmed=True)["cookie"], sdk, *more])
 
 
 def headers(cookie: str) -> dict[str, str]:

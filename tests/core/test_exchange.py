@@ -12,7 +12,8 @@ from mixpanel_visitor.core.enrichment.bots import BotDetector
 from mixpanel_visitor.core.enrichment.client_address import ClientAddresses
 from mixpanel_visitor.core.enrichment.enricher import Enricher
 from mixpanel_visitor.core.events.redaction import Redactor
-from mixpanel_visitor.core.exchange import HAND_OVER_RECORDS
+from mixpanel_visitor.core.exchange import COMMIT_AT_RECORDS, OPEN
+from mixpanel_visitor.core.exchange_opener import REMEMBERED_CHARS, REMEMBERED_HEADERS, ExchangeOpener
 from mixpanel_visitor.core.identity.handover import HandoverClaim
 from mixpanel_visitor.core.identity.identity import merge_events_between
 from mixpanel_visitor.core.identity.mixpanel_browser import MixpanelBrowser, quoted_identity
@@ -25,11 +26,11 @@ from mixpanel_visitor.core.identity.visitor_cookie import (
 )
 from mixpanel_visitor.core.request import facts_from_environ, facts_from_scope
 from mixpanel_visitor.core.response_cookies import HEAL_AFTER_S, ResponseCookies
-from mixpanel_visitor.core.site_rules import RECALLED, RECALLED_CHARS, SiteRules
+from mixpanel_visitor.core.site_rules import SiteRules
 from mixpanel_visitor.records import Record
 
 NOW_S = 1_763_900_000
-OK = (200, [("content-type", "text/html")])
+OK = (200, lambda: [("content-type", "text/html")])
 RECORD = Record("import", b"{}")
 
 
@@ -83,6 +84,7 @@ class House:
                 **more,
             }
         )
+        self.opener = ExchangeOpener(self.rules, self.fresh)
 
     def refuse(self, reason, number):
         self.refused[reason] += number
@@ -94,7 +96,7 @@ class House:
         return next(self.ids)
 
     def open(self, headers=None, now_s=NOW_S, **more):
-        return self.rules.open(facts(headers, **more), now_s=now_s, fresh_id=self.fresh)
+        return self.opener.open(facts(headers, **more), now_s=now_s)
 
     def cookie(self, *, secure=False, **more):
         """The Cookie header of a visitor whom the browser's SDK knows as well."""
@@ -114,6 +116,12 @@ def cookies(added):
     return [value for name, value in added if name == "set-cookie"]
 
 
+def ended(exchange):
+    """End the exchange; return the records that are left."""
+    assert exchange.on_response_end() is None
+    return exchange.take()
+
+
 @pytest.fixture
 def house():
     return House()
@@ -124,7 +132,7 @@ def test_a_new_visitor_gets_an_id_and_a_cookie(house):
     exchange = house.open(BROWSER_DOCUMENT)
     assert (exchange.identity.device_id, exchange.identity.source) == ("fresh-1", "generated")
     assert exchange.identity.is_new
-    assert house.read(exchange.respond(*OK)).device_id == "fresh-1"
+    assert house.read(exchange.on_response_start(*OK).headers).device_id == "fresh-1"
 
 
 def test_a_known_visitor_costs_no_header(house):
@@ -134,32 +142,32 @@ def test_a_known_visitor_costs_no_header(house):
     assert exchange.identity.vouched
     assert not exchange.identity.is_new
     assert not exchange.needs_set_cookie
-    assert exchange.respond(*OK) == []
+    assert exchange.on_response_start(*OK).headers == []
 
 
 def test_the_cookie_is_renewed_at_most_daily(house):
     """An active visitor's cookie never expires, at the price of one header a day."""
     headers = house.cookie(issued_at_s=NOW_S)
-    assert house.open(headers, now_s=NOW_S + RENEW_AFTER_S).respond(*OK) == []
-    added = house.open(headers, now_s=NOW_S + RENEW_AFTER_S + 1).respond(*OK)
+    assert house.open(headers, now_s=NOW_S + RENEW_AFTER_S).on_response_start(*OK).headers == []
+    added = house.open(headers, now_s=NOW_S + RENEW_AFTER_S + 1).on_response_start(*OK).headers
     assert "set-cookie" in dict(added)
 
 
 def test_https_gets_the_prefixed_cookie(house):
     """The scheme decides about prefix and Secure."""
-    added = house.open(BROWSER_DOCUMENT, scheme="https").respond(*OK)
+    added = house.open(BROWSER_DOCUMENT, scheme="https").on_response_start(*OK).headers
     assert cookies(added)[0].startswith("__Host-mpv=")
 
 
 def test_a_silent_response_becomes_private(house):
     """Where we mint and nothing is said about caching, a shared cache must not store the answer."""
-    assert ("cache-control", "private") in house.open().respond(*OK)
+    assert ("cache-control", "private") in house.open().on_response_start(*OK).headers
 
 
 @pytest.mark.parametrize("said", ["private", "no-store", "no-cache, Private", 'no-store, private="x-user"'])
 def test_what_the_app_says_about_caching_stays(house, said):
     """Cache-Control is the application's; only what it lacks is added."""
-    added = house.open().respond(200, [("Cache-Control", said)])
+    added = house.open().on_response_start(200, lambda: [("Cache-Control", said)]).headers
     assert [name for name, _ in added if name != "set-cookie"] == []
 
 
@@ -168,14 +176,18 @@ def test_what_the_app_says_about_caching_stays(house, said):
 )
 def test_an_answer_with_our_cookie_is_made_private(house, said):
     """Where the application lets shared caches store it, be it to ask again; a second line says so."""
-    added = house.open().respond(200, [("Cache-Control", said)])
+    added = house.open().on_response_start(200, lambda: [("Cache-Control", said)]).headers
     assert [each for each in added if each[0] != "set-cookie"] == [("cache-control", "private")]
 
 
 @pytest.mark.parametrize("name", ["CDN-Cache-Control", "Cloudflare-CDN-Cache-Control"])
 def test_a_header_for_one_cache_is_made_private_as_well(house, name):
     """Who reads it reads no Cache-Control (RFC 9213, 2.2)."""
-    added = house.open().respond(200, [(name, "max-age=0"), ("Cache-Control", "private")])
+    added = (
+        house.open()
+        .on_response_start(200, lambda: [(name, "max-age=0"), ("Cache-Control", "private")])
+        .headers
+    )
     assert [each for each in added if each[0] != "set-cookie"] == [(name.lower(), "private")]
 
 
@@ -189,37 +201,37 @@ def test_a_header_for_one_cache_is_made_private_as_well(house, name):
 )
 def test_responses_that_may_not_carry_it(house, status, headers, note):
     """Never on 304, never where a shared cache may store it, never twice."""
-    assert house.open().respond(status, headers) == []
+    assert house.open().on_response_start(status, lambda: headers).headers == []
     assert house.notes == {note: 1}
 
 
 def test_an_informational_answer_is_not_the_head(house):
     """103 Early Hints carries no cookie, the answer after it does."""
     exchange = house.open()
-    assert exchange.respond(103, []) == []
-    assert not exchange.started
-    assert exchange.respond(*OK)
+    assert exchange.on_response_start(103, list).headers == []
+    assert exchange.state is OPEN
+    assert exchange.on_response_start(*OK).headers
 
 
 def test_asking_again_gives_the_same_answer(house):
     """WSGI may call start_response again with exc_info: the second list replaces the first."""
     exchange = house.open()
-    assert exchange.respond(*OK) == exchange.respond(500, [])
+    assert exchange.on_response_start(*OK).headers == exchange.on_response_start(500, list).headers
 
 
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS"])
 def test_no_cookie_on_questions_about_a_page(house, method):
     """HEAD and OPTIONS are no visits."""
-    assert house.open(method=method).respond(*OK) == []
+    assert house.open(method=method).on_response_start(*OK).headers == []
 
 
 def test_a_sub_resource_gets_no_cookie_unless_its_handler_tracks(house):
     """An API behind a single-page app works; an image does not mint visitors."""
-    assert house.open(BROWSER_FETCH).respond(*OK) == []
+    assert house.open(BROWSER_FETCH).on_response_start(*OK).headers == []
     exchange = house.open(BROWSER_FETCH)
     exchange.add(RECORD)
     exchange.take()
-    assert exchange.respond(*OK)
+    assert exchange.on_response_start(*OK).headers
 
 
 def test_a_bot_is_dropped(house):
@@ -227,15 +239,15 @@ def test_a_bot_is_dropped(house):
     exchange = house.open({"user-agent": "Googlebot/2.1"})
     assert exchange.refusal == "bot"
     assert exchange.identity.source == "none"
-    assert exchange.respond(*OK) == []
+    assert exchange.on_response_start(*OK).headers == []
 
 
 def test_bots_may_be_kept():
     """`bots="keep"` treats everybody alike; `"tag"` lets events through, without minting."""
-    assert House(bots="keep").open({"user-agent": "Googlebot/2.1"}).respond(*OK)
+    assert House(bots="keep").open({"user-agent": "Googlebot/2.1"}).on_response_start(*OK).headers
     tagged = House(bots="tag").open({"user-agent": "Googlebot/2.1"})
     assert tagged.refusal is None
-    assert tagged.respond(*OK) == []
+    assert tagged.on_response_start(*OK).headers == []
 
 
 def test_denied_consent_expires_the_cookie(house):
@@ -243,7 +255,7 @@ def test_denied_consent_expires_the_cookie(house):
     exchange = house.open({**house.cookie(), "dnt": "1"})
     assert exchange.refusal == "consent_denied"
     assert exchange.identity.device_id != "known"
-    removed = cookies(exchange.respond(*OK))
+    removed = cookies(exchange.on_response_start(*OK).headers)
     assert all("Max-Age=0" in value for value in removed)
     assert {value.partition("=")[0] for value in removed} == {"mpv", house.mixpanel.name}
 
@@ -252,7 +264,7 @@ def test_denied_consent_without_a_cookie_sets_none(house):
     """Nothing is stored, not even a removal."""
     exchange = house.open({"dnt": "1"})
     exchange.identify("user", house.fresh)
-    assert exchange.respond(*OK) == []
+    assert exchange.on_response_start(*OK).headers == []
 
 
 def test_unknown_consent_is_an_id_for_this_request():
@@ -260,7 +272,7 @@ def test_unknown_consent_is_an_id_for_this_request():
     exchange = House(consent=lambda _facts: "unknown").open()
     assert exchange.refusal == "consent_unknown"
     assert exchange.identity.device_id
-    assert exchange.respond(*OK) == []
+    assert exchange.on_response_start(*OK).headers == []
 
 
 def test_requests_left_alone_are_left_alone():
@@ -268,7 +280,7 @@ def test_requests_left_alone_are_left_alone():
     house = House(is_excluded=lambda _facts: True)
     exchange = house.open(BROWSER_DOCUMENT)
     assert exchange.identity.device_id
-    assert exchange.respond(*OK) == []
+    assert exchange.on_response_start(*OK).headers == []
     assert exchange.refusal == "consent_unknown"
 
 
@@ -276,14 +288,14 @@ def test_a_closed_tracker_refuses_by_name():
     """After `close()` what is tracked is counted as refused for that reason."""
     exchange = House(refusal=lambda: "closed").open()
     assert exchange.refusal == "closed"
-    assert exchange.respond(*OK) == []
+    assert exchange.on_response_start(*OK).headers == []
 
 
 def test_identify_is_remembered_in_the_cookie(house):
     """The user goes into the signed cookie, so that later requests carry it as well."""
     exchange = house.open(house.cookie())
     exchange.identify("user-42", house.fresh)
-    anchor = house.read(exchange.respond(*OK))
+    anchor = house.read(exchange.on_response_start(*OK).headers)
     assert (anchor.device_id, anchor.user_id) == ("known", "user-42")
     assert house.open({"cookie": f"mpv={house.anchors.encode(anchor)}"}).identity.user_id == "user-42"
 
@@ -293,14 +305,14 @@ def test_identify_again_changes_nothing(house):
     exchange = house.open(house.cookie(user_id="user-42"))
     exchange.identify("user-42", house.fresh)
     assert exchange.identity.device_id == "known"
-    assert exchange.respond(*OK) == []
+    assert exchange.on_response_start(*OK).headers == []
 
 
 def test_another_user_gets_another_device(house):
     """Two people on one browser stay two people."""
     exchange = house.open(house.cookie(user_id="anna"))
     exchange.identify("bert", house.fresh)
-    anchor = house.read(exchange.respond(*OK))
+    anchor = house.read(exchange.on_response_start(*OK).headers)
     assert (anchor.device_id, anchor.user_id) == ("fresh-1", "bert")
 
 
@@ -323,7 +335,7 @@ def test_a_long_user_id_lasts(house, user_id, more):
     """Whatever `identify` takes is the user in later requests, whatever else the cookie holds."""
     exchange = house.open(house.cookie(**more))
     exchange.identify(user_id, house.fresh)
-    anchor = house.read(exchange.respond(*OK))
+    anchor = house.read(exchange.on_response_start(*OK).headers)
     again = house.open({"cookie": f"mpv={house.anchors.encode(anchor)}"})
     assert (again.identity.device_id, again.identity.user_id) == ("known", user_id)
 
@@ -333,7 +345,7 @@ def test_a_hash_of_an_older_version_becomes_the_user_at_the_next_identify(house)
     exchange = house.open(house.cookie(user_hash=user_hash("u" * 200)))
     login = exchange.identify("u" * 200, house.fresh)
     assert (login.links, login.merge) == ((), None)
-    anchor = house.read(exchange.respond(*OK))
+    anchor = house.read(exchange.on_response_start(*OK).headers)
     assert (anchor.device_id, anchor.user_id, anchor.user_hash) == ("known", "u" * 200, None)
 
 
@@ -341,14 +353,14 @@ def test_reset_renews_the_cookie_even_on_a_fetch(house):
     """Log-out is often an API call: the new device ID is stored wherever it is asked for."""
     exchange = house.open({**house.cookie(user_id="anna"), **BROWSER_FETCH}, method="POST")
     exchange.reset(house.fresh)
-    anchor = house.read(exchange.respond(*OK))
+    anchor = house.read(exchange.on_response_start(*OK).headers)
     assert (anchor.device_id, anchor.user_id) == ("fresh-1", None)
 
 
 def test_identify_after_the_head_is_counted(house):
     """The cookie has left; the events still carry the user."""
     exchange = house.open(house.cookie())
-    exchange.respond(*OK)
+    exchange.on_response_start(*OK)
     exchange.identify("user-42", house.fresh)
     assert exchange.identity.user_id == "user-42"
     assert house.notes == {"cookie_too_late": 1}
@@ -367,52 +379,39 @@ def test_records_leave_once(house):
 def test_a_full_request_hands_over_early(house):
     """A stream that tracks without end does not grow without end."""
     exchange = house.open(house.cookie())
-    taken = []
-    exchange.hand_over = lambda self: taken.append(len(self.take()))
-    for _ in range(HAND_OVER_RECORDS * 2):
-        exchange.add(RECORD)
-    assert taken == [HAND_OVER_RECORDS, HAND_OVER_RECORDS]
+    due = [len(exchange.add(RECORD)) for _ in range(COMMIT_AT_RECORDS * 2)]
+    assert [count for count in due if count] == [COMMIT_AT_RECORDS, COMMIT_AT_RECORDS]
 
 
 def test_large_records_hand_over_early(house):
     """So do a few large ones."""
     exchange = house.open()
-    taken = []
-    exchange.hand_over = lambda self: taken.append(len(self.take()))
-    for _ in range(3):
-        exchange.add(Record("import", b"x" * 600_000))
-    assert taken == [2]
+    assert [len(exchange.add(Record("import", b"x" * 600_000))) for _ in range(3)] == [0, 2, 0]
 
 
 def test_what_comes_after_the_end_is_handed_over_at_once(house):
     """A thread that outlives its request loses nothing."""
     exchange = house.open()
-    taken = []
-    exchange.hand_over = lambda self: taken.extend(self.take())
-    assert exchange.finish() == []
-    exchange.add(RECORD)
-    assert taken == [RECORD]
+    assert ended(exchange) == []
+    assert exchange.add(RECORD) == [RECORD]
 
 
 def test_a_socket_hands_over_each_record(house):
     """There is no end of the response to wait for."""
     exchange = house.open(house.cookie(), protocol="websocket")
-    taken = []
-    exchange.hand_over = lambda self: taken.extend(self.take())
-    exchange.add(RECORD)
-    assert taken == [RECORD]
+    assert exchange.add(RECORD) == [RECORD]
 
 
 def test_an_accepted_socket_gets_the_cookie_alone(house):
     """There is nothing to cache in a 101, so nothing is said about caching."""
-    added = house.open(protocol="websocket").respond(101, [])
+    added = house.open(protocol="websocket").on_response_start(101, list).headers
     assert [name for name, _ in added] == ["set-cookie"]
 
 
 def test_other_cookies_and_other_headers_do_not_stop_ours(house):
     """Only a Set-Cookie of our own name means that somebody else has set it."""
     headers = [("Set-Cookie", "session=1"), ("X-Copy", "mpv=1"), ("Set-Cookie", "mpv2=1")]
-    assert cookies(house.open().respond(200, headers))
+    assert cookies(house.open().on_response_start(200, lambda: headers).headers)
 
 
 @pytest.mark.parametrize(
@@ -425,7 +424,7 @@ def test_other_cookies_and_other_headers_do_not_stop_ours(house):
 )
 def test_a_skipped_cookie_is_counted_by_reason(house, headers, note):
     """Whoever wonders why a request has no cookie finds the reason among the notes."""
-    house.open(headers).respond(*OK)
+    house.open(headers).on_response_start(*OK)
     assert house.notes == {note: 1}
 
 
@@ -433,7 +432,7 @@ def test_a_log_in_without_consent_is_counted_as_such(house):
     """A handler that identifies somebody who opted out changes nothing in the browser."""
     exchange = house.open({"dnt": "1"})
     exchange.identify("user", house.fresh)
-    exchange.respond(*OK)
+    exchange.on_response_start(*OK)
     assert house.notes == {"cookie_skipped_consent": 1}
 
 
@@ -481,10 +480,9 @@ def test_what_a_header_said_grows_old_with_it(house):
         lambda exchange, fresh: exchange.reset(fresh),
         lambda exchange, _fresh: exchange.opt_out(),
         lambda exchange, fresh: (exchange.opt_out(), exchange.opt_in(fresh)),
-        lambda exchange, _fresh: setattr(exchange, "view", print),
         lambda exchange, fresh: exchange.apply_handover(HandoverClaim(device_id=DEVICE), fresh),
     ],
-    ids=["nothing", "log-in", "log-out", "opt-out", "opt-in", "page view", "what is known is handed over"],
+    ids=["nothing", "log-in", "log-out", "opt-out", "opt-in", "what is known is handed over"],
 )
 def test_a_remembered_header_asks_for_the_same_heads(house, later_s, marks, happens):
     """Whoever comes with it again needs a cookie whenever a first one would who comes at that time."""
@@ -494,8 +492,8 @@ def test_a_remembered_header_asks_for_the_same_heads(house, later_s, marks, happ
     for each in (house, House()):
         exchange = each.open(headers, now_s=NOW_S + later_s)
         happens(exchange, each.fresh)
-        wanted.append((exchange.needs_response_head, exchange.view is not None or exchange.needs_set_cookie))
-    assert len({*wanted[0], *wanted[1]}) == 1
+        wanted.append(exchange.needs_set_cookie)
+    assert len(set(wanted)) == 1
 
 
 def from_scope(headers):
@@ -521,7 +519,7 @@ def test_an_objection_is_heard_from_either_server(house, read, name, known):
     """Whatever its case, and whether or not the cookies beside it are remembered; only a 1 is one."""
     cookie = house.cookie() if known else {}
     said = [{}, {name: "1"}, {name: "0"}, {f"x-{name}": "1"}, {name: "1"}]
-    told = [house.rules.open(read({**cookie, **more}), NOW_S, house.fresh).consent for more in said]
+    told = [house.opener.open(read({**cookie, **more}), now_s=NOW_S).consent for more in said]
     assert told == ["granted", "denied", "granted", "granted", "denied"]
 
 
@@ -534,10 +532,10 @@ def test_what_a_header_said_over_http_counts_for_nothing_over_https(house):
 
 def test_no_more_headers_are_remembered_than_are_sent_soon(house):
     """Somebody who sends another one each time fills no memory."""
-    for number in range(RECALLED + 10):
+    for number in range(REMEMBERED_HEADERS + 10):
         house.open({"cookie": f"{house.cookie()['cookie']}; n={number}"})
-    house.open({"cookie": f"{house.cookie()['cookie']}; n={'x' * RECALLED_CHARS}"})
-    assert 0 < len(house.rules.recent) <= RECALLED
+    house.open({"cookie": f"{house.cookie()['cookie']}; n={'x' * REMEMBERED_CHARS}"})
+    assert 0 < len(house.opener._remembered) <= REMEMBERED_HEADERS
 
 
 # --- the browser SDK's side ---------------------------------------------------------------------------
@@ -558,7 +556,7 @@ def seeds(house, added):
 
 def test_a_page_gives_the_sdk_our_id(house):
     """The same ID in both cookies of the first answer; the SDK can read its own."""
-    added = house.open(BROWSER_DOCUMENT).respond(*OK)
+    added = house.open(BROWSER_DOCUMENT).on_response_start(*OK).headers
     (seed,) = seeds(house, added)
     assert seed.startswith(f"{house.mixpanel.name}={quoted_identity('fresh-1')}; Domain=example.com; Path=/;")
     assert "httponly" not in seed.lower()
@@ -567,8 +565,8 @@ def test_a_page_gives_the_sdk_our_id(house):
 
 def test_old_browsers_say_by_accept_that_they_want_a_page(house):
     """Fetch metadata is absent on plain http and before 2023."""
-    assert seeds(house, house.open({"accept": "text/html,*/*;q=0.8"}).respond(*OK))
-    assert not seeds(house, house.open({"accept": "application/json"}).respond(*OK))
+    assert seeds(house, house.open({"accept": "text/html,*/*;q=0.8"}).on_response_start(*OK).headers)
+    assert not seeds(house, house.open({"accept": "application/json"}).on_response_start(*OK).headers)
 
 
 @pytest.mark.parametrize(
@@ -586,13 +584,13 @@ def test_only_a_page_that_is_shown_is_seeded(house, headers, method, status):
     """Where no SDK will run, none is told."""
     exchange = house.open(headers, method=method)
     exchange.add(RECORD)
-    assert not seeds(house, exchange.respond(status, []))
+    assert not seeds(house, exchange.on_response_start(status, list).headers)
 
 
 def test_an_id_that_the_sdk_has_is_never_replaced(house):
     """The browser's own ID is the visitor's."""
     exchange = house.open({**BROWSER_DOCUMENT, "cookie": sdk_cookie(house, DEVICE)})
-    added = exchange.respond(*OK)
+    added = exchange.on_response_start(*OK).headers
     assert exchange.identity.device_id == house.read(added).device_id == DEVICE
     assert not seeds(house, added)
 
@@ -602,21 +600,21 @@ def test_a_cookie_that_the_sdk_would_take_is_left_alone(house):
     cookie = f"{house.mixpanel.name}=%7B%22distinct_id%22%3A%22somebody%22%7D"
     exchange = house.open({**BROWSER_DOCUMENT, "cookie": cookie})
     assert exchange.identity.device_id == "fresh-1"
-    assert not seeds(house, exchange.respond(*OK))
+    assert not seeds(house, exchange.on_response_start(*OK).headers)
 
 
 def test_a_cookie_that_the_sdk_would_ignore_is_replaced(house):
     """It would start anew, so it may as well start with our ID."""
     exchange = house.open({**BROWSER_DOCUMENT, "cookie": f"{house.mixpanel.name}=%E0%A4%A"})
-    assert seeds(house, exchange.respond(*OK))
+    assert seeds(house, exchange.on_response_start(*OK).headers)
 
 
 def test_a_visitor_minted_by_an_api_is_seeded_on_the_next_page(house):
     """The SDK has not been told yet; our cookie remembers that."""
-    minted = house.read(house.open().respond(*OK))
+    minted = house.read(house.open().on_response_start(*OK).headers)
     assert not minted.sdk_cookie_sent
     cookie = f"mpv={house.anchors.encode(minted)}"
-    added = house.open({**BROWSER_DOCUMENT, "cookie": cookie}).respond(*OK)
+    added = house.open({**BROWSER_DOCUMENT, "cookie": cookie}).on_response_start(*OK).headers
     assert seeds(house, added)
     assert house.read(added).sdk_cookie_sent
 
@@ -626,7 +624,7 @@ def test_a_visitor_minted_by_an_api_is_seeded_on_the_next_page(house):
 def test_a_lost_id_is_given_back_after_a_long_absence(house, knows, away_s, healed):
     """Safari drops scripts' cookies after a week; what is gone sooner was removed, by an opt-out perhaps."""
     headers = {**BROWSER_DOCUMENT, **house.cookie(issued_at_s=NOW_S - away_s, **knows)}
-    added = house.open(headers).respond(*OK)
+    added = house.open(headers).on_response_start(*OK).headers
     assert bool(seeds(house, added)) is healed
 
 
@@ -635,7 +633,7 @@ def test_a_log_out_renews_both_sides_in_one_answer(house):
     headers = {"cookie": f"{house.cookie(user_id='u')['cookie']}; {sdk_cookie(house, 'known')}"}
     exchange = house.open({**headers, **BROWSER_FETCH}, method="POST")
     exchange.reset(house.fresh)
-    added = exchange.respond(*OK)
+    added = exchange.on_response_start(*OK).headers
     gone, seed = seeds(house, added)
     assert "Max-Age=0" in gone
     assert quoted_identity("fresh-1") in seed
@@ -646,13 +644,13 @@ def test_the_next_user_starts_on_both_sides(house):
     """Somebody else's log-in is a new device for the browser's events, too."""
     exchange = house.open(house.cookie(user_id="anna"))
     exchange.identify("bert", house.fresh)
-    assert quoted_identity("fresh-1") in seeds(house, exchange.respond(*OK))[-1]
+    assert quoted_identity("fresh-1") in seeds(house, exchange.on_response_start(*OK).headers)[-1]
 
 
 def test_the_browser_is_followed_by_our_cookie(house):
     """On a sub-resource too: the browser has sent the other ID itself."""
     cookie = f"{house.cookie(sdk_confirmed=True)['cookie']}; {sdk_cookie(house, DEVICE)}"
-    added = house.open({**BROWSER_FETCH, "cookie": cookie}).respond(*OK)
+    added = house.open({**BROWSER_FETCH, "cookie": cookie}).on_response_start(*OK).headers
     assert house.read(added).device_id == DEVICE
     assert not seeds(house, added)
 
@@ -661,7 +659,7 @@ def test_denied_consent_removes_the_sdks_cookie_alone(house):
     """Ours need not be there for the SDK's to go."""
     exchange = house.open({"dnt": "1", "cookie": sdk_cookie(house, DEVICE)})
     assert exchange.needs_set_cookie
-    assert {value.partition("=")[0] for value in cookies(exchange.respond(*OK))} == {
+    assert {value.partition("=")[0] for value in cookies(exchange.on_response_start(*OK).headers)} == {
         "mpv",
         house.mixpanel.name,
     }
@@ -673,12 +671,12 @@ def test_an_opt_in_that_is_on_its_way_keeps_its_cookie(house):
     assert not house.open({"cookie": f"mpv_js=0; {sdk}"}).needs_set_cookie
     exchange = house.open({"cookie": f"mpv_js=0; {sdk}; {house.cookie()['cookie']}"})
     assert exchange.refusal == "consent_denied"
-    assert [value.partition("=")[0] for value in cookies(exchange.respond(*OK))] == ["mpv"]
+    assert [value.partition("=")[0] for value in cookies(exchange.on_response_start(*OK).headers)] == ["mpv"]
 
 
 def test_without_an_sdk_only_our_cookie_is_set():
     """`browser_sdk=None`."""
-    added = House(sdk=False).open(BROWSER_DOCUMENT).respond(*OK)
+    added = House(sdk=False).open(BROWSER_DOCUMENT).on_response_start(*OK).headers
     assert len(cookies(added)) == 1
 
 
@@ -698,15 +696,15 @@ def test_a_new_visitors_events_wait_for_the_answer(house):
     exchange = house.open(BROWSER_DOCUMENT)
     exchange.add(event(distinct_id="$device:fresh-1"))
     assert not exchange.has_records
-    exchange.respond(*OK)
+    exchange.on_response_start(*OK)
     assert distinct_ids(exchange.take()) == ["$device:fresh-1"]
 
 
 @pytest.mark.parametrize(
     ("headers", "method", "response"),
     [
-        (BROWSER_DOCUMENT, "GET", (304, [])),
-        (BROWSER_DOCUMENT, "GET", (200, [("Cache-Control", "public, max-age=60")])),
+        (BROWSER_DOCUMENT, "GET", (304, list)),
+        (BROWSER_DOCUMENT, "GET", (200, lambda: [("Cache-Control", "public, max-age=60")])),
         (BROWSER_DOCUMENT, "HEAD", OK),
         ({**BROWSER_DOCUMENT, "sec-purpose": "prefetch"}, "GET", OK),
         ({**BROWSER_FETCH, "sec-fetch-site": "cross-site"}, "POST", OK),
@@ -716,95 +714,103 @@ def test_where_no_cookie_can_be_set_events_are_nobodys(house, headers, method, r
     """They must not become a new person each; with an empty distinct ID Mixpanel only counts them."""
     exchange = house.open(headers, method=method)
     exchange.add(event(**{"distinct_id": "$device:fresh-1", "$device_id": "fresh-1"}))
-    assert exchange.respond(*response) == []
-    assert distinct_ids(exchange.finish()) == [""]
+    assert exchange.on_response_start(*response).headers == []
+    assert distinct_ids(ended(exchange)) == [""]
 
 
 def test_the_browsers_own_id_needs_no_cookie_of_ours(house):
     """It comes again with the next request anyway."""
     exchange = house.open({**BROWSER_DOCUMENT, "cookie": sdk_cookie(house, DEVICE)})
     exchange.add(event(distinct_id=f"$device:{DEVICE}"))
-    exchange.respond(200, [("Cache-Control", "public")])
-    assert distinct_ids(exchange.finish()) == [f"$device:{DEVICE}"]
+    exchange.on_response_start(200, lambda: [("Cache-Control", "public")])
+    assert distinct_ids(ended(exchange)) == [f"$device:{DEVICE}"]
 
 
 def test_a_request_without_any_answer_is_nobodys(house):
     """Its handler failed, and the server's own answer passes us by."""
     exchange = house.open()
     exchange.add(event(distinct_id="$device:fresh-1"))
-    assert distinct_ids(exchange.finish()) == [""]
+    assert distinct_ids(ended(exchange)) == [""]
 
 
 def test_a_tagged_bot_is_nobody():
     """Its events may go through, but no visitor is minted for it."""
     exchange = House(bots="tag").open({"user-agent": "Googlebot/2.1"})
     exchange.add(event(distinct_id=f"$device:{exchange.identity.device_id}"))
-    exchange.respond(*OK)
-    assert distinct_ids(exchange.finish()) == [""]
+    exchange.on_response_start(*OK)
+    assert distinct_ids(ended(exchange)) == [""]
 
 
 def test_a_log_out_after_the_head_makes_nobody(house):
     """The new ID can no longer reach the browser."""
     exchange = house.open(house.cookie(user_id="anna"))
-    exchange.respond(*OK)
+    exchange.on_response_start(*OK)
     exchange.reset(house.fresh)
     exchange.add(event(distinct_id="$device:fresh-1"))
-    assert distinct_ids(exchange.finish()) == [""]
+    assert distinct_ids(ended(exchange)) == [""]
 
 
-# --- what is told to Mixpanel ---------------------------------------------------------------------------
+# --- which identity events are due ------------------------------------------------------------------
 
 
-def logged_in(house, exchange):
-    """Log in; give the identity events that the exchange asks for."""
-    told = []
-    exchange.announce = told.append
-    exchange.schedule_merge(exchange.identify("u", house.fresh).merge)
-    return told
+def log_in(house, exchange):
+    """Log in; return the identity event that is due at once."""
+    return exchange.schedule_merge(exchange.identify("u", house.fresh).merge)
+
+
+def due_at_start(exchange):
+    """Start the response; return the identity events that are due then."""
+    return exchange.on_response_start(*OK).merge_events
 
 
 def test_a_log_in_alone_is_told(house):
     """No other event of this request joins device and user."""
     exchange = house.open(house.cookie())
-    told = logged_in(house, exchange)
-    exchange.respond(*OK)
-    exchange.finish()
-    assert told == list(merge_events_between("simplified", "u", "known"))
+    assert log_in(house, exchange) is None
+    assert due_at_start(exchange) == merge_events_between("simplified", "u", "known")
+    assert exchange.on_response_end() is None
+
+
+def test_a_log_in_without_a_response_is_told_at_the_end(house):
+    """A request whose handler failed has logged in all the same."""
+    exchange = house.open(house.cookie())
+    log_in(house, exchange)
+    assert (exchange.on_response_end(),) == merge_events_between("simplified", "u", "known")
+    assert exchange.on_response_end() is None
 
 
 def test_a_log_in_with_an_event_needs_no_other(house):
     """The event itself carries both."""
     exchange = house.open(house.cookie())
-    told = logged_in(house, exchange)
+    log_in(house, exchange)
     exchange.add(RECORD)
-    exchange.respond(*OK)
-    assert told == []
+    assert due_at_start(exchange) == ()
+    assert exchange.on_response_end() is None
 
 
 def test_a_profile_update_joins_nothing(house):
     """It names the user alone."""
     exchange = house.open(house.cookie())
-    told = logged_in(house, exchange)
+    log_in(house, exchange)
     exchange.add(Record("engage", b"{}"))
-    exchange.respond(*OK)
-    assert len(told) == 1
+    assert len(due_at_start(exchange)) == 1
 
 
 def test_a_log_in_and_out_tells_nothing(house):
     """The device is no longer the one that was logged in on."""
     exchange = house.open(house.cookie())
-    told = logged_in(house, exchange)
+    log_in(house, exchange)
     exchange.reset(house.fresh)
-    exchange.respond(*OK)
-    assert told == []
+    assert due_at_start(exchange) == ()
+    assert exchange.on_response_end() is None
 
 
 def test_a_log_in_after_the_end_is_told_at_once(house):
     """There is no later moment."""
     exchange = house.open(house.cookie())
-    exchange.respond(*OK)
-    exchange.finish()
-    assert len(logged_in(house, exchange)) == 1
+    exchange.on_response_start(*OK)
+    exchange.on_response_end()
+    assert log_in(house, exchange) is not None
 
 
 def test_an_earlier_device_is_joined_at_the_log_in(house):
@@ -812,23 +818,24 @@ def test_an_earlier_device_is_joined_at_the_log_in(house):
     exchange = house.open(house.cookie(earlier_id="earlier"))
     login = exchange.identify("u", house.fresh)
     assert login.links == merge_events_between("simplified", "u", "earlier")
-    assert house.read(exchange.respond(*OK)).earlier_id is None
+    assert house.read(exchange.on_response_start(*OK).headers).earlier_id is None
 
 
 def test_a_device_of_the_browsers_own_is_joined_one_request_later(house):
     """Not in the request that brought it, but as soon as it comes in our own cookie; and once."""
     device = f"{house.mixpanel.name}={quoted_identity(DEVICE)}"
     exchange = house.open({"cookie": device})
-    told = logged_in(house, exchange)
-    anchor = house.read(exchange.respond(*OK))
-    assert (told, anchor.user_id, anchor.merge_pending) == ([], "u", True)
+    assert log_in(house, exchange) is None
+    start = exchange.on_response_start(*OK)
+    anchor = house.read(start.headers)
+    assert (start.merge_events, anchor.user_id, anchor.merge_pending) == ((), "u", True)
 
     again = house.open({"cookie": f"mpv={house.anchors.encode(anchor)}; {device}"})
-    assert again.links
-    again.announce = told.append
-    anchor = house.read(again.respond(*OK))
-    assert told == list(merge_events_between("simplified", "u", DEVICE))
-    assert not house.open({"cookie": f"mpv={house.anchors.encode(anchor)}; {device}"}).links
+    assert again.merge_events
+    start = again.on_response_start(*OK)
+    anchor = house.read(start.headers)
+    assert start.merge_events == merge_events_between("simplified", "u", DEVICE)
+    assert not house.open({"cookie": f"mpv={house.anchors.encode(anchor)}; {device}"}).merge_events
 
 
 @pytest.mark.parametrize("mode", ["simplified", "original"])
@@ -841,7 +848,7 @@ def test_a_device_that_came_after_the_log_in_is_joined_at_the_next_one(mode):
     told = (*login.links, *([] if login.merge is None else [login.merge]))
     assert told == merge_events_between(mode, "u", DEVICE)
     assert not exchange.identity.device_unverified
-    anchor = house.read(exchange.respond(*OK))
+    anchor = house.read(exchange.on_response_start(*OK).headers)
     assert (anchor.device_id, anchor.user_id) == (DEVICE, "u")
     assert (anchor.unjoined, anchor.merge_pending) == (False, False)
 
@@ -852,16 +859,13 @@ def test_a_device_that_came_after_the_log_in_and_with_this_request_waits_for_the
     exchange = house.open({"cookie": f"{headers['cookie']}; {sdk_cookie(house, DEVICE)}"})
     login = exchange.identify("u", house.fresh)
     assert (login.links, login.merge) == ((), None)
-    anchor = house.read(exchange.respond(*OK))
+    anchor = house.read(exchange.on_response_start(*OK).headers)
     assert (anchor.device_id, anchor.merge_pending, anchor.unjoined) == (DEVICE, True, False)
 
 
 def test_links_wait_for_an_answer_that_stores_what_they_say(house):
     """Else every request would tell the same again."""
     headers = house.cookie(user_id="u", merge_pending=True)
-    told = []
     exchange = house.open(headers)
-    exchange.announce = told.append
-    exchange.respond(304, [])
-    exchange.finish()
-    assert told == []
+    assert exchange.on_response_start(304, list).merge_events == ()
+    assert exchange.on_response_end() is None

@@ -115,7 +115,12 @@ def test_gunicorn_reloads_and_recycles_without_loss(tmp_path):
 def workers(site):
     """The processes that uvicorn has spawned to serve."""
     children = Path(f"/proc/{site.process.pid}/task/{site.process.pid}/children").read_text().split()
-    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    serving = []
+    for child in children:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ends at this moment
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                serving.append(int(child))
+    return serving
 
 
 @pytest.mark.servers

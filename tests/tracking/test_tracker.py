@@ -16,7 +16,7 @@ from support.trackers import NOW_S, known, recording_tracker
 from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor import asgi, wsgi
-from mixpanel_visitor.core.exchange import HAND_OVER_RECORDS
+from mixpanel_visitor.core.exchange import COMMIT_AT_RECORDS
 from mixpanel_visitor.core.identity.spid_browser import signed_payload
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.delivery.sending.http_client import Answer
@@ -75,12 +75,12 @@ def test_events_are_delivered_and_the_ledger_adds_up():
 def test_open_requests_count_as_pending():
     """What a handler has queued is not lost from the books before the response ends."""
     tracker, _ = recording_tracker()
-    exchange, visitor = engine_of(tracker).begin(facts(), soon=True)
+    exchange, visitor = engine_of(tracker).begin(facts(), in_background=True)
     visitor.track("x")
     stats = tracker.stats()
     assert (stats["accepted"], stats["pending"], stats["buffered"]) == (1, 1, 1)
     assert balanced(stats)
-    engine_of(tracker).finish(exchange, soon=False)
+    engine_of(tracker).on_response_end(exchange, in_background=False)
     stats = tracker.stats()
     assert (stats["pending"], stats["buffered"], stats["spooled"]) == (1, 0, 1)
     assert balanced(stats)
@@ -115,9 +115,9 @@ def test_after_close_events_are_refused():
     assert tracker.close(timeout_s=1)
     assert tracker.close(timeout_s=1)
     tracker.track("u", "x")
-    exchange, visitor = engine_of(tracker).begin(facts(), soon=False)
+    exchange, visitor = engine_of(tracker).begin(facts(), in_background=False)
     visitor.track("y")
-    engine_of(tracker).finish(exchange, soon=False)
+    engine_of(tracker).on_response_end(exchange, in_background=False)
     assert spool.records == []
     assert tracker.stats()["refused"] == {"closed": 2}
 
@@ -156,10 +156,10 @@ def test_a_spool_that_fails_costs_events_and_nothing_else(error, reason, caplog)
     """Refused, counted, logged; the request goes on."""
     _, spool = recording_tracker()
     tracker = Tracker(**SETTINGS, deliver=False, parts=Dependencies(spool=BrokenSpool(spool, error)))
-    exchange, visitor = engine_of(tracker).begin(facts(), soon=False)
+    exchange, visitor = engine_of(tracker).begin(facts(), in_background=False)
     visitor.track("x")
     visitor.track("y")
-    engine_of(tracker).finish(exchange, soon=False)
+    engine_of(tracker).on_response_end(exchange, in_background=False)
     stats = tracker.stats()
     assert stats["refused"] == {reason: 2}
     assert balanced(stats)
@@ -169,10 +169,10 @@ def test_a_spool_that_fails_costs_events_and_nothing_else(error, reason, caplog)
 def test_disabled_tracks_nothing_and_sets_nothing():
     """`enabled=False`: handlers still find a visitor."""
     tracker, spool = recording_tracker(enabled=False)
-    exchange, visitor = engine_of(tracker).begin(facts(), soon=False)
+    exchange, visitor = engine_of(tracker).begin(facts(), in_background=False)
     visitor.track("x")
-    assert engine_of(tracker).respond(exchange, 200, []) == []
-    engine_of(tracker).finish(exchange, soon=False)
+    assert engine_of(tracker).on_response_start(exchange, 200, list) == []
+    engine_of(tracker).on_response_end(exchange, in_background=False)
     assert spool.records == []
     assert tracker.stats()["refused"] == {"disabled": 1}
 
@@ -208,10 +208,10 @@ def test_consent_is_asked_and_its_mistakes_mean_no(answer):
         return answer
 
     tracker, spool = recording_tracker(consent=consent)
-    exchange, visitor = engine_of(tracker).begin(facts(), soon=False)
+    exchange, visitor = engine_of(tracker).begin(facts(), in_background=False)
     visitor.track("x")
-    assert engine_of(tracker).respond(exchange, 200, []) == []
-    engine_of(tracker).finish(exchange, soon=False)
+    assert engine_of(tracker).on_response_start(exchange, 200, list) == []
+    engine_of(tracker).on_response_end(exchange, in_background=False)
     assert spool.records == []
     assert visitor.consent in ("denied", "unknown")
 
@@ -223,8 +223,8 @@ def test_a_failing_request_filter_leaves_nothing_alone(caplog):
         raise RuntimeError("bug")
 
     tracker, _ = recording_tracker(request_filter=broken)
-    exchange, _ = engine_of(tracker).begin(facts(), soon=False)
-    assert engine_of(tracker).respond(exchange, 200, [])
+    exchange, _ = engine_of(tracker).begin(facts(), in_background=False)
+    assert engine_of(tracker).on_response_start(exchange, 200, list)
     assert "request_filter" in caplog.text
 
 
@@ -237,10 +237,10 @@ def test_an_internal_error_gives_an_inert_visitor(caplog):
         raise RuntimeError("bug")
 
     tracker = Tracker(**SETTINGS, deliver=False, parts=Dependencies(clock=clock))
-    exchange, visitor = engine_of(tracker).begin(facts(), soon=False)
+    exchange, visitor = engine_of(tracker).begin(facts(), in_background=False)
     assert visitor.id
     visitor.track("x")
-    assert engine_of(tracker).respond(exchange, 200, []) == []
+    assert engine_of(tracker).on_response_start(exchange, 200, list) == []
     assert tracker.stats()["notes"]["internal_error"] == 1
     assert "report" in caplog.text
 
@@ -289,7 +289,7 @@ def test_a_fork_leaves_the_parents_events_to_the_parent(hook):
     """What was queued before is stored once; the child's books begin empty."""
     tracker, spool = recording_tracker()
     if hook == "handler":
-        exchange, visitor = engine_of(tracker).begin(facts(), soon=False)
+        exchange, visitor = engine_of(tracker).begin(facts(), in_background=False)
         block = contextlib.nullcontext(visitor)
         token = context.enter(visitor)
     else:
@@ -301,13 +301,13 @@ def test_a_fork_leaves_the_parents_events_to_the_parent(hook):
         if pid == 0:
             visitor.track("child's")
             if hook == "handler":
-                engine_of(tracker).finish(exchange, soon=False)
+                engine_of(tracker).on_response_end(exchange, in_background=False)
             else:
                 block.__exit__(None, None, None)
             os.write(writer, f"{spool.names} {tracker.stats()['accepted']}".encode())
             os._exit(0)
     if hook == "handler":
-        engine_of(tracker).finish(exchange, soon=False)
+        engine_of(tracker).on_response_end(exchange, in_background=False)
         context.leave(token)
     os.waitpid(pid, 0)
     assert os.read(reader, 1000).decode() == '["child\'s"] 1'
@@ -362,19 +362,19 @@ def test_before_response_stores_in_the_calling_thread():
     """Whoever has the response can rely on the event, so no thread may be waited for."""
     tracker, spool = recording_tracker(durability="before-response")
     for name in ("a", "b", "c"):
-        exchange, visitor = engine_of(tracker).begin(facts(), soon=True)
+        exchange, visitor = engine_of(tracker).begin(facts(), in_background=True)
         visitor.track(name)
-        engine_of(tracker).finish(exchange, soon=True)
+        engine_of(tracker).on_response_end(exchange, in_background=True)
     assert spool.names == ["a", "b", "c"]
 
 
 def test_a_full_request_is_stored_before_it_ends():
     """A stream that tracks without end leaves its events in the spool on the way."""
     tracker, spool = recording_tracker()
-    _, visitor = engine_of(tracker).begin(facts(known()), soon=False)
-    for _ in range(HAND_OVER_RECORDS):
+    _, visitor = engine_of(tracker).begin(facts(known()), in_background=False)
+    for _ in range(COMMIT_AT_RECORDS):
         visitor.track("x")
-    assert len(spool.names) == HAND_OVER_RECORDS
+    assert len(spool.names) == COMMIT_AT_RECORDS
 
 
 @pytest.mark.parametrize(
@@ -384,7 +384,10 @@ def test_a_full_request_is_stored_before_it_ends():
         lambda tracker: tracker.visitor("u").track("x"),
         lambda tracker: (
             engine_of(tracker)
-            .begin(facts(known(token="t", issued_at_s=int(time.time())), protocol="websocket"), soon=False)[1]
+            .begin(
+                facts(known(token="t", issued_at_s=int(time.time())), protocol="websocket"),
+                in_background=False,
+            )[1]
             .track("x")
         ),
     ],
@@ -408,7 +411,7 @@ def test_the_first_event_starts_delivery(say):
 def test_a_forked_child_answers_for_its_own_events():
     """The counters of a child start from zero."""
     tracker, _ = recording_tracker()
-    engine_of(tracker).begin(facts(), soon=False)[1].track("the parent's")
+    engine_of(tracker).begin(facts(), in_background=False)[1].track("the parent's")
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -427,8 +430,10 @@ def test_a_process_that_only_stores_empties_its_queue_at_exit(tmp_path):
         "from support.facts import facts;"
         "tracker = Tracker(token='t', secret_key='a-key-of-some-length', spool=sys.argv[1], deliver=False);"
         "engine = engine_of(tracker);"
-        "exchanges = [engine.begin(facts(), soon=True) for _ in range(300)];"
-        "[visitor.track('x') or engine.finish(exchange, soon=True) for exchange, visitor in exchanges]"
+        "exchanges = [engine.begin(facts(), in_background=True) for _ in range(300)]\n"
+        "for exchange, visitor in exchanges:\n"
+        "    visitor.track('x')\n"
+        "    engine.on_response_end(exchange, in_background=True)"
     )
     path = os.pathsep.join((str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")))
     environment = {**os.environ, "PYTHONPATH": path}
@@ -452,9 +457,9 @@ def test_flush_and_drain_do_not_say_yes_while_the_disk_is_stuck():
     spool.put = stuck
     tracker = Tracker(**SETTINGS, deliver=False, parts=Dependencies(spool=spool))
     for name in ("first", "second"):
-        exchange, visitor = engine_of(tracker).begin(facts(), soon=True)
+        exchange, visitor = engine_of(tracker).begin(facts(), in_background=True)
         visitor.track(name)
-        engine_of(tracker).finish(exchange, soon=True)
+        engine_of(tracker).on_response_end(exchange, in_background=True)
         turn = engine_of(tracker).pipeline.committer._turn
         while turn is not None and not turn.running:
             gate.wait(0.001)

@@ -22,7 +22,7 @@ DEVICE = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"
 
 def begin(tracker, headers=None, **more):
     """Begin the request of a visitor whom we know."""
-    return engine_of(tracker).begin(facts(headers or known(), **more), soon=False)
+    return engine_of(tracker).begin(facts(headers or known(), **more), in_background=False)
 
 
 def test_an_event_is_frozen_at_the_call():
@@ -34,7 +34,7 @@ def test_an_event_is_frozen_at_the_call():
     properties["plan"] = "free"
     visitor.identify("user-42")
     visitor.track("Welcomed")
-    engine_of(tracker).finish(exchange, soon=False)
+    engine_of(tracker).on_response_end(exchange, in_background=False)
     before, after = (event["properties"] for event in spool.events)
     assert before["plan"] == "pro"
     assert before["time"] == round(NOW_S * 1000)
@@ -49,7 +49,7 @@ def test_an_event_is_frozen_at_the_call():
 def test_attributes_of_a_new_visitor():
     """Everything a handler may want to know."""
     tracker, _ = recording_tracker()
-    _, visitor = engine_of(tracker).begin(facts(), soon=False)
+    _, visitor = engine_of(tracker).begin(facts(), in_background=False)
     assert visitor.id == visitor.device_id
     assert str(uuid.UUID(visitor.id)) == visitor.id
     assert visitor.distinct_id == f"$device:{visitor.id}"
@@ -212,7 +212,7 @@ def test_extra_properties_are_added(extra, expected):
     tracker, spool = recording_tracker(extra_properties=extra)
     exchange, visitor = begin(tracker)
     visitor.track("x")
-    engine_of(tracker).finish(exchange, soon=False)
+    engine_of(tracker).on_response_end(exchange, in_background=False)
     assert expected.items() <= spool.events[0]["properties"].items()
 
 
@@ -235,7 +235,7 @@ def test_events_of_those_we_may_not_track_are_refused(headers, reason):
     exchange, visitor = begin(tracker, headers)
     visitor.track("x")
     visitor.people_set({"a": 1})
-    engine_of(tracker).finish(exchange, soon=False)
+    engine_of(tracker).on_response_end(exchange, in_background=False)
     assert spool.records == []
     assert tracker.stats()["refused"] == {reason: 2}
     assert visitor.id
@@ -284,7 +284,7 @@ def test_original_mode_sends_identify_in_the_request():
     exchange, visitor = begin(tracker)
     visitor.identify("user-42")
     visitor.track("x")
-    engine_of(tracker).finish(exchange, soon=False)
+    engine_of(tracker).on_response_end(exchange, in_background=False)
     assert spool.names == ["$identify", "x"]
     assert spool.events[0]["properties"]["$anon_id"] == f"$device:{visitor.device_id}"
 

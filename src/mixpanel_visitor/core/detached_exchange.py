@@ -9,7 +9,7 @@ from .enrichment.request_properties import EmptyRequestProperties
 from .identity.identity import Identity, IdMode, log_in, log_out
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from mixpanel_visitor.records import Record
 
@@ -22,21 +22,19 @@ if TYPE_CHECKING:
 class DetachedExchange:
     """Somebody whose ID the caller knows: no cookie, no response, consent is the caller's business.
 
-    `store` takes records at once; with `gather()` they wait for `finish()` and are stored together. Until
-    then the visit is one of `unfinished`, whose records others may take.
+    Records are to be committed at once. After `begin_batch()` they wait for `end()` and are stored together;
+    until then the exchange is one of `unfinished`, whose records others may take.
     """
 
     __slots__ = (
-        "_gathering",
+        "_gathers",
         "_id_mode",
-        "_merge",
         "_opted_out",
         "_records",
         "_refusal",
         "_refuse",
-        "_store",
+        "_scheduled_merge",
         "_unfinished",
-        "announce",
         "identity",
         "registered",
     )  # fmt: skip
@@ -47,6 +45,7 @@ class DetachedExchange:
     is_bot = False
     spid_user_id: int | None = None
     holds_back = False
+    in_background = False
 
     def __init__(
         self,
@@ -55,20 +54,17 @@ class DetachedExchange:
         id_mode: IdMode,
         refusal: Callable[[], str | None],
         refuse: Callable[[str, int], None],
-        store: Callable[[list[Record]], None],
         unfinished: set[Unfinished],
     ) -> None:
         self.identity = identity
         self._id_mode: IdMode = id_mode
         self._refusal = refusal
         self._refuse = refuse
-        self._store = store
         self._unfinished = unfinished
         self._records: deque[Record] = deque()
-        self._gathering = False
+        self._gathers = False
         self._opted_out = False
-        self._merge: MergeEvent | None = None
-        self.announce: Callable[[MergeEvent], None] | None = None
+        self._scheduled_merge: MergeEvent | None = None
         self.registered: Mapping[str, Any] | None = None
 
     @property
@@ -76,24 +72,23 @@ class DetachedExchange:
         """Why nothing is tracked; None: it is."""
         return self._refusal() or ("consent_denied" if self._opted_out else None)
 
-    def add(self, record: Record) -> None:
-        """Store a record, or keep it for `finish`."""
+    def add(self, record: Record) -> Sequence[Record]:
+        """Take a record. Return those that have to be committed now."""
         if record.endpoint == "import":
-            self._merge = None  # this event carries device and user
-        if not self._gathering:
-            self._store([record])
-            return
+            self._scheduled_merge = None  # this event carries device and user
+        if not self._gathers:
+            return [record]
         self._records.append(record)
-        if not self._gathering:  # another thread has just finished, and may not have seen this one
-            self._store_taken()
+        # Another thread may have ended the batch, and not have seen this record.
+        return () if self._gathers else self.take()
 
-    def gather(self) -> None:
-        """Keep records until `finish`, so that they are stored with one write."""
-        self._gathering = True
+    def begin_batch(self) -> None:
+        """Keep records until `end`, so that they are stored with one write."""
+        self._gathers = True
         self._unfinished.add(self)
 
     def take(self) -> list[Record]:
-        """Return what was gathered since the last call, and forget it here; any thread may call this."""
+        """Return what was queued since the last call, and forget it here; any thread may call this."""
         records: list[Record] = []
         while self._records:
             try:
@@ -101,6 +96,10 @@ class DetachedExchange:
             except IndexError:
                 break  # another thread was faster
         return records
+
+    def register(self, properties: Mapping[str, Any]) -> None:
+        """Add super properties: what every further event says."""
+        self.registered = {**(self.registered or {}), **properties}
 
     def identify(self, user_id: str, fresh_id: Callable[[], str]) -> Login:
         """Attach a user to this device; another one than before gets a new device first."""
@@ -113,21 +112,25 @@ class DetachedExchange:
         self.identity = login.identity
         return login
 
-    def schedule_merge(self, merge: MergeEvent | None) -> None:
-        """Note the event that joins device and user, to be written if no other event does that."""
-        self._merge = merge
-        if not self._gathering:
-            self._settle()  # nobody says when this visit ends
+    def schedule_merge(self, merge: MergeEvent | None) -> MergeEvent | None:
+        """Note the event that joins device and user; another event that carries both replaces it.
+
+        Return it where it is due at once: outside of a batch, no end is known.
+        """
+        if not self._gathers:
+            return merge
+        self._scheduled_merge = merge
+        return None
 
     def reset(self, fresh_id: Callable[[], str]) -> None:
         """Go on as somebody new."""
-        self._merge = None
+        self._scheduled_merge = self.registered = None
         self.identity = log_out(self.identity, fresh_id())._replace(vouched=False)
 
     def opt_out(self) -> None:
-        """Track no more of them here, and drop what was gathered."""
+        """Track no more of them here, and drop what was queued."""
         self._opted_out = True
-        self._merge = None
+        self._scheduled_merge = self.registered = None
         dropped = self.take()
         if dropped:
             self._refuse("consent_denied", len(dropped))
@@ -137,23 +140,15 @@ class DetachedExchange:
         self._opted_out = False
 
     def forget(self) -> None:
-        """Drop what was gathered: in a forked child it is the parent's."""
+        """Drop what was queued: in a forked child it is the parent's."""
         self._records.clear()
 
-    def finish(self) -> None:
-        """Store what was gathered; what comes later is stored at once."""
-        self._settle()
-        self._gathering = False
+    def end(self) -> MergeEvent | None:
+        """End the batch. Return the event that joins device and user, if no other event has done that.
+
+        What is left then is returned by `take`.
+        """
+        due, self._scheduled_merge = self._scheduled_merge, None
+        self._gathers = False
         self._unfinished.discard(self)
-        self._store_taken()
-
-    def _store_taken(self) -> None:
-        records = self.take()
-        if records:
-            self._store(records)
-
-    def _settle(self) -> None:
-        """Write the event that joins device and user, if no other event of this visit does."""
-        merge, self._merge = self._merge, None
-        if merge is not None and self.announce is not None:
-            self.announce(merge)
+        return due

@@ -1,20 +1,22 @@
 """Exchange: the life of one request with its response, as a small state machine.
 
 ```
-OPEN ──respond()──▶ STARTED        the response's head is out: what is decided about cookies is decided
-  │                    │
-  └─────finish()───────┴──finish()──▶ FINISHED   what is tracked from now on is handed over at once
+OPEN ──on_response_start()──▶ STARTED    the response's head is out: what is decided about cookies is decided
+  │                              │
+  └───────on_response_end()──────┴──▶ ENDED    what is tracked from now on is to be committed at once
 ```
 
-Records leave with `take` at any time; what is queued later leaves with the next one.
+It takes values and returns values. What it wants written, identity events, it returns: whoever drives it
+writes them, with `add`. Records leave with `take` at any time; what is queued later leaves with the next one.
 
-`respond` may be called again (WSGI allows a second `start_response` with `exc_info`, ASGI servers send
-informational answers first): only the head that goes out counts, and it is asked for each time.
+`on_response_start` may be called again (WSGI allows a second `start_response` with `exc_info`, ASGI servers
+send informational answers first): only the head that goes out counts, and it is asked for each time.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from enum import Enum, IntEnum
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .enrichment.page_views import is_page
 from .identity.handover import resolve_handover
@@ -36,35 +38,56 @@ if TYPE_CHECKING:
     from .request import RequestFacts
     from .site_rules import SiteRules
 
-HAND_OVER_RECORDS = 100
-HAND_OVER_BYTES = 1_000_000
-"""A request that has queued so much hands it over before it ends: streams and sockets may never end."""
+    Headers = Sequence[tuple[str, str]]
+
+COMMIT_AT_RECORDS = 100
+COMMIT_AT_BYTES = 1_000_000
+"""A request that has queued so much commits it before it ends: streams and sockets may never end."""
+
+
+class ExchangeState(Enum):
+    """Where an exchange stands; the module's picture shows what leads from one to the next."""
+
+    OPEN = 0
+    STARTED = 1
+    ENDED = 2
+
+
+OPEN, STARTED, ENDED = ExchangeState.OPEN, ExchangeState.STARTED, ExchangeState.ENDED
+
+
+class CookieChange(IntEnum):
+    """What has happened to the visitor's cookie in this exchange."""
+
+    NONE = 0
+    UPDATED = 1
+    NEW_DEVICE = 2
+    """The browser SDK's cookie is to be replaced as well."""
+
+
+class ResponseStart(NamedTuple):
+    """What a response that starts is to carry, and the identity events that are due now."""
+
+    headers: list[tuple[str, str]]
+    merge_events: tuple[MergeEvent, ...] = ()
+
+
+UNCHANGED = ResponseStart([])
+"""Nothing is to be added, and nothing is due."""
 
 
 class Exchange(HoldsRecords):
     """One request from our point of view.
 
     `add` may be called from several threads. Its order (append, then look whether it is over) and that of
-    `finish` (over, then take) make sure that no record is left behind.
+    `on_response_end` (over, then `take`) make sure that no record is left behind.
 
-    `came` is what our cookie said, the anchor what it should say now: they are the same object unless
-    something has changed. There is an anchor if and only if consent is granted.
+    `_received_cookie` is the cookie as the browser sent it, `_cookie` the one to store. They are the same
+    object unless something has changed. There is a `_cookie` if and only if consent is granted.
+
+    `resumes`: with an ID that an earlier answer has stored beside our cookie. `withheld`: the browser may
+    have our cookie and send it with no request like this.
     """
-
-    # Most requests track nothing: what they neither change nor look at they need not be given.
-    announce: Callable[[MergeEvent], None] | None = None
-    hand_over: Callable[[Exchange], None] | None = None
-    registered: Mapping[str, Any] | None = None
-    started = False
-    resumes = False  # with an ID that an earlier answer has stored beside our cookie
-    withheld = False  # is our cookie, perhaps: browsers send it with no request like this
-    _request_properties: RequestProperties | None = None
-    _posted: HandoverClaim | None = None
-    _is_nobody = False
-    _ignores_bots = False
-    _opt_out_cookies: Sequence[str] = ()
-    _renewed = False
-    _tracked = False
 
     def __init__(
         self,
@@ -73,29 +96,46 @@ class Exchange(HoldsRecords):
         identity: Identity,
         consent: Consent,
         now_s: float = 0.0,
-        came: VisitorCookie | None = None,
-        found: ResolvedIdentity | None = None,
+        received_cookie: VisitorCookie | None = None,
+        in_background: bool = False,
+        resolved: ResolvedIdentity | None = None,
         no_cookie_until_s: float = 0.0,
         *,
-        ignores_bots: bool = False,
+        resumes: bool = False,
+        withheld: bool = False,
+        request_properties: RequestProperties | None = None,
     ) -> None:
         self._rules = rules
         self.facts = facts
         self.identity = identity
         self.consent: Consent = consent
-        self._received_cookie = came
+        self.state: ExchangeState = OPEN
+        self.in_background = in_background
+        self.resumes = resumes
+        self.withheld = withheld
+        self.registered: Mapping[str, Any] | None = None
+        """The super properties, as they will be sent."""
+        self.pending: PendingRecords | None = None
         self._now_s = now_s
+        self._received_cookie = received_cookie
         self._no_cookie_until_s = no_cookie_until_s
-        self._changed = self.finished = False
-        self._merge: MergeEvent | None = None
-        self.view: Callable[[str | None], None] | None = None
-        self.links: tuple[MergeEvent, ...] = () if found is None else found.links
-        """Identity events that are owed once the response stores what it says; `announce` writes them."""
-        self._anchor: VisitorCookie | None = None if found is None else found.anchor
-        if ignores_bots:
-            self._ignores_bots = True
-        if found is not None and identity.is_new:
-            self._records.made(found.anchor.device_id)
+        self._request_properties = request_properties
+        self._cookie_change = CookieChange.NONE
+        self._opt_out_cookies: Sequence[str] = ()
+        self._handover: HandoverClaim | None = None
+        self._scheduled_merge: MergeEvent | None = None
+        self._is_anonymous = self._tracked = False
+        page_views = rules.page_views
+        self.may_be_page_view = page_views is not None and page_views.may_come(facts)
+        if resolved is None:
+            self._cookie: VisitorCookie | None = None
+            self.merge_events: tuple[MergeEvent, ...] = ()
+            """Identity events that are due once the response stores what they say."""
+        else:
+            self._cookie = resolved.anchor
+            self.merge_events = resolved.links
+            if identity.is_new:
+                self._records.made(resolved.anchor.device_id)
 
     @property
     def refusal(self) -> str | None:
@@ -110,22 +150,17 @@ class Exchange(HoldsRecords):
     @property
     def spid_user_id(self) -> int | None:
         """SPiD's ID of who is logged in there, as long as the session lasts that SPiD has signed."""
-        anchor = self._anchor
-        return anchor.spid_user_id if anchor is not None and self._now_s <= anchor.spid_until_s else None
+        cookie = self._cookie
+        return cookie.spid_user_id if cookie is not None and self._now_s <= cookie.spid_until_s else None
 
     @property
     def request_properties(self) -> RequestProperties:
         """What the request says besides."""
         if self._request_properties is None:
-            is_first = self._received_cookie is None and self.identity.source in (
-                "generated",
-                "none",
-                "cookie",
-            )
-            self._request_properties = self._rules.look(
-                self.facts, is_first=is_first, ignores_bots=self._ignores_bots
-            )
-            self._request_properties.has_first_touch = is_first and not self._is_nobody
+            sources = ("generated", "none", "cookie")
+            is_first = self._received_cookie is None and self.identity.source in sources
+            self._request_properties = self._rules.request_properties(self.facts, is_first=is_first)
+            self._request_properties.has_first_touch = is_first and not self._is_anonymous
         return self._request_properties
 
     @property
@@ -135,87 +170,101 @@ class Exchange(HoldsRecords):
 
     @property
     def _records(self) -> PendingRecords:
-        if self.held is None:
-            self.held = PendingRecords(self._rules.refuse)
-        return self.held
+        if self.pending is None:
+            self.pending = PendingRecords(self._rules.refuse)
+        return self.pending
 
-    def be_nobody(self, identity: Identity) -> None:
-        """Go by this identity, and make no person of the device ID that was made: events are nobody's."""
+    def anonymize(self, identity: Identity) -> None:
+        """Go by this identity, and make no person of the device ID that was made."""
         self.identity = identity
         self._records.decide(remembered=False)
-        self._is_nobody = True
+        self._is_anonymous = True
 
     # --- the visitor's side ---------------------------------------------------------------------
 
-    def add(self, record: Record) -> None:
-        """Queue a record; it leaves with the next `take`."""
+    def add(self, record: Record) -> Sequence[Record]:
+        """Queue a record; it leaves with the next `take`. Return those that have to be committed now."""
         if not self._tracked:
             self._tracked = True
-            if not self.finished:
+            if self.state is not ENDED:
                 self._rules.unfinished.add(self)
         if record.endpoint == "import":
-            self._merge = None  # this event carries device and user
-        held = self._records if self.held is None else self.held
-        waiting = held.add(record)
-        is_much = held.size_bytes >= HAND_OVER_BYTES
-        if is_much and held.is_held:
+            self._scheduled_merge = None  # this event carries device and user
+        pending = self._records if self.pending is None else self.pending
+        waiting = pending.add(record)
+        is_much = pending.size_bytes >= COMMIT_AT_BYTES
+        if is_much and pending.is_held:
             # Too much to wait for the response with: most responses carry the cookie.
-            held.decide(remembered=True)
-        if self.hand_over is not None and (
-            self.finished
+            pending.decide(remembered=True)
+        if (
+            self.state is ENDED
             or is_much
             or self.facts.protocol == "websocket"  # there is no "after the response" for a socket
-            or waiting >= HAND_OVER_RECORDS
+            or waiting >= COMMIT_AT_RECORDS
         ):
-            self.hand_over(self)
+            return self.take()
+        return ()
+
+    def register(self, properties: Mapping[str, Any]) -> None:
+        """Add super properties: what every further event of this request says."""
+        self.registered = {**(self.registered or {}), **properties}
 
     def identify(self, user_id: str, fresh_id: Callable[[], str]) -> Login:
         """Log a user in: a different user on the same device gets a new device ID first."""
-        anchor = self._anchor
-        same = anchor is not None and anchor.belongs_to(user_id)
-        another = anchor is not None and anchor.has_user and not same
-        linked = anchor is not None and same and not (anchor.merge_pending or anchor.unjoined)
+        cookie = self._cookie
+        same = cookie is not None and cookie.belongs_to(user_id)
+        another = cookie is not None and cookie.has_user and not same
+        linked = cookie is not None and same and not (cookie.merge_pending or cookie.unjoined)
         before = self.identity
         if before.source == "cookie" and not linked:
-            before = before._replace(
-                device_unverified=False
-            )  # this is the log-in that the device has waited for
+            # This is the log-in that the device has waited for.
+            before = before._replace(device_unverified=False)
         login = log_in(
             self._rules.id_mode,
             before,
             user_id,
             linked=linked,
             fresh_device_id=fresh_id() if another else None,
-            earlier_id=None if anchor is None else anchor.earlier_id,
+            earlier_id=None if cookie is None else cookie.earlier_id,
         )
         # A cookie of an older version may hold a hash in place of the user's ID: now it gets the ID itself.
         self._set_identity(
-            login.identity, changed=not linked or (anchor is not None and anchor.user_id is None)
+            login.identity, changed=not linked or (cookie is not None and cookie.user_id is None)
         )
         return login
 
-    def schedule_merge(self, merge: MergeEvent | None) -> None:
-        """Note the event that joins device and user, to be written if no other event does that."""
-        self._merge = merge
-        if self.finished:
-            self._write_pending_merge()
+    def resume_log_in(self, user_id: str, fresh_id: Callable[[], str]) -> None:
+        """Do a log-in that an earlier response could not store in our cookie."""
+        login = self.identify(user_id, fresh_id)
+        deferred = () if login.merge is None else (login.merge,)
+        self.merge_events = (*self.merge_events, *login.links, *deferred)
+
+    def schedule_merge(self, merge: MergeEvent | None) -> MergeEvent | None:
+        """Note the event that joins device and user; another event that carries both replaces it.
+
+        Return it where it is due at once, because the exchange has ended.
+        """
+        if self.state is ENDED:
+            return merge
+        self._scheduled_merge = merge
+        return None
 
     def reset(self, fresh_id: Callable[[], str]) -> None:
-        """Log out: forget the user and start a new device ID."""
-        self._merge = None
+        """Log out: forget the user and what was registered, and start a new device ID."""
+        self._scheduled_merge = self.registered = None
         self._set_identity(log_out(self.identity, fresh_id()), changed=True)
 
     def _set_identity(self, identity: Identity, *, changed: bool) -> None:
         before, self.identity = self.identity, identity
         if not changed:
             return
-        if self._anchor is None:
+        if self._cookie is None:
             if self.consent == "denied":
                 self._rules.count("cookie_skipped_consent")
             return
-        self._changed = True
         if identity.device_id == before.device_id:
-            self._anchor = self._anchor._replace(
+            self._has_changed()
+            self._cookie = self._cookie._replace(
                 user_id=identity.user_id,
                 user_hash=None,
                 earlier_id=None,
@@ -223,141 +272,137 @@ class Exchange(HoldsRecords):
                 unjoined=False,
             )
         else:
-            self._renewed = True
+            self._cookie_change = CookieChange.NEW_DEVICE
             device_id = identity.device_id or ""
-            self._anchor = VisitorCookie(
-                device_id=device_id, issued_at_s=self._anchor.issued_at_s, user_id=identity.user_id
+            self._cookie = VisitorCookie(
+                device_id=device_id, issued_at_s=self._cookie.issued_at_s, user_id=identity.user_id
             )
             self._records.made(device_id)
-        if self.started:
+        if self.state is not OPEN:
             self._rules.count("cookie_too_late")
             self._records.decide(remembered=False)
+
+    def _has_changed(self) -> None:
+        self._cookie_change = max(self._cookie_change, CookieChange.UPDATED)
 
     def opt_out(self) -> None:
         """Track this person no more: drop what is queued, and have the browser remember it."""
         self._opt_out_cookies = self._rules.set_cookies.opt_out(self.facts, out=True)
         self.consent = "denied"
-        self._anchor = None
-        self._merge = None
-        self.links = ()
+        self._cookie = self._scheduled_merge = self.registered = None
+        self.merge_events = ()
         dropped = self._records.clear()
         if dropped:
             self._rules.refuse("consent_denied", dropped)
-        if self.started:
+        if self.state is not OPEN:
             self._rules.count("cookie_too_late")
 
     def opt_in(self, fresh_id: Callable[[], str]) -> None:
         """Take an opt-out back, and begin anew."""
         if self.consent == "granted" or self._rules.refusal() is not None:
             return
-        self._opted_in("granted")
-        found = self._rules.resolver.resolve(None, "", now_s=self._now_s, fresh_id=fresh_id)
-        self._anchor, self.identity, self._changed = found.anchor, found.identity, True
-        self._records.made(found.anchor.device_id)
-        if self.started:
+        self._grant("granted")
+        resolved = self._rules.resolver.resolve(None, "", now_s=self._now_s, fresh_id=fresh_id)
+        self._cookie, self.identity = resolved.anchor, resolved.identity
+        self._has_changed()
+        self._records.made(resolved.anchor.device_id)
+        if self.state is not OPEN:
             self._rules.count("cookie_too_late")
             self._records.decide(remembered=False)
 
-    def _opted_in(self, consent: Consent) -> None:
+    def _grant(self, consent: Consent) -> None:
         self._opt_out_cookies = self._rules.set_cookies.opt_out(self.facts, out=False)
         self.consent = consent
-        self._anchor = None
+        self._cookie = None
 
-    def apply_handover(self, word: HandoverClaim, fresh_id: Callable[[], str]) -> str | None:
-        """Take what the browser hands over; raises `HandoverError` where it cannot be believed.
+    def apply_handover(self, claim: HandoverClaim, fresh_id: Callable[[], str]) -> str | None:
+        """Take the IDs that the browser has posted; raise `HandoverError` where they cannot be believed.
 
-        Return why it was not taken, None: it was. Without consent it is not even looked at; but for a choice,
-        which is how consent comes back.
+        Return why they were not taken; None: they were. Without consent they are not even looked at, except
+        for a choice, which is how consent comes back.
         """
         if (closed := self._rules.refusal()) is not None:
             return closed
-        if word.opted_out is not None:
-            self.opt_out() if word.opted_out else self._opted_in("unknown")
+        if claim.opted_out is not None:
+            self.opt_out() if claim.opted_out else self._grant("unknown")
             return None
-        if self._anchor is None or self.is_bot or self.withheld:
+        if self._cookie is None or self.is_bot or self.withheld:
             return self.refusal or ("cookies_withheld" if self.withheld else "bot")
         before = None
-        if not (self.identity.is_new or self._is_nobody):
-            before = ResolvedIdentity(anchor=self._anchor, identity=self.identity, links=self.links)
-        found = resolve_handover(self._rules.resolver, word, before, now_s=self._now_s, fresh_id=fresh_id)
-        self._anchor, self.identity, self.links = found.anchor, found.identity, found.links
-        self._changed, self._posted = True, word
+        if not (self.identity.is_new or self._is_anonymous):
+            before = ResolvedIdentity(anchor=self._cookie, identity=self.identity, links=self.merge_events)
+        resolved = resolve_handover(self._rules.resolver, claim, before, now_s=self._now_s, fresh_id=fresh_id)
+        self._cookie, self.identity, self.merge_events = resolved.anchor, resolved.identity, resolved.links
+        self._handover = claim
         # Beside a cookie of the SDK's this is posted where that is our seed, and not what the SDK has.
-        self._renewed = self._rules.set_cookies.is_seed_of_another(found.anchor, word, self.facts)
+        is_seed = self._rules.set_cookies.is_seed_of_another(resolved.anchor, claim, self.facts)
+        self._cookie_change = CookieChange.NEW_DEVICE if is_seed else CookieChange.UPDATED
         return None
 
-    # --- the adapter's side ---------------------------------------------------------------------
+    # --- the response's side --------------------------------------------------------------------
 
-    @property
-    def needs_response_head(self) -> bool:
-        """Whether the response's head has to be looked at; False for a known visitor on most requests."""
-        if (
-            self._now_s <= self._no_cookie_until_s
-            and self._anchor is self._received_cookie
-            and not self._changed
-        ):
-            return self.view is not None  # as `needs_set_cookie` was found to be false for this very anchor
-        return self.view is not None or self.needs_set_cookie
+    def is_page_view(self, status: int, headers: Headers) -> bool:
+        """Return whether this response is a page that the server tracks as viewed; at most once."""
+        if not self.may_be_page_view or status < 200:
+            return False
+        self.may_be_page_view = False
+        return is_page(status, headers) and self.refusal is None
 
-    def viewed(self, status: int, headers: Sequence[tuple[str, str]], route: str | None) -> None:
-        """Track the page view that was asked for, if this is a page; before `respond`."""
-        view, self.view = self.view, None
-        if view is not None and is_page(status, headers) and self.refusal is None:
-            view(route)
+    def on_response_start(self, status: int, read_headers: Callable[[], Headers]) -> ResponseStart:
+        """Decide about cookies, as the head of the response is about to go out.
+
+        An informational one (1xx, but 101) changes nothing: the real head is still to come. `read_headers`
+        returns the application's headers; it is only called where they matter.
+        """
+        if status < 200 and status != 101:
+            return UNCHANGED
+        self.state = STARTED
+        if not self.needs_set_cookie:
+            return self._started([])
+        return self._started(self._cookies(status, read_headers()))
+
+    def _started(self, headers: list[tuple[str, str]]) -> ResponseStart:
+        if self.pending is not None and not self._is_anonymous:
+            self.pending.decide(remembered=bool(headers))
+        due: tuple[MergeEvent, ...] = ()
+        if headers:
+            due, self.merge_events = self.merge_events, ()
+        if self._scheduled_merge is not None:
+            due = (*due, self._scheduled_merge)
+            self._scheduled_merge = None
+        return ResponseStart(headers, due) if headers or due else UNCHANGED
+
+    def on_response_end(self) -> MergeEvent | None:
+        """End the exchange. Return the event that joins device and user, if no other event has done that.
+
+        What is left then is returned by `take`.
+        """
+        if self.state is not ENDED:
+            if self.pending is not None and self.pending.is_held:  # there was no response, as far as we saw
+                self.pending.decide(remembered=False)
+            self.state = ENDED
+            if self._tracked:
+                self._rules.unfinished.discard(self)
+        due, self._scheduled_merge = self._scheduled_merge, None
+        return due
 
     @property
     def needs_set_cookie(self) -> bool:
         """Whether the response may have to carry a cookie."""
-        anchor, came = self._anchor, self._received_cookie
-        if anchor is None:
+        cookie, received = self._cookie, self._received_cookie
+        if cookie is received and self._now_s <= self._no_cookie_until_s and not self._cookie_change:
+            return False  # this was asked for this very cookie before
+        if cookie is None:
             return bool(self._opt_out_cookies) or (
                 self.consent == "denied" and self._rules.set_cookies.has_any(self.facts)
             )
         return (
-            anchor is not came
-            or self._changed
-            or self._rules.set_cookies.wants_more(self.facts, anchor, now_s=self._now_s)
+            cookie is not received
+            or self._cookie_change is not CookieChange.NONE
+            or self._rules.set_cookies.wants_more(self.facts, cookie, now_s=self._now_s)
         )
 
-    def respond(self, status: int, headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Return the headers to add to a response that is about to start with `status` and `headers`."""
-        if status < 200 and status != 101:
-            return []  # informational: the real head is still to come
-        self.started = True
-        added = self._cookies(status, headers) if self.needs_set_cookie else []
-        if self.held is not None and not self._is_nobody:
-            self.held.decide(remembered=bool(added))
-        if added:
-            links, self.links = self.links, ()
-            for link in links:
-                self._write_merge_event(link)
-        self._write_pending_merge()
-        return added
-
-    def finish(self) -> list[Record]:
-        """End the exchange: give what is left."""
-        if not self.finished:
-            if self._merge is not None:
-                self._write_pending_merge()
-            if self.held is not None and self.held.is_held:  # there was no response, as far as we saw
-                self.held.decide(remembered=False)
-            self.finished = True
-            if self._tracked:
-                self._rules.unfinished.discard(self)
-            self.announce = self.view = None  # they lead back here: cycles, for the garbage collector to find
-        return self.take()
-
-    def _write_pending_merge(self) -> None:
-        """Write the event that joins device and user, if no other event of this request does."""
-        merge, self._merge = self._merge, None
-        if merge is not None:
-            self._write_merge_event(merge)
-
-    def _write_merge_event(self, link: MergeEvent) -> None:
-        if self.announce is not None:
-            self.announce(link)
-
-    def _cookies(self, status: int, headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    def _cookies(self, status: int, headers: Headers) -> list[tuple[str, str]]:
         skipped = self._rules.set_cookies.reason_not_to_set(status, headers, self.facts, now_s=self._now_s)
         skipped = skipped or self._reason_not_to_set()
         if skipped is not None:
@@ -367,39 +412,43 @@ class Exchange(HoldsRecords):
         return added if status == 101 else added + keeping_it_private(headers)
 
     def _reason_not_to_set(self) -> str | None:
-        if self._anchor is None:
+        if self._cookie is None:
             return None
         if self.is_bot:
             return "cookie_skipped_bot"
-        if self.withheld and not (self._renewed or self._waits):
+        if self.withheld and not (self._cookie_change is CookieChange.NEW_DEVICE or self._waits):
             return "cookie_skipped_withheld"
         # The browser has sent its other ID itself, so it may be told that we follow it.
         follows = self.resumes or (
-            self._received_cookie is not None and self._anchor is not self._received_cookie
+            self._received_cookie is not None and self._cookie is not self._received_cookie
         )
-        if not self._changed and not may_set_cookie(self.facts, tracked=self._tracked or follows):
+        if not self._cookie_change and not may_set_cookie(self.facts, tracked=self._tracked or follows):
             return "cookie_skipped_no_visit"
         return None
 
     def _cookie_values(self, status: int) -> list[str]:
         cookies = self._rules.set_cookies
-        if self._anchor is None:
+        if self._cookie is None:
             forgotten = cookies.forget(self.facts) if self.consent == "denied" else []
             return [*forgotten, *self._opt_out_cookies]  # in this order: a browser keeps the last of a name
-        anchor, word, now_s = self._anchor, self._posted, self._now_s
+        cookie, claim, now_s = self._cookie, self._handover, self._now_s
         if self._waits:
-            return [*self._opt_out_cookies, *cookies.pend(anchor, self.facts, now_s=now_s)]
+            return [*self._opt_out_cookies, *cookies.pend(cookie, self.facts, now_s=now_s)]
+        replaces = self._cookie_change is CookieChange.NEW_DEVICE
         values = cookies.values(
-            anchor, self.facts, self._received_cookie, status, renewed=self._renewed, now_s=now_s
+            cookie, self.facts, self._received_cookie, status, renewed=replaces, now_s=now_s
         )
-        seen = [] if word is None else [cookies.seen(anchor, word, self.facts)]
+        seen = [] if claim is None else [cookies.seen(cookie, claim, self.facts)]
         return [*self._opt_out_cookies, *values, *seen]
 
     @property
     def _waits(self) -> bool:
         """Whether our cookie must not be overwritten with what is to be stored."""
         if self.withheld:
-            return self._anchor is not None and self._anchor.user_id is not None
+            return self._cookie is not None and self._cookie.user_id is not None
         return (
-            self._is_nobody and self.identity.is_new and self.identity.device_unverified and not self._changed
+            self._is_anonymous
+            and self.identity.is_new
+            and self.identity.device_unverified
+            and not self._cookie_change
         )

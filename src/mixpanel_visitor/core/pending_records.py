@@ -58,7 +58,7 @@ class PendingRecords:
                 self.add(self._waiting.popleft())
 
     def add(self, record: Record) -> int:
-        """Queue a record; gives how many wait."""
+        """Queue a record. Return how many wait."""
         if self._fresh and self._remembered is False:
             stripped = without_devices(record, self._fresh)
             if stripped is None:
@@ -98,29 +98,29 @@ class PendingRecords:
 
 
 class HoldsRecords:
-    """Whoever has held records: what may leave is taken, and the rest is known to be there."""
+    """Has pending records: what may leave is taken, and the rest is known to be there."""
 
-    held: PendingRecords | None = None
+    pending: PendingRecords | None
     """What is queued; None: nothing has been tracked yet."""
 
     @property
     def has_records(self) -> bool:
         """Whether a `take` would return anything."""
-        return self.held is not None and bool(self.held) and not self.held.is_held
+        return self.pending is not None and bool(self.pending) and not self.pending.is_held
 
     @property
     def holds_back(self) -> bool:
         """Whether something is queued that waits for the response's head."""
-        return self.held is not None and bool(self.held) and self.held.is_held
+        return self.pending is not None and bool(self.pending) and self.pending.is_held
 
     def take(self) -> list[Record]:
         """Return the records queued since the last call and forget them here."""
-        return [] if self.held is None else self.held.take()
+        return [] if self.pending is None else self.pending.take()
 
     def forget(self) -> None:
         """Drop what is queued, without a word to Mixpanel: in a forked child it is the parent's."""
-        if self.held is not None:
-            self.held.forget()
+        if self.pending is not None:
+            self.pending.forget()
 
 
 def without_devices(record: Record, device_ids: frozenset[str]) -> Record | None:

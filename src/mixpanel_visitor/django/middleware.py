@@ -51,7 +51,7 @@ class VisitorMiddleware:
         """Serve one request."""
         if self._is_async:
             return self._serve(request)
-        visit = _begin(request, soon=False)
+        visit = _begin(request, in_background=False)
         if visit is None:
             return self.get_response(request)
         if isinstance(visit, HttpResponseBase):
@@ -67,7 +67,7 @@ class VisitorMiddleware:
         return visit.leave_with(request, response)
 
     async def _serve(self, request: HttpRequest) -> Any:
-        visit = _begin(request, soon=True)
+        visit = _begin(request, in_background=True)
         if visit is None:
             return await self.get_response(request)
         if isinstance(visit, HttpResponseBase):
@@ -83,7 +83,7 @@ class VisitorMiddleware:
         return visit.leave_with(request, response)
 
 
-def _begin(request: HttpRequest, *, soon: bool) -> Visit | HttpResponse | None:
+def _begin(request: HttpRequest, *, in_background: bool) -> Visit | HttpResponse | None:
     """Attach the visitor to the request. Return a response where it is not the application's to answer."""
     site = current_site()
     engine = site.engine
@@ -94,11 +94,11 @@ def _begin(request: HttpRequest, *, soon: bool) -> Visit | HttpResponse | None:
             if site.behind_proxies:
                 facts = engine.behind_proxies(facts)
             if request.path_info.endswith(site.paths):
-                answer = _received(site, request, facts, soon=soon)
+                answer = _received(site, request, facts, in_background=in_background)
                 if answer is not None:
                     return answer
-            exchange, visitor = engine.begin(facts, soon=soon)
-            visit = Visit(site, exchange, visitor, soon=soon)
+            exchange, visitor = engine.begin(facts, in_background=in_background)
+            visit = Visit(site, exchange, visitor, in_background=in_background)
         else:
             visit = None
         ours: Any = request  # two attributes that Django's class does not know
@@ -109,14 +109,16 @@ def _begin(request: HttpRequest, *, soon: bool) -> Visit | HttpResponse | None:
     return visit
 
 
-def _received(site: Site, request: HttpRequest, facts: RequestFacts, *, soon: bool) -> HttpResponse | None:
+def _received(
+    site: Site, request: HttpRequest, facts: RequestFacts, *, in_background: bool
+) -> HttpResponse | None:
     """Answer what is not the application's; None: it is."""
     path = request.path_info
     if not site.reception.takes(path, facts):
         return None
     reply = site.reception.reply(path, facts)
     if reply is None:
-        reply = site.reception.take(facts, request.read(BODY_LIMIT_BYTES), soon=soon)
+        reply = site.reception.take(facts, request.read(BODY_LIMIT_BYTES), in_background=in_background)
     response = HttpResponse(reply.body, status=reply.status)
     del response["Content-Type"]
     add_headers(response, reply.headers)

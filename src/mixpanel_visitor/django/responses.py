@@ -5,6 +5,7 @@ from __future__ import annotations
 from http.cookies import Morsel, SimpleCookie
 from typing import TYPE_CHECKING, Any
 
+from mixpanel_visitor.core.exchange import ENDED
 from mixpanel_visitor.tracking import context
 
 from .requests import route_of
@@ -24,23 +25,23 @@ if TYPE_CHECKING:
 class Visit:
     """One request with its response: ends when the response is closed, or thrown away."""
 
-    def __init__(self, site: Site, exchange: Exchange, visitor: Visitor, *, soon: bool) -> None:
+    def __init__(self, site: Site, exchange: Exchange, visitor: Visitor, *, in_background: bool) -> None:
         self.visitor = visitor
         self._site = site
         self._exchange = exchange
-        self._soon = soon
+        self._in_background = in_background
         self._token: Token[Visitor | None] | None = None
 
     def leave_with(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         """Let the response take our headers along, and tell us when it is closed."""
         engine, exchange = self._site.engine, self._exchange
         try:
-            if exchange.needs_response_head:
-                route = None if exchange.view is None else route_of(request)
-                add_headers(response, engine.respond(exchange, response.status_code, _head(response), route))
-            exchange.started = True
+            added = engine.on_response_start(
+                exchange, response.status_code, lambda: _head(response), lambda: route_of(request)
+            )
+            add_headers(response, added)
             if self._site.stores_before and exchange.has_records:
-                engine.hand_over(exchange, soon=False)
+                engine.commit(exchange, in_background=False)
             if getattr(response, "streaming", False) and getattr(response, "file_to_stream", None) is None:
                 self._watch(response)
             closers = response._resource_closers  # noqa: SLF001  # `close` calls them, in every handler
@@ -53,16 +54,16 @@ class Visit:
 
     def end(self) -> None:
         """Store what is left; may be called more than once."""
-        self._site.engine.finish(self._exchange, soon=self._soon)
+        self._site.engine.on_response_end(self._exchange, in_background=self._in_background)
         token, self._token = self._token, None
         if token is not None:
             context.leave(token)
 
     def __del__(self) -> None:
         """End where nobody has closed the response."""
-        if not self._exchange.finished:
+        if self._exchange.state is not ENDED:
             try:
-                self._site.engine.finish(self._exchange, soon=True)
+                self._site.engine.on_response_end(self._exchange, in_background=True)
             except Exception:
                 self._site.engine.failed("the response's finalizer")
 
@@ -86,7 +87,7 @@ class Visit:
                 context.leave(token)
             self._before_part()
             yield part
-            self._after_part(soon=self._soon)
+            self._after_part(in_background=self._in_background)
 
     async def _async_parts(self, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         iterator = aiter(parts)
@@ -100,15 +101,15 @@ class Visit:
                 context.leave(token)
             self._before_part()
             yield part
-            self._after_part(soon=True)
+            self._after_part(in_background=True)
 
     def _before_part(self) -> None:
         if self._site.stores_before and self._exchange.has_records:
-            self._site.engine.hand_over(self._exchange, soon=False)  # any part may be the last one
+            self._site.engine.commit(self._exchange, in_background=False)  # any part may be the last one
 
-    def _after_part(self, *, soon: bool) -> None:
+    def _after_part(self, *, in_background: bool) -> None:
         if self._exchange.has_records:
-            self._site.engine.hand_over(self._exchange, soon=soon)  # a stream may never end
+            self._site.engine.commit(self._exchange, in_background=in_background)  # a stream may never end
 
 
 class _Cookies(SimpleCookie):

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from .event_builder import EventBuilder, Sink
 
 
-def track_link(writer: EventBuilder, visit: Sink, link: MergeEvent) -> None:
+def track_merge(writer: EventBuilder, sink: Sink, merge: MergeEvent) -> None:
     """Write the event that joins what was tracked on a device to a user."""
-    writer.event(visit, link.event, None, identity=link.properties)
+    writer.event(sink, merge.event, None, identity=merge.properties)
 
 
 def track_page_view(writer: EventBuilder, exchange: Exchange, route: str | None) -> None:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import logging
 import weakref
-from functools import partial
 from typing import TYPE_CHECKING
 
 from mixpanel_visitor import release
 from mixpanel_visitor.core.detached_exchange import DetachedExchange
-from mixpanel_visitor.core.enrichment.page_views import PageViews
 from mixpanel_visitor.core.events.redaction import Redactor
 from mixpanel_visitor.core.identity.identity import Identity
 from mixpanel_visitor.core.identity.spid_browser import sign_traits
@@ -24,7 +22,7 @@ from mixpanel_visitor.process.fork import call_after_fork
 from mixpanel_visitor.settings.validation import NO_TOKEN
 
 from . import recorder
-from .automatic_events import track_link, track_page_view
+from .automatic_events import track_merge, track_page_view
 from .event_builder import EventBuilder
 from .exchange_factory import ExchangeFactory
 from .pipeline import DeliveryPipeline
@@ -32,7 +30,7 @@ from .stats import balance
 from .visitor import OfflineVisitor, Visitor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mixpanel_visitor.core.exchange import Exchange
     from mixpanel_visitor.core.identity.handover import HandoverClaim
@@ -72,6 +70,7 @@ class Engine:
             extra_properties=self.settings.extra_properties,
             before_send=self.settings.before_send,
             scrubber=scrubber,
+            commit=self._commit,
             withdraw=self._withdraw,
             tell_local=self.pipeline.tell_local,
             plan=self._plan_guard(),
@@ -87,7 +86,6 @@ class Engine:
         )
         self._rules = self._exchanges.rules
         self._clock, self._fresh_id = parts.clock, parts.fresh_id
-        self._page_views = PageViews(self.settings.page_views) if self.settings.page_views else None
         call_after_fork(self._forget)
         weakref.finalize(self, self.pipeline.retire).atexit = False  # at exit it is drained
         recorder.join(self)
@@ -103,64 +101,64 @@ class Engine:
         """Return the request as the first trusted proxy has seen it; to be called before `begin`."""
         return self._exchanges.addresses.behind_proxies(facts) if self.settings.trusted_proxies else facts
 
-    def begin(self, facts: RequestFacts, *, soon: bool) -> tuple[Exchange, Visitor]:
-        """Begin an exchange. `soon`: its records are committed by a thread, for callers in an event loop."""
+    def begin(self, facts: RequestFacts, *, in_background: bool) -> tuple[Exchange, Visitor]:
+        """Begin an exchange. `in_background`: a thread commits its records, for callers in an event loop."""
+        opener = self._exchanges.opener
         try:
-            exchange = self._rules.open(facts, self._clock(), self._fresh_id)
+            exchange = opener.open(facts, now_s=self._clock(), in_background=in_background)
         except Exception:
             self.failed("begin")
-            exchange = self._exchanges.inert(facts)
-        exchange.hand_over = self._hand_over_soon if soon else self._hand_over_now
+            exchange = opener.open_inert(facts)
         if not self._started:
             self.start()
-        visitor = Visitor(exchange, self.writer, self._fresh_id)
-        if exchange.links:
-            exchange.announce = partial(track_link, self.writer, exchange)
-        if self._page_views is not None and self._page_views.may_come(facts):
-            exchange.view = partial(track_page_view, self.writer, exchange)
-        return exchange, visitor
+        return exchange, Visitor(exchange, self.writer, self._fresh_id)
 
-    def apply_handover(self, exchange: Exchange, word: HandoverClaim) -> str | None:
-        """Take what the browser hands over; raises `HandoverError` where it cannot be believed.
+    def apply_handover(self, exchange: Exchange, claim: HandoverClaim) -> str | None:
+        """Take the IDs that the browser has posted; raise `HandoverError` where they cannot be believed.
 
-        Return why it was not taken; None: it was.
+        Return why they were not taken; None: they were.
         """
         before, allowed = exchange.identity, exchange.consent == "granted"
-        untaken = exchange.apply_handover(word, self._fresh_id)
+        reason = exchange.apply_handover(claim, self._fresh_id)
         if allowed and exchange.consent == "denied":
             self._withdraw(before)
-        exchange.announce = partial(track_link, self.writer, exchange)
-        return untaken
+        return reason
 
-    def respond(
-        self, exchange: Exchange, status: int, headers: Sequence[tuple[str, str]], route: str | None = None
+    def on_response_start(
+        self,
+        exchange: Exchange,
+        status: int,
+        read_headers: Callable[[], Sequence[tuple[str, str]]],
+        read_route: Callable[[], str | None] | None = None,
     ) -> list[tuple[str, str]]:
-        """Return the headers to add to the response that is about to start; `route`: the URL's template."""
-        try:
-            if exchange.view is not None and status >= 200:
-                exchange.viewed(status, headers, route)
-            return exchange.respond(status, headers)
-        except Exception:
-            self.failed("respond")
-            return []
+        """Return the headers to add to the response whose head is about to go out.
 
-    def hand_over(self, exchange: Unfinished, *, soon: bool) -> None:
+        `read_headers` returns its headers, `read_route` the template of its URL (None: it is not known). Both
+        are only called where they matter.
+        """
+        if exchange.may_be_page_view:
+            self._track_page_view(exchange, status, read_headers, read_route)
+        try:
+            headers, merge_events = exchange.on_response_start(status, read_headers)
+            for merge in merge_events:
+                track_merge(self.writer, exchange, merge)
+        except Exception:
+            self.failed("the response's head")
+            return []
+        return headers
+
+    def commit(self, exchange: Unfinished, *, in_background: bool) -> None:
         """Commit what the exchange has queued so far."""
         records = exchange.take()
         if records:
-            self._hand_over(records, soon=soon)
+            self._commit(records, in_background)
 
-    def _hand_over_soon(self, exchange: Exchange) -> None:
-        self.hand_over(exchange, soon=True)
-
-    def _hand_over_now(self, exchange: Exchange) -> None:
-        self.hand_over(exchange, soon=False)
-
-    def finish(self, exchange: Exchange, *, soon: bool) -> None:
+    def on_response_end(self, exchange: Exchange, *, in_background: bool) -> None:
         """End the exchange and commit what is left; may be called more than once."""
-        records = exchange.finish()
-        if records:
-            self._hand_over(records, soon=soon)
+        merge = exchange.on_response_end()
+        if merge is not None:
+            track_merge(self.writer, exchange, merge)
+        self.commit(exchange, in_background=in_background)
 
     def sign_traits(self, traits: Mapping[str, object]) -> str:
         """Return the text that `VGS.setTraits` takes; where there is none, the empty text, and a log line."""
@@ -184,20 +182,40 @@ class Engine:
         """Note that our own code failed; called from an except block, so that the host never knows."""
         self.pipeline.failed(where)
 
-    def _hand_over(self, records: list[Record], *, soon: bool) -> None:
+    def _commit(self, records: Sequence[Record], in_background: bool) -> None:
         try:
-            if soon:
-                self.pipeline.store_soon(records)
+            if in_background:
+                self.pipeline.store_soon(list(records))
             else:
-                self.pipeline.store(records)
+                self.pipeline.store(list(records))
         except Exception:
-            self.failed("hand over")
+            self.failed("commit")
 
     # --- outside of a request -----------------------------------------------------------------------
 
     def visitor(self, identity: Identity, *, refusal: str | None = None) -> OfflineVisitor:
         """Return a visitor for a job, a script or a test; `refusal`: why nothing of theirs is tracked."""
-        return OfflineVisitor(self.visit(identity, refusal=refusal), self.writer, fresh_id=self._fresh_id)
+        exchange = self.visit(identity, refusal=refusal)
+        return OfflineVisitor(exchange, self.writer, fresh_id=self._fresh_id, end=self._end_batch)
+
+    def _track_page_view(
+        self,
+        exchange: Exchange,
+        status: int,
+        read_headers: Callable[[], Sequence[tuple[str, str]]],
+        read_route: Callable[[], str | None] | None,
+    ) -> None:
+        try:
+            if exchange.is_page_view(status, read_headers()):
+                track_page_view(self.writer, exchange, None if read_route is None else read_route())
+        except Exception:
+            self.failed("the page view")
+
+    def _end_batch(self, exchange: DetachedExchange) -> None:
+        merge = exchange.end()
+        if merge is not None:
+            track_merge(self.writer, exchange, merge)
+        self.commit(exchange, in_background=False)
 
     def visit(self, identity: Identity | None = None, *, refusal: str | None = None) -> DetachedExchange:
         """Return the visit of somebody outside of a request; no `identity`: of nobody in particular."""
@@ -208,7 +226,6 @@ class Engine:
             id_mode=self.settings.id_mode,
             refusal=self._refusal if refusal is None else lambda: self._refusal() or refusal,
             refuse=self._ledger.refuse,
-            store=self.pipeline.store,
             unfinished=self._rules.unfinished,
         )
 
@@ -261,7 +278,7 @@ class Engine:
         """Commit what open requests and jobs hold; False: some wait for the heads of their responses."""
         complete = True
         for each in list(self._rules.unfinished):
-            self.hand_over(each, soon=False)
+            self.commit(each, in_background=False)
             complete = complete and not each.holds_back
         return complete
 

@@ -39,12 +39,17 @@ if TYPE_CHECKING:
     from mixpanel_visitor.records import Endpoint, Record
 
     class Sink(Protocol):
-        """Where a visitor's records go: an exchange, or a visit outside of any request.
+        """Where a visitor's records go: an exchange, or its like outside of any request."""
 
-        `registered` are the super properties, as they will be sent.
-        """
+        @property
+        def registered(self) -> Mapping[str, Any] | None:
+            """The super properties, as they will be sent."""
+            ...
 
-        registered: Mapping[str, Any] | None
+        @property
+        def in_background(self) -> bool:
+            """Whether its records are committed by a thread, not by the caller."""
+            ...
 
         @property
         def facts(self) -> RequestFacts | None:
@@ -66,8 +71,8 @@ if TYPE_CHECKING:
             """Why nothing is tracked here; None: it is."""
             ...
 
-        def add(self, record: Record) -> None:
-            """Queue a record."""
+        def add(self, record: Record) -> Sequence[Record]:
+            """Queue a record. Return those that have to be committed now."""
             ...
 
 
@@ -90,6 +95,7 @@ class EventBuilder:
         extra_properties: Mapping[str, Any] | Callable[..., Mapping[str, Any]] | None = None,
         before_send: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None,
         scrubber: Redactor | None = None,
+        commit: Callable[[Sequence[Record], bool], None] = lambda _records, _in_background: None,
         withdraw: Callable[[Identity], None] | None = None,
         tell_local: Callable[[str], None] | None = None,
         plan: PlanGuard | None = None,
@@ -106,6 +112,7 @@ class EventBuilder:
         self._extra_properties = with_facts(extra_properties)
         self._before_send = before_send
         self._scrubber = scrubber or Redactor()
+        self._commit = commit
         self.withdraw = withdraw or (lambda _identity: None)
         self._plan = plan
         self._is_strict = raise_errors
@@ -272,7 +279,9 @@ class EventBuilder:
             self._ledger.refuse("interrupted")
             raise
         else:
-            sink.add(record)
+            due = sink.add(record)
+            if due:
+                self._commit(due, sink.in_background)
             if touch:
                 self.profile(
                     sink,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from mixpanel_visitor.core.enrichment.bots import BotDetector
 from mixpanel_visitor.core.enrichment.client_address import ClientAddresses
 from mixpanel_visitor.core.enrichment.enricher import Enricher
+from mixpanel_visitor.core.enrichment.page_views import PageViews
+from mixpanel_visitor.core.exchange_opener import ExchangeOpener
 from mixpanel_visitor.core.identity.mixpanel_browser import MixpanelBrowser
 from mixpanel_visitor.core.identity.resolver import IdentityResolver
 from mixpanel_visitor.core.identity.spid_browser import SpidBrowser
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mixpanel_visitor.core.events.redaction import Redactor
-    from mixpanel_visitor.core.exchange import Exchange
     from mixpanel_visitor.core.request import RequestFacts
     from mixpanel_visitor.observability.counters import EventCounters
     from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
@@ -45,7 +46,6 @@ class ExchangeFactory:
         refusal: Callable[[], str | None],
         scrubber: Redactor,
     ) -> None:
-        self._fresh_id = parts.fresh_id
         self.addresses = ClientAddresses(settings.trusted_proxies, mode=settings.client_ip)
         host = UserCallbacks(consent=settings.consent, request_filter=settings.request_filter, log=log)
         mixpanel = _mixpanel(settings, counters) if "mixpanel" in settings.browser_sdk else None
@@ -89,7 +89,9 @@ class ExchangeFactory:
             refusal=refusal,
             count=counters.note,
             refuse=counters.refuse,
+            page_views=PageViews(settings.page_views) if settings.page_views else None,
         )
+        self.opener = ExchangeOpener(self.rules, parts.fresh_id)
         if "spid" in settings.browser_sdk and not settings.spid_sign_secret:
             log(
                 logging.WARNING,
@@ -107,10 +109,6 @@ class ExchangeFactory:
                 spid_client_id=settings.spid_client_id if "spid" in settings.browser_sdk else None,
                 spid_production=settings.spid_production,
             )
-
-    def inert(self, facts: RequestFacts) -> Exchange:
-        """Begin an exchange that tracks nothing and sets nothing."""
-        return self.rules.inert(facts, fresh_id=self._fresh_id)
 
     def is_excluded(self, facts: RequestFacts) -> bool:
         """Return whether this request is none of our business."""

@@ -70,19 +70,20 @@ class HandoverEndpoint:
         # RFC 9110, 9.3.2: not every server takes the body off the answer to a HEAD.
         return reply._replace(body=b"") if facts.method == "HEAD" else reply
 
-    def take(self, facts: RequestFacts, body: bytes, *, soon: bool) -> Reply:
+    def take(self, facts: RequestFacts, body: bytes, *, in_background: bool) -> Reply:
         """Answer a hand-over; sets the cookie that stands for the ID from now on."""
         engine = self._engine
         try:
-            exchange, _ = engine.begin(facts, soon=soon)
+            exchange, _ = engine.begin(facts, in_background=in_background)
             try:
                 untaken = engine.apply_handover(exchange, read_word(body))
             except HandoverError as error:
-                engine.finish(exchange, soon=soon)
+                engine.on_response_end(exchange, in_background=in_background)
                 return self._refused(error)
             reply = Reply(204, [("cache-control", "no-store")]) if untaken is None else _untaken(untaken)
-            reply.headers.extend(engine.respond(exchange, reply.status, reply.headers))
-            engine.finish(exchange, soon=soon)
+            headers = reply.headers
+            headers.extend(engine.on_response_start(exchange, reply.status, lambda: headers))
+            engine.on_response_end(exchange, in_background=in_background)
         except Exception:
             engine.failed("the hand-over")
             return _untaken("failed")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mixpanel_visitor.core.identity.identity import DEVICE_PREFIX, alias_properties, distinct_id, read_id
 
 from . import context
-from .automatic_events import track_link
+from .automatic_events import track_merge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
 
     class TrackingScope(Sink, Protocol):
         """The exchange behind a request's visitor, or its like outside of a request."""
-
-        announce: Callable[[MergeEvent], None] | None
-        registered: Mapping[str, Any] | None
 
         @property
         def consent(self) -> Consent:
@@ -50,8 +46,12 @@ if TYPE_CHECKING:
             """Log a user in."""
             ...
 
-        def schedule_merge(self, merge: MergeEvent | None) -> None:
-            """Note the event that joins device and user, to be written if no other event does that."""
+        def schedule_merge(self, merge: MergeEvent | None) -> MergeEvent | None:
+            """Note the event that joins device and user. Return it where it is due at once."""
+            ...
+
+        def register(self, properties: Mapping[str, Any]) -> None:
+            """Add super properties."""
             ...
 
         def reset(self, fresh_id: Callable[[], str]) -> None:
@@ -150,11 +150,12 @@ class Visitor:
         if why is not None:
             self._writer.refuse("banned_id", "identify", why)
             return
-        self._visit.announce = partial(track_link, self._writer, self._visit)
         login = self._visit.identify(user, self._fresh_id)
-        for link in login.links:
-            track_link(self._writer, self._visit, link)
-        self._visit.schedule_merge(login.merge)
+        for merge in login.links:
+            track_merge(self._writer, self._visit, merge)
+        due = self._visit.schedule_merge(login.merge)
+        if due is not None:
+            track_merge(self._writer, self._visit, due)
 
     def alias(self, alias_id: AnyId, /) -> None:
         """Tell a project on the legacy ID system, once at registration, that this visitor is a user.
@@ -171,7 +172,6 @@ class Visitor:
 
     def reset(self) -> None:
         """Log out: forget the user, start a new device ID, drop what was registered."""
-        self._visit.registered = None
         self._visit.reset(self._fresh_id)
 
     def opt_out(self) -> None:
@@ -182,7 +182,6 @@ class Visitor:
         already is deleted there (its GDPR API), not here.
         """
         identity = self._visit.identity
-        self._visit.registered = None
         self._visit.opt_out()
         self._writer.withdraw(identity)
 
@@ -212,7 +211,7 @@ class Visitor:
         given = merged(properties, more_properties)
         added = self._writer.prepared("register", {} if given is None else given)
         if added is not None:
-            self._visit.registered = {**(self._visit.registered or {}), **added}
+            self._visit.register(added)
 
     def set_group(self, group_key: str, group_id: Any, /) -> None:
         """Put the visitor into a group: on every further event of this request, and on the profile."""
@@ -367,16 +366,24 @@ def merged(properties: Any, more: Mapping[str, Any]) -> Any:
 class OfflineVisitor(Visitor):
     """A visitor outside of a request: with `with`, its events are stored together at the block's end."""
 
-    __slots__ = ("_offline", "_tokens")
+    __slots__ = ("_end", "_exchange", "_tokens")
 
-    def __init__(self, visit: DetachedExchange, writer: EventBuilder, *, fresh_id: Callable[[], str]) -> None:
-        super().__init__(visit, writer, fresh_id=fresh_id)
-        self._offline = visit
+    def __init__(
+        self,
+        exchange: DetachedExchange,
+        writer: EventBuilder,
+        *,
+        fresh_id: Callable[[], str],
+        end: Callable[[DetachedExchange], None],
+    ) -> None:
+        super().__init__(exchange, writer, fresh_id=fresh_id)
+        self._exchange = exchange
+        self._end = end
         self._tokens: list[Token[Visitor | None]] = []
 
     def __enter__(self) -> Self:
         """Make this the current visitor until the end of the block."""
-        self._offline.gather()
+        self._exchange.begin_batch()
         self._tokens.append(context.enter(self))
         return self
 
@@ -388,4 +395,4 @@ class OfflineVisitor(Visitor):
     ) -> None:
         context.leave(self._tokens.pop())
         if not self._tokens:
-            self._offline.finish()
+            self._end(self._exchange)

@@ -209,7 +209,7 @@ MUTANTS = [
         defect="a request that is cancelled loses its events",
         rows=(27,),
         file="asgi.py",
-        old="            engine.finish(exchange, soon=True)",
+        old="            engine.on_response_end(exchange, in_background=True)",
         new="            pass",
         test="test_asgi.py::test_cancellation_keeps_the_events_and_goes_on",
     ),

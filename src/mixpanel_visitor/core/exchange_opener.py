@@ -1,0 +1,144 @@
+"""ExchangeOpener: begins exchanges. It decides whether a request may be tracked, and who the visitor is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .enrichment.request_properties import RequestProperties
+from .exchange import Exchange
+from .identity.identity import Identity
+from .identity.visitor_cookie import RENEW_AFTER_S
+from .policy import is_part_of_page, is_prefetch, opted_out, privacy_signal_set, withholds_cookies
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .identity.resolver import ResolvedIdentity
+    from .identity.visitor_cookie import VisitorCookie
+    from .policy import Consent
+    from .request import RequestFacts
+    from .site_rules import SiteRules
+
+_RememberedHeader = tuple["ResolvedIdentity | None", float, float, float]
+"""What a Cookie header said, from when until when that holds, and until when no cookie has to be set."""
+
+_UNKNOWN: _RememberedHeader = (None, 0.0, 0.0, 0.0)
+
+REMEMBERED_HEADERS = 1024
+REMEMBERED_CHARS = 4096
+"""As many Cookie headers are remembered with what they said, and none that is longer."""
+
+
+class ExchangeOpener:
+    """Opens the exchanges of one site; `fresh_id` makes device IDs."""
+
+    def __init__(self, rules: SiteRules, fresh_id: Callable[[], str]) -> None:
+        self._rules = rules
+        self._fresh_id = fresh_id
+        self._remembered: dict[tuple[str, str], _RememberedHeader] = {}
+
+    def open(self, facts: RequestFacts, *, now_s: float, in_background: bool = False) -> Exchange:
+        """Begin an exchange. `in_background`: its records are committed by a thread, not by the caller."""
+        rules = self._rules
+        if rules.refusal() is not None or (rules.is_excluded is not None and rules.is_excluded(facts)):
+            return self.open_inert(facts)
+        resolved, since_s, until_s, no_cookie_until_s = self._remembered.get(
+            (facts.scheme, facts.cookies), _UNKNOWN
+        )
+        if resolved is not None and since_s <= now_s <= until_s:
+            # The very same Cookie header: a page's requests mostly send the same. No opt-out is in it.
+            received: VisitorCookie | None = resolved.anchor
+            refused = facts.has_privacy_signal and privacy_signal_set(
+                facts, rules.respect_dnt, rules.respect_gpc
+            )
+        else:
+            resolved, no_cookie_until_s = None, 0.0
+            received = self._received_cookie(facts, now_s)
+            refused = rules.set_cookies.has_opted_out(facts) or opted_out(
+                facts, token=rules.token, respect_dnt=rules.respect_dnt, respect_gpc=rules.respect_gpc
+            )
+        consent: Consent = "granted"
+        if refused:
+            consent = "denied"
+        elif rules.consent is not None:
+            consent = rules.consent(facts)
+        if consent != "granted":
+            # Who is not remembered has an ID all the same, for this request.
+            return Exchange(
+                rules, facts, Identity(device_id=self._fresh_id()), consent, now_s, received, in_background
+            )
+        if resolved is None:
+            return self._resolve(facts, received, now_s, in_background)
+        return Exchange(
+            rules,
+            facts,
+            resolved.identity,
+            consent,
+            now_s,
+            received,
+            in_background,
+            resolved,
+            no_cookie_until_s,
+        )
+
+    def open_inert(self, facts: RequestFacts) -> Exchange:
+        """Begin an exchange that tracks nothing and sets nothing, so that handlers need not know."""
+        identity = Identity(device_id=self._fresh_id())
+        no_bot = RequestProperties(self._rules.enricher, facts, "", is_first=True)
+        return Exchange(self._rules, facts, identity, "unknown", request_properties=no_bot)
+
+    def _resolve(
+        self, facts: RequestFacts, received: VisitorCookie | None, now_s: float, in_background: bool
+    ) -> Exchange:
+        rules = self._rules
+        secure = facts.scheme == "https"
+        pending = rules.set_cookies.pending.find(facts.cookies, secure=secure, now_s=now_s)
+        known = received or pending.anchor
+        resolved = rules.resolver.resolve(known, facts.cookies, now_s=now_s, fresh_id=self._fresh_id)
+        if resolved.anchor is received and not (resolved.links or pending.user_id):
+            self._remember(facts, resolved)
+        exchange = Exchange(
+            rules,
+            facts,
+            resolved.identity,
+            "granted",
+            now_s,
+            received,
+            in_background,
+            resolved,
+            resumes=received is None and known is not None,
+            withheld=received is None and withholds_cookies(facts),
+        )
+        if resolved.identity.is_new and resolved.identity.uid is None:
+            self._keep_anonymous(exchange, resolved)
+        if pending.user_id is not None and not resolved.anchor.belongs_to(pending.user_id):
+            exchange.resume_log_in(pending.user_id, self._fresh_id)
+        return exchange
+
+    def _keep_anonymous(self, exchange: Exchange, resolved: ResolvedIdentity) -> None:
+        """Make no person of a new device ID that no browser will keep."""
+        identity = resolved.identity
+        if exchange.withheld or exchange.is_bot or is_prefetch(exchange.facts):
+            exchange.anonymize(Identity(device_id=resolved.anchor.device_id, device_unverified=True))
+        elif is_part_of_page(exchange.facts):
+            exchange.anonymize(identity._replace(device_unverified=True))
+        elif self._rules.resolver.lacks_uid(resolved):
+            exchange.anonymize(identity)
+
+    def _received_cookie(self, facts: RequestFacts, now_s: float) -> VisitorCookie | None:
+        if not facts.cookies:
+            return None
+        return self._rules.anchors.find(facts.cookies, secure=facts.scheme == "https", now_s=now_s)
+
+    def _remember(self, facts: RequestFacts, resolved: ResolvedIdentity) -> None:
+        # Only what nothing but the header decides: SPiD's sessions end with time.
+        if self._rules.resolver.spid is not None or len(facts.cookies) > REMEMBERED_CHARS:
+            return
+        if len(self._remembered) >= REMEMBERED_HEADERS:
+            self._remembered.clear()
+        cookie = resolved.anchor
+        since_s, until_s = self._rules.anchors.validity_window(cookie)
+        no_cookie_until_s = (
+            cookie.issued_at_s + RENEW_AFTER_S if cookie.sdk_confirmed or cookie.sdk_cookie_sent else 0.0
+        )
+        self._remembered[facts.scheme, facts.cookies] = (resolved, since_s, until_s, no_cookie_until_s)
