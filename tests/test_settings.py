@@ -90,6 +90,7 @@ def test_every_default_is_the_one_of_the_contract():
         "service_account": None,
         "spool": default_spool(TOKEN, "https://api.mixpanel.com", HOME),
         "durability": "after-response",
+        "delivery_timeout_s": 1.0,
         "deliver": True,
         "id_mode": "simplified",
         "browser_sdk": ("mixpanel",),
@@ -333,6 +334,28 @@ def test_misspellings_are_recognised(sources, meant):
 def test_a_name_that_resembles_nothing_points_to_the_table(sources):
     """No far-fetched guesses."""
     assert "help(mixpanel_visitor.Settings)" in problem(**sources)
+
+
+# --- durability ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [(2, 2.0), ("0.5", 0.5), (dt.timedelta(milliseconds=250), 0.25), (60, 60.0)]
+)
+def test_the_delivery_timeout_is_in_seconds(given, expected):
+    """A number, its text or a timedelta."""
+    assert resolve(delivery_timeout_s=given).delivery_timeout_s == expected
+
+
+@pytest.mark.parametrize("given", [0, -1, 61, "soon", True, float("nan"), float("inf"), [1]])
+def test_a_delivery_timeout_that_is_none_is_refused(given):
+    """It says what it takes."""
+    assert "over 0 and up to 60" in problem(delivery_timeout_s=given)
+
+
+def test_who_waits_for_a_delivery_has_to_deliver():
+    """A process that only stores would wait for another one."""
+    assert "'delivered' waits" in problem(durability="delivered", deliver=False)
 
 
 # --- token and keys -----------------------------------------------------------------------------------
@@ -1034,7 +1057,7 @@ def test_extra_properties_have_names():
     ("name", "words"),
     [
         ("region", ["us", "eu", "in"]),
-        ("durability", ["after-response", "before-response"]),
+        ("durability", ["after-response", "before-response", "delivered"]),
         ("id_mode", ["simplified", "original", "legacy", "spid"]),
         ("bots", ["drop", "tag", "keep"]),
         ("on_ambiguous", ["dead-letter", "retry"]),

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from .settings import Settings as Settings
     from .settings.keywords import SettingsKeywords as SettingsKeywords
     from .tracking.context import current_visitor as current_visitor
+    from .tracking.offline_visitor import OfflineVisitor as OfflineVisitor
     from .tracking.stats import Stats as Stats
     from .tracking.tracker import Tracker as Tracker
-    from .tracking.visitor import OfflineVisitor as OfflineVisitor
     from .tracking.visitor import Visitor as Visitor
 
 __all__ = [
@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "OfflineVisitor": "tracking.visitor",
+    "OfflineVisitor": "tracking.offline_visitor",
     "RequestFacts": "core.request",
     "ServiceAccount": "settings",
     "Settings": "settings",

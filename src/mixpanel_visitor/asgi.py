@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     Scope = Any
     Receive = Callable[[], Awaitable[Any]]
     Send = Callable[[Any], Awaitable[None]]
-    App = Callable[[Scope, Receive, Send], Awaitable[None]]
+    App = Callable[[Scope, Receive, Send], Awaitable[Any]]
 
 SCOPE_KEY = "mixpanel_visitor.visitor"
 """The visitor in the scope itself: `state` may be shared between requests by a faulty server."""
@@ -89,10 +89,10 @@ class VisitorMiddleware:
             self._error, self._served = error, ()
             return
         self._engine = engine_of(self.tracker)
-        self._reception = HandoverEndpoint(self._engine)
-        self._paths = self._reception.paths
+        self._handover = HandoverEndpoint(self._engine)
+        self._paths = self._handover.paths
         self._behind_proxies = bool(self.tracker.settings.trusted_proxies)
-        self._before = self.tracker.settings.durability == "before-response"
+        self._before = self.tracker.settings.durability != "after-response"
         self._log = RateLimitedLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
@@ -129,7 +129,10 @@ class VisitorMiddleware:
             return await self.app(scope, receive, send)
         token = context.enter(visitor)
         try:
-            return await self.app(scope, receive, _responder(engine, exchange, send, scope, self._before))
+            result = await self.app(scope, receive, _responder(engine, exchange, send, scope, self._before))
+            if self._before and exchange.has_records:
+                await _commit_before_response(engine, exchange)
+            return result
         finally:
             # No await here: in a cancelled task it would raise and the events would be lost.
             engine.on_response_end(exchange, in_background=True)
@@ -141,14 +144,14 @@ class VisitorMiddleware:
             facts = self._engine.behind_proxies(facts_from_scope(scope))
             # Servers and frameworks differ in whether `path` begins with the `root_path`.
             path = scope["path"].removeprefix(scope.get("root_path", ""))
-            if not self._reception.takes(path, facts):
+            if not self._handover.matches(path, facts):
                 return False
-            reply = self._reception.reply(path, facts)
+            reply = self._handover.reply(path, facts)
         except Exception:
             self._engine.failed("the ASGI middleware")
             return False
         if reply is None:
-            reply = self._reception.take(facts, await _body(receive), in_background=True)
+            reply = self._handover.take(facts, await _body(receive), in_background=True)
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body, "more_body": False})
@@ -230,7 +233,9 @@ def _responder(engine: Engine, exchange: Exchange, send: Send, scope: Scope, bef
     def respond(message: Message) -> Awaitable[None]:
         # No coroutine of our own around most messages: it would cost as much as all else here.
         if exchange.state is OPEN and message.get("type") in _HEADS:
-            message = _with_headers(engine, exchange, message, scope)
+            status = message.get("status", 101)
+            if not exchange.starts_unchanged(status):
+                message = _with_headers(engine, exchange, message, status, scope)
         if exchange.pending is None:
             return send(message)
         return _send_and_commit(engine, exchange, send, message, before)
@@ -246,14 +251,27 @@ async def _send_and_commit(
     if before and exchange.has_records:
         # Any message may complete the response for the client: the head of a 204, the part that fills the
         # Content-Length.
-        engine.commit(exchange, in_background=False)
+        await _commit_before_response(engine, exchange)
     await send(message)
     if exchange.has_records and exchange.state is not OPEN:
         # After the last part, and between the parts of a stream, which may never end.
         engine.commit(exchange, in_background=True)
 
 
-def _with_headers(engine: Engine, exchange: Exchange, message: Message, scope: Scope) -> Message:
+async def _commit_before_response(engine: Engine, exchange: Exchange) -> None:
+    """Commit; with `durability="delivered"` wait for Mixpanel's acknowledgement, in a thread."""
+    engine.commit(exchange, in_background=False)
+    if not engine.waits_for_delivery:
+        return
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        engine.wait_for_delivery()  # the loop of another library, such as trio's, has no threads for us
+    else:
+        await loop.run_in_executor(None, engine.wait_for_delivery)
+
+
+def _with_headers(engine: Engine, exchange: Exchange, message: Message, status: int, scope: Scope) -> Message:
     """Return the head with our headers; always a new one: applications send the same again for others."""
     raw: list[tuple[bytes, bytes]] = message.get("headers") or []
 
@@ -265,7 +283,6 @@ def _with_headers(engine: Engine, exchange: Exchange, message: Message, scope: S
             message = {**message, "headers": raw}
         return [(_text(name), _text(value)) for name, value in raw]
 
-    status = message.get("status", 101)
     added = engine.on_response_start(exchange, status, read_headers, lambda: _route(scope))
     if not added:
         return message

@@ -24,7 +24,7 @@ from .core.request import facts_from_environ
 from .errors import MissingExtraError
 from .tracking import context
 from .tracking.tracker import Tracker, engine_of
-from .wsgi import VISITOR_ID_KEY, VISITOR_KEY, WHOLE_KEY, VisitorMiddleware
+from .wsgi import COMPLETE_BODY_KEY, VISITOR_ID_KEY, VISITOR_KEY, VisitorMiddleware
 
 try:
     from flask import Flask, current_app, g, has_request_context, request
@@ -73,9 +73,9 @@ class MixpanelVisitor:
         app.extensions[EXTENSION] = tracker
         if getattr(app.wsgi_app, "__func__", None) is Flask.wsgi_app:
             # Nobody between the application and us who may have another body in the response's place.
-            app.after_request(_tell_whole)
+            app.after_request(_mark_complete_body)
         app.wsgi_app = VisitorMiddleware(app.wsgi_app, tracker=tracker)  # type: ignore[method-assign]
-        app.before_request(_remember)
+        app.before_request(_bind_visitor)
         app.context_processor(_template_context)
 
     @property
@@ -84,7 +84,7 @@ class MixpanelVisitor:
         return cast("Tracker", current_app.extensions[EXTENSION])
 
 
-def _remember() -> None:
+def _bind_visitor() -> None:
     # The objects behind Flask's proxies: each use of a proxy costs as much as all else here.
     environ = request._get_current_object().environ  # type: ignore[attr-defined]  # noqa: SLF001
     visitor = environ.get(VISITOR_KEY) or _visitor()
@@ -93,10 +93,10 @@ def _remember() -> None:
     here.setdefault("visitor_id", environ[VISITOR_ID_KEY])
 
 
-def _tell_whole(response: Response) -> Response:
+def _mark_complete_body(response: Response) -> Response:
     # Most responses are whole; to watch such a body would cost as much as all else that we do here.
     if type(response.response) in (list, tuple) and getattr(response, "_on_close", None) == []:
-        request._get_current_object().environ[WHOLE_KEY] = True  # type: ignore[attr-defined]  # noqa: SLF001
+        request._get_current_object().environ[COMPLETE_BODY_KEY] = True  # type: ignore[attr-defined]  # noqa: SLF001
     return response
 
 

@@ -72,8 +72,8 @@ class MixpanelVisitor:
             tracker = Tracker.from_mapping(app.config, **self._settings)
         app.extensions[EXTENSION] = tracker
         app.asgi_app = VisitorMiddleware(app.asgi_app, tracker=tracker)  # type: ignore[method-assign]
-        app.before_request(_remember)
-        app.before_websocket(_remember)
+        app.before_request(_bind_visitor)
+        app.before_websocket(_bind_visitor)
         app.context_processor(_template_context)
 
     @property
@@ -82,7 +82,7 @@ class MixpanelVisitor:
         return cast("Tracker", current_app.extensions[EXTENSION])
 
 
-async def _remember() -> None:
+async def _bind_visitor() -> None:
     visitor = _visitor()
     g.setdefault("visitor", visitor)  # what the application has put there stays
     g.setdefault("visitor_id", visitor.id)

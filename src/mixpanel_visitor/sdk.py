@@ -22,9 +22,43 @@ from .errors import InvalidEventError
 from .quoting import one_line, quoted
 
 if TYPE_CHECKING:
-    from .core.events.values import Told
+    from typing import Protocol
+
+    from .core.events.values import OnStringified
+    from .core.identity.identity import Identity, IdMode
     from .records import Endpoint
-    from .tracking.event_builder import EventBuilder, Sink
+
+    class Sink(Protocol):
+        """Where records go, and whose they are."""
+
+        @property
+        def identity(self) -> Identity:
+            """Who the visitor is at this moment."""
+            ...
+
+    class MessageWriter(Protocol):
+        """What stores the messages of the official library: `tracking.event_builder.EventBuilder`."""
+
+        token: str
+        id_mode: IdMode
+
+        @property
+        def stringified(self) -> OnStringified:
+            """Called with the name and type of each value that became its text."""
+            ...
+
+        def prebuilt_event(self, sink: Any, event: dict[str, Any], *, is_visitors: bool = False) -> None:
+            """Write an event that the official library has built."""
+            ...
+
+        def profile(self, sink: Any, endpoint: Endpoint, *parts: Mapping[str, Any] | None) -> None:
+            """Write the profile update that `parts` add up to."""
+            ...
+
+        def refuse(self, reason: str, what: str, message: str) -> None:
+            """Count and log a message that cannot become a record."""
+            ...
+
 
 _ENDPOINTS: dict[str, Endpoint] = {
     "events": "import",
@@ -53,7 +87,7 @@ class SpoolConsumer:
     Never raises: what Mixpanel would refuse is logged and counted, as with `visitor.track`.
     """
 
-    def __init__(self, writer: EventBuilder, sink: Sink) -> None:
+    def __init__(self, writer: MessageWriter, sink: Sink) -> None:
         self._writer = writer
         self._sink = sink
 
@@ -84,7 +118,7 @@ class SpoolConsumer:
             if not isinstance(message, dict):
                 self._writer.refuse("bad_properties", "message", "it is not a JSON object")
             elif where == "import":
-                self._writer.ready_event(self._sink, message, is_visitors=self._completed(message))
+                self._writer.prebuilt_event(self._sink, message, is_visitors=self._completed(message))
             else:
                 self._writer.profile(self._sink, where, message)
 
@@ -104,9 +138,9 @@ class VisitorConsumer(SpoolConsumer):
         if not isinstance(properties, dict) or event.get("event") in IDENTITY_EVENTS:
             return False
         identity = self._sink.identity
-        given, why = read_id(properties.get("distinct_id"))
+        given, reason = read_id(properties.get("distinct_id"))
         # A bare device ID would become a user of its own, which can never be merged.
-        if why is None and given in (distinct_id(self._writer.id_mode, identity), identity.device_id):
+        if reason is None and given in (distinct_id(self._writer.id_mode, identity), identity.device_id):
             properties.update(identity_properties(self._writer.id_mode, identity))
             return True
         if given.startswith(DEVICE_PREFIX):
@@ -125,29 +159,29 @@ class _Unwritten(str):
 class _Serializer(json.JSONEncoder):
     """Writes values as `visitor.track` does, where the official library raises TypeError into a handler."""
 
-    def __init__(self, *, told: Told, **options: Any) -> None:
+    def __init__(self, *, on_stringified: OnStringified, **options: Any) -> None:
         super().__init__(**options)
-        self._told = told
+        self._on_stringified = on_stringified
 
     def encode(self, o: Any) -> str:
         """Return the message in JSON."""
         try:
             plain = {
-                name: converted(value, self._told, limits=RECORD)
+                name: converted(value, self._on_stringified, limits=RECORD)
                 if isinstance(value, Mapping)
-                else plain_value(value, self._told, name=name)
+                else plain_value(value, self._on_stringified, name=name)
                 for name, value in o.items()
             }
-            return written(plain, self._told).decode()
+            return written(plain, self._on_stringified).decode()
         except InvalidEventError as error:
             unwritten = _Unwritten("")
             unwritten.error = error
             return unwritten
 
 
-def bound_mixpanel(writer: EventBuilder, sink: Sink) -> Mixpanel:
+def bound_mixpanel(writer: MessageWriter, sink: Sink) -> Mixpanel:
     """Build the official client whose messages go where the visitor's go."""
-    serializer: Any = partial(_Serializer, told=writer.stringified)
+    serializer: Any = partial(_Serializer, on_stringified=writer.stringified)
     return Mixpanel(writer.token, consumer=VisitorConsumer(writer, sink), serializer=serializer)
 
 

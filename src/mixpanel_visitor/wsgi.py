@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 VISITOR_KEY = "mixpanel_visitor.visitor"
 VISITOR_ID_KEY = "mixpanel_visitor.visitor_id"
 
-WHOLE_KEY = "mixpanel_visitor.whole"
+COMPLETE_BODY_KEY = "mixpanel_visitor.whole"
 """In the environ: an adapter knows that none of the application's code runs while the body is iterated."""
 
 
@@ -56,10 +56,10 @@ class VisitorMiddleware:
         self.app = app
         self.tracker = given_or_made(tracker, settings)
         self._engine = engine_of(self.tracker)
-        self._reception = HandoverEndpoint(self._engine)
-        self._paths = self._reception.paths
+        self._handover = HandoverEndpoint(self._engine)
+        self._paths = self._handover.paths
         self._behind_proxies = bool(self.tracker.settings.trusted_proxies)
-        self._before = self.tracker.settings.durability == "before-response"
+        self._before = self.tracker.settings.durability != "after-response"
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
@@ -99,7 +99,7 @@ class VisitorMiddleware:
             # The server sends the very object with sendfile: it must not be wrapped, so this is the end.
             engine.on_response_end(exchange, in_background=False)
             return body
-        if type(body) is list or (WHOLE_KEY in environ and not exchange.pending):
+        if type(body) is list or (COMPLETE_BODY_KEY in environ and not exchange.pending):
             # The whole response is here, and servers are fastest with a plain list: it goes out untouched.
             engine.on_response_end(exchange, in_background=False)
             return body
@@ -111,11 +111,11 @@ class VisitorMiddleware:
         """Answer what is not the application's; None: it is."""
         try:
             facts = self._engine.behind_proxies(facts_from_environ(environ))
-            if not self._reception.takes(path, facts):
+            if not self._handover.matches(path, facts):
                 return None
-            reply = self._reception.reply(path, facts)
+            reply = self._handover.reply(path, facts)
             if reply is None:
-                reply = self._reception.take(facts, _body(environ), in_background=False)
+                reply = self._handover.take(facts, _body(environ), in_background=False)
         except Exception:
             self._engine.failed("the WSGI middleware")
             return None
@@ -148,12 +148,13 @@ def _starter(
 ) -> StartResponse:
     def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
         try:
-            if type(headers) is not list:
-                headers = list(headers)  # an iterator can be read only once
             code = int(status[:3])
-            added = engine.on_response_start(exchange, code, lambda: headers, lambda: route_of(environ))
-            if added:
-                headers = [*headers, *map(_titled, added)]
+            if not exchange.starts_unchanged(code):
+                if type(headers) is not list:
+                    headers = list(headers)  # an iterator can be read only once
+                added = engine.on_response_start(exchange, code, lambda: headers, lambda: route_of(environ))
+                if added:
+                    headers = [*headers, *map(_titled, added)]
         except Exception:
             engine.failed("start_response")
         if exc_info is None:
@@ -205,7 +206,7 @@ class _Body:
         finally:
             context.leave(token)
         if self._before and self._exchange.has_records:
-            self._engine.commit(self._exchange, in_background=False)  # any chunk may be the last one
+            self._engine.commit_before_response(self._exchange)  # any chunk may be the last one
         return chunk
 
     def close(self) -> None:

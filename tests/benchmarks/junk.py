@@ -49,7 +49,7 @@ def ignore(_name: str) -> None:
     """Take the counters' names."""
 
 
-def anchors(name: str, former_name: str | None = None) -> VisitorCookieCodec:
+def codec_named(name: str, former_name: str | None = None) -> VisitorCookieCodec:
     """Build a codec; with `former_name` one that knows the cookies of release 0.1 as well."""
     return VisitorCookieCodec(
         ["a-key-of-some-length"],
@@ -62,8 +62,8 @@ def anchors(name: str, former_name: str | None = None) -> VisitorCookieCodec:
     )
 
 
-ANCHORS = anchors("mpv")
-UPGRADED = anchors("mpv_3eb1bd43", "mpv")
+CODEC = codec_named("mpv")
+UPGRADED = codec_named("mpv_3eb1bd43", "mpv")
 MIXPANEL = MixpanelBrowser(
     TOKEN,
     persistence_name=None,
@@ -74,12 +74,12 @@ MIXPANEL = MixpanelBrowser(
 )
 SPID = SpidBrowser("4321abc0000", sign_secret="foobar-sign-secret", production=True, count=ignore)
 COOKIES = ResponseCookies(UPGRADED, MIXPANEL, seen_name="mpv_3eb1bd43_js", former_seen_name="mpv_js")
-SIGNED = ANCHORS.encode(VisitorCookie(device_id=DEVICE_ID, issued_at_s=NOW_S))
+SIGNED = CODEC.encode(VisitorCookie(device_id=DEVICE_ID, issued_at_s=NOW_S))
 
 
 ADDRESSES = ClientAddresses([ipaddress.ip_network("10.0.0.0/8")], mode="truncate")
 SECRETS = Redactor().is_secret
-ENRICHER = Enricher(addresses=ADDRESSES, scrubber=Redactor(), mixpanel=MIXPANEL)
+ENRICHER = Enricher(addresses=ADDRESSES, redactor=Redactor(), mixpanel=MIXPANEL)
 
 
 def enriched(junk: str) -> object:
@@ -141,12 +141,12 @@ PARSERS = [
     Parser("request.facts.cookie", "mpv", lambda junk: facts(f"x; {junk}").cookie("mpv")),
     Parser("request.facts_from_scope", "mpv", lambda junk: facts_from_scope(scope(junk))),
     Parser("request.facts_from_environ", "mpv", lambda junk: facts_from_environ(environ(junk))),
-    Parser("anchor.find, https", OURS, lambda junk: ANCHORS.find(junk, secure=True, now_s=NOW_S)),
-    Parser("anchor.find, http", "mpv", lambda junk: ANCHORS.find(junk, secure=False, now_s=NOW_S)),
+    Parser("anchor.find, https", OURS, lambda junk: CODEC.find(junk, secure=True, now_s=NOW_S)),
+    Parser("anchor.find, http", "mpv", lambda junk: CODEC.find(junk, secure=False, now_s=NOW_S)),
     Parser("anchor.find, 0.1", "mpv", lambda junk: UPGRADED.find(junk, secure=False, now_s=NOW_S)),
     Parser("anchor.expire_former", "mpv", lambda junk: UPGRADED.expire_former(junk, secure=False)),
     Parser("set_cookies.has_opted_out", "mpv_js", lambda junk: COOKIES.has_opted_out(facts(junk))),
-    Parser("anchor.decode", "1~", lambda junk: ANCHORS.decode(junk, now_s=NOW_S)),
+    Parser("anchor.decode", "1~", lambda junk: CODEC.decode(junk, now_s=NOW_S)),
     Parser(
         "policy.opted_out",
         "mp_optout",

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import pytest
 from benchmarks.junk import (
-    ANCHORS,
+    CODEC,
     COOKIES,
     DEVICE_ID,
     MIXPANEL,
@@ -247,12 +247,12 @@ def test_any_environ_is_read(text):
 @fixed
 def test_nothing_but_a_signed_anchor_is_found(text, secure):
     """What comes out was signed by us, whatever stands around it."""
-    for anchor in (
-        ANCHORS.find(text, secure=secure, now_s=NOW_S),
-        ANCHORS.decode(text, now_s=NOW_S),
+    for visitor_cookie in (
+        CODEC.find(text, secure=secure, now_s=NOW_S),
+        CODEC.decode(text, now_s=NOW_S),
         UPGRADED.find(text, secure=secure, now_s=NOW_S),
     ):
-        assert anchor is None or (anchor.device_id == DEVICE_ID and SIGNED in text)
+        assert visitor_cookie is None or (visitor_cookie.device_id == DEVICE_ID and SIGNED in text)
 
 
 @given(texts, st.booleans(), st.booleans())

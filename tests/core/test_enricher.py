@@ -29,7 +29,7 @@ def enricher():
         count=lambda name: None,
     )
     addresses = ClientAddresses([ipaddress.ip_network("10.0.0.0/8")], mode="send")
-    return Enricher(addresses=addresses, scrubber=Redactor(), mixpanel=mixpanel)
+    return Enricher(addresses=addresses, redactor=Redactor(), mixpanel=mixpanel)
 
 
 @pytest.fixture
@@ -186,6 +186,6 @@ def test_a_page_view_has_the_sdks_properties(enricher):
 def test_any_bytes_in_any_header_give_properties_that_can_be_sent(headers, text, is_new):
     """None raises, and what is said is text or a number."""
     request = facts(headers, path="/" + text, query=text, host=headers.get("host", text), client=text)
-    enricher = Enricher(addresses=ClientAddresses((), mode="truncate"), scrubber=Redactor(), mixpanel=None)
+    enricher = Enricher(addresses=ClientAddresses((), mode="truncate"), redactor=Redactor(), mixpanel=None)
     found = enricher.properties(request, is_new=is_new, is_bot=False) | enricher.page_view(request, text)
     orjson.dumps(found | dict(enricher.first_touch(request)))

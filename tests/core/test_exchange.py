@@ -44,7 +44,7 @@ class House:
         self.notes = Counter()
         self.refused = Counter()
         self.ids = (f"fresh-{number}" for number in count(1))
-        self.anchors = VisitorCookieCodec(
+        self.codec = VisitorCookieCodec(
             ["a-key-of-some-length"],
             token=TOKEN,
             name="mpv",
@@ -64,15 +64,15 @@ class House:
             )
         self.rules = SiteRules(
             **{
-                "anchors": self.anchors,
+                "codec": self.codec,
                 "resolver": IdentityResolver(id_mode=id_mode, mixpanel=self.mixpanel, count=self.note),
-                "set_cookies": ResponseCookies(self.anchors, self.mixpanel, seen_name="mpv_js"),
+                "set_cookies": ResponseCookies(self.codec, self.mixpanel, seen_name="mpv_js"),
                 "token": TOKEN,
                 "id_mode": id_mode,
                 "bots": "drop",
                 "detector": BotDetector(),
                 "enricher": Enricher(
-                    addresses=ClientAddresses((), mode="send"), scrubber=Redactor(), mixpanel=self.mixpanel
+                    addresses=ClientAddresses((), mode="send"), redactor=Redactor(), mixpanel=self.mixpanel
                 ),
                 "respect_dnt": True,
                 "respect_gpc": True,
@@ -100,15 +100,15 @@ class House:
 
     def cookie(self, *, secure=False, **more):
         """The Cookie header of a visitor whom the browser's SDK knows as well."""
-        anchor = VisitorCookie(
+        visitor_cookie = VisitorCookie(
             **{"device_id": "known", "issued_at_s": NOW_S - 10, "sdk_cookie_sent": True, **more}
         )
-        return {"cookie": f"{self.anchors.name(secure=secure)}={self.anchors.encode(anchor)}"}
+        return {"cookie": f"{self.codec.name(secure=secure)}={self.codec.encode(visitor_cookie)}"}
 
     def read(self, added):
         """What the Set-Cookie among the added headers says."""
         (ours,) = [value for value in cookies(added) if value.startswith("mpv=")]
-        return self.anchors.decode(ours.partition(";")[0].partition("=")[2], now_s=NOW_S)
+        return self.codec.decode(ours.partition(";")[0].partition("=")[2], now_s=NOW_S)
 
 
 def cookies(added):
@@ -295,9 +295,9 @@ def test_identify_is_remembered_in_the_cookie(house):
     """The user goes into the signed cookie, so that later requests carry it as well."""
     exchange = house.open(house.cookie())
     exchange.identify("user-42", house.fresh)
-    anchor = house.read(exchange.on_response_start(*OK).headers)
-    assert (anchor.device_id, anchor.user_id) == ("known", "user-42")
-    assert house.open({"cookie": f"mpv={house.anchors.encode(anchor)}"}).identity.user_id == "user-42"
+    visitor_cookie = house.read(exchange.on_response_start(*OK).headers)
+    assert (visitor_cookie.device_id, visitor_cookie.user_id) == ("known", "user-42")
+    assert house.open({"cookie": f"mpv={house.codec.encode(visitor_cookie)}"}).identity.user_id == "user-42"
 
 
 def test_identify_again_changes_nothing(house):
@@ -312,15 +312,15 @@ def test_another_user_gets_another_device(house):
     """Two people on one browser stay two people."""
     exchange = house.open(house.cookie(user_id="anna"))
     exchange.identify("bert", house.fresh)
-    anchor = house.read(exchange.on_response_start(*OK).headers)
-    assert (anchor.device_id, anchor.user_id) == ("fresh-1", "bert")
+    visitor_cookie = house.read(exchange.on_response_start(*OK).headers)
+    assert (visitor_cookie.device_id, visitor_cookie.user_id) == ("fresh-1", "bert")
 
 
 def test_original_mode_links_a_pair_once():
     """`$identify` goes out at the first log-in of a pair of device and user only."""
     house = House(id_mode="original")
-    assert len(house.open(house.cookie()).identify("u", house.fresh).links) == 1
-    assert house.open(house.cookie(user_id="u")).identify("u", house.fresh).links == ()
+    assert len(house.open(house.cookie()).identify("u", house.fresh).merge_events) == 1
+    assert house.open(house.cookie(user_id="u")).identify("u", house.fresh).merge_events == ()
 
 
 @pytest.mark.parametrize(
@@ -335,8 +335,8 @@ def test_a_long_user_id_lasts(house, user_id, more):
     """Whatever `identify` takes is the user in later requests, whatever else the cookie holds."""
     exchange = house.open(house.cookie(**more))
     exchange.identify(user_id, house.fresh)
-    anchor = house.read(exchange.on_response_start(*OK).headers)
-    again = house.open({"cookie": f"mpv={house.anchors.encode(anchor)}"})
+    visitor_cookie = house.read(exchange.on_response_start(*OK).headers)
+    again = house.open({"cookie": f"mpv={house.codec.encode(visitor_cookie)}"})
     assert (again.identity.device_id, again.identity.user_id) == ("known", user_id)
 
 
@@ -344,17 +344,21 @@ def test_a_hash_of_an_older_version_becomes_the_user_at_the_next_identify(house)
     """It is the same user on the same device: the ID is stored, and nothing is told twice."""
     exchange = house.open(house.cookie(user_hash=user_hash("u" * 200)))
     login = exchange.identify("u" * 200, house.fresh)
-    assert (login.links, login.merge) == ((), None)
-    anchor = house.read(exchange.on_response_start(*OK).headers)
-    assert (anchor.device_id, anchor.user_id, anchor.user_hash) == ("known", "u" * 200, None)
+    assert (login.merge_events, login.merge) == ((), None)
+    visitor_cookie = house.read(exchange.on_response_start(*OK).headers)
+    assert (visitor_cookie.device_id, visitor_cookie.user_id, visitor_cookie.user_hash) == (
+        "known",
+        "u" * 200,
+        None,
+    )
 
 
 def test_reset_renews_the_cookie_even_on_a_fetch(house):
     """Log-out is often an API call: the new device ID is stored wherever it is asked for."""
     exchange = house.open({**house.cookie(user_id="anna"), **BROWSER_FETCH}, method="POST")
     exchange.reset(house.fresh)
-    anchor = house.read(exchange.on_response_start(*OK).headers)
-    assert (anchor.device_id, anchor.user_id) == ("fresh-1", None)
+    visitor_cookie = house.read(exchange.on_response_start(*OK).headers)
+    assert (visitor_cookie.device_id, visitor_cookie.user_id) == ("fresh-1", None)
 
 
 def test_identify_after_the_head_is_counted(house):
@@ -613,7 +617,7 @@ def test_a_visitor_minted_by_an_api_is_seeded_on_the_next_page(house):
     """The SDK has not been told yet; our cookie remembers that."""
     minted = house.read(house.open().on_response_start(*OK).headers)
     assert not minted.sdk_cookie_sent
-    cookie = f"mpv={house.anchors.encode(minted)}"
+    cookie = f"mpv={house.codec.encode(minted)}"
     added = house.open({**BROWSER_DOCUMENT, "cookie": cookie}).on_response_start(*OK).headers
     assert seeds(house, added)
     assert house.read(added).sdk_cookie_sent
@@ -817,7 +821,7 @@ def test_an_earlier_device_is_joined_at_the_log_in(house):
     """And then forgotten: it is told once."""
     exchange = house.open(house.cookie(earlier_id="earlier"))
     login = exchange.identify("u", house.fresh)
-    assert login.links == merge_events_between("simplified", "u", "earlier")
+    assert login.merge_events == merge_events_between("simplified", "u", "earlier")
     assert house.read(exchange.on_response_start(*OK).headers).earlier_id is None
 
 
@@ -827,15 +831,15 @@ def test_a_device_of_the_browsers_own_is_joined_one_request_later(house):
     exchange = house.open({"cookie": device})
     assert log_in(house, exchange) is None
     start = exchange.on_response_start(*OK)
-    anchor = house.read(start.headers)
-    assert (start.merge_events, anchor.user_id, anchor.merge_pending) == ((), "u", True)
+    visitor_cookie = house.read(start.headers)
+    assert (start.merge_events, visitor_cookie.user_id, visitor_cookie.merge_pending) == ((), "u", True)
 
-    again = house.open({"cookie": f"mpv={house.anchors.encode(anchor)}; {device}"})
+    again = house.open({"cookie": f"mpv={house.codec.encode(visitor_cookie)}; {device}"})
     assert again.merge_events
     start = again.on_response_start(*OK)
-    anchor = house.read(start.headers)
+    visitor_cookie = house.read(start.headers)
     assert start.merge_events == merge_events_between("simplified", "u", DEVICE)
-    assert not house.open({"cookie": f"mpv={house.anchors.encode(anchor)}; {device}"}).merge_events
+    assert not house.open({"cookie": f"mpv={house.codec.encode(visitor_cookie)}; {device}"}).merge_events
 
 
 @pytest.mark.parametrize("mode", ["simplified", "original"])
@@ -845,12 +849,12 @@ def test_a_device_that_came_after_the_log_in_is_joined_at_the_next_one(mode):
     headers = house.cookie(device_id=DEVICE, vouched=False, sdk_confirmed=True, user_id="u", unjoined=True)
     exchange = house.open(headers)
     login = exchange.identify("u", house.fresh)
-    told = (*login.links, *([] if login.merge is None else [login.merge]))
+    told = (*login.merge_events, *([] if login.merge is None else [login.merge]))
     assert told == merge_events_between(mode, "u", DEVICE)
     assert not exchange.identity.device_unverified
-    anchor = house.read(exchange.on_response_start(*OK).headers)
-    assert (anchor.device_id, anchor.user_id) == (DEVICE, "u")
-    assert (anchor.unjoined, anchor.merge_pending) == (False, False)
+    visitor_cookie = house.read(exchange.on_response_start(*OK).headers)
+    assert (visitor_cookie.device_id, visitor_cookie.user_id) == (DEVICE, "u")
+    assert (visitor_cookie.unjoined, visitor_cookie.merge_pending) == (False, False)
 
 
 def test_a_device_that_came_after_the_log_in_and_with_this_request_waits_for_the_next(house):
@@ -858,9 +862,13 @@ def test_a_device_that_came_after_the_log_in_and_with_this_request_waits_for_the
     headers = house.cookie(device_id=str(uuid4()), user_id="u")
     exchange = house.open({"cookie": f"{headers['cookie']}; {sdk_cookie(house, DEVICE)}"})
     login = exchange.identify("u", house.fresh)
-    assert (login.links, login.merge) == ((), None)
-    anchor = house.read(exchange.on_response_start(*OK).headers)
-    assert (anchor.device_id, anchor.merge_pending, anchor.unjoined) == (DEVICE, True, False)
+    assert (login.merge_events, login.merge) == ((), None)
+    visitor_cookie = house.read(exchange.on_response_start(*OK).headers)
+    assert (visitor_cookie.device_id, visitor_cookie.merge_pending, visitor_cookie.unjoined) == (
+        DEVICE,
+        True,
+        False,
+    )
 
 
 def test_links_wait_for_an_answer_that_stores_what_they_say(house):

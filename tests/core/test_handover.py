@@ -11,7 +11,7 @@ from mixpanel_visitor.core.identity.handover import (
     HandoverError,
     check,
     is_same_origin,
-    read_word,
+    read_claim,
 )
 
 POST = {"sec-fetch-site": "same-origin", "content-type": "application/json"}
@@ -74,26 +74,26 @@ def test_guards_before_the_body(changed, method, status):
 @pytest.mark.parametrize("kind", ["device_id", "uid", "sig"])
 def test_each_id_is_read(kind):
     """One key is enough."""
-    assert read_word(b'{"%s": "x"}' % kind.encode()) == HandoverClaim(**{kind: "x"})
+    assert read_claim(b'{"%s": "x"}' % kind.encode()) == HandoverClaim(**{kind: "x"})
 
 
 def test_all_that_is_said_is_read():
     """A page may send everything that it knows."""
-    word = read_word(b'{"device_id": "d", "uid": "u", "sig": "s", "more": 1}')
+    word = read_claim(b'{"device_id": "d", "uid": "u", "sig": "s", "more": 1}')
     assert word == HandoverClaim(device_id="d", uid="u", sig="s")
 
 
 @pytest.mark.parametrize("choice", [True, False])
 def test_a_choice_is_read(choice):
     """Opted out, or in again."""
-    assert read_word(json.dumps({"opted_out": choice, "uid": "u"}).encode()).opted_out is choice
+    assert read_claim(json.dumps({"opted_out": choice, "uid": "u"}).encode()).opted_out is choice
 
 
 @pytest.mark.parametrize("choice", [1, 0, "true", "false", "", [], {}, 1.5])
 def test_a_choice_is_true_or_false(choice):
     """Whatever else is no choice, and takes no opt-out back."""
-    assert refused(read_word, json.dumps({"opted_out": choice}).encode()) == 400
-    assert refused(read_word, json.dumps({"opted_out": choice, "uid": "u"}).encode()) == 400
+    assert refused(read_claim, json.dumps({"opted_out": choice}).encode()) == 400
+    assert refused(read_claim, json.dumps({"opted_out": choice, "uid": "u"}).encode()) == 400
 
 
 @pytest.mark.parametrize(
@@ -113,9 +113,9 @@ def test_a_signature_is_known_by_its_beginning(sig, tag):
 )
 def test_what_is_no_word_is_refused(body):
     """Only an object with a known key is."""
-    assert refused(read_word, body) == 400
+    assert refused(read_claim, body) == 400
 
 
 def test_a_long_body_is_refused_unread():
     """It may have come without a length."""
-    assert refused(read_word, b" " * (MAX_BODY_BYTES + 1)) == 413
+    assert refused(read_claim, b" " * (MAX_BODY_BYTES + 1)) == 413

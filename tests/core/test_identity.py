@@ -41,39 +41,39 @@ def test_original_mode_sends_identify_once():
     case = vector("$identify")
     before = Identity(device_id=case["device_id"])
     login = log_in("original", before, case["user_id"], linked=False, fresh_device_id=None)
-    assert (login.links, login.merge) == (
+    assert (login.merge_events, login.merge) == (
         (MergeEvent(event="$identify", properties=case["properties"]),),
         None,
     )
     again = log_in("original", login.identity, case["user_id"], linked=True, fresh_device_id=None)
-    assert (again.links, again.merge) == ((), None)
+    assert (again.merge_events, again.merge) == ((), None)
 
 
 def test_simplified_mode_joins_by_the_properties_of_any_event():
     """So an event of its own is only owed where no other follows; `$identify` is ignored there."""
     login = log_in("simplified", Identity(device_id=DEVICE), "u", linked=False, fresh_device_id=None)
-    assert login.links == ()
+    assert login.merge_events == ()
     assert login.merge.event == "Visitor identified"
     assert login.merge.properties == {"$device_id": DEVICE, "$user_id": "u", "distinct_id": "u"}
 
 
 def test_a_project_that_counts_by_uid_may_merge_in_either_way():
     """It is told in both; each ignores the other's."""
-    links = merge_events_between("spid", "uid", DEVICE)
-    assert [link.event for link in links] == ["$identify", "Visitor identified"]
-    assert links[0].properties == {
+    merge_events = merge_events_between("spid", "uid", DEVICE)
+    assert [link.event for link in merge_events] == ["$identify", "Visitor identified"]
+    assert merge_events[0].properties == {
         "distinct_id": "uid",
         "$identified_id": "uid",
         "$anon_id": f"$device:{DEVICE}",
     }
-    assert links[1].properties == {"distinct_id": "uid", "$device_id": DEVICE, "$user_id": "uid"}
+    assert merge_events[1].properties == {"distinct_id": "uid", "$device_id": DEVICE, "$user_id": "uid"}
 
 
 @pytest.mark.parametrize("mode", ["legacy", "spid"])
 def test_other_modes_send_no_identity_event(mode):
     """Legacy wants an explicit alias, and SPiD's uid stays before and after log-in."""
     login = log_in(mode, Identity(device_id=DEVICE), "u", linked=False, fresh_device_id=None)
-    assert (login.links, login.merge) == ((), None)
+    assert (login.merge_events, login.merge) == ((), None)
 
 
 def test_legacy_registration_vector():
@@ -91,11 +91,11 @@ def test_spid_counts_by_the_uid_whoever_is_logged_in():
         assert identity_properties("spid", login.identity) == identity_properties("spid", before)
 
 
-def devices(links):
+def devices(merge_events):
     """The devices that the links join to a user."""
     return [
         link.properties.get("$device_id") or link.properties["$anon_id"].removeprefix("$device:")
-        for link in links
+        for link in merge_events
     ]
 
 
@@ -105,15 +105,15 @@ def test_an_earlier_device_is_joined_as_well(mode):
     login = log_in(
         mode, Identity(device_id=DEVICE), "u", linked=False, fresh_device_id=None, earlier_id="earlier"
     )
-    assert devices(login.links)[0] == "earlier"
-    assert login.links[0].properties["distinct_id"] == "u"
+    assert devices(login.merge_events)[0] == "earlier"
+    assert login.merge_events[0].properties["distinct_id"] == "u"
 
 
 def test_another_user_does_not_inherit_an_earlier_device():
     """It was the first user's visit."""
     before = Identity(device_id=DEVICE, user_id="anna")
     login = log_in("original", before, "bert", linked=False, fresh_device_id="fresh", earlier_id="earlier")
-    assert devices(login.links) == ["fresh"]
+    assert devices(login.merge_events) == ["fresh"]
 
 
 def test_a_bare_id_stays_bare():
@@ -121,7 +121,7 @@ def test_a_bare_id_stays_bare():
     identity = Identity(device_id=DEVICE, unprefixed=True)
     assert identity_properties("simplified", identity) == {"distinct_id": DEVICE, "$device_id": DEVICE}
     login = log_in("original", identity, "u", linked=False, fresh_device_id=None)
-    assert login.links[0].properties["$anon_id"] == DEVICE
+    assert login.merge_events[0].properties["$anon_id"] == DEVICE
     assert log_out(identity, "fresh").unprefixed is False
 
 
@@ -130,7 +130,7 @@ def test_another_user_starts_with_a_new_device():
     before = Identity(device_id=DEVICE, user_id="anna", source="cookie", vouched=True)
     login = log_in("original", before, "bert", linked=False, fresh_device_id="fresh")
     assert (login.identity.device_id, login.identity.user_id) == ("fresh", "bert")
-    assert devices(login.links) == ["fresh"]
+    assert devices(login.merge_events) == ["fresh"]
 
 
 def test_log_out_forgets_user_and_device():
@@ -198,7 +198,7 @@ def test_an_id_outside_of_a_request_is_not_vouched_for():
 def test_without_a_device_there_is_nothing_to_link():
     """Original mode sends no `$identify` for a job that only knows the user."""
     login = log_in("original", Identity(device_id=None), "u", linked=False, fresh_device_id=None)
-    assert (login.links, login.merge) == ((), None)
+    assert (login.merge_events, login.merge) == ((), None)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_a_device_that_is_the_browsers_word_is_not_joined_yet():
     """Only the earlier one is, which was ours."""
     before = Identity(device_id=DEVICE, device_unverified=True)
     login = log_in("original", before, "u", linked=False, fresh_device_id=None, earlier_id="earlier")
-    assert devices(login.links) == ["earlier"]
+    assert devices(login.merge_events) == ["earlier"]
     login = log_in("simplified", before, "u", linked=False, fresh_device_id=None)
-    assert (login.links, login.merge) == ((), None)
+    assert (login.merge_events, login.merge) == ((), None)
     assert identity_properties("simplified", login.identity) == {"distinct_id": "u", "$user_id": "u"}

@@ -53,12 +53,12 @@ class Site:
     def note(self, name):
         self.notes[name] += 1
 
-    def resolve(self, anchor, *cookies):
-        return self.resolver.resolve(anchor, "; ".join(cookies), now_s=NOW_S, fresh_id=self.fresh_id)
+    def resolve(self, visitor_cookie, *cookies):
+        return self.resolver.resolve(visitor_cookie, "; ".join(cookies), now_s=NOW_S, fresh_id=self.fresh_id)
 
-    def post(self, anchor, visitor):
+    def post(self, visitor_cookie, visitor):
         """Resolve what a page has posted."""
-        before = self.resolver.resolve(anchor, "", now_s=NOW_S, fresh_id=self.fresh_id)
+        before = self.resolver.resolve(visitor_cookie, "", now_s=NOW_S, fresh_id=self.fresh_id)
         return self.resolver.settle(before, None, visitor, posted=True, now_s=NOW_S, fresh_id=self.fresh_id)
 
 
@@ -104,7 +104,7 @@ SIGNED = f"{SPID['cookie_name']}={SPID['raw']}"
 def test_without_any_id_the_visitor_is_new():
     """The ID is made here, so we vouch for it."""
     found = Site().resolve(None)
-    assert found.anchor == VisitorCookie(device_id="fresh-1", issued_at_s=NOW_S)
+    assert found.cookie == VisitorCookie(device_id="fresh-1", issued_at_s=NOW_S)
     assert (found.identity.source, found.identity.vouched, found.identity.is_new) == ("generated", True, True)
 
 
@@ -114,33 +114,33 @@ def test_the_browser_was_first():
     assert (found.identity.device_id, found.identity.source) == (THEIRS, "mixpanel")
     assert not found.identity.vouched
     assert not found.identity.is_new
-    assert (found.anchor.vouched, found.anchor.sdk_confirmed) == (False, True)
+    assert (found.cookie.vouched, found.cookie.sdk_confirmed) == (False, True)
 
 
 def test_an_adopted_id_is_never_vouched_for():
     """A round trip through our cookie does not make it ours."""
-    found = Site().resolve(Site().resolve(None, sdk_cookie()).anchor, sdk_cookie())
+    found = Site().resolve(Site().resolve(None, sdk_cookie()).cookie, sdk_cookie())
     assert (found.identity.source, found.identity.vouched) == ("cookie", False)
 
 
 def test_agreement_changes_nothing():
     """The common case: the very anchor comes back, so that no cookie is set."""
-    anchor = ours(sdk_confirmed=True)
-    assert Site().resolve(anchor, sdk_cookie(OURS)).anchor is anchor
+    visitor_cookie = ours(sdk_confirmed=True)
+    assert Site().resolve(visitor_cookie, sdk_cookie(OURS)).cookie is visitor_cookie
 
 
 def test_the_first_agreement_is_remembered():
     """Once, when the SDK has written our ID itself; the seed that comes back unchanged proves nothing."""
-    assert Site().resolve(ours(), sdk_cookie(OURS)).anchor == ours(sdk_confirmed=True)
-    anchor = ours()
-    assert Site().resolve(anchor, sdk_cookie(OURS, settled=False)).anchor is anchor
+    assert Site().resolve(ours(), sdk_cookie(OURS)).cookie == ours(sdk_confirmed=True)
+    visitor_cookie = ours()
+    assert Site().resolve(visitor_cookie, sdk_cookie(OURS, settled=False)).cookie is visitor_cookie
 
 
 def test_a_missing_cookie_changes_nothing():
     """Scripts' cookies are short-lived in some browsers; ours knows."""
-    anchor = ours(sdk_confirmed=True, user_id="anna")
-    found = Site().resolve(anchor)
-    assert found.anchor is anchor
+    visitor_cookie = ours(sdk_confirmed=True, user_id="anna")
+    found = Site().resolve(visitor_cookie)
+    assert found.cookie is visitor_cookie
     assert (found.identity.device_id, found.identity.user_id) == (OURS, "anna")
 
 
@@ -148,14 +148,14 @@ def test_the_browser_is_followed_when_it_changes():
     """Its events carry the new ID, so ours do; what was known of the old one is not joined to it."""
     found = Site().resolve(ours(sdk_confirmed=True), sdk_cookie())
     assert (found.identity.device_id, found.identity.source) == (THEIRS, "mixpanel")
-    assert found.anchor.earlier_id is None
+    assert found.cookie.earlier_id is None
 
 
 def test_a_reset_in_the_browser_logs_out():
     """The next person's events never carry the last one's user."""
     found = Site().resolve(ours(sdk_confirmed=True, user_id="anna"), sdk_cookie())
     assert found.identity.user_id is None
-    assert not found.anchor.has_user
+    assert not found.cookie.has_user
 
 
 def test_a_new_device_of_the_same_user_keeps_the_user():
@@ -177,8 +177,8 @@ def test_a_user_is_never_taken_from_the_browser():
 def test_an_id_that_the_browser_never_had_waits_for_the_log_in():
     """Our first answer came before the browser's own ID was known: one visit under two IDs."""
     found = Site().resolve(ours(), sdk_cookie())
-    assert (found.anchor.device_id, found.anchor.earlier_id) == (THEIRS, OURS)
-    assert found.links == ()
+    assert (found.cookie.device_id, found.cookie.earlier_id) == (THEIRS, OURS)
+    assert found.merge_events == ()
 
 
 @pytest.mark.parametrize("mode", ["simplified", "original"])
@@ -187,10 +187,10 @@ def test_a_user_of_such_a_visit_is_kept_and_not_joined(mode):
     found = Site(id_mode=mode).resolve(ours(user_id="anna"), sdk_cookie())
     for _ in range(3):
         assert (found.identity.device_id, found.identity.user_id) == (THEIRS, "anna")
-        assert found.links == ()
-        assert found.anchor.unjoined
+        assert found.merge_events == ()
+        assert found.cookie.unjoined
         assert "$device_id" not in identity_properties(mode, found.identity)
-        found = Site(id_mode=mode).resolve(found.anchor, sdk_cookie())
+        found = Site(id_mode=mode).resolve(found.cookie, sdk_cookie())
 
 
 @pytest.mark.parametrize("mode", ["simplified", "original"])
@@ -200,14 +200,14 @@ def test_a_log_in_with_the_browsers_id_is_told_in_the_next_request(mode):
         ours(device_id=THEIRS, vouched=False, sdk_confirmed=True, user_id="anna", merge_pending=True),
         sdk_cookie(),
     )
-    assert after.links == merge_events_between(mode, "anna", THEIRS)
+    assert after.merge_events == merge_events_between(mode, "anna", THEIRS)
     assert identity_properties(mode, after.identity)["$device_id"] == THEIRS
-    assert Site(id_mode=mode).resolve(after.anchor, sdk_cookie()).links == ()
+    assert Site(id_mode=mode).resolve(after.cookie, sdk_cookie()).merge_events == ()
 
 
 def test_only_ids_of_our_own_making_wait():
     """What the browser told us before and has given up was somebody's whom it has forgotten."""
-    assert Site().resolve(ours(vouched=False), sdk_cookie()).anchor.earlier_id is None
+    assert Site().resolve(ours(vouched=False), sdk_cookie()).cookie.earlier_id is None
 
 
 def test_without_the_sdk_its_cookie_is_not_looked_at():
@@ -222,7 +222,7 @@ def test_the_uid_is_the_visitor_in_its_own_id_mode():
     """Events count by it, whoever is logged in."""
     found = Site(id_mode="spid", order=("spid",)).resolve(None, SIGNED)
     assert (found.identity.uid, found.identity.source, found.identity.vouched) == (UID, "spid-signed", True)
-    assert (found.anchor.uid, found.anchor.uid_signed, found.anchor.device_id) == (UID, True, "fresh-1")
+    assert (found.cookie.uid, found.cookie.uid_signed, found.cookie.device_id) == (UID, True, "fresh-1")
 
 
 def test_an_anonymous_uid_is_not_vouched_for():
@@ -240,12 +240,12 @@ def test_the_uid_outlives_its_session():
 def test_what_came_before_the_uid_is_joined_to_it():
     """Told when our cookie takes the uid along."""
     found = Site(id_mode="spid", order=("spid",)).resolve(ours(), spid_cookie())
-    assert found.links == merge_events_between("spid", UID, OURS)
+    assert found.merge_events == merge_events_between("spid", UID, OURS)
 
 
 def test_a_new_visitor_with_a_uid_has_nothing_to_join():
     """Nothing was tracked before."""
-    assert Site(id_mode="spid", order=("spid",)).resolve(None, spid_cookie()).links == ()
+    assert Site(id_mode="spid", order=("spid",)).resolve(None, spid_cookie()).merge_events == ()
 
 
 @pytest.mark.parametrize(
@@ -265,14 +265,14 @@ def test_which_session_replaces_a_uid(known, session, followed):
     found = site.resolve(ours(**known), session)
     assert found.identity.uid == (UID if followed else OTHER_UID)
     assert site.notes["spid_uid_not_followed"] == (not followed)
-    assert found.links == ()
+    assert found.merge_events == ()
 
 
 @pytest.mark.parametrize("signed", [True, False])
 def test_an_anonymous_answer_confirms_what_was_known(signed):
     """The same uid unsigned, as after a log-out: what SPiD has signed stays signed, and nothing else is."""
     found = Site(id_mode="spid", order=("spid",)).resolve(ours(uid=UID, uid_signed=signed), spid_cookie())
-    assert (found.identity.vouched, found.anchor.uid_signed) == (signed, signed)
+    assert (found.identity.vouched, found.cookie.uid_signed) == (signed, signed)
 
 
 @pytest.mark.parametrize("visitor", [UNSIGNED, UNSIGNED_LOGGED_IN, SIGNED_BEFORE])
@@ -282,7 +282,7 @@ def test_what_the_page_says_now_is_followed(visitor, uid_signed):
     site = Site(id_mode="spid", order=("spid",))
     found = site.post(ours(uid=OTHER_UID, uid_signed=uid_signed), visitor)
     assert (found.identity.uid, found.identity.vouched) == (UID, visitor.signed)
-    assert (found.anchor.uid, found.anchor.uid_signed) == (UID, visitor.signed)
+    assert (found.cookie.uid, found.cookie.uid_signed) == (UID, visitor.signed)
     assert site.notes["spid_uid_not_followed"] == 0
 
 
@@ -301,8 +301,8 @@ def test_what_only_a_cookie_says_does_not_displace_a_signed_uid(cookie, sign_sec
 def test_a_cookie_that_says_what_is_known_changes_nothing():
     """The same object, so that the answer needs no new cookie."""
     site = Site(id_mode="spid", order=("spid",))
-    known = site.resolve(None, SIGNED).anchor
-    assert site.resolve(known, SIGNED).anchor is known
+    known = site.resolve(None, SIGNED).cookie
+    assert site.resolve(known, SIGNED).cookie is known
 
 
 @pytest.mark.parametrize(
@@ -320,23 +320,23 @@ def test_whether_the_services_own_user_is_kept(known, visitor, kept):
     """Not when somebody signs in at SPiD or has gone; anonymous uids change where cookies are blocked."""
     found = Site(id_mode="spid", order=("spid",)).post(ours(user_id="own-7", **known), visitor)
     assert found.identity.uid == UID
-    assert found.identity.user_id == found.anchor.user_id == ("own-7" if kept else None)
+    assert found.identity.user_id == found.cookie.user_id == ("own-7" if kept else None)
 
 
 def test_spids_own_user_is_remembered_while_the_session_lasts():
     """Only from a session that SPiD has signed, and until it ends."""
     site = Site(id_mode="spid", order=("spid",))
-    anchor = site.resolve(None, SIGNED).anchor
-    assert (anchor.spid_user_id, anchor.spid_until_s) == (270177, SERVER_TIME_S + 7111)
-    assert site.resolve(anchor).anchor is anchor
-    assert site.post(anchor, UNSIGNED).anchor.spid_user_id is None
-    assert site.post(anchor, UNSIGNED_LOGGED_IN).anchor.spid_user_id is None
+    visitor_cookie = site.resolve(None, SIGNED).cookie
+    assert (visitor_cookie.spid_user_id, visitor_cookie.spid_until_s) == (270177, SERVER_TIME_S + 7111)
+    assert site.resolve(visitor_cookie).cookie is visitor_cookie
+    assert site.post(visitor_cookie, UNSIGNED).cookie.spid_user_id is None
+    assert site.post(visitor_cookie, UNSIGNED_LOGGED_IN).cookie.spid_user_id is None
 
 
 def test_another_uid_is_not_joined_to_the_last_one():
     """Two of them are two visitors."""
     found = Site(id_mode="spid", order=("spid",)).resolve(ours(uid=OTHER_UID), spid_cookie())
-    assert found.links == ()
+    assert found.merge_events == ()
 
 
 @pytest.mark.parametrize("order", [("spid",), ("spid", "mixpanel")])
@@ -344,7 +344,7 @@ def test_a_legacy_project_that_asks_spid_first_counts_by_its_uid(order):
     """As its pages do, which call `mixpanel.identify(uid)`; nothing can join what came before it."""
     site = Site(id_mode="legacy", order=order)
     found = site.resolve(ours(), spid_cookie())
-    assert (found.identity.uid, found.identity.device_id, found.links) == (UID, OURS, ())
+    assert (found.identity.uid, found.identity.device_id, found.merge_events) == (UID, OURS, ())
     assert identity_properties("legacy", found.identity) == {"distinct_id": UID}
     logged_in = found.identity._replace(user_id="anna")
     assert identity_properties("legacy", logged_in) == {"distinct_id": UID}
@@ -355,7 +355,7 @@ def test_in_other_id_modes_the_uid_is_the_device():
     found = Site(order=("spid",)).resolve(None, SIGNED)
     assert (found.identity.device_id, found.identity.uid) == (UID, None)
     assert (found.identity.source, found.identity.vouched) == ("spid-signed", True)
-    assert Site(order=("spid",)).resolve(found.anchor, SIGNED).anchor == found.anchor
+    assert Site(order=("spid",)).resolve(found.cookie, SIGNED).cookie == found.cookie
 
 
 @pytest.mark.parametrize(
@@ -395,37 +395,37 @@ def test_the_second_sdk_is_heard_where_the_first_one_is_silent():
 
 def test_a_uid_that_was_the_device_does_not_wait_for_a_log_in():
     """Only IDs that were made here do."""
-    assert Site().resolve(ours(device_id=UID), sdk_cookie()).anchor.earlier_id is None
+    assert Site().resolve(ours(device_id=UID), sdk_cookie()).cookie.earlier_id is None
 
 
 def test_a_long_user_id_goes_with_the_others():
     """Its hash is kept where a user is kept, and forgotten where one is forgotten."""
     tag = "0123456789abcdef0123456789abcdef"
-    assert Site().resolve(ours(user_hash=tag), sdk_cookie()).anchor.user_hash == tag
-    assert not Site().resolve(ours(user_hash=tag, sdk_confirmed=True), sdk_cookie()).anchor.has_user
+    assert Site().resolve(ours(user_hash=tag), sdk_cookie()).cookie.user_hash == tag
+    assert not Site().resolve(ours(user_hash=tag, sdk_confirmed=True), sdk_cookie()).cookie.has_user
 
 
 def test_only_a_user_who_is_kept_is_still_to_be_joined():
     """Without a user, or with one who is forgotten, there is nothing that a log-in would have to tell."""
-    assert Site().resolve(ours(user_id="anna"), sdk_cookie()).anchor.unjoined
-    assert Site().resolve(ours(user_id="anna", sdk_confirmed=True), sdk_cookie_of("anna")).anchor.unjoined
-    assert not Site().resolve(ours(), sdk_cookie()).anchor.unjoined
-    assert not Site().resolve(ours(user_id="anna", sdk_confirmed=True), sdk_cookie()).anchor.unjoined
+    assert Site().resolve(ours(user_id="anna"), sdk_cookie()).cookie.unjoined
+    assert Site().resolve(ours(user_id="anna", sdk_confirmed=True), sdk_cookie_of("anna")).cookie.unjoined
+    assert not Site().resolve(ours(), sdk_cookie()).cookie.unjoined
+    assert not Site().resolve(ours(user_id="anna", sdk_confirmed=True), sdk_cookie()).cookie.unjoined
 
 
 def test_an_earlier_device_of_somebody_known_does_not_wait():
     """It was joined at the log-in."""
-    assert Site().resolve(ours(user_id="anna"), sdk_cookie()).anchor.earlier_id is None
+    assert Site().resolve(ours(user_id="anna"), sdk_cookie()).cookie.earlier_id is None
 
 
 @pytest.mark.parametrize("mode", ["legacy", "spid"])
 def test_where_a_log_in_joins_nothing_nothing_is_told_later(mode):
     """Legacy knows aliases only, and in a project that counts by uid the user is not counted by."""
-    assert Site(id_mode=mode, order=()).resolve(ours(user_id="anna", merge_pending=True)).links == ()
+    assert Site(id_mode=mode, order=()).resolve(ours(user_id="anna", merge_pending=True)).merge_events == ()
 
 
 def test_a_user_of_whom_only_the_hash_is_known_is_told_at_the_next_log_in():
     """A link needs the ID itself."""
-    anchor = ours(user_hash="0123456789abcdef0123456789abcdef", merge_pending=True)
-    found = Site().resolve(anchor)
-    assert (found.links, found.anchor) == ((), anchor)
+    visitor_cookie = ours(user_hash="0123456789abcdef0123456789abcdef", merge_pending=True)
+    found = Site().resolve(visitor_cookie)
+    assert (found.merge_events, found.cookie) == ((), visitor_cookie)

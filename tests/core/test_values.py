@@ -115,7 +115,7 @@ def of_event(value):
     stamps = {"distinct_id": "u", "$insert_id": "i", "time": NOW_MS}
     record = event_record(
         {"event": "e", "properties": {**stamps, "x": value}},
-        told=lambda name, kind: told.append((name, kind)),
+        on_stringified=lambda name, kind: told.append((name, kind)),
     )
     return orjson.loads(record.body)["properties"]["x"], told
 

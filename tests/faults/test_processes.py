@@ -192,7 +192,7 @@ tracker = Tracker()
 def ask(name):
     properties = {"token": "processes", "n": name, "distinct_id": "u", "$insert_id": f"insert-{name}"}
     body = orjson.dumps({"event": "E", "properties": {**properties, "time": round(time.time() * 1000)}})
-    tracker._engine._ledger.accept()
+    tracker._engine._counters.accept()
     tracker._engine.pipeline.store_soon([Record("import", body)])
 
 

@@ -62,10 +62,10 @@ def known(
     codec = VisitorCookieCodec(
         [SECRET_KEY], token=token, name=name, domain=None, max_age_s=31_536_000, count=lambda _name: None
     )
-    anchor = VisitorCookie(
+    visitor_cookie = VisitorCookie(
         **{"device_id": device_id, "issued_at_s": int(NOW_S), "sdk_cookie_sent": True, **more}
     )
-    return {"cookie": f"{name}={codec.encode(anchor)}"}
+    return {"cookie": f"{name}={codec.encode(visitor_cookie)}"}
 
 
 def recording_tracker(

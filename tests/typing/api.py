@@ -20,7 +20,7 @@ from mixpanel_visitor.flask import current_visitor as flask_visitor
 from mixpanel_visitor.plan import Plan
 from mixpanel_visitor.starlette import VisitorMiddleware, get_visitor
 from mixpanel_visitor.testing import TrackedEvent, capture_events
-from mixpanel_visitor.tracking.visitor import OfflineVisitor
+from mixpanel_visitor.tracking.offline_visitor import OfflineVisitor
 from mixpanel_visitor.wsgi import VisitorMiddleware as WSGIMiddleware
 
 plan = Plan(partial=True)

@@ -53,9 +53,6 @@ class ExchangeState(Enum):
     ENDED = 2
 
 
-OPEN, STARTED, ENDED = ExchangeState.OPEN, ExchangeState.STARTED, ExchangeState.ENDED
-
-
 class CookieChange(IntEnum):
     """What has happened to the visitor's cookie in this exchange."""
 
@@ -63,6 +60,11 @@ class CookieChange(IntEnum):
     UPDATED = 1
     NEW_DEVICE = 2
     """The browser SDK's cookie is to be replaced as well."""
+
+
+# To look a member up in its class costs a call of Python code in each request.
+OPEN, STARTED, ENDED = ExchangeState
+_NOT_CHANGED, _UPDATED, _NEW_DEVICE = CookieChange
 
 
 class ResponseStart(NamedTuple):
@@ -120,22 +122,20 @@ class Exchange(HoldsRecords):
         self._received_cookie = received_cookie
         self._no_cookie_until_s = no_cookie_until_s
         self._request_properties = request_properties
-        self._cookie_change = CookieChange.NONE
+        self._cookie_change: CookieChange = _NOT_CHANGED
         self._opt_out_cookies: Sequence[str] = ()
         self._handover: HandoverClaim | None = None
         self._scheduled_merge: MergeEvent | None = None
-        self._is_anonymous = self._tracked = False
-        page_views = rules.page_views
-        self.may_be_page_view = page_views is not None and page_views.may_come(facts)
+        self._is_anonymous = self._tracked = self._page_view_decided = False
         if resolved is None:
             self._cookie: VisitorCookie | None = None
             self.merge_events: tuple[MergeEvent, ...] = ()
             """Identity events that are due once the response stores what they say."""
         else:
-            self._cookie = resolved.anchor
-            self.merge_events = resolved.links
+            self._cookie = resolved.cookie
+            self.merge_events = resolved.merge_events
             if identity.is_new:
-                self._records.made(resolved.anchor.device_id)
+                self._records.made(resolved.cookie.device_id)
 
     @property
     def refusal(self) -> str | None:
@@ -237,7 +237,7 @@ class Exchange(HoldsRecords):
         """Do a log-in that an earlier response could not store in our cookie."""
         login = self.identify(user_id, fresh_id)
         deferred = () if login.merge is None else (login.merge,)
-        self.merge_events = (*self.merge_events, *login.links, *deferred)
+        self.merge_events = (*self.merge_events, *login.merge_events, *deferred)
 
     def schedule_merge(self, merge: MergeEvent | None) -> MergeEvent | None:
         """Note the event that joins device and user; another event that carries both replaces it.
@@ -272,7 +272,7 @@ class Exchange(HoldsRecords):
                 unjoined=False,
             )
         else:
-            self._cookie_change = CookieChange.NEW_DEVICE
+            self._cookie_change = _NEW_DEVICE
             device_id = identity.device_id or ""
             self._cookie = VisitorCookie(
                 device_id=device_id, issued_at_s=self._cookie.issued_at_s, user_id=identity.user_id
@@ -283,7 +283,7 @@ class Exchange(HoldsRecords):
             self._records.decide(remembered=False)
 
     def _has_changed(self) -> None:
-        self._cookie_change = max(self._cookie_change, CookieChange.UPDATED)
+        self._cookie_change = max(self._cookie_change, _UPDATED)
 
     def opt_out(self) -> None:
         """Track this person no more: drop what is queued, and have the browser remember it."""
@@ -303,9 +303,9 @@ class Exchange(HoldsRecords):
             return
         self._grant("granted")
         resolved = self._rules.resolver.resolve(None, "", now_s=self._now_s, fresh_id=fresh_id)
-        self._cookie, self.identity = resolved.anchor, resolved.identity
+        self._cookie, self.identity = resolved.cookie, resolved.identity
         self._has_changed()
-        self._records.made(resolved.anchor.device_id)
+        self._records.made(resolved.cookie.device_id)
         if self.state is not OPEN:
             self._rules.count("cookie_too_late")
             self._records.decide(remembered=False)
@@ -330,23 +330,52 @@ class Exchange(HoldsRecords):
             return self.refusal or ("cookies_withheld" if self.withheld else "bot")
         before = None
         if not (self.identity.is_new or self._is_anonymous):
-            before = ResolvedIdentity(anchor=self._cookie, identity=self.identity, links=self.merge_events)
+            before = ResolvedIdentity(
+                cookie=self._cookie, identity=self.identity, merge_events=self.merge_events
+            )
         resolved = resolve_handover(self._rules.resolver, claim, before, now_s=self._now_s, fresh_id=fresh_id)
-        self._cookie, self.identity, self.merge_events = resolved.anchor, resolved.identity, resolved.links
+        self._cookie, self.identity, self.merge_events = (
+            resolved.cookie,
+            resolved.identity,
+            resolved.merge_events,
+        )
         self._handover = claim
         # Beside a cookie of the SDK's this is posted where that is our seed, and not what the SDK has.
-        is_seed = self._rules.set_cookies.is_seed_of_another(resolved.anchor, claim, self.facts)
-        self._cookie_change = CookieChange.NEW_DEVICE if is_seed else CookieChange.UPDATED
+        is_seed = self._rules.set_cookies.is_seed_of_another(resolved.cookie, claim, self.facts)
+        self._cookie_change = _NEW_DEVICE if is_seed else _UPDATED
         return None
 
     # --- the response's side --------------------------------------------------------------------
 
+    @property
+    def may_be_page_view(self) -> bool:
+        """Whether the response may be a page that the server tracks as viewed."""
+        page_views = self._rules.page_views
+        return page_views is not None and not self._page_view_decided and page_views.may_come(self.facts)
+
     def is_page_view(self, status: int, headers: Headers) -> bool:
         """Return whether this response is a page that the server tracks as viewed; at most once."""
-        if not self.may_be_page_view or status < 200:
+        if status < 200:
             return False
-        self.may_be_page_view = False
+        self._page_view_decided = True
         return is_page(status, headers) and self.refusal is None
+
+    def starts_unchanged(self, status: int) -> bool:
+        """Start the response, if its head matters to nothing; False: `on_response_start` has to see it.
+
+        A short cut for adapters: to a known visitor most responses go out as they are.
+        """
+        if (
+            self._now_s > self._no_cookie_until_s
+            or self._cookie is not self._received_cookie
+            or self._cookie_change
+            or self._scheduled_merge is not None
+            or self._rules.page_views is not None
+        ):
+            return False
+        if status >= 200 or status == 101:
+            self.state = STARTED
+        return True
 
     def on_response_start(self, status: int, read_headers: Callable[[], Headers]) -> ResponseStart:
         """Decide about cookies, as the head of the response is about to go out.
@@ -357,11 +386,7 @@ class Exchange(HoldsRecords):
         if status < 200 and status != 101:
             return UNCHANGED
         self.state = STARTED
-        if not self.needs_set_cookie:
-            return self._started([])
-        return self._started(self._cookies(status, read_headers()))
-
-    def _started(self, headers: list[tuple[str, str]]) -> ResponseStart:
+        headers = self._cookies(status, read_headers()) if self.needs_set_cookie else []
         if self.pending is not None and not self._is_anonymous:
             self.pending.decide(remembered=bool(headers))
         due: tuple[MergeEvent, ...] = ()
@@ -391,14 +416,14 @@ class Exchange(HoldsRecords):
         """Whether the response may have to carry a cookie."""
         cookie, received = self._cookie, self._received_cookie
         if cookie is received and self._now_s <= self._no_cookie_until_s and not self._cookie_change:
-            return False  # this was asked for this very cookie before
+            return False  # as the first request with this very cookie has shown
         if cookie is None:
             return bool(self._opt_out_cookies) or (
                 self.consent == "denied" and self._rules.set_cookies.has_any(self.facts)
             )
         return (
             cookie is not received
-            or self._cookie_change is not CookieChange.NONE
+            or self._cookie_change is not _NOT_CHANGED
             or self._rules.set_cookies.wants_more(self.facts, cookie, now_s=self._now_s)
         )
 
@@ -416,7 +441,7 @@ class Exchange(HoldsRecords):
             return None
         if self.is_bot:
             return "cookie_skipped_bot"
-        if self.withheld and not (self._cookie_change is CookieChange.NEW_DEVICE or self._waits):
+        if self.withheld and not (self._cookie_change is _NEW_DEVICE or self._waits):
             return "cookie_skipped_withheld"
         # The browser has sent its other ID itself, so it may be told that we follow it.
         follows = self.resumes or (
@@ -434,7 +459,7 @@ class Exchange(HoldsRecords):
         cookie, claim, now_s = self._cookie, self._handover, self._now_s
         if self._waits:
             return [*self._opt_out_cookies, *cookies.pend(cookie, self.facts, now_s=now_s)]
-        replaces = self._cookie_change is CookieChange.NEW_DEVICE
+        replaces = self._cookie_change is _NEW_DEVICE
         values = cookies.values(
             cookie, self.facts, self._received_cookie, status, renewed=replaces, now_s=now_s
         )

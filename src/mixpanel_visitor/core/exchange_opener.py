@@ -47,7 +47,7 @@ class ExchangeOpener:
         )
         if resolved is not None and since_s <= now_s <= until_s:
             # The very same Cookie header: a page's requests mostly send the same. No opt-out is in it.
-            received: VisitorCookie | None = resolved.anchor
+            received: VisitorCookie | None = resolved.cookie
             refused = facts.has_privacy_signal and privacy_signal_set(
                 facts, rules.respect_dnt, rules.respect_gpc
             )
@@ -93,9 +93,9 @@ class ExchangeOpener:
         rules = self._rules
         secure = facts.scheme == "https"
         pending = rules.set_cookies.pending.find(facts.cookies, secure=secure, now_s=now_s)
-        known = received or pending.anchor
+        known = received or pending.cookie
         resolved = rules.resolver.resolve(known, facts.cookies, now_s=now_s, fresh_id=self._fresh_id)
-        if resolved.anchor is received and not (resolved.links or pending.user_id):
+        if resolved.cookie is received and not (resolved.merge_events or pending.user_id):
             self._remember(facts, resolved)
         exchange = Exchange(
             rules,
@@ -111,7 +111,7 @@ class ExchangeOpener:
         )
         if resolved.identity.is_new and resolved.identity.uid is None:
             self._keep_anonymous(exchange, resolved)
-        if pending.user_id is not None and not resolved.anchor.belongs_to(pending.user_id):
+        if pending.user_id is not None and not resolved.cookie.belongs_to(pending.user_id):
             exchange.resume_log_in(pending.user_id, self._fresh_id)
         return exchange
 
@@ -119,7 +119,7 @@ class ExchangeOpener:
         """Make no person of a new device ID that no browser will keep."""
         identity = resolved.identity
         if exchange.withheld or exchange.is_bot or is_prefetch(exchange.facts):
-            exchange.anonymize(Identity(device_id=resolved.anchor.device_id, device_unverified=True))
+            exchange.anonymize(Identity(device_id=resolved.cookie.device_id, device_unverified=True))
         elif is_part_of_page(exchange.facts):
             exchange.anonymize(identity._replace(device_unverified=True))
         elif self._rules.resolver.lacks_uid(resolved):
@@ -128,7 +128,7 @@ class ExchangeOpener:
     def _received_cookie(self, facts: RequestFacts, now_s: float) -> VisitorCookie | None:
         if not facts.cookies:
             return None
-        return self._rules.anchors.find(facts.cookies, secure=facts.scheme == "https", now_s=now_s)
+        return self._rules.codec.find(facts.cookies, secure=facts.scheme == "https", now_s=now_s)
 
     def _remember(self, facts: RequestFacts, resolved: ResolvedIdentity) -> None:
         # Only what nothing but the header decides: SPiD's sessions end with time.
@@ -136,8 +136,8 @@ class ExchangeOpener:
             return
         if len(self._remembered) >= REMEMBERED_HEADERS:
             self._remembered.clear()
-        cookie = resolved.anchor
-        since_s, until_s = self._rules.anchors.validity_window(cookie)
+        cookie = resolved.cookie
+        since_s, until_s = self._rules.codec.validity_window(cookie)
         no_cookie_until_s = (
             cookie.issued_at_s + RENEW_AFTER_S if cookie.sdk_confirmed or cookie.sdk_cookie_sent else 0.0
         )

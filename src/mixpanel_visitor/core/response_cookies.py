@@ -42,14 +42,14 @@ class ResponseCookies:
 
     def __init__(
         self,
-        anchors: VisitorCookieCodec,
+        codec: VisitorCookieCodec,
         mixpanel: MixpanelBrowser | None,
         *,
         seen_name: str,
         former_seen_name: str | None = None,
     ) -> None:
-        self._anchors = anchors
-        self.pending = PendingCookies(anchors)
+        self._codec = codec
+        self.pending = PendingCookies(codec)
         self._mixpanel = mixpanel
         self._seen_name = seen_name
         # Release 0.1's, whose opt-outs still count.
@@ -61,7 +61,7 @@ class ResponseCookies:
         """Say why this response carries no cookie of ours, whatever it would say; None: it may."""
         if status == 304:
             return "cookie_skipped_not_modified"  # caches merge its headers into the stored response
-        prefix = f"{self._anchors.name(secure=facts.scheme == 'https')}="
+        prefix = f"{self._codec.name(secure=facts.scheme == 'https')}="
         if any(key.lower() == "set-cookie" and value.startswith(prefix) for key, value in headers):
             return "cookie_skipped_already_set"
         if shared_cacheable(headers, now_s=now_s):
@@ -75,7 +75,7 @@ class ResponseCookies:
         if not facts.cookies:
             return False
         secure = facts.scheme == "https"
-        if self._anchors.has_any(facts.cookies, secure=secure):
+        if self._codec.has_any(facts.cookies, secure=secure):
             return True
         return self.pending.any_in(facts.cookies, secure=secure) or (
             self._mixpanel is not None
@@ -90,16 +90,16 @@ class ResponseCookies:
                 return True
         return False
 
-    def wants_more(self, facts: RequestFacts, anchor: VisitorCookie, *, now_s: float) -> bool:
-        """Return whether an anchor that came is to be stored again, or the SDK to be given its ID."""
-        return now_s - anchor.issued_at_s > RENEW_AFTER_S or (
+    def wants_more(self, facts: RequestFacts, cookie: VisitorCookie, *, now_s: float) -> bool:
+        """Return whether a received cookie is to be stored again, or the SDK to be given its ID."""
+        return now_s - cookie.issued_at_s > RENEW_AFTER_S or (
             # It is of today: who has the ID, or was given it, needs no more.
-            not (anchor.sdk_confirmed or anchor.sdk_cookie_sent)
-            and self.wants_seed(facts, anchor, anchor, now_s=now_s)
+            not (cookie.sdk_confirmed or cookie.sdk_cookie_sent)
+            and self.wants_seed(facts, cookie, cookie, now_s=now_s)
         )
 
     def wants_seed(
-        self, facts: RequestFacts, anchor: VisitorCookie, came: VisitorCookie | None, *, now_s: float
+        self, facts: RequestFacts, cookie: VisitorCookie, received: VisitorCookie | None, *, now_s: float
     ) -> bool:
         """Return whether the SDK on this page should be given the ID, because it has none yet or lost it.
 
@@ -107,63 +107,63 @@ class ResponseCookies:
         """
         if self._mixpanel is None:
             return False
-        if (anchor.sdk_confirmed or anchor.sdk_cookie_sent) and (
-            came is None or now_s - came.issued_at_s <= HEAL_AFTER_S
+        if (cookie.sdk_confirmed or cookie.sdk_cookie_sent) and (
+            received is None or now_s - received.issued_at_s <= HEAL_AFTER_S
         ):
             return False
         return facts.method == "GET" and is_document(facts) and not self._mixpanel.occupied(facts.cookies)
 
-    def is_seed_of_another(self, anchor: VisitorCookie, word: HandoverClaim, facts: RequestFacts) -> bool:
+    def is_seed_of_another(self, cookie: VisitorCookie, claim: HandoverClaim, facts: RequestFacts) -> bool:
         """Return whether the SDK's cookie names another device than the one that was handed over."""
-        if self._mixpanel is None or word.device_id != anchor.device_id:
+        if self._mixpanel is None or claim.device_id != cookie.device_id:
             return False
-        claim = self._mixpanel.claim(facts.cookies, known_device_id=None)
-        return claim is not None and claim.device_id != anchor.device_id
+        stored = self._mixpanel.claim(facts.cookies, known_device_id=None)
+        return stored is not None and stored.device_id != cookie.device_id
 
     # --- what it is told ------------------------------------------------------------------------
 
-    def store(self, anchor: VisitorCookie, facts: RequestFacts) -> list[str]:
-        """Store the anchor; forget what our script has seen, if that was another ID."""
+    def store(self, cookie: VisitorCookie, facts: RequestFacts) -> list[str]:
+        """Store our cookie; forget what our script has seen, if that was another ID."""
         secure = facts.scheme == "https"
-        cookies = [self._anchors.set_cookie(anchor, secure=secure)]
-        cookies += self._anchors.expire_former(facts.cookies, secure=secure, succeeded=True)
+        cookies = [self._codec.set_cookie(cookie, secure=secure)]
+        cookies += self._codec.expire_former(facts.cookies, secure=secure, succeeded=True)
         cookies += self.pending.expire(facts.cookies, secure=secure)
         if self._seen_name in facts.cookies:
             seen = facts.cookie(self._seen_name)
-            if seen and not _is_of(seen, anchor):
+            if seen and not _is_of(seen, cookie):
                 cookies.append(_expire(self._seen_name))
         return cookies
 
     def values(
         self,
-        anchor: VisitorCookie,
+        cookie: VisitorCookie,
         facts: RequestFacts,
-        came: VisitorCookie | None,
+        received: VisitorCookie | None,
         status: int,
         *,
         renewed: bool,
         now_s: float,
     ) -> list[str]:
-        """Build all that stores an anchor: our cookie, and the SDK's where it is given the ID."""
-        sdk_cookie_sent, seeds = anchor.sdk_cookie_sent, []
-        if renewed or (200 <= status < 400 and self.wants_seed(facts, anchor, came, now_s=now_s)):
-            seeds = self.seed(anchor, facts, replace=renewed)
+        """Build all that stores an ID: our cookie, and the SDK's where it is given the ID."""
+        sdk_cookie_sent, seeds = cookie.sdk_cookie_sent, []
+        if renewed or (200 <= status < 400 and self.wants_seed(facts, cookie, received, now_s=now_s)):
+            seeds = self.seed(cookie, facts, replace=renewed)
             sdk_cookie_sent = bool(seeds)
-        anchor = anchor._replace(issued_at_s=int(now_s), sdk_cookie_sent=sdk_cookie_sent)
-        return [*self.store(anchor, facts), *seeds]
+        cookie = cookie._replace(issued_at_s=int(now_s), sdk_cookie_sent=sdk_cookie_sent)
+        return [*self.store(cookie, facts), *seeds]
 
-    def pend(self, anchor: VisitorCookie, facts: RequestFacts, *, now_s: float) -> list[str]:
-        """Keep the anchor beside our cookie, which must not be overwritten, for the next request."""
-        anchor = anchor._replace(issued_at_s=int(now_s))
-        return [self.pending.store(anchor, secure=facts.scheme == "https")]
+    def pend(self, cookie: VisitorCookie, facts: RequestFacts, *, now_s: float) -> list[str]:
+        """Store the new ID beside our cookie, which must not be overwritten, for the next request."""
+        cookie = cookie._replace(issued_at_s=int(now_s))
+        return [self.pending.store(cookie, secure=facts.scheme == "https")]
 
-    def seed(self, anchor: VisitorCookie, facts: RequestFacts, *, replace: bool) -> list[str]:
+    def seed(self, cookie: VisitorCookie, facts: RequestFacts, *, replace: bool) -> list[str]:
         """Return the cookie that makes the SDK take this device ID; `replace`: whatever it has."""
         if self._mixpanel is None:
             return []
         return self._mixpanel.seed(
-            anchor.device_id,
-            unprefixed=anchor.unprefixed,
+            cookie.device_id,
+            unprefixed=cookie.unprefixed,
             host=facts.host,
             secure=facts.scheme == "https",
             replace=replace,
@@ -172,14 +172,14 @@ class ResponseCookies:
     def forget(self, facts: RequestFacts) -> list[str]:
         """Remove every cookie that holds an ID."""
         secure = facts.scheme == "https"
-        cookies = [self._anchors.expire_cookie(secure=secure)]
-        cookies += self._anchors.expire_former(facts.cookies, secure=secure)
+        cookies = [self._codec.expire_cookie(secure=secure)]
+        cookies += self._codec.expire_former(facts.cookies, secure=secure)
         cookies += self.pending.expire(facts.cookies, secure=secure)
         # After an opt-out that was handed over, the SDK has none; a new one is that of an opt-in on its way.
         if self._mixpanel is not None and not self.has_opted_out(facts):
             cookies += self._mixpanel.expire(host=facts.host)
-        told = [name for name in self._seen_names if facts.cookie(name) not in ("", OPTED_OUT)]
-        return [*cookies, *map(_expire, told)]
+        stale = [name for name in self._seen_names if facts.cookie(name) not in ("", OPTED_OUT)]
+        return [*cookies, *map(_expire, stale)]
 
     def opt_out(self, facts: RequestFacts, *, out: bool) -> list[str]:
         """Remember an opt-out, here and where the SDK would that keeps it in a cookie; or forget it."""
@@ -189,13 +189,13 @@ class ResponseCookies:
             former = [name for name in self._seen_names[1:] if name in facts.cookies]
             return [*map(_expire, [self._seen_name, *former]), *sdk]
         sdk = [] if self._mixpanel is None else self._mixpanel.opt_out(host=facts.host, secure=secure)
-        return [f"{self._told(OPTED_OUT, secure=secure)}; Max-Age={OPT_OUT_MAX_AGE_S}", *sdk]
+        return [f"{self._script_cookie(OPTED_OUT, secure=secure)}; Max-Age={OPT_OUT_MAX_AGE_S}", *sdk]
 
-    def seen(self, anchor: VisitorCookie, word: HandoverClaim, facts: RequestFacts) -> str:
+    def seen(self, cookie: VisitorCookie, claim: HandoverClaim, facts: RequestFacts) -> str:
         """Tell our script what the server has heard, so that it does not hand that over again."""
-        return self._told(seen_value(anchor, word), secure=facts.scheme == "https")
+        return self._script_cookie(seen_value(cookie, claim), secure=facts.scheme == "https")
 
-    def _told(self, value: str, *, secure: bool) -> str:
+    def _script_cookie(self, value: str, *, secure: bool) -> str:
         # An opt-out comes with requests of other sites, too, which our cookie does not: it is no ID.
         site = "None" if value == OPTED_OUT and secure else "Lax"
         return f"{self._seen_name}={value}; Path=/; SameSite={site}{'; Secure' if secure else ''}"
@@ -205,21 +205,21 @@ def _expire(name: str) -> str:
     return f"{name}=; Path=/; Max-Age=0"
 
 
-def seen_value(anchor: VisitorCookie, word: HandoverClaim) -> str:
+def seen_value(cookie: VisitorCookie, claim: HandoverClaim) -> str:
     """Return what our script compares with what the SDKs say: `<device ID>~<uid>~<beginning of the sig>`.
 
     The signature stands there believed or not: one that comes later is news. An ID that was heard but does
     not count here (of two SDKs, the second one's) stands at the end.
     """
-    uid = anchor.uid or (word.uid if is_uid(word.uid) else None)
-    value = anchor.device_id if uid is None else f"{anchor.device_id}~{uid}~{word.tag}"
-    other = word.device_id
-    if isinstance(other, str) and other != anchor.device_id and is_device_id(other):
+    uid = cookie.uid or (claim.uid if is_uid(claim.uid) else None)
+    value = cookie.device_id if uid is None else f"{cookie.device_id}~{uid}~{claim.tag}"
+    other = claim.device_id
+    if isinstance(other, str) and other != cookie.device_id and is_device_id(other):
         value += f"~{other}"
     return value
 
 
-def _is_of(seen: str, anchor: VisitorCookie) -> bool:
+def _is_of(seen: str, cookie: VisitorCookie) -> bool:
     """Return whether what our script was told is still what our cookie holds."""
     device_id, _, rest = seen.partition("~")
-    return device_id == anchor.device_id and (anchor.uid is None or rest.partition("~")[0] == anchor.uid)
+    return device_id == cookie.device_id and (cookie.uid is None or rest.partition("~")[0] == cookie.uid)

@@ -48,7 +48,7 @@ class SiteRules:
     `refusal` says why nothing is tracked at all at this moment (None: it is).
     """
 
-    anchors: VisitorCookieCodec
+    codec: VisitorCookieCodec
     resolver: IdentityResolver
     set_cookies: ResponseCookies
     token: str

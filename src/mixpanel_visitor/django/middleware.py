@@ -17,7 +17,7 @@ from mixpanel_visitor.tracking import context
 from mixpanel_visitor.tracking.handover_endpoint import BODY_LIMIT_BYTES
 
 from .requests import facts_of, visitor_of
-from .responses import Visit, add_headers
+from .responses import Visit, add_headers, in_thread
 from .site import current_site
 
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ class VisitorMiddleware:
             raise
         finally:
             context.leave(token)
-        return visit.leave_with(request, response)
+        response = visit.leave_with(request, response)
+        visit.wait_for_delivery()
+        return response
 
     async def _serve(self, request: HttpRequest) -> Any:
         visit = _begin(request, in_background=True)
@@ -80,7 +82,10 @@ class VisitorMiddleware:
             raise
         finally:
             context.leave(token)
-        return visit.leave_with(request, response)
+        response = visit.leave_with(request, response)
+        if visit.must_wait:
+            await in_thread(visit.wait_for_delivery)
+        return response
 
 
 def _begin(request: HttpRequest, *, in_background: bool) -> Visit | HttpResponse | None:
@@ -114,11 +119,11 @@ def _received(
 ) -> HttpResponse | None:
     """Answer what is not the application's; None: it is."""
     path = request.path_info
-    if not site.reception.takes(path, facts):
+    if not site.handover.matches(path, facts):
         return None
-    reply = site.reception.reply(path, facts)
+    reply = site.handover.reply(path, facts)
     if reply is None:
-        reply = site.reception.take(facts, request.read(BODY_LIMIT_BYTES), in_background=in_background)
+        reply = site.handover.take(facts, request.read(BODY_LIMIT_BYTES), in_background=in_background)
     response = HttpResponse(reply.body, status=reply.status)
     del response["Content-Type"]
     add_headers(response, reply.headers)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from http.cookies import Morsel, SimpleCookie
 from typing import TYPE_CHECKING, Any
 
+from asgiref.sync import sync_to_async
+
 from mixpanel_visitor.core.exchange import ENDED
 from mixpanel_visitor.tracking import context
 
 from .requests import route_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
     from contextvars import Token
 
     from django.http import HttpRequest, HttpResponseBase
@@ -31,6 +33,7 @@ class Visit:
         self._exchange = exchange
         self._in_background = in_background
         self._token: Token[Visitor | None] | None = None
+        self._commits_first = False
 
     def leave_with(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         """Let the response take our headers along, and tell us when it is closed."""
@@ -41,6 +44,7 @@ class Visit:
             )
             add_headers(response, added)
             if self._site.stores_before and exchange.has_records:
+                self._commits_first = True
                 engine.commit(exchange, in_background=False)
             if getattr(response, "streaming", False) and getattr(response, "file_to_stream", None) is None:
                 self._watch(response)
@@ -51,6 +55,16 @@ class Visit:
             engine.failed("the Django middleware")
             self.end()
         return response
+
+    def wait_for_delivery(self) -> None:
+        """With `durability="delivered"` wait for Mixpanel's acknowledgement of what the view has tracked."""
+        if self.must_wait:
+            self._site.engine.wait_for_delivery()
+
+    @property
+    def must_wait(self) -> bool:
+        """Whether the response has to wait for a delivery."""
+        return self._commits_first and self._site.engine.waits_for_delivery
 
     def end(self) -> None:
         """Store what is left; may be called more than once."""
@@ -85,7 +99,8 @@ class Visit:
                 return
             finally:
                 context.leave(token)
-            self._before_part()
+            if self._site.stores_before and self._exchange.has_records:
+                self._site.engine.commit_before_response(self._exchange)  # any part may be the last one
             yield part
             self._after_part(in_background=self._in_background)
 
@@ -99,17 +114,19 @@ class Visit:
                 return
             finally:
                 context.leave(token)
-            self._before_part()
+            if self._site.stores_before and self._exchange.has_records:
+                await in_thread(self._site.engine.commit_before_response, self._exchange)
             yield part
             self._after_part(in_background=True)
-
-    def _before_part(self) -> None:
-        if self._site.stores_before and self._exchange.has_records:
-            self._site.engine.commit(self._exchange, in_background=False)  # any part may be the last one
 
     def _after_part(self, *, in_background: bool) -> None:
         if self._exchange.has_records:
             self._site.engine.commit(self._exchange, in_background=in_background)  # a stream may never end
+
+
+async def in_thread(function: Callable[..., None], *arguments: object) -> None:
+    """Call a function that may block, in a thread that no other code waits for."""
+    await sync_to_async(function, thread_sensitive=False)(*arguments)
 
 
 class _Cookies(SimpleCookie):

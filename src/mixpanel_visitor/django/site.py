@@ -23,10 +23,10 @@ class Site:
     def __init__(self, tracker: Tracker) -> None:
         self.tracker = tracker
         self.engine = engine_of(tracker)
-        self.reception = HandoverEndpoint(self.engine)
-        self.paths = self.reception.paths
+        self.handover = HandoverEndpoint(self.engine)
+        self.paths = self.handover.paths
         self.behind_proxies = bool(tracker.settings.trusted_proxies)
-        self.stores_before = tracker.settings.durability == "before-response"
+        self.stores_before = tracker.settings.durability != "after-response"
 
 
 _site: Site | None = None

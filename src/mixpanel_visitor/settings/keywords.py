@@ -31,7 +31,8 @@ class SettingsKeywords(TypedDict, total=False):
     service_account: ServiceAccount | Mapping[str, str | int] | tuple[str, str, str | int] | None
     proxy: str | None
     spool: str | PathLike[str] | None
-    durability: Literal["after-response", "before-response"] | None
+    durability: Literal["after-response", "before-response", "delivered"] | None
+    delivery_timeout_s: float | None
     deliver: bool | None
     id_mode: Literal["simplified", "original", "legacy", "spid"] | None
     browser_sdk: Literal["mixpanel", "spid"] | Sequence[Literal["mixpanel", "spid"]] | None

@@ -22,6 +22,8 @@ MIN_COOKIE_AGE_S = 60
 MAX_COOKIE_AGE_S = 400 * 86_400
 """Browsers cut a longer life to this (RFC 6265bis, 5.5)."""
 
+MAX_DELIVERY_TIMEOUT_S = 60.0
+
 _IDENTIFIER = re.compile(r"[0-9A-Za-z_-]+")
 _COOKIE_NAME = re.compile(r"[0-9A-Za-z!#$%&'*+.^_`|~-]{1,64}")  # a token: RFC 6265, 4.1.1
 _COOKIE_PREFIXES = ("__host-", "__secure-", "__http-")  # browsers compare them without regard to case
@@ -172,6 +174,22 @@ def cookie_age(value: Any) -> int:
             "for more than 400 days"
         )
     return int(value)
+
+
+def delivery_timeout(value: Any) -> float:
+    """Read how long a response waits for Mixpanel's acknowledgement: over 0 and up to 60 seconds."""
+    requirement = f"must be a number of seconds, over 0 and up to {MAX_DELIVERY_TIMEOUT_S:g}"
+    if isinstance(value, dt.timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool):
+        raise ValueError(f"{requirement}, not a bool")
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{requirement}, not {value!r:.80}") from None
+    if not 0 < seconds <= MAX_DELIVERY_TIMEOUT_S:
+        raise ValueError(f"{requirement}, not {value!r:.80}")
+    return seconds
 
 
 def handover_path(value: Any) -> str:

@@ -57,7 +57,10 @@ class Settings:
     | `spool` | where accepted events wait: a directory, `redis://...`, or `memory:`; default: a |
     | | directory under the user's state directory, one for each token and host |
     | `durability` | `"after-response"`: written to the spool right after the response; |
-    | | `"before-response"`: before its last byte leaves |
+    | | `"before-response"`: before its last byte leaves; `"delivered"`: acknowledged by Mixpanel before |
+    | | that, for processes that are frozen after the response (AWS Lambda, Cloud Run) |
+    | `delivery_timeout_s` | how long a response waits for `"delivered"`, in seconds, up to 60; what is left |
+    | | then waits in the spool |
     | `deliver` | False: this process only spools, another one that shares the spool sends |
     | `id_mode` | how the project merges IDs: `"simplified"`, `"original"`, `"legacy"`, `"spid"` |
     | `browser_sdk` | whose ID to match: `"mixpanel"`, `"spid"`, both (the first that has one counts), None |
@@ -105,9 +108,11 @@ class Settings:
         default=ENVIRONMENT, repr=False, metadata=_setting(optional(proxy), none=True)
     )
     spool: str = field(default="", repr=False, metadata=_setting(spool))
-    durability: Literal["after-response", "before-response"] = field(
-        default="after-response", metadata=_setting(one_of("after-response", "before-response"))
+    durability: Literal["after-response", "before-response", "delivered"] = field(
+        default="after-response",
+        metadata=_setting(one_of("after-response", "before-response", "delivered")),
     )
+    delivery_timeout_s: float = field(default=1.0, metadata=_setting(parsers.delivery_timeout))
     deliver: bool = field(default=True, metadata=_setting(boolean))
     id_mode: Literal["simplified", "original", "legacy", "spid"] = field(
         default="simplified", metadata=_setting(one_of("simplified", "original", "legacy", "spid"))

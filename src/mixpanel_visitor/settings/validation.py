@@ -44,7 +44,12 @@ def check(
         values["secret_key"] = tuple(map(FrameworkKey, values["secret_key"]))
 
     settings = _Given(specs, found, values)
-    problems += [*_check_hosts(settings), *_check_spid(settings), *_check_keys(settings)]
+    problems += [
+        *_check_hosts(settings),
+        *_check_spid(settings),
+        *_check_keys(settings),
+        *_check_durability(settings),
+    ]
     if "cookie_name" not in found and "token" in values:
         values["cookie_name"] = default_cookie_name(values["token"])
     if "spool" not in found and "token" in values and "api_host" in values:
@@ -111,6 +116,17 @@ def _check_keys(settings: _Given) -> Iterator[str]:
         yield (
             f"{settings.described('secret_key')}: is the project token, which every browser can read. "
             f"{MAKE_A_KEY}"
+        )
+
+
+def _check_durability(settings: _Given) -> Iterator[str]:
+    """Yield where a response would wait for what this process does not do."""
+    values = settings.values
+    if values.get("durability") == "delivered" and values.get("deliver") is False:
+        yield (
+            f"{settings.described('durability')}: 'delivered' waits for Mixpanel's acknowledgement, and with "
+            f"{settings.described('deliver')} this process sends nothing; take 'before-response', or leave "
+            "deliver out"
         )
 
 

@@ -22,14 +22,14 @@ class Diagnostics:
     def __init__(
         self, counters: EventCounters, log: RateLimitedLog, tell_local: Callable[[str], None] | None
     ) -> None:
-        self._ledger = counters
+        self._counters = counters
         self._log = log
         self._tell_local = tell_local
         self._told_of_bots = False
 
     def refused(self, reason: str, what: str, message: str) -> None:
         """Count a call that was accepted and cannot become a record."""
-        self._ledger.refuse(reason)
+        self._counters.refuse(reason)
         site = call_site()
         self._log(
             logging.WARNING,
@@ -43,7 +43,7 @@ class Diagnostics:
 
     def refused_bot(self, facts: RequestFacts | None) -> None:
         """Count an event of a bot; the first one is logged."""
-        self._ledger.refuse("bot")
+        self._counters.refuse("bot")
         # Somebody who wonders why nothing arrives looks here; who has seen it needs it no more.
         if self._told_of_bots:
             return
@@ -71,7 +71,7 @@ class Diagnostics:
 
     def secret(self, name: str) -> None:
         """Say that a value was replaced because of its property's name."""
-        self._ledger.note("scrubbed")
+        self._counters.note("scrubbed")
         site = call_site()
         self._log(
             logging.WARNING,
@@ -84,7 +84,7 @@ class Diagnostics:
 
     def stringified(self, name: str, kind: type) -> None:
         """Say that a value became its text, because JSON has nothing for its type."""
-        self._ledger.note("stringified")
+        self._counters.note("stringified")
         site = call_site()
         self._log(
             logging.WARNING,
@@ -98,7 +98,7 @@ class Diagnostics:
 
     def naive_time(self) -> None:
         """Say that a time without a zone was taken for this machine's local time."""
-        self._ledger.note("naive_time")
+        self._counters.note("naive_time")
         site = call_site()
         self._log(
             logging.WARNING,
@@ -110,7 +110,7 @@ class Diagnostics:
 
     def extra_failed(self, error: Exception) -> None:
         """Say that events go without `extra_properties`; called from an except block."""
-        self._ledger.note("extra_properties_failed")
+        self._counters.note("extra_properties_failed")
         self._log(
             logging.ERROR,
             "extra_properties",

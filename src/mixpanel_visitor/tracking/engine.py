@@ -25,9 +25,10 @@ from . import recorder
 from .automatic_events import track_merge, track_page_view
 from .event_builder import EventBuilder
 from .exchange_factory import ExchangeFactory
+from .offline_visitor import OfflineVisitor
 from .pipeline import DeliveryPipeline
 from .stats import balance
-from .visitor import OfflineVisitor, Visitor
+from .visitor import Visitor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -51,25 +52,26 @@ _SETTLE_S = 1.0
 class Engine:
     """Begins and ends exchanges, stores and delivers their records, by one tracker's settings."""
 
-    def __init__(self, settings: Settings, parts: Dependencies) -> None:
+    def __init__(self, settings: Settings, dependencies: Dependencies) -> None:
         self.settings = settings
-        self._ledger = EventCounters()
-        self._log = RateLimitedLog(parts.monotonic)
+        self._counters = EventCounters()
+        self._log = RateLimitedLog(dependencies.monotonic)
         self._closed = False
         self._started = False
-        self.pipeline = DeliveryPipeline(self.settings, parts, counters=self._ledger, log=self._log)
-        scrubber = Redactor(self.settings.scrub)
+        self.waits_for_delivery = settings.durability == "delivered"
+        self.pipeline = DeliveryPipeline(self.settings, dependencies, counters=self._counters, log=self._log)
+        redactor = Redactor(self.settings.scrub)
         self.writer = EventBuilder(
             token=self.settings.token,
             id_mode=self.settings.id_mode,
             lib_version=release.version(),
-            clock=parts.clock,
-            insert_id=parts.insert_id,
-            counters=self._ledger,
+            clock=dependencies.clock,
+            insert_id=dependencies.insert_id,
+            counters=self._counters,
             log=self._log,
             extra_properties=self.settings.extra_properties,
             before_send=self.settings.before_send,
-            scrubber=scrubber,
+            redactor=redactor,
             commit=self._commit,
             withdraw=self._withdraw,
             tell_local=self.pipeline.tell_local,
@@ -78,14 +80,14 @@ class Engine:
         )
         self._exchanges = ExchangeFactory(
             self.settings,
-            parts,
-            counters=self._ledger,
+            dependencies,
+            counters=self._counters,
             log=self._log,
             refusal=self._refusal,
-            scrubber=scrubber,
+            redactor=redactor,
         )
         self._rules = self._exchanges.rules
-        self._clock, self._fresh_id = parts.clock, parts.fresh_id
+        self._clock, self._fresh_id = dependencies.clock, dependencies.fresh_id
         call_after_fork(self._forget)
         weakref.finalize(self, self.pipeline.retire).atexit = False  # at exit it is drained
         recorder.join(self)
@@ -153,12 +155,36 @@ class Engine:
         if records:
             self._commit(records, in_background)
 
+    def commit_before_response(self, exchange: Exchange) -> None:
+        """Commit what the exchange has queued so far, and wait for its delivery if the settings say so.
+
+        For the moment before any part of a response that may be its last one.
+        """
+        self.commit(exchange, in_background=False)
+        if self.waits_for_delivery:
+            self.wait_for_delivery()
+
+    def wait_for_delivery(self) -> None:
+        """Wait until Mixpanel has acknowledged what is stored, at most `delivery_timeout_s`; blocks."""
+        try:
+            if not self.pipeline.flush(self.settings.delivery_timeout_s):
+                self.note("delivery_timeout")
+        except Exception:
+            self.failed("delivery")
+
     def on_response_end(self, exchange: Exchange, *, in_background: bool) -> None:
-        """End the exchange and commit what is left; may be called more than once."""
+        """End the exchange and commit what is left; may be called more than once.
+
+        Where the caller commits, not a thread, it waits for the delivery if the settings say so.
+        """
         merge = exchange.on_response_end()
         if merge is not None:
             track_merge(self.writer, exchange, merge)
-        self.commit(exchange, in_background=in_background)
+        records = exchange.take()
+        if records:
+            self._commit(records, in_background)
+            if self.waits_for_delivery and not in_background:
+                self.wait_for_delivery()
 
     def sign_traits(self, traits: Mapping[str, object]) -> str:
         """Return the text that `VGS.setTraits` takes; where there is none, the empty text, and a log line."""
@@ -176,7 +202,7 @@ class Engine:
 
     def note(self, name: str) -> None:
         """Count something that happened, by name; `stats()` shows it."""
-        self._ledger.note(name)
+        self._counters.note(name)
 
     def failed(self, where: str) -> None:
         """Note that our own code failed; called from an except block, so that the host never knows."""
@@ -195,7 +221,7 @@ class Engine:
 
     def visitor(self, identity: Identity, *, refusal: str | None = None) -> OfflineVisitor:
         """Return a visitor for a job, a script or a test; `refusal`: why nothing of theirs is tracked."""
-        exchange = self.visit(identity, refusal=refusal)
+        exchange = self.detached(identity, refusal=refusal)
         return OfflineVisitor(exchange, self.writer, fresh_id=self._fresh_id, end=self._end_batch)
 
     def _track_page_view(
@@ -217,7 +243,7 @@ class Engine:
             track_merge(self.writer, exchange, merge)
         self.commit(exchange, in_background=False)
 
-    def visit(self, identity: Identity | None = None, *, refusal: str | None = None) -> DetachedExchange:
+    def detached(self, identity: Identity | None = None, *, refusal: str | None = None) -> DetachedExchange:
         """Return the visit of somebody outside of a request; no `identity`: of nobody in particular."""
         if not self._started:
             self.start()
@@ -225,7 +251,7 @@ class Engine:
             Identity(device_id=None) if identity is None else identity,
             id_mode=self.settings.id_mode,
             refusal=self._refusal if refusal is None else lambda: self._refusal() or refusal,
-            refuse=self._ledger.refuse,
+            refuse=self._counters.refuse,
             unfinished=self._rules.unfinished,
         )
 
@@ -265,7 +291,7 @@ class Engine:
 
     def stats(self) -> Stats:
         """Return the counters of this process."""
-        return balance(self._ledger, self.pipeline.counts(), self.pipeline.stats())
+        return balance(self._counters, self.pipeline.counts(), self.pipeline.stats())
 
     def settle(self) -> None:
         """Store what open requests and jobs hold, and what waits for a thread to store it."""
@@ -288,7 +314,7 @@ class Engine:
             return None
         from mixpanel_visitor.plan.checker import PlanGuard  # noqa: PLC0415  # who has no plan does not pay for it
 
-        return PlanGuard(plan, counters=self._ledger, log=self._log)
+        return PlanGuard(plan, counters=self._counters, log=self._log)
 
     def _refusal(self) -> str | None:
         if self._closed:
@@ -304,7 +330,7 @@ class Engine:
 
     def _forget(self) -> None:
         """In a forked child: what the parent accepted is the parent's."""
-        self._ledger.reset()
+        self._counters.reset()
         self._started = False
         for each in list(self._rules.unfinished):
             each.forget()

@@ -12,10 +12,10 @@ from mixpanel_visitor.core.events.record_builder import (
     IDENTITY_EVENTS,
     IDENTITY_PROPERTIES,
     PROFILE_OPERATIONS,
-    common_stamps,
+    encode_common,
     event_record,
     profile_record,
-    stamped_record,
+    record_with_common,
 )
 from mixpanel_visitor.core.events.redaction import Redactor
 from mixpanel_visitor.core.events.timestamps import FAR_MS, time_ms
@@ -94,7 +94,7 @@ class EventBuilder:
         log: RateLimitedLog,
         extra_properties: Mapping[str, Any] | Callable[..., Mapping[str, Any]] | None = None,
         before_send: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None,
-        scrubber: Redactor | None = None,
+        redactor: Redactor | None = None,
         commit: Callable[[Sequence[Record], bool], None] = lambda _records, _in_background: None,
         withdraw: Callable[[Identity], None] | None = None,
         tell_local: Callable[[str], None] | None = None,
@@ -106,19 +106,19 @@ class EventBuilder:
         self._lib_version = lib_version
         self._clock = clock
         self._insert_id = insert_id
-        self._ledger = counters
+        self._counters = counters
         self._diagnostics = Diagnostics(counters, log, tell_local)
         self.stringified = self._diagnostics.stringified
         self._extra_properties = with_facts(extra_properties)
         self._before_send = before_send
-        self._scrubber = scrubber or Redactor()
+        self._redactor = redactor or Redactor()
         self._commit = commit
         self.withdraw = withdraw or (lambda _identity: None)
         self._plan = plan
         self._is_strict = raise_errors
         # Who has the last word on an event, or adds to each one, sees it whole.
         extra = self._extra_properties
-        self._may_be_quick = before_send is None and not (
+        self._fast_path_allowed = before_send is None and not (
             callable(extra) or (extra and not {"time", "$insert_id"}.isdisjoint(extra))
         )
 
@@ -142,12 +142,12 @@ class EventBuilder:
         name = next((name for name in operations if name in PROFILE_OPERATIONS), "?")
         self._submit(sink, "profile update", name, self._profile, endpoint, parts)
 
-    def ready_event(self, sink: Sink, event: dict[str, Any], *, is_visitors: bool = False) -> None:
+    def prebuilt_event(self, sink: Sink, event: dict[str, Any], *, is_visitors: bool = False) -> None:
         """Write an event that the official library has built, with what is said of every event.
 
         `is_visitors`: it is of the sink's visitor, and says what the request says of that one.
         """
-        self._submit(sink, "event", event.get("event"), self._ready, event, is_visitors)
+        self._submit(sink, "event", event.get("event"), self._prebuilt, event, is_visitors)
 
     def prepared(self, what: str, properties: Any) -> Mapping[str, Any] | None:
         """Return properties as they will be sent; None: they were refused."""
@@ -161,7 +161,7 @@ class EventBuilder:
 
     def refuse(self, reason: str, what: str, message: str) -> None:
         """Count a call that cannot become a record, and log it once a minute with the call site."""
-        self._ledger.accept()
+        self._counters.accept()
         self._diagnostics.refused(reason, what, message)
         if self._raise_errors:
             raise InvalidEventError(reason, message)
@@ -179,8 +179,8 @@ class EventBuilder:
     ) -> Record:
         if self._plan is not None:
             name, properties = self._plan(name, properties, strict=self._raise_errors)
-        if self._may_be_quick and identity is None and not registered:
-            record = self._quick(sink, request_properties, name, properties)
+        if self._fast_path_allowed and identity is None and not registered:
+            record = self._fast_path(sink, request_properties, name, properties)
             if record is not None:
                 return record
         given: Mapping[str, Any] = {}
@@ -210,9 +210,9 @@ class EventBuilder:
             stamped.update(part or {})
         if type(stamped["$time"]) not in (int, float, str):
             stamped["$time"] = self._time(stamped["$time"], latest_ms=FAR_MS) / 1000
-        return profile_record(endpoint, stamped, told=self.stringified, clean=self._scrubbed)
+        return profile_record(endpoint, stamped, on_stringified=self.stringified, clean=self._scrubbed)
 
-    def _ready(
+    def _prebuilt(
         self,
         sink: Sink,
         request_properties: RequestProperties | EmptyRequestProperties,
@@ -243,7 +243,7 @@ class EventBuilder:
         return self._is_strict or recorder.active() is not None
 
     def _submit(self, sink: Sink, kind: str, name: object, make: Callable[..., Record], *words: Any) -> None:
-        self._ledger.accept()
+        self._counters.accept()
         reason = sink.refusal
         if reason == "closed":
             self._diagnostics.refused(reason, kind, "the tracker was closed; close it after the last event")
@@ -252,7 +252,7 @@ class EventBuilder:
             self._diagnostics.refused_bot(sink.facts)
             return
         if reason is not None:
-            self._ledger.refuse(reason)
+            self._counters.refuse(reason)
             return
         try:
             request_properties = sink.request_properties
@@ -267,7 +267,7 @@ class EventBuilder:
             if self._raise_errors:
                 raise
         except DroppedError:
-            self._ledger.refuse("before_send")
+            self._counters.refuse("before_send")
         except Exception as error:
             self._diagnostics.refused(
                 "internal_error", f"{kind} {quoted(name)}", f"it raised {type_name(type(error))}"
@@ -276,7 +276,7 @@ class EventBuilder:
                 raise
         except BaseException:
             # SystemExit, KeyboardInterrupt, a cancelled task: an order, which is not ours to keep.
-            self._ledger.refuse("interrupted")
+            self._counters.refuse("interrupted")
             raise
         else:
             due = sink.add(record)
@@ -289,7 +289,7 @@ class EventBuilder:
                     {"$distinct_id": distinct_id(self.id_mode, sink.identity), "$set_once": touch},
                 )
 
-    def _quick(
+    def _fast_path(
         self,
         sink: Sink,
         request_properties: RequestProperties | EmptyRequestProperties,
@@ -302,24 +302,24 @@ class EventBuilder:
         """
         if not isinstance(request_properties, RequestProperties):
             return None
-        identity, stamps = sink.identity, request_properties.stamps
-        if stamps is None or stamps.identity is not identity:
+        identity, encoded = sink.identity, request_properties.encoded_common
+        if encoded is None or encoded.identity is not identity:
             common = self._common(sink, request_properties, None)
             common.update(identity_properties(self.id_mode, identity))
-            request_properties.stamps = stamps = common_stamps(identity, common)
-            if stamps is None:
+            request_properties.encoded_common = encoded = encode_common(identity, common)
+            if encoded is None:
                 return None
         if properties is None:
             properties = {}
-        elif type(properties) is not dict or not stamps.taken.isdisjoint(properties):
+        elif type(properties) is not dict or not encoded.reserved_names.isdisjoint(properties):
             return None
-        return stamped_record(
+        return record_with_common(
             name,
-            properties if self._scrubber.is_plain(properties) else self._converted(properties),
-            stamps,
+            properties if self._redactor.is_plain(properties) else self._converted(properties),
+            encoded,
             time_ms=round(self._clock() * 1000),
             insert_id=self._insert_id(),
-            told=self.stringified,
+            on_stringified=self.stringified,
         )
 
     def _common(
@@ -357,13 +357,13 @@ class EventBuilder:
         return self._cleaned(properties)
 
     def _cleaned(self, properties: Mapping[str, Any]) -> Mapping[str, Any]:
-        return properties if self._scrubber.is_plain(properties) else self._converted(properties)
+        return properties if self._redactor.is_plain(properties) else self._converted(properties)
 
     def _converted(self, properties: Mapping[str, Any]) -> Mapping[str, Any]:
         return self._scrubbed(converted(properties, self.stringified))
 
     def _scrubbed(self, plain: Mapping[str, Any]) -> Mapping[str, Any]:
-        return self._scrubber.clean(plain, self._diagnostics.secret)
+        return self._redactor.clean(plain, self._diagnostics.secret)
 
     def _time(self, value: Any, latest_ms: int | None = None) -> int:
         now_ms = round(self._clock() * 1000)
@@ -377,16 +377,16 @@ class EventBuilder:
         event: Mapping[str, Any] = _EMPTY,
     ) -> Record:
         """Return the record of an event, in the long way, which is the same for all that are tracked."""
-        stamps = {"time": round(self._clock() * 1000), "$insert_id": self._insert_id()}
-        whole: dict[str, Any] = {**event, "event": name, "properties": {**stamps, **common, **given}}
-        told, time = self.stringified, whole["properties"]["time"]
+        made = {"time": round(self._clock() * 1000), "$insert_id": self._insert_id()}
+        whole: dict[str, Any] = {**event, "event": name, "properties": {**made, **common, **given}}
+        on_stringified, time = self.stringified, whole["properties"]["time"]
         if self._before_send is None:
-            return event_record(whole, told=told, is_plain=True)
-        said = last_word(self._before_send, whole)
-        properties = said.get("properties")
+            return event_record(whole, on_stringified=on_stringified, is_plain=True)
+        answered = last_word(self._before_send, whole)
+        properties = answered.get("properties")
         if isinstance(properties, Mapping) and properties.get("time", time) is not time:
-            said = {**said, "properties": {**properties, "time": self._time(properties["time"])}}
-        return event_record(said, told=told)
+            answered = {**answered, "properties": {**properties, "time": self._time(properties["time"])}}
+        return event_record(answered, on_stringified=on_stringified)
 
 
 def _mapping(properties: Any) -> Mapping[str, Any]:

@@ -39,19 +39,19 @@ class ExchangeFactory:
     def __init__(
         self,
         settings: Settings,
-        parts: Dependencies,
+        dependencies: Dependencies,
         *,
         counters: EventCounters,
         log: RateLimitedLog,
         refusal: Callable[[], str | None],
-        scrubber: Redactor,
+        redactor: Redactor,
     ) -> None:
         self.addresses = ClientAddresses(settings.trusted_proxies, mode=settings.client_ip)
         host = UserCallbacks(consent=settings.consent, request_filter=settings.request_filter, log=log)
         mixpanel = _mixpanel(settings, counters) if "mixpanel" in settings.browser_sdk else None
         is_default = settings.cookie_name == default_cookie_name(settings.token)
         former_name = NAME_OF_0_1 if is_default else None
-        anchors = VisitorCookieCodec(
+        codec = VisitorCookieCodec(
             settings.secret_key,
             token=settings.token,
             name=settings.cookie_name,
@@ -63,7 +63,7 @@ class ExchangeFactory:
         )
         seen_name = settings.cookie_name + SEEN_SUFFIX
         self.rules = SiteRules(
-            anchors=anchors,
+            codec=codec,
             resolver=IdentityResolver(
                 id_mode=settings.id_mode,
                 order=settings.browser_sdk,
@@ -72,7 +72,7 @@ class ExchangeFactory:
                 count=counters.note,
             ),
             set_cookies=ResponseCookies(
-                anchors,
+                codec,
                 mixpanel,
                 seen_name=seen_name,
                 former_seen_name=former_name and former_name + SEEN_SUFFIX,
@@ -81,7 +81,7 @@ class ExchangeFactory:
             id_mode=settings.id_mode,
             bots=settings.bots,
             detector=BotDetector(bot_detector(settings.bot_detector)),
-            enricher=Enricher(addresses=self.addresses, scrubber=scrubber, mixpanel=mixpanel),
+            enricher=Enricher(addresses=self.addresses, redactor=redactor, mixpanel=mixpanel),
             respect_dnt=settings.respect_dnt,
             respect_gpc=settings.respect_gpc,
             consent=host.consent if settings.consent else None,
@@ -91,7 +91,7 @@ class ExchangeFactory:
             refuse=counters.refuse,
             page_views=PageViews(settings.page_views) if settings.page_views else None,
         )
-        self.opener = ExchangeOpener(self.rules, parts.fresh_id)
+        self.opener = ExchangeOpener(self.rules, dependencies.fresh_id)
         if "spid" in settings.browser_sdk and not settings.spid_sign_secret:
             log(
                 logging.WARNING,

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from mixpanel_visitor.core.identity.handover import MAX_BODY_BYTES, HandoverError, check, read_word
+from mixpanel_visitor.core.identity.handover import MAX_BODY_BYTES, HandoverError, check, read_claim
 
 if TYPE_CHECKING:
     from mixpanel_visitor.core.request import RequestFacts
@@ -49,7 +49,7 @@ class HandoverEndpoint:
         self._path = engine.settings.handover_path or ""
         self.paths = () if engine.snippet is None else (self._path, self._path + SCRIPT_SUFFIX)
 
-    def takes(self, path: str, facts: RequestFacts) -> bool:
+    def matches(self, path: str, facts: RequestFacts) -> bool:
         """Return whether a request is ours to answer; `path` is below the root of the application.
 
         Only to be asked where the request's path ends with one of `paths`.
@@ -76,7 +76,7 @@ class HandoverEndpoint:
         try:
             exchange, _ = engine.begin(facts, in_background=in_background)
             try:
-                untaken = engine.apply_handover(exchange, read_word(body))
+                untaken = engine.apply_handover(exchange, read_claim(body))
             except HandoverError as error:
                 engine.on_response_end(exchange, in_background=in_background)
                 return self._refused(error)

@@ -46,21 +46,23 @@ class DeliveryPipeline:
     """Stores and delivers by one tracker's settings; nothing is opened or started before it has to be."""
 
     def __init__(
-        self, settings: Settings, parts: Dependencies, *, counters: EventCounters, log: RateLimitedLog
+        self, settings: Settings, dependencies: Dependencies, *, counters: EventCounters, log: RateLimitedLog
     ) -> None:
         self._settings = settings
-        self._parts = parts
-        self._ledger = counters
+        self._dependencies = dependencies
+        self._counters = counters
         self._log = log
         self.stores = settings.enabled and not settings.dry_run
         self.delivers = settings.deliver and self.stores
         self._counts = SpoolCounts()
         self._unstored = self._flushed_unstored = 0
-        self._owns_spool = parts.spool is None
-        self.spool: Spool = parts.spool or open_spool(settings.spool, project=project_of(settings.token))
+        self._owns_spool = dependencies.spool is None
+        self.spool: Spool = dependencies.spool or open_spool(
+            settings.spool, project=project_of(settings.token)
+        )
         journal = self.spool if isinstance(self.spool, Journal) else None
         self._api: MixpanelAPI | None = None
-        post = parts.post
+        post = dependencies.post
         if post is None:
             account = settings.service_account
             self._api = MixpanelAPI(
@@ -75,8 +77,8 @@ class DeliveryPipeline:
             self.spool,
             post,
             post_within=self._post_within if self._api else None,
-            clock=parts.clock,
-            monotonic=parts.monotonic,
+            clock=dependencies.clock,
+            monotonic=dependencies.monotonic,
             endpoints=ENDPOINTS if self.delivers else (),
             sync=getattr(self.spool, "sync", None),
             log=log,
@@ -91,12 +93,12 @@ class DeliveryPipeline:
         catcher = recorder.active()
         if catcher is not None:
             catcher.catch(records)
-            self._ledger.refuse("captured", len(records))
+            self._counters.refuse("captured", len(records))
             return
         if self._settings.dry_run:
             for record in records:
                 logger.info("dry run, not sent: %s %s", record.endpoint, record.body.decode())
-            self._ledger.refuse("dry_run", len(records))
+            self._counters.refuse("dry_run", len(records))
             return
         if here.inside:
             # A signal handler, a finalizer or a log handler, while this very thread is in a spool.
@@ -107,14 +109,14 @@ class DeliveryPipeline:
             self.spool.put(records)
         except SpoolError as error:
             self._unstored += 1
-            self._ledger.refuse(error.reason, len(records))
+            self._counters.refuse(error.reason, len(records))
             number = several(len(records), "event was", "events were")
             self._log(logging.ERROR, error.reason, "%s refused: %s", number, error)
         except Exception:
-            self._ledger.refuse("internal_error", len(records))
+            self._counters.refuse("internal_error", len(records))
             self.failed("commit")
         else:
-            self._ledger.commit(len(records))
+            self._counters.commit(len(records))
             if self.delivers:
                 self.sender.notify(len(records))
         finally:
@@ -152,7 +154,7 @@ class DeliveryPipeline:
 
     def failed(self, where: str) -> None:
         """Note that our own code failed; called from an except block, so that the host never knows."""
-        self._ledger.note("internal_error")
+        self._counters.note("internal_error")
         self._log(
             logging.ERROR,
             f"internal {where}",
@@ -167,20 +169,20 @@ class DeliveryPipeline:
         False as well where the spool did not take an event since the last flush, and at once where this
         thread would wait for itself: in a handler that has interrupted it in the spool or the sender.
         """
-        deadline_s = self._parts.monotonic() + timeout_s
+        deadline_s = self._dependencies.monotonic() + timeout_s
         unstored, self._flushed_unstored = self._unstored - self._flushed_unstored, self._unstored
         if here.inside or self.sender.is_mine() or not self.committer.drain(timeout_s):
             return False
         catch_up()
         while self.counts().pending:
-            left_s = deadline_s - self._parts.monotonic()
+            left_s = deadline_s - self._dependencies.monotonic()
             if left_s <= 0:
                 return False
             if self.delivers:
                 self.sender.request_flush()
                 if not self.sender.start():
                     self.sender.drain(left_s)
-            self._parts.wait(min(_POLL_S, left_s))
+            self._dependencies.wait(min(_POLL_S, left_s))
         return not unstored
 
     def drain(self, timeout_s: float) -> bool:
@@ -188,10 +190,10 @@ class DeliveryPipeline:
         if here.inside or self.sender.is_mine():
             return False
         catch_up()
-        ends_s = self._parts.monotonic() + timeout_s
+        ends_s = self._dependencies.monotonic() + timeout_s
 
         def left_s() -> float:
-            return max(_POLL_S, ends_s - self._parts.monotonic())
+            return max(_POLL_S, ends_s - self._dependencies.monotonic())
 
         settled = self.committer.stop(left_s())
         if self.delivers:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from mixpanel_visitor.sdk import SpoolConsumer
     from mixpanel_visitor.settings.keywords import SettingsKeywords
 
+    from .offline_visitor import OfflineVisitor
     from .stats import Stats
-    from .visitor import OfflineVisitor
 
 _NOT_GIVEN: Any = object()
 
@@ -92,13 +92,13 @@ class Tracker:
             raise TypeError("visitor() takes either one ID, or user_id= and device_id=")
         mode = self.settings.id_mode
         if any_id is not _NOT_GIVEN:
-            text, why = read_id(any_id)
+            text, reason = read_id(any_id)
             identity = from_any_id(mode, text)
         else:
-            device, user, why = _read_pair(device_id, user_id)
+            device, user, reason = _read_pair(device_id, user_id)
             identity = from_known_ids(mode, device_id=device, user_id=user)
-        if why is not None:
-            self._engine.writer.refuse("banned_id", "tracker.visitor", why)
+        if reason is not None:
+            self._engine.writer.refuse("banned_id", "tracker.visitor", reason)
             return self._engine.visitor(Identity(device_id=None), refusal="banned_id")
         return self._engine.visitor(identity)
 
@@ -111,12 +111,12 @@ class Tracker:
         **more_properties: Any,
     ) -> None:
         """Store one event under exactly this distinct ID; it is durable when this returns."""
-        text, why = read_id(distinct_id)
-        identity: dict[str, Any] = {"distinct_id": distinct_id if why else text}
+        text, reason = read_id(distinct_id)
+        identity: dict[str, Any] = {"distinct_id": distinct_id if reason else text}
         if text.startswith(DEVICE_PREFIX):
             identity["$device_id"] = text.removeprefix(DEVICE_PREFIX)
         properties = merged(properties, more_properties)
-        self._engine.writer.event(self._engine.visit(), event, properties, identity=identity)
+        self._engine.writer.event(self._engine.detached(), event, properties, identity=identity)
 
     def sign_traits(self, traits: Mapping[str, object]) -> str:
         """Return traits of SPiD's visitor as the signed text that `VGS.setTraits` takes.
@@ -130,7 +130,7 @@ class Tracker:
         """Return a consumer for the official `mixpanel.Mixpanel(token, consumer=tracker.consumer())`."""
         from mixpanel_visitor.sdk import SpoolConsumer  # noqa: PLC0415  # the official package takes 0.2 s to import
 
-        return SpoolConsumer(self._engine.writer, self._engine.visit())
+        return SpoolConsumer(self._engine.writer, self._engine.detached())
 
     # --- life ---------------------------------------------------------------------------------------
 

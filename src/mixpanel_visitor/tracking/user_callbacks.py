@@ -52,8 +52,8 @@ class UserCallbacks:
             self._failed("consent", "Nothing is tracked for this request.")
         else:
             if answer in ("granted", "denied", "unknown"):
-                said: Consent = answer
-                return said
+                answered: Consent = answer
+                return answered
             self._log(
                 logging.ERROR,
                 "consent",

@@ -6,21 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from mixpanel_visitor.core.identity.identity import DEVICE_PREFIX, alias_properties, distinct_id, read_id
 
-from . import context
 from .automatic_events import track_merge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from contextvars import Token
-    from types import TracebackType
-    from typing import Protocol, Self
+    from typing import Protocol
 
-    from mixpanel import Mixpanel
-
-    from mixpanel_visitor.core.detached_exchange import DetachedExchange
     from mixpanel_visitor.core.identity.identity import AnyId, Login, MergeEvent, Source
     from mixpanel_visitor.core.policy import Consent
     from mixpanel_visitor.plan import Declared
+    from mixpanel_visitor.sdk import Mixpanel
 
     from .event_builder import EventBuilder, Sink
 
@@ -75,10 +70,10 @@ class Visitor:
     its place, counted by reason and otherwise without effect (`on_error="raise"` makes it raise).
     """
 
-    __slots__ = ("_fresh_id", "_visit", "_writer")
+    __slots__ = ("_fresh_id", "_scope", "_writer")
 
-    def __init__(self, visit: TrackingScope, writer: EventBuilder, fresh_id: Callable[[], str]) -> None:
-        self._visit = visit
+    def __init__(self, scope: TrackingScope, writer: EventBuilder, fresh_id: Callable[[], str]) -> None:
+        self._scope = scope
         self._writer = writer
         self._fresh_id = fresh_id
 
@@ -87,53 +82,53 @@ class Visitor:
     @property
     def id(self) -> str:
         """The visitor ID: SPiD's uid, or the browser SDK's own `$device_id`; without them, the user's ID."""
-        identity = self._visit.identity
+        identity = self._scope.identity
         return identity.uid or identity.device_id or identity.user_id or ""
 
     @property
     def device_id(self) -> str | None:
         """The random ID of this browser; None in a job that only knows a user."""
-        return self._visit.identity.device_id
+        return self._scope.identity.device_id
 
     @property
     def user_id(self) -> str | None:
         """The application's own ID of whoever is logged in; None: nobody is."""
-        return self._visit.identity.user_id
+        return self._scope.identity.user_id
 
     @property
     def spid_user_id(self) -> int | None:
         """SPiD's own ID of its user, from a session that SPiD has signed, while that lasts; no log-in."""
-        return self._visit.spid_user_id
+        return self._scope.spid_user_id
 
     @property
     def distinct_id(self) -> str:
         """Exactly what Mixpanel will count by: the user ID, else `$device:<device ID>`; SPiD's uid first."""
-        return distinct_id(self._writer.id_mode, self._visit.identity)
+        return distinct_id(self._writer.id_mode, self._scope.identity)
 
     @property
     def source(self) -> Source:
         """Where the ID comes from, such as `"cookie"` or `"generated"`; `"none"`: for this request only."""
-        return self._visit.identity.source
+        return self._scope.identity.source
 
     @property
     def vouched(self) -> bool:
         """Whether the ID is of our own making or signed by SPiD; False: it is the browser's word."""
-        return self._visit.identity.vouched
+        return self._scope.identity.vouched
 
     @property
     def is_new(self) -> bool:
         """Whether the device ID was made in this request."""
-        return self._visit.identity.is_new
+        return self._scope.identity.is_new
 
     @property
     def consent(self) -> Consent:
         """`"granted"`, `"denied"` or `"unknown"`; nothing is tracked unless it is granted."""
-        return self._visit.consent
+        return self._scope.consent
 
     @property
     def is_bot(self) -> bool:
         """Whether the user agent is one for which mixpanel-browser stays silent."""
-        return self._visit.is_bot
+        return self._scope.is_bot
 
     def __repr__(self) -> str:
         return f"<Visitor {self.source} is_new={self.is_new} identified={self.user_id is not None}>"
@@ -144,18 +139,18 @@ class Visitor:
         `user_id` is the application's own ID: a str, an int or a UUID. Somebody else who logs in on the same
         device gets a new device ID first, so that the two are never merged.
         """
-        user, why = read_id(user_id)
-        if why is None and user.startswith(DEVICE_PREFIX):
-            why = "this is a device's ID; identify takes the application's own ID of the user"
-        if why is not None:
-            self._writer.refuse("banned_id", "identify", why)
+        user, reason = read_id(user_id)
+        if reason is None and user.startswith(DEVICE_PREFIX):
+            reason = "this is a device's ID; identify takes the application's own ID of the user"
+        if reason is not None:
+            self._writer.refuse("banned_id", "identify", reason)
             return
-        login = self._visit.identify(user, self._fresh_id)
-        for merge in login.links:
-            track_merge(self._writer, self._visit, merge)
-        due = self._visit.schedule_merge(login.merge)
+        login = self._scope.identify(user, self._fresh_id)
+        for merge in login.merge_events:
+            track_merge(self._writer, self._scope, merge)
+        due = self._scope.schedule_merge(login.merge)
         if due is not None:
-            track_merge(self._writer, self._visit, due)
+            track_merge(self._writer, self._scope, due)
 
     def alias(self, alias_id: AnyId, /) -> None:
         """Tell a project on the legacy ID system, once at registration, that this visitor is a user.
@@ -163,16 +158,16 @@ class Visitor:
         Later events under `alias_id`, which `identify` at a log-in brings, count for the visitor then. Give
         Mixpanel a second or so before them. Projects on a newer ID Merge do not need it.
         """
-        alias, why = read_id(alias_id)
-        if why is not None:
-            self._writer.refuse("banned_id", "alias", why)
+        alias, reason = read_id(alias_id)
+        if reason is not None:
+            self._writer.refuse("banned_id", "alias", reason)
             return
-        identity = alias_properties(self._writer.id_mode, self._visit.identity, alias)
-        self._writer.event(self._visit, "$create_alias", None, identity=identity)
+        identity = alias_properties(self._writer.id_mode, self._scope.identity, alias)
+        self._writer.event(self._scope, "$create_alias", None, identity=identity)
 
     def reset(self) -> None:
         """Log out: forget the user, start a new device ID, drop what was registered."""
-        self._visit.reset(self._fresh_id)
+        self._scope.reset(self._fresh_id)
 
     def opt_out(self) -> None:
         """Track this person no more: what waits of them is not sent, and the browser remembers the choice.
@@ -181,8 +176,8 @@ class Visitor:
         `opt_out_tracking_persistence_type: 'cookie'`, and removes ours and the SDK's. What Mixpanel has
         already is deleted there (its GDPR API), not here.
         """
-        identity = self._visit.identity
-        self._visit.opt_out()
+        identity = self._scope.identity
+        self._scope.opt_out()
         self._writer.withdraw(identity)
 
     def opt_in(self) -> None:
@@ -190,7 +185,7 @@ class Visitor:
 
         A `consent` callable that says no, DNT and GPC still count with the next request.
         """
-        self._visit.opt_in(self._fresh_id)
+        self._scope.opt_in(self._fresh_id)
 
     # --- events ---------------------------------------------------------------------------------
 
@@ -204,14 +199,14 @@ class Visitor:
         """
         if more_properties:
             properties = merged(properties, more_properties)
-        self._writer.event(self._visit, event, properties, None, self._visit.registered)
+        self._writer.event(self._scope, event, properties, None, self._scope.registered)
 
     def register(self, properties: Mapping[str, Any] | None = None, /, **more_properties: Any) -> None:
         """Add super properties: they go with every further event of this request."""
         given = merged(properties, more_properties)
         added = self._writer.prepared("register", {} if given is None else given)
         if added is not None:
-            self._visit.register(added)
+            self._scope.register(added)
 
     def set_group(self, group_key: str, group_id: Any, /) -> None:
         """Put the visitor into a group: on every further event of this request, and on the profile."""
@@ -230,7 +225,7 @@ class Visitor:
         """
         from mixpanel_visitor.sdk import bound_mixpanel  # noqa: PLC0415  # the official package takes 0.2 s to import
 
-        return bound_mixpanel(self._writer, self._visit)
+        return bound_mixpanel(self._writer, self._scope)
 
     # --- people ---------------------------------------------------------------------------------
 
@@ -285,7 +280,7 @@ class Visitor:
 
     def people_update(self, message: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> None:
         """Send any profile update, such as `{"$set": {...}}`; `meta` overrides Mixpanel's own fields."""
-        self._writer.profile(self._visit, "engage", {"$distinct_id": self.distinct_id}, message, meta)
+        self._writer.profile(self._scope, "engage", {"$distinct_id": self.distinct_id}, message, meta)
 
     # --- groups ---------------------------------------------------------------------------------
 
@@ -345,7 +340,7 @@ class Visitor:
 
     def group_update(self, message: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> None:
         """Send any group update; `message` names `$group_key`, `$group_id` and one operation."""
-        self._writer.profile(self._visit, "groups", message, meta)
+        self._writer.profile(self._scope, "groups", message, meta)
 
     def _group(
         self, group_key: str, group_id: str, operation: Mapping[str, Any], meta: Mapping[str, Any] | None
@@ -361,38 +356,3 @@ def merged(properties: Any, more: Mapping[str, Any]) -> Any:
         return {**(properties or {}), **more}
     except Exception:  # what it is, only its maker knows
         return properties
-
-
-class OfflineVisitor(Visitor):
-    """A visitor outside of a request: with `with`, its events are stored together at the block's end."""
-
-    __slots__ = ("_end", "_exchange", "_tokens")
-
-    def __init__(
-        self,
-        exchange: DetachedExchange,
-        writer: EventBuilder,
-        *,
-        fresh_id: Callable[[], str],
-        end: Callable[[DetachedExchange], None],
-    ) -> None:
-        super().__init__(exchange, writer, fresh_id=fresh_id)
-        self._exchange = exchange
-        self._end = end
-        self._tokens: list[Token[Visitor | None]] = []
-
-    def __enter__(self) -> Self:
-        """Make this the current visitor until the end of the block."""
-        self._exchange.begin_batch()
-        self._tokens.append(context.enter(self))
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        context.leave(self._tokens.pop())
-        if not self._tokens:
-            self._end(self._exchange)

@@ -235,7 +235,7 @@ MUTANTS = [
         defect="events that the spool did not take are not counted",
         rows=(8,),
         file="tracking/pipeline.py",
-        old="            self._ledger.refuse(error.reason, len(records))\n            number",
+        old="            self._counters.refuse(error.reason, len(records))\n            number",
         new="            number",
         test="faults/test_places.py::test_a_place_where_nothing_can_be_made",
     ),

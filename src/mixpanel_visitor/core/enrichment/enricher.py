@@ -34,44 +34,44 @@ class Enricher:
     """Reads requests; `mixpanel` is None where the site's pages have another SDK, or none."""
 
     def __init__(
-        self, *, addresses: ClientAddresses, scrubber: Redactor, mixpanel: MixpanelBrowser | None
+        self, *, addresses: ClientAddresses, redactor: Redactor, mixpanel: MixpanelBrowser | None
     ) -> None:
         self._addresses = addresses
-        self._is_secret = scrubber.is_secret
+        self._is_secret = redactor.is_secret
         self._mixpanel = mixpanel
 
     def properties(self, facts: RequestFacts, *, is_new: bool, is_bot: bool) -> dict[str, Any]:
         """Return the event properties of a request; `is_new`: it is the first of its visitor."""
-        found: dict[str, Any] = {"ip": self._addresses.of_event(facts)}
+        properties: dict[str, Any] = {"ip": self._addresses.of_event(facts)}
         user_agent = facts.header("user-agent")
         if user_agent:
-            found.update(properties_of(user_agent))
+            properties.update(properties_of(user_agent))
         if is_bot:
-            found["is_bot"] = True
+            properties["is_bot"] = True
         if is_prefetch(facts):
-            found["prefetched"] = True
+            properties["prefetched"] = True
         url, referrer = _places(facts)
         if url:
-            found["$current_url"] = self._shown(url)[:MAX_CHARS]
+            properties["$current_url"] = self._shown(url)[:MAX_CHARS]
             for given in (url_properties.campaign(url), url_properties.clicks(url)):
                 if given:
-                    found.update(_cut(given))
+                    properties.update(_cut(given))
         if referrer is not None:
             shown = self._shown(referrer)
             domain = url_properties.referring_domain(shown)[:MAX_CHARS]
             shown = shown[:MAX_CHARS]
             if shown:
-                found["$referrer"] = shown
+                properties["$referrer"] = shown
             if domain:
-                found["$referring_domain"] = domain
+                properties["$referring_domain"] = domain
             if is_new:
-                found["$initial_referrer"] = shown or url_properties.DIRECT
-                found["$initial_referring_domain"] = domain or url_properties.DIRECT
+                properties["$initial_referrer"] = shown or url_properties.DIRECT
+                properties["$initial_referring_domain"] = domain or url_properties.DIRECT
         if self._mixpanel is not None and (persisted := self._mixpanel.persisted(facts.cookies, PERSISTED)):
-            found.update(_cut(persisted))
+            properties.update(_cut(persisted))
         if referrer and (search := url_properties.search_info(referrer)):
-            found.update(_cut(search))
-        return found
+            properties.update(_cut(search))
+        return properties
 
     def first_touch(self, facts: RequestFacts) -> Mapping[str, Any]:
         """Return what `$set_once` puts on the profile of a new visitor who came by a campaign."""
@@ -82,14 +82,14 @@ class Enricher:
     def page_view(self, facts: RequestFacts, route: str | None) -> dict[str, Any]:
         """Return the properties that the SDK's own page view has, and the route's template as `route`."""
         search = self._shown(f"?{facts.query}") if facts.query else ""
-        found = {
+        properties = {
             "current_domain": host_name(facts.host),
             "current_url_path": facts.path,
             "current_url_protocol": f"{facts.scheme}:",
             "current_url_search": search,
             "route": route,
         }
-        return _cut({name: value for name, value in found.items() if value})
+        return _cut({name: value for name, value in properties.items() if value})
 
     def _shown(self, url: str) -> str:
         return url_properties.without_secrets(url[: url_properties.MAX_CHARS], self._is_secret)

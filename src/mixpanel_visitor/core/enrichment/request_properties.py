@@ -19,28 +19,36 @@ if TYPE_CHECKING:
 class RequestProperties:
     """One look at a request; `is_first`: it is the first that is known of its visitor."""
 
-    __slots__ = ("_enricher", "_facts", "_is_first", "_surroundings", "bot", "has_first_touch", "stamps")
+    __slots__ = (
+        "_enricher",
+        "_event_properties",
+        "_facts",
+        "_is_first",
+        "bot",
+        "encoded_common",
+        "has_first_touch",
+    )
 
     def __init__(self, enricher: Enricher, facts: RequestFacts, bot: BotKind, *, is_first: bool) -> None:
         self._enricher = enricher
         self._facts = facts
         self._is_first = is_first
-        self._surroundings: dict[str, Any] | None = None
+        self._event_properties: dict[str, Any] | None = None
         self.has_first_touch = is_first
         """Whether there may be a first touch that nobody has taken yet."""
         self.bot = bot
-        self.stamps: EncodedCommon | None = None
+        self.encoded_common: EncodedCommon | None = None
 
     @property
     def event_properties(self) -> Mapping[str, Any]:
         """Event properties: browser, page, referrer, campaign, address."""
-        if self._surroundings is None:
+        if self._event_properties is None:
             # First, should it fail: then events go without.
-            self._surroundings = {"ip": NO_GEOLOCATION}
-            self._surroundings = self._enricher.properties(
+            self._event_properties = {"ip": NO_GEOLOCATION}
+            self._event_properties = self._enricher.properties(
                 self._facts, is_new=self._is_first, is_bot=bool(self.bot)
             )
-        return self._surroundings
+        return self._event_properties
 
     def first_touch(self) -> Mapping[str, Any]:
         """Return what the first campaign puts on a new visitor's profile; once."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from mixpanel_visitor.core.events.redaction import REDACTED
 from mixpanel_visitor.core.identity.mixpanel_browser import decode_uri_component
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ DIRECT = "$direct"
 
 MAX_CHARS = 8_192
 """A longer address is cut before it is looked at; Mixpanel keeps 255 characters of a value."""
-
-REDACTED = "REDACTED"
 
 _SEARCH_ENGINES = (
     ("google", re.compile(r"https?://(.*)google.([^/?]*)")),
@@ -66,8 +65,8 @@ def first_touch(url: str) -> dict[str, str | None]:
 
     They belong together: one that is missing must not be filled in by a later campaign.
     """
-    found = campaign(url)
-    return {f"initial_{name}": found.get(name) for name in CAMPAIGN_NAMES} if found else {}
+    parameters = campaign(url)
+    return {f"initial_{name}": parameters.get(name) for name in CAMPAIGN_NAMES} if parameters else {}
 
 
 def referring_domain(referrer: str) -> str:

@@ -128,10 +128,10 @@ def _version(browser: str, text: str) -> int | float | None:
     match = pattern.search(text) if pattern else None
     if match is None:
         return None
-    number = float(match[1])
-    if number > MAX_VERSION:
+    version = float(match[1])
+    if version > MAX_VERSION:
         return None  # nobody's; and infinity, or an integer of many digits, is no JSON
-    return int(number) if number.is_integer() else number
+    return int(version) if version.is_integer() else version
 
 
 def _os(text: str) -> str:

@@ -12,44 +12,47 @@ import orjson
 
 from mixpanel_visitor.errors import InvalidEventError
 
-from .values import EVENT, MAX_RECORD_BYTES, RECORD, Converter, Limits, untold
+from .values import EVENT, MAX_RECORD_BYTES, RECORD, Converter, Limits, ignore_stringified
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .values import Told
+    from .values import OnStringified
 
 
 def converted(
-    properties: Mapping[Any, Any], told: Told = untold, *, limits: Limits = EVENT
+    properties: Mapping[Any, Any],
+    on_stringified: OnStringified = ignore_stringified,
+    *,
+    limits: Limits = EVENT,
 ) -> dict[str, Any]:
     """Return properties as JSON has them; raises `InvalidEventError` where Mixpanel would refuse them.
 
-    `told` learns of each value that became its text, because nothing better is known of its type.
+    `on_stringified` learns of each value that became its text, because nothing better is known of its type.
     """
-    return Converter(limits, told).properties(properties)
+    return Converter(limits, on_stringified).properties(properties)
 
 
-def plain_value(value: Any, told: Told = untold, *, name: str) -> Any:
+def plain_value(value: Any, on_stringified: OnStringified = ignore_stringified, *, name: str) -> Any:
     """Return one value as JSON has it, of a property of this name."""
-    return converted({name: value}, told, limits=RECORD)[name]
+    return converted({name: value}, on_stringified, limits=RECORD)[name]
 
 
-def encode(record: Mapping[Any, Any], told: Told = untold) -> bytes:
+def encode(record: Mapping[Any, Any], on_stringified: OnStringified = ignore_stringified) -> bytes:
     """Return any values in JSON; raises `InvalidEventError` for more than Mixpanel takes."""
-    return written(converted(record, told, limits=RECORD), told)
+    return written(converted(record, on_stringified, limits=RECORD), on_stringified)
 
 
-def written(record: Mapping[str, Any], told: Told = untold) -> bytes:
+def written(record: Mapping[str, Any], on_stringified: OnStringified = ignore_stringified) -> bytes:
     """Return an event or update of plain values in JSON."""
     try:
         body = orjson.dumps(record)
     except (TypeError, ValueError):
         exact = {
-            # The name that `told` learns is that of a property.
-            name: Converter(RECORD, told, exact=True).properties(value)
+            # The name that `on_stringified` learns is that of a property.
+            name: Converter(RECORD, on_stringified, exact=True).properties(value)
             if isinstance(value, dict)
-            else Converter(RECORD, told, exact=True).value(value)
+            else Converter(RECORD, on_stringified, exact=True).value(value)
             for name, value in record.items()
         }
         body = orjson.dumps(exact)
@@ -61,13 +64,13 @@ def encode_text(text: str) -> bytes:
     return orjson.dumps(Converter(RECORD, exact=True).value(text))
 
 
-def encode_part(properties: Mapping[Any, Any], told: Told = untold) -> bytes:
+def encode_part(properties: Mapping[Any, Any], on_stringified: OnStringified = ignore_stringified) -> bytes:
     """Return plain properties without the braces around them, to be joined with others by commas."""
     try:
         return orjson.dumps(properties)[1:-1]
     except (TypeError, ValueError):
         # Half a character, or an integer beyond 64 bits.
-        return orjson.dumps(Converter(EVENT, told, exact=True).properties(properties))[1:-1]
+        return orjson.dumps(Converter(EVENT, on_stringified, exact=True).properties(properties))[1:-1]
 
 
 def checked_size(body: bytes) -> bytes:

@@ -18,14 +18,20 @@ from mixpanel_visitor.quoting import quoted, type_name
 from mixpanel_visitor.records import Record
 
 from .encoding import checked_size, converted, encode_part, encode_text, plain_value, written
-from .values import MAX_PROFILE_PROPERTY_BYTES, MAX_RECORD_BYTES, PROFILE, nested_too_large, untold
+from .values import (
+    MAX_PROFILE_PROPERTY_BYTES,
+    MAX_RECORD_BYTES,
+    PROFILE,
+    ignore_stringified,
+    nested_too_large,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mixpanel_visitor.records import Endpoint
 
-    from .values import Told
+    from .values import OnStringified
 
 MAX_NAME_CHARS = 255
 MAX_PROPERTIES = 255
@@ -51,10 +57,13 @@ PROFILE_OPERATIONS = (
 _INSERT_ID = re.compile(r"[A-Za-z0-9-]{1,36}")
 
 
-def event_record(event: Mapping[str, Any], *, told: Told = untold, is_plain: bool = False) -> Record:
+def event_record(
+    event: Mapping[str, Any], *, on_stringified: OnStringified = ignore_stringified, is_plain: bool = False
+) -> Record:
     """Return the record of a whole event, `{"event": name, "properties": {...}}`, in its final bytes.
 
-    `is_plain`: its properties are known to be converted. `told` learns of values that became their text.
+    `is_plain`: its properties are known to be converted. `on_stringified` learns of values that became
+    their text.
     """
     name: Any = event.get("event")
     properties = event.get("properties")
@@ -64,7 +73,7 @@ def event_record(event: Mapping[str, Any], *, told: Told = untold, is_plain: boo
             "bad_properties", f"properties must be a dict, not {type_name(type(properties))}"
         )
     given = _with_ids(properties)
-    plain = given if is_plain else converted(given, told)
+    plain = given if is_plain else converted(given, on_stringified)
     _check_size(plain)
     insert_id = plain.get("$insert_id")
     if (
@@ -76,10 +85,12 @@ def event_record(event: Mapping[str, Any], *, told: Told = untold, is_plain: boo
             "bad_insert_id", f"$insert_id must be 1 to 36 of A-Z a-z 0-9 and '-', not {quoted(insert_id)}"
         )
     if name not in IDENTITY_EVENTS:
-        _, why = read_id(given.get("distinct_id"))
-        if why is not None:
-            raise InvalidEventError("banned_id", why)
-    return Record("import", written({**event, "event": str.__str__(name), "properties": plain}, told))
+        _, reason = read_id(given.get("distinct_id"))
+        if reason is not None:
+            raise InvalidEventError("banned_id", reason)
+    return Record(
+        "import", written({**event, "event": str.__str__(name), "properties": plain}, on_stringified)
+    )
 
 
 def _with_ids(properties: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -88,13 +99,13 @@ def _with_ids(properties: Mapping[str, Any]) -> Mapping[str, Any]:
     for name in _ID_PROPERTIES:
         given = properties.get(name)
         if given is not None and type(given) is not str:
-            text, why = read_id(given)
-            if why is None:
+            text, reason = read_id(given)
+            if reason is None:
                 changed[name] = text
     pair = properties.get("$distinct_ids")
     if isinstance(pair, (list, tuple)):
         changed["$distinct_ids"] = [
-            given if why else text for given in pair for text, why in [read_id(given)]
+            given if reason else text for given in pair for text, reason in [read_id(given)]
         ]
     return {**properties, **changed} if changed else properties
 
@@ -102,17 +113,17 @@ def _with_ids(properties: Mapping[str, Any]) -> Mapping[str, Any]:
 class EncodedCommon(NamedTuple):
     """What all events of one visitor in one request have in common, encoded once.
 
-    `taken` are the names that an event of its own words must not use, or it is made in the long way;
+    `reserved_names`: an event whose own properties use one of these is not built from this;
     `middle` is what stands between the event's name and its time.
     """
 
     identity: object
-    taken: frozenset[str]
-    number: int
+    reserved_names: frozenset[str]
+    property_count: int
     middle: bytes
 
 
-def common_stamps(identity: object, properties: Mapping[str, Any]) -> EncodedCommon | None:
+def encode_common(identity: object, properties: Mapping[str, Any]) -> EncodedCommon | None:
     """Return the stamps of these plain properties; None where each event has to be checked by itself."""
     if refusal(properties.get("distinct_id")) is not None:
         return None
@@ -126,21 +137,21 @@ def _taken(names: tuple[str, ...]) -> frozenset[str]:
     return frozenset((*names, *IDENTITY_PROPERTIES, "time", "$insert_id"))
 
 
-def stamped_record(
+def record_with_common(
     name: str,
     properties: Mapping[str, Any],
-    stamps: EncodedCommon,
+    common: EncodedCommon,
     *,
     time_ms: int,
     insert_id: str,
-    told: Told = untold,
+    on_stringified: OnStringified = ignore_stringified,
 ) -> Record:
-    """Return the record of an event whose plain `properties` use none of the names that are taken."""
+    """Return the record of an event whose plain `properties` use no reserved name."""
     encoded_name = _encoded_name(name) if type(name) is str else _checked_name(name)
-    _check_size(properties, more=stamps.number)
-    head = encoded_name, stamps.middle, time_ms, insert_id.encode()
+    _check_size(properties, more=common.property_count)
+    head = encoded_name, common.middle, time_ms, insert_id.encode()
     if properties:
-        body = b'{"event":%b%b%d,"$insert_id":"%b",%b}}' % (*head, encode_part(properties, told))
+        body = b'{"event":%b%b%d,"$insert_id":"%b",%b}}' % (*head, encode_part(properties, on_stringified))
     else:
         body = b'{"event":%b%b%d,"$insert_id":"%b"}}' % head
     return Record("import", checked_size(body))
@@ -158,7 +169,7 @@ def profile_record(
     endpoint: Endpoint,
     update: Mapping[str, Any],
     *,
-    told: Told = untold,
+    on_stringified: OnStringified = ignore_stringified,
     clean: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda plain: plain,
 ) -> Record:
     """Return the record of a people or group update, `{"$distinct_id": ..., "$set": {...}}`.
@@ -174,20 +185,20 @@ def profile_record(
     operation = operations[0]
     given = dict(update)
     if endpoint == "engage":
-        given["$distinct_id"], why = read_id(update.get("$distinct_id"))
-        if why is not None:
-            raise InvalidEventError("banned_id", why)
+        given["$distinct_id"], reason = read_id(update.get("$distinct_id"))
+        if reason is not None:
+            raise InvalidEventError("banned_id", reason)
     _check_kind(operation, update[operation])
     plain = {
-        name: clean(converted(value, told, limits=PROFILE))
+        name: clean(converted(value, on_stringified, limits=PROFILE))
         if name == operation and isinstance(value, Mapping)
-        else plain_value(value, told, name=name)
+        else plain_value(value, on_stringified, name=name)
         for name, value in given.items()
     }
     if endpoint == "groups":
         _check_group(plain)
     _check_operand(operation, plain[operation])
-    body = written(plain, told)
+    body = written(plain, on_stringified)
     if len(body) > MAX_PROFILE_PROPERTY_BYTES:
         _check_nested(plain[operation])
     return Record(endpoint, body)
@@ -209,11 +220,11 @@ def _check_name(name: object) -> None:
 
 def _check_size(properties: Mapping[str, Any], *, more: int = 0) -> None:
     """Refuse what has too many properties, or too long ones, before it is written."""
-    number = len(properties) + more
-    if number >= MAX_PROPERTIES:
+    count = len(properties) + more
+    if count >= MAX_PROPERTIES:
         raise InvalidEventError(
             "too_many_properties",
-            f"it has {number} properties and Mixpanel takes fewer than {MAX_PROPERTIES}",
+            f"it has {count} properties and Mixpanel takes fewer than {MAX_PROPERTIES}",
         )
     # The length of texts; of what has none it is 0.
     if sum(map(length_hint, properties.values())) >= MAX_RECORD_BYTES:

@@ -13,8 +13,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from mixpanel_visitor.core.enrichment.url_properties import REDACTED
-
 from .json_values import FLAT_TYPES, MANY, levels
 
 if TYPE_CHECKING:
@@ -29,6 +27,9 @@ SECRET_NAMES = (
     "session id", "session key", "session token", "social security number", "ssn", "token", "xsrf token",
 )  # fmt: skip
 """What the entry `"default"` stands for."""
+
+REDACTED = "REDACTED"
+"""What stands in place of a secret."""
 
 MAX_DEPTH = 8
 """Nesting below this is not looked at; Mixpanel takes three levels."""

@@ -116,5 +116,5 @@ def _shown(value: Any) -> str:
     return quoted(value) if type(value) in (str, int, float, bool) else f"<{type_name(type(value))}>"
 
 
-def _bad(why: str) -> InvalidEventError:
-    return InvalidEventError("bad_time", f"time: {why}")
+def _bad(reason: str) -> InvalidEventError:
+    return InvalidEventError("bad_time", f"time: {reason}")

@@ -23,9 +23,43 @@ from typing import TYPE_CHECKING, Any
 from mixpanel_visitor.quoting import type_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+    from typing import Protocol
 
-    from .values import Converter
+    class Converter(Protocol):
+        """What turns the parts of a value into JSON's: `values.Converter`."""
+
+        def value(self, value: Any, depth: int = 0) -> Any:
+            """Return a value as JSON has it; `depth` is the number of lists and objects around it."""
+            ...
+
+        def items(self, owner: Any, items: Iterable[Any], depth: int) -> Any:
+            """Return a list; `owner` is the value that holds the items."""
+            ...
+
+        def pairs(self, owner: Any, pairs: Iterable[tuple[Any, Any]], depth: int) -> Any:
+            """Return an object; `owner` is the value that holds the pairs."""
+            ...
+
+        def expect_items(self, count: int) -> None:
+            """Refuse a list with so many items, before it is read."""
+            ...
+
+        def expect_keys(self, count: int) -> None:
+            """Refuse an object with so many keys, before it is read."""
+            ...
+
+        def spend(self, size: int) -> None:
+            """Count what is written; refuse what is more than Mixpanel takes."""
+            ...
+
+        def text(self, value: Any) -> str:
+            """Return the text of a value, cut as Mixpanel cuts it."""
+            ...
+
+        def noted(self, text: str, kind: type) -> str:
+            """Return the text that stands for a value of this type, and note that it does."""
+            ...
 
     Way = Callable[[Converter, Any, int], Any]
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .json_values import Level
 
-    Told = Callable[[str, type], None]
+    OnStringified = Callable[[str, type], None]
     """Is told the property and the type of a value that became its text."""
 
 MAX_RECORD_BYTES = 1_000_000
@@ -63,7 +63,7 @@ _NOT_PLAIN: Final = object()
 _WORDS = {None: "null", True: "true", False: "false"}
 
 
-def untold(_name: str, _kind: type) -> None:
+def ignore_stringified(_name: str, _kind: type) -> None:
     """Take no notice of values that became their text."""
 
 
@@ -74,11 +74,13 @@ class Converter:
     integers beyond 64 bits; needed only where the encoder has refused.
     """
 
-    __slots__ = ("_exact", "_held", "_left", "_limits", "_name", "_path", "_told")
+    __slots__ = ("_exact", "_held", "_left", "_limits", "_name", "_on_stringified", "_path")
 
-    def __init__(self, limits: Limits, told: Told = untold, *, exact: bool = False) -> None:
+    def __init__(
+        self, limits: Limits, on_stringified: OnStringified = ignore_stringified, *, exact: bool = False
+    ) -> None:
         self._limits = limits
-        self._told = told
+        self._on_stringified = on_stringified
         self._exact = exact
         self._left = MAX_RECORD_BYTES
         self._held = 0  # is left as well, but not for this property
@@ -122,17 +124,17 @@ class Converter:
             return self.noted(CYCLE, type(owner))
         self._enter(depth)
         most = self._limits.items
-        found = list(islice(items, max(self._left, 0) if most is None else most))
-        self.expect_items(len(found))
-        if not self._exact and FLAT_TYPES.issuperset(map(type, found)):
-            self.spend(2 * len(found) + chars(found))
-            return found
-        if len(found) >= MANY and (plain := self._plain(owner, depth)) is not _NOT_PLAIN:
+        members = list(islice(items, max(self._left, 0) if most is None else most))
+        self.expect_items(len(members))
+        if not self._exact and FLAT_TYPES.issuperset(map(type, members)):
+            self.spend(2 * len(members) + chars(members))
+            return members
+        if len(members) >= MANY and (plain := self._plain(owner, depth)) is not _NOT_PLAIN:
             return plain
-        self.spend(2 * len(found))
+        self.spend(2 * len(members))
         self._path.append(id(owner))
         try:
-            return [self.value(each, depth + 1) for each in found]
+            return [self.value(each, depth + 1) for each in members]
         finally:
             self._path.pop()
 
@@ -142,14 +144,14 @@ class Converter:
             return self.noted(CYCLE, type(owner))
         self._enter(depth)
         most = self._limits.keys
-        found = list(islice(pairs, max(self._left, 0) if most is None else most))
-        self.expect_keys(len(found))
-        if len(found) >= MANY and (plain := self._plain(owner, depth)) is not _NOT_PLAIN:
+        members = list(islice(pairs, max(self._left, 0) if most is None else most))
+        self.expect_keys(len(members))
+        if len(members) >= MANY and (plain := self._plain(owner, depth)) is not _NOT_PLAIN:
             return plain
         self._path.append(id(owner))
         try:
             made = {}
-            for key, each in found:
+            for key, each in members:
                 name = key if type(key) is str and not self._exact else self._key(key)
                 self.spend(len(name) + 4)
                 made[name] = self.value(each, depth + 1)
@@ -157,13 +159,13 @@ class Converter:
             self._path.pop()
         return made
 
-    def expect_items(self, number: int) -> None:
+    def expect_items(self, count: int) -> None:
         """Refuse a list with so many items, before anybody reads it."""
-        self._expect(number, self._limits.items, "items")
+        self._expect(count, self._limits.items, "items")
 
-    def expect_keys(self, number: int) -> None:
+    def expect_keys(self, count: int) -> None:
         """Refuse an object with so many keys, before anybody reads it."""
-        self._expect(number, self._limits.keys, "keys")
+        self._expect(count, self._limits.keys, "keys")
 
     def spend(self, size: int) -> None:
         """Count what is written; refuses what is more than Mixpanel takes."""
@@ -182,7 +184,7 @@ class Converter:
 
     def noted(self, text: str, kind: type) -> str:
         """Return the text that stands for a value of this type, and tell that it does."""
-        self._told(self._name, kind)
+        self._on_stringified(self._name, kind)
         return text[:MAX_TEXT_CHARS]
 
     # --- inside -----------------------------------------------------------------------------------
@@ -245,21 +247,20 @@ class Converter:
             f"property {quoted(self._name)} is nested more than {self._limits.depth} levels deep; flatten it",
         )
 
-    def _expect(self, number: int, fewer_than: int | None, what: str) -> None:
-        if fewer_than is not None and number >= fewer_than:
+    def _expect(self, count: int, fewer_than: int | None, what: str) -> None:
+        if fewer_than is not None and count >= fewer_than:
             raise InvalidEventError(
                 "too_large",
-                f"property {quoted(self._name)} has {number:,} {what}, Mixpanel takes fewer than "
-                f"{fewer_than}",
+                f"property {quoted(self._name)} has {count:,} {what}, Mixpanel takes fewer than {fewer_than}",
             )
-        if 2 * number > self._left:
-            self.spend(2 * number)
+        if 2 * count > self._left:
+            self.spend(2 * count)
 
     def _property_name(self, key: Any) -> str:
         name = self._key(key)
         if not issubclass(type(key), str):
             self._name = name
-            self._told(name, type(key))
+            self._on_stringified(name, type(key))
         return name
 
     def _key(self, key: Any) -> str:

@@ -70,8 +70,8 @@ class HandoverClaim:
     @property
     def tag(self) -> str:
         """The beginning of the `sig`, by which the script knows a session that was judged already."""
-        found = _TAG.match(self.sig) if isinstance(self.sig, str) else None
-        return found[0] if found else ""
+        match = _TAG.match(self.sig) if isinstance(self.sig, str) else None
+        return match[0] if match else ""
 
 
 _NOTHING = HandoverClaim()
@@ -108,43 +108,43 @@ def is_same_origin(facts: RequestFacts) -> bool:
     return bool(separator and facts.host) and (scheme, host) == (facts.scheme, facts.host.lower())
 
 
-def read_word(body: bytes) -> HandoverClaim:
+def read_claim(body: bytes) -> HandoverClaim:
     """Read the body; raises `HandoverError`."""
     if len(body) > MAX_BODY_BYTES:
         raise _too_large()
     try:
-        said = orjson.loads(body)
+        parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise _malformed() from None
-    given = {kind: said[kind] for kind in KINDS if kind in said} if isinstance(said, dict) else {}
+    given = {kind: parsed[kind] for kind in KINDS if kind in parsed} if isinstance(parsed, dict) else {}
     if not given or not isinstance(given.get("opted_out"), (bool, type(None))):
         raise _malformed()
-    word = HandoverClaim(**given)
-    if word == _NOTHING:
+    claim = HandoverClaim(**given)
+    if claim == _NOTHING:
         raise _malformed()
-    return word
+    return claim
 
 
 def resolve_handover(
     resolver: IdentityResolver,
-    word: HandoverClaim,
+    claim: HandoverClaim,
     before: ResolvedIdentity | None,
     *,
     now_s: float,
     fresh_id: Callable[[], str],
 ) -> ResolvedIdentity:
     """Resolve the visitor anew with what was handed over; raises `HandoverError` if nothing of it counts."""
-    claim = visitor = None
-    if resolver.mixpanel is not None and word.device_id is not None:
-        claim = _claim(word.device_id)
+    sdk_claim = visitor = None
+    if resolver.mixpanel is not None and claim.device_id is not None:
+        sdk_claim = _claim(claim.device_id)
     if resolver.spid is not None:
-        if word.sig is not None:
-            visitor = resolver.spid.claimed(word.sig, word.uid, now_s=now_s)
-        elif word.uid is not None:
-            visitor = resolver.spid.unsigned(word.uid)
-    if claim is None and visitor is None:
-        raise _useless(resolver, word)
-    after = resolver.settle(before, claim, visitor, posted=True, now_s=now_s, fresh_id=fresh_id)
+        if claim.sig is not None:
+            visitor = resolver.spid.claimed(claim.sig, claim.uid, now_s=now_s)
+        elif claim.uid is not None:
+            visitor = resolver.spid.unsigned(claim.uid)
+    if sdk_claim is None and visitor is None:
+        raise _useless(resolver, claim)
+    after = resolver.settle(before, sdk_claim, visitor, posted=True, now_s=now_s, fresh_id=fresh_id)
     assert after is not None
     return after
 
@@ -155,12 +155,12 @@ def _claim(device_id: object) -> BrowserClaim | None:
     return BrowserClaim(device_id=device_id)
 
 
-def _useless(resolver: IdentityResolver, word: HandoverClaim) -> HandoverError:
+def _useless(resolver: IdentityResolver, claim: HandoverClaim) -> HandoverError:
     sdks = {"device_id": resolver.mixpanel, "uid": resolver.spid, "sig": resolver.spid}
-    given = [name for name in sdks if getattr(word, name) is not None]
+    given = [name for name in sdks if getattr(claim, name) is not None]
     if any(sdks[name] is not None for name in given):
         message = f"this {' or '.join(given)} is not to be believed"
         return HandoverError(400, "handover_refused", message)
-    sdk = "mixpanel" if resolver.mixpanel is None and word.device_id is not None else "spid"
+    sdk = "mixpanel" if resolver.mixpanel is None and claim.device_id is not None else "spid"
     message = f"{' or '.join(given)} is not expected here: the setting browser_sdk does not name {sdk!r}"
     return HandoverError(400, "handover_not_expected", message)

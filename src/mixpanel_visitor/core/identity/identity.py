@@ -91,14 +91,14 @@ class MergeEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """What a log-in comes to: the identity afterwards, and what has to be told to Mixpanel.
+    """The result of a log-in: the identity afterwards, and what has to be sent to Mixpanel.
 
-    `links` are to be written now. `merge` is only needed where no other event of the visitor follows in this
-    request: in a Simplified project any event that carries device and user joins the two.
+    `merge_events` are to be written now. `merge` is only needed where no other event of the visitor follows
+    in this request: in a Simplified project any event that carries device and user joins the two.
     """
 
     identity: Identity
-    links: tuple[MergeEvent, ...] = ()
+    merge_events: tuple[MergeEvent, ...] = ()
     merge: MergeEvent | None = None
 
 
@@ -140,18 +140,18 @@ def merge_events_between(
     event after the identify call" has to carry `$device_id` and `$user_id`: so there it is an event like any
     other. A project that counts by SPiD's uid may be either, and is sent both.
     """
-    links = []
+    merge_events = []
     if mode in ("original", "spid"):
         properties: dict[str, object] = {
             "distinct_id": user_id,
             "$identified_id": user_id,
             "$anon_id": anonymous_id(device_id, unprefixed=unprefixed),
         }
-        links.append(MergeEvent(event="$identify", properties=properties))
+        merge_events.append(MergeEvent(event="$identify", properties=properties))
     if mode in ("simplified", "spid"):
         properties = {"distinct_id": user_id, "$device_id": device_id, "$user_id": user_id}
-        links.append(MergeEvent(event=IDENTIFIED_EVENT, properties=properties))
-    return tuple(links)
+        merge_events.append(MergeEvent(event=IDENTIFIED_EVENT, properties=properties))
+    return tuple(merge_events)
 
 
 def alias_properties(mode: IdMode, identity: Identity, alias: str) -> dict[str, object]:
@@ -183,13 +183,13 @@ def log_in(
         earlier_id = None
     if linked or mode == "legacy" or after.device_id is None:
         return Login(identity=after)
-    links = () if earlier_id is None else merge_events_between(mode, user_id, earlier_id)
+    merge_events = () if earlier_id is None else merge_events_between(mode, user_id, earlier_id)
     if after.device_unverified:
-        return Login(identity=after, links=links)
+        return Login(identity=after, merge_events=merge_events)
     joined = merge_events_between(mode, user_id, after.device_id, unprefixed=after.unprefixed)
     if mode == "original":
-        return Login(identity=after, links=(*links, *joined))
-    return Login(identity=after, links=links, merge=joined[0])
+        return Login(identity=after, merge_events=(*merge_events, *joined))
+    return Login(identity=after, merge_events=merge_events, merge=joined[0])
 
 
 def log_out(before: Identity, fresh_device_id: str) -> Identity:

@@ -42,7 +42,7 @@ _SUFFIX_CHARS = 8
 class Pending(NamedTuple):
     """A device ID to go on with, and a user who has logged in."""
 
-    anchor: VisitorCookie | None = None
+    cookie: VisitorCookie | None = None
     user_id: str | None = None
 
 
@@ -52,9 +52,9 @@ NOTHING = Pending()
 class PendingCookies:
     """Reads and builds the pending cookies of one site."""
 
-    def __init__(self, anchors: VisitorCookieCodec) -> None:
-        self._anchors = anchors
-        self._prefixes = {secure: f"{anchors.name(secure=secure)}." for secure in (True, False)}
+    def __init__(self, codec: VisitorCookieCodec) -> None:
+        self._codec = codec
+        self._prefixes = {secure: f"{codec.name(secure=secure)}." for secure in (True, False)}
 
     def any_in(self, cookies: str, *, secure: bool) -> bool:
         """Return whether a Cookie header may have one; nearly always it has none."""
@@ -66,23 +66,23 @@ class PendingCookies:
             return NOTHING
         device = user_id = None
         for _, value in islice(self._cookies(cookies, secure=secure), MAX_TRIED):
-            anchor = self._anchors.decode(value, now_s=now_s)
-            if anchor is None:
+            cookie = self._codec.decode(value, now_s=now_s)
+            if cookie is None:
                 continue
-            age_s = now_s - anchor.issued_at_s
-            if anchor.user_id is not None:
-                user_id = anchor.user_id if age_s <= USER_MAX_AGE_S else user_id
+            age_s = now_s - cookie.issued_at_s
+            if cookie.user_id is not None:
+                user_id = cookie.user_id if age_s <= USER_MAX_AGE_S else user_id
             elif device is None and age_s <= DEVICE_MAX_AGE_S:
-                device = anchor
+                device = cookie
         return Pending(device, user_id)
 
-    def store(self, anchor: VisitorCookie, *, secure: bool) -> str:
-        """Build the value of a Set-Cookie header that keeps the anchor for the next request."""
-        if anchor.user_id is None:
-            max_age_s, suffix = DEVICE_MAX_AGE_S, f".{anchor.device_id[-_SUFFIX_CHARS:]}"
+    def store(self, cookie: VisitorCookie, *, secure: bool) -> str:
+        """Build the value of a Set-Cookie header that keeps our cookie for the next request."""
+        if cookie.user_id is None:
+            max_age_s, suffix = DEVICE_MAX_AGE_S, f".{cookie.device_id[-_SUFFIX_CHARS:]}"
         else:
             max_age_s, suffix = USER_MAX_AGE_S, ".user"  # of two log-ins the last one counts
-        return self._anchors.set_cookie(anchor, secure=secure, suffix=suffix, max_age_s=max_age_s)
+        return self._codec.set_cookie(cookie, secure=secure, suffix=suffix, max_age_s=max_age_s)
 
     def expire(self, cookies: str, *, secure: bool) -> list[str]:
         """Build the values of Set-Cookie headers that remove those which a Cookie header has."""
@@ -91,8 +91,7 @@ class PendingCookies:
         length = len(self._prefixes[secure]) - 1
         names = dict.fromkeys(name for name, _ in self._cookies(cookies, secure=secure))
         return [
-            self._anchors.expire_cookie(secure=secure, suffix=name[length:])
-            for name in list(names)[:MAX_TRIED]
+            self._codec.expire_cookie(secure=secure, suffix=name[length:]) for name in list(names)[:MAX_TRIED]
         ]
 
     def _cookies(self, cookies: str, *, secure: bool) -> Iterator[tuple[str, str]]:

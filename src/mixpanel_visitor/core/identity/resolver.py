@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 
 class ResolvedIdentity(NamedTuple):
-    """Who it is, and what our cookie should say about it; `links` are events that this calls for."""
+    """Who it is, and what our cookie should say about it; `merge_events` are events that this calls for."""
 
-    anchor: VisitorCookie
+    cookie: VisitorCookie
     identity: Identity
-    links: tuple[MergeEvent, ...] = ()
+    merge_events: tuple[MergeEvent, ...] = ()
 
 
 _CACHE_SIZE = 4096
@@ -64,20 +64,20 @@ class IdentityResolver:
         self._known: dict[int, tuple[VisitorCookie, ResolvedIdentity]] = {}
 
     def resolve(
-        self, anchor: VisitorCookie | None, cookies: str, *, now_s: float, fresh_id: Callable[[], str]
+        self, cookie: VisitorCookie | None, cookies: str, *, now_s: float, fresh_id: Callable[[], str]
     ) -> ResolvedIdentity:
         """Resolve a request with these cookies; without any ID in them the visitor is new."""
         claim = visitor = None
         if cookies:
             if self.mixpanel is not None:
-                known = None if anchor is None else anchor.device_id
+                known = None if cookie is None else cookie.device_id
                 claim = self.mixpanel.claim(cookies, known_device_id=known)
             if self.spid is not None:
                 visitor = self.spid.find(cookies, now_s=now_s)
-        found = None if anchor is None else self._from_cookie(anchor)
+        resolved = None if cookie is None else self._from_cookie(cookie)
         if claim is not None or visitor is not None:
-            found = self.settle(found, claim, visitor, posted=False, now_s=now_s, fresh_id=fresh_id)
-        return found or _new(fresh_id(), now_s)
+            resolved = self.settle(resolved, claim, visitor, posted=False, now_s=now_s, fresh_id=fresh_id)
+        return resolved or _new(fresh_id(), now_s)
 
     def settle(
         self,
@@ -112,7 +112,7 @@ class IdentityResolver:
         fresh_id: Callable[[], str],
     ) -> ResolvedIdentity:
         """Take the visitor that SPiD's session names: as the uid, or as the device ID."""
-        known = None if before is None else before.anchor
+        known = None if before is None else before.cookie
         if known is not None and not posted and not self._may_replace_uid(known, visitor):
             self._count("spid_uid_not_followed")
             assert before is not None
@@ -121,52 +121,55 @@ class IdentityResolver:
         if not self._by_uid:
             claim = BrowserClaim(device_id=visitor.uid)
             after = self._merged_browser_claim(before, claim, source, now_s=now_s, vouched=visitor.signed)
-            return after._replace(anchor=_with_session(after.anchor, visitor, signed=visitor.signed))
+            return after._replace(cookie=_with_session(after.cookie, visitor, signed=visitor.signed))
         if before is None:
             before = _new(fresh_id(), now_s)
-        anchor, identity = before.anchor, before.identity
-        links = before.links
-        if known is not None and anchor.uid is None and self._id_mode == "spid":
+        cookie, identity = before.cookie, before.identity
+        merge_events = before.merge_events
+        if known is not None and cookie.uid is None and self._id_mode == "spid":
             # What was tracked on this device before SPiD's answer was known.
-            links = (
-                *links,
-                *merge_events_between("spid", visitor.uid, anchor.device_id, unprefixed=anchor.unprefixed),
+            merge_events = (
+                *merge_events,
+                *merge_events_between("spid", visitor.uid, cookie.device_id, unprefixed=cookie.unprefixed),
             )
-        same = anchor.uid == visitor.uid
-        signed = visitor.signed or (same and anchor.uid_signed)
-        if anchor.uid is not None and not same and (anchor.uid_signed or visitor.logged_in):
+        same = cookie.uid == visitor.uid
+        signed = visitor.signed or (same and cookie.uid_signed)
+        if cookie.uid is not None and not same and (cookie.uid_signed or visitor.logged_in):
             # Somebody else has signed in at SPiD, or the one before has gone. Anonymous uids change by
             # themselves where browsers block SPiD's own cookie: that is no other person.
-            anchor = anchor._replace(user_id=None, user_hash=None, merge_pending=False, unjoined=False)
+            cookie = cookie._replace(user_id=None, user_hash=None, merge_pending=False, unjoined=False)
             identity = identity._replace(user_id=None)
         return ResolvedIdentity(
-            anchor=_with_session(anchor, visitor, signed=signed),
+            cookie=_with_session(cookie, visitor, signed=signed),
             identity=identity._replace(uid=visitor.uid, source=source, vouched=signed),
-            links=links,
+            merge_events=merge_events,
         )
 
-    def lacks_uid(self, found: ResolvedIdentity) -> bool:
+    def lacks_uid(self, resolved: ResolvedIdentity) -> bool:
         """Return whether a new visitor of a legacy project that counts by uid has none yet.
 
         What is tracked now could be joined to the uid by nothing: such a project knows aliases only, for what
         comes later, and only for IDs that have never been used.
         """
         return (
-            self._by_uid and self._id_mode == "legacy" and found.identity.is_new and found.anchor.uid is None
+            self._by_uid
+            and self._id_mode == "legacy"
+            and resolved.identity.is_new
+            and resolved.cookie.uid is None
         )
 
-    def _may_replace_uid(self, anchor: VisitorCookie, visitor: SpidVisitor) -> bool:
+    def _may_replace_uid(self, cookie: VisitorCookie, visitor: SpidVisitor) -> bool:
         """Return whether a session that only a cookie holds may replace the uid that our cookie holds.
 
         A sibling host can plant such a cookie. A signature can be replayed from any browser while it lasts,
         and an anonymous uid is not signed at all. So a signed one replaces another only if it was signed
         after our cookie was, and an unsigned one never replaces one that SPiD had signed.
         """
-        if anchor.uid is None or anchor.uid == visitor.uid:
+        if cookie.uid is None or cookie.uid == visitor.uid:
             return True
         if not visitor.signed:
-            return not anchor.uid_signed
-        return visitor.issued_at_s is not None and visitor.issued_at_s >= anchor.issued_at_s
+            return not cookie.uid_signed
+        return visitor.issued_at_s is not None and visitor.issued_at_s >= cookie.issued_at_s
 
     def _merged_browser_claim(
         self,
@@ -178,7 +181,7 @@ class IdentityResolver:
         vouched: bool = False,
     ) -> ResolvedIdentity:
         if before is None:
-            anchor = VisitorCookie(
+            cookie = VisitorCookie(
                 device_id=claim.device_id,
                 issued_at_s=int(now_s),
                 vouched=vouched,
@@ -186,17 +189,17 @@ class IdentityResolver:
                 sdk_confirmed=claim.settled,
             )
             return ResolvedIdentity(
-                anchor=anchor, identity=_identity(anchor, self._by_uid, source, device_unverified=True)
+                cookie=cookie, identity=_identity(cookie, self._by_uid, source, device_unverified=True)
             )
-        known = before.anchor
+        known = before.cookie
         if known.device_id == claim.device_id:
             if not claim.settled or known.sdk_confirmed:
                 return before
-            return before._replace(anchor=known._replace(sdk_confirmed=True))
+            return before._replace(cookie=known._replace(sdk_confirmed=True))
         # An ID of ours that the browser never had: it is the same visit, and no log-out in between.
         first_meeting = known.vouched and not known.sdk_confirmed and is_uuid(known.device_id)
         keeps_user = first_meeting or (claim.user_id is not None and known.belongs_to(claim.user_id))
-        anchor = known._replace(
+        cookie = known._replace(
             device_id=claim.device_id,
             user_id=known.user_id if keeps_user else None,
             user_hash=known.user_hash if keeps_user else None,
@@ -208,57 +211,59 @@ class IdentityResolver:
             unjoined=keeps_user and known.has_user,
         )
         return ResolvedIdentity(
-            anchor=anchor, identity=_identity(anchor, self._by_uid, source, device_unverified=True)
+            cookie=cookie, identity=_identity(cookie, self._by_uid, source, device_unverified=True)
         )
 
-    def _from_cookie(self, anchor: VisitorCookie) -> ResolvedIdentity:
-        # Anchors come out of a cache: the same object says the same again. Whose it is keeps it alive here.
-        found = self._known.get(id(anchor))
-        if found is None or found[0] is not anchor:
-            found = (anchor, self._identity_from_cookie(anchor))
+    def _from_cookie(self, cookie: VisitorCookie) -> ResolvedIdentity:
+        # Cookies come out of a cache: the same object says the same again. Whose it is keeps it alive here.
+        resolved = self._known.get(id(cookie))
+        if resolved is None or resolved[0] is not cookie:
+            resolved = (cookie, self._identity_from_cookie(cookie))
             if len(self._known) >= _CACHE_SIZE:
                 self._known.clear()
-            self._known[id(anchor)] = found
-        return found[1]
+            self._known[id(cookie)] = resolved
+        return resolved[1]
 
-    def _identity_from_cookie(self, anchor: VisitorCookie) -> ResolvedIdentity:
-        identity = _identity(anchor, self._by_uid, "cookie", device_unverified=anchor.unjoined)
-        if not anchor.merge_pending or anchor.user_id is None or self._id_mode in ("legacy", "spid"):
-            return ResolvedIdentity(anchor=anchor, identity=identity)
-        links = merge_events_between(
-            self._id_mode, anchor.user_id, anchor.device_id, unprefixed=anchor.unprefixed
+    def _identity_from_cookie(self, cookie: VisitorCookie) -> ResolvedIdentity:
+        identity = _identity(cookie, self._by_uid, "cookie", device_unverified=cookie.unjoined)
+        if not cookie.merge_pending or cookie.user_id is None or self._id_mode in ("legacy", "spid"):
+            return ResolvedIdentity(cookie=cookie, identity=identity)
+        merge_events = merge_events_between(
+            self._id_mode, cookie.user_id, cookie.device_id, unprefixed=cookie.unprefixed
         )
-        return ResolvedIdentity(anchor=anchor._replace(merge_pending=False), identity=identity, links=links)
+        return ResolvedIdentity(
+            cookie=cookie._replace(merge_pending=False), identity=identity, merge_events=merge_events
+        )
 
 
-def _with_session(anchor: VisitorCookie, visitor: SpidVisitor, *, signed: bool) -> VisitorCookie:
-    """Return the anchor with SPiD's visitor; the same object where that says nothing new."""
-    after = anchor._replace(
+def _with_session(cookie: VisitorCookie, visitor: SpidVisitor, *, signed: bool) -> VisitorCookie:
+    """Return our cookie with SPiD's visitor; the same object where that says nothing new."""
+    after = cookie._replace(
         uid=visitor.uid,
         uid_signed=signed,
         spid_user_id=visitor.user_id,
         spid_until_s=visitor.until_s if visitor.user_id is not None else 0,
     )
-    return anchor if after == anchor else after
+    return cookie if after == cookie else after
 
 
 def _new(device_id: str, now_s: float) -> ResolvedIdentity:
     return ResolvedIdentity(
-        anchor=VisitorCookie(device_id=device_id, issued_at_s=int(now_s)),
+        cookie=VisitorCookie(device_id=device_id, issued_at_s=int(now_s)),
         identity=Identity(device_id=device_id, source="generated", vouched=True, is_new=True),
     )
 
 
 def _identity(
-    anchor: VisitorCookie, by_uid: bool, source: Source, *, device_unverified: bool = False
+    cookie: VisitorCookie, by_uid: bool, source: Source, *, device_unverified: bool = False
 ) -> Identity:
-    uid = anchor.uid if by_uid else None
+    uid = cookie.uid if by_uid else None
     return Identity(
-        device_id=anchor.device_id,
-        user_id=anchor.user_id,
+        device_id=cookie.device_id,
+        user_id=cookie.user_id,
         uid=uid,
-        unprefixed=anchor.unprefixed,
+        unprefixed=cookie.unprefixed,
         source=source,
-        vouched=anchor.vouched if uid is None else anchor.uid_signed,
+        vouched=cookie.vouched if uid is None else cookie.uid_signed,
         device_unverified=device_unverified,
     )

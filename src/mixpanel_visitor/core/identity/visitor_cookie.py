@@ -102,18 +102,18 @@ class VisitorCookie(NamedTuple):
         return self.user_id is not None or self.user_hash is not None
 
 
-def _marks(anchor: VisitorCookie) -> str:
+def _marks(cookie: VisitorCookie) -> str:
     return (
-        f"{'' if anchor.vouched else 'w'}{'b' if anchor.unprefixed else ''}"
-        f"{'s' if anchor.sdk_cookie_sent else ''}"
-        f"{'a' if anchor.sdk_confirmed else ''}{'v' if anchor.uid_signed else ''}"
-        f"{'u' if anchor.merge_pending else ''}"
-        f"{'n' if anchor.unjoined else ''}"
+        f"{'' if cookie.vouched else 'w'}{'b' if cookie.unprefixed else ''}"
+        f"{'s' if cookie.sdk_cookie_sent else ''}"
+        f"{'a' if cookie.sdk_confirmed else ''}{'v' if cookie.uid_signed else ''}"
+        f"{'u' if cookie.merge_pending else ''}"
+        f"{'n' if cookie.unjoined else ''}"
     )
 
 
 class VisitorCookieCodec:
-    """Signs and verifies anchor cookies; knows several keys, oldest first, of which the last one signs."""
+    """Signs and verifies visitor cookies; knows several keys, oldest first, of which the last one signs."""
 
     def __init__(
         self,
@@ -150,11 +150,11 @@ class VisitorCookieCodec:
         return self._names[secure]
 
     def set_cookie(
-        self, anchor: VisitorCookie, *, secure: bool, suffix: str = "", max_age_s: int | None = None
+        self, cookie: VisitorCookie, *, secure: bool, suffix: str = "", max_age_s: int | None = None
     ) -> str:
-        """Build the value of a Set-Cookie header that stores the anchor; `suffix` is one of the name."""
+        """Build the value of a Set-Cookie header that stores our cookie; `suffix` is one of the name."""
         max_age_s = self._max_age_s if max_age_s is None else max_age_s
-        value = self.encode(anchor)
+        value = self.encode(cookie)
         return f"{self._names[secure]}{suffix}={value}; Max-Age={max_age_s}{self._scopes[secure]}"
 
     def expire_cookie(self, *, secure: bool, suffix: str = "") -> str:
@@ -182,22 +182,22 @@ class VisitorCookieCodec:
                 return []
         return [f"{former}=; Max-Age=0{self._scopes[secure]}"] if old else []
 
-    def encode(self, anchor: VisitorCookie) -> str:
-        """Sign the anchor."""
+    def encode(self, cookie: VisitorCookie) -> str:
+        """Return the signed value of a cookie."""
         user = ""
-        if anchor.user_id is not None:
-            user = "u" + base64.urlsafe_b64encode(anchor.user_id.encode()).decode().rstrip("=")
-        elif anchor.user_hash is not None:
-            user = "h" + anchor.user_hash
-        head = f"{_VERSION}~{anchor.device_id}~{_base36(anchor.issued_at_s)}~{user}"
+        if cookie.user_id is not None:
+            user = "u" + base64.urlsafe_b64encode(cookie.user_id.encode()).decode().rstrip("=")
+        elif cookie.user_hash is not None:
+            user = "h" + cookie.user_hash
+        head = f"{_VERSION}~{cookie.device_id}~{_base36(cookie.issued_at_s)}~{user}"
         spid = ""
-        if anchor.spid_user_id is not None:
-            spid = f"{_base36(anchor.spid_user_id)}-{_base36(anchor.spid_until_s)}"
-        tail = f"~{_marks(anchor)}~{anchor.uid or ''}~{anchor.earlier_id or ''}~{spid}".rstrip("~")
+        if cookie.spid_user_id is not None:
+            spid = f"{_base36(cookie.spid_user_id)}-{_base36(cookie.spid_until_s)}"
+        tail = f"~{_marks(cookie)}~{cookie.uid or ''}~{cookie.earlier_id or ''}~{spid}".rstrip("~")
         return self._signers[0].sign(head + tail).decode("ascii")
 
     def find(self, cookies: str, *, secure: bool, now_s: float) -> VisitorCookie | None:
-        """Find the anchor in a Cookie header: None where there is none that we signed.
+        """Find our cookie in a Cookie header: None where there is none that we signed.
 
         Two valid cookies with different device IDs mean that somebody tossed one in: then neither is
         believed (`cookie_conflict`).
@@ -228,35 +228,35 @@ class VisitorCookieCodec:
                 self._count("cookie_values_cut")
         found: VisitorCookie | None = None
         for value in values[:MAX_TRIED]:
-            anchor = self.decode(value, now_s=now_s)
-            if anchor is None:
+            cookie = self.decode(value, now_s=now_s)
+            if cookie is None:
                 continue
-            if found is not None and found.device_id != anchor.device_id:
+            if found is not None and found.device_id != cookie.device_id:
                 self._count("cookie_conflict")
                 return None
-            if found is None or anchor.issued_at_s > found.issued_at_s:
-                found = anchor
+            if found is None or cookie.issued_at_s > found.issued_at_s:
+                found = cookie
         return found
 
     def decode(self, value: str, *, now_s: float) -> VisitorCookie | None:
         """Verify one value; None, and a count of the reason, where it is not ours or too old."""
-        anchor = self._verified.get(value)
-        if anchor is None:
-            anchor = self._verify(value)
-            if anchor is None:
+        cookie = self._verified.get(value)
+        if cookie is None:
+            cookie = self._verify(value)
+            if cookie is None:
                 return None
             if len(self._verified) >= _CACHE_SIZE:
                 self._verified.clear()
-            self._verified[value] = anchor
-        since_s, until_s = self.validity_window(anchor)
+            self._verified[value] = cookie
+        since_s, until_s = self.validity_window(cookie)
         if not since_s <= now_s <= until_s:
             self._count("cookie_expired")
             return None
-        return anchor
+        return cookie
 
-    def validity_window(self, anchor: VisitorCookie) -> tuple[float, float]:
-        """Return from when until when an anchor is neither from the future nor too old (unix seconds)."""
-        return anchor.issued_at_s - CLOCK_SKEW_S, anchor.issued_at_s + self._max_age_s
+    def validity_window(self, cookie: VisitorCookie) -> tuple[float, float]:
+        """Return from when until when a cookie is neither from the future nor too old, in unix seconds."""
+        return cookie.issued_at_s - CLOCK_SKEW_S, cookie.issued_at_s + self._max_age_s
 
     def _verify(self, value: str) -> VisitorCookie | None:
         if not value:
@@ -265,15 +265,15 @@ class VisitorCookieCodec:
         if len(value) > MAX_VALUE_CHARS:
             self._count("cookie_oversized")
             return None
-        anchor = _parse(value.rpartition(".")[0]) if _SIGNED.fullmatch(value) else None
-        if anchor is None:
+        cookie = _parse(value.rpartition(".")[0]) if _SIGNED.fullmatch(value) else None
+        if cookie is None:
             self._count("cookie_malformed")
         elif not any(signer.validate(value) for signer in self._signers):
             self._count("cookie_bad_signature")
             if self._foreign is not None:
                 self._foreign()
             return None
-        return anchor
+        return cookie
 
 
 def _signer(secret_keys: Sequence[str], salt: bytes) -> Signer:
