@@ -158,6 +158,16 @@ class WSGIHarness(InProcess):
         return call_wsgi(app, environ, parts=parts)
 
 
+class PyramidHarness(WSGIHarness):
+    """Pyramid under the same driver, as the recipe includes us."""
+
+    def __init__(self, tracker: Tracker, inbox: Inbox) -> None:
+        super().__init__(tracker, inbox)
+        from .pyramid_app import build_pyramid  # few tests need it, and it takes its time
+
+        self._wrapped, self._unwrapped = validator(build_pyramid(tracker)), validator(build_pyramid(None))
+
+
 class ASGIHarness(InProcess):
     """Bare ASGI under a driver of our own, without a lifespan."""
 
@@ -431,6 +441,7 @@ IN_PROCESS: dict[str, Callable[[Path], AbstractContextManager[Harness]]] = {
     "litestar": _simple(LitestarHarness),
     "werkzeug": _simple(WerkzeugHarness),
     "flask": _simple(FlaskHarness),
+    "pyramid": _simple(PyramidHarness),
     "starlette": _under_test_client(apps.build_starlette),
     "fastapi": _under_test_client(build_fastapi),
     "django": _django(DjangoHarness),
