@@ -9,6 +9,8 @@ import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI, WebSocket
 from fastapi.responses import HTMLResponse
 from fastapi.testclient import TestClient
+from support.spools import RecordingSpool, tracker_into
+from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor import SettingsError, Tracker
 from mixpanel_visitor.errors import NoVisitorError
@@ -117,6 +119,28 @@ def test_openapi_is_unchanged(client):
     assert [each["name"] for each in told["paths"]["/signup"]["post"]["parameters"]] == ["coupon"]
 
 
+def test_openapi_is_that_of_an_application_without_us(mixpanel_events):
+    """To the letter."""
+
+    async def nobody():
+        """Depend on nothing."""
+
+    def described(kind, *, wrapped):
+        async def signup(visitor, coupon: str = ""):
+            """Sign up."""
+
+        signup.__annotations__["visitor"] = kind
+        app = FastAPI()
+        app.post("/signup")(signup)
+        if wrapped:
+            app.add_middleware(VisitorMiddleware)
+        with TestClient(app) as client:
+            return client.get("/openapi.json").text
+
+    plain = described(Annotated[None, Depends(nobody)], wrapped=False)
+    assert described(CurrentVisitor, wrapped=True) == plain
+
+
 def test_the_hand_over_answers(client):
     """A single-page app gets its script from here."""
     assert client.get("/_visitor.js").status_code == 200
@@ -129,6 +153,23 @@ def test_an_override_replaces_the_visitor(client, mixpanel_events):
     assert client.get("/plan").json() == "pro"
     client.post("/signup")
     mixpanel_events.assert_tracked("Signed up", distinct_id="user-42")
+
+
+def test_an_override_holds_for_sockets_too(client, mixpanel_events):
+    """They have the same dependency."""
+    anna = Tracker().visitor(user_id="anna")
+    client.app.dependency_overrides[get_visitor] = lambda: anna
+    with client.websocket_connect("/socket") as session:
+        session.receive_json()
+    mixpanel_events.assert_tracked("Connected", distinct_id="anna")
+
+
+def test_events_of_background_tasks_are_stored_while_the_server_runs():
+    """Nobody has to wait for its end, or for the next request."""
+    spool = RecordingSpool()
+    with TestClient(site(tracker=tracker_into(spool))) as client:
+        client.post("/signup")
+        assert wait_until(lambda: {"Signed up", "Welcomed"} <= set(spool.names), PATIENCE_S)
 
 
 def test_wrong_settings_stop_the_start():

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 import quart
 from support.spools import RecordingSpool, tracker_into
+from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor import SettingsError
 from mixpanel_visitor.errors import NoVisitorError
@@ -198,6 +199,22 @@ def test_what_the_application_puts_into_g_stays(mixpanel_events):
 
     ((_, text),) = visit(app, ("GET", "/"))
     assert quart.json.loads(text) == {"visitor": "the application's", "same": True}
+
+
+def test_events_of_background_tasks_are_stored_at_once():
+    """While the server goes on, though their request is over: nothing else will store them."""
+    spool = RecordingSpool()
+    app = site(tracker=tracker_into(spool))
+
+    async def main():
+        app.extensions.update(answered=asyncio.Event(), welcomed=asyncio.Event())
+        async with app.test_app() as running:
+            await running.test_client().post("/signup")
+            await asyncio.to_thread(wait_until, lambda: "Signed up" in spool.names, PATIENCE_S)
+            app.extensions["answered"].set()
+            return await asyncio.to_thread(wait_until, lambda: "Welcomed" in spool.names, PATIENCE_S)
+
+    assert asyncio.run(main())
 
 
 def test_the_shut_down_stores_what_is_left_after_after_serving():

@@ -221,7 +221,16 @@ def test_the_script_is_there(story):
 
 @pytest.mark.servers
 @pytest.mark.parametrize(
-    "name", ["gunicorn-sync", "gunicorn-gthread", "gunicorn-gevent", "uvicorn", "uvicorn-bare"]
+    "name",
+    [
+        "gunicorn-sync",
+        "gunicorn-gthread",
+        "gunicorn-gevent",
+        "uvicorn",
+        "uvicorn-bare",
+        "uvicorn-quart",
+        "uvicorn-litestar",
+    ],
 )
 def test_a_server_that_is_told_to_end_delivers_first(name, tmp_path):
     """What was tracked right before SIGTERM is with Mixpanel when the process has ended.
