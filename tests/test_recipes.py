@@ -67,7 +67,11 @@ def program(monkeypatch, tmp_path):
     monkeypatch.delenv("MIXPANEL_TOKEN", raising=False)
     root = logging.getLogger()
     level, handlers = root.level, root.handlers[:]
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)  # Mangum asks for one, or makes one that nobody closes
     yield lambda section: section.load()
+    asyncio.set_event_loop(None)
+    loop.close()
     sys.modules.pop(MODULE, None)
     root.setLevel(level)  # a Litestar application sets up the logging of the process
     root.handlers[:] = handlers

@@ -31,8 +31,10 @@ def needs_module(name: str) -> pytest.MarkDecorator:
 
 def needs_delivered() -> pytest.MarkDecorator:
     """Expect a failure as long as there is no `durability="delivered"`; from then on, expect none."""
+    settings = {"token": "t", "secret_key": "a-key-of-some-length", "spool": "memory:"}
+    missing = False
     try:
-        Tracker(token="t", secret_key="a-key-of-some-length", spool="memory:", durability="delivered")  # type: ignore[arg-type]
+        Tracker(**settings, durability="delivered")
     except SettingsError:
-        return pytest.mark.xfail(strict=True, reason='durability="delivered" is being built')
-    return pytest.mark.filterwarnings("error")  # as everywhere
+        missing = True
+    return pytest.mark.xfail(missing, strict=True, reason='durability="delivered" is being built')
