@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,17 @@ def test_a_domain_of_ones_own_is_fine(environment, domain):
     """Below a public suffix, too."""
     _, found = examine({**environment, "MIXPANEL_VISITOR_COOKIE_DOMAIN": domain})
     assert without_place(found) == {}
+
+
+def test_without_the_list_it_is_said_that_a_domain_was_not_checked(environment, monkeypatch):
+    """With the command that installs the list."""
+    monkeypatch.setitem(sys.modules, "publicsuffixlist", None)
+    result = CliRunner().invoke(
+        main, ["doctor"], env={**environment, "MIXPANEL_VISITOR_COOKIE_DOMAIN": "herokuapp.com"}
+    )
+    assert result.exit_code == 0
+    assert "cookie_domain is 'herokuapp.com': not checked" in result.stdout
+    assert "pip install 'mixpanel-visitor[doctor]'" in result.stdout
 
 
 def test_another_spool_can_be_named(environment, tmp_path):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import ssl
+import sys
 import threading
 
 import pytest
@@ -169,19 +170,37 @@ def test_a_cookie_for_another_domain_is_found(site):
         )
 
 
+def for_domain(domain):
+    """Return the findings for a visitor cookie with this Domain."""
+    scope = f"; Domain={domain}" if domain else ""
+    first, second = (
+        Reply(status=200, headers={}, set_cookies=("a=b", f"mpv={value}; Path=/{scope}; Secure"))
+        for value in "xy"
+    )
+    return list(look_at_cookies("https://shop.herokuapp.com/", "mpv", first, second))
+
+
 @pytest.mark.parametrize(
     ("domain", "level"),
     [("com", "problem"), ("herokuapp.com", "problem"), ("shop.herokuapp.com", "ok"), ("", "ok")],
 )
 def test_a_cookie_for_a_public_suffix_is_found(domain, level):
     """It covers the host, and browsers refuse it all the same."""
-    scope = f"; Domain={domain}" if domain else ""
-    first, second = (
-        Reply(status=200, headers={}, set_cookies=("a=b", f"mpv={value}; Path=/{scope}; Secure"))
-        for value in "xy"
-    )
-    (finding,) = look_at_cookies("https://shop.herokuapp.com/", "mpv", first, second)
+    (finding,) = for_domain(domain)
     assert finding.level == level
+
+
+def test_without_the_list_a_domain_is_not_checked(monkeypatch):
+    """The report says so; only a top-level domain needs no list."""
+    monkeypatch.setitem(sys.modules, "publicsuffixlist", None)
+    unchecked, cookie = for_domain("herokuapp.com")
+    assert (
+        unchecked.what
+        == "the visitor cookie is for herokuapp.com: not checked against the list of public suffixes"
+    )
+    assert (unchecked.level, cookie.level) == ("warning", "ok")
+    (refused,) = for_domain("com")
+    assert refused.level == "problem"
 
 
 def test_a_site_without_tls_is_told():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mixpanel_visitor.errors import MissingExtraError
+
 from .findings import Finding
 from .public_suffixes import is_public_suffix
 
@@ -12,18 +14,32 @@ if TYPE_CHECKING:
 
     from mixpanel_visitor.settings import Settings
 
+_REFUSED = (
+    "browsers refuse a cookie for a domain below which anybody can have one: each visit is a new visitor"
+)
+
 
 def look_at_cookie(settings: Settings) -> Iterator[Finding]:
     """Judge the cookie's domain; its Secure and SameSite are ours and always right together."""
-    if settings.cookie_domain and is_public_suffix(settings.cookie_domain):
-        yield refused_domain(f"cookie_domain is {settings.cookie_domain!r}, a public suffix")
+    domain = settings.cookie_domain
+    if domain:
+        yield from check_domain(domain, f"cookie_domain is {domain!r}")
 
 
-def refused_domain(what: str) -> Finding:
-    """Say that browsers will not store the cookie."""
-    return Finding(
-        "E040",
-        what,
-        "browsers refuse cookies for domains below which anybody can have one: every visit is a new visitor",
-        "name your own domain, or leave MIXPANEL_VISITOR_COOKIE_DOMAIN out",
-    )
+def check_domain(domain: str, subject: str) -> Iterator[Finding]:
+    """Judge a cookie's domain; `subject` says whose it is, such as "cookie_domain is 'example.com'"."""
+    is_public = is_public_suffix(domain)
+    if is_public is None:
+        yield Finding(
+            "W041",
+            f"{subject}: not checked against the list of public suffixes",
+            _REFUSED,
+            str(MissingExtraError("publicsuffixlist", "doctor")),
+        )
+    elif is_public:
+        yield Finding(
+            "E040",
+            f"{subject}, a public suffix",
+            _REFUSED,
+            "name your own domain, or leave MIXPANEL_VISITOR_COOKIE_DOMAIN out",
+        )

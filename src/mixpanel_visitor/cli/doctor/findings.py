@@ -26,6 +26,7 @@ IDS = {
     "W027": "on_error is raise",
     "W028": "spid without a sign secret",
     "E040": "a cookie domain that browsers refuse",
+    "W041": "a cookie domain that was not checked",
     "E050": "a proxy that cannot be used",
     "E051": "not reached through the proxy",
     "E052": "a certificate that is not accepted",

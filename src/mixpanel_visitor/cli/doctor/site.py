@@ -11,10 +11,9 @@ from mixpanel_visitor.core.policy import keeping_it_private
 from mixpanel_visitor.delivery.sending.local_notice import is_local
 from mixpanel_visitor.settings.masked import without_userinfo
 
-from .cookie import refused_domain
+from .cookie import check_domain
 from .findings import Finding
 from .network import Reply, ask, trouble
-from .public_suffixes import is_public_suffix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,9 +96,10 @@ def look_at_cookies(url: str, name: str | None, first: Reply, second: Reply) -> 
             "browsers refuse it: every visit is a new visitor",
             "let MIXPANEL_VISITOR_COOKIE_DOMAIN be a domain of this site, or leave it out",
         )
-    elif domain and is_public_suffix(domain):
-        yield refused_domain(f"the visitor cookie is for {domain}, a public suffix")
-    else:
+        return
+    findings = list(check_domain(domain, f"the visitor cookie is for {domain}")) if domain else []
+    yield from findings
+    if not any(finding.level == "problem" for finding in findings):
         yield Finding("ok", f"{url} sets a visitor cookie")
 
 
