@@ -15,7 +15,7 @@ IDS = {
     "W010": "no metadata of this package",
     "E011": "a package that is missing",
     "E012": "a package that is too old",
-    "W013": "uWSGI without threads",
+    "W013": "a uWSGI that may run no threads",
     "W020": "trusted_proxies trusts everybody",
     "W021": "events go out without TLS",
     "E022": "a secret that is the token",

@@ -1,13 +1,10 @@
-"""The installation: versions, and whether the server that runs here lets threads run."""
+"""The installation: versions of what is here."""
 
 from __future__ import annotations
 
-import configparser
-import contextlib
 import importlib.metadata
 import platform
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixpanel_visitor import release
@@ -20,12 +17,8 @@ if TYPE_CHECKING:
 _PACKAGE = "mixpanel-visitor"
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^\]]*\])?>=([0-9.]+)(.*)")
 _NOT_OURS = ("dev", "demo")
-_THREADS = re.compile(r"-{0,2}(enable-threads|threads|gevent|asyncio|T)\b")
-_UWSGI = re.compile(r"uwsgi([-_][a-z0-9.]+)*")
 _THREADS_SINCE = (2, 0, 27)
 """From then on uWSGI lets threads run unasked."""
-
-_CANNOT_TELL = (".yml", ".yaml", ".json", ".xml")
 
 
 def look_at_system() -> Iterator[Finding]:
@@ -44,7 +37,7 @@ def look_at_system() -> Iterator[Finding]:
         "ok",
         f"{_PACKAGE} {version}, Python {platform.python_version()}, {platform.system()} {platform.release()}",
     )
-    yield from threadless_servers(Path("/proc"), _installed)
+    yield from old_uwsgi(_installed)
 
 
 def old_packages(requirements: Sequence[str], installed: Callable[[str], str | None]) -> Iterator[Finding]:
@@ -75,48 +68,17 @@ def old_packages(requirements: Sequence[str], installed: Callable[[str], str | N
             )
 
 
-def threadless_servers(proc: Path, installed: Callable[[str], str | None]) -> Iterator[Finding]:
-    """Find an old uWSGI that runs here without threads, as far as this user may read how it was started."""
-    version = installed("uwsgi") or installed("pyuwsgi")
-    if version is not None and _numbers(version) >= _THREADS_SINCE:
-        return
-    found = []
-    for path in sorted(proc.glob("[0-9]*")):
-        with contextlib.suppress(OSError):
-            words = (path / "cmdline").read_text(errors="replace").split("\0")
-            # With pyuwsgi it is a script, so that Python stands before it.
-            is_uwsgi = any(_UWSGI.fullmatch(Path(word).name) for word in words[:2])
-            if is_uwsgi and not _has_threads(path, words[1:]):
-                found.append(path.name)
-    if found:
-        yield Finding(
-            "W013",
-            f"uWSGI runs without threads (process {', '.join(found)})",
-            "the thread that delivers stands still between requests: events arrive late",
-            "give uWSGI enable-threads = true (since 2.0.27 that is the default); or deliver elsewhere",
-        )
-
-
-def _has_threads(process: Path, words: Sequence[str]) -> bool:
-    """Return whether threads are turned on, or may be: there are more ways to say it than are read here."""
-    if "\0UWSGI_ENABLE_THREADS=" in "\0" + (process / "environ").read_text(errors="replace"):
-        return True
-    for word in words:
-        if _THREADS.match(word) or word.endswith(_CANNOT_TELL):
-            return True
-        if word.endswith(".ini") and _ini_has_threads((process / "cwd").resolve() / word.rpartition("=")[2]):
-            return True
-    return False
-
-
-def _ini_has_threads(path: Path) -> bool:
-    ini = configparser.ConfigParser(strict=False, interpolation=None, allow_no_value=True)
-    try:
-        ini.read_string(path.read_text(encoding="utf-8"))
-    except (configparser.Error, OSError, UnicodeDecodeError):
-        return True
-    options = dict(ini["uwsgi"]) if ini.has_section("uwsgi") else {}
-    return any(_THREADS.match(name) and value not in ("false", "0") for name, value in options.items())
+def old_uwsgi(installed: Callable[[str], str | None]) -> Iterator[Finding]:
+    """Find a uWSGI that runs threads only if its configuration says so, which cannot be read from here."""
+    for name in ("uwsgi", "pyuwsgi"):
+        version = installed(name)
+        if version is not None and _numbers(version) < _THREADS_SINCE:
+            yield Finding(
+                "W013",
+                f"{name} {version} runs no threads unless told to",
+                "without them the thread that delivers stands still between requests: events arrive late",
+                "update it to 2.0.27, or give it enable-threads = true and ignore this finding",
+            )
 
 
 def _installed(name: str) -> str | None:
