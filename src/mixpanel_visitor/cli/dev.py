@@ -17,7 +17,7 @@ from mixpanel_visitor.emulator import Arrival, LocalMixpanel, ProfileChange, Rej
 from mixpanel_visitor.emulator.chaos import KINDS
 from mixpanel_visitor.emulator.json_api import change_json, event_json, rejection_json
 from mixpanel_visitor.emulator.people import ID_MERGES
-from mixpanel_visitor.emulator.server import is_loopback
+from mixpanel_visitor.hosts import is_loopback
 
 from .signals import held
 from .terminal import plain

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
+
+from mixpanel_visitor.hosts import address, hostname, is_loopback
 
 from . import stub_endpoints
 from .chaos import STATUSES, Chaos, NoAnswerError, refusal
@@ -173,12 +174,5 @@ def _wrong_method(route: Route) -> Reply:
 
 
 def _names_this_machine(host: str) -> bool:
-    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-    name = name.lower().rstrip(".")
-    if name in ("", "localhost") or name.endswith(".localhost"):
-        return True
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
+    name = hostname(host).strip("[]").rstrip(".")
+    return not name or is_loopback(name) or address(name) is not None

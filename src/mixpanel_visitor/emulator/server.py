@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.server
-import ipaddress
 import logging
 import socket
 import socketserver
@@ -12,6 +11,8 @@ import sys
 import threading
 from email.message import Message
 from typing import TYPE_CHECKING, Any, cast
+
+from mixpanel_visitor.hosts import is_loopback
 
 from .bodies import UnreadableBodyError, read_body
 from .chaos import Chaos, NoAnswerError
@@ -138,16 +139,6 @@ class LocalMixpanel:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach this host; a name other than localhost may lead anywhere."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class _Server(http.server.ThreadingHTTPServer):

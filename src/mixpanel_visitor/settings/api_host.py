@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import Any
 from urllib.parse import urlsplit
+
+from mixpanel_visitor.hosts import address, is_loopback
 
 HOSTS = {"us": "api.mixpanel.com", "eu": "api-eu.mixpanel.com", "in": "api-in.mixpanel.com"}
 """Mixpanel's ingestion host in each region; none forwards to another (Mixpanel docs, "EU Data Residency")."""
@@ -44,7 +45,7 @@ def api_host(value: Any) -> str:
     if "?" in rest or "#" in rest:
         raise ValueError("must not hold a query or fragment; give the address alone")
     name, port, path = _split(rest)
-    secure = scheme.lower() == "https" or (not separator and not _is_loopback(name))
+    secure = scheme.lower() == "https" or (not separator and not is_loopback(name))
     authority = f"[{name}]" if ":" in name else name
     if port is not None and port != (443 if secure else 80):
         authority += f":{port}"
@@ -65,7 +66,7 @@ def _split(rest: str) -> tuple[str, int | None, str]:
         name, port = (url.hostname or "").removesuffix("."), url.port
     except ValueError as error:
         raise ValueError(f"is no valid address ({error}), write it {_EXAMPLE}") from None
-    if port == 0 or not (_NAME.fullmatch(name) or _address(name)):
+    if port == 0 or not (_NAME.fullmatch(name) or address(name)):
         raise ValueError(f"names no valid host, write it {_EXAMPLE}")
     return name, port, url.path.rstrip("/")
 
@@ -76,17 +77,3 @@ def _check_mixpanel(name: str, url: str) -> None:
         raise ValueError(f"that is {what}; use {instead!r}, or leave it out and give region")
     if name in _REGIONS and url != f"https://{name}":
         raise ValueError(f"Mixpanel's own host is reached at https, without port or path; use {name!r}")
-
-
-def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(name)
-    except ValueError:
-        return None
-
-
-def _is_loopback(name: str) -> bool:
-    address = _address(name)
-    if address is not None:
-        return address.is_loopback
-    return name == "localhost" or name.endswith(".localhost")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mixpanel_visitor.core.policy import asks_for_page, is_prefetch
+from mixpanel_visitor.hosts import hostname
 
 from . import url_properties
 from .user_agents import properties_of
@@ -83,7 +84,7 @@ class Enricher:
         """Return the properties that the SDK's own page view has, and the route's template as `route`."""
         search = self._shown(f"?{facts.query}") if facts.query else ""
         properties = {
-            "current_domain": host_name(facts.host),
+            "current_domain": hostname(facts.host),
             "current_url_path": facts.path,
             "current_url_protocol": f"{facts.scheme}:",
             "current_url_search": search,
@@ -93,12 +94,6 @@ class Enricher:
 
     def _shown(self, url: str) -> str:
         return url_properties.without_secrets(url[: url_properties.MAX_CHARS], self._is_secret)
-
-
-def host_name(host: str) -> str:
-    """Return a Host header without its port, as `location.hostname` has it."""
-    name, colon, port = host.rpartition(":")
-    return (name if colon and port.isdecimal() else host).lower()
 
 
 def _places(facts: RequestFacts) -> tuple[str, str | None]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from mixpanel_visitor.hosts import hostname
+
 MAX_HOST_CHARS = 253
 """A host name has no more (RFC 1035), and the SDK's expressions are slow on longer ones."""
 
@@ -45,10 +47,3 @@ def _extracted(name: str) -> str:
     is_simple = len(top_level) > 4 or top_level in ("com", "org")
     found = (_SIMPLE if is_simple else _WITH_SHORT_ENDING).search(name)
     return found[0] if found else ""
-
-
-def hostname(host: str) -> str:
-    """Take the port off a Host header and lower its case, as `location.hostname` does."""
-    if host.startswith("["):  # an IPv6 address
-        return host.partition("]")[0] + "]"
-    return host.partition(":")[0].lower()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import ipaddress
 import urllib.parse
+
+from mixpanel_visitor.hosts import is_loopback
 
 PATH = "/_local/not-sent"
 _TIMEOUT_S = 1.0
@@ -13,11 +14,7 @@ _TIMEOUT_S = 1.0
 
 def is_local(host_url: str) -> bool:
     """Return whether this address is on this machine: a local Mixpanel, or a proxy of one's own."""
-    host = urllib.parse.urlsplit(host_url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return is_loopback(urllib.parse.urlsplit(host_url).hostname or "")
 
 
 def tell(host_url: str, message: str) -> None:
