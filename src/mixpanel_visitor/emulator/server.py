@@ -1,4 +1,8 @@
-"""Server: the local Mixpanel on a socket; everything that knows HTTP's wire, and no rule of Mixpanel's."""
+"""Server: the local Mixpanel on a socket; everything that knows HTTP's wire, and no rule of Mixpanel's.
+
+It stands on `http.server`. Werkzeug's server ends each connection, waits 10 ms after each answer and cannot
+drop a connection without one, which `chaos` needs; and `mixpanel-visitor dev` runs without any extra.
+"""
 
 from __future__ import annotations
 

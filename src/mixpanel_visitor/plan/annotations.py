@@ -1,7 +1,8 @@
 """Annotations: a Python type as the JSON Schema of what it is once it has been encoded.
 
-What our encoder makes of each type stands in `core.encoding`: an Enum its value, a Decimal a number, a
-datetime a string.
+What our encoder makes of each type is decided in `core.events.value_types`: an Enum becomes its value, a
+Decimal a number, a datetime a string. The schemas of pydantic and msgspec describe their own encoders, which
+differ (a Decimal and a timedelta are strings there), and dataclasses have none: so all are made here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""Scan: what sources track that the plan does not know, and what it knows that they do not track."""
+"""Scan: what sources track that the plan does not know, and what it knows that they do not track.
+
+A type checker compares `track(SignedUp(...))` with the plan, and `checker` compares what a test runs. The
+scan covers what neither of them sees: events given by name on lines that no test reaches, and planned events
+that nothing tracks.
+"""
 
 from __future__ import annotations
 
