@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from .errors import MissingExtraError
-from .observability.metrics import by_name, figures
+from .observability.metrics import by_name, collect_metrics
 
 try:
     from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter
@@ -40,7 +40,7 @@ def observe(tracker: Tracker | Mapping[str, Tracker], meter_provider: MeterProvi
     """
     meter = get_meter("mixpanel_visitor", meter_provider=meter_provider)
     look = _Look(by_name(tracker))
-    for figure in figures({}):
+    for figure in collect_metrics({}):
         create = (
             meter.create_observable_counter if figure.kind == "counter" else meter.create_observable_gauge
         )
@@ -53,7 +53,7 @@ def observe(tracker: Tracker | Mapping[str, Tracker], meter_provider: MeterProvi
 
 
 class _Look:
-    """The figures of one moment, for all instruments of an export."""
+    """The metrics of one moment, for all instruments of an export."""
 
     def __init__(self, trackers: Mapping[str, Tracker]) -> None:
         self._trackers = trackers
@@ -64,7 +64,7 @@ class _Look:
         now_s = time.monotonic()
         if now_s - self._taken_s >= FRESH_S:
             self._figures = {
-                of: {figure.name: figure for figure in figures(tracker.stats())}
+                of: {figure.name: figure for figure in collect_metrics(tracker.stats())}
                 for of, tracker in self._trackers.items()
             }
             self._taken_s = now_s

@@ -6,7 +6,7 @@ from prometheus_client import REGISTRY
 REGISTRY.register(VisitorCollector(tracker))
 ```
 
-Each process counts what it was given; `mixpanel_visitor_spool_...` are figures of the whole spool, the same
+Each process counts what it was given; `mixpanel_visitor_spool_...` are metrics of the whole spool, the same
 from every process that shares it. To alarm on: `spool_oldest_age_seconds`, `spool_dead_letters`, and
 `events_refused_total`.
 """
@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .errors import MissingExtraError
-from .observability.metrics import by_name, figures
+from .observability.metrics import by_name, collect_metrics
 from .tracking.tracker import engine_of
 
 try:
@@ -37,7 +37,7 @@ _UNITS = {"s": "seconds", "By": "bytes"}
 
 
 class VisitorCollector(Collector):
-    """Gives the figures of a tracker at each scrape; nothing is counted in between.
+    """Gives the metrics of a tracker at each scrape; nothing is counted in between.
 
     Several trackers, `{"shop": tracker, "blog": other}`, share the names, and each has its label `tracker`.
     """
@@ -53,11 +53,11 @@ class VisitorCollector(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Return all figures of now but those that cannot be had: a scrape asks for others' as well."""
+        """Return all metrics of now but those that cannot be had: a scrape asks for others' as well."""
         found: dict[str, list[tuple[str, ExportedMetric]]] = {}
         for name, tracker in self._trackers.items():
             try:
-                current = list(figures(tracker.stats()))
+                current = list(collect_metrics(tracker.stats()))
             except Exception:
                 engine_of(tracker).failed("collect")
                 continue

@@ -19,28 +19,28 @@ def one_line(text: str) -> str:
     return "".join(each if each.isprintable() else _escaped(each) for each in text)
 
 
-def quoted(value: object, most: int = MAX_CHARS) -> str:
+def quoted(value: object, max_chars: int = MAX_CHARS) -> str:
     """Return a value for a message: a text in quotes and cut, a number, else the name of its type.
 
     Costs as much as what is shown, whatever the value is, and never raises.
     """
     kind: Any = type(value)
-    given: Any = value
+    untyped: Any = value
     if issubclass(kind, str):
-        text: str = str.__getitem__(given, slice(most + 1))
-        return repr(text) if len(text) <= most else f"{text[:most]!r}..."
-    if kind in (bool, float, type(None)) or (kind is int and given.bit_length() <= _MAX_BITS):
-        return repr(given)
+        text: str = str.__getitem__(untyped, slice(max_chars + 1))
+        return repr(text) if len(text) <= max_chars else f"{text[:max_chars]!r}..."
+    if kind in (bool, float, type(None)) or (kind is int and untyped.bit_length() <= _MAX_BITS):
+        return repr(untyped)
     return f"<{type_name(kind)}>"
 
 
-def several(number: int, one: str, many: str = "") -> str:
+def several(count: int, singular: str, plural: str = "") -> str:
     """Return a number with its noun: `several(1, "event")`, `several(2, "record was", "records were")`.
 
     >>> several(1, "event"), several(2_000, "event"), several(0, "record was", "records were")
     ('1 event', '2,000 events', '0 records were')
     """
-    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+    return f"{count:,} {singular if count == 1 else plural or f'{singular}s'}"
 
 
 def type_name(kind: type) -> str:

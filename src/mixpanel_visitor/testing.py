@@ -50,8 +50,10 @@ class TrackedEvent:
     @property
     def ids(self) -> frozenset[str]:
         """All IDs that it is tracked under: device, user, and the distinct one without `$device:`."""
-        found = (self.properties.get(name) for name in ("distinct_id", "$device_id", "$user_id"))
-        return frozenset(each.removeprefix(DEVICE_PREFIX) for each in found if isinstance(each, str) and each)
+        values = (self.properties.get(name) for name in ("distinct_id", "$device_id", "$user_id"))
+        return frozenset(
+            each.removeprefix(DEVICE_PREFIX) for each in values if isinstance(each, str) and each
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,11 +117,11 @@ class TrackedEvents:
 
     def of(self, visitor_id: str) -> TrackedEvents:
         """Return what was tracked of one visitor: a device ID, a user ID or a distinct ID."""
-        mine = TrackedEvents()
-        bare = visitor_id.removeprefix(DEVICE_PREFIX)
-        mine._events = [event for event in self.events if bare in event.ids]
-        mine._updates = [update for update in self.updates if _whose(update) == bare]
-        return mine
+        events = TrackedEvents()
+        unprefixed_id = visitor_id.removeprefix(DEVICE_PREFIX)
+        events._events = [event for event in self.events if unprefixed_id in event.ids]
+        events._updates = [update for update in self.updates if _subject_id(update) == unprefixed_id]
+        return events
 
     def find(self, event: str | Declared | type, /, **properties: Any) -> list[TrackedEvent]:
         """Return the events of this name with at least these properties; `...` stands for any value.
@@ -145,36 +147,38 @@ class TrackedEvents:
         if times is not None and times < 1:
             raise ValueError("that it was not tracked is what assert_not_tracked is for")
         name, wanted = _wanted(event, properties)
-        found = self._find(name, wanted)
-        if found and (times is None or len(found) == times):
-            return found[-1]
-        what = f"{name!r}{_with(wanted)}"
-        if found:
+        matching = self._find(name, wanted)
+        if matching and (times is None or len(matching) == times):
+            return matching[-1]
+        description = f"{name!r}{_with(wanted)}"
+        if matching:
             raise AssertionError(
-                f"{what} was tracked {_times(len(found))}, not {_times(times)}.\n{self._told()}"
+                f"{description} was tracked {_times(len(matching))}, not {_times(times)}.\n{self._summary()}"
             )
-        raise AssertionError(f"{what} was not tracked.\n{self._near(name, wanted)}{self._told()}")
+        raise AssertionError(
+            f"{description} was not tracked.\n{self._nearest(name, wanted)}{self._summary()}"
+        )
 
     def assert_not_tracked(self, event: str | Declared | type | None = None, /, **properties: Any) -> None:
         """Check that no such event was tracked; without a name, that nothing was."""
         __tracebackhide__ = True
         name, wanted = ("", {}) if event is None else _wanted(event, properties)
-        found = self.events if event is None else self._find(name, wanted)
-        if found:
-            shown = "\n".join(f"  {each.name}: {dict(each.properties)}" for each in found[:_MAX_SHOWN])
-            what = "Something" if event is None else f"{name!r}{_with(wanted)}"
-            raise AssertionError(f"{what} was tracked {_times(len(found))}:\n{shown}")
+        matching = self.events if event is None else self._find(name, wanted)
+        if matching:
+            lines = "\n".join(f"  {each.name}: {dict(each.properties)}" for each in matching[:_MAX_SHOWN])
+            description = "Something" if event is None else f"{name!r}{_with(wanted)}"
+            raise AssertionError(f"{description} was tracked {_times(len(matching))}:\n{lines}")
 
     def assert_order(self, *events: str) -> None:
         """Check that these were tracked one after the other, whatever else was between them."""
         __tracebackhide__ = True
-        rest = iter(self.names)
-        for number, event in enumerate(events):
-            if event not in rest:
-                before = f" after {' → '.join(map(repr, events[:number]))}" if number else ""
+        remaining = iter(self.names)
+        for index, event in enumerate(events):
+            if event not in remaining:
+                before = f" after {' → '.join(map(repr, events[:index]))}" if index else ""
                 raise AssertionError(f"{event!r} was not tracked{before}.\nTracked: {' → '.join(self.names)}")
 
-    def _near(self, event: str, wanted: Mapping[str, Any]) -> str:
+    def _nearest(self, event: str, wanted: Mapping[str, Any]) -> str:
         same_name = [each for each in self.events if each.name == event]
         ranked = sorted(same_name, key=lambda each: len(_differences(each, wanted)))
         lines = []
@@ -188,10 +192,10 @@ class TrackedEvents:
                 )
         return "Nearest:\n" + "\n".join(lines) + "\n" if lines else ""
 
-    def _told(self) -> str:
+    def _summary(self) -> str:
         counted = Counter(self.names)
-        told = ", ".join(f"{name!r}{f' x{number}' if number > 1 else ''}" for name, number in counted.items())
-        return f"Tracked: {told or 'nothing'}."
+        listed = ", ".join(f"{name!r}{f' x{count}' if count > 1 else ''}" for name, count in counted.items())
+        return f"Tracked: {listed or 'nothing'}."
 
 
 @contextlib.contextmanager
@@ -208,20 +212,20 @@ def capture_events() -> Iterator[TrackedEvents]:
 def _wanted(event: str | Declared | type, properties: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return name and properties of what is looked for."""
     if isinstance(event, str):
-        return event, _plain(properties)
+        return event, _as_json(properties)
     cls = event if isinstance(event, type) else type(event)
     name = getattr(cls, EVENT_NAME, None)
     if name is None:
         raise TypeError(f"{cls.__name__} is not declared in a tracking plan; look for an event by its name")
-    own = {} if isinstance(event, type) else values_of(event)
-    return name, _plain({**own, **properties})
+    values = {} if isinstance(event, type) else values_of(event)
+    return name, _as_json({**values, **properties})
 
 
-def _plain(properties: Mapping[str, Any]) -> dict[str, Any]:
+def _as_json(properties: Mapping[str, Any]) -> dict[str, Any]:
     """Return values as they are after their way through JSON; `...` stays."""
-    given = {name: value for name, value in properties.items() if value is not ...}
-    plain: dict[str, Any] = orjson.loads(encode(given))
-    return {**dict.fromkeys(properties, ...), **plain}
+    set_values = {name: value for name, value in properties.items() if value is not ...}
+    encoded: dict[str, Any] = orjson.loads(encode(set_values))
+    return {**dict.fromkeys(properties, ...), **encoded}
 
 
 def _differences(event: TrackedEvent, wanted: Mapping[str, Any]) -> dict[str, Any]:
@@ -233,14 +237,14 @@ def _differences(event: TrackedEvent, wanted: Mapping[str, Any]) -> dict[str, An
     }
 
 
-def _times(number: int | None) -> str:
-    return "once" if number == 1 else f"{number} times"
+def _times(count: int | None) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _with(wanted: Mapping[str, Any]) -> str:
-    told = ", ".join(f"{name}={'...' if value is ... else repr(value)}" for name, value in wanted.items())
-    return f" with {told}" if told else ""
+    listed = ", ".join(f"{name}={'...' if value is ... else repr(value)}" for name, value in wanted.items())
+    return f" with {listed}" if listed else ""
 
 
-def _whose(update: TrackedUpdate) -> str:
+def _subject_id(update: TrackedUpdate) -> str:
     return str(update.message.get("$distinct_id", "")).removeprefix(DEVICE_PREFIX)

@@ -13,7 +13,12 @@ from support.journals import Clock, event, open_journal
 
 from mixpanel_visitor.cli import main
 from mixpanel_visitor.cli.doctor import findings
-from mixpanel_visitor.cli.doctor.spool import file_system, look_at_project, room, volume_kind
+from mixpanel_visitor.cli.doctor.spool import (
+    check_free_space,
+    check_project_spool,
+    check_volume_kind,
+    file_system,
+)
 from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter, DeadLetters
 from mixpanel_visitor.delivery.journal.inspection import ProjectStatus
 from mixpanel_visitor.delivery.spool import DeadReason
@@ -246,14 +251,14 @@ def test_a_volume_that_fills_up_is_found(changed, told):
     """In bytes and in files; before it is full, and where events are refused."""
     names = ("f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree", "f_favail")
     volume = os.statvfs_result((*({**BLOCKS, **changed}.get(name, 0) for name in names), 0, 255))
-    assert [(finding.level, finding.what) for finding in room(volume)] == told
+    assert [(finding.level, finding.what) for finding in check_free_space(volume)] == told
 
 
 def test_a_spool_that_fills_up_is_found(tmp_path):
     """Before it refuses events."""
     status = ProjectStatus(path=tmp_path, bytes=900, volume_bytes=10_000)
     tmp_path.chmod(0o700)
-    told = [finding.what for finding in look_at_project(status)]
+    told = [finding.what for finding in check_project_spool(status)]
     assert told == [f"{tmp_path.name} holds 900 of 1,000 bytes", f"nothing waits too long in {tmp_path.name}"]
 
 
@@ -262,9 +267,9 @@ def test_who_only_stores_needs_somebody_who_delivers(tmp_path):
     tmp_path.chmod(0o700)
     told = f"deliver is False, and nobody delivers {tmp_path.name}"
     idle, led = ProjectStatus(path=tmp_path), ProjectStatus(path=tmp_path, led=True)
-    assert [finding.what for finding in look_at_project(idle, delivers=False)][-1] == told
+    assert [finding.what for finding in check_project_spool(idle, delivers=False)][-1] == told
     for status, delivers in ((idle, True), (led, False)):
-        assert told not in [finding.what for finding in look_at_project(status, delivers=delivers)]
+        assert told not in [finding.what for finding in check_project_spool(status, delivers=delivers)]
 
 
 @pytest.fixture
@@ -310,7 +315,7 @@ def test_the_text_names_the_fix(environment):
 )
 def test_a_place_that_may_not_last_is_found(tmp_path, kind, why):
     """In memory, in a container's layer, or on another machine."""
-    found = list(volume_kind(tmp_path, kind))
+    found = list(check_volume_kind(tmp_path, kind))
     assert len(found) == (why is not None)
     assert all(finding.level == "warning" and why in finding.why for finding in found)
 

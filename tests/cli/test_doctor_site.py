@@ -13,8 +13,8 @@ from support.scripted_server import ScriptedServer, answering_once, http, resett
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from mixpanel_visitor.cli import main
-from mixpanel_visitor.cli.doctor.network import Reply
-from mixpanel_visitor.cli.doctor.site import look_at_cookies
+from mixpanel_visitor.cli.doctor.network import ResponseHead
+from mixpanel_visitor.cli.doctor.site import check_cookies
 from mixpanel_visitor.tracking.tracker import Tracker
 from mixpanel_visitor.wsgi import VisitorMiddleware
 
@@ -135,8 +135,8 @@ def test_a_cache_that_keeps_cookies_is_found(site):
 def test_the_fix_for_a_shared_cookie_is_the_right_one(said, reason, fix):
     """A cache that was told, and one that was not, need different things."""
     headers = {} if said is None else {"cache-control": said}
-    reply = Reply(status=200, headers=headers, set_cookies=("mpv_3eb1bd43=x; Path=/; Secure",))
-    found = look_at_cookies("https://shop.example.com/", None, reply, reply)
+    reply = ResponseHead(status=200, headers=headers, set_cookies=("mpv_3eb1bd43=x; Path=/; Secure",))
+    found = check_cookies("https://shop.example.com/", None, reply, reply)
     (problem,) = [each for each in found if each.level == "problem"]
     assert reason in problem.why
     assert problem.fix.startswith(fix)
@@ -174,10 +174,10 @@ def for_domain(domain):
     """Return the findings for a visitor cookie with this Domain."""
     scope = f"; Domain={domain}" if domain else ""
     first, second = (
-        Reply(status=200, headers={}, set_cookies=("a=b", f"mpv={value}; Path=/{scope}; Secure"))
+        ResponseHead(status=200, headers={}, set_cookies=("a=b", f"mpv={value}; Path=/{scope}; Secure"))
         for value in "xy"
     )
-    return list(look_at_cookies("https://shop.herokuapp.com/", "mpv", first, second))
+    return list(check_cookies("https://shop.herokuapp.com/", "mpv", first, second))
 
 
 @pytest.mark.parametrize(
@@ -205,8 +205,8 @@ def test_without_the_list_a_domain_is_not_checked(monkeypatch):
 
 def test_a_site_without_tls_is_told():
     """But for a developer's own."""
-    first, second = (Reply(status=200, headers={}, set_cookies=(f"mpv={value}",)) for value in "xy")
-    found = list(look_at_cookies("http://shop.example.com/", "mpv", first, second))
+    first, second = (ResponseHead(status=200, headers={}, set_cookies=(f"mpv={value}",)) for value in "xy")
+    found = list(check_cookies("http://shop.example.com/", "mpv", first, second))
     assert [finding.level for finding in found] == ["warning", "ok"]
     assert found[0].what == "http://shop.example.com/ is not https"
 

@@ -4,7 +4,7 @@ import importlib.metadata
 
 import pytest
 
-from mixpanel_visitor.cli.doctor.system import look_at_system, old_packages, old_uwsgi
+from mixpanel_visitor.cli.doctor.system import check_system, old_packages, old_uwsgi
 
 REQUIREMENTS = [
     "click>=8.1",
@@ -35,7 +35,7 @@ def test_packages_that_are_missing_or_too_old_are_found(installed, told):
 
 def test_the_versions_stand_in_the_report():
     """Whoever reads a report of trouble asks for them first."""
-    told = [finding.what for finding in look_at_system() if finding.level == "ok"]
+    told = [finding.what for finding in check_system() if finding.level == "ok"]
     assert len(told) == 1
     assert importlib.metadata.version("mixpanel-visitor") in told[0]
     assert "Python 3." in told[0]

@@ -54,14 +54,14 @@ def merge(first: str, second: str) -> Sent:
 def persons(people: Any, *sent: Sent) -> list[str | None]:
     """Give whose each of these is once all of them have come, to these people or under this ID merge."""
     people = People(people) if isinstance(people, str) else people
-    own_ids = [people.take(name, properties)[0] for name, properties in sent]
-    return [None if own_id is None else people.person_of(own_id) for own_id in own_ids]
+    own_ids = [people.record_event(name, properties)[0] for name, properties in sent]
+    return [None if own_id is None else people.canonical_id(own_id) for own_id in own_ids]
 
 
 def failures(people: Any, *sent: Sent) -> list[str | None]:
     """Give the reasons why these joined nothing."""
     people = People(people) if isinstance(people, str) else people
-    return [people.take(name, properties)[1] for name, properties in sent]
+    return [people.record_event(name, properties)[1] for name, properties in sent]
 
 
 def in_any_order(*sent: Sent) -> Any:
@@ -209,7 +209,7 @@ def test_an_identify_joins_both_spellings_with_what_they_were_merged_with():
     """Wherever they have been before."""
     people = People("original")
     failures(people, merge("a", U), merge("b", f"$device:{U}"), identify("u", U))
-    assert len({people.person_of(each) for each in ("a", "b", "u", U, f"$device:{U}")}) == 1
+    assert len({people.canonical_id(each) for each in ("a", "b", "u", U, f"$device:{U}")}) == 1
 
 
 def test_the_two_spellings_are_two_ids_without_an_identify():
@@ -278,7 +278,7 @@ def test_a_second_identify_without_a_reset_names_the_first_user():
 def test_an_identify_without_a_distinct_id_is_the_user_s():
     """It is inferred."""
     sent = ("$identify", {"$identified_id": "u", "$anon_id": U})
-    assert People("original").take(*sent) == ("u", None)
+    assert People("original").record_event(*sent) == ("u", None)
 
 
 @in_any_order(
@@ -306,10 +306,10 @@ def test_a_merge_joins_any_two_ids(sent):
 def test_a_merge_is_taken_by_import_only():
     """As it cannot be undone."""
     people = People("original")
-    assert people.take(*merge("a", "b"), "track") == ("a", None)
-    assert people.person_of("a") != people.person_of("b")
-    people.take(*merge("a", "b"), "import")
-    assert people.person_of("a") == people.person_of("b")
+    assert people.record_event(*merge("a", "b"), "track") == ("a", None)
+    assert people.canonical_id("a") != people.canonical_id("b")
+    people.record_event(*merge("a", "b"), "import")
+    assert people.canonical_id("a") == people.canonical_id("b")
 
 
 def anon(number: int) -> str:
@@ -340,7 +340,7 @@ def test_two_persons_merge_up_to_500_ids():
         ]
     assert failures(people, merge("c", "d")) == [None]
     assert failures(people, merge("a", "b"), merge("a", "c")) == [None, "errManyIDs"]
-    assert people.person_of("a") == people.person_of("b") != people.person_of("c")
+    assert people.canonical_id("a") == people.canonical_id("b") != people.canonical_id("c")
 
 
 def test_an_anonymous_id_that_was_too_many_is_still_free():
@@ -408,7 +408,7 @@ def test_nothing_else_maps_under_legacy(ignored):
 @pytest.mark.parametrize("properties", [{}, {"distinct_id": ""}, {"distinct_id": None}, {"distinct_id": 5}])
 def test_an_event_without_a_distinct_id_is_nobody_s(id_merge, properties):
     """Two of them are not one person."""
-    assert People(id_merge).take("Job done", properties) == (None, None)
+    assert People(id_merge).record_event("Job done", properties) == (None, None)
 
 
 @pytest.mark.parametrize("value", ["", None, 5, True, ["u"], {"u": 1}])
@@ -433,7 +433,7 @@ def test_persons_are_listed_with_their_ids():
         identify("a", f"$device:{U}"),
         event(distinct_id="c"),
     ]
-    own_ids = [people.take(*each)[0] for each in sent]
+    own_ids = [people.record_event(*each)[0] for each in sent]
     found = people.persons([*own_ids, "b", None])
     assert [(each.person, each.ids, each.events) for each in found] == [
         ("a", ("a", f"$device:{U}"), 2),
@@ -449,7 +449,7 @@ def test_persons_are_listed_with_their_ids():
 def test_joined_devices_are_listed_as_mixpanel_stores_them(id_merge, ids):
     """With the prefix."""
     people = People(id_merge)
-    own_id, _failure = people.take(*event(distinct_id="u", device="D", user="u"))
+    own_id, _failure = people.record_event(*event(distinct_id="u", device="D", user="u"))
     (found,) = people.persons([own_id])
     assert found.ids == ids
 
@@ -457,7 +457,7 @@ def test_joined_devices_are_listed_as_mixpanel_stores_them(id_merge, ids):
 def test_an_alias_is_listed_with_what_it_is_mapped_to():
     """Although no event is stored under it."""
     people = People("legacy")
-    own_ids = [people.take(*each)[0] for each in (alias("u", "D"), event(distinct_id="u"))]
+    own_ids = [people.record_event(*each)[0] for each in (alias("u", "D"), event(distinct_id="u"))]
     (found,) = people.persons(own_ids)
     assert (found.person, found.ids, found.events) == ("D", ("D", "u"), 2)
 
@@ -474,7 +474,7 @@ def test_what_was_joined_first_is_forgotten_first(id_merge, join):
     """The memory is bounded."""
     people = People(id_merge, max_ids=30)
     for number in range(100):
-        people.take(*join(number))
+        people.record_event(*join(number))
     known = [
         number for number in range(100) if persons(people, event(distinct_id=anon(number))) != [anon(number)]
     ]
@@ -506,7 +506,7 @@ def test_what_was_forgotten_does_not_count():
 def test_a_hundred_thousand_events_are_taken(id_merge, sent):
     """Long chains included; were it quadratic, it would not end in the time that a test has."""
     people = People(id_merge)
-    own_ids = [people.take(*sent(number))[0] for number in range(100_000)]
+    own_ids = [people.record_event(*sent(number))[0] for number in range(100_000)]
     assert sum(person.events for person in people.persons(own_ids)) == 100_000
 
 
@@ -543,16 +543,16 @@ any_events = st.lists(
 def test_persons_partition_the_events(id_merge, sent):
     """Whatever comes, it does not raise, and each event but nobody's is of one person with its own IDs."""
     people = People(id_merge)
-    own_ids = [people.take(name, properties)[0] for name, properties in sent]
+    own_ids = [people.record_event(name, properties)[0] for name, properties in sent]
     known = [own_id for own_id in own_ids if own_id is not None]
     found = people.persons(own_ids)
     assert sum(person.events for person in found) == len(known)
-    assert len(found) == len({people.person_of(each) for each in known})
+    assert len(found) == len({people.canonical_id(each) for each in known})
     for person in found:
-        own = [each for each in known if people.person_of(each) == person.person]
+        own = [each for each in known if people.canonical_id(each) == person.person]
         assert person.events == len(own)
         assert set(own) <= set(person.ids)
-        assert people.person_of(person.person) == person.person
+        assert people.canonical_id(person.person) == person.person
     if id_merge != "legacy":  # there an alias may be a person with a past of its own
         everyones = [each for person in found for each in person.ids]
         assert len(everyones) == len(set(everyones))
@@ -564,7 +564,7 @@ def test_persons_partition_the_events(id_merge, sent):
 def test_forgetting_does_not_break_it(id_merge, sent, max_ids):
     """Each event still is somebody's."""
     people = People(id_merge, max_ids=max_ids)
-    own_ids = [people.take(name, properties)[0] for name, properties in sent]
+    own_ids = [people.record_event(name, properties)[0] for name, properties in sent]
     assert sum(person.events for person in people.persons(own_ids)) == len([each for each in own_ids if each])
 
 
@@ -574,10 +574,12 @@ def test_merged_persons_are_the_connected_ids(pairs):
     """As a search through all pairs finds them."""
     people = People("original")
     for first, second in pairs:
-        people.take(*merge(f"{first}", f"{second}"))
+        people.record_event(*merge(f"{first}", f"{second}"))
     for start in range(13):
         reached = {start}
         for _round in range(13):
             reached |= {b for a, b in pairs if a in reached} | {a for a, b in pairs if b in reached}
-        same = {each for each in range(13) if people.person_of(f"{each}") == people.person_of(f"{start}")}
+        same = {
+            each for each in range(13) if people.canonical_id(f"{each}") == people.canonical_id(f"{start}")
+        }
         assert same == reached

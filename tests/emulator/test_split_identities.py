@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mixpanel_visitor.emulator.split_identities import (
-    BORN_TOGETHER_MS,
     MAX_PAIRS,
+    NEW_TOGETHER_MS,
     TOGETHER_MS,
     SplitIdentities,
     source_of,
@@ -21,7 +21,7 @@ def found(*events):
     """Note events (properties, own ID, milliseconds) and give the pairs of IDs."""
     visits = SplitIdentities()
     for number, (properties, own_id, at_ms) in enumerate(events, 1):
-        visits.note(number, properties, own_id, at_ms)
+        visits.add(number, properties, own_id, at_ms)
     return [(each.browser_id, each.server_id) for each in visits.two_ids()]
 
 
@@ -85,7 +85,7 @@ def test_two_new_ids_at_once_are_one_visit_although_the_server_names_no_page(ser
 
 def test_two_new_ids_of_different_times_are_two_visits():
     """After three seconds."""
-    later_ms = 5 + BORN_TOGETHER_MS
+    later_ms = 5 + NEW_TOGETHER_MS
     assert found(NEW, (PAGELESS, "s", later_ms)) == [("b", "s")]
     assert found(NEW, (PAGELESS, "s", later_ms + 1)) == []
 

@@ -22,7 +22,7 @@ def problems(tmp_path, source):
     """What is wrong with a file of this source."""
     path = tmp_path / "views.py"
     path.write_text(source)
-    return [(place.line, place.problem) for place in scan(plan, [path]).places]
+    return [(problem.line, problem.problem) for problem in scan(plan, [path]).problems]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,9 @@ def test_directories_are_read_but_for_what_is_not_ours(tmp_path):
     (tmp_path / "venv/pyvenv.cfg").touch()
     (tmp_path / "shop/page.html").write_text("track('x')")
     found = scan(plan, [tmp_path])
-    assert [(place.path, place.line) for place in found.places] == [(str(tmp_path / "shop/views.py"), 1)]
+    assert [(problem.path, problem.line) for problem in found.problems] == [
+        (str(tmp_path / "shop/views.py"), 1)
+    ]
     assert (found.files, found.calls, found.computed) == (1, 3, 1)
     assert found.tracked == {"Singed up", "Signed up"}
 
@@ -112,5 +114,7 @@ def test_a_file_that_is_no_python_is_told(tmp_path):
     (tmp_path / "a.py").write_text("def")
     (tmp_path / "b.py").write_bytes(b"\0")
     (tmp_path / "c.py").write_text("visitor.track('Singed up')")
-    told = [(place.path[-4:], place.problem.partition(":")[0]) for place in scan(plan, [tmp_path]).places]
+    told = [
+        (problem.path[-4:], problem.problem.partition(":")[0]) for problem in scan(plan, [tmp_path]).problems
+    ]
     assert told == [("a.py", "cannot be read"), ("b.py", "cannot be read"), ("c.py", UNKNOWN)]

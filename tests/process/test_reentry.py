@@ -16,7 +16,7 @@ from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.delivery.sending.http_client import Answer
 from mixpanel_visitor.delivery.sending.sender import Sender
 from mixpanel_visitor.errors import SpoolFullError
-from mixpanel_visitor.observability.metrics import figures
+from mixpanel_visitor.observability.metrics import collect_metrics
 from mixpanel_visitor.records import Record
 from mixpanel_visitor.tracking.context import current_visitor, refused_outside
 from mixpanel_visitor.tracking.dependencies import Dependencies
@@ -70,7 +70,7 @@ CALLS = {
     "track": lambda tracker: tracker.track("somebody", "Outer"),
     "stats": lambda tracker: tracker.stats(),
     "flush": lambda tracker: tracker.flush(0),
-    "scrape": lambda tracker: list(figures(tracker.stats())),
+    "scrape": lambda tracker: list(collect_metrics(tracker.stats())),
 }
 spools = pytest.mark.parametrize("kind", ["memory", "journal"])
 

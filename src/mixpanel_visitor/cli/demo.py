@@ -130,14 +130,14 @@ def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
         time.sleep(0.05)
 
 
-def _arrived(mixpanel_url: str, number: int) -> list[dict[str, Any]]:
+def _arrived(mixpanel_url: str, count: int) -> list[dict[str, Any]]:
     """Wait until so many events are at the local Mixpanel; give what is there."""
     deadline_s = time.monotonic() + ARRIVAL_TIMEOUT_S
     while True:
         with urllib.request.urlopen(mixpanel_url + "/_local/events", timeout=5) as response:  # noqa: S310
-            answer = json.load(response)
-        events: list[dict[str, Any]] = answer["events"]
-        if len(events) >= number or time.monotonic() > deadline_s:
+            listing = json.load(response)
+        events: list[dict[str, Any]] = listing["events"]
+        if len(events) >= count or time.monotonic() > deadline_s:
             return sorted(events, key=lambda event: int(event["properties"]["time"]))
         time.sleep(0.1)
 

@@ -19,8 +19,8 @@ from mixpanel_visitor.emulator.json_api import change_json, event_json, rejectio
 from mixpanel_visitor.emulator.people import ID_MERGES
 from mixpanel_visitor.hosts import is_loopback
 
-from .signals import held
-from .terminal import plain
+from .signals import hold_signals
+from .terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -95,13 +95,13 @@ def command(
         raise click.ClickException(f"another local Mixpanel keeps its events in {keep}") from error
     except OSError as error:
         raise click.ClickException(f"cannot keep events in {keep}: {error}") from error
-    with held() as signals, contextlib.closing(local):
+    with hold_signals() as signals, contextlib.closing(local):
         if not quiet:
             local.store.subscribe(_printer(_json_line if as_json else _text_line))
         try:
             local.start()
         except OSError as error:
-            raise click.ClickException(_why_not(error, host, port)) from error
+            raise click.ClickException(_listen_failure(error, host, port)) from error
         _greet(local, as_json=as_json)
         signals.wait()
     if not quiet:
@@ -151,42 +151,42 @@ def _printer(line: Callable[[Arrival], str]) -> Callable[[Sequence[Arrival]], No
 def _json_line(arrival: Arrival) -> str:
     match arrival:
         case StoredEvent():
-            shown = {"type": "event", **event_json(arrival)}
+            fields = {"type": "event", **event_json(arrival)}
         case ProfileChange():
-            shown = {"type": "profile_update", **change_json(arrival)}
+            fields = {"type": "profile_update", **change_json(arrival)}
         case Rejection():
-            shown = {"type": "rejected", **rejection_json(arrival)}
-    return orjson.dumps(shown).decode()
+            fields = {"type": "rejected", **rejection_json(arrival)}
+    return orjson.dumps(fields).decode()
 
 
 def _text_line(arrival: Arrival) -> str:
     match arrival:
         case StoredEvent(event=event):
-            who: Any = event.distinct_id
-            if not who:
+            subject: Any = event.distinct_id
+            if not subject:
                 properties = arrival.properties
-                who = properties.get("$user_id") or properties.get("$device_id") or "(nobody)"
+                subject = properties.get("$user_id") or properties.get("$device_id") or "(nobody)"
             again = f"  (came {arrival.deliveries} times)" if arrival.deliveries > 1 else ""
-            return f"{_clock(event.time_ms)}  {plain(event.name):<24}  {plain(who)}{again}"
+            return f"{_clock(event.time_ms)}  {printable(event.name):<24}  {printable(subject)}{again}"
         case ProfileChange(update=update):
-            who = f"{update.group_key}: {update.profile_id}" if update.group_key else update.profile_id
-            return f"{_clock(arrival.received_at_ms)}  {update.operation:<24}  {plain(who)}"
+            subject = f"{update.group_key}: {update.profile_id}" if update.group_key else update.profile_id
+            return f"{_clock(arrival.received_at_ms)}  {update.operation:<24}  {printable(subject)}"
         case Rejection(index=index):
-            where = f"/{arrival.endpoint}" + (f" record {index}" if index is not None else "")
-            reason = plain(arrival.message, _MESSAGE_CHARS)
-            return click.style(f"{_clock(arrival.received_at_ms)}  refused by {where}: {reason}", fg="red")
+            source = f"/{arrival.endpoint}" + (f" record {index}" if index is not None else "")
+            reason = printable(arrival.message, _MESSAGE_CHARS)
+            return click.style(f"{_clock(arrival.received_at_ms)}  refused by {source}: {reason}", fg="red")
 
 
 def _clock(ms: int) -> str:
     return dt.datetime.fromtimestamp(ms / 1000).astimezone().isoformat(" ", "milliseconds")[:23]
 
 
-def _why_not(error: OSError, host: str, port: int) -> str:
+def _listen_failure(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
-        other = port + 1 if port < 65_535 else 0
+        next_port = port + 1 if port < 65_535 else 0
         return (
             f"port {port} on {host} is taken. Stop what listens there, or choose another: "
-            f"mixpanel-visitor dev --port {other}"
+            f"mixpanel-visitor dev --port {next_port}"
         )
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"this user may not listen at port {port}. Choose one above 1023: mixpanel-visitor dev"

@@ -30,40 +30,40 @@ class ImportSpec(NamedTuple):
 
     default: str
     example: str
-    called: str
-    is_it: Callable[[object], bool]
+    description: str
+    accepts: Callable[[object], bool]
     others: tuple[str, ...] = ()
 
 
-def load(where: str, wanted: ImportSpec) -> object:
+def load(target: str, spec: ImportSpec) -> object:
     """Import the module, from the working directory as well, and give the object.
 
     NAME may be a call with literal arguments, `create_app("test")`: what a factory returns. A usage error
     where there is none; a ClickException where the module or the factory fails, whose `__cause__` says how.
     """
-    module_name, _, path = where.partition(":")
-    module = _import(module_name, wanted.example)
+    module_name, _, path = target.partition(":")
+    module = _import(module_name, spec.example)
     if not path:
-        names = (wanted.default, *wanted.others)
-        path = next((name for name in names if hasattr(module, name.partition("(")[0])), wanted.default)
+        names = (spec.default, *spec.others)
+        path = next((name for name in names if hasattr(module, name.partition("(")[0])), spec.default)
     call = _call(path)
-    found: object = module
+    value: object = module
     for name in (path if call is None else ast.unparse(call.func)).split("."):
         try:
-            found = getattr(found, name)
+            value = getattr(value, name)
         except AttributeError:
-            there = getattr(found, "__dict__", {})
-            others = [name for name, value in there.items() if wanted.is_it(value)]
+            members = getattr(value, "__dict__", {})
+            others = [name for name, member in members.items() if spec.accepts(member)]
             hint = did_you_mean(name, others) or (f"; it has {', '.join(others)}" if others else "")
             raise click.UsageError(f"{module_name} has no {name!r}{hint}") from None
     if call is not None:
-        found = _made(found, call, f"{module_name}:{path}")
-    if not wanted.is_it(found):
+        value = _call_factory(value, call, f"{module_name}:{path}")
+    if not spec.accepts(value):
         hint = ""
-        if call is None and callable(found) and not isinstance(found, type):
+        if call is None and callable(value) and not isinstance(value, type):
             hint = f"; if it makes one, write {module_name}:{path}()"
-        raise click.UsageError(f"{where} is no {wanted.called}, but a {type(found).__name__}{hint}")
-    return found
+        raise click.UsageError(f"{target} is no {spec.description}, but a {type(value).__name__}{hint}")
+    return value
 
 
 def _call(path: str) -> ast.Call | None:
@@ -83,21 +83,21 @@ def _call(path: str) -> ast.Call | None:
     return expression
 
 
-def _made(factory: object, call: ast.Call, where: str) -> object:
+def _call_factory(factory: object, call: ast.Call, target: str) -> object:
     arguments = [ast.literal_eval(each) for each in call.args]
-    named = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    keywords = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
     if not callable(factory):
-        raise click.UsageError(f"{where}: that is a {type(factory).__name__}, which cannot be called")
+        raise click.UsageError(f"{target}: that is a {type(factory).__name__}, which cannot be called")
     try:
-        return factory(*arguments, **named)
+        return factory(*arguments, **keywords)
     except Exception as error:
-        raise click.ClickException(f"{where} failed: {type(error).__name__}: {error}") from error
+        raise click.ClickException(f"{target} failed: {type(error).__name__}: {error}") from error
 
 
 def _import(name: str, example: str) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
         raise click.UsageError(f"{name!r} is no module; give MODULE:NAME, such as {example}")
-    with _here():
+    with _working_directory_importable():
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
@@ -114,12 +114,12 @@ def _import(name: str, example: str) -> ModuleType:
 
 
 @contextlib.contextmanager
-def _here() -> Iterator[None]:
+def _working_directory_importable() -> Iterator[None]:
     """Let the modules of this directory be found, as `python -m` does."""
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
+    directory = str(Path.cwd())
+    sys.path.insert(0, directory)
     try:
         yield
     finally:
         with contextlib.suppress(ValueError):
-            sys.path.remove(here)
+            sys.path.remove(directory)

@@ -63,11 +63,11 @@ def _metrics(trackers: Sequence[Tracker]) -> Callable[[], bytes]:
     except ImportError:
         raise MissingExtraError("prometheus-client", "prometheus") from None
     registry = CollectorRegistry()
-    registry.register(VisitorCollector(trackers[0] if len(trackers) == 1 else dict(_named(trackers))))
+    registry.register(VisitorCollector(trackers[0] if len(trackers) == 1 else dict(_by_spool(trackers))))
     return lambda: generate_latest(registry)
 
 
-def _named(trackers: Sequence[Tracker]) -> Iterator[tuple[str, Tracker]]:
+def _by_spool(trackers: Sequence[Tracker]) -> Iterator[tuple[str, Tracker]]:
     """Name each after its spool; those that share one are numbered."""
     seen: Counter[str] = Counter()
     for tracker in trackers:

@@ -14,7 +14,7 @@ from mixpanel_visitor.plan.scan import scan
 from mixpanel_visitor.quoting import several
 
 from .import_object import ImportSpec, load
-from .terminal import plain
+from .terminal import printable
 
 _MOST_CHARS = 1000
 
@@ -28,55 +28,55 @@ def command() -> None:
 
 
 @command.command("check")
-@click.argument("where", metavar="MODULE:PLAN")
+@click.argument("target", metavar="MODULE:PLAN")
 @click.argument("sources", metavar="[SOURCE]...", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def check(*, where: str, sources: tuple[Path, ...], as_json: bool) -> None:
+def check(*, target: str, sources: tuple[Path, ...], as_json: bool) -> None:
     """Look for mistakes of the plan itself, and for what SOURCEs (files, directories) track otherwise.
 
     Sources are read, not run: calls of `.track(...)` whose event is written out are compared with the plan.
     `# plan: ignore` on its line leaves a call alone. Exit code 1: something is wrong.
     """
-    plan = _load(where)
+    plan = _load(target)
     problems = plan.problems()
-    found = scan(plan, sources)
-    never = [name for name in plan.events if name not in found.tracked] if sources else []
+    report = scan(plan, sources)
+    never = [name for name in plan.events if name not in report.tracked] if sources else []
     if as_json:
-        told = [{"path": None, "line": None, "problem": problem} for problem in problems]
-        told += [place._asdict() for place in found.places]
-        counts = {name: getattr(found, name) for name in ("files", "calls", "computed")}
-        shown = {"events": len(plan.events), **counts, "problems": told, "never_tracked": never}
-        click.echo(orjson.dumps(shown))
+        problems_json = [{"path": None, "line": None, "problem": problem} for problem in problems]
+        problems_json += [finding._asdict() for finding in report.problems]
+        counts = {name: getattr(report, name) for name in ("files", "calls", "computed")}
+        fields = {"events": len(plan.events), **counts, "problems": problems_json, "never_tracked": never}
+        click.echo(orjson.dumps(fields))
     else:
         for problem in problems:
-            click.echo(f"plan: {plain(problem, _MOST_CHARS)}")
-        for place in found.places:
-            click.echo(plain(f"{place.path}:{place.line}: {place.problem}", _MOST_CHARS))
+            click.echo(f"plan: {printable(problem, _MOST_CHARS)}")
+        for finding in report.problems:
+            click.echo(printable(f"{finding.path}:{finding.line}: {finding.problem}", _MOST_CHARS))
         if never:
-            click.echo(f"Tracked nowhere in these sources: {plain(', '.join(never), _MOST_CHARS)}")
-        if found.computed:
-            click.echo(f"Not looked at, for the event's name is computed: {several(found.computed, 'call')}")
-        number = len(problems) + len(found.places)
-        calls = f", {several(found.calls, 'call')} in {several(found.files, 'file')}" if sources else ""
+            click.echo(f"Tracked nowhere in these sources: {printable(', '.join(never), _MOST_CHARS)}")
+        if report.computed:
+            click.echo(f"Not looked at, for the event's name is computed: {several(report.computed, 'call')}")
+        count = len(problems) + len(report.problems)
+        calls = f", {several(report.calls, 'call')} in {several(report.files, 'file')}" if sources else ""
         events = several(len(plan.events), "event")
-        click.echo(f"{several(number, 'problem') if number else 'No problems'}; {events}{calls}.")
-    sys.exit(1 if problems or found.places else 0)
+        click.echo(f"{several(count, 'problem') if count else 'No problems'}; {events}{calls}.")
+    sys.exit(1 if problems or report.problems else 0)
 
 
 @command.command("export")
-@click.argument("where", metavar="MODULE:PLAN")
+@click.argument("target", metavar="MODULE:PLAN")
 @click.option(
     "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="A file; default: stdout."
 )
 @click.option("--truncate", is_flag=True, help="Have Lexicon drop all that the plan does not name.")
-def export(*, where: str, output: Path | None, truncate: bool) -> None:
+def export(*, target: str, output: Path | None, truncate: bool) -> None:
     """Print the plan as the body of a request to Mixpanel's Lexicon Schemas API.
 
     \b
     curl -u "$USERNAME:$SECRET" -H 'Content-Type: application/json' --data @plan.json \\
       https://mixpanel.com/api/app/projects/$PROJECT_ID/schemas
     """  # noqa: D301
-    plan = _load(where)
+    plan = _load(target)
     try:
         plan.resolve()
     except ValueError as error:
@@ -94,8 +94,11 @@ def export(*, where: str, output: Path | None, truncate: bool) -> None:
         raise click.ClickException(f"{output} cannot be written: {error.strerror}") from error
 
 
-def _load(where: str) -> Plan:
-    wanted = ImportSpec(
-        "plan", "shop.events:plan", "mixpanel_visitor.plan.Plan", lambda it: isinstance(it, Plan)
+def _load(target: str) -> Plan:
+    spec = ImportSpec(
+        "plan",
+        "shop.events:plan",
+        "mixpanel_visitor.plan.Plan",
+        lambda candidate: isinstance(candidate, Plan),
     )
-    return cast("Plan", load(where, wanted))
+    return cast("Plan", load(target, spec))

@@ -15,40 +15,40 @@ _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
-    """SIGINT and SIGTERM, as `held` gives them; `came` is true from the first one on."""
+    """SIGINT and SIGTERM, as `hold_signals` yields them; `is_set` is true from the first one on."""
 
     def __init__(self, arrived: socket.socket) -> None:
-        self.came = False
+        self.is_set = False
         self._taken = 0
         self._arrived = arrived
 
     def wait(self, timeout_s: float | None = None) -> None:
         """Return when one of them has come, or after so many seconds."""
         # A socket, and no lock: Windows interrupts no wait for a lock, and a handler must not take one.
-        while not self.came and select.select([self._arrived], [], [], timeout_s)[0]:
-            self.came = self.came or not set(_ENDING).isdisjoint(self._arrived.recv(64))
+        while not self.is_set and select.select([self._arrived], [], [], timeout_s)[0]:
+            self.is_set = self.is_set or not set(_ENDING).isdisjoint(self._arrived.recv(64))
 
-    def take(self, number: int, _frame: object) -> None:
+    def handle(self, signal_number: int, _frame: object) -> None:
         """Note the first one; the second one ends the process at once."""
         self._taken += 1
         if self._taken > 1:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        self.came = True
+            signal.signal(signal_number, signal.SIG_DFL)
+            signal.raise_signal(signal_number)
+        self.is_set = True
 
 
 @contextlib.contextmanager
-def held() -> Iterator[Signals]:
+def hold_signals() -> Iterator[Signals]:
     """Let SIGINT and SIGTERM interrupt nothing until the end of the block; for the main thread only."""
     arrived, arriving = socket.socketpair()
     with arrived, arriving:
         arriving.setblocking(False)
         signals = Signals(arrived)
         before_fd = signal.set_wakeup_fd(arriving.fileno(), warn_on_full_buffer=False)
-        before = {number: signal.signal(number, signals.take) for number in _ENDING}
+        before = {signal_number: signal.signal(signal_number, signals.handle) for signal_number in _ENDING}
         try:
             yield signals
         finally:
-            for number, handler in before.items():
-                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            for signal_number, handler in before.items():
+                signal.signal(signal_number, signal.SIG_DFL if handler is None else handler)
             signal.set_wakeup_fd(before_fd)

@@ -7,10 +7,14 @@ from typing import Any
 NAME_CHARS = 60
 
 
-def plain(text: Any, most: int = NAME_CHARS) -> str:
+def printable(text: Any, max_chars: int = NAME_CHARS) -> str:
     """Someone else's text, unable to move the cursor or to colour the terminal."""
-    shown = "".join(char if char.isprintable() else "?" for char in str(text)[: most + 1])
-    return shown if len(shown) <= most else shown[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    text_shown = "".join(char if char.isprintable() else "?" for char in str(text)[: max_chars + 1])
+    return (
+        text_shown
+        if len(text_shown) <= max_chars
+        else text_shown[: max_chars - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    )
 
 
 def escaped(text: str) -> str:

@@ -18,9 +18,9 @@ from mixpanel_visitor.settings.masked import without_secrets
 from mixpanel_visitor.tracking.tracker import Tracker
 
 from .metrics_server import serve
-from .signals import Signals, held
+from .signals import Signals, hold_signals
 from .spool.location import SETTING
-from .spool.redis import is_redis, opened, server_of
+from .spool.redis import is_redis, open_redis_spool, server_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,12 +107,12 @@ def deliver(
     trackers = _trackers(locations, concurrency)
     if concurrency > 1 and not any(_is_redis(tracker.settings) for tracker in trackers):
         click.echo("A directory is delivered by one at a time: --concurrency does nothing here.", err=True)
-    with held() as signals:
-        left = _deliver(trackers, signals, once_within_s, metrics_address)
+    with hold_signals() as signals:
+        remaining = _deliver(trackers, signals, once_within_s, metrics_address)
     delivered = sum(tracker.stats()["sender"]["delivered"] for tracker in trackers)
-    waiting = f" {several(left, 'still waits', 'still wait')}." if left else ""
+    waiting = f" {several(remaining, 'still waits', 'still wait')}." if remaining else ""
     click.echo(f"Stopped: {several(delivered, 'record was', 'records were')} delivered.{waiting}")
-    sys.exit(1 if left else 0)
+    sys.exit(1 if remaining else 0)
 
 
 def _deliver(
@@ -140,8 +140,8 @@ def _deliver(
     except MixpanelVisitorError as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
-        where = ":".join(map(str, metrics_address or ()))
-        raise click.ClickException(f"cannot serve metrics on {where}: {error}") from error
+        address = ":".join(map(str, metrics_address or ()))
+        raise click.ClickException(f"cannot serve metrics on {address}: {error}") from error
     finally:
         stop_s = _STOP_S if once_within_s is None else _STOP_ONCE_S
         for tracker in trackers:
@@ -149,11 +149,11 @@ def _deliver(
 
 
 def _trackers(locations: Sequence[str], concurrency: int) -> list[Tracker]:
-    found = _settings(locations)
+    all_settings = _settings(locations)
     try:
         return [
             Tracker(dataclasses.replace(settings))
-            for settings in found
+            for settings in all_settings
             for _ in range(concurrency if _is_redis(settings) else 1)
         ]
     except MixpanelVisitorError as error:  # an extra that is not installed, say
@@ -174,7 +174,7 @@ def _is_redis(settings: Settings) -> bool:
 def _refuse_or_warn(tracker: Tracker) -> None:
     if not _is_redis(tracker.settings):
         return
-    spool = opened(tracker.settings.spool)
+    spool = open_redis_spool(tracker.settings.spool)
     try:
         shortcomings = server_of(spool).preflight()
     except SpoolUnavailableError as error:
@@ -193,7 +193,7 @@ def _until_empty(trackers: Sequence[Tracker], signals: Signals, timeout_s: float
     """Wait until nothing is left in any spool; give how much is."""
     ends_s = time.monotonic() + timeout_s
     while True:
-        left: int = sum(tracker.stats()["spool"]["pending"] for tracker in trackers)
-        if not left or signals.came or time.monotonic() >= ends_s:
-            return left
+        remaining: int = sum(tracker.stats()["spool"]["pending"] for tracker in trackers)
+        if not remaining or signals.is_set or time.monotonic() >= ends_s:
+            return remaining
         signals.wait(_POLL_S)

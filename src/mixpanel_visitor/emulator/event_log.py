@@ -62,7 +62,7 @@ class EventLog:
         if self._file.tell() and not self._newer.read_bytes().endswith(b"\n"):
             self._file.write(b"\n")  # the last one was killed in the middle of a line
 
-    def load(self, store: Store) -> None:
+    def replay(self, store: Store) -> None:
         """Load all that was kept into the store; lines that are not whole are left out."""
         for line in (*_lines(self._older), *_lines(self._newer)):
             try:
@@ -82,7 +82,7 @@ class EventLog:
                 self._newer.replace(self._older)
                 self._start()
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Empty the directory."""
         with self._writing:
             self._file.close()
@@ -117,35 +117,35 @@ def _lines(path: Path) -> Iterator[bytes]:
 def _as_json(arrival: Arrival) -> dict[str, Any]:
     match arrival:
         case StoredEvent(event=event):
-            said: Iterable[Any] = (event.name, event.time_ms, event.distinct_id, event.insert_id)
+            fields: Iterable[Any] = (event.name, event.time_ms, event.distinct_id, event.insert_id)
             text = event.properties.decode()
             at_ms, token = arrival.received_at_ms, arrival.token
-            return {"kind": arrival.endpoint, "said": [*said, text], "at": at_ms, "token": token}
+            return {"kind": arrival.endpoint, "said": [*fields, text], "at": at_ms, "token": token}
         case ProfileChange(update=update):
-            said = (update.token, update.group_key, update.profile_id, update.operation, update.operand)
-            return {"kind": arrival.endpoint, "said": [*said], "at": arrival.received_at_ms}
+            fields = (update.token, update.group_key, update.profile_id, update.operation, update.operand)
+            return {"kind": arrival.endpoint, "said": [*fields], "at": arrival.received_at_ms}
         case Rejection():
             record = None if arrival.record is None else arrival.record.decode()
-            said = (arrival.endpoint, arrival.status, arrival.message, arrival.index, arrival.field)
-            return {"kind": "-", "said": [*said, arrival.insert_id, record], "at": arrival.received_at_ms}
+            fields = (arrival.endpoint, arrival.status, arrival.message, arrival.index, arrival.field)
+            return {"kind": "-", "said": [*fields, arrival.insert_id, record], "at": arrival.received_at_ms}
 
 
-def _restore(store: Store, kept: dict[str, Any]) -> None:
-    kind, at_ms = kept["kind"], kept["at"]
+def _restore(store: Store, entry: dict[str, Any]) -> None:
+    kind, at_ms = entry["kind"], entry["at"]
     if kind in ("import", "track"):
-        name, time_ms, distinct_id, insert_id, text = kept["said"]
+        name, time_ms, distinct_id, insert_id, text = entry["said"]
         event = Event(
             name=name, time_ms=time_ms, distinct_id=distinct_id, insert_id=insert_id, properties=text.encode()
         )
-        store.add_events(kind, [event], token=kept.get("token", ""), at_ms=at_ms)
+        store.add_events(kind, [event], token=entry.get("token", ""), at_ms=at_ms)
     elif kind in ("engage", "groups"):
-        token, group_key, profile_id, operation, operand = kept["said"]
+        token, group_key, profile_id, operation, operand = entry["said"]
         update = Update(
             token=token, group_key=group_key, profile_id=profile_id, operation=operation, operand=operand
         )
         store.add_updates(kind, [update], at_ms=at_ms)
     else:
-        endpoint, status, message, index, field, insert_id, record = kept["said"]
+        endpoint, status, message, index, field, insert_id, record = entry["said"]
         rejection = Rejection(
             endpoint=endpoint,
             status=status,

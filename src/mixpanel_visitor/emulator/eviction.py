@@ -21,7 +21,7 @@ def forget_first(table: dict[Any, Any]) -> None:
         del table[key]
 
 
-def last_of(found: Iterable[_T], limit: int | None) -> list[_T]:
+def last_of(items: Iterable[_T], limit: int | None) -> list[_T]:
     """Return the last ones, at most `limit`; None: all."""
-    listed = list(found)
-    return listed if limit is None else listed[max(0, len(listed) - limit) :]
+    all_items = list(items)
+    return all_items if limit is None else all_items[max(0, len(all_items) - limit) :]

@@ -53,10 +53,10 @@ class Simplified:
         self._max_ids = max_ids
         self._users: dict[str, str] = {}
 
-    def take(
+    def record_event(
         self, name: str, properties: dict[str, Any], _endpoint: EventEndpoint = "import", /
     ) -> tuple[str | None, str | None]:
-        """See `People.take`."""
+        """See `People.record_event`."""
         user, device = properties.get("$user_id"), properties.get("$device_id")
         if user and isinstance(user, str):
             if not device or not isinstance(device, str) or self._users.get(device) == user:
@@ -67,8 +67,8 @@ class Simplified:
         distinct_id = properties.get("distinct_id")
         return distinct_id if distinct_id and isinstance(distinct_id, str) else None, None
 
-    def person_of(self, own_id: str) -> str:
-        """See `People.person_of`."""
+    def canonical_id(self, own_id: str) -> str:
+        """See `People.canonical_id`."""
         return self._users.get(own_id.removeprefix(DEVICE), own_id) if own_id.startswith(DEVICE) else own_id
 
     def joined(self) -> Iterator[tuple[str, str]]:
@@ -102,10 +102,10 @@ class Original:
         self._identified: dict[str, str] = {}
         self._aliases: dict[str, str] = {}
 
-    def take(
+    def record_event(
         self, name: str, properties: dict[str, Any], endpoint: EventEndpoint = "import", /
     ) -> tuple[str | None, str | None]:
-        """See `People.take`."""
+        """See `People.record_event`."""
         own_id = _text(properties.get("distinct_id"))
         if name not in IDENTITY_EVENTS:
             return own_id, None
@@ -121,9 +121,9 @@ class Original:
                 return own_id, self._join(first, second) if first and second else None
         return own_id, None
 
-    def person_of(self, own_id: str) -> str:
-        """See `People.person_of`."""
-        return self._clusters.person_of(own_id)
+    def canonical_id(self, own_id: str) -> str:
+        """See `People.canonical_id`."""
+        return self._clusters.canonical_id(own_id)
 
     def joined(self) -> Iterator[tuple[str, str]]:
         """Each ID in a cluster, with its person."""
@@ -168,10 +168,10 @@ class Legacy:
         self._max_ids = max_ids
         self._targets: dict[str, str] = {}
 
-    def take(
+    def record_event(
         self, name: str, properties: dict[str, Any], _endpoint: EventEndpoint = "import", /
     ) -> tuple[str | None, str | None]:
-        """See `People.take`."""
+        """See `People.record_event`."""
         own_id = _text(properties.get("distinct_id"))
         if own_id in self._targets:
             own_id = self._target(own_id)
@@ -180,8 +180,8 @@ class Legacy:
         alias = _text(properties.get("alias"))
         return own_id, self._map(alias, own_id) if alias and own_id else None
 
-    def person_of(self, own_id: str) -> str:
-        """See `People.person_of`."""
+    def canonical_id(self, own_id: str) -> str:
+        """See `People.canonical_id`."""
         return own_id
 
     def joined(self) -> Iterator[tuple[str, str]]:
@@ -226,9 +226,9 @@ def _text(value: Any) -> str | None:
     return value if value and isinstance(value, str) else None
 
 
-def _remember(table: dict[str, str], key: str, value: str, most: int) -> None:
+def _remember(table: dict[str, str], key: str, value: str, limit: int) -> None:
     if len(key) + len(value) > MAX_PAIR_CHARS:
         return
     table[key] = value
-    if len(table) > most:
+    if len(table) > limit:
         forget_first(table)

@@ -126,14 +126,16 @@ class Ingestion:
         accepted, problems = _sorted(judged)
         properties = [item["properties"] for index, item in enumerate(items) if index not in problems]
         self.store.add_events(endpoint, accepted, properties, token=token or self.token or "")
-        return self._note(endpoint, items, problems)
+        return self._record_problems(endpoint, items, problems)
 
     def _take_updates(self, endpoint: ProfileEndpoint, items: list[Any]) -> dict[int, Problem]:
         accepted, problems = _sorted([check_update(item, endpoint=endpoint) for item in items])
         self.store.add_updates(endpoint, accepted)
-        return self._note(endpoint, items, problems)
+        return self._record_problems(endpoint, items, problems)
 
-    def _note(self, endpoint: str, items: list[Any], problems: dict[int, Problem]) -> dict[int, Problem]:
+    def _record_problems(
+        self, endpoint: str, items: list[Any], problems: dict[int, Problem]
+    ) -> dict[int, Problem]:
         now_ms = self.store.now_ms()
         self.store.reject(
             [
@@ -144,7 +146,7 @@ class Ingestion:
                     field=problem.field[:_MAX_SHOWN_CHARS],
                     message=problem.message[:_MAX_SHOWN_CHARS],
                     insert_id=_insert_id(items[index])[:_MAX_SHOWN_CHARS],
-                    record=_shown(items[index]),
+                    record=_encoded_record(items[index]),
                     received_at_ms=now_ms,
                 )
                 for index, problem in problems.items()
@@ -233,7 +235,7 @@ def _unreadable(error: payload.PayloadError) -> Reply:
         return error_reply(error.status, str(error))
     if error.parameters.get("strict") == "1":
         return json_reply({"code": 400, "error": str(error), "status": PHRASES[400]})
-    return _said(error.parameters, str(error))
+    return _status_reply(error.parameters, str(error))
 
 
 def _received(parameters: Mapping[str, str], taken: int, problems: Mapping[int, Problem]) -> Reply:
@@ -246,10 +248,10 @@ def _received(parameters: Mapping[str, str], taken: int, problems: Mapping[int, 
             error = (
                 f"{len(problems)} of {several(taken + len(problems), 'record')} refused, the first: {error}"
             )
-    return _said(parameters, error, status=1 if taken else 0)
+    return _status_reply(parameters, error, status=1 if taken else 0)
 
 
-def _said(parameters: Mapping[str, str], error: str | None, *, status: int = 0) -> Reply:
+def _status_reply(parameters: Mapping[str, str], error: str | None, *, status: int = 0) -> Reply:
     verbose = parameters.get("verbose") in ("1", "2")
     text = orjson.dumps({"error": error, "status": status}) if verbose else b"%d" % status
     callback = parameters.get("callback")
@@ -276,7 +278,7 @@ def _insert_id(item: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _shown(item: Any) -> bytes | None:
+def _encoded_record(item: Any) -> bytes | None:
     try:
         encoded = orjson.dumps(item)
     except TypeError:  # nested deeper than the encoder goes

@@ -53,18 +53,18 @@ class Listing:
         match, or with what there is when the time is over, or at once where `MAX_WAITING` others wait.
         """
         query = request.query
-        count, wait_s = _number(query, "count"), _number(query, "wait")
+        count, wait_s = _whole_number(query, "count"), _whole_number(query, "wait")
         if wait_s and self._waiting.acquire(blocking=False):
-            least = 1 if count is None else count
+            minimum = 1 if count is None else count
             try:
-                self.store.wait_for(lambda: len(self._found(query)) >= least, min(wait_s, MAX_WAIT_S))
+                self.store.wait_for(lambda: len(self._matching(query)) >= minimum, min(wait_s, MAX_WAIT_S))
             finally:
                 self._waiting.release()
-        return json_reply({"events": [event_json(each) for each in self._found(query)]})
+        return json_reply({"events": [event_json(each) for each in self._matching(query)]})
 
     def count(self, request: Request) -> Reply:
         """`GET /_local/count`: how many events match, asked as `/_local/events`."""
-        return json_reply({"count": len(self._found(request.query))})
+        return json_reply({"count": len(self._matching(request.query))})
 
     def chaos_rates(self, request: Request) -> Reply:
         """`/_local/chaos`: GET tells which share of requests fails how, POST sets it: `{"429": 0.1}`."""
@@ -80,41 +80,41 @@ class Listing:
         """`GET /_local/two-ids`: visits that browser and server sent under an ID each."""
         return json_reply({"two_ids": [two_ids_json(each) for each in self.store.two_ids()]})
 
-    def _found(self, query: Mapping[str, str]) -> list[StoredEvent]:
+    def _matching(self, query: Mapping[str, str]) -> list[StoredEvent]:
         return self.store.events(
-            limit=_number(query, "limit"),
+            limit=_whole_number(query, "limit"),
             event=query.get("event"),
             distinct_id=query.get("distinct_id"),
             person=query.get("person"),
             token=query.get("token"),
             search=query.get("search"),
-            since_ms=_number(query, "since"),
-            after=_number(query, "after"),
+            since_ms=_whole_number(query, "since"),
+            after=_whole_number(query, "after"),
         )
 
     def people(self, request: Request) -> Reply:
         """`GET /_local/people`: whose the kept events are, by the project's ID merge; seen last is last."""
-        found = self.store.people(limit=_number(request.query, "limit"))
+        items = self.store.people(limit=_whole_number(request.query, "limit"))
         people = [
             {"person": each.person, "token": each.token, "ids": each.ids, "events": each.events}
-            for each in found
+            for each in items
         ]
         return json_reply({"id_merge": self.store.id_merge, "people": people})
 
     def profiles(self, request: Request) -> Reply:
         """`GET /_local/profiles`: what the updates so far have made of each person."""
-        found = self.store.profiles(limit=_number(request.query, "limit"))
-        return json_reply({"profiles": [profile_json(each) for each in found]})
+        items = self.store.profiles(limit=_whole_number(request.query, "limit"))
+        return json_reply({"profiles": [profile_json(each) for each in items]})
 
     def groups(self, request: Request) -> Reply:
         """`GET /_local/groups`: the same for groups."""
-        found = self.store.groups(limit=_number(request.query, "limit"))
-        return json_reply({"groups": [profile_json(each) for each in found]})
+        items = self.store.groups(limit=_whole_number(request.query, "limit"))
+        return json_reply({"groups": [profile_json(each) for each in items]})
 
     def rejected(self, request: Request) -> Reply:
         """`GET /_local/rejected`: refused records with the reason, and refused requests (`index` is null)."""
-        found = self.store.rejections(limit=_number(request.query, "limit"))
-        return json_reply({"rejected": [rejection_json(each) for each in found]})
+        items = self.store.rejections(limit=_whole_number(request.query, "limit"))
+        return json_reply({"rejected": [rejection_json(each) for each in items]})
 
     def not_sent(self, request: Request) -> Reply:
         """`POST /_local/not-sent`: a sender tells why something was not sent; listed with the refused."""
@@ -211,20 +211,20 @@ def rejection_json(rejection: Rejection) -> dict[str, Any]:
     }
 
 
-def two_ids_json(found: TwoIds) -> dict[str, Any]:
+def two_ids_json(items: TwoIds) -> dict[str, Any]:
     """A visit with two IDs as it is listed, with what to do about it."""
     return {
-        "token": found.token,
-        "browser_id": found.browser_id,
-        "server_id": found.server_id,
-        "page": found.page,
-        "browser_event": found.browser_event,
-        "server_event": found.server_event,
+        "token": items.token,
+        "browser_id": items.browser_id,
+        "server_id": items.server_id,
+        "page": items.page,
+        "browser_event": items.browser_event,
+        "server_event": items.server_event,
         "fix": TWO_IDS_FIX,
     }
 
 
-def _number(query: Mapping[str, str], name: str) -> int | None:
+def _whole_number(query: Mapping[str, str], name: str) -> int | None:
     text = query.get(name, "")
     if not text:
         return None

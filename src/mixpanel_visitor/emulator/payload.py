@@ -109,18 +109,18 @@ def _decompressed(request: Request, max_bytes: int) -> bytes:
         raise PayloadError(415, f"Content-Encoding {encoding!r} is not supported, only gzip is")
     pieces: list[bytes] = []
     total = 0
-    left = request.body
+    remaining = request.body
     try:
-        while left:  # a gzip file may be several of them in a row
+        while remaining:  # a gzip file may be several of them in a row
             inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-            piece = inflate.decompress(left, max_bytes + 1 - total)
+            piece = inflate.decompress(remaining, max_bytes + 1 - total)
             pieces.append(piece)
             total += len(piece)
             if total > max_bytes:
                 raise _too_large(max_bytes)
             if not inflate.eof:
                 raise PayloadError(400, "the gzip body ends too early")
-            left = inflate.unused_data
+            remaining = inflate.unused_data
     except zlib.error:
         raise PayloadError(400, "Content-Encoding says gzip, but the body is not") from None
     return b"".join(pieces)

@@ -33,8 +33,8 @@ _RULES: dict[IdMerge, type[Simplified | Original | Legacy]] = {
 }
 
 
-class Take(Protocol):
-    """The type of `People.take`."""
+class RecordEvent(Protocol):
+    """The type of `People.record_event`."""
 
     def __call__(
         self, name: str, properties: dict[str, Any], endpoint: EventEndpoint = "import", /
@@ -46,7 +46,7 @@ class Take(Protocol):
 class People:
     """Everyone in one project; raises ValueError for an `id_merge` that does not exist. Not thread-safe."""
 
-    take: Take
+    record_event: RecordEvent
     """Take the next accepted event that is no duplicate; gives its own ID and why it joined nothing.
 
     Its own ID is the distinct ID that Mixpanel stores with it before any merge; None: it belongs to nobody
@@ -54,7 +54,7 @@ class People:
     Mixpanel's `$failure_reason` or `$identity_failure_reason`, or None.
     """
 
-    person_of: Callable[[str], str]
+    canonical_id: Callable[[str], str]
     """Whose an event with this ID of its own is by now: the canonical distinct ID.
 
     Under Original ID Merge any ID of the person may be the canonical one: compare it, expect none.
@@ -67,15 +67,15 @@ class People:
         self.id_merge: IdMerge = id_merge
         self._rules = _RULES[id_merge](max_ids)
         # Not methods that call them: that would be paid for every event.
-        self.take = self._rules.take
-        self.person_of = self._rules.person_of
+        self.record_event = self._rules.record_event
+        self.canonical_id = self._rules.canonical_id
 
     def persons(self, own_ids: Iterable[str | None]) -> list[Person]:
         """Who did events with these IDs of their own, in this order; the person seen last is last."""
         seen: OrderedDict[str, Counter[str]] = OrderedDict()
         for own_id in own_ids:
             if own_id is not None:
-                person = self.person_of(own_id)
+                person = self.canonical_id(own_id)
                 seen.setdefault(person, Counter())[own_id] += 1
                 seen.move_to_end(person)
         ids = {person: dict.fromkeys(events) for person, events in seen.items()}

@@ -52,10 +52,10 @@ def check_update(item: Any, *, endpoint: ProfileEndpoint) -> Update | Problem:
     operations = [key for key in item if key in PEOPLE_OPERATIONS]
     allowed = PEOPLE_OPERATIONS if endpoint == "engage" else GROUP_OPERATIONS
     if len(operations) != 1:
-        found = f"found {', '.join(operations)}" if operations else "found none"
+        listed = f"found {', '.join(operations)}" if operations else "found none"
         return Problem(
             field=operations[1] if operations else "",
-            message=f"must have exactly one operation of {', '.join(sorted(allowed))}: {found}",
+            message=f"must have exactly one operation of {', '.join(sorted(allowed))}: {listed}",
         )
     operation = operations[0]
     if operation not in allowed:
@@ -102,8 +102,8 @@ def applied(properties: dict[str, Any], operation: str, operand: Any) -> dict[st
             case "$union":
                 after[key] = _union(_as_list(current), value)
             case "$remove" if isinstance(current, list):
-                gone = _identity(value)
-                after[key] = [each for each in current if _identity(each) != gone]
+                removed = _identity(value)
+                after[key] = [each for each in current if _identity(each) != removed]
     return after
 
 

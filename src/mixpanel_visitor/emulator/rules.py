@@ -142,9 +142,9 @@ def missing(field: str) -> Problem:
     return Problem(field=field, message=f"'{field}' must not be missing or blank")
 
 
-def invalid(field: str, why: str) -> Problem:
+def invalid(field: str, reason: str) -> Problem:
     """Say what is wrong with a field, in Mixpanel's words."""
-    return Problem(field=field, message=f"'{field}' is invalid: {why}")
+    return Problem(field=field, message=f"'{field}' is invalid: {reason}")
 
 
 def _check_properties(properties: dict[str, Any]) -> Problem | None:
@@ -230,8 +230,10 @@ def _check_ids(properties: dict[str, Any]) -> Problem | None:
 
 def _time_ms(time: Any, endpoint: EventEndpoint, now_ms: int) -> int | Problem:
     field = "properties.time"
-    whole = isinstance(time, int) or (isinstance(time, float) and (endpoint == "track" or time.is_integer()))
-    if isinstance(time, bool) or not whole:
+    is_whole = isinstance(time, int) or (
+        isinstance(time, float) and (endpoint == "track" or time.is_integer())
+    )
+    if isinstance(time, bool) or not is_whole:
         return invalid(field, "must be specified as seconds since epoch")
     # Compared before it is made an int: a huge float has none.
     time_ms = time if time >= _MILLISECONDS_FROM else time * 1000

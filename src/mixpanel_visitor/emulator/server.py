@@ -77,8 +77,8 @@ class LocalMixpanel:
         if token == "":
             raise ValueError("the token must not be empty; leave it out to let any in")
         self.chaos = Chaos(chaos)
-        self._kept = None if keep is None else EventLog(keep, max_lines=max_events)
-        self.store = Store(max_events=max_events, now_ms=now_ms, id_merge=id_merge, kept=self._kept)
+        self._event_log = None if keep is None else EventLog(keep, max_lines=max_events)
+        self.store = Store(max_events=max_events, now_ms=now_ms, id_merge=id_merge, event_log=self._event_log)
         self.host = host
         self._port = port
         self._max_body_bytes = max_body_bytes
@@ -133,8 +133,8 @@ class LocalMixpanel:
     def close(self) -> None:
         """Stop for good: the directory in which it kept what arrived is free for another."""
         self.stop()
-        if self._kept is not None:
-            self._kept.close()
+        if self._event_log is not None:
+            self._event_log.close()
 
     def __enter__(self) -> Self:
         return self.start()

@@ -6,7 +6,7 @@ event of a browser's SDK and one of a server which name the same page, browser a
 an application that shares its IDs, each is soon seen from both.
 
 Many servers name no page, as the official libraries do not. Their event is taken for a browser's visit if
-both IDs are new, and no third one is, within `BORN_TOGETHER_MS`: somebody who tries an application is alone.
+both IDs are new, and no third one is, within `NEW_TOGETHER_MS`: somebody who tries an application is alone.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 Source = Literal["browser", "server"]
 
 TOGETHER_MS = 10_000
-BORN_TOGETHER_MS = 3_000
+NEW_TOGETHER_MS = 3_000
 MAX_IDS = 20_000
 MAX_PAIRS = 200
 _MAX_PAGES = 2_000
-_MAX_NEAR = 8
-_MAX_BORN = 3
+_MAX_SIGHTINGS = 8
+_MAX_NEW = 3
 _MAX_CHARS = 1_000
 
 _BROWSER_LIBRARIES = frozenset({"web", "swift", "iphone", "android", "react-native", "flutter", "unity"})
@@ -57,10 +57,10 @@ def source_of(properties: Mapping[str, Any]) -> Source:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Seen:
-    lane: Source
+class _Sighting:
+    source: Source
     own_id: str
-    number: int
+    event_number: int
     at_ms: int
     page: str | None
 
@@ -70,50 +70,50 @@ class SplitIdentities:
 
     def __init__(self) -> None:
         # By the hashes of IDs: 20,000 of them may be long.
-        self._lanes: dict[int, set[Source]] = {}
-        self._pages: dict[tuple[str, str, str], deque[_Seen]] = {}
-        self._born: deque[_Seen] = deque(maxlen=_MAX_BORN)
+        self._sources: dict[int, set[Source]] = {}
+        self._pages: dict[tuple[str, str, str], deque[_Sighting]] = {}
+        self._new_ids: deque[_Sighting] = deque(maxlen=_MAX_NEW)
         self._pairs: OrderedDict[tuple[str, str], TwoIds] = OrderedDict()
 
-    def note(self, number: int, properties: Mapping[str, Any], own_id: str | None, at_ms: int) -> None:
+    def add(self, event_number: int, properties: Mapping[str, Any], own_id: str | None, at_ms: int) -> None:
         """Take the next event; `at_ms` is when it arrived."""
         if own_id is None or len(own_id) > _MAX_CHARS:
             return
-        lane = source_of(properties)
+        source = source_of(properties)
         device = properties.get("$device_id")
         url = properties.get("$current_url")
         page = url.partition("#")[0][:_MAX_CHARS] if isinstance(url, str) else None
-        mine = _Seen(lane=lane, own_id=own_id, number=number, at_ms=at_ms, page=page)
+        sighting = _Sighting(source=source, own_id=own_id, event_number=event_number, at_ms=at_ms, page=page)
         new = [
-            self._note_lane(each, lane)
+            self._add_source(each, source)
             for each in {own_id, DEVICE + device if isinstance(device, str) and device else own_id}
         ]
         if all(new):
-            self._note_birth(mine)
+            self._add_new_ids(sighting)
         browser, system = properties.get("$browser", ""), properties.get("$os", "")
         if page is not None and isinstance(browser, str) and isinstance(system, str):
-            self._note_page(mine, (page, browser[:_MAX_CHARS], system[:_MAX_CHARS]))
+            self._add_to_page(sighting, (page, browser[:_MAX_CHARS], system[:_MAX_CHARS]))
 
-    def _note_page(self, mine: _Seen, key: tuple[str, str, str]) -> None:
-        near = self._pages.setdefault(key, deque(maxlen=_MAX_NEAR))
-        for other in near:
-            if other.lane != mine.lane and mine.at_ms - other.at_ms <= TOGETHER_MS:
-                self._suspect(mine, other)
-        near.append(mine)
+    def _add_to_page(self, sighting: _Sighting, key: tuple[str, str, str]) -> None:
+        sightings = self._pages.setdefault(key, deque(maxlen=_MAX_SIGHTINGS))
+        for earlier in sightings:
+            if earlier.source != sighting.source and sighting.at_ms - earlier.at_ms <= TOGETHER_MS:
+                self._suspect(sighting, earlier)
+        sightings.append(sighting)
         if len(self._pages) > _MAX_PAGES:
             forget_first(self._pages)
 
-    def _note_birth(self, mine: _Seen) -> None:
-        self._born.append(mine)
-        together = [each for each in self._born if mine.at_ms - each.at_ms <= BORN_TOGETHER_MS]
-        lanes = {each.lane: each for each in together}
-        if len(together) == 2 and len(lanes) == 2:
-            if lanes["server"].page is None and lanes["browser"].page is not None:
+    def _add_new_ids(self, sighting: _Sighting) -> None:
+        self._new_ids.append(sighting)
+        together = [each for each in self._new_ids if sighting.at_ms - each.at_ms <= NEW_TOGETHER_MS]
+        sources = {each.source: each for each in together}
+        if len(together) == 2 and len(sources) == 2:
+            if sources["server"].page is None and sources["browser"].page is not None:
                 self._suspect(*together)
             return
         # More than one is about: nothing tells any more which of them belong together.
-        numbers = {each.number for each in together if each.page is None}
-        for key in [key for key, pair in self._pairs.items() if pair.server_event in numbers]:
+        event_numbers = {each.event_number for each in together if each.page is None}
+        for key in [key for key, pair in self._pairs.items() if pair.server_event in event_numbers]:
             del self._pairs[key]
 
     def two_ids(self) -> list[TwoIds]:
@@ -121,37 +121,38 @@ class SplitIdentities:
         return [
             pair
             for pair in self._pairs.values()
-            if self._lanes_of(pair.browser_id) == {"browser"} and self._lanes_of(pair.server_id) == {"server"}
+            if self._sources_of(pair.browser_id) == {"browser"}
+            and self._sources_of(pair.server_id) == {"server"}
         ]
 
-    def _lanes_of(self, own_id: str) -> set[Source]:
-        return self._lanes.get(hash(own_id), set())
+    def _sources_of(self, own_id: str) -> set[Source]:
+        return self._sources.get(hash(own_id), set())
 
-    def _note_lane(self, own_id: str, lane: Source) -> bool:
+    def _add_source(self, own_id: str, source: Source) -> bool:
         """Note who names an ID; tells whether it is new."""
         key = hash(own_id)
-        lanes = self._lanes.get(key)
-        if lanes is not None:
-            lanes.add(lane)
+        sources = self._sources.get(key)
+        if sources is not None:
+            sources.add(source)
             return False
-        self._lanes[key] = {lane}
-        if len(self._lanes) > MAX_IDS:
-            forget_first(self._lanes)
+        self._sources[key] = {source}
+        if len(self._sources) > MAX_IDS:
+            forget_first(self._sources)
         return True
 
-    def _suspect(self, one: _Seen, other: _Seen) -> None:
-        browser, server = (one, other) if one.lane == "browser" else (other, one)
+    def _suspect(self, first: _Sighting, second: _Sighting) -> None:
+        browser, server = (first, second) if first.source == "browser" else (second, first)
         pair = (browser.own_id, server.own_id)
         if browser.own_id == server.own_id or pair in self._pairs:
             return
-        if any(len(self._lanes_of(each)) > 1 for each in pair):
+        if any(len(self._sources_of(each)) > 1 for each in pair):
             return
         self._pairs[pair] = TwoIds(
             browser_id=browser.own_id,
             server_id=server.own_id,
             page=browser.page or "",
-            browser_event=browser.number,
-            server_event=server.number,
+            browser_event=browser.event_number,
+            server_event=server.event_number,
         )
         if len(self._pairs) > MAX_PAIRS:
             self._pairs.popitem(last=False)

@@ -51,7 +51,7 @@ def wall_clock_ms() -> int:
 class Store:
     """Everything one local Mixpanel has received; `now_ms` is its wall clock, `id_merge` its project's.
 
-    With `kept` it starts with what is there, and what comes is written there.
+    With an `event_log` it starts with the arrivals in that log, and writes each new one to it.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Store:
         max_bytes: int = MAX_BYTES,
         now_ms: Callable[[], int] = wall_clock_ms,
         id_merge: IdMerge = "simplified",
-        kept: EventLog | None = None,
+        event_log: EventLog | None = None,
     ) -> None:
         if max_events < 1:
             raise ValueError(f"max_events must be at least 1, not {max_events}")
@@ -73,12 +73,12 @@ class Store:
         self._arrived = threading.Condition()
         self._epoch = 0
         self._listeners: tuple[Callable[[Sequence[Arrival]], None], ...] = ()
-        self._kept: EventLog | None = None
+        self._event_log: EventLog | None = None
         self.reset()
-        if kept is not None:
-            kept.load(self)
-            self._kept = kept
-            self.subscribe(kept.write)
+        if event_log is not None:
+            event_log.replay(self)
+            self._event_log = event_log
+            self.subscribe(event_log.write)
 
     def reset(self) -> None:
         """Forget everything and count from zero again; listeners stay."""
@@ -98,8 +98,8 @@ class Store:
             self._profile_sizes: dict[tuple[str, str, Any], int] = {}
             self._profile_bytes = 0
             self._projects = Projects(self._id_merge)
-        if self._kept is not None:
-            self._kept.forget()
+        if self._event_log is not None:
+            self._event_log.clear()
 
     @property
     def id_merge(self) -> IdMerge:
@@ -138,30 +138,34 @@ class Store:
         """
         if properties is None:
             properties = [orjson.loads(event.properties) for event in events]
-        tokens = [_text(said.get("token")) or token for said in properties]
-        keys = [_dedup_key(event, own) for event, own in zip(events, tokens, strict=True)]
+        tokens = [_text(own_properties.get("token")) or token for own_properties in properties]
+        keys = [_dedup_key(event, own_token) for event, own_token in zip(events, tokens, strict=True)]
         digests = [hash(event.properties) for event in events]
         listening = bool(self._listeners)
         arrivals: list[Arrival] = []
         with self._lock:
             now_ms = self._now_ms() if at_ms is None else at_ms
-            of = self._projects.of
-            for event, key, digest, said, own in zip(events, keys, digests, properties, tokens, strict=True):
-                slot = self._seen.get(key) if key is not None else None
-                if slot is None:
-                    project = of(own)
-                    slot = self._insert(endpoint, event, key, digest, now_ms, project)
-                    slot.own_id, slot.failure = project.people.take(event.name, said, endpoint)
-                    project.visits.note(slot.number, said, slot.own_id, now_ms)
+            project_of = self._projects.of
+            for event, key, digest, own_properties, own_token in zip(
+                events, keys, digests, properties, tokens, strict=True
+            ):
+                entry = self._seen.get(key) if key is not None else None
+                if entry is None:
+                    project = project_of(own_token)
+                    entry = self._insert(endpoint, event, key, digest, now_ms, project)
+                    entry.own_id, entry.failure = project.people.record_event(
+                        event.name, own_properties, endpoint
+                    )
+                    project.visits.add(entry.number, own_properties, entry.own_id, now_ms)
                 else:
-                    self._repeat(slot, event, digest)
+                    self._repeat(entry, event, digest)
                 if listening:
-                    arrivals.append(slot.stored(event))
+                    arrivals.append(entry.stored(event))
             self._counts["received"] += len(events)
             self._last_arrival_ms = now_ms
         with self._arrived:
             self._arrived.notify_all()
-        self._tell(arrivals)
+        self._notify(arrivals)
 
     def add_updates(
         self, endpoint: ProfileEndpoint, updates: Sequence[Update], *, at_ms: int | None = None
@@ -177,7 +181,7 @@ class Store:
             self._last_arrival_ms = now_ms
         with self._arrived:
             self._arrived.notify_all()
-        self._tell(arrivals)
+        self._notify(arrivals)
 
     def reject(self, rejections: Sequence[Rejection]) -> None:
         """Note what was refused; only refused records are counted, not refused requests."""
@@ -185,7 +189,7 @@ class Store:
             self._rejections.extend(rejections)
             self._counts["refusals"] += len(rejections)
             self._counts["rejected"] += sum(rejection.index is not None for rejection in rejections)
-        self._tell(rejections)
+        self._notify(rejections)
 
     def count_request(self, path: str, status: int) -> None:
         """Count an answered request; beyond `MAX_PATHS` paths the rest is counted as one."""
@@ -239,39 +243,42 @@ class Store:
         `after` with their number; `search` is looked for in name and properties, in either case of letters.
         """
         text = search.lower().encode() if search else None
-        found: list[StoredEvent] = []
+        matching: list[StoredEvent] = []
         with self._lock:
-            for slot in reversed(self._events):
-                if limit is not None and len(found) >= limit:
+            for entry in reversed(self._events):
+                if limit is not None and len(matching) >= limit:
                     break
-                if after is not None and slot.number <= after:
+                if after is not None and entry.number <= after:
                     break
                 if (
-                    slot.event is not None
-                    and (event is None or slot.event.name == event)
-                    and (distinct_id is None or slot.event.distinct_id == distinct_id)
+                    entry.event is not None
+                    and (event is None or entry.event.name == event)
+                    and (distinct_id is None or entry.event.distinct_id == distinct_id)
                     and (
                         person is None
-                        or (slot.own_id is not None and slot.project.people.person_of(slot.own_id) == person)
+                        or (
+                            entry.own_id is not None
+                            and entry.project.people.canonical_id(entry.own_id) == person
+                        )
                     )
-                    and (token is None or slot.project.token == token)
-                    and (text is None or text in (slot.event.name.encode() + slot.event.properties).lower())
-                    and (since_ms is None or slot.received_at_ms >= since_ms)
+                    and (token is None or entry.project.token == token)
+                    and (text is None or text in (entry.event.name.encode() + entry.event.properties).lower())
+                    and (since_ms is None or entry.received_at_ms >= since_ms)
                 ):
-                    found.append(slot.stored(slot.event))
-        found.reverse()
-        return found
+                    matching.append(entry.stored(entry.event))
+        matching.reverse()
+        return matching
 
     def two_ids(self) -> list[TwoIds]:
         """Visits that browser and server sent under an ID each which no merge has joined, newest last."""
         with self._lock:
-            found = [
+            matching = [
                 replace(pair, token=project.token)
                 for project in self._projects
                 for pair in project.visits.two_ids()
-                if project.people.person_of(pair.browser_id) != project.people.person_of(pair.server_id)
+                if project.people.canonical_id(pair.browser_id) != project.people.canonical_id(pair.server_id)
             ]
-        return sorted(found, key=lambda pair: max(pair.browser_event, pair.server_event))
+        return sorted(matching, key=lambda pair: max(pair.browser_event, pair.server_event))
 
     def wait_for(self, satisfied: Callable[[], bool], timeout_s: float) -> bool:
         """Wait until so much has arrived that `satisfied` is; False: it is not after `timeout_s`."""
@@ -283,16 +290,16 @@ class Store:
         with self._lock:
             own_ids: dict[str, list[str | None]] = {}
             last: dict[tuple[str, str], int] = {}
-            for slot in self._events:
-                own_ids.setdefault(slot.project.token, []).append(slot.own_id)
-                if slot.own_id is not None:
-                    last[slot.project.token, slot.project.people.person_of(slot.own_id)] = slot.number
-            found = [
+            for entry in self._events:
+                own_ids.setdefault(entry.project.token, []).append(entry.own_id)
+                if entry.own_id is not None:
+                    last[entry.project.token, entry.project.people.canonical_id(entry.own_id)] = entry.number
+            matching = [
                 replace(person, token=project.token)
                 for project in self._projects
                 for person in project.people.persons(own_ids.get(project.token, ()))
             ]
-        return last_of(sorted(found, key=lambda person: last[person.token, person.person]), limit)
+        return last_of(sorted(matching, key=lambda person: last[person.token, person.person]), limit)
 
     def profiles(self, *, limit: int | None = None) -> list[Profile]:
         """People's profiles, the one updated last being last."""
@@ -321,33 +328,33 @@ class Store:
         project: Project,
     ) -> MutableEvent:
         self._inserted += 1
-        slot = MutableEvent(self._inserted, endpoint, event, digest, now_ms, project)
-        self._events.append(slot)
+        entry = MutableEvent(self._inserted, endpoint, event, digest, now_ms, project)
+        self._events.append(entry)
         self._event_bytes += _size(event)
         while len(self._events) > self._max_events or self._event_bytes > self._max_bytes:
-            self._push_out()
+            self._evict_oldest()
         if key is not None:
-            self._seen[key] = slot
+            self._seen[key] = entry
             if len(self._seen) > MAX_KEYS:
                 forget_first(self._seen)
-        return slot
+        return entry
 
-    def _push_out(self) -> None:
+    def _evict_oldest(self) -> None:
         oldest = self._events.popleft()
         if oldest.event is not None:
             self._event_bytes -= _size(oldest.event)
         oldest.evict()
 
-    def _repeat(self, slot: MutableEvent, event: Event, digest: int) -> None:
+    def _repeat(self, entry: MutableEvent, event: Event, digest: int) -> None:
         self._counts["duplicates"] += 1
-        slot.deliveries += 1
-        if slot.digest != digest:
+        entry.deliveries += 1
+        if entry.digest != digest:
             self._counts["altered"] += 1
-            slot.altered = True
-            slot.digest = digest
-            if slot.event is not None:
-                self._event_bytes += _size(event) - _size(slot.event)
-                slot.event = event  # "only the latest ingested one will be considered in queries"
+            entry.altered = True
+            entry.digest = digest
+            if entry.event is not None:
+                self._event_bytes += _size(event) - _size(entry.event)
+                entry.event = event  # "only the latest ingested one will be considered in queries"
 
     def _apply(self, update: Update, now_ms: int) -> None:
         key = (update.token, update.group_key, update.profile_id)
@@ -375,7 +382,7 @@ class Store:
                 [each for each in self._profiles.values() if bool(each.group_key) == groups], limit
             )
 
-    def _tell(self, arrivals: Sequence[Arrival]) -> None:
+    def _notify(self, arrivals: Sequence[Arrival]) -> None:
         if not arrivals:
             return
         for listener in self._listeners:

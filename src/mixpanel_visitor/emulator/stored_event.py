@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class MutableEvent:
     """What the store knows of one event; `event` is None once it is pushed out.
 
-    `own_id` and `failure` are what `People.take` gives for it: whoever makes a slot sets them.
+    `own_id` and `failure` are what `People.record_event` gives for it: whoever makes a slot sets them.
     """
 
     __slots__ = (
@@ -67,7 +67,7 @@ class MutableEvent:
             deliveries=self.deliveries,
             altered=self.altered,
             own_id=self.own_id,
-            person=None if self.own_id is None else self.project.people.person_of(self.own_id),
+            person=None if self.own_id is None else self.project.people.canonical_id(self.own_id),
             identity_failure=self.failure,
             token=self.project.token,
         )

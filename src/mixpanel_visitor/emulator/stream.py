@@ -43,16 +43,16 @@ class Stream:
         return Reply(content_type="text/event-stream", stream=self._messages())
 
     def _messages(self) -> Iterator[bytes]:
-        looked = _Look(self.store)
+        page_state = _PageState(self.store)
         yield b"retry: 1000\n\n"
         while not self.stopped.is_set():
-            message = looked.message()
+            message = page_state.next_message()
             # A comment at least: whoever is gone is noticed by writing only.
             yield b": \n\n" if message is None else b"data: " + orjson.dumps(message) + b"\n\n"
             self.stopped.wait(EVERY_S)
 
 
-class _Look:
+class _PageState:
     """What one page has seen so far."""
 
     def __init__(self, store: Store) -> None:
@@ -62,7 +62,7 @@ class _Look:
         self._last = 0
         self._rejections: tuple[int, int] = (-1, 0)
 
-    def message(self) -> dict[str, Any] | None:
+    def next_message(self) -> dict[str, Any] | None:
         epoch, stats = self._store.epoch, self._store.stats()
         first = epoch != self._epoch
         if stats == self._stats and not first:
@@ -70,13 +70,13 @@ class _Look:
         if first:
             self._last, self._rejections = 0, (-1, 0)
         self._epoch, self._stats = epoch, stats
-        found = self._store.events(limit=MAX_AT_FIRST if first else MAX_AT_ONCE, after=self._last)
+        events = self._store.events(limit=MAX_AT_FIRST if first else MAX_AT_ONCE, after=self._last)
         message: dict[str, Any] = {"first": first, "stats": stats, "skipped": 0, "events": []}
-        if found:
-            came = found[-1].number - self._last
-            message["events"] = [event_json(each) for each in found]
-            message["skipped"] = 0 if first else came - len(found)
-            self._last = found[-1].number
+        if events:
+            arrived = events[-1].number - self._last
+            message["events"] = [event_json(each) for each in events]
+            message["skipped"] = 0 if first else arrived - len(events)
+            self._last = events[-1].number
         rejected = self._store.rejections(limit=MAX_REJECTIONS)
         newest = (stats["refusals"], len(rejected))
         if newest != self._rejections:

@@ -32,7 +32,7 @@ class UnionFind:
         self._max_size = max_size
         self._cluster_of: OrderedDict[str, _Cluster] = OrderedDict()
 
-    def person_of(self, known_id: str) -> str:
+    def canonical_id(self, known_id: str) -> str:
         """The ID that stands for the cluster of this one."""
         cluster = self._cluster_of.get(known_id)
         return known_id if cluster is None else cluster.person
@@ -48,26 +48,26 @@ class UnionFind:
 
         `spelling` is another way to write the second, which comes along without being counted.
         """
-        parts: list[_Cluster] = []
-        for named in (first, second):
-            part = self._cluster_of.get(named) or _Cluster(named)
-            if part not in parts:
-                parts.append(part)
-        silent = self._cluster_of.get(spelling) if spelling is not None else None
-        if silent is not None and silent not in parts:
-            parts.append(silent)
-        if sum(part.size for part in parts) > self._max_size:
+        clusters: list[_Cluster] = []
+        for known_id in (first, second):
+            cluster = self._cluster_of.get(known_id) or _Cluster(known_id)
+            if cluster not in clusters:
+                clusters.append(cluster)
+        spelling_cluster = self._cluster_of.get(spelling) if spelling is not None else None
+        if spelling_cluster is not None and spelling_cluster not in clusters:
+            clusters.append(spelling_cluster)
+        if sum(cluster.size for cluster in clusters) > self._max_size:
             return False
-        whole = max(parts, key=lambda part: len(part.ids))
-        for part in parts:
-            if part is not whole:
-                whole.ids |= part.ids
-                whole.size += part.size
-                self._cluster_of.update(dict.fromkeys(part.ids, whole))
-        self._cluster_of[first] = self._cluster_of[second] = whole
+        merged = max(clusters, key=lambda cluster: len(cluster.ids))
+        for cluster in clusters:
+            if cluster is not merged:
+                merged.ids |= cluster.ids
+                merged.size += cluster.size
+                self._cluster_of.update(dict.fromkeys(cluster.ids, merged))
+        self._cluster_of[first] = self._cluster_of[second] = merged
         if spelling is not None:
-            whole.ids.setdefault(spelling, False)
-            self._cluster_of[spelling] = whole
+            merged.ids.setdefault(spelling, False)
+            self._cluster_of[spelling] = merged
         self._forget()
         return True
 

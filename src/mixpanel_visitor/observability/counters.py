@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from itertools import count, islice
 from typing import Any
 
 
@@ -16,12 +16,12 @@ class Tally:
     __slots__ = ("_count", "add_one")
 
     def __init__(self) -> None:
-        self._count = count()
+        self._count = itertools.count()
         self.add_one = self._count.__next__
 
-    def add(self, number: int) -> None:
+    def add(self, count: int) -> None:
         """Add so many."""
-        deque(islice(self._count, number), maxlen=0)
+        deque(itertools.islice(self._count, count), maxlen=0)
 
     @property
     def value(self) -> int:
@@ -44,20 +44,20 @@ class EventCounters:
         # Bound, for each event calls it: count a call that came in.
         self.accept = self._accepted.add_one
 
-    def refuse(self, reason: str, number: int = 1) -> None:
+    def refuse(self, reason: str, count: int = 1) -> None:
         """Count records that will not be delivered."""
-        _of(self._refused, reason).add(number)
+        _tally(self._refused, reason).add(count)
 
-    def commit(self, number: int) -> None:
+    def commit(self, count: int) -> None:
         """Count records that the spool has taken."""
-        if number == 1:
+        if count == 1:
             self._committed.add_one()
         else:
-            self._committed.add(number)
+            self._committed.add(count)
 
     def note(self, name: str) -> None:
         """Count something that is worth knowing and is no event: a bad cookie, an internal error."""
-        _of(self._notes, name).add_one()
+        _tally(self._notes, name).add_one()
 
     def snapshot(self) -> dict[str, Any]:
         """Return all counters; what is settled is read first, so that none is more than was accepted."""
@@ -76,6 +76,6 @@ class EventCounters:
         self.__init__()  # type: ignore[misc]
 
 
-def _of(tallies: dict[str, Tally], name: str) -> Tally:
+def _tally(tallies: dict[str, Tally], name: str) -> Tally:
     # In one step where it is new: another thread's must not be replaced.
     return tallies.get(name) or tallies.setdefault(name, Tally())

@@ -33,24 +33,24 @@ def by_name(trackers: Tracked | Mapping[str, Tracked]) -> dict[str, Tracked]:
     return dict(trackers) if isinstance(trackers, Mapping) else {"": trackers}
 
 
-def figures(stats: Mapping[str, Any]) -> Iterator[ExportedMetric]:
+def collect_metrics(stats: Mapping[str, Any]) -> Iterator[ExportedMetric]:
     """Flatten what `Tracker.stats()` gave; a figure that is not known has no values."""
     spool, sender = stats.get("spool", {}), stats.get("sender", {})
-    for source, key, name, kind, unit, description in _PLAIN:
+    for source, key, name, kind, unit, description in _UNLABELLED:
         value = {"": stats, "spool": spool, "sender": sender}[source].get(key)
         yield ExportedMetric(name, kind, unit, description, {} if value is None else {"": float(value)})
-    for source, key, name, unit, description, label in _BY_LABEL:
+    for source, key, name, unit, description, label in _LABELLED:
         values = {"": stats, "sender": sender}[source].get(key, {})
         by_label = {str(which): float(value) for which, value in values.items()}
         yield ExportedMetric(name, "counter", unit, description, by_label, label)
-    lanes = sender.get("lanes", {})
-    paused = {endpoint: float(bool(lane.get("paused_until_s"))) for endpoint, lane in lanes.items()}
+    endpoints = sender.get("lanes", {})
+    paused = {endpoint: float(bool(status.get("paused_until_s"))) for endpoint, status in endpoints.items()}
     yield ExportedMetric(
         "paused", "gauge", "1", "Whether sending to this endpoint waits (1) or not.", paused, "endpoint"
     )
 
 
-_PLAIN: tuple[tuple[str, str, str, Kind, str, str], ...] = (
+_UNLABELLED: tuple[tuple[str, str, str, Kind, str, str], ...] = (
     ("", "accepted", "events.accepted", "counter", "{event}", "Calls of track and its like."),
     ("", "delivered", "events.delivered", "counter", "{event}", "Acknowledged by Mixpanel."),
     ("", "dead_lettered", "events.dead_lettered", "counter", "{event}", "Refused by Mixpanel, set aside."),
@@ -90,7 +90,7 @@ _PLAIN: tuple[tuple[str, str, str, Kind, str, str], ...] = (
     ("sender", "clock_offset_s", "clock_offset", "gauge", "s", "Mixpanel's clock minus this host's."),
 )
 
-_BY_LABEL = (
+_LABELLED = (
     ("", "refused", "events.refused", "{event}", "Not accepted, by reason.", "reason"),
     ("", "notes", "notes", "{note}", "What happened besides, by name.", "note"),
     ("sender", "http", "responses", "{response}", "Mixpanel's answers by status; 0: none came.", "status"),

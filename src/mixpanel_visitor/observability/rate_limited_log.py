@@ -86,10 +86,10 @@ logger.addFilter(_in_one_line)
 def place_of(error: BaseException) -> str:
     """Name the line of this package in which an exception was raised, or which called what raised it."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if frame.filename.startswith(_PACKAGE)]
-    if not ours:
+    own_frames = [frame for frame in frames if frame.filename.startswith(_PACKAGE)]
+    if not own_frames:
         return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown place"
-    return f"{ours[-1].filename.removeprefix(_PACKAGE).lstrip('/')}:{ours[-1].lineno}"
+    return f"{own_frames[-1].filename.removeprefix(_PACKAGE).lstrip('/')}:{own_frames[-1].lineno}"
 
 
 class DeferredLog(RateLimitedLog):

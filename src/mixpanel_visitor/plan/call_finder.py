@@ -43,7 +43,7 @@ def calls(source: bytes) -> Iterator[Call]:
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
             continue
-        if node.func.attr != "track" or not (node.args or _named(node, "event_name")):
+        if node.func.attr != "track" or not (node.args or _keyword(node, "event_name")):
             continue
         if any(IGNORE in line for line in lines[node.lineno - 1 : node.end_lineno]):
             continue
@@ -51,16 +51,16 @@ def calls(source: bytes) -> Iterator[Call]:
 
 
 def _read(node: ast.Call, receiver: ast.expr, names: Mapping[str, str]) -> Call:
-    named = _named(node, "event_name")
-    has_id = named is not None or (
+    event_name = _keyword(node, "event_name")
+    has_id = event_name is not None or (
         len(node.args) > 1
         and (_text(node.args[1], names) is not None or _last_name(receiver).lower() in _ID_FIRST)
     )
-    event, *rest = [named] if named is not None else node.args[1:] if has_id else node.args
-    rest += [each for each in (_named(node, "properties"),) if has_id and each is not None]
+    event, *remaining = [event_name] if event_name is not None else node.args[1:] if has_id else node.args
+    remaining += [each for each in (_keyword(node, "properties"),) if has_id and each is not None]
     name = _text(event, names)
     cls = _last_name(event.func) if isinstance(event, ast.Call) else None
-    properties, complete = _properties(rest[0] if rest else None)
+    properties, complete = _properties(remaining[0] if remaining else None)
     for keyword in node.keywords:
         if keyword.arg is None:
             complete = False
@@ -69,13 +69,13 @@ def _read(node: ast.Call, receiver: ast.expr, names: Mapping[str, str]) -> Call:
     return Call(node.lineno, name, cls, properties, complete)
 
 
-def _named(node: ast.Call, name: str) -> ast.expr | None:
+def _keyword(node: ast.Call, name: str) -> ast.expr | None:
     return next((keyword.value for keyword in node.keywords if keyword.arg == name), None)
 
 
 def _constants(tree: ast.Module) -> dict[str, str]:
     """Return the names that a module sets once, to a string."""
-    found: dict[str, str | None] = {}
+    constants: dict[str, str | None] = {}
     for node in tree.body:
         targets = node.targets if isinstance(node, ast.Assign) else []
         if isinstance(node, ast.AnnAssign):
@@ -83,9 +83,9 @@ def _constants(tree: ast.Module) -> dict[str, str]:
         for target in targets:
             if isinstance(target, ast.Name) and isinstance(node, (ast.Assign, ast.AnnAssign)):
                 text = node.value.value if isinstance(node.value, ast.Constant) else None
-                is_new = target.id not in found
-                found[target.id] = text if is_new and isinstance(text, str) else None
-    return {name: text for name, text in found.items() if text is not None}
+                is_new = target.id not in constants
+                constants[target.id] = text if is_new and isinstance(text, str) else None
+    return {name: text for name, text in constants.items() if text is not None}
 
 
 def _text(node: ast.expr, names: Mapping[str, str]) -> str | None:

@@ -26,7 +26,7 @@ class PlanGuard:
 
     def __init__(self, plan: Plan, *, counters: EventCounters, log: RateLimitedLog) -> None:
         self._plan = plan
-        self._ledger = counters
+        self._counters = counters
         self._log = log
 
     def __call__(self, event: Any, properties: Any, *, strict: bool) -> tuple[str, Any]:
@@ -35,17 +35,17 @@ class PlanGuard:
         `InvalidEventError` for what is no event at all, and where it differs from the plan and `strict`.
         """
         if not isinstance(event, str):
-            event, own = self._plan.read(event)
-            properties = {**own, **properties} if isinstance(properties, Mapping) else properties or own
+            event, values = self._plan.read(event)
+            properties = {**values, **properties} if isinstance(properties, Mapping) else properties or values
         if event == IDENTIFIED_EVENT or not (properties is None or isinstance(properties, Mapping)):
             return event, properties
         try:
-            found = self._plan.differences(event, properties)
+            differences = self._plan.differences(event, properties)
         except Exception:
             # Such as a type that is named in an annotation and not defined: the event is not to blame.
             if strict:
                 raise
-            self._ledger.note("plan_failed")
+            self._counters.note("plan_failed")
             self._log(
                 logging.ERROR,
                 "plan failed",
@@ -55,40 +55,40 @@ class PlanGuard:
                 exc_info=True,
             )
             return event, properties
-        if found:
+        if differences:
             if strict:
-                raise InvalidEventError("off_plan", told(event, found))
-            self._ledger.note("off_plan")
-            self._warn(event, found)
+                raise InvalidEventError("off_plan", describe(event, differences))
+            self._counters.note("off_plan")
+            self._warn(event, differences)
         return event, properties
 
-    def _warn(self, event: str, found: list[Difference]) -> None:
+    def _warn(self, event: str, differences: list[Difference]) -> None:
         site = call_site()
         self._log(
             logging.WARNING,
-            f"plan {site} {found[0].path}",
+            f"plan {site} {differences[0].path}",
             "event %s at %s differs from the plan and was sent as it is: %s",
             quoted(event),
             site,
-            _InWords(found),
+            _LazyDescription(differences),
         )
 
 
-class _InWords:
+class _LazyDescription:
     """What differs, in words, which are made when a log line is written: most of the time none is."""
 
-    def __init__(self, found: list[Difference]) -> None:
-        self._found = found
+    def __init__(self, differences: list[Difference]) -> None:
+        self._differences = differences
 
     def __str__(self) -> str:
-        lines = [each.without_value for each in self._found[:_MOST_LOGGED]]
-        more = len(self._found) - _MOST_LOGGED
+        lines = [each.without_value for each in self._differences[:_MOST_LOGGED]]
+        more = len(self._differences) - _MOST_LOGGED
         return "; ".join(lines) + (f" and {more} more" if more > 0 else "")
 
 
-def told(event: str, found: Sequence[Difference], *, in_one_line: bool = False) -> str:
+def describe(event: str, differences: Sequence[Difference], *, in_one_line: bool = False) -> str:
     """Say for whoever reads a failed test, or a check's output, what is other than planned."""
-    if not found[0].path:
-        return f"{event!r} {found[0]}"
+    if not differences[0].path:
+        return f"{event!r} {differences[0]}"
     start, separator = (" ", "; ") if in_one_line else ("\n  ", "\n  ")
-    return f"{event!r} differs from the plan:{start}{separator.join(map(str, found))}"
+    return f"{event!r} differs from the plan:{start}{separator.join(map(str, differences))}"

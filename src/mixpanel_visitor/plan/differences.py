@@ -48,14 +48,14 @@ class Difference(NamedTuple):
     known: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return self._told(f"{self.value} is {self.problem}" if self.value else self.problem)
+        return self._described(f"{self.value} is {self.problem}" if self.value else self.problem)
 
     @property
     def without_value(self) -> str:
         """The same for a log."""
-        return self._told(f"is {self.problem}" if self.value else self.problem)
+        return self._described(f"is {self.problem}" if self.value else self.problem)
 
-    def _told(self, problem: str) -> str:
+    def _described(self, problem: str) -> str:
         hint = did_you_mean(self.word, self.known) if self.known else ""
         return f"{one_line(self.path)}: {problem}{hint}" if self.path else f"{problem}{hint}"
 
@@ -79,23 +79,23 @@ def differences(
         elif path == "" and isinstance(name, str) and is_mixpanels_own(name):
             continue
         elif known or "properties" in schema:
-            left = tuple(each for each in known if each not in properties) or tuple(known)
-            shown = str(name)[:_NAME_CHARS]
-            yield Difference(f"{path}{shown}", "unknown", word=shown, known=left)
+            unused = tuple(each for each in known if each not in properties) or tuple(known)
+            name_shown = str(name)[:_NAME_CHARS]
+            yield Difference(f"{path}{name_shown}", "unknown", word=name_shown, known=unused)
 
 
-def near(word: str, known: Iterable[str]) -> str | None:
+def closest_word(word: str, known: Iterable[str]) -> str | None:
     """Return the known word that is most likely meant; case, spaces and hyphens are the first suspects."""
     words = list(known)
-    bare = _bare(word)
-    same = next((each for each in words if _bare(each) == bare), None)
-    return same if same is not None else closest(word, words)
+    normalised = _normalised(word)
+    equal = next((each for each in words if _normalised(each) == normalised), None)
+    return equal if equal is not None else closest(word, words)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Ask for the likely word, behind a semicolon; `""` where nothing is near."""
-    meant = near(word, known)
-    return "" if meant is None else f"; did you mean {meant!r}?"
+    suggestion = closest_word(word, known)
+    return "" if suggestion is None else f"; did you mean {suggestion!r}?"
 
 
 def expected(schema: Mapping[str, Any]) -> str:
@@ -104,8 +104,8 @@ def expected(schema: Mapping[str, Any]) -> str:
         return " or ".join(dict.fromkeys(expected(each) for each in schema["anyOf"]))
     choices = _choices(schema)
     if choices is not None:
-        *most, last = (repr(choice) for choice in choices)
-        return f"{', '.join(most)} or {last}" if most else last
+        *others, last = (repr(choice) for choice in choices)
+        return f"{', '.join(others)} or {last}" if others else last
     kind = schema.get("type")
     if kind is None:
         return "anything"
@@ -120,24 +120,24 @@ def _of_value(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[Diff
     if value is ANY_VALUE:
         return
     try:
-        plain = _plain(value)
+        encoded = _as_json(value)
     except InvalidEventError:
         return  # the encoder will say it, and better
     objects = [each for each in schema.get("anyOf", [schema]) if "properties" in each]
-    if isinstance(plain, dict) and len(objects) == 1:
-        yield from differences(objects[0], plain, path=f"{path}.")
-    elif not _fits(schema, plain):
-        wanted = expected(schema)
-        problem = f"{expected(_schema_of(plain))}, must be {wanted}"
+    if isinstance(encoded, dict) and len(objects) == 1:
+        yield from differences(objects[0], encoded, path=f"{path}.")
+    elif not _fits(schema, encoded):
+        expected_text = expected(schema)
+        problem = f"{expected(_schema_of(encoded))}, must be {expected_text}"
         choices = _choices(schema) or []
         words = tuple(choice for choice in choices if isinstance(choice, str))
-        if type(plain) in {type(choice) for choice in choices}:
-            problem = f"none of the choices, must be {wanted}"
-        word, known = (plain[:_NAME_CHARS], words) if isinstance(plain, str) else ("", ())
-        yield Difference(path, problem, _shorten.repr(plain), word, known)
+        if type(encoded) in {type(choice) for choice in choices}:
+            problem = f"none of the choices, must be {expected_text}"
+        word, known = (encoded[:_NAME_CHARS], words) if isinstance(encoded, str) else ("", ())
+        yield Difference(path, problem, _shorten.repr(encoded), word, known)
 
 
-def _plain(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
     """Return a value as it is in JSON."""
     if type(value) in FLAT_TYPES:
         return value
@@ -187,5 +187,5 @@ def _schema_of(value: Any) -> dict[str, str]:
     return {"type": "null"}
 
 
-def _bare(word: str) -> str:
+def _normalised(word: str) -> str:
     return _SEPARATORS.sub("", word).casefold()

@@ -30,44 +30,44 @@ def lexicon(events: Iterable[Event]) -> dict[str, Any]:
 
 def _schema(event: Event) -> dict[str, Any]:
     schema = event.schema
-    shown: dict[str, Any] = {"$schema": DRAFT}
+    body: dict[str, Any] = {"$schema": DRAFT}
     if event.description:
-        shown["description"] = event.description
-    shown["properties"] = {name: _property(each) for name, each in schema["properties"].items()}
-    shown["required"] = list(schema["required"])
-    shown["additionalProperties"] = True  # what every event carries besides is not the plan's
-    ours: dict[str, Any] = {}
+        body["description"] = event.description
+    body["properties"] = {name: _property(each) for name, each in schema["properties"].items()}
+    body["required"] = list(schema["required"])
+    body["additionalProperties"] = True  # what every event carries besides is not the plan's
+    metadata: dict[str, Any] = {}
     if event.display_name:
-        ours["displayName"] = event.display_name
+        metadata["displayName"] = event.display_name
     if event.tags:
-        ours["tags"] = list(event.tags)
-    if ours:
-        shown["metadata"] = {"com.mixpanel": ours}
-    return shown
+        metadata["tags"] = list(event.tags)
+    if metadata:
+        body["metadata"] = {"com.mixpanel": metadata}
+    return body
 
 
 def types_of(schema: Mapping[str, Any]) -> list[str]:
     """Return the JSON types that a property may have, null left out; none: anything."""
     options = schema.get("anyOf") or schema.get("oneOf") or [schema]
-    found = dict.fromkeys(str(option["type"]) for option in options if "type" in option)
-    found.pop("null", None)
-    if "number" in found:
-        found.pop("integer", None)
-    return list(found)
+    types = dict.fromkeys(str(option["type"]) for option in options if "type" in option)
+    types.pop("null", None)
+    if "number" in types:
+        types.pop("integer", None)
+    return list(types)
 
 
 def _property(schema: Mapping[str, Any]) -> dict[str, Any]:
     options = [each for each in schema.get("anyOf", [schema]) if each.get("type") != "null"]
-    shown: dict[str, Any] = {"type": next(iter(types_of(schema)), "string")}
+    body: dict[str, Any] = {"type": next(iter(types_of(schema)), "string")}
     choices = [choice for each in options for choice in each.get("enum", ()) if choice is not None]
     description = str(schema.get("description", "")).strip()
     if choices:
         stop = "." if description and description[-1].isalnum() else ""
         description = f"{description}{stop} One of {expected({'enum': choices[:MAX_EXAMPLES]})}.".strip()
     if description:
-        shown["description"] = description
+        body["description"] = description
     if len(options) == 1 and str(options[0].get("format", "")).startswith("date"):
-        shown["format"] = "date-time"
+        body["format"] = "date-time"
     if choices:
-        shown["examples"] = choices[:MAX_EXAMPLES]
-    return shown
+        body["examples"] = choices[:MAX_EXAMPLES]
+    return body

@@ -23,36 +23,38 @@ RESERVED_PREFIXES = ("$", "mp_")
 RESERVED_PROPERTIES = (*IDENTITY_PROPERTIES, "time")
 
 
-def review(events: Iterable[Event]) -> list[str]:
+def find_problems(events: Iterable[Event]) -> list[str]:
     """Return what is wrong with these events, one line each."""
     readable: list[Event] = []
-    found: list[str] = []
+    problems: list[str] = []
     for event in events:
-        found += _of_name("event", event.name)
+        problems += _of_name("event", event.name)
         try:
             event.schema  # noqa: B018  # it is made by being asked for
         except Exception as error:
-            found.append(f"{event.name!r}: the types of {event.cls.__qualname__} cannot be read: {error}")
+            problems.append(f"{event.name!r}: the types of {event.cls.__qualname__} cannot be read: {error}")
         else:
             readable.append(event)
     for event in readable:
-        found += _of_properties(event)
-    found += _twins("events", [event.name for event in readable])
-    found += _twins("properties", [name for event in readable for name in event.schema["properties"]])
-    found += _conflicts(readable)
-    return found
+        problems += _of_properties(event)
+    problems += _case_duplicates("events", [event.name for event in readable])
+    problems += _case_duplicates(
+        "properties", [name for event in readable for name in event.schema["properties"]]
+    )
+    problems += _type_conflicts(readable)
+    return problems
 
 
-def _of_name(what: str, name: str, event: str = "") -> Iterator[str]:
-    where = f"{event!r}: property {name[:80]!r}" if event else f"{what} {name[:80]!r}"
+def _of_name(kind: str, name: str, event: str = "") -> Iterator[str]:
+    subject = f"{event!r}: property {name[:80]!r}" if event else f"{kind} {name[:80]!r}"
     if not name.strip():
-        yield f"{where}: the name is empty"
+        yield f"{subject}: the name is empty"
     if len(name) > MAX_NAME_CHARS:
-        yield f"{where}: the name has {len(name)} characters, Mixpanel takes {MAX_NAME_CHARS}"
+        yield f"{subject}: the name has {len(name)} characters, Mixpanel takes {MAX_NAME_CHARS}"
     if name != name.strip():
-        yield f"{where}: the name begins or ends with white space; take it off"
+        yield f"{subject}: the name begins or ends with white space; take it off"
     if name.startswith(RESERVED_PREFIXES):
-        yield f"{where}: names that begin with '$' or 'mp_' are Mixpanel's own; choose another"
+        yield f"{subject}: names that begin with '$' or 'mp_' are Mixpanel's own; choose another"
 
 
 def _of_properties(event: Event) -> Iterator[str]:
@@ -77,19 +79,19 @@ def _of_properties(event: Event) -> Iterator[str]:
             )
 
 
-def _twins(what: str, names: Iterable[str]) -> Iterator[str]:
+def _case_duplicates(kind: str, names: Iterable[str]) -> Iterator[str]:
     alike: dict[str, dict[str, None]] = defaultdict(dict)
     for name in names:
         alike[name.casefold().strip()][name] = None
-    for same in alike.values():
-        if len(same) > 1:
+    for spellings in alike.values():
+        if len(spellings) > 1:
             yield (
-                f"{what} {' and '.join(map(repr, same))} differ only by case: Mixpanel keeps them apart, and "
-                "nobody will find both; choose one"
+                f"{kind} {' and '.join(map(repr, spellings))} differ only by case: Mixpanel keeps them "
+                "apart, so a report shows one of them; choose one spelling"
             )
 
 
-def _conflicts(events: Iterable[Event]) -> Iterator[str]:
+def _type_conflicts(events: Iterable[Event]) -> Iterator[str]:
     uses: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for event in events:
         for name, schema in event.schema["properties"].items():
@@ -99,5 +101,7 @@ def _conflicts(events: Iterable[Event]) -> Iterator[str]:
                 uses[name]["number" if types[0] == "integer" else types[0]].append(event.name)
     for name, by_type in uses.items():
         if len(by_type) > 1:
-            told = " and ".join(f"{kind} in {', '.join(map(repr, names))}" for kind, names in by_type.items())
-            yield f"property {name!r} is {told}: one name has one type in Mixpanel's reports; rename one"
+            uses_text = " and ".join(
+                f"{kind} in {', '.join(map(repr, names))}" for kind, names in by_type.items()
+            )
+            yield f"property {name!r} is {uses_text}: one name has one type in Mixpanel's reports; rename one"

@@ -138,31 +138,33 @@ def _pydantic_fields(cls: Any) -> Iterator[Field]:
     if not cls.__pydantic_complete__:
         cls.model_rebuild()  # raises where a name is still not defined
     try:
-        whole = cls.model_json_schema(mode="serialization")
+        document = cls.model_json_schema(mode="serialization")
     except Exception:  # a type that JSON Schema does not know: pydantic has several errors for that
-        whole = {}
-    definitions = whole.get("$defs", {})
-    if "$ref" in whole:  # of a model that holds itself
-        whole = definitions.get(whole["$ref"].rpartition("/")[2], {})
-    schemas = whole.get("properties", {})
+        document = {}
+    definitions = document.get("$defs", {})
+    if "$ref" in document:  # of a model that holds itself
+        document = definitions.get(document["$ref"].rpartition("/")[2], {})
+    schemas = document.get("properties", {})
     for name, info in cls.model_fields.items():
-        given = _name_of(name, info)
-        schema = _inlined(schemas.get(given), definitions)
-        yield Field(given, info.annotation, info.is_required(), info.description or "", schema)
+        alias = _name_of(name, info)
+        schema = _inlined(schemas.get(alias), definitions)
+        yield Field(alias, info.annotation, info.is_required(), info.description or "", schema)
     for name, info in cls.model_computed_fields.items():
-        given = info.alias or name
-        yield Field(given, info.return_type, required=False, description=info.description or "")
+        alias = info.alias or name
+        yield Field(alias, info.return_type, required=False, description=info.description or "")
 
 
-def _joined(value: Any, plain: Any) -> Any:
+def _joined(value: Any, as_json: Any) -> Any:
     """Take what our encoder knows as it is, of which pydantic makes strings; the rest as it is `plain`."""
     if value is None or isinstance(value, _ENCODED_BY_US):
         return value
     if isinstance(value, dict):
-        return {name: _joined(each, plain[name]) for name, each in zip(plain, value.values(), strict=True)}
+        return {
+            name: _joined(each, as_json[name]) for name, each in zip(as_json, value.values(), strict=True)
+        }
     if isinstance(value, (list, tuple)):
-        return [_joined(*each) for each in zip(value, plain, strict=True)]
-    return plain
+        return [_joined(*each) for each in zip(value, as_json, strict=True)]
+    return as_json
 
 
 def _nested(value: Any, path: tuple[int, ...]) -> Any:

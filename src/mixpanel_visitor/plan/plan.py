@@ -11,7 +11,7 @@ from mixpanel_visitor.quoting import several
 from .annotations import object_schema
 from .differences import Difference, differences
 from .lexicon import lexicon
-from .lint import review
+from .lint import find_problems
 from .models import EVENT_NAME, docstring, is_model, values_of
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Plan:
 
     def problems(self) -> list[str]:
         """Look for mistakes of the plan itself, such as a property with two types; for a test, or for CI."""
-        return review(self._events.values())
+        return find_problems(self._events.values())
 
     def lexicon(self) -> dict[str, Any]:
         """Return the plan as the body of a request to Mixpanel's Lexicon Schemas API."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from .call_finder import calls
-from .checker import told
+from .checker import describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 _NOT_OURS = frozenset(("node_modules", "site-packages", "__pycache__"))
 
 
-class Place(NamedTuple):
-    """Something that is wrong in a file, at a line."""
+class SourceProblem(NamedTuple):
+    """What is wrong at a line of a file."""
 
     path: str
     line: int
@@ -38,38 +38,40 @@ class Scan:
     files: int = 0
     calls: int = 0
     computed: int = 0
-    places: list[Place] = field(default_factory=list)
+    problems: list[SourceProblem] = field(default_factory=list)
     tracked: set[str] = field(default_factory=set)
 
 
 def scan(plan: Plan, sources: Iterable[Path]) -> Scan:
     """Read all Python files that `sources` are or hold; hidden and installed ones are left alone."""
-    found = Scan()
+    report = Scan()
     classes = {event.cls.__name__: event.name for event in plan.events.values()}
     for path in _python_files(sources):
-        found.files += 1
+        report.files += 1
         try:
             for call in calls(path.read_bytes()):
-                _judge(plan, classes, call, str(path), found)
+                _judge(plan, classes, call, str(path), report)
         except (SyntaxError, ValueError, OSError) as error:
             line = getattr(error, "lineno", None) or 1
-            found.places.append(Place(str(path), line, f"cannot be read: {error}"))
-    found.places.sort()
-    return found
+            report.problems.append(SourceProblem(str(path), line, f"cannot be read: {error}"))
+    report.problems.sort()
+    return report
 
 
-def _judge(plan: Plan, classes: dict[str, str], call: Call, path: str, found: Scan) -> None:
-    found.calls += 1
+def _judge(plan: Plan, classes: dict[str, str], call: Call, path: str, report: Scan) -> None:
+    report.calls += 1
     if call.event is None:
         if call.cls in classes:
-            found.tracked.add(classes[call.cls])
+            report.tracked.add(classes[call.cls])
         else:
-            found.computed += 1
+            report.computed += 1
         return
-    found.tracked.add(call.event)
+    report.tracked.add(call.event)
     differences = plan.differences(call.event, call.properties, complete=call.complete)
     if differences:
-        found.places.append(Place(path, call.line, told(call.event, differences, in_one_line=True)))
+        report.problems.append(
+            SourceProblem(path, call.line, describe(call.event, differences, in_one_line=True))
+        )
 
 
 def _python_files(sources: Iterable[Path]) -> Iterator[Path]:

@@ -32,19 +32,23 @@ def api_host(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"must be a host or URL as str, not {type(value).__name__}, {_EXAMPLE}")
     text = value.strip()
-    scheme, separator, rest = text.partition("://")
+    scheme, separator, remainder = text.partition("://")
     if not separator:
-        scheme, rest = "", text
+        scheme, remainder = "", text
     # urlsplit drops tabs and newlines silently, and takes a backslash for part of a name.
-    if not rest or not text.isascii() or any(character <= " " or character in '\\"<>' for character in text):
+    if (
+        not remainder
+        or not text.isascii()
+        or any(character <= " " or character in '\\"<>' for character in text)
+    ):
         raise ValueError(f"must be a host or URL in ASCII without white space, {_EXAMPLE}")
     if separator and scheme.lower() not in ("http", "https"):
         raise ValueError(f"must begin with https:// or http://, not {scheme}://")
-    if "@" in rest:
+    if "@" in remainder:
         raise ValueError("must not hold credentials; the token or service_account is sent instead")
-    if "?" in rest or "#" in rest:
+    if "?" in remainder or "#" in remainder:
         raise ValueError("must not hold a query or fragment; give the address alone")
-    name, port, path = _split(rest)
+    name, port, path = _split(remainder)
     secure = scheme.lower() == "https" or (not separator and not is_loopback(name))
     authority = f"[{name}]" if ":" in name else name
     if port is not None and port != (443 if secure else 80):
@@ -59,10 +63,10 @@ def region_of(url: str) -> str | None:
     return _REGIONS.get(url.removeprefix("https://"))
 
 
-def _split(rest: str) -> tuple[str, int | None, str]:
+def _split(remainder: str) -> tuple[str, int | None, str]:
     """Split what follows the scheme into name, port and path; the name is checked."""
     try:
-        url = urlsplit(f"https://{rest}")
+        url = urlsplit(f"https://{remainder}")
         name, port = (url.hostname or "").removesuffix("."), url.port
     except ValueError as error:
         raise ValueError(f"is no valid address ({error}), write it {_EXAMPLE}") from None
@@ -73,7 +77,7 @@ def _split(rest: str) -> tuple[str, int | None, str]:
 
 def _check_mixpanel(name: str, url: str) -> None:
     if name in _NOT_FOR_SERVERS:
-        what, instead = _NOT_FOR_SERVERS[name]
-        raise ValueError(f"that is {what}; use {instead!r}, or leave it out and give region")
+        description, instead = _NOT_FOR_SERVERS[name]
+        raise ValueError(f"that is {description}; use {instead!r}, or leave it out and give region")
     if name in _REGIONS and url != f"https://{name}":
         raise ValueError(f"Mixpanel's own host is reached at https, without port or path; use {name!r}")

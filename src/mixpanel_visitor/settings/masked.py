@@ -29,18 +29,18 @@ def without_userinfo(address: str) -> str:
     """
     if address.startswith(("/", ".", "~")):
         return address  # a path
-    head, slashes, rest = address.partition("//")
+    head, slashes, remainder = address.partition("//")
     if not slashes or not re.fullmatch(f"({_SCHEME.pattern})?", head):
         scheme = _SCHEME.match(address)
-        head, slashes, rest = (scheme[0] if scheme else "", "", address[scheme.end() if scheme else 0 :])
+        head, slashes, remainder = (scheme[0] if scheme else "", "", address[scheme.end() if scheme else 0 :])
         if scheme and head.startswith(("redis", "valkey")):
             return f"{head}{MASK}"
-    if "@" in rest:
+    if "@" in remainder:
         # The last one: a password may hold others, and / ? # as well.
-        userinfo, _, after = rest.rpartition("@")
+        userinfo, _, after = remainder.rpartition("@")
         user = _USER.fullmatch(userinfo)
         return f"{head}{slashes}{f'{user[1]}:' if user else ''}{MASK}@{after}"
-    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    authority = re.split(r"[/?#]", remainder, maxsplit=1)[0]
     if slashes and (authority.startswith(":") or not _HOSTS.fullmatch(authority)):
         return f"{head}{slashes}{MASK}"  # a password without its @, or with a slash in it
     return address
@@ -52,11 +52,11 @@ def without_secrets(address: str) -> str:
     >>> without_secrets("redis://db/0?password=hush&wait=1")
     'redis://db/0?password=***&wait=1'
     """
-    shown, question, query = without_userinfo(address).partition("?")
-    if not question or "//" not in shown:
-        return f"{shown}{question}{query}"
+    masked, question, query = without_userinfo(address).partition("?")
+    if not question or "//" not in masked:
+        return f"{masked}{question}{query}"
     parts = (_pair(pair) for pair in re.split(r"([&;])", query))
-    return f"{shown}?{''.join(parts)}"
+    return f"{masked}?{''.join(parts)}"
 
 
 def _pair(text: str) -> str:

@@ -14,9 +14,9 @@ from .api_host import api_host
 from .parsers import boolean, hook, one_of, optional
 from .proxy import ENVIRONMENT, proxy
 from .service_account import PART_KEYS, ServiceAccount, service_account
-from .sources import PREFIX, Found, Sources, Spec
+from .sources import PREFIX, RawValue, Sources, Spec
 from .spool import spool
-from .validation import MAKE_A_KEY, SHORT_KEY_CHARS, check, is_switched_off, missing, stand_in
+from .validation import MAKE_A_KEY, SHORT_KEY_CHARS, check, is_switched_off, missing_problems, stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -102,10 +102,10 @@ class Settings:
     )
     api_host: str = field(default="", metadata=_setting(api_host, "MIXPANEL_API_HOST"))
     service_account: ServiceAccount | None = field(
-        default=None, metadata=_setting(service_account, *PART_KEYS.values(), secret=True, none=True)
+        default=None, metadata=_setting(service_account, *PART_KEYS.values(), secret=True, allows_none=True)
     )
     proxy: str | None = field(  # a password may be in it, as in the spool
-        default=ENVIRONMENT, repr=False, metadata=_setting(optional(proxy), none=True)
+        default=ENVIRONMENT, repr=False, metadata=_setting(optional(proxy), allows_none=True)
     )
     spool: str = field(default="", repr=False, metadata=_setting(spool))
     durability: Literal["after-response", "before-response", "delivered"] = field(
@@ -118,34 +118,34 @@ class Settings:
         default="simplified", metadata=_setting(one_of("simplified", "original", "legacy", "spid"))
     )
     browser_sdk: tuple[str, ...] = field(
-        default=("mixpanel",), metadata=_setting(parsers.browser_sdks, none=True)
+        default=("mixpanel",), metadata=_setting(parsers.browser_sdks, allows_none=True)
     )
     persistence_name: str | None = field(
-        default=None, metadata=_setting(optional(parsers.persistence_name), none=True)
+        default=None, metadata=_setting(optional(parsers.persistence_name), allows_none=True)
     )
     cross_subdomain_cookie: bool = field(default=True, metadata=_setting(boolean))
     spid_client_id: str | None = field(
-        default=None, metadata=_setting(optional(parsers.identifier), none=True)
+        default=None, metadata=_setting(optional(parsers.identifier), allows_none=True)
     )
     spid_sign_secret: str | None = field(
-        default=None, repr=False, metadata=_setting(optional(parsers.secret), secret=True, none=True)
+        default=None, repr=False, metadata=_setting(optional(parsers.secret), secret=True, allows_none=True)
     )
     spid_production: bool = field(default=True, metadata=_setting(boolean))
     handover_path: str | None = field(
-        default="/_visitor", metadata=_setting(optional(parsers.handover_path), none=True)
+        default="/_visitor", metadata=_setting(optional(parsers.handover_path), allows_none=True)
     )
     cookie_name: str = field(default="", metadata=_setting(parsers.cookie_name))
     cookie_domain: str | None = field(
-        default=None, metadata=_setting(optional(parsers.cookie_domain), none=True)
+        default=None, metadata=_setting(optional(parsers.cookie_domain), allows_none=True)
     )
     cookie_max_age_s: int = field(default=365 * 86_400, metadata=_setting(parsers.cookie_age))
     consent: Callable[[Any], Any] | None = field(
-        default=None, metadata=_setting(hook, none=True, code_only=True)
+        default=None, metadata=_setting(hook, allows_none=True, code_only=True)
     )
     respect_dnt: bool = field(default=True, metadata=_setting(boolean))
     respect_gpc: bool = field(default=True, metadata=_setting(boolean))
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = field(
-        default=(), metadata=_setting(parsers.networks, none=True)
+        default=(), metadata=_setting(parsers.networks, allows_none=True)
     )
     client_ip: Literal["send", "truncate", "off"] = field(
         default="send", metadata=_setting(one_of("send", "truncate", "off"))
@@ -154,23 +154,23 @@ class Settings:
         default="drop", metadata=_setting(one_of("drop", "tag", "keep"))
     )
     bot_detector: Callable[[str], bool] | Literal["crawlerdetect"] | None = field(
-        default=None, metadata=_setting(parsers.bot_detector, none=True)
+        default=None, metadata=_setting(parsers.bot_detector, allows_none=True)
     )
-    scrub: tuple[str, ...] = field(default=("default",), metadata=_setting(parsers.names, none=True))
-    page_views: tuple[str, ...] = field(default=(), metadata=_setting(parsers.page_views, none=True))
+    scrub: tuple[str, ...] = field(default=("default",), metadata=_setting(parsers.names, allows_none=True))
+    page_views: tuple[str, ...] = field(default=(), metadata=_setting(parsers.page_views, allows_none=True))
     before_send: Callable[[dict[str, Any]], dict[str, Any] | None] | None = field(
-        default=None, metadata=_setting(hook, none=True, code_only=True)
+        default=None, metadata=_setting(hook, allows_none=True, code_only=True)
     )
     extra_properties: Mapping[str, Any] | Callable[..., Mapping[str, Any]] | None = field(
-        default=None, metadata=_setting(parsers.properties, none=True, code_only=True)
+        default=None, metadata=_setting(parsers.properties, allows_none=True, code_only=True)
     )
     request_filter: Callable[[Any], Any] | None = field(
-        default=None, metadata=_setting(hook, none=True, code_only=True)
+        default=None, metadata=_setting(hook, allows_none=True, code_only=True)
     )
     identify_users: bool | str | Callable[..., Any] = field(
         default=True, metadata=_setting(parsers.identify_users)
     )
-    plan: Plan | None = field(default=None, metadata=_setting(parsers.plan, none=True, code_only=True))
+    plan: Plan | None = field(default=None, metadata=_setting(parsers.plan, allows_none=True, code_only=True))
     enabled: bool = field(default=True, metadata=_setting(boolean))
     dry_run: bool = field(default=False, metadata=_setting(boolean))
     on_ambiguous: Literal["dead-letter", "retry"] = field(
@@ -180,12 +180,12 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check and normalise: `Settings(...)` and `dataclasses.replace` are as strict as `resolve`."""
-        given = {name: getattr(self, name) for name in _SPECS}
+        keywords = {name: getattr(self, name) for name in _SPECS}
         for derived in ("api_host", "spool", "cookie_name"):
-            if given[derived] == "":
-                del given[derived]
-        found = {name: Found(value, "keyword") for name, value in given.items()}
-        values, problems = check(_SPECS, found, os.environ)
+            if keywords[derived] == "":
+                del keywords[derived]
+        raw = {name: RawValue(value, "keyword") for name, value in keywords.items()}
+        values, problems = check(_SPECS, raw, os.environ)
         if problems:
             raise SettingsError(problems)
         for name, value in values.items():
@@ -199,19 +199,19 @@ class Settings:
             )
 
     @classmethod
-    def from_env(cls, **given: Unpack[SettingsKeywords]) -> Self:
+    def from_env(cls, **keywords: Unpack[SettingsKeywords]) -> Self:
         """Read the environment; keywords win."""
-        return cls.resolve(given)
+        return cls.resolve(keywords)
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any], /, **given: Unpack[SettingsKeywords]) -> Self:
+    def from_mapping(cls, mapping: Mapping[str, Any], /, **keywords: Unpack[SettingsKeywords]) -> Self:
         """Read a mapping with keys such as MIXPANEL_TOKEN, and the environment after it; keywords win."""
-        return cls.resolve(given, mapping=mapping)
+        return cls.resolve(keywords, mapping=mapping)
 
     @classmethod
     def resolve(
         cls,
-        given: Mapping[str, Any],
+        keywords: Mapping[str, Any],
         *,
         mapping: Mapping[str, Any] | None = None,
         environ: Mapping[str, str] | None = None,
@@ -226,13 +226,13 @@ class Settings:
         `token` nor `secret_key` need be given. Raises `SettingsError` with all mistakes.
         """
         environ = os.environ if environ is None else environ
-        sources = Sources(_SPECS, given, {} if mapping is None else mapping, environ)
+        sources = Sources(_SPECS, keywords, {} if mapping is None else mapping, environ)
         if is_captured or is_switched_off(sources):
             stand_in(sources)
         for line in sources.near_misses():
             logger.warning(line)
-        values, problems = check(_SPECS, sources.found, environ)
-        problems += missing(sources, values, require_secret=require_secret)
+        values, problems = check(_SPECS, sources.raw, environ)
+        problems += missing_problems(sources, values, require_secret=require_secret)
         problems += sources.problems
         if problems:
             raise SettingsError(problems)

@@ -38,12 +38,12 @@ class Spec:
     parse: Callable[[Any], Any]
     keys: tuple[str, ...]
     secret: bool = False
-    none: bool = False
+    allows_none: bool = False
     code_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class RawValue:
     """A raw value and its origin, in the words of a message."""
 
     value: Any
@@ -56,8 +56,8 @@ class Found:
             return f"{spec.name} ({self.origin})"
         # Masked first: what shortening leaves of a long URL may be its password without the @.
         value = without_secrets(self.value) if isinstance(self.value, str) else self.value
-        shown = _URL_PASSWORD.sub("//***@", _shorten.repr(value))
-        return f"{spec.name}={shown} ({self.origin})"
+        value_shown = _URL_PASSWORD.sub("//***@", _shorten.repr(value))
+        return f"{spec.name}={value_shown} ({self.origin})"
 
 
 class Sources:
@@ -66,43 +66,43 @@ class Sources:
     def __init__(
         self,
         specs: Mapping[str, Spec],
-        given: Mapping[str, Any],
+        keywords: Mapping[str, Any],
         mapping: Mapping[str, Any],
         environ: Mapping[str, str],
     ) -> None:
         self.problems: list[str] = []
-        self.found: dict[str, Found] = {}
+        self.raw: dict[str, RawValue] = {}
         self._specs = specs
-        self._given = given
+        self._keywords = keywords
         # Empty text is what compose files and CI make of a variable that is not set.
         self._outside = [
             ("the mapping", {key: value for key, value in mapping.items() if not _is_blank(value)}),
             ("the environment", {key: value for key, value in environ.items() if not _is_blank(value)}),
         ]
         for spec in specs.values():
-            found = self._find(spec)
-            if found is not None:
-                self.found[spec.name] = found
+            raw_value = self._find(spec)
+            if raw_value is not None:
+                self.raw[spec.name] = raw_value
         self._refuse_unknown(mapping, environ)
 
     def has_key(self, key: str) -> bool:
         """Return whether the mapping or the environment holds something under `key`."""
         return any(key in source for _, source in self._outside)
 
-    def _find(self, spec: Spec) -> Found | None:
-        if spec.name in self._given and (spec.none or self._given[spec.name] is not None):
-            return Found(self._given[spec.name], "keyword")
+    def _find(self, spec: Spec) -> RawValue | None:
+        if spec.name in self._keywords and (spec.allows_none or self._keywords[spec.name] is not None):
+            return RawValue(self._keywords[spec.name], "keyword")
         if spec.name == "service_account":
             return self._service_account()
         for title, source in self._outside:
             if spec.code_only and title == "the environment":
                 continue
             for key in spec.keys:
-                if key in source and (spec.none or source[key] is not None):
-                    return Found(source[key], f"{key} in {title}")
+                if key in source and (spec.allows_none or source[key] is not None):
+                    return RawValue(source[key], f"{key} in {title}")
         return self._framework_secret() if spec.name == "secret_key" else None
 
-    def _service_account(self) -> Found | None:
+    def _service_account(self) -> RawValue | None:
         """Join the three parts; the secret may well stand elsewhere than the name."""
         parts: dict[str, object] = {}
         origins: list[str] = []
@@ -113,21 +113,23 @@ class Sources:
                     origins.append(f"{key} in {title}")
                     break
         # A project ID alone belongs to some other tool.
-        return Found(parts, ", ".join(origins)) if parts.keys() - {"project_id"} else None
+        return RawValue(parts, ", ".join(origins)) if parts.keys() - {"project_id"} else None
 
-    def _framework_secret(self) -> Found | None:
+    def _framework_secret(self) -> RawValue | None:
         """Flask's own keys: the fallbacks are still believed, SECRET_KEY signs."""
         title, mapping = self._outside[0]
         secret, fallbacks = mapping.get("SECRET_KEY"), mapping.get("SECRET_KEY_FALLBACKS")
         if secret is None:
             return None
         if fallbacks is None:
-            return Found(secret, f"SECRET_KEY in {title}", of_framework=True)
+            return RawValue(secret, f"SECRET_KEY in {title}", of_framework=True)
         older = fallbacks if isinstance(fallbacks, (list, tuple)) else [fallbacks]
-        return Found([*older, secret], f"SECRET_KEY_FALLBACKS and SECRET_KEY in {title}", of_framework=True)
+        return RawValue(
+            [*older, secret], f"SECRET_KEY_FALLBACKS and SECRET_KEY in {title}", of_framework=True
+        )
 
     def _refuse_unknown(self, mapping: Mapping[str, Any], environ: Mapping[str, str]) -> None:
-        for name in self._given:
+        for name in self._keywords:
             if name not in self._specs:
                 hint = did_you_mean(name, self._specs) or "help(mixpanel_visitor.Settings) lists all of them"
                 self.problems.append(f"{name} (keyword): there is no such setting; {hint}")
@@ -149,19 +151,19 @@ class Sources:
         known = {key: spec for spec in self._specs.values() for key in spec.keys} | dict.fromkeys(
             PART_KEYS.values()
         )
-        plain = {name.upper(): spec.keys[0] for name, spec in self._specs.items() if not spec.code_only}
+        key_by_name = {name.upper(): spec.keys[0] for name, spec in self._specs.items() if not spec.code_only}
         endings = {key.removeprefix(BRAND): key for key in known}
         for title, source in self._outside:
             for key in source:
                 if not isinstance(key, str) or not key.startswith(BRAND) or key in known:
                     continue
                 ending = key.removeprefix(BRAND)
-                if key.startswith(PREFIX) or self.has_key(plain.get(ending, "")):
+                if key.startswith(PREFIX) or self.has_key(key_by_name.get(ending, "")):
                     continue
                 close = difflib.get_close_matches(ending, endings, n=1, cutoff=_NEAR)
-                meant = plain.get(ending) or (endings[close[0]] if close else "")
-                if meant and not self.has_key(meant):
-                    yield f"{key} in {title} is no setting and does nothing; did you mean {meant}?"
+                suggestion = key_by_name.get(ending) or (endings[close[0]] if close else "")
+                if suggestion and not self.has_key(suggestion):
+                    yield f"{key} in {title} is no setting and does nothing; did you mean {suggestion}?"
 
     def _hint(self, key: str) -> str:
         close = closest(key.removeprefix(PREFIX).lower(), self._specs)

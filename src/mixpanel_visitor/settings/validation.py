@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .api_host import HOSTS, region_of
 from .parsers import FrameworkKey, boolean
 from .project import default_cookie_name
-from .sources import Found
+from .sources import RawValue
 from .spool import MEMORY, default_spool
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ MAKE_A_KEY = "Make one with: python -c 'import secrets; print(secrets.token_urls
 
 
 def check(
-    specs: Mapping[str, Spec], found: Mapping[str, Found], environ: Mapping[str, str]
+    specs: Mapping[str, Spec], raw: Mapping[str, RawValue], environ: Mapping[str, str]
 ) -> tuple[dict[str, Any], list[str]]:
     """Parse what was found, derive what follows from it; give the values in normal form, and the problems.
 
@@ -34,25 +34,25 @@ def check(
     """
     values: dict[str, Any] = {}
     problems: list[str] = []
-    for name, raw in found.items():
+    for name, raw_value in raw.items():
         try:
-            values[name] = specs[name].parse(raw.value)
+            values[name] = specs[name].parse(raw_value.value)
         except ValueError as error:
-            problems.append(f"{raw.describe(specs[name])}: {error}")
+            problems.append(f"{raw_value.describe(specs[name])}: {error}")
 
-    if "secret_key" in values and found["secret_key"].of_framework:
+    if "secret_key" in values and raw["secret_key"].of_framework:
         values["secret_key"] = tuple(map(FrameworkKey, values["secret_key"]))
 
-    settings = _Given(specs, found, values)
+    settings = _ParsedSettings(specs, raw, values)
     problems += [
         *_check_hosts(settings),
         *_check_spid(settings),
         *_check_keys(settings),
         *_check_durability(settings),
     ]
-    if "cookie_name" not in found and "token" in values:
+    if "cookie_name" not in raw and "token" in values:
         values["cookie_name"] = default_cookie_name(values["token"])
-    if "spool" not in found and "token" in values and "api_host" in values:
+    if "spool" not in raw and "token" in values and "api_host" in values:
         try:
             values["spool"] = default_spool(values["token"], values["api_host"], environ)
         except ValueError as error:
@@ -60,26 +60,26 @@ def check(
     return values, problems
 
 
-class _Given(NamedTuple):
+class _ParsedSettings(NamedTuple):
     """What was given, by the names of the settings, and the values that could be parsed."""
 
     specs: Mapping[str, Spec]
-    found: Mapping[str, Found]
+    raw: Mapping[str, RawValue]
     values: dict[str, Any]
 
     def described(self, name: str) -> str:
         """Return the name of a setting with the place that it comes from."""
-        return self.found[name].describe(self.specs[name])
+        return self.raw[name].describe(self.specs[name])
 
 
-def _check_hosts(settings: _Given) -> Iterator[str]:
+def _check_hosts(settings: _ParsedSettings) -> Iterator[str]:
     """Derive `api_host` and `region` from each other; yield where they contradict."""
-    _, found, values = settings
-    if "api_host" not in found:
-        if "region" in values or "region" not in found:
+    _, raw, values = settings
+    if "api_host" not in raw:
+        if "region" in values or "region" not in raw:
             values["api_host"] = f"https://{HOSTS[values.get('region', 'us')]}"
     elif region := region_of(values.get("api_host", "")):
-        if "region" not in found:
+        if "region" not in raw:
             values["region"] = region
         elif values.get("region", region) != region:
             yield (
@@ -89,14 +89,14 @@ def _check_hosts(settings: _Given) -> Iterator[str]:
             )
 
 
-def _check_spid(settings: _Given) -> Iterator[str]:
+def _check_spid(settings: _ParsedSettings) -> Iterator[str]:
     """Yield which setting needs the client's ID, where that is missing."""
-    _, found, values = settings
+    _, raw, values = settings
     for name, wants_spid in (
         ("browser_sdk", "spid" in values.get("browser_sdk", ())),
         ("id_mode", values.get("id_mode") == "spid"),
     ):
-        if wants_spid and ("spid_client_id" not in found or values.get("spid_client_id", "") is None):
+        if wants_spid and ("spid_client_id" not in raw or values.get("spid_client_id", "") is None):
             yield (
                 f"spid_client_id: is missing, and {settings.described(name)} needs it; give your client's ID "
                 "at SPiD (MIXPANEL_VISITOR_SPID_CLIENT_ID)"
@@ -104,7 +104,7 @@ def _check_spid(settings: _Given) -> Iterator[str]:
             break
 
 
-def _check_keys(settings: _Given) -> Iterator[str]:
+def _check_keys(settings: _ParsedSettings) -> Iterator[str]:
     """Yield what is wrong with the signing keys."""
     keys = settings.values.get("secret_key", ())
     if any(len(key) < SHORT_KEY_CHARS and not isinstance(key, FrameworkKey) for key in keys):
@@ -119,7 +119,7 @@ def _check_keys(settings: _Given) -> Iterator[str]:
         )
 
 
-def _check_durability(settings: _Given) -> Iterator[str]:
+def _check_durability(settings: _ParsedSettings) -> Iterator[str]:
     """Yield where a response would wait for what this process does not do."""
     values = settings.values
     if values.get("durability") == "delivered" and values.get("deliver") is False:
@@ -133,7 +133,7 @@ def _check_durability(settings: _Given) -> Iterator[str]:
 def is_switched_off(sources: Sources) -> bool:
     """Return whether `enabled` says that nothing is tracked."""
     try:
-        return "enabled" in sources.found and not boolean(sources.found["enabled"].value)
+        return "enabled" in sources.raw and not boolean(sources.raw["enabled"].value)
     except ValueError:
         return False  # `check` reports it
 
@@ -143,16 +143,16 @@ def stand_in(sources: Sources) -> None:
 
     Without a token there is no project to keep a spool for.
     """
-    if "token" not in sources.found:
-        sources.found["token"] = Found(NO_TOKEN, "default")
-        sources.found.setdefault("spool", Found(MEMORY, "default"))
-    sources.found.setdefault("secret_key", Found(secrets.token_urlsafe(32), "default"))
+    if "token" not in sources.raw:
+        sources.raw["token"] = RawValue(NO_TOKEN, "default")
+        sources.raw.setdefault("spool", RawValue(MEMORY, "default"))
+    sources.raw.setdefault("secret_key", RawValue(secrets.token_urlsafe(32), "default"))
 
 
-def missing(sources: Sources, values: Mapping[str, Any], *, require_secret: bool) -> list[str]:
+def missing_problems(sources: Sources, values: Mapping[str, Any], *, require_secret: bool) -> list[str]:
     """Return a problem for each required setting that nobody gave."""
     problems: list[str] = []
-    if "token" not in sources.found:
+    if "token" not in sources.raw:
         hint = ""
         if sources.has_key("MIXPANEL_API_TOKEN"):
             hint = "; MIXPANEL_API_TOKEN is set, did you mean MIXPANEL_TOKEN?"
@@ -161,11 +161,11 @@ def missing(sources: Sources, values: Mapping[str, Any], *, require_secret: bool
             "Project settings; any word does for the local Mixpanel; none is needed with enabled=False)"
             f"{hint}"
         )
-    if require_secret and "secret_key" not in sources.found:
+    if require_secret and "secret_key" not in sources.raw:
         problems.append(
             "secret_key: is missing; give secret_key='...' or set MIXPANEL_VISITOR_SECRET_KEY (in Flask's "
             f"config SECRET_KEY does as well). {MAKE_A_KEY}"
         )
     elif require_secret and values.get("secret_key") == ():
-        problems.append(f"secret_key ({sources.found['secret_key'].origin}): is empty. {MAKE_A_KEY}")
+        problems.append(f"secret_key ({sources.raw['secret_key'].origin}): is empty. {MAKE_A_KEY}")
     return problems

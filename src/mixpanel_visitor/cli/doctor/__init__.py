@@ -15,7 +15,7 @@ import click
 import orjson
 
 from mixpanel_visitor.cli.spool.location import AS_JSON, SPOOL
-from mixpanel_visitor.cli.terminal import plain
+from mixpanel_visitor.cli.terminal import printable
 from mixpanel_visitor.errors import SettingsError
 from mixpanel_visitor.quoting import several
 from mixpanel_visitor.settings import Settings
@@ -23,13 +23,13 @@ from mixpanel_visitor.settings.masked import without_userinfo
 from mixpanel_visitor.settings.settings import near_misses
 
 from .application import settings_of_application
-from .cookie import look_at_cookie
+from .cookie import check_cookie
 from .findings import IDS, Finding, Level
-from .network import look_at_network
-from .settings import look_at_project
-from .site import look_at_site
-from .spool import look_at_place
-from .system import look_at_system
+from .network import check_network
+from .settings import check_settings
+from .site import check_site
+from .spool import check_spool
+from .system import check_system
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -76,14 +76,14 @@ def command(
             f"{without_userinfo(url)}"
         )
     left_out = _ids(ignored)
-    found = list(_findings(location, app, url))
-    findings = [finding for finding in found if finding.id not in left_out]
+    all_findings = list(_findings(location, app, url))
+    findings = [finding for finding in all_findings if finding.id not in left_out]
     if as_json:
         click.echo(orjson.dumps({"findings": [finding.as_json() for finding in findings]}))
     else:
         for finding in findings:
-            _print(finding)
-        click.echo(f"\n{summary(findings, ignored=len(found) - len(findings))}")
+            _print_finding(finding)
+        click.echo(f"\n{summary(findings, ignored=len(all_findings) - len(findings))}")
     if any(finding.level == "problem" for finding in findings):
         raise SystemExit(1)
 
@@ -99,30 +99,30 @@ def summary(findings: Sequence[Finding], *, ignored: int) -> str:
         (sum(finding.level == "warning" for finding in findings), "warning", ""),
         (ignored, "ignored", "ignored"),
     ]
-    said = [several(count, one, many) for count, one, many in counts if count]
+    parts = [several(count, one, many) for count, one, many in counts if count]
     if not counts[0][0]:
-        said.insert(0, "no problems")
-    line = ", ".join(said)
+        parts.insert(0, "no problems")
+    line = ", ".join(parts)
     return f"{line[:1].upper()}{line[1:]}"
 
 
 def _ids(ignored: Sequence[str]) -> set[str]:
-    found = {word.strip().upper() for text in ignored for word in text.split(",") if word.strip()}
-    unknown = sorted(found - IDS.keys())
+    ids = {word.strip().upper() for text in ignored for word in text.split(",") if word.strip()}
+    unknown = sorted(ids - IDS.keys())
     if unknown:
         raise click.UsageError(
             f"--ignore: there is no finding {', '.join(unknown)}; each finding's ID stands at its end"
         )
-    return found
+    return ids
 
 
-def _print(finding: Finding) -> None:
+def _print_finding(finding: Finding) -> None:
     mark, color = _MARKS[finding.level]
-    number = "" if finding.level == "ok" else f" [{finding.id}]"
-    click.echo(click.style(mark, fg=color) + plain(finding.what, _MOST_CHARS) + number)
+    finding_id = "" if finding.level == "ok" else f" [{finding.id}]"
+    click.echo(click.style(mark, fg=color) + printable(finding.what, _MOST_CHARS) + finding_id)
     for label, text in (("why", finding.why), ("fix", finding.fix)):
         if text:
-            click.echo(f"         {label}: {plain(text, _MOST_CHARS)}")
+            click.echo(f"         {label}: {printable(text, _MOST_CHARS)}")
 
 
 def _near_misses() -> Iterator[Finding]:
@@ -131,7 +131,7 @@ def _near_misses() -> Iterator[Finding]:
 
 
 def _findings(location: str | None, app: str | None, url: str | None) -> Iterator[Finding]:
-    yield from look_at_system()
+    yield from check_system()
     settings = None
     try:
         settings = Settings.from_env() if app is None else settings_of_application(app)
@@ -143,11 +143,11 @@ def _findings(location: str | None, app: str | None, url: str | None) -> Iterato
         yield Finding(
             "ok", f"the settings {'in the environment' if app is None else f'of {app}'} are complete"
         )
-        yield from look_at_project(settings)
-        yield from look_at_cookie(settings)
-        yield from look_at_network(settings)
+        yield from check_settings(settings)
+        yield from check_cookie(settings)
+        yield from check_network(settings)
     if location or settings is not None:
         delivers = settings is None or settings.deliver
-        yield from look_at_place(location or (settings.spool if settings else ""), delivers=delivers)
+        yield from check_spool(location or (settings.spool if settings else ""), delivers=delivers)
     if url is not None:
-        yield from look_at_site(url, settings)
+        yield from check_site(url, settings)

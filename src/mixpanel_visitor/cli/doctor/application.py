@@ -20,44 +20,46 @@ EXTENSION = "mixpanel_visitor"
 """Where the Flask extension keeps its tracker."""
 
 
-def settings_of_application(where: str) -> Settings:
+def settings_of_application(target: str) -> Settings:
     """Import the application at `where` and give its settings; raises `SettingsError` as it would.
 
     It may be a Tracker, an application wrapped with the middleware, a Flask application with the extension,
     or a Starlette one with the middleware added.
     """
-    wanted = ImportSpec(
+    spec = ImportSpec(
         "app",
         "shop.main:app",
         "application with the middleware, and no Tracker",
-        lambda it: _find(it) is not None,
+        lambda candidate: _find(candidate) is not None,
         others=("application", "create_app()", "make_app()"),
     )
     try:
-        found = _find(load(where, wanted))
+        source = _find(load(target, spec))
     except click.ClickException as error:
         if isinstance(error.__cause__, SettingsError):
             raise error.__cause__ from error
         raise
-    if isinstance(found, Tracker):
-        return found.settings
-    assert found is not None
-    return Settings.resolve(found)
+    if isinstance(source, Tracker):
+        return source.settings
+    assert source is not None
+    return Settings.resolve(source)
 
 
-def _find(it: object) -> Tracker | Mapping[str, object] | None:
+def _find(candidate: object) -> Tracker | Mapping[str, object] | None:
     """Return the tracker of an object, or what a Starlette application will make it of; None: neither."""
-    extensions = getattr(it, "extensions", None)
-    candidates = [it, getattr(it, "tracker", None)]
+    extensions = getattr(candidate, "extensions", None)
+    candidates = [candidate, getattr(candidate, "tracker", None)]
     candidates += [extensions.get(EXTENSION)] if isinstance(extensions, dict) else []
     tracker = next((each for each in candidates if isinstance(each, Tracker)), None)
-    added = getattr(it, "user_middleware", None)
+    added = getattr(candidate, "user_middleware", None)
     if tracker is not None or not isinstance(added, list):
         return tracker
     for middleware in added:
-        made = getattr(middleware, "cls", None)
-        if isinstance(made, type) and any(base.__module__.startswith(_OURS) for base in made.__mro__):
-            given = dict(cast("dict[str, object]", middleware.kwargs))
-            shared = given.pop("tracker", None)
-            return shared if isinstance(shared, Tracker) else given
+        middleware_class = getattr(middleware, "cls", None)
+        if isinstance(middleware_class, type) and any(
+            base.__module__.startswith(_OURS) for base in middleware_class.__mro__
+        ):
+            keywords = dict(cast("dict[str, object]", middleware.kwargs))
+            shared = keywords.pop("tracker", None)
+            return shared if isinstance(shared, Tracker) else keywords
     return None

@@ -19,7 +19,7 @@ _REFUSED = (
 )
 
 
-def look_at_cookie(settings: Settings) -> Iterator[Finding]:
+def check_cookie(settings: Settings) -> Iterator[Finding]:
     """Judge the cookie's domain; its Secure and SameSite are ours and always right together."""
     domain = settings.cookie_domain
     if domain:

@@ -87,5 +87,5 @@ class Finding:
 
     def as_json(self) -> dict[str, str]:
         """Return it for programs; what is in order has no ID."""
-        found = "" if self.id == OK else self.id
-        return {"level": self.level, "id": found, "what": self.what, "why": self.why, "fix": self.fix}
+        finding_id = "" if self.id == OK else self.id
+        return {"level": self.level, "id": finding_id, "what": self.what, "why": self.why, "fix": self.fix}

@@ -47,7 +47,7 @@ _UNKNOWN_AUTHORITY = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class ResponseHead:
     """The head of an answer; `headers` have lower-case names."""
 
     status: int
@@ -55,7 +55,7 @@ class Reply:
     set_cookies: tuple[str, ...] = ()
 
 
-def look_at_network(settings: Settings) -> Iterator[Finding]:
+def check_network(settings: Settings) -> Iterator[Finding]:
     """Ask Mixpanel's host, or a proxy before it, as delivery would; no event is sent."""
     host_url = settings.api_host
     path = urlsplit(host_url).path or "/"
@@ -75,7 +75,7 @@ def look_at_network(settings: Settings) -> Iterator[Finding]:
         yield Finding("E050", f"{host_url}: it is not reached: {error}", why, fix)
         return
     except (OSError, http.client.HTTPException, UnicodeError) as error:
-        yield trouble(host_url, error, why, proxy=proxy)
+        yield connection_finding(host_url, error, why, proxy=proxy)
         return
     yield Finding("ok", f"{host_url} is reached{f' through the proxy {proxy.url}' if proxy else ''}")
     theirs_s = server_time_s(reply.headers)
@@ -94,7 +94,7 @@ def ask(
     headers: Mapping[str, str] | None = None,
     *,
     proxy: Proxy | None = None,
-) -> Reply:
+) -> ResponseHead:
     """Send one request; OSError, HTTPException or UnicodeError (no name for DNS) where no answer comes."""
     sent = dict(headers or {})
     connection = _connection(origin, proxy)
@@ -106,7 +106,7 @@ def ask(
         response = connection.getresponse()
         pairs = [(name.lower(), value) for name, value in response.getheaders()]
     cookies = tuple(value for name, value in pairs if name == "set-cookie")
-    return Reply(status=response.status, headers=_joined(pairs), set_cookies=cookies)
+    return ResponseHead(status=response.status, headers=_joined(pairs), set_cookies=cookies)
 
 
 def _connection(origin: str, proxy: Proxy | None) -> http.client.HTTPConnection:
@@ -121,10 +121,10 @@ def _connection(origin: str, proxy: Proxy | None) -> http.client.HTTPConnection:
         return http.client.HTTPConnection(host, port, timeout=CONNECT_S)
     file, directory = authorities()
     context = ssl.create_default_context(cafile=file, capath=directory)
-    made = http.client.HTTPSConnection(host, port, timeout=CONNECT_S, context=context)
+    connection = http.client.HTTPSConnection(host, port, timeout=CONNECT_S, context=context)
     if proxy is not None and secure:
-        made.set_tunnel(url.hostname, url.port, _proxy_headers(proxy))
-    return made
+        connection.set_tunnel(url.hostname, url.port, _proxy_headers(proxy))
+    return connection
 
 
 def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -139,7 +139,7 @@ def _proxy_headers(proxy: Proxy) -> dict[str, str]:
     return {"Proxy-Authorization": proxy.authorization} if proxy.authorization else {}
 
 
-def trouble(url: str, error: Exception, why: str, *, proxy: Proxy | None = None) -> Finding:
+def connection_finding(url: str, error: Exception, why: str, *, proxy: Proxy | None = None) -> Finding:
     """Say why no answer came, and what to look at."""
     cause = f"{type(error).__name__}: {error}"
     if proxy is not None and not isinstance(error, ssl.SSLError):
@@ -182,13 +182,13 @@ def _clock(ahead_s: float) -> Finding:
 
 def _credentials(settings: Settings) -> Iterator[Finding]:
     account = settings.service_account
-    whose = "the service account" if account else "the project token"
-    said = _probe_credentials(settings, settings.api_host)
-    if said.status_class == "config":
-        credentials = "refused the credentials" in said.message
+    subject = "the service account" if account else "the project token"
+    verdict = _probe_credentials(settings, settings.api_host)
+    if verdict.status_class == "config":
+        credentials = "refused the credentials" in verdict.message
         yield Finding(
             "E057",
-            f"{whose} is refused: {said.message}" if credentials else said.message,
+            f"{subject} is refused: {verdict.message}" if credentials else verdict.message,
             "nothing is delivered: delivery pauses, and events wait in the spool",
             _fix_of_refusal(settings)
             if credentials
@@ -196,22 +196,22 @@ def _credentials(settings: Settings) -> Iterator[Finding]:
         )
         if credentials:
             yield from other_regions(settings, HOSTS)
-    elif said.status_class == "garbage":
+    elif verdict.status_class == "garbage":
         yield Finding(
             "E058",
-            f"{settings.api_host}: {said.message}",
+            f"{settings.api_host}: {verdict.message}",
             "nothing is delivered: what does not answer like Mixpanel is not believed",
             "check MIXPANEL_API_HOST, and the proxy behind it",
         )
-    elif said.status_class in ("network", "server", "rate_limited"):
+    elif verdict.status_class in ("network", "server", "rate_limited"):
         yield Finding(
             "W059",
-            f"whether {whose} is let in could not be told: {said.message}",
+            f"whether {subject} is let in could not be told: {verdict.message}",
             "events wait in the spool until Mixpanel takes them",
             "try again later",
         )
     else:
-        yield Finding("ok", f"{whose} is let in")
+        yield Finding("ok", f"{subject} is let in")
 
 
 def _fix_of_refusal(settings: Settings) -> str:

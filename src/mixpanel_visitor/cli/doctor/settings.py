@@ -19,7 +19,7 @@ _FAMOUS_KEYS = ("changeme", "secretkey", "yoursecret", "djangoinsecure", "exampl
 _FEW_CHARACTERS = 6
 
 
-def look_at_project(settings: Settings) -> Iterator[Finding]:
+def check_settings(settings: Settings) -> Iterator[Finding]:
     """Judge what is set."""
     yield from _secrets(settings)
     yield from _token(settings.token)
@@ -95,13 +95,13 @@ def _secret_key(keys: tuple[str, ...]) -> Iterator[Finding]:
 
 
 def _switches(settings: Settings) -> Iterator[Finding]:
-    for name, wanted in (("enabled", True), ("dry_run", False)):
-        if getattr(settings, name) is not wanted:
+    for name, expected in (("enabled", True), ("dry_run", False)):
+        if getattr(settings, name) is not expected:
             yield Finding(
                 "W026",
-                f"{name} is {not wanted}",
+                f"{name} is {not expected}",
                 "nothing reaches Mixpanel",
-                f"set MIXPANEL_VISITOR_{name.upper()}={wanted} where events are wanted",
+                f"set MIXPANEL_VISITOR_{name.upper()}={expected} where events are wanted",
             )
     if settings.on_error == "raise":
         yield Finding(
@@ -113,5 +113,5 @@ def _switches(settings: Settings) -> Iterator[Finding]:
 
 
 def _is_guessable(key: str) -> bool:
-    letters = re.sub(r"[^a-z]", "", key.lower())
-    return len(set(key)) < _FEW_CHARACTERS or letters.startswith(_FAMOUS_KEYS)
+    lower_case = re.sub(r"[^a-z]", "", key.lower())
+    return len(set(key)) < _FEW_CHARACTERS or lower_case.startswith(_FAMOUS_KEYS)

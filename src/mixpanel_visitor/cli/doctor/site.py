@@ -13,7 +13,7 @@ from mixpanel_visitor.settings.masked import without_userinfo
 
 from .cookie import check_domain
 from .findings import Finding
-from .network import Reply, ask, trouble
+from .network import ResponseHead, ask, connection_finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ _BROWSER = {
 }
 
 
-def look_at_site(url: str, settings: Settings | None) -> Iterator[Finding]:
+def check_site(url: str, settings: Settings | None) -> Iterator[Finding]:
     """Visit the page twice, and ask for the script that hands IDs over."""
     parts = urlsplit(url)
     url = without_userinfo(url)
@@ -39,28 +39,28 @@ def look_at_site(url: str, settings: Settings | None) -> Iterator[Finding]:
     try:
         first, second = (ask(url, "GET", page, _BROWSER) for _ in range(2))
     except (OSError, http.client.HTTPException, UnicodeError, ValueError) as error:
-        yield trouble(url, error, "neither is it by visitors who come this way")
+        yield connection_finding(url, error, "neither is it by visitors who come this way")
         return
     if not 200 <= first.status < 300:
-        where = first.headers.get("location", "")
+        location = first.headers.get("location", "")
         yield Finding(
             "W100",
-            f"{url} answers with {first.status}{f' and leads to {where}' if where else ''}",
+            f"{url} answers with {first.status}{f' and leads to {location}' if location else ''}",
             "only a page that is shown says how visitors fare",
-            f"run it with --url {where}" if where else "give another page",
+            f"run it with --url {location}" if location else "give another page",
         )
         return
     name = None if settings is None else settings.cookie_name
-    yield from look_at_cookies(url, name, first, second)
+    yield from check_cookies(url, name, first, second)
     handover = settings.handover_path if settings is not None else DEFAULT_HANDOVER
     if handover is not None and (settings is None or settings.browser_sdk):
         yield from _script(url, f"{handover}.js")
 
 
-def look_at_cookies(url: str, name: str | None, first: Reply, second: Reply) -> Iterator[Finding]:
+def check_cookies(url: str, name: str | None, first: ResponseHead, second: ResponseHead) -> Iterator[Finding]:
     """Judge what two new browsers got; without a `name`, as a cookie of any project."""
-    ours, theirs = _find(first, name), _find(second, name)
-    if ours is None or theirs is None:
+    first_cookie, second_cookie = _find(first, name), _find(second, name)
+    if first_cookie is None or second_cookie is None:
         yield Finding(
             "W101",
             f"{url} sets no visitor cookie",
@@ -71,7 +71,7 @@ def look_at_cookies(url: str, name: str | None, first: Reply, second: Reply) -> 
         return
     parts = urlsplit(url)
     host = parts.hostname or ""
-    value, attributes = ours
+    value, attributes = first_cookie
     if parts.scheme == "http" and not is_local(url):
         yield Finding(
             "W102",
@@ -79,7 +79,7 @@ def look_at_cookies(url: str, name: str | None, first: Reply, second: Reply) -> 
             "whoever is on the way can read the visitor's cookie, and set it",
             "serve the site with TLS, and give its https address",
         )
-    if theirs[0] == value:
+    if second_cookie[0] == value:
         yield _shared(url, second)
     if parts.scheme == "https" and "secure" not in attributes:
         yield Finding(
@@ -103,17 +103,19 @@ def look_at_cookies(url: str, name: str | None, first: Reply, second: Reply) -> 
         yield Finding("ok", f"{url} sets a visitor cookie")
 
 
-def _shared(url: str, reply: Reply) -> Finding:
+def _shared(url: str, reply: ResponseHead) -> Finding:
     """Say why a cache hands one visitor's cookie to everybody: it does not listen, or was not told."""
-    said = reply.headers.get("cache-control", "")
-    if not keeping_it_private([("cache-control", said)]):
-        why = f"a cache on the way keeps it although the answer says Cache-Control: {said}"
+    cache_control = reply.headers.get("cache-control", "")
+    if not keeping_it_private([("cache-control", cache_control)]):
+        why = f"a cache on the way keeps it although the answer says Cache-Control: {cache_control}"
         fix = (
             "have the cache obey that: nginx without proxy_ignore_headers Cache-Control, Varnish without a "
             "ttl of its own, a CDN without a rule that caches everything"
         )
     else:
-        arrives = f"only Cache-Control: {said} arrives" if said else "no Cache-Control arrives"
+        arrives = (
+            f"only Cache-Control: {cache_control} arrives" if cache_control else "no Cache-Control arrives"
+        )
         why = f"a cache on the way keeps it: {arrives}, and we say private with every cookie"
         fix = (
             "let nothing behind the application replace Cache-Control (nginx: expires, proxy_hide_header; "
@@ -132,7 +134,7 @@ def _script(url: str, path: str) -> Iterator[Finding]:
     try:
         reply = ask(url, "GET", path, {"User-Agent": _BROWSER["User-Agent"]})
     except (OSError, http.client.HTTPException) as error:
-        yield trouble(url, error, "the script that hands IDs over is not loaded")
+        yield connection_finding(url, error, "the script that hands IDs over is not loaded")
         return
     if reply.status == 200 and "javascript" in reply.headers.get("content-type", ""):
         yield Finding("ok", f"the script {path} is there")
@@ -146,12 +148,14 @@ def _script(url: str, path: str) -> Iterator[Finding]:
     )
 
 
-def _find(reply: Reply, name: str | None) -> tuple[str, dict[str, str]] | None:
+def _find(reply: ResponseHead, name: str | None) -> tuple[str, dict[str, str]] | None:
     """Return the value and the attributes (names in lower case) of the visitor cookie."""
     for header in reply.set_cookies:
-        pair, *rest = header.split(";")
-        found, _, value = pair.strip().partition("=")
-        if (_ANY_PROJECT.fullmatch(found) if name is None else found in (name, f"__Host-{name}")) and value:
-            split = (attribute.strip().partition("=") for attribute in rest)
+        pair, *attributes = header.split(";")
+        cookie_name, _, value = pair.strip().partition("=")
+        if (
+            _ANY_PROJECT.fullmatch(cookie_name) if name is None else cookie_name in (name, f"__Host-{name}")
+        ) and value:
+            split = (attribute.strip().partition("=") for attribute in attributes)
             return value, {attribute.lower(): text for attribute, _, text in split}
     return None

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mixpanel_visitor.cli.spool.location import find, inspect_all, user_name
-from mixpanel_visitor.cli.spool.redis import is_redis, opened, server_of
+from mixpanel_visitor.cli.spool.location import inspect_all, locate_spool, user_name
+from mixpanel_visitor.cli.spool.redis import is_redis, open_redis_spool, server_of
 from mixpanel_visitor.delivery.fallback import FallbackSpool
 from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.journal.quota import MAX_BYTES, MAX_SHARE_OF_VOLUME, MIN_FREE_SHARE_OF_VOLUME
@@ -63,7 +63,7 @@ _FLEETING = {
 }
 
 
-def look_at_place(location: str, *, delivers: bool = True) -> Iterator[Finding]:
+def check_spool(location: str, *, delivers: bool = True) -> Iterator[Finding]:
     """Judge the spool at `location`; raises `SettingsError` where that names none.
 
     Not `delivers`: the application here only stores, so another process has to deliver.
@@ -83,23 +83,23 @@ def look_at_place(location: str, *, delivers: bool = True) -> Iterator[Finding]:
         )
         return
     directory = Path(os.path.realpath(spool.directory))  # a link may lead to another file system
-    there = next(path for path in (directory, *directory.parents) if _may_be_there(path))
-    if not (os.access(there, os.W_OK | os.X_OK) and _is_dir(there)):
+    existing = next(path for path in (directory, *directory.parents) if _exists(path))
+    if not (os.access(existing, os.W_OK | os.X_OK) and _is_dir(existing)):
         yield Finding(
             "E071",
-            f"the spool {directory} cannot be written: {there} does not allow it",
+            f"the spool {directory} cannot be written: {existing} does not allow it",
             "every event is refused",
             "run this and the application as the user who owns it, or name another directory",
         )
         return
     yield Finding("ok", f"the spool {directory} can be written")
-    yield from volume_kind(directory, file_system(there))
-    yield from room(os.statvfs(there))
+    yield from check_volume_kind(directory, file_system(existing))
+    yield from check_free_space(os.statvfs(existing))
     if directory.is_dir():
         yield from _owner(directory)
         try:
-            for project in inspect_all(find(str(directory), may_be_empty=True).projects, quiet=True):
-                yield from look_at_project(project, delivers=delivers)
+            for project in inspect_all(locate_spool(str(directory), may_be_empty=True).projects, quiet=True):
+                yield from check_project_spool(project, delivers=delivers)
         except click.ClickException as error:
             yield Finding(
                 "E072",
@@ -110,15 +110,17 @@ def look_at_place(location: str, *, delivers: bool = True) -> Iterator[Finding]:
 
 
 def _redis(location: str) -> Iterator[Finding]:
-    spool = opened(location)
-    here = spool.journal.directory if isinstance(spool, FallbackSpool) else None
+    spool = open_redis_spool(location)
+    fallback_directory = spool.journal.directory if isinstance(spool, FallbackSpool) else None
     try:
         shortcomings = server_of(spool).preflight()
     except SpoolUnavailableError as error:
         yield Finding(
             "E073",
             f"{without_secrets(location)} is not there: {error}",
-            f"until it is, events wait in {here}" if here else "until it is, every event is refused",
+            f"until it is, events wait in {fallback_directory}"
+            if fallback_directory
+            else "until it is, every event is refused",
             "start it, or mend the address",
         )
         return
@@ -128,18 +130,18 @@ def _redis(location: str) -> Iterator[Finding]:
     for each in shortcomings:
         yield Finding(_REDIS[each.name], each.problem, each.why, each.fix)
     # What is on this machine as well, while Redis is away.
-    if here is not None:
-        yield from look_at_place(str(here), delivers=False)
+    if fallback_directory is not None:
+        yield from check_spool(str(fallback_directory), delivers=False)
 
 
-def volume_kind(directory: Path, kind: str) -> Iterator[Finding]:
+def check_volume_kind(directory: Path, kind: str) -> Iterator[Finding]:
     """Judge the type of the file system, such as `nfs4`."""
     fleeting = _FLEETING.get(kind)
     if fleeting:
         yield Finding("W075", f"the spool {directory} may not last", fleeting, "put it on a local volume")
 
 
-def room(volume: os.statvfs_result) -> Iterator[Finding]:
+def check_free_space(volume: os.statvfs_result) -> Iterator[Finding]:
     """Judge what is free of a volume, in bytes and in files; some file systems do not say."""
     for name, free, total, fix in (
         ("the spool's volume", volume.f_bavail, volume.f_blocks, "free space"),
@@ -169,18 +171,19 @@ def room(volume: os.statvfs_result) -> Iterator[Finding]:
 
 def file_system(path: Path, mounts: str = "/proc/mounts") -> str:
     """Return the type of the file system that holds `path`; empty where the system does not say."""
-    found, kind = "", ""
+    mounted, kind = "", ""
     with contextlib.suppress(OSError):
         for line in Path(mounts).read_text(encoding="utf-8", errors="replace").splitlines():
-            _, where, this, *_ = line.split()
-            where = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), where)
+            _, mount_point, its_kind, *_ = line.split()
+            mount_point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), mount_point)
             # Of two mounts at one place the later one is on top.
-            if (path == Path(where) or Path(where) in path.parents) and len(where) >= len(found):
-                found, kind = where, this
+            holds_path = path == Path(mount_point) or Path(mount_point) in path.parents
+            if holds_path and len(mount_point) >= len(mounted):
+                mounted, kind = mount_point, its_kind
     return kind
 
 
-def _may_be_there(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     try:
         return path.exists()
     except PermissionError:
@@ -203,7 +206,7 @@ def _owner(directory: Path) -> Iterator[Finding]:
         )
 
 
-def look_at_project(project: ProjectStatus, *, delivers: bool = True) -> Iterator[Finding]:
+def check_project_spool(project: ProjectStatus, *, delivers: bool = True) -> Iterator[Finding]:
     """Judge what waits of one project, and what does not get through."""
     name = project.path.name
     mode = project.path.stat().st_mode

@@ -21,7 +21,7 @@ _THREADS_SINCE = (2, 0, 27)
 """From then on uWSGI lets threads run unasked."""
 
 
-def look_at_system() -> Iterator[Finding]:
+def check_system() -> Iterator[Finding]:
     """Judge what is installed here, and what runs."""
     if _installed(_PACKAGE) is None:
         yield Finding(
@@ -46,8 +46,8 @@ def old_packages(requirements: Sequence[str], installed: Callable[[str], str | N
         matched = _REQUIREMENT.match(requirement.replace(" ", ""))
         if matched is None:
             continue
-        name, least, rest = matched.groups()
-        extra = re.search(r"extra==['\"](.*?)['\"]", rest)
+        name, minimum, marker = matched.groups()
+        extra = re.search(r"extra==['\"](.*?)['\"]", marker)
         if extra is not None and extra[1] in _NOT_OURS:
             continue
         version = installed(name)
@@ -57,14 +57,14 @@ def old_packages(requirements: Sequence[str], installed: Callable[[str], str | N
                     "E011",
                     f"{name} is not installed",
                     f"{_PACKAGE} needs it",
-                    f"pip install '{name}>={least}'",
+                    f"pip install '{name}>={minimum}'",
                 )
-        elif _numbers(version) < _numbers(least):
+        elif _numbers(version) < _numbers(minimum):
             yield Finding(
                 "E012",
-                f"{name} {version} is older than {least}",
+                f"{name} {version} is older than {minimum}",
                 f"{_PACKAGE} is not tested with it",
-                f"pip install '{name}>={least}'",
+                f"pip install '{name}>={minimum}'",
             )
 
 
@@ -89,7 +89,7 @@ def _installed(name: str) -> str | None:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    found = [int(number) for number in re.findall(r"\d+", version.partition("+")[0])]
-    while found and found[-1] == 0:
-        found.pop()
-    return tuple(found)
+    numbers = [int(digits) for digits in re.findall(r"\d+", version.partition("+")[0])]
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)

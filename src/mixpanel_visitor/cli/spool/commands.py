@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mixpanel_visitor.cli.terminal import plain
+from mixpanel_visitor.cli.terminal import printable
 from mixpanel_visitor.quoting import several
 
 from .dead import dead
-from .location import AS_JSON, SETTING, SPOOL, Place, find, inspect_all
+from .location import AS_JSON, SETTING, SPOOL, SpoolLocation, inspect_all, locate_spool
 from .redis import is_redis, show_status
 
 if TYPE_CHECKING:
@@ -49,19 +49,19 @@ def status(*, location: str | None, as_json: bool) -> None:
     redis = location or os.environ.get(SETTING, "")
     if is_redis(redis):
         show_status(redis, as_json=as_json)
-    place = find(location)
-    projects = inspect_all(place.projects, quiet=as_json)
-    findings = [finding for project in projects for finding in _findings(project, place)]
+    spool = locate_spool(location)
+    projects = inspect_all(spool.projects, quiet=as_json)
+    findings = [finding for project in projects for finding in _findings(project, spool)]
     if as_json:
-        shown = [project.as_json() for project in projects]
-        click.echo(json.dumps({"spool": str(place.root), "projects": shown, "findings": findings}))
+        statuses = [project.as_json() for project in projects]
+        click.echo(json.dumps({"spool": str(spool.root), "projects": statuses, "findings": findings}))
     else:
-        _print(place, projects, findings)
+        _print(spool, projects, findings)
     sys.exit(1 if findings else 0)
 
 
-def _print(place: Place, projects: list[ProjectStatus], findings: list[str]) -> None:
-    click.echo(f"Spool {plain(place.root, _MESSAGE_CHARS)}")
+def _print(spool: SpoolLocation, projects: list[ProjectStatus], findings: list[str]) -> None:
+    click.echo(f"Spool {printable(spool.root, _MESSAGE_CHARS)}")
     if not projects:
         click.echo("Nothing was put there yet.")
     for project in projects:
@@ -72,29 +72,29 @@ def _print(place: Place, projects: list[ProjectStatus], findings: list[str]) -> 
         corrupt = several(project.corrupt_bytes, "corrupt byte")
         damage = f"{several(project.torn_tails, 'torn end')}, {corrupt}"
         free = f"{project.free_bytes:,} of {project.volume_bytes:,} bytes of the volume"
-        click.echo(f"\n{plain(project.path.name)}")
+        click.echo(f"\n{printable(project.path.name)}")
         click.echo(f"  waiting       {waiting}")
         click.echo(f"  dead letters  {project.dead_letters:,}")
         click.echo(f"  damage        {damage}")
         click.echo(f"  delivered by  {'a running process' if project.led else 'nobody at the moment'}")
         click.echo(f"  free          {free}")
         for note in project.notes:
-            click.echo(f"  note          {plain(note, _MESSAGE_CHARS)}")
+            click.echo(f"  note          {printable(note, _MESSAGE_CHARS)}")
     click.echo("")
     for finding in findings:
-        click.echo(click.style(f"! {plain(finding, _MESSAGE_CHARS)}", fg="red"))
+        click.echo(click.style(f"! {printable(finding, _MESSAGE_CHARS)}", fg="red"))
     if not findings:
         click.echo("Nothing needs attention.")
 
 
-def _findings(project: ProjectStatus, place: Place) -> list[str]:
-    found = []
+def _findings(project: ProjectStatus, spool: SpoolLocation) -> list[str]:
+    lines = []
     name = project.path.name
     if project.dead_letters:
         letters = several(project.dead_letters, "dead letter")
-        found.append(
+        lines.append(
             f"{name}: {letters}. See why with: mixpanel-visitor spool dead "
-            f"list --spool {shlex.quote(str(place.root))}"
+            f"list --spool {shlex.quote(str(spool.root))}"
         )
     if project.oldest_age_s is not None and project.oldest_age_s > OLD_S:
         hint = (
@@ -103,12 +103,12 @@ def _findings(project: ProjectStatus, place: Place) -> list[str]:
             if project.led
             else "Nobody delivers it: start a process of the application with deliver=True on this spool."
         )
-        found.append(f"{name}: the oldest record waits for {_age(project.oldest_age_s)}. {hint}")
+        lines.append(f"{name}: the oldest record waits for {_age(project.oldest_age_s)}. {hint}")
     if project.free_bytes < project.volume_bytes * LOW_SHARE_FREE:
-        found.append(
+        lines.append(
             f"{name}: less than {LOW_SHARE_FREE:.0%} of the volume is free: new records are refused."
         )
-    return found
+    return lines
 
 
 def _age(seconds: float) -> str:

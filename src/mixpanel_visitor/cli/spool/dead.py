@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mixpanel_visitor.cli.terminal import escaped, plain
+from mixpanel_visitor.cli.terminal import escaped, printable
 from mixpanel_visitor.core.events.record_builder import PROFILE_OPERATIONS
 from mixpanel_visitor.errors import SpoolError
 from mixpanel_visitor.quoting import several
@@ -60,16 +60,16 @@ def list_letters(*, reason: str | None, limit: int, location: str | None, as_jso
 
     Number, time, endpoint, event or operation, reason, field, HTTP status. With --json an object a line.
     """
-    kept: deque[_Found] = deque(maxlen=limit or None)
+    newest: deque[_Entry] = deque(maxlen=limit or None)
     seen = 0
-    for found in _entries(dead_letter_stores(location)):
-        if _has_reason(found.letter, reason):
+    for entry in _entries(dead_letter_stores(location)):
+        if _has_reason(entry.letter, reason):
             seen += 1
-            kept.append(found)
-    if not as_json and seen > len(kept):
-        click.echo(f"({seen - len(kept):,} older ones are not shown; --limit 0 shows all)")
-    for found in kept:
-        click.echo(json.dumps(found.head()) if as_json else found.line())
+            newest.append(entry)
+    if not as_json and seen > len(newest):
+        click.echo(f"({seen - len(newest):,} older ones are not shown; --limit 0 shows all)")
+    for entry in newest:
+        click.echo(json.dumps(entry.head()) if as_json else entry.line())
 
 
 @dead.command("show")
@@ -78,15 +78,15 @@ def list_letters(*, reason: str | None, limit: int, location: str | None, as_jso
 @AS_JSON
 def show(*, number: str, location: str | None, as_json: bool) -> None:
     """Show one dead letter: the whole record, and why it was refused."""
-    there = dead_letter_stores(location)
-    (chosen,) = _by_number(there, [number])
-    found = next(found for found in _entries(there) if found.letter.number == chosen)
+    stores = dead_letter_stores(location)
+    (chosen,) = _by_number(stores, [number])
+    entry = next(entry for entry in _entries(stores) if entry.letter.number == chosen)
     if as_json:
-        click.echo(json.dumps({**found.head(), "record": _parsed(found.letter)}))
+        click.echo(json.dumps({**entry.head(), "record": _parsed(entry.letter)}))
         return
-    for name, value in found.head().items():
-        click.echo(f"{name:<9} {plain(value, 10_000)}")
-    record = json.dumps(_parsed(found.letter), indent=2, ensure_ascii=False)
+    for name, value in entry.head().items():
+        click.echo(f"{name:<9} {printable(value, 10_000)}")
+    record = json.dumps(_parsed(entry.letter), indent=2, ensure_ascii=False)
     click.echo(f"\n{escaped(record)}")
 
 
@@ -102,12 +102,12 @@ def retry(
     A letter leaves the dead letters only once the spool has it: what interrupts this loses nothing, at worst
     some are sent twice.
     """
-    there = dead_letter_stores(location, to_change=True)
-    chosen = _select(there, numbers, everything=everything, reason=reason)
+    stores = dead_letter_stores(location, to_change=True)
+    chosen = _select(stores, numbers, everything=everything, reason=reason)
     done, trouble, unled = 0, "", False
     with progress(len(chosen), "Putting back", quiet=as_json) as step:
         try:
-            for store in there:
+            for store in stores:
                 with store.spool() as put:
 
                     def put_back(letters: Sequence[DeadLetter], put: Callable[..., None] = put) -> None:
@@ -128,7 +128,7 @@ def retry(
         if unled:
             click.echo("Nobody delivers at the moment: they wait until a process of the application does.")
     if trouble:
-        raise click.ClickException(plain(trouble, 1000))
+        raise click.ClickException(printable(trouble, 1000))
 
 
 @dead.command("purge")
@@ -146,28 +146,28 @@ def purge(
     as_json: bool,
 ) -> None:
     """Throw dead letters away, for good. Those that come while it asks are kept."""
-    there = dead_letter_stores(location, to_change=True)
-    chosen = _select(there, numbers, everything=everything, reason=reason)
+    stores = dead_letter_stores(location, to_change=True)
+    chosen = _select(stores, numbers, everything=everything, reason=reason)
     if (chosen or everything) and not yes:
         click.confirm(f"Throw away {several(len(chosen), 'dead letter')} for good?", abort=True, err=True)
     done = 0
     with progress(len(chosen), "Throwing away", quiet=as_json) as step:
         try:
-            for store in there:
-                for gone in store.letters.take(chosen, unreadable=everything):
-                    done += gone
-                    step(gone)
+            for store in stores:
+                for removed in store.letters.take(chosen, unreadable=everything):
+                    done += removed
+                    step(removed)
         except (SpoolError, OSError) as error:
             raise click.ClickException(f"{_thrown_away(done)}, then: {error}") from error
     click.echo(json.dumps({"purged": done}) if as_json else f"{_thrown_away(done)}.")
 
 
-def _thrown_away(number: int) -> str:
-    return f"{several(number, 'dead letter was', 'dead letters were')} thrown away"
+def _thrown_away(count: int) -> str:
+    return f"{several(count, 'dead letter was', 'dead letters were')} thrown away"
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Entry:
     project: str
     letter: DeadLetter
 
@@ -191,19 +191,19 @@ class _Found:
                 head["number"],
                 head["time"],
                 f"{head['endpoint']:<6}",
-                f"{plain(head['name']):<20}",
-                plain(head["reason"], _REASON_CHARS),
-                plain(head["field"] or "-"),
+                f"{printable(head['name']):<20}",
+                printable(head["reason"], _REASON_CHARS),
+                printable(head["field"] or "-"),
                 str(head["status"] or "-"),
             )
         )
 
 
-def _entries(there: Sequence[DeadLetterStore]) -> Iterator[_Found]:
+def _entries(stores: Sequence[DeadLetterStore]) -> Iterator[_Entry]:
     try:
-        for store in there:
+        for store in stores:
             for letter in store.letters.entries():
-                yield _Found(store.name, letter)
+                yield _Entry(store.name, letter)
     except OSError as error:
         raise click.ClickException(
             f"the dead letters cannot be read: {error}. Run this as their owner."
@@ -213,25 +213,25 @@ def _entries(there: Sequence[DeadLetterStore]) -> Iterator[_Found]:
 
 
 def _select(
-    there: Sequence[DeadLetterStore], numbers: tuple[str, ...], *, everything: bool, reason: str | None
+    stores: Sequence[DeadLetterStore], numbers: tuple[str, ...], *, everything: bool, reason: str | None
 ) -> frozenset[str]:
     """Return the numbers of the letters that are meant and are there now."""
     if [bool(numbers), everything, reason is not None].count(True) != 1:
         raise click.UsageError("say which: numbers, --all, or --reason TEXT")
     if numbers:
-        return _by_number(there, numbers)
-    return frozenset(found.letter.number for found in _entries(there) if _has_reason(found.letter, reason))
+        return _by_number(stores, numbers)
+    return frozenset(entry.letter.number for entry in _entries(stores) if _has_reason(entry.letter, reason))
 
 
-def _by_number(there: Sequence[DeadLetterStore], wanted: Sequence[str]) -> frozenset[str]:
-    known = {found.letter.number for found in _entries(there)}
+def _by_number(stores: Sequence[DeadLetterStore], wanted: Sequence[str]) -> frozenset[str]:
+    known = {entry.letter.number for entry in _entries(stores)}
     chosen = set()
     for number in wanted:
         matching = [other for other in known if number and other.startswith(number.lower())]
         if len(matching) > 1:
-            raise click.UsageError(f"{len(matching)} numbers begin with {plain(number)}: give more of it")
+            raise click.UsageError(f"{len(matching)} numbers begin with {printable(number)}: give more of it")
         if not matching:
-            raise click.ClickException(f"there is no dead letter {plain(number)} (any more)")
+            raise click.ClickException(f"there is no dead letter {printable(number)} (any more)")
         chosen.add(matching[0])
     return frozenset(chosen)
 

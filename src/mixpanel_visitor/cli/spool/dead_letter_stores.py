@@ -12,8 +12,8 @@ from mixpanel_visitor.delivery.journal.dead_letters import DeadLetters
 from mixpanel_visitor.delivery.journal.inspection import is_locked
 from mixpanel_visitor.records import Record
 
-from .location import SETTING, find, only_as_owner
-from .redis import is_redis, opened, server_of
+from .location import SETTING, locate_spool, only_as_owner
+from .redis import is_redis, open_redis_spool, server_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     PutBack = Callable[[Sequence[DeadLetter]], None]
 
 
-class Letters(Protocol):
+class DeadLetterQueue(Protocol):
     """Dead letters, of which some can be taken out."""
 
     def entries(self) -> Iterator[DeadLetter]:
@@ -49,7 +49,7 @@ class DeadLetterStore(Protocol):
         ...
 
     @property
-    def letters(self) -> Letters:
+    def letters(self) -> DeadLetterQueue:
         """What is on it."""
         ...
 
@@ -67,11 +67,11 @@ def dead_letter_stores(location: str | None, *, to_change: bool = False) -> list
     """Find them in a spool, or in the one that the settings name; a usage error without any."""
     redis = location or os.environ.get(SETTING, "").strip()
     if is_redis(redis):
-        return [RedisStore(server_of(opened(redis)))]
-    place = find(location)
+        return [RedisStore(server_of(open_redis_spool(redis)))]
+    spool = locate_spool(location)
     if to_change:
-        only_as_owner(place)
-    return [DirectoryStore(project) for project in place.projects]
+        only_as_owner(spool)
+    return [DirectoryStore(project) for project in spool.projects]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,23 +114,25 @@ class DirectoryStore:
 class RedisStore:
     """The letters of a spool in Redis."""
 
-    there: RedisSpool
+    redis_spool: RedisSpool
     is_led: bool = True  # workers come and go: `spool status` tells for how long the oldest record waits
 
     @property
     def name(self) -> str:
         """That of the stream."""
-        return self.there.letters.key
+        return self.redis_spool.letters.key
 
     @property
-    def letters(self) -> Letters:
+    def letters(self) -> DeadLetterQueue:
         """In that stream."""
-        return self.there.letters
+        return self.redis_spool.letters
 
     @contextlib.contextmanager
     def spool(self) -> Iterator[PutBack]:
         """Put them into Redis itself, never into a journal on this machine."""
         try:
-            yield lambda letters: self.there.put([Record(letter.endpoint, letter.body) for letter in letters])
+            yield lambda letters: self.redis_spool.put(
+                [Record(letter.endpoint, letter.body) for letter in letters]
+            )
         finally:
-            self.there.close()
+            self.redis_spool.close()

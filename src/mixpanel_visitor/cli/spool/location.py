@@ -31,22 +31,22 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SpoolLocation:
     """A spool's directory, and the journals in it: one for each project."""
 
     root: Path
     projects: list[Path]
 
 
-def find(location: str | None, *, may_be_empty: bool = False) -> Place:
+def locate_spool(location: str | None, *, may_be_empty: bool = False) -> SpoolLocation:
     """Find the journals in a spool, or in the one that the settings name; a usage error without any."""
     root = _root(location or os.environ.get(SETTING, "").strip() or _default())
     try:
         if (root / "VERSION").is_file():
-            return Place(root, [root])
+            return SpoolLocation(root, [root])
         projects = sorted(path for path in root.iterdir() if (path / "VERSION").is_file())
         if projects or may_be_empty:
-            return Place(root, projects)
+            return SpoolLocation(root, projects)
         # Green for any directory, a monitoring with a wrong name would never notice.
         below = sorted({path.parent.parent for path in root.glob("*/*/VERSION")})
         hint = (
@@ -108,9 +108,9 @@ def user_name(uid: int) -> str:
         return f"#{uid}"
 
 
-def only_as_owner(place: Place) -> None:
+def only_as_owner(spool: SpoolLocation) -> None:
     """Root's files would be in the way of the process that owns the spool: refuse to make them."""
-    for project in place.projects:
+    for project in spool.projects:
         owner = project.stat().st_uid
         if os.geteuid() == 0 and owner != 0:
             name = user_name(owner)

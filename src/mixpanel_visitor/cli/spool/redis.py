@@ -29,7 +29,7 @@ def is_redis(location: str) -> bool:
     return location.partition("://")[0].lower() in SCHEMES and "://" in location
 
 
-def opened(location: str) -> FallbackSpool | RedisSpool:
+def open_redis_spool(location: str) -> FallbackSpool | RedisSpool:
     """Open it for the project of the environment's token; raises `SettingsError` without one.
 
     There is no journal beside it where there are no file locks (Windows).
@@ -49,7 +49,7 @@ def server_of(spool: FallbackSpool | RedisSpool) -> RedisSpool:
 
 def show_status(location: str, *, as_json: bool) -> None:
     """Print what waits there; exits with 1 where something needs attention."""
-    spool = opened(location)
+    spool = open_redis_spool(location)
     try:
         shortcomings = server_of(spool).preflight()
     except SpoolUnavailableError as error:
@@ -66,20 +66,20 @@ def show_status(location: str, *, as_json: bool) -> None:
         findings.append(
             f"The oldest record waits for {counts.oldest_age_s:,.0f} s. Do workers run, and what do they log?"
         )
-    shown = {
+    fields = {
         "waiting": counts.store_pending,
         "bytes": counts.store_bytes,
         "oldest_age_s": round(counts.oldest_age_s, 1),
         "dead_letters": counts.store_dead,
     }
     if as_json:
-        click.echo(json.dumps({"spool": without_secrets(location), **shown, "findings": findings}))
+        click.echo(json.dumps({"spool": without_secrets(location), **fields, "findings": findings}))
     else:
         click.echo(f"Spool {without_secrets(location)}\n")
         waiting = several(counts.store_pending, "record"), several(counts.store_bytes, "byte")
         click.echo(f"  waiting       {', '.join(waiting)}, compressed")
-        click.echo(f"  the oldest    for {shown['oldest_age_s']:,} s")
-        click.echo(f"  dead letters  {shown['dead_letters']:,}\n")
+        click.echo(f"  the oldest    for {fields['oldest_age_s']:,} s")
+        click.echo(f"  dead letters  {fields['dead_letters']:,}\n")
         for finding in findings:
             click.echo(click.style(f"! {finding}", fg="red"))
         if not findings:
