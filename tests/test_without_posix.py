@@ -123,7 +123,7 @@ def test_dev_takes_events_until_it_is_told_to_end():
             if process.poll() is None:
                 process.kill()
     assert process.returncode == 0, errors
-    assert "Stopped. Events that have come: 1; refused: 0." in output
+    assert "Stopped. Events received: 1; refused: 0." in output
 
 
 @pytest.mark.servers
@@ -131,7 +131,7 @@ def test_demo_walks_through_its_shop():
     """The shop is a process of its own, which takes its port by number, and keeps its events in memory."""
     code, output = command("demo", "--once")
     assert code == 0, output
-    assert "All of it arrived, under one visitor ID." in output
+    assert "All events arrived, under one visitor ID." in output
 
 
 def test_version():

@@ -1,7 +1,7 @@
-"""Quoting: text from outside, as it may stand in a log line, an error or a terminal.
+"""Quoting: text from outside, made safe for a log line, an error message or a terminal.
 
-A name, an ID, a URL, an answer or a file name may hold line ends and escape sequences: printed raw, it looks
-like another log line, or moves the cursor. Whatever was not written in this package goes through here.
+A name, an ID, a URL, an answer or a file name may hold line ends and escape sequences: printed raw, it could
+look like another log line, or control the terminal. All text from outside goes through here.
 """
 
 from __future__ import annotations
@@ -13,16 +13,23 @@ _MAX_BITS = 256
 
 
 def one_line(text: str) -> str:
-    """Return the text with everything escaped that ends a line, moves a cursor or cannot be seen."""
+    r"""Return the text with line ends, control characters and invisible characters escaped.
+
+    >>> one_line("Signed up\x0aERROR forged")
+    'Signed up\\nERROR forged'
+    """
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else _escaped(each) for each in text)
 
 
 def quoted(value: object, max_chars: int = MAX_CHARS) -> str:
-    """Return a value for a message: a text in quotes and cut, a number, else the name of its type.
+    """Return a value for a message: quoted and shortened text, a number, else the name of its type.
 
-    Costs as much as what is shown, whatever the value is, and never raises.
+    The cost depends on the length shown, not on the value. Never raises.
+
+    >>> quoted("Signed up"), quoted(3), quoted({"password": "hush"})
+    ("'Signed up'", '3', '<dict>')
     """
     kind: Any = type(value)
     untyped: Any = value
@@ -35,7 +42,7 @@ def quoted(value: object, max_chars: int = MAX_CHARS) -> str:
 
 
 def several(count: int, singular: str, plural: str = "") -> str:
-    """Return a number with its noun: `several(1, "event")`, `several(2, "record was", "records were")`.
+    """Return a count with its noun; `plural` defaults to `singular` and "s".
 
     >>> several(1, "event"), several(2_000, "event"), several(0, "record was", "records were")
     ('1 event', '2,000 events', '0 records were')
@@ -44,7 +51,7 @@ def several(count: int, singular: str, plural: str = "") -> str:
 
 
 def type_name(kind: type) -> str:
-    """Return the name of a type, whatever its metaclass makes of that; never raises."""
+    """Return a type's own name, without asking its metaclass; never raises."""
     name: str = type.__dict__["__name__"].__get__(kind)
     return one_line(name[:MAX_CHARS])
 

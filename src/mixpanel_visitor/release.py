@@ -1,4 +1,4 @@
-"""Release: the version of this package, as far as it is known where it runs."""
+"""Release: the installed version of this package."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from functools import cache
 
 NAME = "mixpanel-visitor"
 UNKNOWN = "0"
-"""The version where there is no metadata."""
+"""The version where the package has no metadata."""
 
 
 @cache
 def version() -> str:
-    """Return the installed version, or `UNKNOWN`: frozen, zipped and vendored copies have no metadata."""
-    from importlib import metadata  # noqa: PLC0415  # takes longer to import than all of this package's core
+    """Return the installed version; `UNKNOWN` in frozen, zipped and vendored copies without metadata."""
+    from importlib import metadata  # noqa: PLC0415  # slower to import than this package's core
 
-    # Not PackageNotFoundError alone: metadata that is damaged fails in other ways.
+    # Damaged metadata raises other errors than PackageNotFoundError.
     try:
         return str(metadata.version(NAME) or UNKNOWN)
     except Exception:

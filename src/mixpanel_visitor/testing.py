@@ -1,4 +1,4 @@
-"""For tests of applications: what did they track? With pytest, the fixture `mixpanel_events` is this.
+"""Assertions on what an application tracks, for its tests. With pytest, use the fixture `mixpanel_events`.
 
     from mixpanel_visitor.testing import capture_events
 
@@ -6,7 +6,7 @@
         client.post("/signup")
     events.assert_tracked("Signed up", plan="pro")
 
-While it captures, no tracker of this process stores or sends anything, and bad input to `track` raises.
+During the capture no tracker of this process stores or sends anything, and bad input to `track` raises.
 """
 
 from __future__ import annotations
@@ -37,19 +37,23 @@ _MAX_SHOWN = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackedEvent:
-    """An event as Mixpanel would have got it, its properties decoded."""
+    """An event as Mixpanel would get it, with its properties decoded.
+
+    >>> TrackedEvent(name="Signed up", properties={"distinct_id": "user-42"}).distinct_id
+    'user-42'
+    """
 
     name: str
     properties: Mapping[str, Any]
 
     @property
     def distinct_id(self) -> str:
-        """Whom Mixpanel would count it for; empty: nobody."""
+        """The ID that Mixpanel would count it for; empty where it has none."""
         return str(self.properties.get("distinct_id", ""))
 
     @property
     def ids(self) -> frozenset[str]:
-        """All IDs that it is tracked under: device, user, and the distinct one without `$device:`."""
+        """All IDs of the event: device ID, user ID, and the distinct ID without `$device:`."""
         values = (self.properties.get(name) for name in ("distinct_id", "$device_id", "$user_id"))
         return frozenset(
             each.removeprefix(DEVICE_PREFIX) for each in values if isinstance(each, str) and each
@@ -58,14 +62,14 @@ class TrackedEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackedUpdate:
-    """A profile update: of a person (`engage`) or a group (`groups`)."""
+    """A profile update, of a person (`engage`) or a group (`groups`)."""
 
     endpoint: Endpoint
     message: Mapping[str, Any]
 
 
 class TrackedEvents:
-    """What was tracked, oldest first; a sequence of `TrackedEvent`."""
+    """The tracked events, oldest first: a sequence of `TrackedEvent`."""
 
     def __init__(self) -> None:
         self._events: list[TrackedEvent] = []
@@ -73,7 +77,7 @@ class TrackedEvents:
 
     @property
     def events(self) -> list[TrackedEvent]:
-        """The events as a list, with those of responses whose body nobody has read."""
+        """The events as a list, including those of responses whose body was not read yet."""
         self._collect()
         return self._events
 
@@ -98,11 +102,11 @@ class TrackedEvents:
 
     @property
     def names(self) -> list[str]:
-        """The events' names, in order."""
+        """The events' names, oldest first."""
         return [event.name for event in self.events]
 
     def catch(self, records: Sequence[Record]) -> None:
-        """Take what a tracker would have stored."""
+        """Add records that a tracker would have stored."""
         for record in records:
             message = orjson.loads(record.body)
             if record.endpoint == "import":
@@ -116,7 +120,7 @@ class TrackedEvents:
         self.updates.clear()
 
     def of(self, visitor_id: str) -> TrackedEvents:
-        """Return what was tracked of one visitor: a device ID, a user ID or a distinct ID."""
+        """Return the events and updates of one visitor, by device ID, user ID or distinct ID."""
         events = TrackedEvents()
         unprefixed_id = visitor_id.removeprefix(DEVICE_PREFIX)
         events._events = [event for event in self.events if unprefixed_id in event.ids]
@@ -126,8 +130,8 @@ class TrackedEvents:
     def find(self, event: str | Declared | type, /, **properties: Any) -> list[TrackedEvent]:
         """Return the events of this name with at least these properties; `...` stands for any value.
 
-        `event` may be an instance of a class of the tracking plan, whose properties are wanted too, or the
-        class itself.
+        `event` may also be an instance of a class of the tracking plan, whose properties are compared too, or
+        the class itself.
         """
         name, wanted = _wanted(event, properties)
         return self._find(name, wanted)
@@ -138,14 +142,16 @@ class TrackedEvents:
     def assert_tracked(
         self, event: str | Declared | type, /, *, times: int | None = None, **properties: Any
     ) -> TrackedEvent:
-        """Check that it was tracked, with at least these properties; give the last one that was.
+        """Check that an event was tracked with at least these properties; return the last such event.
 
-        `event` and `...` are those of `find`. `times`: exactly so often. The message of a failure shows what
-        came near.
+        `event` and `...` are as in `find`. With `times` it must be tracked exactly so many times. Raise
+        AssertionError with the most similar events.
         """
         __tracebackhide__ = True  # pytest shows the line of the test, and the message
         if times is not None and times < 1:
-            raise ValueError("that it was not tracked is what assert_not_tracked is for")
+            raise ValueError(
+                "times must be at least 1; use assert_not_tracked for an event that must not be tracked"
+            )
         name, wanted = _wanted(event, properties)
         matching = self._find(name, wanted)
         if matching and (times is None or len(matching) == times):
@@ -160,7 +166,7 @@ class TrackedEvents:
         )
 
     def assert_not_tracked(self, event: str | Declared | type | None = None, /, **properties: Any) -> None:
-        """Check that no such event was tracked; without a name, that nothing was."""
+        """Check that no such event was tracked; without an `event`, that none was."""
         __tracebackhide__ = True
         name, wanted = ("", {}) if event is None else _wanted(event, properties)
         matching = self.events if event is None else self._find(name, wanted)
@@ -170,7 +176,7 @@ class TrackedEvents:
             raise AssertionError(f"{description} was tracked {_times(len(matching))}:\n{lines}")
 
     def assert_order(self, *events: str) -> None:
-        """Check that these were tracked one after the other, whatever else was between them."""
+        """Check that these were tracked in this order; others may be between them."""
         __tracebackhide__ = True
         remaining = iter(self.names)
         for index, event in enumerate(events):
@@ -200,7 +206,15 @@ class TrackedEvents:
 
 @contextlib.contextmanager
 def capture_events() -> Iterator[TrackedEvents]:
-    """Catch everything that any tracker of this process tracks within the block."""
+    """Capture what the trackers of this process track within the block.
+
+    >>> from mixpanel_visitor import Tracker
+    >>> with capture_events() as events:
+    ...     tracker = Tracker()
+    ...     tracker.track("user-42", "Signed up", {"plan": "pro"})
+    >>> events.names, events.assert_tracked("Signed up", plan="pro").distinct_id
+    (['Signed up'], 'user-42')
+    """
     events = TrackedEvents()
     recorder.begin(events)
     try:
@@ -210,7 +224,7 @@ def capture_events() -> Iterator[TrackedEvents]:
 
 
 def _wanted(event: str | Declared | type, properties: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return name and properties of what is looked for."""
+    """Return the name and properties to look for."""
     if isinstance(event, str):
         return event, _as_json(properties)
     cls = event if isinstance(event, type) else type(event)
@@ -222,14 +236,14 @@ def _wanted(event: str | Declared | type, properties: Mapping[str, Any]) -> tupl
 
 
 def _as_json(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values as they are after their way through JSON; `...` stays."""
+    """Return values as they are once encoded and decoded; `...` stays."""
     set_values = {name: value for name, value in properties.items() if value is not ...}
     encoded: dict[str, Any] = orjson.loads(encode(set_values))
     return {**dict.fromkeys(properties, ...), **encoded}
 
 
 def _differences(event: TrackedEvent, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the wanted properties that the event has not, or has otherwise."""
+    """Return the wanted properties that are missing in the event, or different."""
     return {
         name: value
         for name, value in wanted.items()

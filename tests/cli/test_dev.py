@@ -78,7 +78,7 @@ def test_it_says_how_to_use_it_and_ends_well(number):
         process.send_signal(number)
         output, errors = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0
-        assert output == "Stopped. Events that have come: 1; refused: 0.\n"
+        assert output == "Stopped. Events received: 1; refused: 0.\n"
         assert errors == ""
 
 
@@ -91,7 +91,7 @@ def test_it_prints_what_arrives():
         signed_up = event()
         post(url, "/track", [signed_up, signed_up, event("Left", distinct_id="", **{"$device_id": "d-1"})])
         assert line(process).split()[2:] == ["Signed", "up", "u-1"]
-        assert line(process).split()[2:] == ["Signed", "up", "u-1", "(came", "2", "times)"]
+        assert line(process).split()[2:] == ["Signed", "up", "u-1", "(received", "2", "times)"]
         assert line(process).split()[2:] == ["Left", "d-1"]
         post(url, "/engage", {"$token": "t", "$distinct_id": "u-1", "$set": {}})
         assert line(process).split()[2:] == ["$set", "u-1"]

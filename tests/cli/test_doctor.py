@@ -265,7 +265,7 @@ def test_a_spool_that_fills_up_is_found(tmp_path):
 def test_who_only_stores_needs_somebody_who_delivers(tmp_path):
     """Even while nothing waits."""
     tmp_path.chmod(0o700)
-    told = f"deliver is False, and nobody delivers {tmp_path.name}"
+    told = f"deliver is False, and no process delivers {tmp_path.name}"
     idle, led = ProjectStatus(path=tmp_path), ProjectStatus(path=tmp_path, led=True)
     assert [finding.what for finding in check_project_spool(idle, delivers=False)][-1] == told
     for status, delivers in ((idle, True), (led, False)):

@@ -94,7 +94,7 @@ def test_a_token_that_is_let_in_is_fine(serve, answer):
     found = examine(server.url)
     assert [finding["what"] for finding in found] == [
         f"{server.url} is reached",
-        "the project token is let in",
+        "Mixpanel accepts the project token",
     ]
     head, post = server.requests
     assert head.line == "HEAD / HTTP/1.1"
@@ -134,7 +134,7 @@ def test_a_service_account_that_is_refused_is_a_problem(serve):
         (http(b"<html>Welcome!</html>"), "problem", "something other than Mixpanel answered"),
         (http(b"", status="503 Service Unavailable"), "warning", "Mixpanel is in trouble (503)"),
         (http(b"", status="429 Too Many Requests"), "warning", "rate limit"),
-        (resetting, "warning", "could not be told: Mixpanel was not reached"),
+        (resetting, "warning", "could not be checked: Mixpanel was not reached"),
     ],
 )
 def test_another_answer_is_told(serve, answer, level, told):
@@ -162,7 +162,7 @@ def test_the_region_that_lets_the_credentials_in_is_named(serve):
     hosts = {"us": here.url, "eu": there.url, "in": nowhere.url}
     (finding,) = other_regions(settings, hosts)
     assert (finding.level, finding.fix) == ("problem", "set MIXPANEL_REGION=eu")
-    assert finding.what == f"the same credentials are let in at {there.url}"
+    assert finding.what == f"Mixpanel accepts the same credentials at {there.url}"
     assert here.connections == 0
 
 
@@ -296,7 +296,7 @@ def test_mixpanel_is_asked_through_a_proxy_with_tls(serve, bundled):
         found = examine("https://mixpanel.test", MIXPANEL_VISITOR_PROXY=address, **believed)
     assert [finding["what"] for finding in found] == [
         f"https://mixpanel.test is asked through the proxy {address}",
-        "the project token is let in",
+        "Mixpanel accepts the project token",
     ]
 
 

@@ -70,7 +70,7 @@ def test_sources_are_compared(module, tmp_path):
     assert result.output.splitlines() == [
         "src/views.py:1: 'Singed up' is not in the plan; did you mean 'Signed up'?",
         "Tracked nowhere in these sources: Left",
-        "Not looked at, for the event's name is computed: 1 call",
+        "Not checked, because the event's name is computed: 1 call",
         "1 problem; 2 events, 3 calls in 1 file.",
     ]
 

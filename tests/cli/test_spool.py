@@ -147,7 +147,7 @@ def test_dead_letters_are_a_finding(tmp_path, project):
     assert f"spool dead list --spool {tmp_path}" in result.output
 
 
-@pytest.mark.parametrize(("led", "hint"), [(False, "Nobody delivers it"), (True, "its log says why")])
+@pytest.mark.parametrize(("led", "hint"), [(False, "No process delivers it"), (True, "its log says why")])
 def test_what_waits_for_more_than_an_hour_is_a_finding(tmp_path, project, led, hint):
     """With the hint that fits."""
     journal = Journal(project, clock=lambda: time.time() - 3700)
@@ -387,11 +387,11 @@ main(["spool", "dead", "retry", "--all", "--spool", sys.argv[1]])
 def test_retry_says_when_nobody_delivers(tmp_path, project):
     """For then nothing happens by itself."""
     bury(project, event("a"), event("b"))
-    assert "Nobody delivers" in run("dead", "retry", numbers(project)[0], "--spool", tmp_path).output
+    assert "No process delivers" in run("dead", "retry", numbers(project)[0], "--spool", tmp_path).output
     leader = Journal(project)
     leader.put([event("c")])
     assert deliver(leader) == ["a", "c"]
-    assert "Nobody delivers" not in run("dead", "retry", "--all", "--spool", tmp_path).output
+    assert "No process delivers" not in run("dead", "retry", "--all", "--spool", tmp_path).output
     leader.put([event("d")])  # so that it looks at once
     assert sorted(deliver(leader)) == ["b", "d"]
     leader.close()

@@ -56,11 +56,11 @@ def command(once: bool, as_json: bool) -> None:
             expected = [name for step in JOURNEY for name in _visit(browser, step)]
             visitor_id = browser.read("/whoami")["visitor_id"]
             events = _arrived(mixpanel.url, len(expected))
-            good = _judge(events, expected, visitor_id)
-            _show(events, visitor_id, good=good, as_json=as_json)
+            is_complete = _is_complete(events, expected, visitor_id)
+            _show(events, visitor_id, is_complete=is_complete, as_json=as_json)
             if not once:
                 _stay(shop_url, mixpanel.url)
-        sys.exit(0 if good or not once else 1)
+        sys.exit(0 if is_complete or not once else 1)
 
 
 def _visit(browser: _Browser, step: tuple[str, str, bytes | None, tuple[str, ...]]) -> tuple[str, ...]:
@@ -131,7 +131,7 @@ def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
 
 
 def _arrived(mixpanel_url: str, count: int) -> list[dict[str, Any]]:
-    """Wait until so many events are at the local Mixpanel; give what is there."""
+    """Wait until the local Mixpanel has `count` events; return those that it has."""
     deadline_s = time.monotonic() + ARRIVAL_TIMEOUT_S
     while True:
         with urllib.request.urlopen(mixpanel_url + "/_local/events", timeout=5) as response:  # noqa: S310
@@ -142,15 +142,15 @@ def _arrived(mixpanel_url: str, count: int) -> list[dict[str, Any]]:
         time.sleep(0.1)
 
 
-def _judge(events: list[dict[str, Any]], expected: list[str], visitor_id: str) -> bool:
+def _is_complete(events: list[dict[str, Any]], expected: list[str], visitor_id: str) -> bool:
     names = sorted(event["event"] for event in events)
     ids = {event["properties"].get("$device_id") for event in events}
     return names == sorted(expected) and ids == {visitor_id}
 
 
-def _show(events: list[dict[str, Any]], visitor_id: str, *, good: bool, as_json: bool) -> None:
+def _show(events: list[dict[str, Any]], visitor_id: str, *, is_complete: bool, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"visitor_id": visitor_id, "one_id": good, "events": events}))
+        click.echo(json.dumps({"visitor_id": visitor_id, "one_id": is_complete, "events": events}))
         return
     click.echo(f"\nThe visitor ID in the shop: {visitor_id}\nWhat the local Mixpanel received:\n")
     click.echo(f"  {'time':<12}  {'event':<15}  {'$device_id':<36}  {'$user_id':<8}  distinct_id")
@@ -162,7 +162,11 @@ def _show(events: list[dict[str, Any]], visitor_id: str, *, good: bool, as_json:
             f"{properties.get('$device_id', '-'):<36}  {properties.get('$user_id', '-'):<8}  "
             f"{properties['distinct_id']}"
         )
-    verdict = "All of it arrived, under one visitor ID." if good else "NOT all of it arrived under one ID."
+    verdict = (
+        "All events arrived, under one visitor ID."
+        if is_complete
+        else "NOT all events arrived under one visitor ID."
+    )
     click.echo(f"\n{verdict}\n")
 
 

@@ -41,13 +41,13 @@ _MESSAGE_CHARS = 200
     help="The port; 0 takes a free one.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
-@click.option("--token", help="Let in this project token only; any is let in without it.")
+@click.option("--token", help="Accept only this project token; without it any is accepted.")
 @click.option(
     "--id-merge",
     type=click.Choice(ID_MERGES),
     default="simplified",
     show_default=True,
-    help="How the project merges IDs; /_local/people shows who is one person by it.",
+    help="How the project merges IDs; /_local/people shows the result.",
 )
 @click.option(
     "--keep",
@@ -75,9 +75,9 @@ def command(
 ) -> None:
     """Run a local Mixpanel until Ctrl-C.
 
-    It takes what is meant for Mixpanel, refuses what Mixpanel documents that it refuses, and shows what has
-    arrived: here, on a page, and as JSON under /_local/. Nothing leaves this machine, and nothing is written
-    to disk without --keep.
+    It takes requests as Mixpanel does, refuses what Mixpanel's documentation says is refused, and shows what
+    has arrived: here, on a page, and as JSON under /_local/. Nothing leaves this machine, and nothing is
+    written to disk without --keep.
     """
     try:
         local = LocalMixpanel(
@@ -109,7 +109,7 @@ def command(
         if as_json:
             click.echo(orjson.dumps({"type": "stopped", "stats": stats}))
         else:
-            click.echo(f"Stopped. Events that have come: {stats['unique']}; refused: {stats['rejected']}.")
+            click.echo(f"Stopped. Events received: {stats['unique']}; refused: {stats['rejected']}.")
 
 
 def _share(text: str) -> tuple[str, float]:
@@ -131,8 +131,8 @@ def _greet(local: LocalMixpanel, *, as_json: bool) -> None:
         click.echo("Ctrl-C ends it.")
     if not is_loopback(local.host):
         click.echo(
-            f"Warning: {local.host} is not only this machine. "
-            "Anyone who reaches it can send here and read what has arrived.",
+            f"Warning: {local.host} can be reached from other machines. "
+            "Anyone who reaches it can send events here and read what has arrived.",
             err=True,
         )
 
@@ -142,7 +142,7 @@ def _printer(line: Callable[[Arrival], str]) -> Callable[[Sequence[Arrival]], No
         try:
             click.echo("\n".join(map(line, arrivals)))
         except BrokenPipeError:
-            # Whoever read our lines is gone (`dev | head`): so are we.
+            # The reader of our lines has ended (`dev | head`), so this ends too.
             signal.raise_signal(signal.SIGTERM)
 
     return print_lines
@@ -165,8 +165,8 @@ def _text_line(arrival: Arrival) -> str:
             subject: Any = event.distinct_id
             if not subject:
                 properties = arrival.properties
-                subject = properties.get("$user_id") or properties.get("$device_id") or "(nobody)"
-            again = f"  (came {arrival.deliveries} times)" if arrival.deliveries > 1 else ""
+                subject = properties.get("$user_id") or properties.get("$device_id") or "(no ID)"
+            again = f"  (received {arrival.deliveries} times)" if arrival.deliveries > 1 else ""
             return f"{_clock(event.time_ms)}  {printable(event.name):<24}  {printable(subject)}{again}"
         case ProfileChange(update=update):
             subject = f"{update.group_key}: {update.profile_id}" if update.group_key else update.profile_id

@@ -23,9 +23,9 @@ _DOTTED = frozenset(string.ascii_letters + string.digits + "_.")
 
 
 class ImportSpec(NamedTuple):
-    """What is looked for: its name where none is given, an example, what it is called, and how to know it.
+    """What to import: the default name, an example, a description for messages, and a test for the object.
 
-    `others` are names that are tried where there is nothing of the first one; a factory's has its brackets.
+    `others` are names that are tried where the default one is missing; a factory's name has its brackets.
     """
 
     default: str
@@ -36,10 +36,10 @@ class ImportSpec(NamedTuple):
 
 
 def load(target: str, spec: ImportSpec) -> object:
-    """Import the module, from the working directory as well, and give the object.
+    """Import MODULE:NAME, from the working directory as well; return the object.
 
-    NAME may be a call with literal arguments, `create_app("test")`: what a factory returns. A usage error
-    where there is none; a ClickException where the module or the factory fails, whose `__cause__` says how.
+    NAME may be a call with literal arguments, `create_app("test")`: then a factory's result. Raise UsageError
+    for a name that does not exist, ClickException (with its `__cause__`) where module or factory fails.
     """
     module_name, _, path = target.partition(":")
     module = _import(module_name, spec.example)
@@ -115,7 +115,7 @@ def _import(name: str, example: str) -> ModuleType:
 
 @contextlib.contextmanager
 def _working_directory_importable() -> Iterator[None]:
-    """Let the modules of this directory be found, as `python -m` does."""
+    """Make the modules of the working directory importable, as `python -m` does."""
     directory = str(Path.cwd())
     sys.path.insert(0, directory)
     try:

@@ -1,4 +1,4 @@
-"""Metrics server: what a worker shows of itself: `/metrics` for Prometheus, `/healthz` for probes."""
+"""Metrics server of a worker: `/metrics` for Prometheus, `/healthz` for probes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def serve(trackers: Sequence[Tracker], host: str, port: int) -> Iterator[int]:
-    """Serve both while the block runs; gives the port.
+    """Serve both while the block runs; yield the port.
 
-    Raises OSError where that cannot be listened on, and MissingExtraError without the extra `prometheus`.
+    Raise OSError where the address is not available, MissingExtraError without the extra `prometheus`.
     """
     metrics = _metrics(trackers)
 

@@ -55,7 +55,9 @@ def check(*, target: str, sources: tuple[Path, ...], as_json: bool) -> None:
         if never:
             click.echo(f"Tracked nowhere in these sources: {printable(', '.join(never), _MOST_CHARS)}")
         if report.computed:
-            click.echo(f"Not looked at, for the event's name is computed: {several(report.computed, 'call')}")
+            click.echo(
+                f"Not checked, because the event's name is computed: {several(report.computed, 'call')}"
+            )
         count = len(problems) + len(report.problems)
         calls = f", {several(report.calls, 'call')} in {several(report.files, 'file')}" if sources else ""
         events = several(len(plan.events), "event")

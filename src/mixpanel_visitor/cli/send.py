@@ -14,6 +14,6 @@ from .worker import CONCURRENCY, SPOOLS, TIMEOUT, deliver
 def command(*, locations: tuple[str, ...], concurrency: int, timeout_s: float) -> None:
     """Deliver what waits in a spool, then end: the same as `worker --once`.
 
-    Exit code 0: nothing waits any more; 1: something does, after so many seconds or a signal.
+    Exit code 0: nothing waits any more; 1: something still waits after the time limit or a signal.
     """
     deliver(locations, concurrency=concurrency, once_within_s=timeout_s)

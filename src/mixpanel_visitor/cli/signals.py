@@ -1,4 +1,4 @@
-"""Signals: a command that runs until it is told to end; the same on every system, Windows included."""
+"""Signals: run a command until SIGINT or SIGTERM; the same on every system, Windows included."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Signals:
         self._arrived = arrived
 
     def wait(self, timeout_s: float | None = None) -> None:
-        """Return when one of them has come, or after so many seconds."""
+        """Return once a signal has arrived, or after `timeout_s` seconds."""
         # A socket, and no lock: Windows interrupts no wait for a lock, and a handler must not take one.
         while not self.is_set and select.select([self._arrived], [], [], timeout_s)[0]:
             self.is_set = self.is_set or not set(_ENDING).isdisjoint(self._arrived.recv(64))
 
     def handle(self, signal_number: int, _frame: object) -> None:
-        """Note the first one; the second one ends the process at once."""
+        """Remember the first signal; the second one ends the process at once."""
         self._taken += 1
         if self._taken > 1:
             signal.signal(signal_number, signal.SIG_DFL)
@@ -39,7 +39,7 @@ class Signals:
 
 @contextlib.contextmanager
 def hold_signals() -> Iterator[Signals]:
-    """Let SIGINT and SIGTERM interrupt nothing until the end of the block; for the main thread only."""
+    """Hold SIGINT and SIGTERM back until the end of the block; for the main thread only."""
     arrived, arriving = socket.socketpair()
     with arrived, arriving:
         arriving.setblocking(False)

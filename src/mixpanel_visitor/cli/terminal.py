@@ -8,7 +8,11 @@ NAME_CHARS = 60
 
 
 def printable(text: Any, max_chars: int = NAME_CHARS) -> str:
-    """Someone else's text, unable to move the cursor or to colour the terminal."""
+    r"""Return a text cut to `max_chars`, without characters that control the terminal.
+
+    >>> printable("red\x1b[31m", 5)
+    'red?\u2026'
+    """
     text_shown = "".join(char if char.isprintable() else "?" for char in str(text)[: max_chars + 1])
     return (
         text_shown
@@ -18,7 +22,7 @@ def printable(text: Any, max_chars: int = NAME_CHARS) -> str:
 
 
 def escaped(text: str) -> str:
-    r"""Keep all of someone else's JSON, with what could move the cursor as `\u` escapes; newlines stay."""
+    r"""Return JSON with `\u` escapes for characters that control the terminal; newlines stay."""
     return "".join(char if char == "\n" or char.isprintable() else _escape(char) for char in text)
 
 

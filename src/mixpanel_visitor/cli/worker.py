@@ -44,7 +44,7 @@ CONCURRENCY = click.option(
     type=click.IntRange(1, 16),
     default=1,
     show_default=True,
-    help="How many deliver side by side. A directory has one that delivers, whatever is said here.",
+    help="How many workers deliver from a Redis side by side; from a directory always one.",
 )
 TIMEOUT = click.option(
     "--timeout",
@@ -53,7 +53,7 @@ TIMEOUT = click.option(
     default=300.0,
     show_default=True,
     metavar="SECONDS",
-    help="End after so long, whatever is left (of `worker`: with --once).",
+    help="End after this time, even if records are left (`worker`: only with --once).",
 )
 
 
@@ -61,7 +61,9 @@ TIMEOUT = click.option(
 @SPOOLS
 @CONCURRENCY
 @click.option(
-    "--once", is_flag=True, help="End when nothing waits any more, for cron. Exit code 1: something does."
+    "--once",
+    is_flag=True,
+    help="End when nothing waits any more, for cron. Exit code 1: something still waits.",
 )
 @TIMEOUT
 @click.option(
@@ -106,7 +108,9 @@ def deliver(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     trackers = _trackers(locations, concurrency)
     if concurrency > 1 and not any(_is_redis(tracker.settings) for tracker in trackers):
-        click.echo("A directory is delivered by one at a time: --concurrency does nothing here.", err=True)
+        click.echo(
+            "One worker at a time delivers from a directory: --concurrency has no effect here.", err=True
+        )
     with hold_signals() as signals:
         remaining = _deliver(trackers, signals, once_within_s, metrics_address)
     delivered = sum(tracker.stats()["sender"]["delivered"] for tracker in trackers)
@@ -178,7 +182,7 @@ def _refuse_or_warn(tracker: Tracker) -> None:
     try:
         shortcomings = server_of(spool).preflight()
     except SpoolUnavailableError as error:
-        click.echo(f"Redis is not there yet; waiting for it: {error}", err=True)
+        click.echo(f"Redis does not answer yet; waiting for it: {error}", err=True)
         return
     finally:
         spool.close()
@@ -190,7 +194,7 @@ def _refuse_or_warn(tracker: Tracker) -> None:
 
 
 def _until_empty(trackers: Sequence[Tracker], signals: Signals, timeout_s: float) -> int:
-    """Wait until nothing is left in any spool; give how much is."""
+    """Wait until every spool is empty; return how many records are left."""
     ends_s = time.monotonic() + timeout_s
     while True:
         remaining: int = sum(tracker.stats()["spool"]["pending"] for tracker in trackers)

@@ -1,6 +1,6 @@
-"""The local Mixpanel: its ingestion endpoints with the documented rules, and what has arrived, to look at.
+"""The local Mixpanel: ingestion endpoints with the documented rules, and a view of what has arrived.
 
-It also says which events belong to one person, under each of Mixpanel's three ways to merge IDs.
+It also computes which events belong to one person, under each of Mixpanel's three ways to merge IDs.
 """
 
 from __future__ import annotations

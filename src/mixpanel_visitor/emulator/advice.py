@@ -1,4 +1,4 @@
-"""Advice: what to change in one's own code so that Mixpanel takes what it refused."""
+"""Advice: what to change in an application so that Mixpanel accepts what it refused."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ if TYPE_CHECKING:
     from .model import Rejection
 
 BANNED = (
-    "Mixpanel bans this ID, because all who are sent with it would become one person. Look for an empty user "
+    "Mixpanel bans this ID, because everyone sent with it would become one person. Look for an empty user "
     "turned into text, such as str(None). Before log-in send no $user_id, or call visitor.track, which knows "
     "the visitor's ID."
 )
 _BY_MESSAGE = {
     "malformed JSON": (
-        "The body is no JSON. The usual cause is NaN or Infinity, which JSON does not have and json.dumps "
-        "writes all the same: leave such a property out, or send None. json.dumps(..., allow_nan=False) "
+        "The body is no JSON. The usual cause is NaN or Infinity, which JSON does not have, although "
+        "json.dumps writes them: leave such a property out, or send None. json.dumps(..., allow_nan=False) "
         "finds where it is made."
     ),
     "neither JSON nor base64": (
@@ -23,7 +23,7 @@ _BY_MESSAGE = {
         "JSON does not have: leave it out, or send None."
     ),
     "fewer than 255 properties": (
-        "Send fewer than 255 properties. So many keys are mostly data in the place of names: put them into "
+        "Send fewer than 255 properties. More keys are mostly data used as names: put them into "
         "one list or object, or send one event for each."
     ),
     "fewer than 255 keys": "Keep objects below 255 keys, or send one event for each entry.",
@@ -45,7 +45,7 @@ _BY_MESSAGE = {
 
 
 def fix_of(rejection: Rejection) -> str:
-    """Say what to do about a refusal; "" where its message says all there is."""
+    """Return what to do about a refusal; "" where its message is enough."""
     field, message = rejection.field.removeprefix("properties."), rejection.message
     if message.endswith("is not allowed"):
         if field == "$insert_id":

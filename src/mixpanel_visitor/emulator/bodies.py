@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from io import BufferedIOBase
 
 DRAIN_MAX_BYTES = 256 * 1024 * 1024
-"""A body that is too large is read to its end up to here, so that its sender gets to see the 413."""
+"""A too large body is read to its end up to this size, so that its sender receives the 413."""
 
 _PIECE_BYTES = 64 * 1024
 _MAX_LINE = 8 * 1024
@@ -19,7 +19,7 @@ _SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
 
 
 class UnreadableBodyError(ValueError):
-    """Where the body ends is unknown or too far away: answer with `status`, then close the connection."""
+    """The end of the body is unknown or too far away: answer with `status`, then close the connection."""
 
     def __init__(self, status: int, message: str) -> None:
         self.status = status
@@ -27,10 +27,10 @@ class UnreadableBodyError(ValueError):
 
 
 def read_body(source: BufferedIOBase, headers: Message, max_bytes: int) -> tuple[bytes, bool]:
-    """Read the body; gives it, and whether it was longer than `max_bytes` and is therefore not whole.
+    """Read the body; return it, and whether it was truncated because it is longer than `max_bytes`.
 
-    Raises ConnectionResetError when the client leaves before the end, UnreadableBodyError for a malformed
-    one.
+    Raise ConnectionResetError where the client leaves before the end, UnreadableBodyError for a malformed
+    body.
     """
     sink = _Sink(max_bytes)
     encoding = headers.get("transfer-encoding")
@@ -86,7 +86,7 @@ def _line(source: BufferedIOBase) -> bytes:
 
 
 class _Sink:
-    """A body on its way in: what goes beyond the limit is counted and let go."""
+    """Collects a body; bytes beyond the limit are counted and dropped."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes

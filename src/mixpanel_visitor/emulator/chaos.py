@@ -1,4 +1,4 @@
-"""Chaos: failures on purpose, so that a sender can be watched while it lives through them."""
+"""Chaos: failures on purpose, to see how a sender handles them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class NoAnswerError(Exception):
 
 
 class Chaos:
-    """Which share of the requests to the ingestion endpoints fails, in which way; drawn with a `seed`."""
+    """Shares of the requests to the ingestion endpoints that fail, by kind; drawn with a `seed`."""
 
     def __init__(self, rates: Mapping[str, float] | None = None, *, seed: int = 0) -> None:
         self._lock = threading.Lock()
@@ -40,7 +40,7 @@ class Chaos:
         return dict(self._rates)
 
     def set(self, rates: Mapping[str, Any], *, seed: int = 0) -> None:
-        """From now on fail so; raises ValueError for a kind that does not exist or shares beyond 1 in all."""
+        """Set the shares; raise ValueError for an unknown kind or more than 1 in all."""
         for kind, rate in rates.items():
             if kind not in KINDS:
                 raise ValueError(f"chaos knows {', '.join(KINDS)}, not {kind!r}")
@@ -53,7 +53,7 @@ class Chaos:
             self._draw = random.Random(seed)  # noqa: S311 - no secret
 
     def drawn(self) -> str | None:
-        """Say how the next request fails; None: it does not."""
+        """Return the kind of failure of the next request; None: it succeeds."""
         if not self._rates:
             return None
         with self._lock:
@@ -71,7 +71,7 @@ class Chaos:
 
 
 def refusal(status: str) -> Reply:
-    """Answer as Mixpanel does in such a case, with chaos as the reason."""
+    """Return Mixpanel's answer with this status, with chaos as the reason."""
     headers = (("Retry-After", "1"),) if status == "429" else ()
     phrase = PHRASES.get(int(status), "Too Many Requests")
     return error_reply(int(status), f"{phrase} (chaos)", headers=headers)

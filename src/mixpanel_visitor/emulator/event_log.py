@@ -1,9 +1,8 @@
-"""EventLog: what has arrived, on disk, so that the next start of the local Mixpanel knows it.
+"""EventLog: arrivals on disk, for the next start of the local Mixpanel.
 
-JSON lines in two files, of which the newer one is written and the older one is replaced when that is full:
-the last `max_lines` arrivals are always there, twice as many at most. Written without fsync: it survives the
-end of the process, and not of the machine. Accepted and refused are both kept, in the order in which requests
-end.
+JSON lines in two files: the newer one is written, and replaces the older one when it is full. So at least the
+last `max_lines` arrivals are kept, and at most twice as many. Written without fsync: it survives the end of
+the process, not of the machine. Accepted and refused arrivals are kept in the order in which requests end.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ if TYPE_CHECKING:
     from .store import Store
 
 MAX_BYTES = 256 * 1024 * 1024
-"""A file is full as well when it is this large."""
+"""A file of this size is full too."""
 
 
 class EventLog:
-    """A directory in which arrivals are kept; raises OSError where it cannot be written.
+    """A directory with arrivals; raise OSError where it cannot be written.
 
-    One process at a time: raises BlockingIOError while another one has it, ValueError without file locks.
+    For one process at a time: raise BlockingIOError while another one has it, ValueError without file locks.
     """
 
     def __init__(self, directory: Path, *, max_lines: int) -> None:
@@ -63,7 +62,7 @@ class EventLog:
             self._file.write(b"\n")  # the last one was killed in the middle of a line
 
     def replay(self, store: Store) -> None:
-        """Load all that was kept into the store; lines that are not whole are left out."""
+        """Add all kept arrivals to the store; skip incomplete lines."""
         for line in (*_lines(self._older), *_lines(self._newer)):
             try:
                 _restore(store, orjson.loads(line))
@@ -71,7 +70,7 @@ class EventLog:
                 continue
 
     def write(self, arrivals: Sequence[Arrival]) -> None:
-        """Keep these as well."""
+        """Append these arrivals."""
         text = b"".join(orjson.dumps(each) + b"\n" for each in map(_as_json, arrivals))
         with self._writing:
             self._file.write(text)
@@ -83,7 +82,7 @@ class EventLog:
                 self._start()
 
     def clear(self) -> None:
-        """Empty the directory."""
+        """Delete all arrivals."""
         with self._writing:
             self._file.close()
             self._older.unlink(missing_ok=True)
@@ -91,7 +90,7 @@ class EventLog:
             self._start()
 
     def close(self) -> None:
-        """Let another process have it."""
+        """Release the directory for other processes."""
         with self._writing:
             self._file.close()
             self._owned.close()
@@ -102,7 +101,7 @@ class EventLog:
 
 
 def _open_privately(path: Path) -> BinaryIO:
-    # What users did is for nobody else on this machine to read, whatever the umask is.
+    # Users' events are private to this account, whatever the umask is.
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
 
 

@@ -1,4 +1,4 @@
-"""Eviction: how a table that must not grow for ever forgets, and how much of one is shown."""
+"""Eviction: bounded tables drop their oldest entries."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ _T = TypeVar("_T")
 
 
 def forget_first(table: dict[Any, Any]) -> None:
-    """Take out what was put in first: a tenth of the table, at least one.
+    """Remove the oldest tenth of a table, at least one entry.
 
-    So much at once, because finding the first key of a dict that has lost its first keys takes time. An
-    OrderedDict does not have that, but is slower and larger for all that is never forgotten.
+    A tenth at once, because finding the first key of a dict that has lost its first keys takes time. An
+    OrderedDict does not have that problem, but is slower and larger.
     """
     for key in list(islice(table, 1 + len(table) // 10)):
         del table[key]
 
 
 def last_of(items: Iterable[_T], limit: int | None) -> list[_T]:
-    """Return the last ones, at most `limit`; None: all."""
+    """Return the last items, at most `limit`; None: all.
+
+    >>> last_of("abc", 2)
+    ['b', 'c']
+    """
     all_items = list(items)
     return all_items if limit is None else all_items[max(0, len(all_items) - limit) :]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 
-# Written out: newer Pythons say "Content Too Large", Mixpanel says what its OpenAPI says.
+# Not http.HTTPStatus: newer Pythons say "Content Too Large", Mixpanel's OpenAPI does not.
 PHRASES = {
     200: "OK",
     400: "Bad Request",
@@ -29,11 +29,11 @@ PHRASES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A request as it came in.
+    """A request as received.
 
     `path` has no query and no trailing slash; `headers` have lower-case names; `body` is as sent, perhaps
-    compressed. `truncated` says that the body was longer than the server's limit and is not whole here;
-    `partial` that every second event is to be refused (see `chaos`).
+    compressed. `truncated`: the body was longer than the server's limit and is incomplete. `partial`: every
+    second event is to be refused (see `chaos`).
     """
 
     method: str
@@ -47,9 +47,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """An answer: `headers` are added to those that every answer has.
+    """A response: `headers` are added to those that every response has.
 
-    With a `stream` the body is what that gives, piece by piece as it comes, until the connection ends.
+    With a `stream` the body is its chunks, each sent at once, until the connection ends.
     """
 
     status: int = 200
@@ -60,11 +60,11 @@ class Reply:
 
 
 def json_reply(value: Any, *, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Reply:
-    """Answer with JSON."""
+    """Return a response with JSON."""
     return Reply(status=status, body=orjson.dumps(value), headers=headers)
 
 
 def error_reply(status: int, error: str, *, headers: tuple[tuple[str, str], ...] = ()) -> Reply:
-    """Answer in the shape of `/import`'s errors: code, error, status."""
+    """Return a response in the format of `/import`'s errors: code, error, status."""
     phrase = PHRASES.get(status, "Error")
     return json_reply({"code": status, "error": error, "status": phrase}, status=status, headers=headers)

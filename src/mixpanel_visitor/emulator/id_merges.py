@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 DEVICE = "$device:"
 MAX_PAIR_CHARS = 2_000
-"""Two IDs that are longer together are not joined: they are no IDs, and must not fill the memory."""
+"""Two IDs that are longer together are not joined, so that they cannot fill the memory."""
 MAX_CLUSTER = 500
-"""So many IDs may be one person's under Original ID Merge."""
+"""The most IDs of one person under Original ID Merge."""
 
 SAME_IDS = "errSameIDs"
 NOT_A_UUID = "errAnonDistinctIdNonGUIDForm"
@@ -40,10 +40,10 @@ _UUID4 = re.compile(r"[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-4[0-9A-Fa-f]{3}-[89ABab][0-9
 class Simplified:
     """Simplified ID Merge: an event with `$device_id` and `$user_id` joins that device to that user.
 
-    The user is the person; users never merge, and a device stays with its first one: to another user its
-    event counts all the same, with a reason. `distinct_id` counts only where both properties are missing.
-    `$identify`, `$create_alias` and `$merge` join nothing, not even by these two properties ("they will be
-    ignored", "send at least one event after the `.identify()` call").
+    The user is the person; users never merge, and a device stays with its first user: an event with another
+    user counts for that one, and joins nothing, with a reason. `distinct_id` counts only where both
+    properties are missing. `$identify`, `$create_alias` and `$merge` join nothing, not even
+    by these two properties ("they will be ignored", "send at least one event after the `.identify()` call").
 
     Not documented: a `$user_id` that begins with `$device:`. The browser SDK refuses one; here it is not a
     user, so nothing is joined to it.
@@ -72,7 +72,7 @@ class Simplified:
         return self._users.get(own_id.removeprefix(DEVICE), own_id) if own_id.startswith(DEVICE) else own_id
 
     def joined(self) -> Iterator[tuple[str, str]]:
-        """Each device that was joined, with its user."""
+        """Return each joined device with its user."""
         return ((DEVICE + device, user) for device, user in self._users.items())
 
     def _join(self, device: str, user: str) -> str | None:

@@ -1,7 +1,7 @@
 """Ingestion: `/import`, `/track`, `/engage` and `/groups`, from a Request to a Reply.
 
-The answers are those of Mixpanel's OpenAPI: `/import` speaks JSON with a status code, the others answer 200
-and say in the body (`0`, `1`, or JSON if asked with `verbose=1` or `strict=1`) whether they took anything.
+The responses are those of Mixpanel's OpenAPI: `/import` returns JSON with a status code, the others return
+200 and in the body (`0`, `1`, or JSON with `verbose=1` or `strict=1`) whether any record was accepted.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _T = TypeVar("_T")
 class Ingestion:
     """The four endpoints over one store.
 
-    With a `token` only that one is let in. `gzip_profiles` False refuses compressed profile updates, as the
+    With a `token` only that one is accepted. `gzip_profiles=False` refuses compressed profile updates, as the
     reference says that Mixpanel does ("This API does not support gzip encoding").
     """
 
@@ -118,18 +118,18 @@ class Ingestion:
         self, endpoint: EventEndpoint, items: list[Any], *, partial: bool, token: str = ""
     ) -> dict[int, Problem]:
         now_ms = self.store.now_ms()
-        judged: list[Event | Problem] = [
+        checked: list[Event | Problem] = [
             check_event(item, endpoint=endpoint, now_ms=now_ms) for item in items
         ]
         if partial:
-            judged[1::2] = [Problem(field="", message="refused on purpose (chaos)")] * (len(judged) // 2)
-        accepted, problems = _sorted(judged)
+            checked[1::2] = [Problem(field="", message="refused on purpose (chaos)")] * (len(checked) // 2)
+        accepted, problems = _accepted_and_problems(checked)
         properties = [item["properties"] for index, item in enumerate(items) if index not in problems]
         self.store.add_events(endpoint, accepted, properties, token=token or self.token or "")
         return self._record_problems(endpoint, items, problems)
 
     def _take_updates(self, endpoint: ProfileEndpoint, items: list[Any]) -> dict[int, Problem]:
-        accepted, problems = _sorted([check_update(item, endpoint=endpoint) for item in items])
+        accepted, problems = _accepted_and_problems([check_update(item, endpoint=endpoint) for item in items])
         self.store.add_updates(endpoint, accepted)
         return self._record_problems(endpoint, items, problems)
 
@@ -164,7 +164,7 @@ class Ingestion:
         return reply
 
     def _refused_credentials(self, request: Request) -> str | None:
-        """Say what is wrong with the Basic credentials; None: they are good."""
+        """Return what is wrong with the Basic credentials; None: nothing."""
         scheme, _, encoded = request.headers.get("authorization", "").strip().partition(" ")
         if scheme.lower() != "basic":
             return "no Basic credentials: send the project token as user name with an empty password"
@@ -198,9 +198,9 @@ def _token_of_credentials(request: Request) -> str:
     return "" if password else user
 
 
-def _sorted(judged: Sequence[_T | Problem]) -> tuple[list[_T], dict[int, Problem]]:
-    problems = {index: each for index, each in enumerate(judged) if isinstance(each, Problem)}
-    accepted = [each for each in judged if not isinstance(each, Problem)] if problems else judged
+def _accepted_and_problems(checked: Sequence[_T | Problem]) -> tuple[list[_T], dict[int, Problem]]:
+    problems = {index: each for index, each in enumerate(checked) if isinstance(each, Problem)}
+    accepted = [each for each in checked if not isinstance(each, Problem)] if problems else checked
     return cast("list[_T]", accepted), problems
 
 
@@ -239,7 +239,7 @@ def _unreadable(error: payload.PayloadError) -> Reply:
 
 
 def _received(parameters: Mapping[str, str], taken: int, problems: Mapping[int, Problem]) -> Reply:
-    """Answer 1 if one or more records were valid, else 0; `verbose` tells of the first that was not."""
+    """Answer 1 if any record was valid, else 0; with `verbose` also the first problem."""
     first = next(iter(problems.values()), None)
     error = None
     if first is not None:

@@ -1,4 +1,4 @@
-"""JSON API: what has arrived as JSON, under `/_local/`, for tests and people."""
+"""JSON API: what has arrived, as JSON under `/_local/`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TWO_IDS_FIX = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """The JSON pages over one store; each lists the newest last and takes `limit`."""
+    """The JSON endpoints of one store; each lists the newest last and takes `limit`."""
 
     store: Store
     chaos: Chaos
@@ -47,10 +47,10 @@ class Listing:
     def events(self, request: Request) -> Reply:
         """`GET /_local/events`: the unique events that are kept.
 
-        Asked with `?limit=&event=&distinct_id=&person=&token=&search=&since=&after=`: all must match.
-        `since` is in milliseconds and includes its own, `after` a number that is left out; `search` is text
-        anywhere in the event. With `wait=` (seconds, at most 60) and `count=` it answers as soon as so many
-        match, or with what there is when the time is over, or at once where `MAX_WAITING` others wait.
+        The filters `?limit=&event=&distinct_id=&person=&token=&search=&since=&after=` must all match.
+        `since` is in milliseconds and inclusive, `after` an event's number and exclusive; `search` is text
+        anywhere in the event. With `wait=` (seconds, at most 60) and `count=` the response comes once `count`
+        events match, or when the time is over, or at once while `MAX_WAITING` other requests wait.
         """
         query = request.query
         count, wait_s = _whole_number(query, "count"), _whole_number(query, "wait")
@@ -67,7 +67,7 @@ class Listing:
         return json_reply({"count": len(self._matching(request.query))})
 
     def chaos_rates(self, request: Request) -> Reply:
-        """`/_local/chaos`: GET tells which share of requests fails how, POST sets it: `{"429": 0.1}`."""
+        """`/_local/chaos`: GET returns the shares of failing requests, POST sets them: `{"429": 0.1}`."""
         if request.method == "POST":
             try:
                 rates = orjson.loads(request.body)
@@ -93,7 +93,7 @@ class Listing:
         )
 
     def people(self, request: Request) -> Reply:
-        """`GET /_local/people`: whose the kept events are, by the project's ID merge; seen last is last."""
+        """`GET /_local/people`: the persons of the kept events, by ID merge; seen last is last."""
         items = self.store.people(limit=_whole_number(request.query, "limit"))
         people = [
             {"person": each.person, "token": each.token, "ids": each.ids, "events": each.events}
@@ -102,7 +102,7 @@ class Listing:
         return json_reply({"id_merge": self.store.id_merge, "people": people})
 
     def profiles(self, request: Request) -> Reply:
-        """`GET /_local/profiles`: what the updates so far have made of each person."""
+        """`GET /_local/profiles`: people's profiles after all updates so far."""
         items = self.store.profiles(limit=_whole_number(request.query, "limit"))
         return json_reply({"profiles": [profile_json(each) for each in items]})
 
@@ -117,7 +117,7 @@ class Listing:
         return json_reply({"rejected": [rejection_json(each) for each in items]})
 
     def not_sent(self, request: Request) -> Reply:
-        """`POST /_local/not-sent`: a sender tells why something was not sent; listed with the refused."""
+        """`POST /_local/not-sent`: a sender reports a record that was not sent, listed as refused."""
         message = request.body.decode("utf-8", "replace")[:MAX_MESSAGE_CHARS]
         now_ms = self.store.now_ms()
         self.store.reject(
@@ -135,16 +135,16 @@ class Listing:
         return json_reply({"status": "ok"})
 
     def health(self, _request: Request) -> Reply:
-        """`GET /_local/health`: it answers, so it lives."""
+        """`GET /_local/health`: the server is running."""
         return json_reply({"status": "ok"})
 
 
 def event_json(stored: StoredEvent) -> dict[str, Any]:
     """An event as it is listed; values are ready for `orjson.dumps`.
 
-    `lane` is who sent it, "browser" or "server"; `own_id` its ID before any merge and `person` the canonical
-    one by now in the project `token`, both null for nobody; `identity_failure` is why it joined no IDs, or
-    null.
+    `lane` is the sender, "browser" or "server"; `own_id` is the ID before any merge and `person` the current
+    canonical one in the project `token`, both null without an ID; `identity_failure` is why it joined no
+    IDs, or null.
     """
     return {
         "number": stored.number,

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEvent:
-    """An event with what became of it.
+    """An event with its deliveries and identity.
 
-    `deliveries` counts how often it came, `altered` says that a later delivery had other properties: then
-    these are the latest ones, as in Mixpanel. `number` runs from 1 in the order of first arrival. `own_id` is
-    the distinct ID that Mixpanel stores before any merge and `person` the canonical one by now; both are
-    None for nobody's, and for a duplicate that came after the event was pushed out of the store.
-    `identity_failure` is Mixpanel's reason why it joined no IDs. `token` names the project.
+    `deliveries` counts its arrivals; `altered`: a later one had other properties, and as in Mixpanel these
+    are the latest ones. `number` counts from 1 in the order of first arrival. `own_id` is the distinct ID
+    that Mixpanel stores before any merge, `person` the current canonical one; both are None without an ID,
+    and for a duplicate of an event that was evicted from the store. `identity_failure` is Mixpanel's reason
+    why it joined no IDs. `token` names the project.
     """
 
     number: int
@@ -92,4 +92,4 @@ class Rejection:
 
 
 Arrival = StoredEvent | ProfileChange | Rejection
-"""What a listener of the store is told of."""
+"""What a listener of the store receives."""

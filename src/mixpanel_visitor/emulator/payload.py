@@ -1,7 +1,7 @@
 """Payload: the records in the bytes of a request, in every form Mixpanel's clients send them.
 
 JSON array, newline-delimited JSON, one JSON object, a form with `data` (JSON or base64 of it), each
-perhaps compressed with gzip. Pure; raises PayloadError and nothing else, whatever the bytes are.
+perhaps compressed with gzip. Pure; raise PayloadError and nothing else, whatever the bytes are.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MAX_FIELDS = 1_000
 class PayloadError(ValueError):
     """The request as a whole cannot be read; `status` is 400, 413 or 415.
 
-    `parameters` are those that could be read all the same: they say how to answer.
+    `parameters` are those that could still be read: they decide the format of the response.
     """
 
     def __init__(self, status: int, message: str) -> None:
@@ -47,7 +47,7 @@ class Payload:
 
 
 def read(request: Request, *, max_bytes: int, gzip: bool = True, single: bool = True) -> Payload:
-    """Find the records of a request, of which there is at least one.
+    """Return the records of a request, at least one.
 
     `max_bytes` bounds the body before and after decompression; without `single` a JSON body must be a list.
     """
@@ -60,7 +60,7 @@ def read(request: Request, *, max_bytes: int, gzip: bool = True, single: bool = 
 
 
 def parse_form(text: bytes | str) -> dict[str, str]:
-    """Fields of a form or a query; the last one of a name counts. Raises PayloadError for too many."""
+    """Return the fields of a form or a query; of a name the last counts. Raise PayloadError for too many."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "replace")
     try:

@@ -24,7 +24,7 @@ IdMerge = Literal["simplified", "original", "legacy"]
 ID_MERGES: tuple[IdMerge, ...] = get_args(IdMerge)
 
 MAX_IDS = 250_000
-"""So many IDs that were joined to another are known, about 250 bytes each; the first are forgotten first."""
+"""The most joined IDs that are remembered, about 250 bytes each; the oldest are dropped first."""
 
 _RULES: dict[IdMerge, type[Simplified | Original | Legacy]] = {
     "simplified": Simplified,
@@ -39,25 +39,34 @@ class RecordEvent(Protocol):
     def __call__(
         self, name: str, properties: dict[str, Any], endpoint: EventEndpoint = "import", /
     ) -> tuple[str | None, str | None]:
-        """Gives the event's own ID, and why it joined nothing."""
+        """Return the event's own ID, and why it joined nothing."""
         ...
 
 
 class People:
-    """Everyone in one project; raises ValueError for an `id_merge` that does not exist. Not thread-safe."""
+    """The people of one project; raise ValueError for an unknown `id_merge`. Not thread-safe.
+
+    >>> people = People("simplified")
+    >>> people.record_event("Viewed", {"$device_id": "D"})
+    ('$device:D', None)
+    >>> people.record_event("Signed up", {"$device_id": "D", "$user_id": "user-42"})
+    ('user-42', None)
+    >>> people.canonical_id("$device:D")
+    'user-42'
+    """
 
     record_event: RecordEvent
-    """Take the next accepted event that is no duplicate; gives its own ID and why it joined nothing.
+    """Record the next accepted event that is not a duplicate; return its own ID, and why it joined nothing.
 
-    Its own ID is the distinct ID that Mixpanel stores with it before any merge; None: it belongs to nobody
+    Its own ID is the distinct ID that Mixpanel stores with it before any merge; None: it has no person
     (an empty `distinct_id`; one that is missing becomes a hash of the sender's address there). The reason is
     Mixpanel's `$failure_reason` or `$identity_failure_reason`, or None.
     """
 
     canonical_id: Callable[[str], str]
-    """Whose an event with this ID of its own is by now: the canonical distinct ID.
+    """Return the current canonical distinct ID for an event's own ID.
 
-    Under Original ID Merge any ID of the person may be the canonical one: compare it, expect none.
+    Under Original ID Merge any ID of the person may be the canonical one: compare two, do not expect one.
     """
 
     def __init__(self, id_merge: IdMerge = "simplified", *, max_ids: int = MAX_IDS) -> None:
@@ -66,12 +75,12 @@ class People:
             raise ValueError(f"id_merge must be one of {known}, not {id_merge!r}")
         self.id_merge: IdMerge = id_merge
         self._rules = _RULES[id_merge](max_ids)
-        # Not methods that call them: that would be paid for every event.
+        # Bound, not wrapped in methods: each event calls them.
         self.record_event = self._rules.record_event
         self.canonical_id = self._rules.canonical_id
 
     def persons(self, own_ids: Iterable[str | None]) -> list[Person]:
-        """Who did events with these IDs of their own, in this order; the person seen last is last."""
+        """Return the persons of events with these own IDs, in this order; the one seen last is last."""
         seen: OrderedDict[str, Counter[str]] = OrderedDict()
         for own_id in own_ids:
             if own_id is not None:

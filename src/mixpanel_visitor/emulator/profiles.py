@@ -1,4 +1,4 @@
-"""Profiles: what Mixpanel documents about one profile update, and what the update does.
+"""Profiles: Mixpanel's documented rules for a profile update, and its effect.
 
 Pure: objects in; the accepted update, a Problem or a profile's new properties out.
 
@@ -40,7 +40,7 @@ class Update:
 
 
 def check_update(item: Any, *, endpoint: ProfileEndpoint) -> Update | Problem:
-    """Judge one update of a request to `/engage` or `/groups`; `item` is any JSON as orjson reads it."""
+    """Check one update of a request to `/engage` or `/groups`; `item` is any JSON as orjson reads it."""
     if not isinstance(item, dict):
         return Problem(field="", message="must be a JSON object")
     if not is_text(item.get("$token")):
@@ -78,7 +78,10 @@ def check_update(item: Any, *, endpoint: ProfileEndpoint) -> Update | Problem:
 
 
 def applied(properties: dict[str, Any], operation: str, operand: Any) -> dict[str, Any]:
-    """A profile's properties after an update other than `$delete`; what comes in is left as it is.
+    """Return a profile's properties after an update other than `$delete`; the arguments do not change.
+
+    >>> applied({"plan": "free", "visits": 1}, "$add", {"visits": 2})
+    {'plan': 'free', 'visits': 3}
 
     A value of another kind than the operation needs is where the reference is silent: `$add` then counts
     from 0, `$append` and `$union` start from a list with that value in it, `$remove` does nothing.

@@ -1,6 +1,6 @@
-"""Projects: what has arrived belongs to one project of Mixpanel each, and a project token names it.
+"""Projects: each arrival belongs to one Mixpanel project, named by its token.
 
-People are never one across projects: user 42 of one application is another person than user 42 of the next.
+People never merge across projects: user 42 of one application is not user 42 of another.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ OTHERS = "(others)"
 
 
 class Project:
-    """One project: who its people are, and which of its visits have two IDs. Not thread-safe."""
+    """One project: its people, and its visits with two IDs. Not thread-safe."""
 
     __slots__ = ("people", "token", "visits")
 
@@ -41,7 +41,7 @@ class Projects:
         self._by_token: dict[str, Project] = {}
 
     def of(self, token: str) -> Project:
-        """Return the project that this token names, which begins with its first event."""
+        """Return the project of this token; its first event creates it."""
         project = self._by_token.get(token)
         if project is None:
             if len(self._by_token) >= MAX_PROJECTS:

@@ -1,4 +1,4 @@
-"""Routes: which path is answered by whom, and who may ask; a Request in, a Reply out."""
+"""Routes: the handler of each path, and which requests are allowed; a Request in, a Reply out."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Kind = Literal["ingestion", "local"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """What answers a path, and the methods it takes."""
+    """The handler of a path, and its methods."""
 
     kind: Kind
     methods: tuple[str, ...]
@@ -34,11 +34,11 @@ class Route:
 
 
 class Site:
-    """Everything the local Mixpanel answers.
+    """All endpoints of the local Mixpanel.
 
-    The ingestion endpoints may be called from any website, as Mixpanel's. What has arrived may not: without
-    `any_host` a request for it must name this machine by "localhost" or an address in its Host header, or
-    else a website could read it through a name of its own that leads here (DNS rebinding).
+    The ingestion endpoints may be called from any website, as Mixpanel's. The others, which return arrivals,
+    may not: without `any_host` their Host header must be "localhost" or an address, or else a website could
+    read them through its own name that resolves to this machine (DNS rebinding).
     """
 
     def __init__(
@@ -94,17 +94,17 @@ class Site:
         return self._store.now_ms()
 
     def start(self) -> None:
-        """Streams may run, until `stop`."""
+        """Allow streams, until `stop`."""
         self._stream.stopped.clear()
         self._chaos.stopped.clear()
 
     def stop(self) -> None:
-        """End all streams, and whoever hangs."""
+        """End all streams and hanging requests."""
         self._stream.stopped.set()
         self._chaos.stopped.set()
 
     def answer(self, request: Request) -> Reply:
-        """Answer a request; what is not ours to look at is counted by path and status."""
+        """Answer a request; those to ingestion endpoints and unknown paths are counted by path and status."""
         route = self._routes.get(request.path)
         if route is None:
             reply = error_reply(404, f"there is nothing at {request.path}")
@@ -138,7 +138,7 @@ class Site:
             return _wrong_method(route)
         host = request.headers.get("host", "")
         if not self._any_host and not _names_this_machine(host):
-            return error_reply(403, f"the local Mixpanel is not to be reached as {host!r}, but as localhost")
+            return error_reply(403, f"reach the local Mixpanel as localhost, not as {host!r}")
         origin = request.headers.get("origin")
         if method == "POST" and origin is not None and origin.partition("://")[2] != host:
             return error_reply(403, "another website may not do this")

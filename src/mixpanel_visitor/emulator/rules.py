@@ -1,4 +1,4 @@
-"""Rules: what Mixpanel documents about one event.
+"""Rules: Mixpanel's documented rules for one event.
 
 Pure: objects in, the accepted event or a Problem out; the clock is an argument. They are written from
 Mixpanel's reference and not shared with `core.events`: a mistake in a shared rule would be in the sender
@@ -84,7 +84,10 @@ class Event:
 
 
 def check_event(item: Any, *, endpoint: EventEndpoint, now_ms: int) -> Event | Problem:
-    """Judge one event of a request to `/import` or `/track`; `now_ms` is the server's clock.
+    """Check one event of a request to `/import` or `/track`; `now_ms` is the server's clock.
+
+    >>> check_event({"properties": {}}, endpoint="track", now_ms=0)
+    Problem(field='event', message="'event' must not be missing or blank")
 
     `item` is any JSON as orjson reads it. A time in the future (up to an hour) is overwritten with `now_ms`,
     as documented: that changes what the event is deduplicated by.
@@ -108,10 +111,10 @@ def check_event(item: Any, *, endpoint: EventEndpoint, now_ms: int) -> Event | P
     if time is None:
         time_ms = now_ms
     else:
-        judged = _time_ms(time, endpoint, now_ms)
-        if isinstance(judged, Problem):
-            return judged
-        time_ms = judged
+        checked_time = _time_ms(time, endpoint, now_ms)
+        if isinstance(checked_time, Problem):
+            return checked_time
+        time_ms = checked_time
         if time_ms > now_ms:
             time_ms = now_ms
             properties = {**properties, "time": now_ms if time >= _MILLISECONDS_FROM else now_ms // 1000}
@@ -128,22 +131,22 @@ def check_event(item: Any, *, endpoint: EventEndpoint, now_ms: int) -> Event | P
 
 
 def is_banned(value: str) -> bool:
-    """Whether Mixpanel refuses this as a `distinct_id` or `$insert_id`, because bugs send it for many."""
+    """Return whether Mixpanel refuses this `distinct_id` or `$insert_id`, as bugs send it for many."""
     return value.strip().lower() in BANNED_IDS
 
 
 def is_text(value: Any) -> TypeGuard[str]:
-    """Whether this is a string that is not blank."""
+    """Return whether this is a string that is not blank."""
     return isinstance(value, str) and bool(value.strip())
 
 
 def missing(field: str) -> Problem:
-    """Say that a required field is not there, in Mixpanel's words."""
+    """Return the problem of a missing field, in Mixpanel's words."""
     return Problem(field=field, message=f"'{field}' must not be missing or blank")
 
 
 def invalid(field: str, reason: str) -> Problem:
-    """Say what is wrong with a field, in Mixpanel's words."""
+    """Return the problem of an invalid field, in Mixpanel's words."""
     return Problem(field=field, message=f"'{field}' is invalid: {reason}")
 
 

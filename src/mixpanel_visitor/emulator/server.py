@@ -46,12 +46,15 @@ class LocalMixpanel:
     """A local Mixpanel: the ingestion endpoints, a JSON listing and a page, on a thread of its own.
 
     Used as a context manager, or with `start` and `stop`; after a `stop` it can be started again, at the
-    same port and with what it had received. With a `token` only that one is let in. It holds what users
-    did and asks nobody for a password, so it binds to a loopback address unless `allow_remote` is given.
-    `now_ms` is its wall clock: rules about time and the Date header follow it. `id_merge` is the project's
-    setting "Identity Merge": by its rules the events are people's. What arrives is forgotten at the
-    end, unless there is a directory to `keep` the last `max_events` in. `chaos` are shares of requests that
-    fail, see `chaos.KINDS`.
+    same port and with what it had received. With a `token` only that one is accepted. It holds users' events
+    and has no password, so it binds to a loopback address unless `allow_remote` is given. `now_ms` is its
+    wall clock, for rules about time and the Date header. `id_merge` is the project's setting "Identity
+    Merge". Arrivals are lost at the end, unless `keep` is a directory for the last `max_events`. `chaos` are
+    shares of requests that fail, see `chaos.KINDS`.
+
+    >>> with LocalMixpanel() as mixpanel:
+    ...     mixpanel.url.startswith("http://127.0.0.1:"), mixpanel.store.stats()["received"]
+    (True, 0)
     """
 
     def __init__(
@@ -106,7 +109,7 @@ class LocalMixpanel:
         return f"http://{host}:{self._port}"
 
     def start(self) -> Self:
-        """Bind and serve; raises OSError when the address cannot be had."""
+        """Bind and serve; raise OSError where the address is not available."""
         if self._server is not None:
             raise RuntimeError(f"the local Mixpanel already listens at {self.url}")
         self._server = server = _Server(self.host, self._port, self._site, self._max_body_bytes)
@@ -131,7 +134,7 @@ class LocalMixpanel:
         server.close_connections()
 
     def close(self) -> None:
-        """Stop for good: the directory in which it kept what arrived is free for another."""
+        """Stop for good, and release the directory of arrivals."""
         self.stop()
         if self._event_log is not None:
             self._event_log.close()
@@ -176,7 +179,7 @@ class _Server(http.server.ThreadingHTTPServer):
             self._changed.notify_all()
 
     def close_connections(self) -> None:
-        """Hang up on everyone, kept-alive connections above all, and wait for their threads."""
+        """Close all connections, idle ones too, and wait for their threads."""
         with self._changed:
             for connection in self._connections:
                 with contextlib.suppress(OSError):  # the client was faster
@@ -184,7 +187,7 @@ class _Server(http.server.ThreadingHTTPServer):
             self._changed.wait_for(lambda: not self._connections, _STOP_S)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
-        # A client that hangs up is its own business.
+        # A client that disconnects is not an error.
         error = sys.exc_info()[1]
         if not isinstance(error, (ConnectionError, TimeoutError)):
             logger.error("The local Mixpanel failed on a connection", exc_info=error)
@@ -221,7 +224,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def handle_expect_100(self) -> bool:
         proceed = super().handle_expect_100()
-        self.wfile.flush()  # our writes are buffered, and the client waits for this one
+        self.wfile.flush()  # writes are buffered, and the client waits for this one
         return proceed
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
@@ -229,7 +232,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._send(error_reply(code, message or "the request is not HTTP"))
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Requests are shown by who listens to the store, not on stderr."""
+        """Log nothing: listeners of the store show requests."""
 
     def version_string(self) -> str:
         return "LocalMixpanel"

@@ -1,12 +1,11 @@
-"""SplitIdentities: where browser and server give one visit two IDs.
+"""SplitIdentities: visits to which browser and server gave an ID each.
 
-Nothing in an event says which visit it belongs to, or there could not be two. Taken for one visit are an
-event of a browser's SDK and one of a server which name the same page, browser and system within
-`TOGETHER_MS`, where the browser's ID was never seen from a server and the server's never from a browser: in
-an application that shares its IDs, each is soon seen from both.
+An event does not say which visit it belongs to. Two events count as one visit if one is of a browser's SDK
+and one of a server, both name the same page, browser and system within `TOGETHER_MS`, and neither ID was seen
+from the other side: in an application that shares its IDs, each is soon seen from both.
 
-Many servers name no page, as the official libraries do not. Their event is taken for a browser's visit if
-both IDs are new, and no third one is, within `NEW_TOGETHER_MS`: somebody who tries an application is alone.
+Many servers name no page, as the official libraries do not. Their event counts as a browser's visit if both
+IDs are new, and no third one is, within `NEW_TOGETHER_MS`: a developer who tries an application is alone.
 """
 
 from __future__ import annotations
@@ -37,10 +36,10 @@ _BROWSER_LIBRARIES = frozenset({"web", "swift", "iphone", "android", "react-nati
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TwoIds:
-    """One visit under two IDs: what the browser's SDK called it, and what the server did.
+    """One visit with two IDs, the browser SDK's and the server's.
 
-    The IDs are as Mixpanel stores them before any merge; the numbers are those of the two events, and
-    `token` names the project.
+    The IDs are as Mixpanel stores them before any merge; `browser_event` and `server_event` are the numbers
+    of the two events, and `token` names the project.
     """
 
     browser_id: str
@@ -52,7 +51,11 @@ class TwoIds:
 
 
 def source_of(properties: Mapping[str, Any]) -> Source:
-    """Say who sent an event: an SDK in a visitor's hands, or a server."""
+    """Return who sent an event: an SDK on a visitor's device, or a server.
+
+    >>> source_of({"mp_lib": "web"}), source_of({})
+    ('browser', 'server')
+    """
     return "browser" if properties.get("mp_lib") in _BROWSER_LIBRARIES else "server"
 
 
@@ -66,7 +69,7 @@ class _Sighting:
 
 
 class SplitIdentities:
-    """Finds them in the stream of all events; bounded, and not thread-safe."""
+    """Finds such visits among all events; bounded, and not thread-safe."""
 
     def __init__(self) -> None:
         # By the hashes of IDs: 20,000 of them may be long.
@@ -76,7 +79,7 @@ class SplitIdentities:
         self._pairs: OrderedDict[tuple[str, str], TwoIds] = OrderedDict()
 
     def add(self, event_number: int, properties: Mapping[str, Any], own_id: str | None, at_ms: int) -> None:
-        """Take the next event; `at_ms` is when it arrived."""
+        """Add the next event; `at_ms` is when it arrived."""
         if own_id is None or len(own_id) > _MAX_CHARS:
             return
         source = source_of(properties)
@@ -111,13 +114,13 @@ class SplitIdentities:
             if sources["server"].page is None and sources["browser"].page is not None:
                 self._suspect(*together)
             return
-        # More than one is about: nothing tells any more which of them belong together.
+        # With more than one visitor it is unknown which IDs belong together.
         event_numbers = {each.event_number for each in together if each.page is None}
         for key in [key for key, pair in self._pairs.items() if pair.server_event in event_numbers]:
             del self._pairs[key]
 
     def two_ids(self) -> list[TwoIds]:
-        """The visits for which both IDs were still seen from their own side only, newest last."""
+        """Return the visits whose IDs were seen from their own side only, newest last."""
         return [
             pair
             for pair in self._pairs.values()
@@ -129,7 +132,7 @@ class SplitIdentities:
         return self._sources.get(hash(own_id), set())
 
     def _add_source(self, own_id: str, source: Source) -> bool:
-        """Note who names an ID; tells whether it is new."""
+        """Add a source of an ID; return whether the ID is new."""
         key = hash(own_id)
         sources = self._sources.get(key)
         if sources is not None:

@@ -1,8 +1,8 @@
 """Store: what has arrived, as Mixpanel would count it.
 
 Thread-safe. Events are deduplicated by (event, time, distinct_id, $insert_id) in each project. The last
-`max_events` are kept with their content, and of those no more than `max_bytes`; everything is counted. Whose
-an event is (`people`), is computed from all of them as they first came; a duplicate joins no IDs.
+`max_events` are kept with their content, at most `max_bytes` of them; everything is counted. The person of an
+event (`people`) is computed from all events as they first arrived; a duplicate joins no IDs.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ logger = logging.getLogger(__name__)
 
 MAX_REJECTIONS = 1_000
 MAX_KEYS = 1_000_000
-"""So many events back, or a tenth less, a duplicate is known; about 200 bytes each."""
+"""Duplicates of this many last events are found, or of a tenth less; about 200 bytes each."""
 MAX_PATHS = 100
 MAX_BYTES = 128 * 1024 * 1024
-"""So much of events is kept, and half as much of profiles: any page that a developer visits can send some."""
+"""The bound for events; profiles have half of it. Any page that a developer visits can send some."""
 
 
 def wall_clock_ms() -> int:
-    """Now, in milliseconds since the epoch."""
+    """Return the time in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
 
 
@@ -108,11 +108,11 @@ class Store:
 
     @property
     def epoch(self) -> int:
-        """Another number after each reset: numbers of events from before it mean nothing any more."""
+        """Increases with each reset, which makes earlier event numbers invalid."""
         return self._epoch
 
     def subscribe(self, listener: Callable[[Sequence[Arrival]], None]) -> Callable[[], None]:
-        """Call `listener` with the arrivals of each request, in the thread that serves it; gives the undo."""
+        """Call `listener` with each request's arrivals, in its thread; return what unsubscribes it."""
         with self._lock:
             self._listeners = (*self._listeners, listener)
 
@@ -131,10 +131,9 @@ class Store:
         token: str = "",
         at_ms: int | None = None,
     ) -> None:
-        """Take accepted events, in order; `properties` are theirs, for who has them as objects already.
+        """Add accepted events, in order; `properties` are their decoded properties, if the caller has them.
 
-        `token` is the project of those that do not name one themselves; `at_ms` is when they came, if that is
-        not now.
+        `token` is the project of events that name none; `at_ms` is when they arrived, by default now.
         """
         if properties is None:
             properties = [orjson.loads(event.properties) for event in events]
@@ -184,7 +183,7 @@ class Store:
         self._notify(arrivals)
 
     def reject(self, rejections: Sequence[Rejection]) -> None:
-        """Note what was refused; only refused records are counted, not refused requests."""
+        """Add refusals; only refused records are counted in `rejected`, not refused requests."""
         with self._lock:
             self._rejections.extend(rejections)
             self._counts["refusals"] += len(rejections)
@@ -199,7 +198,7 @@ class Store:
             self._requests.setdefault(path, Counter())[status] += 1
 
     def stats(self) -> dict[str, Any]:
-        """Counters since the start or the last reset.
+        """Return the counters since the start or the last reset.
 
         `received` == `unique` + `duplicates`; `altered` are duplicates with other properties than before;
         `rejected` are refused records and `refusals` those and refused requests; `profile_updates` and
@@ -237,10 +236,10 @@ class Store:
         since_ms: int | None = None,
         after: int | None = None,
     ) -> list[StoredEvent]:
-        """The retained unique events that match, newest last.
+        """Return the retained unique events that match, newest last.
 
-        `person` is meant within each project, `token` names one; `since_ms` is compared with their arrival,
-        `after` with their number; `search` is looked for in name and properties, in either case of letters.
+        `person` is compared within each project, `token` names one; `since_ms` is compared with the arrival,
+        `after` with the number; `search` is text in name or properties, without regard to case.
         """
         text = search.lower().encode() if search else None
         matching: list[StoredEvent] = []
@@ -270,7 +269,7 @@ class Store:
         return matching
 
     def two_ids(self) -> list[TwoIds]:
-        """Visits that browser and server sent under an ID each which no merge has joined, newest last."""
+        """Return visits with two IDs, of browser and server, that no merge has joined, newest last."""
         with self._lock:
             matching = [
                 replace(pair, token=project.token)
@@ -281,12 +280,12 @@ class Store:
         return sorted(matching, key=lambda pair: max(pair.browser_event, pair.server_event))
 
     def wait_for(self, satisfied: Callable[[], bool], timeout_s: float) -> bool:
-        """Wait until so much has arrived that `satisfied` is; False: it is not after `timeout_s`."""
+        """Wait until arrivals make `satisfied()` true; return False if it is not after `timeout_s`."""
         with self._arrived:
             return self._arrived.wait_for(satisfied, timeout_s)
 
     def people(self, *, limit: int | None = None) -> list[Person]:
-        """Who did the retained unique events, the one seen last being last."""
+        """Return the persons of the retained unique events; the one seen last is last."""
         with self._lock:
             own_ids: dict[str, list[str | None]] = {}
             last: dict[tuple[str, str], int] = {}
@@ -302,15 +301,15 @@ class Store:
         return last_of(sorted(matching, key=lambda person: last[person.token, person.person]), limit)
 
     def profiles(self, *, limit: int | None = None) -> list[Profile]:
-        """People's profiles, the one updated last being last."""
+        """Return people's profiles; the one updated last is last."""
         return self._listed(limit, groups=False)
 
     def groups(self, *, limit: int | None = None) -> list[Profile]:
-        """Groups' profiles, the one updated last being last."""
+        """Return groups' profiles; the one updated last is last."""
         return self._listed(limit, groups=True)
 
     def rejections(self, *, limit: int | None = None) -> list[Rejection]:
-        """The last refused records and requests, newest last."""
+        """Return the last refused records and requests, newest last."""
         with self._lock:
             return last_of(self._rejections, limit)
 

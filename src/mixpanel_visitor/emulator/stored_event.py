@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 class MutableEvent:
-    """What the store knows of one event; `event` is None once it is pushed out.
+    """The store's entry for one event; `event` is None once it is evicted.
 
-    `own_id` and `failure` are what `People.record_event` gives for it: whoever makes a slot sets them.
+    `own_id` and `failure` are the result of `People.record_event`; the store sets them.
     """
 
     __slots__ = (
@@ -52,13 +52,13 @@ class MutableEvent:
         self.altered = False
 
     def evict(self) -> None:
-        """Keep only what is needed to know the event again."""
+        """Drop all but what recognises a duplicate."""
         self.event = None
         self.own_id = None
         self.failure = None
 
     def stored(self, event: Event) -> StoredEvent:
-        """As a value, whose it is by now included."""
+        """Return it as a value, with its current person."""
         return StoredEvent(
             number=self.number,
             endpoint=self.endpoint,

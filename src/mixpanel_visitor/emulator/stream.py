@@ -1,7 +1,7 @@
-"""Stream: what arrives, as server-sent events, at most so much of it four times a second.
+"""Stream: arrivals as server-sent events, a bounded number four times a second.
 
-It looks into the store instead of being told: however much comes in, a page costs the same, and what it
-missed between two looks is counted and not sent.
+It polls the store instead of listening: a page costs the same whatever arrives, and events that it missed
+between two messages are counted and not sent.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_REJECTIONS = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """The live stream over one store; `stopped` ends all of them."""
+    """The live streams of one store; `stopped` ends all of them."""
 
     store: Store
     stopped: threading.Event = field(default_factory=threading.Event)
@@ -47,13 +47,13 @@ class Stream:
         yield b"retry: 1000\n\n"
         while not self.stopped.is_set():
             message = page_state.next_message()
-            # A comment at least: whoever is gone is noticed by writing only.
+            # Write a comment at least: only a write notices that the client is gone.
             yield b": \n\n" if message is None else b"data: " + orjson.dumps(message) + b"\n\n"
             self.stopped.wait(EVERY_S)
 
 
 class _PageState:
-    """What one page has seen so far."""
+    """What one page has received so far."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

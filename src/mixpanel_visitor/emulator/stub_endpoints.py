@@ -1,4 +1,4 @@
-"""Stub endpoints: what SDKs call besides sending events, answered as for a project without extras.
+"""Stub endpoints: other endpoints that SDKs call, answered as for a project without these features.
 
 Sources: mixpanel-browser 2.83 (`api_routes`), the official Python library 5.4 (`flags`). There are no flags,
 no remote settings and no notifications here; session recordings are taken and forgotten.

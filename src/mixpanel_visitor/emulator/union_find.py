@@ -1,4 +1,4 @@
-"""UnionFind: IDs that were joined to each other, under a limit; see `id_merges.Original`."""
+"""UnionFind: sets of joined IDs, with limits; see `id_merges.Original`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class _Cluster:
-    """IDs of one person; of each whether it counts, and `size` is how many do."""
+    """The IDs of one person, each with whether it counts, and the number that do."""
 
     __slots__ = ("ids", "person", "size")
 
@@ -21,10 +21,14 @@ class _Cluster:
 
 
 class UnionFind:
-    """Sets of IDs that grow together; an ID that was never joined is in none.
+    """Disjoint sets of IDs; an ID that was never joined is in none.
 
-    A set has at most `max_size` IDs, all of them `max_ids`: beyond that those joined first are forgotten. To
-    join two sets costs as much as the smaller one has IDs, so that n IDs cost n log n at most.
+    A set has at most `max_size` IDs, all sets together `max_ids`: beyond that the oldest IDs are dropped.
+    Joining two sets takes time in proportion to the smaller one, so n IDs take at most n log n.
+
+    >>> ids = UnionFind(max_ids=10, max_size=2)
+    >>> ids.join("a", "b"), ids.join("b", "c"), ids.canonical_id("b")
+    (True, False, 'a')
     """
 
     def __init__(self, *, max_ids: int, max_size: int) -> None:
@@ -33,20 +37,20 @@ class UnionFind:
         self._cluster_of: OrderedDict[str, _Cluster] = OrderedDict()
 
     def canonical_id(self, known_id: str) -> str:
-        """The ID that stands for the cluster of this one."""
+        """Return the ID that stands for this ID's set."""
         cluster = self._cluster_of.get(known_id)
         return known_id if cluster is None else cluster.person
 
     def members(self) -> Iterator[tuple[str, str]]:
-        """Each ID that was named, with the one that stands for its cluster."""
+        """Yield each joined ID with the one that stands for its set."""
         for known_id, cluster in self._cluster_of.items():
             if cluster.ids[known_id]:
                 yield known_id, cluster.person
 
     def join(self, first: str, second: str, *, spelling: str | None = None) -> bool:
-        """Make them one, under the larger one's name or else the first's; False: too many, nothing is done.
+        """Join two sets, under the larger one's ID or else the first's; return False if too large.
 
-        `spelling` is another way to write the second, which comes along without being counted.
+        `spelling` is another way to write the second ID; it joins too, without counting.
         """
         clusters: list[_Cluster] = []
         for known_id in (first, second):

@@ -1,4 +1,4 @@
-"""EventCounters: what became of every event that this process was given, in plain counters."""
+"""EventCounters: how many events this process accepted, refused and stored, in plain counters."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from typing import Any
 
 
 class Tally:
-    """A number that only grows, by any thread, signal handler or finalizer: each step is one of C's.
+    """A counter that any thread, signal handler or finalizer may increase.
 
-    So there is no lock, which a handler could wait for in its own thread, and no gap in which it is lost.
+    Each step is a single call into C, so it needs no lock, for which a handler could wait in its own thread.
+
+    >>> tally = Tally()
+    >>> tally.add(3)
+    >>> tally.value
+    3
     """
 
     __slots__ = ("_count", "add_one")
@@ -20,20 +25,20 @@ class Tally:
         self.add_one = self._count.__next__
 
     def add(self, count: int) -> None:
-        """Add so many."""
+        """Add a count."""
         deque(itertools.islice(self._count, count), maxlen=0)
 
     @property
     def value(self) -> int:
-        """The sum so far."""
-        return int(repr(self._count)[len("count(") : -1])  # nothing else reads it without taking a step
+        """The current sum."""
+        return int(repr(self._count)[len("count(") : -1])  # the only way to read it without increasing it
 
 
 class EventCounters:
-    """Counters that are never locked.
+    """Counters of one process, without locks.
 
-    `accept` counts every call; each ends up refused by reason, or in the spool. Buffered is what has not
-    reached the spool yet: in open requests and in the committer's queue.
+    `accept` counts every call; each event ends up refused, by reason, or committed to the spool. Buffered
+    events have not reached the spool yet: they are in open requests or in the background writer's queue.
     """
 
     def __init__(self) -> None:
@@ -41,7 +46,7 @@ class EventCounters:
         self._committed = Tally()
         self._refused: dict[str, Tally] = {}
         self._notes: dict[str, Tally] = {}
-        # Bound, for each event calls it: count a call that came in.
+        # Bound once, because each event calls it: counts one call of `track`.
         self.accept = self._accepted.add_one
 
     def refuse(self, reason: str, count: int = 1) -> None:
@@ -56,11 +61,11 @@ class EventCounters:
             self._committed.add(count)
 
     def note(self, name: str) -> None:
-        """Count something that is worth knowing and is no event: a bad cookie, an internal error."""
+        """Count something notable that is not an event, such as a bad cookie or an internal error."""
         _tally(self._notes, name).add_one()
 
     def snapshot(self) -> dict[str, Any]:
-        """Return all counters; what is settled is read first, so that none is more than was accepted."""
+        """Return all counters; `accepted` is read last, so that it is never less than the others together."""
         refused = {reason: tally.value for reason, tally in self._refused.copy().items()}
         committed = self._committed.value
         accepted = self._accepted.value
@@ -72,10 +77,10 @@ class EventCounters:
         }
 
     def reset(self) -> None:
-        """Start from zero: a forked child answers for its own events only."""
+        """Start from zero, as a forked child does: it counts its own events only."""
         self.__init__()  # type: ignore[misc]
 
 
 def _tally(tallies: dict[str, Tally], name: str) -> Tally:
-    # In one step where it is new: another thread's must not be replaced.
+    # setdefault is atomic: another thread's new tally is not replaced.
     return tallies.get(name) or tallies.setdefault(name, Tally())

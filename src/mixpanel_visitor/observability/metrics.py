@@ -1,4 +1,4 @@
-"""Metrics: what `Tracker.stats()` holds, as a flat list that metrics systems can take."""
+"""Metrics: the counts of `Tracker.stats()` as a flat list for metrics systems."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Kind = Literal["counter", "gauge"]
 
 
 class ExportedMetric(NamedTuple):
-    """One metric: its name with dots, its unit (UCUM), what it says, and its values by label value.
+    """One metric: its name with dots, its unit (UCUM), a description, and its values by label value.
 
     Without a `label` the only key is the empty string.
     """
@@ -29,12 +29,17 @@ Tracked = TypeVar("Tracked")
 
 
 def by_name(trackers: Tracked | Mapping[str, Tracked]) -> dict[str, Tracked]:
-    """Return trackers by the name that their label `tracker` has; a single one has none, `""`."""
+    """Return trackers by the value of their label `tracker`, which is `""` for a single tracker."""
     return dict(trackers) if isinstance(trackers, Mapping) else {"": trackers}
 
 
 def collect_metrics(stats: Mapping[str, Any]) -> Iterator[ExportedMetric]:
-    """Flatten what `Tracker.stats()` gave; a figure that is not known has no values."""
+    """Yield the metrics of `Tracker.stats()`; one that is not known has no values.
+
+    >>> metrics = {metric.name: metric for metric in collect_metrics({"accepted": 3})}
+    >>> metrics["events.accepted"].values, metrics["spool.size"].values
+    ({'': 3.0}, {})
+    """
     spool, sender = stats.get("spool", {}), stats.get("sender", {})
     for source, key, name, kind, unit, description in _UNLABELLED:
         value = {"": stats, "spool": spool, "sender": sender}[source].get(key)

@@ -1,6 +1,6 @@
-"""RateLimitedLog: the package's logger, at most one line a minute for each kind of trouble.
+"""RateLimitedLog: the package's logger, at most one line a minute for each kind of message.
 
-What a line says of the outside stands in its arguments, which a filter of the logger escapes: no name, ID,
+Text from outside is passed as arguments of a line, and a filter of the logger escapes those: no name, ID,
 answer or path can look like a line of its own.
 """
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 logger = logging.getLogger("mixpanel_visitor")
-"""Every line of the package goes through it, also those of modules that ask `logging` for it."""
+"""The logger of every line of the package."""
 
 EVERY_S = 60.0
 _MAX_KINDS = 1000
 _PACKAGE = str(Path(__file__).parents[1])
-_BETWEEN = ("mixpanel", "json")  # the official library calls us through these
+_BETWEEN = ("mixpanel", "json")  # the official library calls this package through these
 
 
 class RateLimitedLog:
-    """Logs the first of a kind, then counts the others and says how many there were, once a minute."""
+    """Logs the first line of a kind, then counts the others, and logs their number once a minute."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
@@ -38,7 +38,7 @@ class RateLimitedLog:
     def __call__(self, level: int, kind: str, message: str, *args: object, exc_info: bool = False) -> None:
         """Log `message % args` unless a line of this kind was logged within the last minute."""
         now_s = self._monotonic()
-        # Without a lock, which a fork could leave locked: two threads may both log, and that is all.
+        # No lock, which a fork could leave locked: at worst two threads log the same line.
         last_s, silenced = self._kinds.get(kind, (-EVERY_S, 0))
         if now_s - last_s < EVERY_S:
             self._kinds[kind] = (last_s, silenced + 1)
@@ -52,7 +52,7 @@ class RateLimitedLog:
 
 
 class _OneLine:
-    """An argument of a log line, in one line whatever it is; made into text when the line is."""
+    """An argument of a log line, escaped to one line when the log line is formatted."""
 
     __slots__ = ("_argument",)
 
@@ -84,7 +84,7 @@ logger.addFilter(_in_one_line)
 
 
 def place_of(error: BaseException) -> str:
-    """Name the line of this package in which an exception was raised, or which called what raised it."""
+    """Return file and line of this package where an exception was raised, or whose call raised it."""
     frames = traceback.extract_tb(error.__traceback__)
     own_frames = [frame for frame in frames if frame.filename.startswith(_PACKAGE)]
     if not own_frames:
@@ -93,7 +93,7 @@ def place_of(error: BaseException) -> str:
 
 
 class DeferredLog(RateLimitedLog):
-    """Keeps lines until `flush`, for code that holds a lock: a log handler may want it, in another thread."""
+    """Keeps lines until `flush`, for code with a lock that a log handler may need in another thread."""
 
     def __init__(self, log: RateLimitedLog) -> None:
         self._log = log
@@ -105,7 +105,7 @@ class DeferredLog(RateLimitedLog):
         self.lines.append((level, kind, message, args))
 
     def flush(self) -> None:
-        """Log what was kept."""
+        """Log the lines that were kept."""
         while self.lines:
             try:
                 level, kind, message, args = self.lines.popleft()
@@ -115,7 +115,7 @@ class DeferredLog(RateLimitedLog):
 
 
 def call_site() -> str:
-    """Return the line of the host application that called into this package, or into the official library."""
+    """Return file and line of the application's call into this package, or into the official library."""
     frame = sys._getframe(1)  # noqa: SLF001  # inspect.stack() reads source files; this does not
     while frame is not None and (
         frame.f_code.co_filename.startswith(_PACKAGE)

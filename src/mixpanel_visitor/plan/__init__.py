@@ -12,15 +12,15 @@ With `Tracker(..., plan=plan)` both `visitor.track(SignedUp(plan="pro"))` and `v
 {"plan": "pro"})` are compared with it: in tests a difference raises, in production it is logged and counted,
 and the event goes out as it is. `mixpanel-visitor plan check` looks at the plan and the sources.
 
-| module | its noun |
+| module | content |
 |---|---|
 | `models` | the fields of a dataclass, pydantic model or msgspec struct, and the values of one |
 | `annotations` | a type as JSON Schema |
-| `differences` | what is other than the schema says |
+| `differences` | how an event differs from its schema |
 | `plan` | the events that were declared |
-| `guard` | what `track` asks, and what it does with the answer |
-| `review` | mistakes of the plan itself |
-| `calls`, `scan` | where sources track, and what of it the plan does not know |
+| `checker` | compares what `track` is given with the plan |
+| `lint` | mistakes of the plan itself |
+| `call_finder`, `scan` | calls of `track` in sources, compared with the plan |
 | `lexicon` | the plan as Mixpanel's data dictionary takes it |
 """
 

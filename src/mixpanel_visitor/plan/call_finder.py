@@ -1,4 +1,4 @@
-"""Call finder: where a source file tracks, with what can be known of it without running it."""
+"""Call finder: the calls of `track` in a source file, as far as they are known without running it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 IGNORE = "# plan: ignore"
-"""A call with this on one of its lines is left alone."""
+"""A call with this comment on one of its lines is skipped."""
 
 _ID_FIRST = ("tracker", "mixpanel", "mp")
-"""Whose `track` takes the distinct ID before the event: ours, and the official library."""
+"""Names of objects whose `track` takes the distinct ID before the event: ours, and the official library's."""
 
 
 _OFFICIAL_NAMES = ("distinct_id", "event_name", "properties", "meta")
-"""By which the official library takes its arguments; ours takes other properties as keywords."""
+"""The official library's parameters; ours takes other properties as keywords."""
 
 
 class Call(NamedTuple):
-    """One call of `track`: the event's name, or the class of its instance; both None: it is computed.
+    """One call of `track`: the event's name, or the class of its instance; both None where it is computed.
 
-    `properties` are those that are written out, a value that is computed is ANY_VALUE; `complete`: there are
-    no others.
+    `properties` are the literal ones, with ANY_VALUE for a computed value; `complete`: there are no others.
     """
 
     line: int
@@ -36,7 +35,12 @@ class Call(NamedTuple):
 
 
 def calls(source: bytes) -> Iterator[Call]:
-    """Find the calls of `track` in a file; raises SyntaxError (or ValueError) where it is no Python."""
+    """Yield the calls of `track` in a file; raise SyntaxError or ValueError where it is not Python.
+
+    >>> [call] = calls(b'visitor.track("Signed up", {"plan": "pro"})')
+    >>> call.event, call.properties, call.complete
+    ('Signed up', {'plan': 'pro'}, True)
+    """
     tree = ast.parse(source)
     lines = source.decode("utf-8", "replace").splitlines()
     names = _constants(tree)

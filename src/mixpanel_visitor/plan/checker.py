@@ -1,4 +1,4 @@
-"""PlanGuard: compares what is tracked with the plan; raises in tests, logs and counts in production."""
+"""PlanGuard: compares each event with the plan; raises in tests, logs and counts in production."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_LOGGED = 5
 
 
 class PlanGuard:
-    """What a writer asks before it writes an event, where there is a plan."""
+    """Checks events before they are encoded; one for each tracker that has a plan."""
 
     def __init__(self, plan: Plan, *, counters: EventCounters, log: RateLimitedLog) -> None:
         self._plan = plan
@@ -30,9 +30,9 @@ class PlanGuard:
         self._log = log
 
     def __call__(self, event: Any, properties: Any, *, strict: bool) -> tuple[str, Any]:
-        """Return an event's name and properties, read from an instance if that is what was given.
+        """Return an event's name and properties; those of an instance are read from it.
 
-        `InvalidEventError` for what is no event at all, and where it differs from the plan and `strict`.
+        Raise `InvalidEventError` for an object of no declared class, and if `strict` for any difference.
         """
         if not isinstance(event, str):
             event, values = self._plan.read(event)
@@ -42,7 +42,7 @@ class PlanGuard:
         try:
             differences = self._plan.differences(event, properties)
         except Exception:
-            # Such as a type that is named in an annotation and not defined: the event is not to blame.
+            # Such as an annotation whose type is not defined: a mistake of the plan, not of the event.
             if strict:
                 raise
             self._counters.note("plan_failed")
@@ -75,7 +75,7 @@ class PlanGuard:
 
 
 class _LazyDescription:
-    """What differs, in words, which are made when a log line is written: most of the time none is."""
+    """Differences as text, made only when a log line is written, for most are rate-limited."""
 
     def __init__(self, differences: list[Difference]) -> None:
         self._differences = differences
@@ -87,7 +87,12 @@ class _LazyDescription:
 
 
 def describe(event: str, differences: Sequence[Difference], *, in_one_line: bool = False) -> str:
-    """Say for whoever reads a failed test, or a check's output, what is other than planned."""
+    """Return how an event differs from the plan, for the output of a failed test or of `plan check`.
+
+    >>> from mixpanel_visitor.plan import Difference
+    >>> describe("Signed up", [Difference("plan", "missing, must be a string")], in_one_line=True)
+    "'Signed up' differs from the plan: plan: missing, must be a string"
+    """
     if not differences[0].path:
         return f"{event!r} {differences[0]}"
     start, separator = (" ", "; ") if in_one_line else ("\n  ", "\n  ")

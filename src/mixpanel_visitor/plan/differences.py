@@ -1,7 +1,7 @@
-"""Differences: what is other than a schema says, property by property, with the likely word.
+"""Differences: how properties differ from a schema, one by one, with the word that was probably meant.
 
-A value is judged as Mixpanel gets it: encoded. Of JSON Schema it takes types, choices, items and nested
-properties; bounds and patterns are the model's own business.
+A value is compared as Mixpanel gets it: encoded. Of JSON Schema this knows types, choices, items and nested
+properties; bounds and patterns are checked by the model itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 ANY_VALUE = object()
-"""Stands for a value that is not known, which is right whatever is expected."""
+"""Stands for an unknown value, which fits any schema."""
 
 _MIXPANELS_OWN = frozenset((*IDENTITY_PROPERTIES, "time", "ip"))
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?")
@@ -34,11 +34,11 @@ _shorten.maxstring = _shorten.maxother = 60
 
 
 class Difference(NamedTuple):
-    """One property that is other than planned: where, and what is wrong with it; no `path`: the event is.
+    """One property that differs from the plan: its path and the problem; without a `path`, the event itself.
 
-    `value` is what was given, as Python writes it: for tests, and not for logs, where it may be somebody's.
-    `word` may be a misspelling of one of the `known`: which one is looked for when the difference is told,
-    for that takes a hundred times as long as to find the difference.
+    `value` is the repr of the value: for tests only, because in a log it could be personal data. `word` may
+    be a misspelling of one of the `known` words; the closest one is looked up only when the text is made,
+    which takes a hundred times as long as the comparison.
     """
 
     path: str
@@ -52,7 +52,7 @@ class Difference(NamedTuple):
 
     @property
     def without_value(self) -> str:
-        """The same for a log."""
+        """The text for a log."""
         return self._described(f"is {self.problem}" if self.value else self.problem)
 
     def _described(self, problem: str) -> str:
@@ -68,7 +68,12 @@ def is_mixpanels_own(name: str) -> bool:
 def differences(
     schema: Mapping[str, Any], properties: Mapping[str, Any], *, path: str = "", complete: bool = True
 ) -> Iterator[Difference]:
-    """Compare properties with an object's schema; not `complete`: there may be more than those."""
+    """Yield how properties differ from an object's schema; with `complete=False` none counts as missing.
+
+    >>> schema = {"properties": {"plan": {"enum": ["free", "pro"]}}, "required": ["plan"]}
+    >>> [str(each) for each in differences(schema, {"pln": "pro"})]
+    ["plan: missing, must be 'free' or 'pro'", "pln: unknown; did you mean 'plan'?"]
+    """
     known = schema.get("properties", {})
     for name in schema.get("required", ()) if complete else ():
         if name not in properties:
@@ -85,7 +90,7 @@ def differences(
 
 
 def closest_word(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that is most likely meant; case, spaces and hyphens are the first suspects."""
+    """Return the most likely known word: equal but for case, spaces and hyphens, else the closest one."""
     words = list(known)
     normalised = _normalised(word)
     equal = next((each for each in words if _normalised(each) == normalised), None)
@@ -93,13 +98,21 @@ def closest_word(word: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Ask for the likely word, behind a semicolon; `""` where nothing is near."""
+    """Return `; did you mean ...?` with the closest known word; `""` where none is close.
+
+    >>> did_you_mean("Sign-Up", ["Sign up", "Log in"])
+    "; did you mean 'Sign up'?"
+    """
     suggestion = closest_word(word, known)
     return "" if suggestion is None else f"; did you mean {suggestion!r}?"
 
 
 def expected(schema: Mapping[str, Any]) -> str:
-    """Say in words what a schema takes."""
+    """Return in words what a schema accepts.
+
+    >>> expected({"type": "array", "items": {"type": "string"}})
+    'a list, each a string'
+    """
     if "anyOf" in schema:
         return " or ".join(dict.fromkeys(expected(each) for each in schema["anyOf"]))
     choices = _choices(schema)

@@ -1,6 +1,6 @@
 """Models: the fields of a dataclass, pydantic model, msgspec struct or TypedDict, and the values of one.
 
-pydantic and msgspec are never imported unless somebody comes with a class of theirs, who has them then.
+pydantic and msgspec are imported only for a class of theirs, which means that they are installed.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 EVENT_NAME = "__mixpanel_event__"
-"""Where a declared class has the event's name, for tests that assert on its instances."""
+"""Attribute of a declared class with the event's name, for tests that assert on its instances."""
 
 PROPERTY_NAME = "name"
 DESCRIPTION = "description"
-"""What a dataclass's `field(metadata={...})` may say of a property."""
+"""Keys of a dataclass's `field(metadata={...})` for the name and description of a property."""
 
 MAX_DEPTH = 3
 MAX_ITEMS = 255
-"""What Mixpanel takes within a property."""
+"""Mixpanel's limits within a property."""
 
 _CLASSES_CACHED = 1024
 _ENCODED_BY_US = (str, int, float, dt.datetime, dt.date, dt.timedelta, Decimal, Enum, uuid.UUID, bytes)
 
 
 class Field(NamedTuple):
-    """One field: its name as a property, its annotation, whether it has to be given, and what it is.
+    """One field: its name as a property, its annotation, whether it is required, and its description.
 
-    `schema` is the class's own word on its type, for annotations that only its library understands.
+    `schema` is the library's own, for annotations that only the library understands.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Field(NamedTuple):
 
 
 def is_model(cls: Any) -> bool:
-    """Return whether a class has fields that can be read."""
+    """Return whether a class has fields: a dataclass, pydantic model, msgspec struct or TypedDict."""
     return isinstance(cls, type) and (
         dataclasses.is_dataclass(cls) or _is_pydantic(cls) or _is_struct(cls) or typing.is_typeddict(cls)
     )
@@ -76,9 +76,14 @@ def fields_of(cls: type) -> list[Field]:
 
 
 def values_of(instance: Any) -> dict[str, Any]:
-    """Return the properties that an instance stands for.
+    """Return the properties of an instance. A field that is None is null if required, else left out.
 
-    A field that is None is null where it has to be given, and left out where it may be.
+    >>> @dataclasses.dataclass
+    ... class SignedUp:
+    ...     plan: str
+    ...     coupon: str | None = None
+    >>> values_of(SignedUp(plan="pro"))
+    {'plan': 'pro'}
     """
     return _values(instance, ())
 
@@ -88,7 +93,7 @@ def _values(instance: Any, path: tuple[int, ...]) -> dict[str, Any]:
     if _is_pydantic(cls):
         values = _joined(instance.model_dump(by_alias=True), instance.model_dump(by_alias=True, mode="json"))
     elif _is_struct(cls):
-        import msgspec  # noqa: PLC0415  # whoever comes with a struct has it
+        import msgspec  # noqa: PLC0415  # a struct means that it is installed
 
         values = msgspec.to_builtins(
             instance,
@@ -106,7 +111,7 @@ def _values(instance: Any, path: tuple[int, ...]) -> dict[str, Any]:
 
 @lru_cache(_CLASSES_CACHED)
 def _required(cls: Any) -> frozenset[str]:
-    """Return the names of the properties that have to be given."""
+    """Return the names of the required properties."""
     if _is_pydantic(cls):
         return frozenset(
             _name_of(name, info) for name, info in cls.model_fields.items() if info.is_required()
@@ -121,7 +126,7 @@ def _required(cls: Any) -> frozenset[str]:
 
 
 def docstring(cls: type) -> str:
-    """Return a class's own docstring in one line; empty where its library has made it up, or inherited it."""
+    """Return a class's own docstring in one line; empty where it is generated or inherited."""
     text = " ".join((vars(cls).get("__doc__") or "").split())
     return "" if text.startswith(f"{cls.__name__}(") else text
 

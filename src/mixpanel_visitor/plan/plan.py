@@ -21,7 +21,7 @@ _Class = TypeVar("_Class", bound=type)
 
 
 class Event:
-    """One declared event: its name, its class, and what people read of it in Lexicon."""
+    """One declared event: its name, its class, and its texts in Lexicon."""
 
     def __init__(
         self,
@@ -53,7 +53,18 @@ class Event:
 class Plan:
     """The events that an application may track.
 
-    `partial=True`: events that are not declared (yet) are nobody's mistake; declared ones are compared.
+    With `partial=True` only declared events are compared, and others are no difference.
+
+    >>> from dataclasses import dataclass
+    >>> plan = Plan()
+    >>> @plan.event("Signed up")
+    ... @dataclass
+    ... class SignedUp:
+    ...     plan: str
+    >>> plan.read(SignedUp(plan="pro"))
+    ('Signed up', {'plan': 'pro'})
+    >>> [str(difference) for difference in plan.differences("Signed up", {"plan": 3})]
+    ['plan: 3 is an integer, must be a string']
     """
 
     def __init__(self, *, partial: bool = False) -> None:
@@ -66,7 +77,7 @@ class Plan:
 
     @property
     def events(self) -> Mapping[str, Event]:
-        """What is declared, by name."""
+        """The declared events by name."""
         return self._events
 
     def event(
@@ -74,8 +85,8 @@ class Plan:
     ) -> Callable[[_Class], _Class]:
         """Declare an event: a decorator for a dataclass (above `@dataclass`), pydantic model or struct.
 
-        Its fields are the properties; those with a default may be left out. Without a `description` the
-        class's docstring is it. Raises TypeError for other classes, ValueError for a name that is taken.
+        Its fields are the properties; those with a default are optional. `description` defaults to the
+        class's docstring. Raise TypeError for other classes, ValueError for a name that is taken.
         """
         if not isinstance(name, str):
             raise TypeError(f"the event's name is missing: write @plan.event('Signed up'), not {name!r}")
@@ -96,7 +107,7 @@ class Plan:
         return declare
 
     def resolve(self) -> None:
-        """Read the types of all events now; raises ValueError for one that cannot be read."""
+        """Read the types of all events now; raise ValueError for one that cannot be read."""
         for event in self._events.values():
             try:
                 event.schema  # noqa: B018  # it is made by being asked for
@@ -107,7 +118,7 @@ class Plan:
                 ) from error
 
     def read(self, instance: object) -> tuple[str, dict[str, Any]]:
-        """Return name and properties of an instance of a declared class; `InvalidEventError` for another."""
+        """Return an instance's name and properties; raise `InvalidEventError` for an undeclared class."""
         event = next((self._by_class[cls] for cls in type(instance).__mro__ if cls in self._by_class), None)
         if isinstance(instance, type) and instance in self._by_class:
             raise InvalidEventError(
@@ -129,9 +140,9 @@ class Plan:
     def differences(
         self, name: str, properties: Mapping[str, Any] | None, *, complete: bool = True
     ) -> list[Difference]:
-        """Compare an event with the plan; an event of Mixpanel's own (`$...`) is none of its business.
+        """Return how an event differs from the plan; Mixpanel's own events (`$...`) never do.
 
-        Not `complete`: it has other properties besides these, and so none is missing.
+        With `complete=False` the event has further properties, so none counts as missing.
         """
         event = self._events.get(name)
         if event is not None:
@@ -141,7 +152,7 @@ class Plan:
         return [Difference("", "is not in the plan", word=name[:MAX_NAME_CHARS], known=tuple(self._events))]
 
     def problems(self) -> list[str]:
-        """Look for mistakes of the plan itself, such as a property with two types; for a test, or for CI."""
+        """Return mistakes of the plan itself, such as a property with two types, one line each."""
         return find_problems(self._events.values())
 
     def lexicon(self) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class SourceProblem(NamedTuple):
 
 @dataclass(slots=True)
 class Scan:
-    """What was found; `computed` counts the calls whose event is not written out, which nobody can check."""
+    """Result of a scan; `computed` counts calls whose event is not a literal, which cannot be checked."""
 
     files: int = 0
     calls: int = 0
@@ -43,14 +43,14 @@ class Scan:
 
 
 def scan(plan: Plan, sources: Iterable[Path]) -> Scan:
-    """Read all Python files that `sources` are or hold; hidden and installed ones are left alone."""
+    """Read the Python files in `sources` (files or directories), except hidden and installed ones."""
     report = Scan()
     classes = {event.cls.__name__: event.name for event in plan.events.values()}
     for path in _python_files(sources):
         report.files += 1
         try:
             for call in calls(path.read_bytes()):
-                _judge(plan, classes, call, str(path), report)
+                _check_call(plan, classes, call, str(path), report)
         except (SyntaxError, ValueError, OSError) as error:
             line = getattr(error, "lineno", None) or 1
             report.problems.append(SourceProblem(str(path), line, f"cannot be read: {error}"))
@@ -58,7 +58,7 @@ def scan(plan: Plan, sources: Iterable[Path]) -> Scan:
     return report
 
 
-def _judge(plan: Plan, classes: dict[str, str], call: Call, path: str, report: Scan) -> None:
+def _check_call(plan: Plan, classes: dict[str, str], call: Call, path: str, report: Scan) -> None:
     report.calls += 1
     if call.event is None:
         if call.cls in classes:

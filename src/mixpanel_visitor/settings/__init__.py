@@ -1,7 +1,7 @@
 """Everything that can be configured, from keywords, a mapping (Flask's config) or the environment.
 
-`model` is the table of settings, `sources` finds their values, `parsers` and its neighbours check them. All
-mistakes are found at once and raised as one `SettingsError`.
+`settings` is the table of settings, `sources` reads their values, `parsers` and its neighbours check each of
+them, `validation` checks them together. All mistakes are raised at once, as one `SettingsError`.
 """
 
 from .service_account import ServiceAccount as ServiceAccount

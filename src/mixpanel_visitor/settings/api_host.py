@@ -24,7 +24,7 @@ _EXAMPLE = "such as 'api-eu.mixpanel.com' or 'https://proxy.example.com/mixpanel
 
 
 def api_host(value: Any) -> str:
-    """Take a host name or URL. Without a scheme it is https, on the loopback interface http.
+    """Parse a host name or URL. Without a scheme it is https, on the loopback interface http.
 
     >>> api_host("api-eu.mixpanel.com/"), api_host("localhost:8080")
     ('https://api-eu.mixpanel.com', 'http://localhost:8080')

@@ -1,4 +1,4 @@
-"""Masked: addresses as they may be shown, without what is secret in them, however badly they are written."""
+"""Masked: addresses without their secrets, even where the address is malformed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HOSTS = re.compile(rf"{_HOST}(?:,{_HOST})*")
 
 
 def without_userinfo(address: str) -> str:
-    """Mask the password; with it the user name, and all the rest, where it cannot be told where it begins.
+    """Mask the password; also the user name and what follows, where the password's start is unclear.
 
     >>> without_userinfo("redis://ann:hush@db:6379/0"), without_userinfo("redis://ann:hush/0")
     ('redis://ann:***@db:6379/0', 'redis://***')

@@ -1,4 +1,4 @@
-"""Parsers: each gives a setting's value in its normal form, or raises ValueError: what is wrong, the fix."""
+"""Parsers: each returns a value in its normal form, or raises ValueError with the problem and the fix."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def one_of(*choices: str) -> Callable[[Any], str]:
 
 
 def identifier(value: Any) -> str:
-    """Take a token or client ID: letters, digits, `-` and `_`. Mixpanel's have 32 hex digits; any will do."""
+    """Parse a token or client ID of letters, digits, `-` and `_`; Mixpanel's tokens have 32 hex digits."""
     text = _text(value, "must be a str")
     if not _IDENTIFIER.fullmatch(text):
         raise ValueError("must consist of letters, digits, '-' and '_', without white space; copy it again")
@@ -77,18 +77,18 @@ def identifier(value: Any) -> str:
 
 
 def secret(value: Any) -> str:
-    """Take a secret as it is."""
+    """Parse a secret: text without a further form."""
     return _text(value, "must be a str")
 
 
 class FrameworkKey(str):
-    """A key that the framework has for its own cookies: it may be short, as in development many are."""
+    """A key that the framework uses for its own cookies; it may be short, as it often is in development."""
 
     __slots__ = ()
 
 
 def secret_keys(value: Any) -> tuple[str, ...]:
-    """Take one key or several, oldest first, the last one signs; as text, several are a JSON list.
+    """Parse one key or several, oldest first, the last one signs; as text, several are a JSON list.
 
     `()` says that there is none, for processes that see no requests.
     """
@@ -102,7 +102,7 @@ def secret_keys(value: Any) -> tuple[str, ...]:
 
 
 def boolean(value: Any) -> bool:
-    """Take a bool, 0 or 1, or one of the usual words."""
+    """Parse a bool, 0 or 1, or one of the usual words."""
     word = str(value).strip().lower() if isinstance(value, (bool, int, str)) else ""
     if word not in _BOOLEANS:
         raise ValueError("must be true or false (or 1/0, yes/no, on/off)")
@@ -110,7 +110,7 @@ def boolean(value: Any) -> bool:
 
 
 def browser_sdks(value: Any) -> tuple[str, ...]:
-    """Take one SDK or several, in order; None, `()` or `none` for no SDK."""
+    """Parse one SDK or several, in order; None, `()` or `none` for no SDK."""
     if value is None or (isinstance(value, str) and value.strip().lower() == "none"):
         return ()
     parse = one_of(*BROWSER_SDKS)
@@ -121,14 +121,14 @@ def browser_sdks(value: Any) -> tuple[str, ...]:
 
 
 def networks(value: Any) -> tuple[Network, ...]:
-    """Take CIDRs and addresses, as text with commas or as a list; None for nobody."""
+    """Parse CIDRs and addresses, as text with commas or as a list; None for no proxy."""
     if value is None or (isinstance(value, str) and value.strip().lower() == "none"):
         return ()
     return tuple(_network(item) for item in _items(value))
 
 
 def cookie_name(value: Any) -> str:
-    """Take a cookie name without the prefix that is ours to add."""
+    """Parse a cookie name without the prefix that is ours to add."""
     text = _text(value, "must be a str")
     if not _COOKIE_NAME.fullmatch(text):
         raise ValueError("must be up to 64 letters, digits and !#$%&'*+-.^_`|~ (RFC 6265), such as 'mpv'")
@@ -142,7 +142,7 @@ def cookie_name(value: Any) -> str:
 
 
 def persistence_name(value: Any) -> str:
-    """Take the browser SDK's `persistence_name`: its cookie is called `mp_` and this."""
+    """Parse the browser SDK's `persistence_name`: its cookie is called `mp_` and this."""
     text = _text(value, "must be a str")
     if not _COOKIE_NAME.fullmatch(text):
         raise ValueError("must be up to 64 characters of a cookie name (RFC 6265), as in mixpanel.init")
@@ -150,7 +150,7 @@ def persistence_name(value: Any) -> str:
 
 
 def cookie_domain(value: Any) -> str:
-    """Take the domain that shares the cookie with all its sub-domains; a leading dot is dropped."""
+    """Parse the domain that shares the cookie with all its sub-domains; a leading dot is dropped."""
     text = _text(value, "must be a domain as str").strip().removeprefix(".").lower()
     if not _is_domain(text):
         raise ValueError(
@@ -161,7 +161,7 @@ def cookie_domain(value: Any) -> str:
 
 
 def cookie_age(value: Any) -> int:
-    """Take whole seconds, also as text or timedelta."""
+    """Parse whole seconds, also as text or timedelta."""
     if isinstance(value, dt.timedelta):
         value = value.total_seconds()
     if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,12}\s*", value, re.ASCII):
@@ -193,7 +193,7 @@ def delivery_timeout(value: Any) -> float:
 
 
 def handover_path(value: Any) -> str:
-    """Take a path below the root of the application."""
+    """Parse a path below the root of the application."""
     text = _text(value, "must be a path as str, or None")
     if not _PATH.fullmatch(text) or text.startswith("//") or any(each in text for each in "?#\\"):
         # Browsers read `//` and `/\\` as the beginning of another host's address.
@@ -204,7 +204,7 @@ def handover_path(value: Any) -> str:
 
 
 def hook(value: Any) -> Callable[..., Any] | None:
-    """Take a function, or None."""
+    """Parse a function, or None."""
     if value is None:
         return None
     if not callable(value):
@@ -216,7 +216,7 @@ def hook(value: Any) -> Callable[..., Any] | None:
 
 
 def identify_users(value: Any) -> bool | str | Callable[..., Any]:
-    """Take a boolean, a function, or the dotted name of one, which the door imports that needs it."""
+    """Parse a boolean, a function, or the dotted name of one, which is imported where it is needed."""
     if callable(value):
         return hook(value) or False
     if isinstance(value, str) and _DOTTED.fullmatch(value):
@@ -228,7 +228,7 @@ def identify_users(value: Any) -> bool | str | Callable[..., Any]:
 
 
 def properties(value: Any) -> Mapping[str, Any] | Callable[..., Any] | None:
-    """Take a mapping of names to values (copied: settings do not change), what gives one, or None."""
+    """Parse a mapping of names to values (copied, as settings are immutable), a function for one, or None."""
     if isinstance(value, Mapping):
         strange = [key for key in value if not isinstance(key, str)]
         if strange:
@@ -240,7 +240,7 @@ def properties(value: Any) -> Mapping[str, Any] | Callable[..., Any] | None:
 
 
 def plan(value: Any) -> Any:
-    """Take a tracking plan whose types can all be read, or None."""
+    """Parse a tracking plan whose types can all be read, or None."""
     if value is None:
         return None
     if isinstance(value, type) or not hasattr(value, "resolve"):  # this room is below the plan's
@@ -250,7 +250,7 @@ def plan(value: Any) -> Any:
 
 
 def bot_detector(value: Any) -> Callable[..., Any] | str | None:
-    """Take a function of the User-Agent, the name of a package that we know, or None."""
+    """Parse a function of the User-Agent, the name of a supported package, or None."""
     if isinstance(value, str):
         word = one_of("crawlerdetect", "none")(value)
         return None if word == "none" else word
@@ -258,7 +258,7 @@ def bot_detector(value: Any) -> Callable[..., Any] | str | None:
 
 
 def page_views(value: Any) -> tuple[str, ...]:
-    """Take a boolean, or patterns of paths; True is `*`, which is every path."""
+    """Parse a boolean, or patterns of paths; True is `*`, which is every path."""
     if value is None or isinstance(value, bool):
         return ("*",) if value else ()
     if isinstance(value, str) and value.strip().lower() in (*_BOOLEANS, "none"):
@@ -271,7 +271,7 @@ def page_views(value: Any) -> tuple[str, ...]:
 
 
 def names(value: Any) -> tuple[str, ...]:
-    """Take names, as text with commas or as a list; None for no name."""
+    """Parse names, as text with commas or as a list; None for no name."""
     if value is None or (isinstance(value, str) and value.strip().lower() == "none"):
         return ()
     return tuple(_text(item, "must be a str, or a list of them,") for item in _items(value))

@@ -1,4 +1,4 @@
-"""The egress proxy: the setting, and what the address of a proxy says."""
+"""The egress proxy: its setting, and the address of a proxy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Proxy:
 
 
 def proxy(value: Any) -> str:
-    """Take the URL of an HTTP proxy, or `environment`."""
+    """Parse the URL of an HTTP proxy, or `environment`."""
     if not isinstance(value, str):
         raise ValueError(f"must be the URL of a proxy as str, {_EXAMPLE}, not {type(value).__name__}")
     text = value.strip()
@@ -42,7 +42,7 @@ def proxy(value: Any) -> str:
 
 
 def parse(text: str) -> Proxy:
-    """Read the address of a proxy; without a scheme it is http. Raises ValueError that shows no password."""
+    """Read the address of a proxy; without a scheme it is http. Raise ValueError that shows no password."""
     text = text.strip()
     try:
         url = urlsplit(text if "://" in text else f"http://{text}")

@@ -40,7 +40,7 @@ class RedisAddress:
 
 
 def parse(location: str) -> RedisAddress:
-    """Read an address; raises ValueError that says what is wrong with it and what it should be."""
+    """Read an address; raise ValueError that says what is wrong with it and what it should be."""
     try:
         parts = urlsplit(location)
     except ValueError:
@@ -57,12 +57,12 @@ def parse(location: str) -> RedisAddress:
     if scheme == "redis+sentinel" and not parts.path.strip("/"):
         raise ValueError("names no service; write redis+sentinel://host:26379,host:26379/SERVICE")
     _check_port(parts)
-    given = dict(parse_qsl(parts.query, keep_blank_values=True))
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
     clustered = scheme.endswith("+cluster")
     try:
-        partitions = int(given.pop("partitions", _CLUSTER_PARTITIONS if clustered else 1))
-        idle_s = float(given.pop("idle_s", 300))
-        wait = int(given.pop("wait", 0))
+        partitions = int(options.pop("partitions", _CLUSTER_PARTITIONS if clustered else 1))
+        idle_s = float(options.pop("idle_s", 300))
+        wait = int(options.pop("wait", 0))
     except ValueError:
         raise ValueError("partitions, idle_s and wait must be numbers: ?partitions=8&idle_s=300") from None
     if not 1 <= partitions <= MAX_PARTITIONS:
@@ -71,14 +71,14 @@ def parse(location: str) -> RedisAddress:
         raise ValueError(f"idle_s must be 1 to 86400 seconds, not {idle_s:g}")
     if not 0 <= wait <= _MAX_WAIT or (wait and clustered):
         raise ValueError(f"wait must be 0 to {_MAX_WAIT} replicas, and 0 on a cluster, not {wait}")
-    prefix = given.pop("prefix", "mpv")
+    prefix = options.pop("prefix", "mpv")
     if not prefix or set(prefix) & set("{} \t\r\n"):
         raise ValueError(f"prefix must be a word without braces, not {prefix!r}")
-    fallback = given.pop("fallback", "")
+    fallback = options.pop("fallback", "")
     # Not by urlunsplit, which leaves the slashes out where there is no host.
-    rest = f"?{urlencode(given)}" if given else ""
+    remainder = f"?{urlencode(options)}" if options else ""
     return RedisAddress(
-        url=f"{scheme.replace('valkey', 'redis')}://{parts.netloc}{parts.path}{rest}",
+        url=f"{scheme.replace('valkey', 'redis')}://{parts.netloc}{parts.path}{remainder}",
         partitions=partitions,
         idle_s=idle_s,
         prefix=prefix,

@@ -15,7 +15,11 @@ PART_KEYS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceAccount:
-    """A Mixpanel service account (Organization settings > Service accounts) and its project's number."""
+    """A Mixpanel service account (Organization settings > Service accounts) and its project's ID.
+
+    >>> ServiceAccount(username="app.1f2e3d", secret="hush", project_id="123456")
+    ServiceAccount(username='app.1f2e3d', project_id='123456')
+    """
 
     username: str
     secret: str = field(repr=False)
@@ -23,7 +27,7 @@ class ServiceAccount:
 
 
 def service_account(value: Any) -> ServiceAccount | None:
-    """Take a ServiceAccount, a mapping with its fields, or (username, secret, project_id)."""
+    """Parse a ServiceAccount, a mapping with its fields, or (username, secret, project_id)."""
     if value is None:
         return None
     if isinstance(value, ServiceAccount):
@@ -51,5 +55,5 @@ def service_account(value: Any) -> ServiceAccount | None:
 
 def _text(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)  # project IDs are numbers to everybody but HTTP
+        return str(value)  # a project ID is often given as a number
     return value.strip() if isinstance(value, str) else ""

@@ -31,7 +31,7 @@ logger = logging.getLogger("mixpanel_visitor")
 
 
 def _setting(parse: Callable[[Any], Any], *keys: str, **more: bool) -> dict[str, Any]:
-    """Describe how a field is read; without `keys` its key is MIXPANEL_VISITOR_ and its name."""
+    """Return a field's metadata for its `Spec`; without `keys` its key is MIXPANEL_VISITOR_ and its name."""
     return {"parse": parse, "keys": keys, **more}
 
 
@@ -192,20 +192,30 @@ class Settings:
             object.__setattr__(self, name, value)
         if any(len(key) < SHORT_KEY_CHARS for key in self.secret_key):
             logger.warning(
-                "SECRET_KEY has fewer than %d characters: who guesses it can forge visitor cookies, and your "
-                "own. In development that is all right. %s",
+                "SECRET_KEY has fewer than %d characters: anyone who guesses it can forge visitor cookies, "
+                "and your own. In development that is all right. %s",
                 SHORT_KEY_CHARS,
                 MAKE_A_KEY,
             )
 
     @classmethod
     def from_env(cls, **keywords: Unpack[SettingsKeywords]) -> Self:
-        """Read the environment; keywords win."""
+        """Read the environment; keywords win.
+
+        >>> settings = Settings.from_env(token="0123abcd", secret_key="a-key-of-some-length", region="eu")
+        >>> settings.api_host
+        'https://api-eu.mixpanel.com'
+        """
         return cls.resolve(keywords)
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], /, **keywords: Unpack[SettingsKeywords]) -> Self:
-        """Read a mapping with keys such as MIXPANEL_TOKEN, and the environment after it; keywords win."""
+        """Read a mapping, such as Flask's config, then the environment; keywords win.
+
+        >>> config = {"MIXPANEL_TOKEN": "0123abcd", "SECRET_KEY": "a-key-of-some-length"}
+        >>> Settings.from_mapping(config, bots="tag").bots
+        'tag'
+        """
         return cls.resolve(keywords, mapping=mapping)
 
     @classmethod
@@ -220,10 +230,10 @@ class Settings:
     ) -> Self:
         """Join the sources: keyword beats mapping beats environment (default: this process's) beats default.
 
-        None in a keyword or the mapping means "not given" where it is no value of the setting; empty text in
-        the mapping or the environment means that always. `require_secret=False` is for processes that see
-        no requests. With `enabled=False`, and while a test captures what is tracked (`is_captured`), neither
-        `token` nor `secret_key` need be given. Raises `SettingsError` with all mistakes.
+        None in a keyword or the mapping means "not given" unless it is a value of the setting; empty text in
+        the mapping or the environment always does. `require_secret=False` is for processes without requests.
+        With `enabled=False`, and while a test captures events (`is_captured`), `token` and `secret_key` are
+        optional. Raise `SettingsError` with all mistakes.
         """
         environ = os.environ if environ is None else environ
         sources = Sources(_SPECS, keywords, {} if mapping is None else mapping, environ)
@@ -248,5 +258,5 @@ _SPECS = {
 
 
 def near_misses(environ: Mapping[str, str]) -> list[str]:
-    """Return a line for each name in the environment that is no setting, and looks like a misspelt one."""
+    """Return a line for each name in the environment that looks like a misspelt setting."""
     return list(Sources(_SPECS, {}, {}, environ).near_misses())

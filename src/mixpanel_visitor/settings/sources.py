@@ -18,7 +18,7 @@ BRAND = "MIXPANEL_"
 PREFIX = "MIXPANEL_VISITOR_"
 
 _NEAR = 0.8
-"""What difflib calls the likeness of TOKNE and TOKEN; that of API_SECRET and API_HOST is less."""
+"""difflib's ratio for TOKNE and TOKEN; API_SECRET and API_HOST have a lower one."""
 
 _URL_PASSWORD = re.compile(r"//.*@", re.DOTALL)
 _shorten = reprlib.Repr()
@@ -29,9 +29,9 @@ _shorten.maxstring = _shorten.maxother = 80
 class Spec:
     """How one setting is read: its check, and its names outside of Python.
 
-    `parse` gives the value in its normal form (and that form unchanged), or raises ValueError with what is
-    wrong and the fix. `keys` are the names in a mapping and in the environment, the first is the one to
-    recommend. `none`: None is a value. `code_only`: no text can say it, so the environment cannot.
+    `parse` returns the value in its normal form (and is idempotent), or raises ValueError with what is wrong
+    and the fix. `keys` are the names in a mapping and in the environment, the recommended one first. With
+    `allows_none` None is a value; a `code_only` setting has no text form, so no environment variable.
     """
 
     name: str
@@ -44,14 +44,14 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class RawValue:
-    """A raw value and its origin, in the words of a message."""
+    """A value as given, and its origin as messages name it."""
 
     value: Any
     origin: str
     of_framework: bool = False
 
     def describe(self, spec: Spec) -> str:
-        """Name the setting, its value and where it came from, without giving a secret away."""
+        """Return the setting's name, value and origin for a message, without secrets."""
         if spec.secret:
             return f"{spec.name} ({self.origin})"
         # Masked first: what shortening leaves of a long URL may be its password without the @.
@@ -61,7 +61,7 @@ class RawValue:
 
 
 class Sources:
-    """The values that were given for the settings in `specs`, and the names that are no setting."""
+    """Raw values of the settings in `specs`, and problems for names that are no setting."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class Sources:
         return self._framework_secret() if spec.name == "secret_key" else None
 
     def _service_account(self) -> RawValue | None:
-        """Join the three parts; the secret may well stand elsewhere than the name."""
+        """Join the three parts, which may come from different sources."""
         parts: dict[str, object] = {}
         origins: list[str] = []
         for part, key in PART_KEYS.items():
@@ -116,7 +116,7 @@ class Sources:
         return RawValue(parts, ", ".join(origins)) if parts.keys() - {"project_id"} else None
 
     def _framework_secret(self) -> RawValue | None:
-        """Flask's own keys: the fallbacks are still believed, SECRET_KEY signs."""
+        """Return Flask's keys: SECRET_KEY signs, its fallbacks only verify."""
         title, mapping = self._outside[0]
         secret, fallbacks = mapping.get("SECRET_KEY"), mapping.get("SECRET_KEY_FALLBACKS")
         if secret is None:
@@ -147,7 +147,10 @@ class Sources:
                     )
 
     def near_misses(self) -> Iterator[str]:
-        """Name what is no setting and looks like one; as it may be anybody's, it is not refused."""
+        """Yield a line for each name that looks like a misspelt setting.
+
+        Other programs may use such names, so they are not refused.
+        """
         known = {key: spec for spec in self._specs.values() for key in spec.keys} | dict.fromkeys(
             PART_KEYS.values()
         )
@@ -173,13 +176,17 @@ class Sources:
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that this one is most likely a misspelling of."""
+    """Return the known word that is closest to this one; None: none is close.
+
+    >>> closest("regoin", ["region", "token"])
+    'region'
+    """
     close = difflib.get_close_matches(word, list(known), n=1)
     return close[0] if close else None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Ask for the likely word; `""` where nothing is near."""
+    """Return `did you mean ...?` with the closest known word; `""` where none is close."""
     close = closest(word, known)
     return f"did you mean {close}?" if close else ""
 

@@ -1,4 +1,4 @@
-"""The spool's place: a directory or `memory:`, and where it is when nobody says."""
+"""The spool's location: a directory, a Redis or `memory:`, and the default directory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MEANT_MEMORY = ("memory", ":memory:", "memory:/", "memory://")
 
 
 def spool(value: Any) -> str:
-    """Take a directory (as it is, but for a leading `~`), its `file:///` URL, a Redis, or `memory:`."""
+    """Parse a directory (as it is, but for a leading `~`), its `file:///` URL, a Redis, or `memory:`."""
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
         if value.lower() in _MEANT_MEMORY:
@@ -98,7 +98,7 @@ def default_spool(
 ) -> str:
     """Return a directory under the user's state directory, one for each token and host.
 
-    The disk is not touched. Raises ValueError where the user has no home (arbitrary UIDs in containers).
+    The disk is not touched. Raise ValueError where the user has no home (arbitrary UIDs in containers).
     """
     if not HAS_FILE_LOCKS:
         return MEMORY

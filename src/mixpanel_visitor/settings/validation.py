@@ -1,4 +1,4 @@
-"""Validation: what holds between settings; which are required, which follow from others, which contradict."""
+"""Validation: settings checked together: required ones, derived ones, contradictions."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from .sources import Sources, Spec
 
 NO_TOKEN = "no-token"  # noqa: S105
-"""Stands for the project token where nothing is sent and none was given."""
+"""Placeholder for the project token where nothing is sent and none was given."""
 
 SHORT_KEY_CHARS = 16
-"""A signing key below this is refused; one that is the framework's gives a warning."""
+"""A shorter signing key is refused; a framework's own key gives a warning instead."""
 
 MAKE_A_KEY = "Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 
@@ -28,9 +28,9 @@ MAKE_A_KEY = "Make one with: python -c 'import secrets; print(secrets.token_urls
 def check(
     specs: Mapping[str, Spec], raw: Mapping[str, RawValue], environ: Mapping[str, str]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Parse what was found, derive what follows from it; give the values in normal form, and the problems.
+    """Parse raw values and derive others from them; return the values in normal form, and the problems.
 
-    A setting that does not parse is left out of the values, and no rule complains about it once more.
+    A setting that does not parse is left out of the values, so that it is reported once.
     """
     values: dict[str, Any] = {}
     problems: list[str] = []
@@ -61,19 +61,19 @@ def check(
 
 
 class _ParsedSettings(NamedTuple):
-    """What was given, by the names of the settings, and the values that could be parsed."""
+    """Raw values by setting, and those that could be parsed."""
 
     specs: Mapping[str, Spec]
     raw: Mapping[str, RawValue]
     values: dict[str, Any]
 
     def described(self, name: str) -> str:
-        """Return the name of a setting with the place that it comes from."""
+        """Return a setting's name with the source of its value."""
         return self.raw[name].describe(self.specs[name])
 
 
 def _check_hosts(settings: _ParsedSettings) -> Iterator[str]:
-    """Derive `api_host` and `region` from each other; yield where they contradict."""
+    """Derive `api_host` and `region` from each other; yield a problem where they contradict."""
     _, raw, values = settings
     if "api_host" not in raw:
         if "region" in values or "region" not in raw:
@@ -90,7 +90,7 @@ def _check_hosts(settings: _ParsedSettings) -> Iterator[str]:
 
 
 def _check_spid(settings: _ParsedSettings) -> Iterator[str]:
-    """Yield which setting needs the client's ID, where that is missing."""
+    """Yield a problem where a setting needs SPiD's client ID, and it is missing."""
     _, raw, values = settings
     for name, wants_spid in (
         ("browser_sdk", "spid" in values.get("browser_sdk", ())),
@@ -105,12 +105,12 @@ def _check_spid(settings: _ParsedSettings) -> Iterator[str]:
 
 
 def _check_keys(settings: _ParsedSettings) -> Iterator[str]:
-    """Yield what is wrong with the signing keys."""
+    """Yield the problems of the signing keys."""
     keys = settings.values.get("secret_key", ())
     if any(len(key) < SHORT_KEY_CHARS and not isinstance(key, FrameworkKey) for key in keys):
         yield (
             f"{settings.described('secret_key')}: has a key of fewer than {SHORT_KEY_CHARS} characters, and "
-            f"who guesses it can forge visitor cookies. {MAKE_A_KEY}"
+            f"anyone who guesses it can forge visitor cookies. {MAKE_A_KEY}"
         )
     if settings.values.get("token") in keys:
         yield (
@@ -131,7 +131,7 @@ def _check_durability(settings: _ParsedSettings) -> Iterator[str]:
 
 
 def is_switched_off(sources: Sources) -> bool:
-    """Return whether `enabled` says that nothing is tracked."""
+    """Return whether `enabled` turns tracking off."""
     try:
         return "enabled" in sources.raw and not boolean(sources.raw["enabled"].value)
     except ValueError:
@@ -139,9 +139,9 @@ def is_switched_off(sources: Sources) -> bool:
 
 
 def stand_in(sources: Sources) -> None:
-    """Add what nobody needs to give where nothing is sent: a token that is none, and a key of this moment.
+    """Add a placeholder token and a random key, which need not be given where nothing is sent.
 
-    Without a token there is no project to keep a spool for.
+    Without a token there is no project, so the spool is in memory.
     """
     if "token" not in sources.raw:
         sources.raw["token"] = RawValue(NO_TOKEN, "default")
@@ -150,7 +150,7 @@ def stand_in(sources: Sources) -> None:
 
 
 def missing_problems(sources: Sources, values: Mapping[str, Any], *, require_secret: bool) -> list[str]:
-    """Return a problem for each required setting that nobody gave."""
+    """Return a problem for each required setting that is missing."""
     problems: list[str] = []
     if "token" not in sources.raw:
         hint = ""

@@ -1,8 +1,7 @@
-"""`mixpanel-visitor doctor`: what is wrong, why it matters, and the fix; one module for each place to look.
+"""`mixpanel-visitor doctor`: what is wrong, why it matters, and the fix; one module for each subject.
 
-`system` looks at the installation, `application` finds the settings that are given in code, `project` and
-`cookie` look at the settings, `network` at the way to Mixpanel, `place` at the spool, `site` at a page of the
-running application.
+`system` checks the installation, `settings` and `cookie` the settings, `network` the way to Mixpanel, `spool`
+the spool, `site` a page of the running application. `application` finds settings that are given in code.
 """
 
 from __future__ import annotations
@@ -89,7 +88,7 @@ def command(
 
 
 def summary(findings: Sequence[Finding], *, ignored: int) -> str:
-    """Say in one line what the report comes to.
+    """Return the report's last line: how many problems, warnings and ignored findings.
 
     >>> summary([Finding("E001", "a"), Finding("W010", "b"), Finding("E011", "c")], ignored=0)
     '2 problems, 1 warning'

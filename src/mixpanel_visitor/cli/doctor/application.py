@@ -21,7 +21,7 @@ EXTENSION = "mixpanel_visitor"
 
 
 def settings_of_application(target: str) -> Settings:
-    """Import the application at `where` and give its settings; raises `SettingsError` as it would.
+    """Import the application named by `target`; return its settings. Raise `SettingsError` as it would.
 
     It may be a Tracker, an application wrapped with the middleware, a Flask application with the extension,
     or a Starlette one with the middleware added.
@@ -46,7 +46,7 @@ def settings_of_application(target: str) -> Settings:
 
 
 def _find(candidate: object) -> Tracker | Mapping[str, object] | None:
-    """Return the tracker of an object, or what a Starlette application will make it of; None: neither."""
+    """Return an object's tracker, or the keywords from which a Starlette application makes one; else None."""
     extensions = getattr(candidate, "extensions", None)
     candidates = [candidate, getattr(candidate, "tracker", None)]
     candidates += [extensions.get(EXTENSION)] if isinstance(extensions, dict) else []

@@ -20,14 +20,14 @@ _REFUSED = (
 
 
 def check_cookie(settings: Settings) -> Iterator[Finding]:
-    """Judge the cookie's domain; its Secure and SameSite are ours and always right together."""
+    """Check the cookie's domain. Its Secure and SameSite are not settings, and always fit together."""
     domain = settings.cookie_domain
     if domain:
         yield from check_domain(domain, f"cookie_domain is {domain!r}")
 
 
 def check_domain(domain: str, subject: str) -> Iterator[Finding]:
-    """Judge a cookie's domain; `subject` says whose it is, such as "cookie_domain is 'example.com'"."""
+    """Check a cookie's domain; `subject` begins the finding, as in "cookie_domain is 'example.com'"."""
     is_public = is_public_suffix(domain)
     if is_public is None:
         yield Finding(

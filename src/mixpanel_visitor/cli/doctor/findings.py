@@ -16,7 +16,7 @@ IDS = {
     "E011": "a package that is missing",
     "E012": "a package that is too old",
     "W013": "a uWSGI that may run no threads",
-    "W020": "trusted_proxies trusts everybody",
+    "W020": "trusted_proxies trusts every client",
     "W021": "events go out without TLS",
     "E022": "a secret that is the token",
     "W023": "a token that does not look like one",
@@ -37,8 +37,8 @@ IDS = {
     "W056": "a clock that is off",
     "E057": "credentials or address that Mixpanel refuses",
     "E058": "something else answers in Mixpanel's place",
-    "W059": "whether the credentials are let in could not be told",
-    "E060": "another region lets the credentials in",
+    "W059": "credentials that could not be checked",
+    "E060": "another region that accepts the credentials",
     "W070": "a spool in memory",
     "E071": "a spool that cannot be written",
     "E072": "a spool that cannot be read",
@@ -52,9 +52,9 @@ IDS = {
     "E080": "dead letters",
     "W081": "something in the spool that cannot be read",
     "W082": "a spool that is nearly full",
-    "W083": "nobody delivers, and nothing waits yet",
+    "W083": "no process delivers, and nothing waits yet",
     "E084": "records that wait for too long",
-    "W085": "records that wait, and nobody delivers",
+    "W085": "records that wait, and no process delivers",
     "E086": "a Redis that evicts",
     "W087": "a Redis without append-only file",
     "W088": "fewer replicas than wait asks for",
@@ -66,12 +66,18 @@ IDS = {
     "E105": "a visitor cookie for another site",
     "W106": "the script that hands IDs over is not there",
 }
-"""What has been given a number keeps it: people write it into their CI. E are problems, W warnings."""
+"""Findings keep their IDs, because people write them into their CI. E: problem, W: warning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is found, by an ID or `ok`; `why` it matters and the `fix` are empty where all is well."""
+    """One line of the report: an ID or `ok`, what it is, why it matters, and the fix.
+
+    `why` and `fix` are empty where nothing is wrong.
+
+    >>> Finding("W070", "the spool is in memory", "events may be lost", "name a directory").level
+    'warning'
+    """
 
     id: str
     what: str

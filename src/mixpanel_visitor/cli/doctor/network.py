@@ -1,4 +1,4 @@
-"""The way to Mixpanel: name, connection, certificate, clock, and whether the credentials are let in."""
+"""The way to Mixpanel: name, connection, certificate, clock, and credentials."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ LOCAL_SERVER = "LocalMixpanel"
 # OpenSSL's X509_V_ERR_...: not yet valid and expired; another host or address.
 _DATES, _NAMES = (9, 10), (62, 64)
 _CERTIFICATE_FIXES = {
-    **dict.fromkeys(_DATES, "check this host's clock and date first; else whoever runs the server renews it"),
+    **dict.fromkeys(
+        _DATES, "check this host's clock and date; if they are right, the server's operator must renew it"
+    ),
     **dict.fromkeys(
         _NAMES, "check MIXPANEL_API_HOST; something else answers at this address (a captive proxy?)"
     ),
@@ -48,7 +50,7 @@ _UNKNOWN_AUTHORITY = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseHead:
-    """The head of an answer; `headers` have lower-case names."""
+    """Status and headers of an answer; names of `headers` are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -56,7 +58,7 @@ class ResponseHead:
 
 
 def check_network(settings: Settings) -> Iterator[Finding]:
-    """Ask Mixpanel's host, or a proxy before it, as delivery would; no event is sent."""
+    """Connect to Mixpanel's host, by a proxy if there is one, as delivery would; send no event."""
     host_url = settings.api_host
     path = urlsplit(host_url).path or "/"
     why = "events wait in the spool until it is"
@@ -95,7 +97,10 @@ def ask(
     *,
     proxy: Proxy | None = None,
 ) -> ResponseHead:
-    """Send one request; OSError, HTTPException or UnicodeError (no name for DNS) where no answer comes."""
+    """Send one request; return the answer's head.
+
+    Raise OSError, HTTPException or UnicodeError (not a name for DNS) where no answer comes.
+    """
     sent = dict(headers or {})
     connection = _connection(origin, proxy)
     if proxy is not None and not origin.startswith("https:"):
@@ -140,7 +145,7 @@ def _proxy_headers(proxy: Proxy) -> dict[str, str]:
 
 
 def connection_finding(url: str, error: Exception, why: str, *, proxy: Proxy | None = None) -> Finding:
-    """Say why no answer came, and what to look at."""
+    """Return why no answer came, and what to check."""
     cause = f"{type(error).__name__}: {error}"
     if proxy is not None and not isinstance(error, ssl.SSLError):
         return Finding(
@@ -200,18 +205,18 @@ def _credentials(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "E058",
             f"{settings.api_host}: {verdict.message}",
-            "nothing is delivered: what does not answer like Mixpanel is not believed",
+            "nothing is delivered: only answers like Mixpanel's count",
             "check MIXPANEL_API_HOST, and the proxy behind it",
         )
     elif verdict.status_class in ("network", "server", "rate_limited"):
         yield Finding(
             "W059",
-            f"whether {subject} is let in could not be told: {verdict.message}",
+            f"{subject} could not be checked: {verdict.message}",
             "events wait in the spool until Mixpanel takes them",
             "try again later",
         )
     else:
-        yield Finding("ok", f"{subject} is let in")
+        yield Finding("ok", f"Mixpanel accepts {subject}")
 
 
 def _fix_of_refusal(settings: Settings) -> str:
@@ -224,7 +229,7 @@ def _fix_of_refusal(settings: Settings) -> str:
 
 
 def other_regions(settings: Settings, hosts: Mapping[str, str]) -> Iterator[Finding]:
-    """Look whether another region lets the same credentials in; only Mixpanel's own hosts have any."""
+    """Find another region that accepts the same credentials; only Mixpanel's own hosts have regions."""
     if region_of(settings.api_host) is None and settings.api_host not in hosts.values():
         return
     for region, host in hosts.items():
@@ -235,14 +240,14 @@ def other_regions(settings: Settings, hosts: Mapping[str, str]) -> Iterator[Find
         ):
             yield Finding(
                 "E060",
-                f"the same credentials are let in at {host_url}",
-                "the project's data is kept there, and no region forwards to another",
+                f"Mixpanel accepts the same credentials at {host_url}",
+                "the project's data is there, and no region forwards to another",
                 f"set MIXPANEL_REGION={region}",
             )
 
 
 def _probe_credentials(settings: Settings, host_url: str) -> Verdict:
-    """Send a request without any event, in the way that events go: who is let in is told before that."""
+    """Send a request without events, as delivery would: Mixpanel checks the credentials first."""
     account = settings.service_account
     api = MixpanelAPI(
         host_url,

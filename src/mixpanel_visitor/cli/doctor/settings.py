@@ -1,4 +1,4 @@
-"""The settings that the settings themselves cannot judge: token, secrets, switches, proxies."""
+"""Settings that are valid and may still be wrong: token, secrets, switches, proxies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FEW_CHARACTERS = 6
 
 
 def check_settings(settings: Settings) -> Iterator[Finding]:
-    """Judge what is set."""
+    """Check the values of the settings."""
     yield from _secrets(settings)
     yield from _token(settings.token)
     yield from _secret_key(settings.secret_key)
@@ -29,7 +29,7 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "W028",
             "browser_sdk names 'spid', and MIXPANEL_VISITOR_SPID_SIGN_SECRET is not set",
-            "no session of SPiD's can be verified: each visitor ID of its is the browser's mere word, and "
+            "no SPiD session can be verified: its visitor IDs are claims of the browser, and "
             "visitor.spid_user_id is always None",
             "set it to the sign secret of your SPiD client",
         )
@@ -37,14 +37,14 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "W020",
             "trusted_proxies trusts everybody",
-            "a client that reaches this server past the proxy chooses its own address and scheme",
-            "name the networks of your proxies; leave it so only if nobody else can reach this server",
+            "a client that reaches this server without the proxy can choose its own address and scheme",
+            "name the networks of your proxies; keep it only if nothing else can reach this server",
         )
     if settings.api_host.startswith("http://") and not is_local(settings.api_host):
         yield Finding(
             "W021",
             f"events go to {settings.api_host} without TLS",
-            "whoever is on the way reads them, with the project token and people's IDs",
+            "anyone on the network path can read them, with the project token and people's IDs",
             "write https:// in MIXPANEL_API_HOST",
         )
 
@@ -59,8 +59,8 @@ def _secrets(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "E022",
             f"MIXPANEL_TOKEN and {name} are the same",
-            "one of them is wrong, and what stands in MIXPANEL_TOKEN goes to every browser",
-            "give each its own; make a new secret if this one has been in a page",
+            "one of them is wrong, and every browser gets the value of MIXPANEL_TOKEN",
+            "give each its own value; make a new secret if this one was in a page",
         )
 
 
@@ -71,7 +71,7 @@ def _token(token: str) -> Iterator[Finding]:
     yield Finding(
         "W023",
         "MIXPANEL_TOKEN does not look like a project token (32 hexadecimal digits)",
-        "a service account's secret or an API secret in its place is refused with 401",
+        "Mixpanel refuses a service account's secret or an API secret with 401",
         "copy it from Mixpanel: Project Settings, Access Keys",
     )
 
@@ -81,7 +81,7 @@ def _secret_key(keys: tuple[str, ...]) -> Iterator[Finding]:
         yield Finding(
             "E024",
             "MIXPANEL_VISITOR_SECRET_KEY is easy to guess",
-            "who guesses it can forge visitor cookies",
+            "anyone who guesses it can forge visitor cookies",
             MAKE_A_KEY,
         )
     elif any(len(key) < SHORT_KEY_CHARS for key in keys):
@@ -89,7 +89,7 @@ def _secret_key(keys: tuple[str, ...]) -> Iterator[Finding]:
             "W025",
             f"the framework's SECRET_KEY, which signs the visitor cookie, has fewer than {SHORT_KEY_CHARS} "
             "characters",
-            "who guesses it can forge visitor cookies",
+            "anyone who guesses it can forge visitor cookies",
             MAKE_A_KEY,
         )
 

@@ -1,4 +1,4 @@
-"""A page of the running application, visited as two new browsers would: what do they get?"""
+"""A page of the running application, requested as by two new browsers."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ _BROWSER = {
 
 
 def check_site(url: str, settings: Settings | None) -> Iterator[Finding]:
-    """Visit the page twice, and ask for the script that hands IDs over."""
+    """Request the page twice, as two new browsers, and the hand-over script."""
     parts = urlsplit(url)
     url = without_userinfo(url)
     page = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
     try:
         first, second = (ask(url, "GET", page, _BROWSER) for _ in range(2))
     except (OSError, http.client.HTTPException, UnicodeError, ValueError) as error:
-        yield connection_finding(url, error, "neither is it by visitors who come this way")
+        yield connection_finding(url, error, "visitors cannot reach it this way either")
         return
     if not 200 <= first.status < 300:
         location = first.headers.get("location", "")
         yield Finding(
             "W100",
             f"{url} answers with {first.status}{f' and leads to {location}' if location else ''}",
-            "only a page that is shown says how visitors fare",
+            "only a page that is served shows what visitors get",
             f"run it with --url {location}" if location else "give another page",
         )
         return
@@ -58,15 +58,15 @@ def check_site(url: str, settings: Settings | None) -> Iterator[Finding]:
 
 
 def check_cookies(url: str, name: str | None, first: ResponseHead, second: ResponseHead) -> Iterator[Finding]:
-    """Judge what two new browsers got; without a `name`, as a cookie of any project."""
+    """Check the cookies that two new browsers got; without a `name`, any project's cookie counts."""
     first_cookie, second_cookie = _find(first, name), _find(second, name)
     if first_cookie is None or second_cookie is None:
         yield Finding(
             "W101",
             f"{url} sets no visitor cookie",
-            "a browser without one is a new visitor each time, or nobody",
-            "is the application wrapped with the middleware? Without consent, and where caches may keep an "
-            "answer for everybody, none is set: then give another page",
+            "a browser without it is a new visitor on each request, or is not tracked",
+            "wrap the application with the middleware. Without consent, and on pages that shared caches may "
+            "keep, no cookie is set: then give another page",
         )
         return
     parts = urlsplit(url)
@@ -76,7 +76,7 @@ def check_cookies(url: str, name: str | None, first: ResponseHead, second: Respo
         yield Finding(
             "W102",
             f"{url} is not https",
-            "whoever is on the way can read the visitor's cookie, and set it",
+            "anyone on the network path can read and set the visitor's cookie",
             "serve the site with TLS, and give its https address",
         )
     if second_cookie[0] == value:
@@ -85,7 +85,7 @@ def check_cookies(url: str, name: str | None, first: ResponseHead, second: Respo
         yield Finding(
             "E104",
             "the visitor cookie has no Secure, although the page came by https",
-            "the application believes that it is http: TLS ends at a proxy that it does not trust",
+            "the application sees http: TLS ends at a proxy that it does not trust",
             "set MIXPANEL_VISITOR_TRUSTED_PROXIES to the proxy's network, and have it send X-Forwarded-Proto",
         )
     domain = attributes.get("domain", "").strip(".").lower()
@@ -104,7 +104,7 @@ def check_cookies(url: str, name: str | None, first: ResponseHead, second: Respo
 
 
 def _shared(url: str, reply: ResponseHead) -> Finding:
-    """Say why a cache hands one visitor's cookie to everybody: it does not listen, or was not told."""
+    """Return the finding for a cache that serves one visitor's cookie to all visitors."""
     cache_control = reply.headers.get("cache-control", "")
     if not keeping_it_private([("cache-control", cache_control)]):
         why = f"a cache on the way keeps it although the answer says Cache-Control: {cache_control}"

@@ -64,9 +64,9 @@ _FLEETING = {
 
 
 def check_spool(location: str, *, delivers: bool = True) -> Iterator[Finding]:
-    """Judge the spool at `location`; raises `SettingsError` where that names none.
+    """Check the spool at `location`; raise `SettingsError` where that names none.
 
-    Not `delivers`: the application here only stores, so another process has to deliver.
+    With `delivers=False` the application only stores, so another process has to deliver.
     """
     if is_redis(location):
         yield from _redis(location)
@@ -76,7 +76,7 @@ def check_spool(location: str, *, delivers: bool = True) -> Iterator[Finding]:
         yield Finding(
             "W070",
             "the spool is in memory",
-            "what was not delivered is lost when the process ends",
+            "undelivered events are lost when the process ends",
             "set MIXPANEL_VISITOR_SPOOL to a directory on a disk that lasts"
             if HAS_FILE_LOCKS
             else f"this system has no file locks: {NO_FILE_LOCKS}",
@@ -104,7 +104,7 @@ def check_spool(location: str, *, delivers: bool = True) -> Iterator[Finding]:
             yield Finding(
                 "E072",
                 error.message,
-                "a spool that is another user's takes nothing from this one",
+                "a spool of another user takes no events from this one",
                 "run this and the application as the user who owns it",
             )
 
@@ -121,7 +121,7 @@ def _redis(location: str) -> Iterator[Finding]:
             f"until it is, events wait in {fallback_directory}"
             if fallback_directory
             else "until it is, every event is refused",
-            "start it, or mend the address",
+            "start it, or correct the address",
         )
         return
     finally:
@@ -135,14 +135,14 @@ def _redis(location: str) -> Iterator[Finding]:
 
 
 def check_volume_kind(directory: Path, kind: str) -> Iterator[Finding]:
-    """Judge the type of the file system, such as `nfs4`."""
+    """Check the type of the file system, such as `nfs4`."""
     fleeting = _FLEETING.get(kind)
     if fleeting:
         yield Finding("W075", f"the spool {directory} may not last", fleeting, "put it on a local volume")
 
 
 def check_free_space(volume: os.statvfs_result) -> Iterator[Finding]:
-    """Judge what is free of a volume, in bytes and in files; some file systems do not say."""
+    """Check what is free of a volume, in bytes and in files; some file systems do not report it."""
     for name, free, total, fix in (
         ("the spool's volume", volume.f_bavail, volume.f_blocks, "free space"),
         (
@@ -201,20 +201,20 @@ def _owner(directory: Path) -> Iterator[Finding]:
         yield Finding(
             "W078",
             f"the spool {directory} belongs to {owner}, not to {user_name(os.geteuid())}",
-            "what one of them writes the other may not be able to deliver",
+            "one of them may be unable to deliver what the other writes",
             f"run this as the application runs: sudo -u {owner} mixpanel-visitor doctor",
         )
 
 
 def check_project_spool(project: ProjectStatus, *, delivers: bool = True) -> Iterator[Finding]:
-    """Judge what waits of one project, and what does not get through."""
+    """Check one project's waiting records, dead letters and size."""
     name = project.path.name
     mode = project.path.stat().st_mode
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         yield Finding(
             "W079",
             f"others may look into {project.path} ({stat.filemode(mode)})",
-            "it holds what people do, with their IDs",
+            "it holds people's events and IDs",
             f"chmod 700 {project.path}",
         )
     if project.dead_letters:
@@ -225,21 +225,21 @@ def check_project_spool(project: ProjectStatus, *, delivers: bool = True) -> Ite
             "mixpanel-visitor spool dead list",
         )
     for note in project.notes:
-        yield Finding("W081", f"in {name}: {note}", "what cannot be read is not delivered", "see the note")
+        yield Finding("W081", f"in {name}: {note}", "unreadable records are not delivered", "see the note")
     limit = min(MAX_BYTES, project.volume_bytes * MAX_SHARE_OF_VOLUME) if project.volume_bytes else MAX_BYTES
     if project.bytes > NEARLY_FULL * limit:
         yield Finding(
             "W082",
             f"{name} holds {project.bytes:,} of {int(limit):,} bytes",
             "when it is full, new events are refused",
-            "see to it that it is delivered: the next line says what keeps it",
+            "deliver it: the next finding says what prevents that",
         )
     yield from _waiting(name, project)
     if not (delivers or project.waiting or project.led):
         yield Finding(
             "W083",
-            f"deliver is False, and nobody delivers {name}",
-            "what comes next stays there until a process does",
+            f"deliver is False, and no process delivers {name}",
+            "new records stay there until a process delivers them",
             "start a process with deliver=True on this spool",
         )
 
@@ -250,14 +250,14 @@ def _waiting(name: str, project: ProjectStatus) -> Iterator[Finding]:
         yield Finding(
             "E084",
             f"in {name} {several(project.waiting, 'record waits', 'records wait')}, the oldest for {hours}",
-            "a process leads and does not get through" if project.led else "nobody delivers",
+            "a process delivers, but does not reach Mixpanel" if project.led else "no process delivers",
             "see its log" if project.led else "start a process with deliver=True on this spool",
         )
     elif project.waiting and not project.led:
         yield Finding(
             "W085",
-            f"in {name} {several(project.waiting, 'record waits', 'records wait')} and nobody delivers",
-            "they stay there until a process does",
+            f"in {name} {several(project.waiting, 'record waits', 'records wait')} and no process delivers",
+            "they stay there until a process delivers them",
             "start the application, with deliver=True in one process at least",
         )
     else:

@@ -22,7 +22,7 @@ _THREADS_SINCE = (2, 0, 27)
 
 
 def check_system() -> Iterator[Finding]:
-    """Judge what is installed here, and what runs."""
+    """Check which versions are installed."""
     if _installed(_PACKAGE) is None:
         yield Finding(
             "W010",
@@ -41,7 +41,7 @@ def check_system() -> Iterator[Finding]:
 
 
 def old_packages(requirements: Sequence[str], installed: Callable[[str], str | None]) -> Iterator[Finding]:
-    """Find what is required and missing or too old; an extra's package may be missing, but not be too old."""
+    """Find requirements that are missing or too old; a package of an extra may be missing."""
     for requirement in requirements:
         matched = _REQUIREMENT.match(requirement.replace(" ", ""))
         if matched is None:

@@ -41,10 +41,10 @@ def command() -> None:
 @SPOOL
 @AS_JSON
 def status(*, location: str | None, as_json: bool) -> None:
-    """Return what waits, how old it is, and whether somebody delivers it.
+    """Show what waits, how old it is, and whether a process delivers it.
 
-    Looks, takes nothing and changes nothing; safe beside running servers. Exit code 1: something needs
-    attention, and what to do stands there.
+    Only reads; safe beside running servers. Exit code 1: something needs attention, and the output says what
+    to do.
     """
     redis = location or os.environ.get(SETTING, "")
     if is_redis(redis):
@@ -76,7 +76,7 @@ def _print(spool: SpoolLocation, projects: list[ProjectStatus], findings: list[s
         click.echo(f"  waiting       {waiting}")
         click.echo(f"  dead letters  {project.dead_letters:,}")
         click.echo(f"  damage        {damage}")
-        click.echo(f"  delivered by  {'a running process' if project.led else 'nobody at the moment'}")
+        click.echo(f"  delivered by  {'a running process' if project.led else 'no process at the moment'}")
         click.echo(f"  free          {free}")
         for note in project.notes:
             click.echo(f"  note          {printable(note, _MESSAGE_CHARS)}")
@@ -98,10 +98,10 @@ def _findings(project: ProjectStatus, spool: SpoolLocation) -> list[str]:
         )
     if project.oldest_age_s is not None and project.oldest_age_s > OLD_S:
         hint = (
-            "A process leads but does not get it delivered: its log says why (is Mixpanel reachable, are the "
-            "token and the region right?)."
+            "A process delivers, but does not reach Mixpanel: its log says why (is Mixpanel reachable, are "
+            "the token and the region right?)."
             if project.led
-            else "Nobody delivers it: start a process of the application with deliver=True on this spool."
+            else "No process delivers it: start a process of the application with deliver=True on this spool."
         )
         lines.append(f"{name}: the oldest record waits for {_age(project.oldest_age_s)}. {hint}")
     if project.free_bytes < project.volume_bytes * LOW_SHARE_FREE:

@@ -32,8 +32,8 @@ _REASON_CHARS = 200
 def dead() -> None:
     """Look at dead letters, send them again, or throw them away.
 
-    A dead letter is a record that Mixpanel has refused. Its number stays the same whatever else comes or
-    goes. The beginning of a number is enough where no other begins like it.
+    A dead letter is a record that Mixpanel has refused. Its number never changes. The beginning of a number
+    is enough where no other number begins with it.
     """
 
 
@@ -51,7 +51,11 @@ def _selecting(function: Callable[..., Any]) -> Callable[..., Any]:
 @dead.command("list")
 @click.option("--reason", metavar="TEXT", help="Only those with this text in their reason.")
 @click.option(
-    "--limit", type=click.IntRange(0), default=100, show_default=True, help="The newest so many; 0: all."
+    "--limit",
+    type=click.IntRange(0),
+    default=100,
+    show_default=True,
+    help="How many of the newest to show; 0: all.",
 )
 @SPOOL
 @AS_JSON
@@ -99,8 +103,8 @@ def retry(
 ) -> None:
     """Put dead letters back into the spool, byte for byte, to be sent again.
 
-    A letter leaves the dead letters only once the spool has it: what interrupts this loses nothing, at worst
-    some are sent twice.
+    A letter leaves the dead letters only once the spool has it. If this is interrupted nothing is lost, and
+    some may be sent twice.
     """
     stores = dead_letter_stores(location, to_change=True)
     chosen = _select(stores, numbers, everything=everything, reason=reason)
@@ -126,7 +130,7 @@ def retry(
         letters = several(len(chosen), "dead letter was", "dead letters were")
         click.echo(f"{done:,} of {letters} put back into the spool.")
         if unled:
-            click.echo("Nobody delivers at the moment: they wait until a process of the application does.")
+            click.echo("No process delivers at the moment: they wait until one of the application does.")
     if trouble:
         raise click.ClickException(printable(trouble, 1000))
 
@@ -145,7 +149,7 @@ def purge(
     location: str | None,
     as_json: bool,
 ) -> None:
-    """Throw dead letters away, for good. Those that come while it asks are kept."""
+    """Delete dead letters, for good. Those that arrive while it asks are kept."""
     stores = dead_letter_stores(location, to_change=True)
     chosen = _select(stores, numbers, everything=everything, reason=reason)
     if (chosen or everything) and not yes:
@@ -217,7 +221,7 @@ def _select(
 ) -> frozenset[str]:
     """Return the numbers of the letters that are meant and are there now."""
     if [bool(numbers), everything, reason is not None].count(True) != 1:
-        raise click.UsageError("say which: numbers, --all, or --reason TEXT")
+        raise click.UsageError("choose dead letters: by numbers, --all, or --reason TEXT")
     if numbers:
         return _by_number(stores, numbers)
     return frozenset(entry.letter.number for entry in _entries(stores) if _has_reason(entry.letter, reason))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class DeadLetterQueue(Protocol):
-    """Dead letters, of which some can be taken out."""
+    """Dead letters that can be listed and taken out."""
 
     def entries(self) -> Iterator[DeadLetter]:
         """All letters, oldest first."""
@@ -36,7 +36,7 @@ class DeadLetterQueue(Protocol):
     def take(
         self, numbers: Container[str], hand_over: PutBack | None = None, *, unreadable: bool = False
     ) -> Iterator[int]:
-        """Remove those with these numbers, once `hand_over` has returned from them."""
+        """Remove letters by number, after `hand_over` has returned for them; yield how many."""
         ...
 
 
@@ -45,26 +45,26 @@ class DeadLetterStore(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is called in lists."""
+        """Its name in lists."""
         ...
 
     @property
     def letters(self) -> DeadLetterQueue:
-        """What is on it."""
+        """Its dead letters."""
         ...
 
     @property
     def is_led(self) -> bool:
-        """Whether somebody delivers what is put back."""
+        """Whether a process delivers what is put back."""
         ...
 
     def spool(self) -> AbstractContextManager[PutBack]:
-        """Open the spool; gives what stores letters in it, safe from a power failure."""
+        """Open the spool; yield a function that stores letters in it, safe from a power failure."""
         ...
 
 
 def dead_letter_stores(location: str | None, *, to_change: bool = False) -> list[DeadLetterStore]:
-    """Find them in a spool, or in the one that the settings name; a usage error without any."""
+    """Return the stores of a spool, by default of the one in the settings; raise UsageError without any."""
     redis = location or os.environ.get(SETTING, "").strip()
     if is_redis(redis):
         return [RedisStore(server_of(open_redis_spool(redis)))]
@@ -82,17 +82,17 @@ class DirectoryStore:
 
     @property
     def name(self) -> str:
-        """The project's."""
+        """The name of the project."""
         return self.project.name
 
     @property
     def letters(self) -> DeadLetters:
-        """In its files."""
+        """The letters in the project's files."""
         return DeadLetters(self.project / "dead")
 
     @property
     def is_led(self) -> bool:
-        """Whether a process has the journal's lead."""
+        """Whether a process leads the journal."""
         return is_locked(self.project / "leader.lock")
 
     @contextlib.contextmanager
@@ -115,16 +115,16 @@ class RedisStore:
     """The letters of a spool in Redis."""
 
     redis_spool: RedisSpool
-    is_led: bool = True  # workers come and go: `spool status` tells for how long the oldest record waits
+    is_led: bool = True  # workers come and go; `spool status` shows how long the oldest record waits
 
     @property
     def name(self) -> str:
-        """That of the stream."""
+        """The key of the stream."""
         return self.redis_spool.letters.key
 
     @property
     def letters(self) -> DeadLetterQueue:
-        """In that stream."""
+        """The letters in the stream."""
         return self.redis_spool.letters
 
     @contextlib.contextmanager

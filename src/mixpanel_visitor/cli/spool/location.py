@@ -39,7 +39,7 @@ class SpoolLocation:
 
 
 def locate_spool(location: str | None, *, may_be_empty: bool = False) -> SpoolLocation:
-    """Find the journals in a spool, or in the one that the settings name; a usage error without any."""
+    """Return the journals of a spool, by default of the one in the settings; raise UsageError without any."""
     root = _root(location or os.environ.get(SETTING, "").strip() or _default())
     try:
         if (root / "VERSION").is_file():
@@ -47,7 +47,7 @@ def locate_spool(location: str | None, *, may_be_empty: bool = False) -> SpoolLo
         projects = sorted(path for path in root.iterdir() if (path / "VERSION").is_file())
         if projects or may_be_empty:
             return SpoolLocation(root, projects)
-        # Green for any directory, a monitoring with a wrong name would never notice.
+        # An empty result would hide a wrong path from monitoring.
         below = sorted({path.parent.parent for path in root.glob("*/*/VERSION")})
         hint = (
             f"It holds {len(below)}: give --spool {below[0]}{', say' if len(below) > 1 else ''}."
@@ -78,12 +78,14 @@ def _default() -> str:
 def _root(location: str) -> Path:
     if "://" in location and not location.startswith("file:"):
         raise click.UsageError(
-            f"{without_secrets(location)} is no directory. Of a Redis `spool status`, `spool dead` and "
-            "`doctor` tell."
+            f"{without_secrets(location)} is no directory. For a Redis use `spool status`, `spool dead` "
+            "or `doctor`."
         )
     spool = open_spool(location)
     if not isinstance(spool, Journal):
-        raise click.UsageError(f"{location} is in the memory of its process: nobody else can look at it.")
+        raise click.UsageError(
+            f"{location} is in the memory of its own process: no other process can read it."
+        )
     return spool.directory
 
 
@@ -109,7 +111,7 @@ def user_name(uid: int) -> str:
 
 
 def only_as_owner(spool: SpoolLocation) -> None:
-    """Root's files would be in the way of the process that owns the spool: refuse to make them."""
+    """Raise ClickException where root would write files that the spool's owner could not use."""
     for project in spool.projects:
         owner = project.stat().st_uid
         if os.geteuid() == 0 and owner != 0:
@@ -122,7 +124,7 @@ def only_as_owner(spool: SpoolLocation) -> None:
 
 @contextlib.contextmanager
 def progress(length: int, label: str, *, quiet: bool) -> Iterator[Any]:
-    """Show a bar on a terminal, and nothing elsewhere; give what is called with each step's size."""
+    """Show a progress bar on a terminal only; yield a function that takes each step's size."""
     if quiet or not sys.stderr.isatty():
         yield lambda _step: None
         return

@@ -25,12 +25,16 @@ OLD_S = 3600.0
 
 
 def is_redis(location: str) -> bool:
-    """Whether this names a Redis."""
+    """Return whether a location names a Redis.
+
+    >>> is_redis("redis://localhost/0"), is_redis("/var/spool/events")
+    (True, False)
+    """
     return location.partition("://")[0].lower() in SCHEMES and "://" in location
 
 
 def open_redis_spool(location: str) -> FallbackSpool | RedisSpool:
-    """Open it for the project of the environment's token; raises `SettingsError` without one.
+    """Open the spool of the project in MIXPANEL_TOKEN; raise `SettingsError` without a token.
 
     There is no journal beside it where there are no file locks (Windows).
     """
@@ -43,12 +47,12 @@ def open_redis_spool(location: str) -> FallbackSpool | RedisSpool:
 
 
 def server_of(spool: FallbackSpool | RedisSpool) -> RedisSpool:
-    """Return what is at the server, with or without a journal beside it."""
+    """Return the spool at the server, without the journal beside it."""
     return spool.server if isinstance(spool, FallbackSpool) else spool
 
 
 def show_status(location: str, *, as_json: bool) -> None:
-    """Print what waits there; exits with 1 where something needs attention."""
+    """Print what waits there; exit with 1 where something needs attention."""
     spool = open_redis_spool(location)
     try:
         shortcomings = server_of(spool).preflight()
