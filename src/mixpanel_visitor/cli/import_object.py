@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from mixpanel_visitor.plan.differences import did_you_mean
+from mixpanel_visitor.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

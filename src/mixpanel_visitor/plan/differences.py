@@ -16,17 +16,16 @@ from mixpanel_visitor.core.events.json_values import FLAT_TYPES
 from mixpanel_visitor.core.events.record_builder import IDENTITY_PROPERTIES
 from mixpanel_visitor.errors import InvalidEventError
 from mixpanel_visitor.quoting import one_line
-from mixpanel_visitor.settings.sources import closest
+from mixpanel_visitor.spelling import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 ANY_VALUE = object()
 """Stands for an unknown value, which fits any schema."""
 
 _MIXPANELS_OWN = frozenset((*IDENTITY_PROPERTIES, "time", "ip"))
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?")
-_SEPARATORS = re.compile(r"[\s_.-]+")
 _WORDS = {"array": "a list", "object": "an object", "integer": "an integer", "null": "null"}
 _NAME_CHARS = 100
 _shorten = reprlib.Repr()
@@ -87,24 +86,6 @@ def differences(
             unused = tuple(each for each in known if each not in properties) or tuple(known)
             name_shown = str(name)[:_NAME_CHARS]
             yield Difference(f"{path}{name_shown}", "unknown", word=name_shown, known=unused)
-
-
-def closest_word(word: str, known: Iterable[str]) -> str | None:
-    """Return the most likely known word: equal but for case, spaces and hyphens, else the closest one."""
-    words = list(known)
-    normalised = _normalised(word)
-    equal = next((each for each in words if _normalised(each) == normalised), None)
-    return equal if equal is not None else closest(word, words)
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `; did you mean ...?` with the closest known word; `""` where none is close.
-
-    >>> did_you_mean("Sign-Up", ["Sign up", "Log in"])
-    "; did you mean 'Sign up'?"
-    """
-    suggestion = closest_word(word, known)
-    return "" if suggestion is None else f"; did you mean {suggestion!r}?"
 
 
 def expected(schema: Mapping[str, Any]) -> str:
@@ -198,7 +179,3 @@ def _schema_of(value: Any) -> dict[str, str]:
         if isinstance(value, kind):
             return {"type": name}
     return {"type": "null"}
-
-
-def _normalised(word: str) -> str:
-    return _SEPARATORS.sub("", word).casefold()

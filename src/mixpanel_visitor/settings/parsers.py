@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .sources import closest
+from mixpanel_visitor.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,8 +62,7 @@ def one_of(*choices: str) -> Callable[[Any], str]:
         word = value.strip().lower() if isinstance(value, str) else ""
         if word in choices:
             return word
-        close = closest(word, choices)
-        raise ValueError(f"must be {listed}" + (f"; did you mean {close!r}?" if close else ""))
+        raise ValueError(f"must be {listed}{did_you_mean(word, choices)}")
 
     return parse_choice
 

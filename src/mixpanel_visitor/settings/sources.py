@@ -8,11 +8,13 @@ import reprlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mixpanel_visitor.spelling import closest
+
 from .masked import without_secrets
 from .service_account import PART_KEYS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 BRAND = "MIXPANEL_"
 PREFIX = "MIXPANEL_VISITOR_"
@@ -20,6 +22,7 @@ PREFIX = "MIXPANEL_VISITOR_"
 _NEAR = 0.8
 """difflib's ratio for TOKNE and TOKEN; API_SECRET and API_HOST have a lower one."""
 
+_ALL_SETTINGS = "help(mixpanel_visitor.Settings) lists all of them"
 _URL_PASSWORD = re.compile(r"//.*@", re.DOTALL)
 _shorten = reprlib.Repr()
 _shorten.maxstring = _shorten.maxother = 80
@@ -131,7 +134,8 @@ class Sources:
     def _refuse_unknown(self, mapping: Mapping[str, Any], environ: Mapping[str, str]) -> None:
         for name in self._keywords:
             if name not in self._specs:
-                hint = did_you_mean(name, self._specs) or "help(mixpanel_visitor.Settings) lists all of them"
+                close = closest(name, self._specs)
+                hint = f"did you mean {close}?" if close else _ALL_SETTINGS
                 self.problems.append(f"{name} (keyword): there is no such setting; {hint}")
         keys = {key: spec for spec in self._specs.values() for key in spec.keys}
         for title, source in (("the mapping", mapping), ("the environment", environ)):
@@ -170,25 +174,7 @@ class Sources:
 
     def _hint(self, key: str) -> str:
         close = closest(key.removeprefix(PREFIX).lower(), self._specs)
-        if close is None:
-            return "help(mixpanel_visitor.Settings) lists all of them"
-        return f"did you mean {self._specs[close].keys[0]}?"
-
-
-def closest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that is closest to this one; None: none is close.
-
-    >>> closest("regoin", ["region", "token"])
-    'region'
-    """
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return close[0] if close else None
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `did you mean ...?` with the closest known word; `""` where none is close."""
-    close = closest(word, known)
-    return f"did you mean {close}?" if close else ""
+        return _ALL_SETTINGS if close is None else f"did you mean {self._specs[close].keys[0]}?"
 
 
 def _is_blank(value: object) -> bool:
