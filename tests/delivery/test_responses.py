@@ -15,9 +15,7 @@ from mixpanel_visitor.delivery.sending.responses import (
     FUTURE_WAIT_MIN_S,
     RETRY_AFTER_MAX_S,
     Verdict,
-    backoff_s,
     interpret,
-    pause_s,
     retry_after_s,
     server_time_s,
 )
@@ -404,27 +402,6 @@ def test_the_date_header_is_read():
 def test_a_date_without_a_zone_is_gmt():
     """HTTP knows no other zone."""
     assert server_time_s({"date": "Thu, 09 Oct 2025 08:53:20 -0000"}) == NOW_S
-
-
-def test_the_back_off_doubles_to_a_minute():
-    """Mixpanel's advice: 2 s doubling to 60 s, plus jitter."""
-    assert [backoff_s(n, 1.0) for n in range(7)] == [3.0, 5.0, 9.0, 17.0, 33.0, 61.0, 61.0]
-
-
-def test_the_back_off_never_overflows():
-    """After years of failures the wait is still a minute."""
-    assert backoff_s(10**9, 5.0) == 65.0
-
-
-@pytest.mark.parametrize(("retry_after", "wait_s"), [(None, 3.0), (1.0, 3.0), (100.0, 100.0), (1e9, 600.0)])
-def test_retry_after_is_a_minimum(retry_after, wait_s):
-    """The longer of our wait and the server's counts."""
-    assert backoff_s(0, 1.0, retry_after) == wait_s
-
-
-def test_a_pause_doubles_to_ten_minutes():
-    """A wrong configuration is tried again after 60 s, and ever more rarely."""
-    assert [pause_s(n) for n in (0, 1, 2, 3, 4, 10**9)] == [60.0, 120.0, 240.0, 480.0, 600.0, 600.0]
 
 
 # --- anything ----------------------------------------------------------------------------------

@@ -18,8 +18,8 @@ import warnings
 import pytest
 from support.waiting import PATIENCE_S
 
-from mixpanel_visitor.delivery.sending.endpoint_worker import MAX_CONSECUTIVE_REJECTIONS
 from mixpanel_visitor.delivery.sending.http_client import Answer
+from mixpanel_visitor.delivery.sending.retry_policy import MAX_CONSECUTIVE_REJECTIONS
 from mixpanel_visitor.delivery.sending.send_queue import MAX_RECORDS
 from mixpanel_visitor.delivery.sending.sender import THREAD_NAME, Sender
 from mixpanel_visitor.delivery.spool import Claim, SpoolCounts

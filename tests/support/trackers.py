@@ -90,4 +90,4 @@ def end_abandoned_senders(threads: Iterable[threading.Thread]) -> None:
         sender = getattr(getattr(thread, "_target", None), "__self__", None)
         if isinstance(sender, Sender) and sender._run_of_thread.retired is not None:
             sender._run_of_thread.stopping = True
-            sender._wake.put(None)
+            sender._state.notifications.wake()

@@ -14,9 +14,9 @@ MUTANTS = [
     Mutant(
         defect="an update in doubt is sent again",
         rows=(12,),
-        file="delivery/sending/endpoint_worker.py",
-        old="doubted = once and verdict.unknown",
-        new="doubted = once and not verdict.unknown",
+        file="delivery/sending/transport.py",
+        old="ambiguous=once and verdict.unknown",
+        new="ambiguous=once and not verdict.unknown",
         test="delivery/test_sender.py::test_an_update_in_doubt_is_buried",
     ),
     Mutant(
@@ -78,9 +78,9 @@ MUTANTS = [
     Mutant(
         defect="all hosts wait for the same time",
         rows=(13,),
-        file="delivery/sending/endpoint_worker.py",
-        old="backoff_s(self._failures, self._uniform(1.0, 5.0), verdict.wait_s)",
-        new="backoff_s(self._failures, 3.0, verdict.wait_s)",
+        file="delivery/sending/retry_policy.py",
+        old="backoff_s(self._retries, self._uniform(1.0, 5.0), retry_after_s)",
+        new="backoff_s(self._retries, 3.0, retry_after_s)",
         test="delivery/test_sender.py::test_twenty_hosts_do_not_come_back_together",
     ),
     Mutant(

@@ -96,10 +96,10 @@ MUTANTS = [
     Mutant(
         defect="Retry-After is not cut",
         rows=(14,),
-        file="delivery/sending/responses.py",
+        file="delivery/sending/retry_policy.py",
         old="return max(own_s, min(retry_after or 0.0, RETRY_AFTER_MAX_S))",
         new="return max(own_s, retry_after or 0.0)",
-        test="delivery/test_responses.py::test_retry_after_is_a_minimum",
+        test="delivery/test_retry_policy.py::test_retry_after_is_a_minimum",
     ),
     Mutant(
         defect="any 200 is an acknowledgement",

@@ -58,9 +58,9 @@ MUTANTS = [
     Mutant(
         defect="after trouble the next try comes at once",
         rows=(13,),
-        file="delivery/sending/endpoint_worker.py",
-        old="        self._wait(wait_s, verdict.message)\n        self._say(\n            level,",
-        new="        self._say(\n            level,",
+        file="delivery/sending/retry_policy.py",
+        old="        self._retries += 1\n        self.pause(wait_s, reason)\n",
+        new="        self._retries += 1\n",
         test=_TESTS + "test_hours_of_trouble_lose_nothing[503 Service Unavailable]",
     ),
     Mutant(
@@ -76,11 +76,8 @@ MUTANTS = [
         defect="refused records are sent again",
         rows=(16,),
         file="delivery/sending/endpoint_worker.py",
-        old="        if dead:\n"
-        "            self._pending_settlements.append(partial(self._spool.bury, piece.claim, dead))",
-        new="        if dead:\n"
-        "            release = partial(self._spool.release, piece.claim, sorted(dead))\n"
-        "            self._pending_settlements.append(release)",
+        old="            self._settlements.dead_letter(piece.claim, dead)",
+        new="            self._settlements.release(piece.claim, sorted(dead))",
         test=_TESTS + "test_refused_records_are_set_aside_once[$insert_id-False]",
     ),
     Mutant(
@@ -95,17 +92,17 @@ MUTANTS = [
         defect="a batch that is too large is cut at every answer anew",
         rows=(17,),
         file="delivery/sending/endpoint_worker.py",
-        old="                self.limits.too_large(request_bytes(bodies), verdict.limit_bytes)\n"
-        "                self._work.shrink(self.limits.max_bytes)",
-        new="                self._work.bisect()",
+        old="                self._limits.too_large(request_bytes(piece.bodies), verdict.limit_bytes)\n"
+        "                self._queue.shrink(self._limits.max_bytes)",
+        new="                self._queue.bisect()",
         test=_TESTS + "test_a_limit_on_the_size_of_a_request_is_learned[True]",
     ),
     Mutant(
         defect="a poison is looked for one record after the other",
         rows=(18,),
         file="delivery/sending/endpoint_worker.py",
-        old="                self._work.bisect()",
-        new="                self._work.cut(1)",
+        old="                self._queue.bisect()",
+        new="                self._queue.cut(1)",
         test=_TESTS + "test_one_poison_is_found_among_two_thousand",
     ),
     Mutant(
@@ -147,7 +144,7 @@ MUTANTS = [
         defect="what was not admitted stays in doubt",
         rows=(2,),
         file="delivery/sending/endpoint_worker.py",
-        old="        if once and self._handling is not None:\n            self._handling.settled()",
+        old="        if once:\n            self._transport.settled()",
         new="",
         test=_TESTS + "test_an_update_that_was_not_admitted_is_not_in_doubt",
     ),

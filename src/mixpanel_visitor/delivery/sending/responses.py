@@ -3,7 +3,7 @@
 Pure: no I/O, no clock. `interpret` never raises, whatever bytes a server or a proxy has sent.
 
 Sources: Mixpanel's ingestion OpenAPI (StrictReceived, StrictInvalid, StrictTooLarge, RateLimitExceeded,
-Received) and its advice for 429 and 5xx: wait 2 s, doubling to 60 s, plus 1 to 5 s of jitter.
+Received). How long to wait after an answer is decided in `retry_policy`.
 """
 
 from __future__ import annotations
@@ -132,17 +132,6 @@ def _judge(endpoint: Endpoint, answer: Answer, records: Sequence[bytes], now_s: 
     if 400 < status < 500:
         return _misconfigured(answer)
     return _garbage(answer)
-
-
-def backoff_s(failures: int, jitter_s: float, retry_after: float | None = None) -> float:
-    """Seconds to wait after so many failures in a row before this one; `jitter_s` is drawn from 1 to 5."""
-    own_s = min(60.0, 2.0 * 2.0 ** min(failures, 10)) + jitter_s
-    return max(own_s, min(retry_after or 0.0, RETRY_AFTER_MAX_S))
-
-
-def pause_s(pauses: int) -> float:
-    """Seconds to pause for a wrong configuration, after so many pauses in a row: 60, doubling to 600."""
-    return min(600.0, 60.0 * 2.0 ** min(pauses, 10))
 
 
 def server_time_s(headers: Mapping[str, str]) -> float | None:

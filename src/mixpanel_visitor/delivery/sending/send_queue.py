@@ -132,9 +132,20 @@ class SendQueue:
     def __init__(self) -> None:
         self._pieces: deque[Piece] = deque()
         self._records = 0
+        self._deferred: list[tuple[float, Piece]] = []
 
     def __len__(self) -> int:
         return self._records  # not added up: others ask while the sender changes the pieces
+
+    @property
+    def deferred(self) -> int:
+        """Records that wait for their time; they are not part of the length."""
+        return sum(len(piece.indexes) for _, piece in self._deferred)
+
+    @property
+    def due_s(self) -> float | None:
+        """When the first deferred piece is due; None: there is none."""
+        return min((due_s for due_s, _ in self._deferred), default=None)
 
     def add(self, piece: Piece) -> None:
         """Behind everything that waits."""
@@ -189,11 +200,22 @@ class SendQueue:
             parts = [Piece(claim=piece.claim, indexes=half.indexes) for half in piece.halves()]
         self._replace_first(parts)
 
+    def defer(self, piece: Piece, due_s: float) -> None:
+        """Keep a piece until `resume` is called with a time from `due_s` on."""
+        self._deferred.append((due_s, piece))
+
+    def resume(self, now_s: float) -> None:
+        """Put deferred pieces that are due first."""
+        for due in [deferred for deferred in self._deferred if deferred[0] <= now_s]:
+            self._deferred.remove(due)
+            self.put_first(due[1])
+
     def drain(self) -> list[Piece]:
-        """Take everything out."""
-        pieces = list(self._pieces)
+        """Take everything out, the deferred pieces last."""
+        pieces = [*self._pieces, *(piece for _, piece in self._deferred)]
         self._pieces.clear()
         self._records = 0
+        self._deferred.clear()
         return pieces
 
     def _replace_first(self, parts: Sequence[Piece]) -> None:

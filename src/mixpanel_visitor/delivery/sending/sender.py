@@ -9,12 +9,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import queue
 import random
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -24,8 +23,9 @@ from mixpanel_visitor.process.reentry import Guarded, guarded, owned
 from mixpanel_visitor.records import ENDPOINTS
 
 from .endpoint_worker import EndpointWorker
-from .send_queue import MAX_RECORDS
+from .notifications import Notifications
 from .stats import SenderStats
+from .transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from mixpanel_visitor.delivery.spool import Handling, Spool
     from mixpanel_visitor.records import Endpoint
 
-    from .endpoint_worker import Post, PostWithin, Say
+    from .reporter import LogFunction
     from .stats import SenderFigures
+    from .transport import Post, PostWithin
 
 THREAD_NAME = "mixpanel-visitor-sender"
 
@@ -63,14 +64,11 @@ class Sender:
     are arguments for the tests.
     """
 
-    _thread: threading.Thread | None
     _run_of_thread: _ThreadRun
-    _new_records: int
-    _first_new_at_s: float | None
-    _flush_requested: bool
+    _state: _State
+    _starting: threading.Lock
     _locks_stale: bool
     _last_step_s: float
-    _workers: list[EndpointWorker]
 
     def __init__(
         self,
@@ -86,95 +84,97 @@ class Sender:
         poll_s: float = 0.5,
         endpoints: Sequence[Endpoint] = ENDPOINTS,
         sync: Callable[[], None] | None = None,
-        log: Say | None = None,
+        log: LogFunction | None = None,
         retry_ambiguous: bool = False,
         handling: Handling | None = None,
         revision: Callable[[], int] | None = None,
     ) -> None:
         self._monotonic = monotonic
-        self._wait = wait
-        self._linger_s = linger_s
         self._poll_s = poll_s
         self._sync = None if sync is None else guarded(sync)
         self._log = log
-        self._endpoints = tuple(endpoints)
-        self._make_worker = partial(
-            EndpointWorker,
-            spool=cast("Spool", Guarded(spool)),
-            post=post,
+        self._make_notifications = partial(Notifications, monotonic=monotonic, wait=wait, linger_s=linger_s)
+        transport = Transport(
+            post,
             post_within=post_within,
-            clock=clock,
-            monotonic=monotonic,
-            uniform=uniform,
-            poll_s=poll_s,
-            say=self._say,
-            retry_ambiguous=retry_ambiguous,
             handling=None if handling is None else cast("Handling", Guarded(handling)),
-            revision=None if revision is None else guarded(revision),
+            clock=clock,
         )
+        count_opt_outs = None if revision is None else guarded(revision)
+
+        def make_workers() -> list[EndpointWorker]:
+            return [
+                EndpointWorker(
+                    endpoint,
+                    spool=cast("Spool", Guarded(spool)),
+                    transport=transport,
+                    clock=clock,
+                    monotonic=monotonic,
+                    uniform=uniform,
+                    poll_s=poll_s,
+                    log=self._log_safely,
+                    stats=self._stats,
+                    retry_ambiguous=retry_ambiguous,
+                    has_opt_outs=_Change(count_opt_outs),
+                )
+                for endpoint in endpoints
+            ]
+
+        self._make_workers = make_workers
         self._reset_after_fork()
         fork.call_after_fork(self._reset_after_fork)
 
     def step(self) -> float:
         """Send at most one request of each lane; seconds until the next call is worth it (0: at once)."""
         self._check_fork()
-        return self._step(self._workers, self._busy)
+        return self._step(self._state)
 
     def is_mine(self) -> bool:
         """Whether this very thread is in a round of the sender, which it cannot wait for."""
-        return owned(self._busy)
+        return owned(self._state.busy)
 
-    def _step(self, workers: list[EndpointWorker], busy: threading.RLock) -> float:
-        with busy:
-            self._wake_up(workers)
-            return min((worker.step() for worker in workers), default=self._poll_s)
+    def _step(self, state: _State) -> float:
+        with state.busy:
+            self._release_after_suspension(state.workers)
+            return min((worker.step() for worker in state.workers), default=self._poll_s)
 
     def start(self) -> bool:
         """See to it that the thread runs; False where none can be started (then `drain` now and then)."""
         self._check_fork()
         if self._run_of_thread.is_outdated():
             self._replace_thread()
-        thread = self._thread
-        if thread is not None and thread.is_alive() and not self._run_of_thread.stopping:
+        if self._run_of_thread.is_alive() and not self._run_of_thread.stopping:
             return True
         if self._locks_stale:
             # Only now: gunicorn's gevent worker patches the standard library after the fork, and a native
             # lock or queue of before would stop all its greenlets.
             self._locks_stale = False
-            self._make_locks()
+            self._starting = threading.Lock()
+            self._state = _State(workers=self._state.workers, notifications=self._state.notifications)
+            self._state.notifications.renew()
         # Who finds the door closed has nothing to do; not waiting keeps this safe in signal handlers.
         if not self._starting.acquire(blocking=False):
             return True
         try:
             run = _ThreadRun(primitives=threads.primitives())
-            thread = threads.start(THREAD_NAME, self._run, run)
-            if thread is None:
+            run.thread = threads.start(THREAD_NAME, self._run, run)
+            if run.thread is None:
                 return False
-            self._run_of_thread, self._thread = run, thread
+            self._run_of_thread = run
             return True
         finally:
             self._starting.release()
 
     def notify(self, records: int = 1) -> None:
-        """So many records were put: wake the thread. Cheap, never waits, safe in any thread or handler."""
+        """Wake the thread for records that were put. Cheap, never waits, safe in any thread or handler."""
         self._check_fork()
-        before = self._new_records
-        # Two threads may count as one here: the figure only decides how long to linger.
-        self._new_records = before + records
-        if self._first_new_at_s is None:
-            self._first_new_at_s = self._monotonic()
-            self._wake.put(None)
-            if self._run_of_thread.is_outdated():
-                self.start()
-        elif before < MAX_RECORDS <= before + records:
-            self._wake.put(None)
+        if self._state.notifications.add(records) and self._run_of_thread.is_outdated():
+            self.start()
 
     def request_flush(self) -> None:
         """Send what waits without lingering; returns at once."""
         self._check_fork()
-        if not self._flush_requested:
-            self._flush_requested = True
-            self._wake.put(None)
+        self._state.notifications.request_flush()
 
     def drain(self, deadline_s: float) -> bool:
         """Deliver in the calling thread for at most `deadline_s` seconds from now.
@@ -185,24 +185,25 @@ class Sender:
         self._check_fork()
         ends_s = self._monotonic() + deadline_s
         while (left_s := ends_s - self._monotonic()) > 0:
-            if self.is_mine() or not self._busy.acquire(timeout=min(left_s, threading.TIMEOUT_MAX)):
+            state = self._state
+            if owned(state.busy) or not state.busy.acquire(timeout=min(left_s, threading.TIMEOUT_MAX)):
                 return False
             try:
                 waits_s = []
-                for worker in self._workers:
+                for worker in state.workers:
                     if self._monotonic() >= ends_s:
                         return False
                     wait_s = worker.step(ends_s)
                     if not worker.idle:
                         waits_s.append(wait_s)
             finally:
-                self._busy.release()
+                state.busy.release()
             if not waits_s:
                 return True
             if min(waits_s) >= ends_s - self._monotonic():
                 return False
             if min(waits_s) > 0:
-                (self._wait or partial(_rest, self._wake))(min(waits_s))
+                state.notifications.rest(min(waits_s))
         return False
 
     def stop(self, timeout_s: float) -> bool:
@@ -212,20 +213,20 @@ class Sender:
         """
         self._check_fork()
         ends_s = self._monotonic() + timeout_s
-        thread = self._thread
-        self._run_of_thread.stopping = True
-        self._wake.put(None)
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(max(0.0, timeout_s))
-            if thread.is_alive():
+        run, state = self._run_of_thread, self._state
+        run.stopping = True
+        state.notifications.wake()
+        if run.thread is not None and run.thread is not threading.current_thread():
+            run.thread.join(max(0.0, timeout_s))
+            if run.thread.is_alive():
                 return False
-        self._thread = None
-        if self.is_mine() or not self._busy.acquire(timeout=max(0.0, ends_s - self._monotonic())):
+        run.thread = None
+        if owned(state.busy) or not state.busy.acquire(timeout=max(0.0, ends_s - self._monotonic())):
             return False
         try:
-            self._give_back(self._workers)
+            self._release(state.workers)
         finally:
-            self._busy.release()
+            state.busy.release()
         return True
 
     def retire(self, may_end: Callable[[], bool], let_go: Callable[[], None]) -> None:
@@ -234,18 +235,17 @@ class Sender:
         For a sender that nobody uses any more. Returns at once, so a finalizer may call it.
         """
         self._run_of_thread.retired = (may_end, let_go)
-        self._wake.put(None)
+        self._state.notifications.wake()
 
     def stats(self) -> SenderFigures:
         """Counts, the state of each lane, and whether the thread has been seen to run."""
         self._check_fork()
-        thread = self._thread
         return self._stats.figures(
-            lanes={worker.endpoint: worker.stats().figures() for worker in self._workers},
-            running=thread is not None and thread.is_alive() and self._run_of_thread.running,
+            lanes={worker.endpoint: worker.stats().figures() for worker in self._state.workers},
+            running=self._run_of_thread.is_alive() and self._run_of_thread.running,
         )
 
-    def _give_back(self, workers: list[EndpointWorker]) -> None:
+    def _release(self, workers: list[EndpointWorker]) -> None:
         for worker in workers:
             try:
                 worker.release()
@@ -253,9 +253,9 @@ class Sender:
                 # Nothing is lost: what is not released is claimed anew by the next process.
                 message = "The spool did not take back records of /%s (%s: %s)."
                 args = (worker.endpoint, type(error).__name__, error)
-                self._say(logging.WARNING, f"release {worker.endpoint}", message, *args)
+                self._log_safely(logging.WARNING, f"release {worker.endpoint}", message, *args)
 
-    def _wake_up(self, workers: list[EndpointWorker]) -> None:
+    def _release_after_suspension(self, workers: list[EndpointWorker]) -> None:
         now_s = self._monotonic()
         still_s, self._last_step_s = now_s - self._last_step_s, now_s
         if still_s >= SUSPENDED_AFTER_S:
@@ -268,51 +268,38 @@ class Sender:
             self._reset_after_fork()
 
     def _reset_after_fork(self) -> None:
-        # In a child, what the lanes held belongs to the parent, and a lock may be held by nobody alive.
-        self._make_locks()
+        # In a child, what the workers held belongs to the parent, and a lock may be held by nobody alive.
+        self._starting = threading.Lock()
         self._locks_stale = True
-        self._thread = None
         self._run_of_thread = _ThreadRun()
-        self._new_records = 0
-        self._first_new_at_s = None
-        self._flush_requested = False
         self._last_step_s = self._monotonic()
-        self._quiet_log: Say = self._log or RateLimitedLog(self._monotonic)
+        self._quiet_log: LogFunction = self._log or RateLimitedLog(self._monotonic)
         self._stats = SenderStats()
-        self._workers = self._make_workers()
+        self._state = self._make_state()
         self._pid = os.getpid()
 
     def _replace_thread(self) -> None:
         # gevent or eventlet has replaced what the thread stands on. Under them a native thread can stop the
         # whole process, so that one ends when it next looks; its successor does not wait for it, and shares
-        # no lock with it. What it holds is given back as it ends, or with the process.
+        # no lock with it. What it holds is released as it ends, or with the process.
         self._run_of_thread.stopping = self._run_of_thread.outdated = True
-        self._wake.put(None)
-        self._make_locks()
-        self._thread, self._run_of_thread = None, _ThreadRun()
-        self._new_records, self._first_new_at_s, self._flush_requested = 0, None, False
-        self._workers = self._make_workers()
-
-    def _make_workers(self) -> list[EndpointWorker]:
-        return [self._make_worker(endpoint, stats=self._stats) for endpoint in self._endpoints]
-
-    def _make_locks(self) -> None:
-        self._busy = threading.RLock()
+        self._state.notifications.wake()
         self._starting = threading.Lock()
-        # A SimpleQueue, not an Event: its put may interrupt itself (signal handlers, garbage collection).
-        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._run_of_thread = _ThreadRun()
+        self._state = self._make_state()
+
+    def _make_state(self) -> _State:
+        return _State(workers=self._make_workers(), notifications=self._make_notifications())
 
     def _run(self, run: _ThreadRun) -> None:
         run.running = True
-        # Its own, for `_replace_thread` gives others to its successor.
-        workers, busy, wake = self._workers, self._busy, self._wake
-        wait = self._wait or partial(_rest, wake)
-        while not (run.stopping or run.is_outdated()):
+        state = self._state  # its own, for `_replace_thread` gives another to its successor
+        while not run.is_over():
             try:
-                self._linger(run, wait)
+                state.notifications.linger(lambda: run.retired is not None or run.is_over())
                 wait_s = 0.0
-                while wait_s <= 0 and not (run.stopping or run.is_outdated()):
-                    wait_s = self._step(workers, busy)
+                while wait_s <= 0 and not run.is_over():
+                    wait_s = self._step(state)
                 if self._sync is not None:
                     # While Mixpanel is away nothing is claimed; what comes in must reach the disk too.
                     self._sync()
@@ -323,56 +310,68 @@ class Sender:
                     return  # modules are being taken apart under us; the records are safe in the spool
                 wait_s = 1.0
                 message = "The sender met an error of its own (%s at %s: %s) and goes on."
-                self._say(logging.ERROR, "loop", message, type(error).__name__, place_of(error), error)
-            if not (run.stopping or run.is_outdated()):
-                wait(min(wait_s, MAX_IDLE_S))
-        if workers is not self._workers or run.retired is not None:
-            with busy:
-                self._give_back(workers)
+                self._log_safely(logging.ERROR, "loop", message, type(error).__name__, place_of(error), error)
+            if not run.is_over():
+                state.notifications.rest(min(wait_s, MAX_IDLE_S))
+        if state.workers is not self._state.workers or run.retired is not None:
+            with state.busy:
+                self._release(state.workers)
         if run.retired is not None:
             run.stopping = True
             run.retired[1]()
         if run.outdated:
-            threads.park(wake)
+            state.notifications.park()
 
-    def _linger(self, run: _ThreadRun, wait: Callable[[float], object]) -> None:
-        noted_at_s = self._first_new_at_s
-        if noted_at_s is not None:
-            while not (
-                run.stopping or run.retired or self._flush_requested or self._new_records >= MAX_RECORDS
-            ):
-                left_s = noted_at_s + self._linger_s - self._monotonic()
-                if left_s <= 0:
-                    break
-                wait(left_s)
-                if run.is_outdated():
-                    return
-        # Before the claim, so that what is put from here on notifies again.
-        self._new_records, self._first_new_at_s, self._flush_requested = 0, None, False
-
-    def _say(self, level: int, kind: str, message: str, *args: object) -> None:
+    def _log_safely(self, level: int, kind: str, message: str, *args: object) -> None:
         # The host's handlers and filters may raise; that must not end the thread.
         with contextlib.suppress(Exception):
             self._quiet_log(level, kind, message, *args)
 
 
-def _rest(wake: queue.SimpleQueue[None], seconds: float) -> None:
-    with contextlib.suppress(queue.Empty):
-        wake.get(timeout=seconds)
+@dataclass(slots=True, kw_only=True)
+class _State:
+    """What one thread works with, and those that drain in its place: one at a time, who holds `busy`."""
+
+    workers: list[EndpointWorker]
+    notifications: Notifications
+    busy: threading.RLock = field(default_factory=threading.RLock)
+
+
+class _Change:
+    """Returns whether a count has changed since the last call; without a count it never has."""
+
+    def __init__(self, count: Callable[[], int] | None) -> None:
+        self._count = count
+        self._last = 0
+
+    def __call__(self) -> bool:
+        last = self._last
+        if self._count is not None:
+            self._last = self._count()
+        return self._last != last
 
 
 @dataclass(slots=True)
 class _ThreadRun:
     """One life of the thread: told to stop, seen to run, and what it stands on; `retired`: nobody uses it."""
 
+    thread: threading.Thread | None = None
     stopping: bool = False
     running: bool = False
     primitives: tuple[object, ...] = ()
     outdated: bool = False
     retired: tuple[Callable[[], bool], Callable[[], None]] | None = None
 
+    def is_alive(self) -> bool:
+        """Return whether the thread has been started and has not ended."""
+        return self.thread is not None and self.thread.is_alive()
+
+    def is_over(self) -> bool:
+        """Return whether the thread has to end."""
+        return self.stopping or self.is_outdated()
+
     def is_outdated(self) -> bool:
-        """Whether gevent or eventlet has replaced what this thread was begun with."""
+        """Return whether gevent or eventlet has replaced what this thread was begun with."""
         if self.primitives and self.primitives != threads.primitives():
             self.outdated = True
         return self.outdated

@@ -1,0 +1,87 @@
+"""Transport: sends one request, and has the spool remember its records while it is under way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .responses import interpret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mixpanel_visitor.delivery.spool import Handling
+    from mixpanel_visitor.records import Endpoint
+
+    from .http_client import Answer
+    from .responses import Verdict
+    from .send_queue import Piece
+
+    Post = Callable[[Endpoint, Sequence[bytes]], Answer]
+    PostWithin = Callable[[Endpoint, Sequence[bytes], float], Answer]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The answer to a request of `count` records, what it means, and when it came (wall clock, seconds).
+
+    `ambiguous`: Mixpanel may have applied the records, and they must not be sent a second time.
+    """
+
+    answer: Answer
+    verdict: Verdict
+    count: int
+    at_s: float
+    ambiguous: bool
+
+
+class Transport:
+    """Sends requests through `post`; those with a time-out through `post_within`, where there is one.
+
+    `handling` is the spool, if it can note which records are being sent. Without state of its own, so all
+    endpoints share one.
+    """
+
+    def __init__(
+        self,
+        post: Post,
+        *,
+        post_within: PostWithin | None,
+        handling: Handling | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._post = post
+        self._post_within = post_within
+        self._handling = handling
+        self._clock = clock
+
+    def send(self, piece: Piece, *, once: bool, timeout_s: float | None) -> Outcome:
+        """Send the records of `piece` and return what came of them; `once`: they must not be sent twice.
+
+        Raise what `post` raises.
+        """
+        endpoint, bodies = piece.claim.endpoint, piece.bodies
+        if self._handling is not None:
+            self._handling.begin(piece.claim, piece.indexes, once=once)
+        try:
+            if timeout_s is None or self._post_within is None:
+                answer = self._post(endpoint, bodies)
+            else:
+                answer = self._post_within(endpoint, bodies, timeout_s)
+        finally:
+            if self._handling is not None:
+                self._handling.end()
+        now_s = self._clock()
+        verdict = interpret(endpoint, answer, bodies, now_s=now_s)
+        return Outcome(
+            answer=answer,
+            verdict=verdict,
+            count=len(bodies),
+            at_s=now_s,
+            ambiguous=once and verdict.unknown,
+        )
+
+    def settled(self) -> None:
+        """Have the spool forget a request that was sent with `once`: its outcome is noted."""
+        if self._handling is not None:
+            self._handling.settled()
