@@ -51,11 +51,6 @@ def test_records_given_back_from_interleaved_claims_keep_their_order():
     assert waiting(spool) == ["0", "1", "3", "4"]
 
 
-def test_sync_is_allowed():
-    """Housekeeping need not know which spool it has."""
-    MemorySpool().sync()
-
-
 def test_a_forked_child_starts_empty():
     """The parent's events stay the parent's, and the child's answers about them change nothing."""
     printed = run_python(

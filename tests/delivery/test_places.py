@@ -198,7 +198,7 @@ def test_a_link_in_place_of_a_file_is_not_followed(name, tmp_path):
     (tmp_path / "spool" / name).symlink_to(victim)
     claim = journal.claim("import", 10, 10_000)
     if claim is not None:
-        journal.begin(claim, [0])
+        journal.note_sending(claim, [0])
         journal.bury(claim, {0: DeadReason(message="refused")})
     journal.close()
     assert victim.read_text() == "precious"

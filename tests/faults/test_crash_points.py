@@ -53,8 +53,8 @@ def work(directory, pipe):
         if claim:
             taken = names(claim.bodies)[1:] if number == 3 else names(claim.bodies)
             real["write"](pipe, f"sent {' '.join(taken)}\n".encode())
-            journal.begin(claim, range(len(claim)))
-            journal.end()
+            journal.note_sending(claim, range(len(claim)))
+            journal.note_sent()
             if number == 3:
                 journal.bury(claim, {0: DeadReason(message="refused")})
                 journal.ack(claim, range(1, len(claim)))

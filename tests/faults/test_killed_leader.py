@@ -26,7 +26,7 @@ from mixpanel_visitor.delivery.sending.sender import Sender
 
 directory, url, moment = sys.argv[1:]
 journal = Journal(directory)
-api = MixpanelAPI(url, "the-token", on_sent=journal.end)
+api = MixpanelAPI(url, "the-token", on_sent=journal.note_sent)
 answered = 0
 
 
@@ -36,7 +36,7 @@ def watch(name, arguments):
 
 
 sys.addaudithook(watch)
-Sender(journal, api.post, handling=journal, poll_s=0).drain(20)
+Sender(journal, api.post, crash_tracking=journal, poll_s=0).drain(20)
 journal.close()
 """
 
@@ -52,9 +52,9 @@ MOMENTS = {
 def deliver_rest(directory, mixpanel):
     """Deliver in this process what the killed one has left; give the counts of the journal."""
     journal = open_journal(directory)
-    api = MixpanelAPI(mixpanel.url, "the-token", on_sent=journal.end)
+    api = MixpanelAPI(mixpanel.url, "the-token", on_sent=journal.note_sent)
     with contextlib.closing(journal), contextlib.closing(api):
-        assert Sender(journal, api.post, handling=journal, poll_s=0).drain(20)
+        assert Sender(journal, api.post, crash_tracking=journal, poll_s=0).drain(20)
         return journal.counts()
 
 

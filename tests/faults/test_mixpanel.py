@@ -70,11 +70,13 @@ class Delivery:
         self.clock = Clock()
         self.waits_s = []
         self.journal = open_journal(directory / "spool", self.clock)
-        self.api = MixpanelAPI(url, "the-token", timeouts=timeouts, ca_file=ca_file, on_sent=self.journal.end)
+        self.api = MixpanelAPI(
+            url, "the-token", timeouts=timeouts, ca_file=ca_file, on_sent=self.journal.note_sent
+        )
         self.sender = Sender(
             self.journal,
             self.api.post,
-            handling=self.journal,
+            crash_tracking=self.journal,
             clock=self.clock.time,
             monotonic=self.clock.monotonic,
             uniform=lambda low, high: low,

@@ -30,7 +30,7 @@ def make(directory):
     journal.ack(claim, [0, 1, 3])
     journal.bury(claim, {2: DeadReason(message="no such field", field="properties.time", status=400)})
     in_hand = journal.claim("engage", 2, ALL)
-    journal.begin(in_hand, range(2))
+    journal.note_sending(in_hand, range(2))
     clock.tick(5)
     journal.claim("groups", 1, ALL)  # it notes how far it has come
 

@@ -28,13 +28,13 @@ def send(directory, pipe):
     def post(endpoint, bodies):
         if dies == "in hand" and poison in bodies:
             os.abort()
-        journal.end()  # as `MixpanelAPI` says that the request has left
+        journal.note_sent()  # as `MixpanelAPI` says that the request has left
         if dies == "while waiting" and poison in bodies:
             os.abort()
         os.write(pipe, b"".join(body + b"\n" for body in bodies))
         return READY
 
-    sender = Sender(journal, post, handling=journal, poll_s=0)
+    sender = Sender(journal, post, crash_tracking=journal, poll_s=0)
     sender.drain(20)
     print_out = journal.counts()
     journal.close()

@@ -19,6 +19,7 @@ from mixpanel_visitor.records import Record
 
 from .sending.http_client import Answer
 from .sending.sender import Sender
+from .spool import OptOutSpool, SyncableSpool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,7 +35,7 @@ _LOOK_S = 0.05
 _TAKEN = b'{"code":200,"status":1,"num_records_imported":%d}'
 
 
-class FallbackSpool:
+class FallbackSpool(SyncableSpool, OptOutSpool):
     """A `Spool`: `server`, and `journal` for what it does not take; nothing is lost between the two.
 
     What the server may or may not have taken (no answer in time) is written to the journal as well and comes

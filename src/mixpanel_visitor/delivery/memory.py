@@ -6,14 +6,14 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from mixpanel_visitor.errors import SpoolFullError
 from mixpanel_visitor.process import fork
 from mixpanel_visitor.records import ENDPOINTS
 
 from .journal.dead_letters import DeadLetter
-from .spool import Claim, SpoolCounts
+from .spool import Claim, OptOutSpool, SpoolCounts, VolatileSpool
 from .subject_digest import owners
 
 if TYPE_CHECKING:
@@ -41,11 +41,13 @@ class _Entry:
     is_withdrawn: bool = False
 
 
-class MemorySpool:
+class MemorySpool(OptOutSpool, VolatileSpool):
     """A `Spool` in memory, of `max_bytes` of bodies at most; of the dead letters it keeps the last 1000.
 
     A forked child starts with an empty one: what was put before is the parent's.
     """
+
+    is_volatile: Literal[True] = True
 
     def __init__(
         self,
@@ -179,9 +181,6 @@ class MemorySpool:
                 oldest_age_s=max(0.0, (now_ms - oldest.time_ms) / 1000) if oldest else 0.0,
                 leader=True,
             )
-
-    def sync(self) -> None:
-        """Nothing here survives the process; there is nothing to do."""
 
     def close(self) -> None:
         """Forget all claims; what was not settled is claimed again."""

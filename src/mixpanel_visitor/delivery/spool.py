@@ -1,16 +1,22 @@
 """The spool: where accepted records wait until Mixpanel has acknowledged them.
 
-A storage is a class with the seven methods of `Spool`. Writers (`put`) may be many threads and many
+A spool is any class with the seven methods of `Spool`. Writers (`put`) may be many threads and many
 processes; the reading side (`claim` and what settles a claim) is called by one thread, the sender.
+
+What a spool can do besides, it declares by one of the Protocols below: `SyncableSpool`, `OptOutSpool`,
+`CrashTrackingSpool`, `DirectorySpool`, `VolatileSpool`. Ours inherit from them, so that a type checker sees
+that they keep what they declare; of any other, having the methods is declaration enough. Whoever uses a spool
+asks with `isinstance` and one of these Protocols, and does without where the spool has it not.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from mixpanel_visitor.records import Endpoint, Record
 
@@ -101,29 +107,57 @@ class Spool(Protocol):
         ...
 
 
+@runtime_checkable
+class SyncableSpool(Protocol):
+    """A spool on a local disk, whose records survive a power failure once they are synced."""
+
+    def sync(self) -> None:
+        """Make all that was put survive a power failure; raise nothing. The sender calls it every round."""
+        ...
+
+
+@runtime_checkable
 class OptOutSpool(Protocol):
-    """What a spool may offer besides: to take back what people have left who do not want to be tracked."""
+    """A spool that can take back the waiting records of people who opt out."""
 
     def withdraw(self, people: Iterable[str]) -> None:
-        """What was put until now of these people, by their digests (`subject_digest.py`), is not sent."""
+        """Have nothing sent that was put until now of these people, given by `subject_digest.digests`."""
         ...
 
     def revision(self) -> int:
-        """Count how often something was withdrawn: what was claimed before should be given back."""
+        """Return how often something was withdrawn: what was claimed before should be released."""
         ...
 
 
-class Handling(Protocol):
-    """What a spool may offer besides: to remember what is in hand, should that end the process."""
+@runtime_checkable
+class CrashTrackingSpool(Protocol):
+    """A spool that remembers which records are being sent, for the case that the process dies of them.
 
-    def begin(self, claim: Claim, indexes: Iterable[int], *, once: bool = False) -> None:
-        """A request is about to be made of these; `once`: they must not be sent a second time in doubt."""
+    Later claims say so in `crash_counts` and `ambiguous`.
+    """
+
+    def note_sending(self, claim: Claim, indexes: Iterable[int], *, once: bool = False) -> None:
+        """Note that a request is about to be made of these; `once`: they must not be sent a second time."""
         ...
 
-    def end(self) -> None:
-        """It has left, or has failed: from here on nothing is the records' doing."""
+    def note_sent(self) -> None:
+        """Note that the request has left or has failed: the records can do no harm from here on."""
         ...
 
-    def settled(self) -> None:
-        """What became of a request that was begun with `once` is known, and noted in the spool."""
+    def note_settled(self) -> None:
+        """Note that the outcome of a request that was sent with `once` is known and settled."""
         ...
+
+
+@runtime_checkable
+class DirectorySpool(Protocol):
+    """A spool in a directory, which other processes can inspect there."""
+
+    directory: Path
+
+
+@runtime_checkable
+class VolatileSpool(Protocol):
+    """A spool that ends with its process: what waits in it no other process can deliver."""
+
+    is_volatile: Literal[True]

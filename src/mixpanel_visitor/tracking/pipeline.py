@@ -7,12 +7,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mixpanel_visitor.delivery.background_writer import BackgroundWriter
-from mixpanel_visitor.delivery.journal import Journal
-from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.delivery.sending import local_notice
 from mixpanel_visitor.delivery.sending.http_client import Answer, MixpanelAPI
 from mixpanel_visitor.delivery.sending.sender import Sender
-from mixpanel_visitor.delivery.spool import SpoolCounts
+from mixpanel_visitor.delivery.spool import (
+    CrashTrackingSpool,
+    OptOutSpool,
+    SpoolCounts,
+    SyncableSpool,
+    VolatileSpool,
+)
 from mixpanel_visitor.delivery.spool_factory import open_spool
 from mixpanel_visitor.delivery.subject_digest import digests
 from mixpanel_visitor.errors import SpoolError
@@ -60,7 +64,7 @@ class DeliveryPipeline:
         self.spool: Spool = dependencies.spool or open_spool(
             settings.spool, project=project_of(settings.token)
         )
-        journal = self.spool if isinstance(self.spool, Journal) else None
+        crash_tracking = self.spool if isinstance(self.spool, CrashTrackingSpool) else None
         self._api: MixpanelAPI | None = None
         post = dependencies.post
         if post is None:
@@ -70,7 +74,7 @@ class DeliveryPipeline:
                 settings.token,
                 service_account=(account.username, account.secret, account.project_id) if account else None,
                 proxy=settings.proxy,
-                on_sent=journal.end if journal is not None else None,
+                on_sent=crash_tracking.note_sent if crash_tracking else None,
             )
             post = self._post
         self.sender = Sender(
@@ -80,10 +84,10 @@ class DeliveryPipeline:
             clock=dependencies.clock,
             monotonic=dependencies.monotonic,
             endpoints=ENDPOINTS if self.delivers else (),
-            sync=getattr(self.spool, "sync", None),
+            sync=self.spool.sync if isinstance(self.spool, SyncableSpool) else None,
             log=log,
-            handling=journal,
-            revision=getattr(self.spool, "revision", None),
+            crash_tracking=crash_tracking,
+            revision=self.spool.revision if isinstance(self.spool, OptOutSpool) else None,
             retry_ambiguous=settings.on_ambiguous == "retry",
         )
         self.committer = BackgroundWriter(self.store)
@@ -138,9 +142,8 @@ class DeliveryPipeline:
             return
         try:
             self.committer.drain(_WITHDRAW_S)  # what waits there would come after it
-            withdraw = getattr(self.spool, "withdraw", None)
-            if withdraw is not None:
-                guarded(withdraw)(digests(ids))
+            if isinstance(self.spool, OptOutSpool):
+                guarded(self.spool.withdraw)(digests(ids))
         except Exception:
             self.failed("opt-out")
 
@@ -215,7 +218,9 @@ class DeliveryPipeline:
         self.sender.retire(self._may_end, self._let_go)
 
     def _may_end(self) -> bool:
-        return not (self.committer.waiting or (isinstance(self.spool, MemorySpool) and self.counts().pending))
+        return not (
+            self.committer.waiting or (isinstance(self.spool, VolatileSpool) and self.counts().pending)
+        )
 
     def _let_go(self) -> None:
         try:

@@ -14,8 +14,8 @@ import click
 from mixpanel_visitor.cli.spool.location import inspect_all, locate_spool, user_name
 from mixpanel_visitor.cli.spool.redis import is_redis, open_redis_spool, server_of
 from mixpanel_visitor.delivery.fallback import FallbackSpool
-from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.journal.quota import MAX_BYTES, MAX_SHARE_OF_VOLUME, MIN_FREE_SHARE_OF_VOLUME
+from mixpanel_visitor.delivery.spool import DirectorySpool
 from mixpanel_visitor.delivery.spool_factory import open_spool
 from mixpanel_visitor.errors import SpoolUnavailableError
 from mixpanel_visitor.quoting import several
@@ -72,7 +72,7 @@ def check_spool(location: str, *, delivers: bool = True) -> Iterator[Finding]:
         yield from _redis(location)
         return
     spool = open_spool(location)
-    if not isinstance(spool, Journal):
+    if not isinstance(spool, DirectorySpool):
         yield Finding(
             "W070",
             "the spool is in memory",

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.journal.inspection import ProjectStatus, inspect
 from mixpanel_visitor.delivery.journal.segments import list_segments
+from mixpanel_visitor.delivery.spool import DirectorySpool
 from mixpanel_visitor.delivery.spool_factory import open_spool
 from mixpanel_visitor.errors import SettingsError
 from mixpanel_visitor.settings import Settings
@@ -82,7 +82,7 @@ def _root(location: str) -> Path:
             "or `doctor`."
         )
     spool = open_spool(location)
-    if not isinstance(spool, Journal):
+    if not isinstance(spool, DirectorySpool):
         raise click.UsageError(
             f"{location} is in the memory of its own process: no other process can read it."
         )

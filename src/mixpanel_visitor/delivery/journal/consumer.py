@@ -194,20 +194,20 @@ class JournalConsumer:
                 self._heed_withdrawals()
             return self._withdrawals.revision
 
-    def begin(self, claim: Claim, indexes: Iterable[int], *, once: bool = False) -> None:
+    def note_sending(self, claim: Claim, indexes: Iterable[int], *, once: bool = False) -> None:
         """A request is about to be made of these: write it down, should it end this process."""
         with self.lock:
             if self._index is not None:
                 places = ((reader.name, offset) for reader, offset in _positions(claim, indexes))
                 self._diary.begin(claim.endpoint, places, once=once)
 
-    def end(self) -> None:
+    def note_sent(self) -> None:
         """The request has left."""
         with self.lock:
             if self._index is not None:
                 self._diary.end()
 
-    def settled(self) -> None:
+    def note_settled(self) -> None:
         """What became of the request is noted."""
         with self.lock:
             if self._index is not None:

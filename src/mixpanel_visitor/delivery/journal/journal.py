@@ -23,7 +23,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mixpanel_visitor.delivery.spool import SpoolCounts
+from mixpanel_visitor.delivery.spool import (
+    CrashTrackingSpool,
+    DirectorySpool,
+    OptOutSpool,
+    SpoolCounts,
+    SyncableSpool,
+)
 from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
 from mixpanel_visitor.process import fork
 
@@ -43,7 +49,7 @@ HOUSEKEEPING_EVERY_S = 1.0
 FORK_PATIENCE_S = 0.5
 
 
-class Journal:
+class Journal(SyncableSpool, OptOutSpool, CrashTrackingSpool, DirectorySpool):
     """A `Spool` in a directory. Nothing is opened or created before the first `put`.
 
     `max_bytes` bounds the segments (None: 1 GB, or 10 % of the volume if that is less), `dead_bytes` the
@@ -113,17 +119,17 @@ class Journal:
         """Count how often something was withdrawn: what was claimed before should be given back."""
         return self._here().desk.revision()
 
-    def begin(self, claim: Claim, indexes: Iterable[int], *, once: bool = False) -> None:
-        """A request is about to be made of these; if this process dies of it, later claims tell so."""
-        self._here().desk.begin(claim, indexes, once=once)
+    def note_sending(self, claim: Claim, indexes: Iterable[int], *, once: bool = False) -> None:
+        """Note that a request is about to be made of these, in case this process dies of it."""
+        self._here().desk.note_sending(claim, indexes, once=once)
 
-    def end(self) -> None:
-        """The request has left, or has failed."""
-        self._here().desk.end()
+    def note_sent(self) -> None:
+        """Note that the request has left, or has failed."""
+        self._here().desk.note_sent()
 
-    def settled(self) -> None:
-        """Its outcome is noted; for requests that were begun with `once`."""
-        self._here().desk.settled()
+    def note_settled(self) -> None:
+        """Note that the outcome of a request that was sent with `once` is settled."""
+        self._here().desk.note_settled()
 
     def counts(self) -> SpoolCounts:
         """The figures of now; those of the store are exact unless it is large and was just come upon."""

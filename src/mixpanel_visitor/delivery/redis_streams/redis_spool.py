@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from mixpanel_visitor.delivery.sending.crash_isolation import CRASH_LIMIT
 from mixpanel_visitor.delivery.sending.idempotency import is_repeatable
+from mixpanel_visitor.delivery.spool import OptOutSpool
 from mixpanel_visitor.errors import SettingsError, SpoolUnavailableError
 from mixpanel_visitor.observability.rate_limited_log import logger
 from mixpanel_visitor.process import fork
@@ -53,7 +54,7 @@ _READ_ENTRIES = 100
 _ORDERED: frozenset[Endpoint] = frozenset({"engage", "groups"})
 
 
-class RedisSpool:
+class RedisSpool(OptOutSpool):
     """A `Spool` in Redis Streams, shared by all machines that name the same address and project.
 
     `max_bytes` bounds the compressed bytes that may wait in it. Counted as written, delivered and pending are
@@ -338,9 +339,6 @@ class RedisSpool:
         return list(found.values())
 
     # --- life -----------------------------------------------------------------------------------
-
-    def sync(self) -> None:
-        """How often Redis syncs is its own setting (appendfsync)."""
 
     def close(self) -> None:
         """Release what is in flight and close the connections; raises nothing: others take it in time."""

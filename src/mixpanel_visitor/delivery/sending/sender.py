@@ -30,7 +30,7 @@ from .transport import Transport
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mixpanel_visitor.delivery.spool import Handling, Spool
+    from mixpanel_visitor.delivery.spool import CrashTrackingSpool, Spool
     from mixpanel_visitor.records import Endpoint
 
     from .reporter import LogFunction
@@ -54,7 +54,7 @@ class Sender:
 
     `sync` makes what was put survive a power failure; the thread calls it after each round. Without
     `endpoints` that is all it does. `retry_ambiguous`: see the setting `on_ambiguous`.
-    `handling`, the journal's, remembers what is in hand; `revision` says when something was withdrawn.
+    `crash_tracking` is the spool if it remembers what is being sent; `revision` counts what was withdrawn.
 
     `post_within` is the same with a time-out in seconds, for `drain`: without it a server that hangs can
     hold `drain` up beyond its deadline for as long as one `post` takes.
@@ -86,7 +86,7 @@ class Sender:
         sync: Callable[[], None] | None = None,
         log: LogFunction | None = None,
         retry_ambiguous: bool = False,
-        handling: Handling | None = None,
+        crash_tracking: CrashTrackingSpool | None = None,
         revision: Callable[[], int] | None = None,
     ) -> None:
         self._monotonic = monotonic
@@ -97,7 +97,9 @@ class Sender:
         transport = Transport(
             post,
             post_within=post_within,
-            handling=None if handling is None else cast("Handling", Guarded(handling)),
+            crash_tracking=None
+            if crash_tracking is None
+            else cast("CrashTrackingSpool", Guarded(crash_tracking)),
             clock=clock,
         )
         count_opt_outs = None if revision is None else guarded(revision)

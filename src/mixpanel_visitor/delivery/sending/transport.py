@@ -10,7 +10,7 @@ from .responses import interpret
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mixpanel_visitor.delivery.spool import Handling
+    from mixpanel_visitor.delivery.spool import CrashTrackingSpool
     from mixpanel_visitor.records import Endpoint
 
     from .http_client import Answer
@@ -38,8 +38,8 @@ class Outcome:
 class Transport:
     """Sends requests through `post`; those with a time-out through `post_within`, where there is one.
 
-    `handling` is the spool, if it can note which records are being sent. Without state of its own, so all
-    endpoints share one.
+    `crash_tracking` is the spool, if it can note which records are being sent. All endpoints share one
+    transport: it has no state of its own.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class Transport:
         post: Post,
         *,
         post_within: PostWithin | None,
-        handling: Handling | None,
+        crash_tracking: CrashTrackingSpool | None,
         clock: Callable[[], float],
     ) -> None:
         self._post = post
         self._post_within = post_within
-        self._handling = handling
+        self._crash_tracking = crash_tracking
         self._clock = clock
 
     def send(self, piece: Piece, *, once: bool, timeout_s: float | None) -> Outcome:
@@ -61,16 +61,16 @@ class Transport:
         Raise what `post` raises.
         """
         endpoint, bodies = piece.claim.endpoint, piece.bodies
-        if self._handling is not None:
-            self._handling.begin(piece.claim, piece.indexes, once=once)
+        if self._crash_tracking is not None:
+            self._crash_tracking.note_sending(piece.claim, piece.indexes, once=once)
         try:
             if timeout_s is None or self._post_within is None:
                 answer = self._post(endpoint, bodies)
             else:
                 answer = self._post_within(endpoint, bodies, timeout_s)
         finally:
-            if self._handling is not None:
-                self._handling.end()
+            if self._crash_tracking is not None:
+                self._crash_tracking.note_sent()
         now_s = self._clock()
         verdict = interpret(endpoint, answer, bodies, now_s=now_s)
         return Outcome(
@@ -83,5 +83,5 @@ class Transport:
 
     def settled(self) -> None:
         """Have the spool forget a request that was sent with `once`: its outcome is noted."""
-        if self._handling is not None:
-            self._handling.settled()
+        if self._crash_tracking is not None:
+            self._crash_tracking.note_settled()
