@@ -715,7 +715,7 @@ def test_segments_that_are_long_gone_were_delivered(open_spool, directory, clock
     assert sorted(deliver(leader)) == ["0", "1", "2"]
     clock.tick(1)
     assert leader.claim("import", 10, ALL) is None
-    gone = follower._process_state.appender.names()[0]
+    gone = follower._producer.names()[0]
     assert gone in (directory / "acks.json").read_text()
     for _ in range(2):
         clock.tick(3700)
@@ -746,7 +746,7 @@ def test_a_writer_that_nobody_asks_forgets_its_old_segments(open_spool, director
         if number % 50 == 0:
             clock.tick(2)
             deliver(leader)
-    assert len(follower._process_state.appender.names()) < 100
+    assert len(follower._producer.names()) < 100
     clock.tick(2)
     deliver(leader)
     counts = follower.counts()
@@ -777,7 +777,7 @@ def test_a_duplicate_that_is_refused_was_delivered(open_spool, directory, clock)
     assert first.counts().delivered == 1
     (directory / "acks.json").unlink()
     second.put([event(2)])
-    first._process_state.desk.close()  # the lead goes, the segment stays
+    first._consumer.close()  # the lead goes, the segment stays
     clock.tick(1)
     claim = second.claim("import", 10, ALL)
     second.bury(claim, {0: REFUSED, 1: REFUSED})
@@ -1009,7 +1009,7 @@ def test_a_put_does_not_wait_for_a_slow_disk(journal, monkeypatch):
 def test_a_put_within_a_put_is_refused_at_once(journal):
     """A signal handler that tracks may have interrupted a put of its own thread."""
     journal.put([event(1)])
-    appender = journal._process_state.appender
+    appender = journal._producer
     assert appender.acquire(0)
     try:
         with pytest.raises(SpoolUnavailableError, match="interrupted"):

@@ -162,7 +162,7 @@ class JournalModel(RuleBasedStateMachine):
     def kill(self, who, tail):
         """Forget a journal as if its process were killed, perhaps in the middle of a write."""
         before = set(segments(self.directory))
-        writer = self.journals[who]._process_state.appender._writer
+        writer = self.journals[who]._producer._writer
         path = writer.path if writer else None
         self.journals.pop(who)
         del writer

@@ -245,7 +245,7 @@ def test_dead_letters_are_not_read_again_for_each_opt_out(tmp_path, monkeypatch)
     journal.withdraw(digests(["nobody-0"]))
     journal.revision()
     reads = []
-    letters = journal._process_state.desk._dead_letters
+    letters = journal._consumer._dead_letters
     monkeypatch.setattr(letters, "entries", lambda: reads.append(1) or iter(()))
     for number in range(1, 5):
         journal.withdraw(digests([f"nobody-{number}"]))

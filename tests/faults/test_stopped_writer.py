@@ -21,8 +21,8 @@ with tempfile.TemporaryDirectory() as temporary:
         journal = open_journal(directory)
         journal.put([event("written")])
         # Half a frame, as if the kernel had been stopped in the middle of a write; its locks are all held.
-        path = journal._process_state.appender._writer.path
-        journal._process_state.appender.acquire(1)
+        path = journal._producer._writer.path
+        journal._producer.acquire(1)
         with path.open("ab") as file:
             file.write(b"1 i 5f3a9c01 0000")
         os.write(writable, b".")

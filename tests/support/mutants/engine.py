@@ -112,9 +112,9 @@ MUTANTS = [
     Mutant(
         defect="a child takes over its parent's lead",
         rows=(23, 35),
-        file="delivery/journal/journal.py",
-        old="        self._process_state.close_inherited()\n        self._process_state = self._make_sides()",
-        new="        self._process_state.pid = os.getpid()",
+        file="delivery/journal/per_process.py",
+        old="        self._pair.close_inherited()\n        self._pair = _Pair(*self._make())",
+        new="        self._pair.pid = os.getpid()",
         test="delivery/test_journal_model.py::TestJournalModel::runTest",
     ),
     Mutant(

@@ -32,18 +32,18 @@ MUTANTS: list[Mutant] = [
     Mutant(
         defect="a fork that Python has not seen goes unnoticed",
         rows=(23,),
-        file="delivery/journal/journal.py",
-        old="        if sides.pid != os.getpid():\n            sides = self._here()\n"
-        "        sides.appender.put",
-        new="        sides.appender.put",
+        file="delivery/journal/per_process.py",
+        old="        if pair.pid != os.getpid():\n            pair = self._replace_inherited(pair)\n"
+        "        return pair.producer",
+        new="        return pair.producer",
         test="delivery/test_journal_processes.py::test_a_child_writes_its_own_segment[libc]",
     ),
     Mutant(
         defect="a child stores once more what its parent was about to store",
         rows=(23,),
-        file="delivery/journal/journal.py",
-        old="        self._process_state.close_inherited()\n        self._process_state = self._make_sides()",
-        new="        self._process_state.pid = os.getpid()",
+        file="delivery/journal/per_process.py",
+        old="        self._pair.close_inherited()\n        self._pair = _Pair(*self._make())",
+        new="        self._pair.pid = os.getpid()",
         test="faults/test_forks.py::test_a_fork_in_the_middle_of_a_request_sends_nothing_twice",
     ),
     Mutant(

@@ -7,6 +7,7 @@ claim ─▶ consumer ─▶ leader_lock, segment_index ─▶ segment_reader   
 bury  ─▶ consumer ─▶ dead_letters                quota, corruption, backlog_estimate: bounds and counts
                                                  directory: who may write there, and what to do about errors
                                                  inspection: the status, for commands
+fork  ─▶ per_process: a child gets a producer and a consumer of its own
 ```
 """
 
