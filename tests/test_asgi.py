@@ -10,7 +10,8 @@ import pytest
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from support.asgi_driver import Conversation, call_asgi, http_scope, run, texts, websocket_scope
 from support.responses import Jar
-from support.spools import COOKIE, SECRET_KEY, RecordingSpool, tracker_into
+from support.spools import RecordingSpool
+from support.trackers import COOKIE, SECRET_KEY, tracker_into
 
 from mixpanel_visitor.asgi import SCOPE_KEY, VisitorMiddleware
 from mixpanel_visitor.delivery.sending.http_client import Answer

@@ -20,7 +20,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 from support import django_site  # noqa: F401  # configures Django
-from support.spools import RecordingSpool, tracker_into
+from support.spools import RecordingSpool
+from support.trackers import tracker_into
 from support.wsgi_driver import Starter, environ_of
 
 from mixpanel_visitor import Tracker, asgi, current_visitor, wsgi

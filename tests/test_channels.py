@@ -9,7 +9,8 @@ from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 from support import django_site  # noqa: F401  # configures Django
 from support.asgi_driver import REQUEST, http_scope, websocket_scope
-from support.spools import RecordingSpool, tracker_into
+from support.spools import RecordingSpool
+from support.trackers import tracker_into
 from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.asgi import VisitorMiddleware

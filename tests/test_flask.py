@@ -6,7 +6,8 @@ import threading
 import flask
 import pytest
 from support.responses import Jar
-from support.spools import COOKIE, SECRET_KEY, RecordingSpool, tracker_into
+from support.spools import RecordingSpool
+from support.trackers import COOKIE, SECRET_KEY, tracker_into
 from werkzeug.test import EnvironBuilder
 from werkzeug.wsgi import ClosingIterator
 

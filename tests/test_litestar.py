@@ -20,7 +20,8 @@ from litestar.middleware import (
 from litestar.params import FromPath, FromQuery
 from litestar.response import Response
 from litestar.testing import TestClient
-from support.spools import RecordingSpool, tracker_into
+from support.spools import RecordingSpool
+from support.trackers import tracker_into
 
 from mixpanel_visitor import SettingsError, Tracker
 from mixpanel_visitor.asgi import VisitorMiddleware as ASGIVisitorMiddleware

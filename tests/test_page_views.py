@@ -10,7 +10,8 @@ from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 from support.facts import BROWSER_DOCUMENT, BROWSER_FETCH, facts
-from support.spools import RecordingSpool, tracker_into
+from support.spools import RecordingSpool
+from support.trackers import tracker_into
 from werkzeug.routing import Map, Rule
 from werkzeug.test import Client as WerkzeugClient
 from werkzeug.wrappers import Request as WerkzeugRequest

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 import quart
-from support.spools import RecordingSpool, tracker_into
+from support.spools import RecordingSpool
+from support.trackers import tracker_into
 from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor import SettingsError

@@ -11,7 +11,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.templating import Jinja2Templates
 from starlette.testclient import TestClient
-from support.spools import COOKIE, RecordingSpool, tracker_into
+from support.spools import RecordingSpool
+from support.trackers import COOKIE, tracker_into
 
 from mixpanel_visitor.core.identity.spid_browser import signed_payload
 from mixpanel_visitor.errors import NoVisitorError

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.components import needs
 from support.mutants import python_path
-from support.spools import SECRET_KEY
+from support.trackers import SECRET_KEY
 from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.emulator import LocalMixpanel

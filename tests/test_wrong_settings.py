@@ -16,7 +16,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route, Router
 from starlette.testclient import TestClient
 from support.asgi_driver import Conversation, http_scope, run
-from support.spools import RecordingSpool, tracker_into
+from support.spools import RecordingSpool
+from support.trackers import tracker_into
 from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.asgi import VisitorMiddleware as ASGIMiddleware

@@ -7,7 +7,8 @@ from wsgiref.util import FileWrapper
 
 import pytest
 from support.responses import Jar
-from support.spools import COOKIE, RecordingSpool, tracker_into
+from support.spools import RecordingSpool
+from support.trackers import COOKIE, tracker_into
 from support.wsgi_driver import Starter, call_wsgi, environ_of
 
 from mixpanel_visitor.errors import SpoolFullError

@@ -2,6 +2,8 @@
 
 import pytest
 from support.components import needs
+from support.journals import Clock, open_journal
+from support.sending import Rig
 
 NEEDED = needs("redis-server")
 KINDS = ("redis", "redis-cluster", "redis-sentinel")
@@ -49,3 +51,41 @@ def redis_url(request):
         return url
 
     return redis_url
+
+
+@pytest.fixture
+def clock():
+    """Give a clock that stands still."""
+    return Clock()
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """Give the path of a directory that does not exist yet."""
+    return tmp_path / "spool"
+
+
+@pytest.fixture
+def open_spool(directory, clock):
+    """Give a function that opens journals in the directory; all are closed in the end."""
+    opened = []
+
+    def open_one(**options):
+        opened.append(open_journal(directory, clock, **options))
+        return opened[-1]
+
+    yield open_one
+    for journal in opened:
+        journal.close()
+
+
+@pytest.fixture
+def journal(open_spool):
+    """Give a journal with the usual bounds."""
+    return open_spool()
+
+
+@pytest.fixture
+def rig() -> Rig:
+    """A fresh sender."""
+    return Rig()

@@ -3,97 +3,71 @@
 from __future__ import annotations
 
 import pytest
+from support.journals import ALL, event
+from support.spools import RecordingSpool
 
 from mixpanel_visitor.delivery.sending.settlements import Settlements
-from mixpanel_visitor.delivery.spool import Claim, DeadReason
+from mixpanel_visitor.delivery.spool import DeadReason
 from mixpanel_visitor.errors import SpoolUnavailableError
 
-CLAIM = Claim(endpoint="import", bodies=(b"a", b"b", b"c"), positions=(0, 1, 2))
 REASON = DeadReason(message="bad")
-
-
-class Disk:
-    """The settling side of a spool; while it is `full`, it takes nothing."""
-
-    def __init__(self) -> None:
-        self.full = False
-        self.taken: list[tuple] = []
-
-    def _take(self, method: str, *arguments) -> None:
-        if self.full:
-            raise SpoolUnavailableError("the disk is full")
-        self.taken.append((method, *arguments))
-
-    def ack(self, claim, indexes) -> None:
-        self._take("ack", claim, indexes)
-
-    def release(self, claim, indexes) -> None:
-        self._take("release", claim, indexes)
-
-    def bury(self, claim, reasons) -> None:
-        self._take("bury", claim, reasons)
+BODIES = [event(name).body for name in ("delivered", "refused", "late")]
 
 
 @pytest.fixture
-def disk() -> Disk:
-    """A disk that takes everything."""
-    return Disk()
+def spool() -> RecordingSpool:
+    """A spool with three records."""
+    spool = RecordingSpool(waits=True)
+    spool.put([event("delivered"), event("refused"), event("late")])
+    return spool
 
 
 @pytest.fixture
-def settlements(disk) -> Settlements:
-    """One of each kind, not yet flushed."""
-    settlements = Settlements(disk)
-    settlements.ack(CLAIM, [0])
-    settlements.dead_letter(CLAIM, {1: REASON})
-    settlements.release(CLAIM, [2])
+def settlements(spool) -> Settlements:
+    """One outcome of each kind, not yet flushed."""
+    claim = spool.claim("import", 3, ALL)
+    settlements = Settlements(spool)
+    settlements.ack(claim, [0])
+    settlements.dead_letter(claim, {1: REASON})
+    settlements.release(claim, [2])
     return settlements
 
 
-ALL = [("ack", CLAIM, [0]), ("bury", CLAIM, {1: REASON}), ("release", CLAIM, [2])]
-
-
-def test_nothing_reaches_the_spool_before_the_flush(disk, settlements):
+def test_nothing_reaches_the_spool_before_the_flush(spool, settlements):
     """An outcome is noted without any call that might fail."""
-    assert disk.taken == []
+    assert (spool.acked, spool.dead, spool.unclaimed) == ([], {}, 0)
     assert len(settlements) == 3
 
 
-def test_a_flush_hands_everything_over_in_order(disk, settlements):
-    """Each outcome goes to the method of its kind."""
+def test_a_flush_settles_everything(spool, settlements):
+    """Each outcome as what it is."""
     settlements.flush()
-    assert disk.taken == ALL
+    assert (spool.acked, spool.dead, spool.unclaimed) == ([BODIES[0]], {BODIES[1]: REASON}, 1)
     assert len(settlements) == 0
 
 
-def test_a_flush_raises_what_the_spool_raises_and_keeps_everything(disk, settlements):
-    """Nothing is forgotten because the spool is in trouble."""
-    disk.full = True
+@pytest.mark.parametrize(("failing", "left"), [("ack", 3), ("bury", 2), ("release", 1)])
+def test_what_the_spool_did_not_take_stays_with_all_behind_it(spool, settlements, failing, left):
+    """The error is raised, and nothing is forgotten because the spool is in trouble."""
+    spool.failing = {failing}
     with pytest.raises(SpoolUnavailableError):
         settlements.flush()
-    assert len(settlements) == 3
+    assert len(settlements) == left
 
 
-def test_what_was_not_taken_is_offered_again_once(disk, settlements):
-    """The next flush begins where the last one failed, and nothing is settled twice."""
-    ack = disk.ack
-
-    def ack_then_fill_the_disk(claim, indexes) -> None:
-        ack(claim, indexes)
-        disk.full = True
-
-    disk.ack = ack_then_fill_the_disk
-    again = Settlements(disk)
-    again.ack(CLAIM, [0])
-    again.dead_letter(CLAIM, {1: REASON})
+@pytest.mark.parametrize("failing", ["ack", "bury", "release"])
+def test_the_next_flush_goes_on_where_the_last_one_failed(spool, settlements, failing):
+    """Nothing is settled twice."""
+    spool.failing = {failing}
     with pytest.raises(SpoolUnavailableError):
-        again.flush()
-    disk.full = False
-    again.flush()
-    assert disk.taken == ALL[:2]
+        settlements.flush()
+    spool.failing = set()
+    settlements.flush()
+    assert (spool.acked, spool.dead, spool.unclaimed) == ([BODIES[0]], {BODIES[1]: REASON}, 1)
 
 
-def test_a_flush_of_nothing_asks_the_spool_for_nothing(disk):
+def test_a_flush_of_nothing_is_nothing(spool):
     """Every step flushes."""
-    Settlements(disk).flush()
-    assert disk.taken == []
+    spool.failing = {"ack", "bury", "release"}
+    Settlements(spool).flush()
+    assert spool.counts().pending == 3

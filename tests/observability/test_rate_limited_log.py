@@ -3,8 +3,8 @@
 import logging
 
 import pytest
-from support.spools import RecordingSpool, tracker_into
-from support.trackers import recording_tracker
+from support.spools import RecordingSpool
+from support.trackers import recording_tracker, tracker_into
 
 from mixpanel_visitor.errors import SpoolFullError
 from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog, logger

@@ -21,7 +21,7 @@ from .browser_verdict import judge, seen, table
 from .inbox import Inbox
 from .responses import cookie_name
 from .sites import Shop, flask_shop, starlette_shop
-from .spools import SECRET_KEY
+from .trackers import SECRET_KEY
 from .waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from django.views.decorators.csrf import csrf_exempt
 from mixpanel_visitor.django import get_tracker
 
 from .apps import APPS_COOKIE, CHUNKS, ENDLESS_CHUNK, FILE, NOBODY, USER, _asgi_sorted, _wsgi_sorted
-from .spools import SECRET_KEY
+from .trackers import SECRET_KEY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -30,7 +30,7 @@ from .inbox import Inbox
 from .litestar_app import build_litestar
 from .quart_app import build_quart
 from .responses import Jar, Response
-from .spools import SECRET_KEY
+from .trackers import SECRET_KEY
 from .waiting import PATIENCE_S, wait_until
 from .werkzeug_app import build_werkzeug
 from .wsgi_driver import call_wsgi, environ_of

@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mixpanel_visitor.delivery.journal import Journal
-from mixpanel_visitor.delivery.journal.frames import HEADER_BYTES
+import pytest
+
+from mixpanel_visitor.delivery.journal import Journal, frames
 from mixpanel_visitor.records import Record
 
 from .waiting import PATIENCE_S
@@ -108,7 +109,7 @@ def segments(directory: Path) -> list[Path]:
 
 def frame_size(record: Record) -> int:
     """Give the size of a record on disk."""
-    return HEADER_BYTES + len(record.body) + 1
+    return frames.HEADER_BYTES + len(record.body) + 1
 
 
 def start_python(script: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
@@ -130,3 +131,21 @@ def run_python(script: str, *arguments: object, **options: Any) -> str:
     assert process.returncode == 0, errors
     assert not errors
     return printed.strip()
+
+
+def leave_behind(directory, records, *, rest=b"", name="0000000000000001-dead-1-0-1.seg"):
+    """Write what a process leaves that was killed."""
+    directory.mkdir(exist_ok=True)
+    path = directory / name
+    path.write_bytes(frames.encode(records, 1) + rest)
+    return path
+
+
+def put_until(kind, journal, record, message):
+    """Put a record again and again until that is refused; give how often it was not."""
+    for count in range(1000):
+        try:
+            journal.put([record])
+        except kind as error:
+            return count if message in str(error) else pytest.fail(str(error))
+    return pytest.fail("it was never refused")

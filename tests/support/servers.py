@@ -20,7 +20,7 @@ from .harnesses import TOKEN, Harness
 from .inbox import Inbox
 from .mutants import python_path
 from .responses import Jar, Response
-from .spools import SECRET_KEY
+from .trackers import SECRET_KEY
 from .waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:

@@ -5,53 +5,24 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from mixpanel_visitor.core.identity.visitor_cookie import VisitorCookie, VisitorCookieCodec
-from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.delivery.sending.sender import Sender
 from mixpanel_visitor.tracking.dependencies import Dependencies
 from mixpanel_visitor.tracking.tracker import Tracker
 
 from .responses import cookie_name
+from .spools import RecordingSpool
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
-    from mixpanel_visitor.records import Record
+    from mixpanel_visitor.delivery.spool import Spool
 
 NOW_S = 1_763_900_000.5
 TOKEN = "0123456789abcdef0123456789abcdef"
 SECRET_KEY = "a-key-of-some-length"
 COOKIE = cookie_name(TOKEN)
-
-
-class RememberingSpool(MemorySpool):
-    """The memory spool, with a list of everything that was ever put into it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[Record] = []
-
-    def put(self, records: Sequence[Record]) -> None:
-        """Store, and remember."""
-        super().put(records)
-        self.records.extend(records)
-
-    def messages(self, endpoint: str) -> list[dict[str, Any]]:
-        """Give what was put for an endpoint, decoded."""
-        return [orjson.loads(record.body) for record in self.records if record.endpoint == endpoint]
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        """Give the events that were put, decoded."""
-        return self.messages("import")
-
-    @property
-    def names(self) -> list[str]:
-        """Give the names of the events that were put."""
-        return [event["event"] for event in self.events]
 
 
 def known(
@@ -68,20 +39,24 @@ def known(
     return {"cookie": f"{name}={codec.encode(visitor_cookie)}"}
 
 
+def tracker_into(spool: Spool, *, dependencies: Mapping[str, Any] | None = None, **settings: Any) -> Tracker:
+    """Build a tracker that stores into this spool and delivers nothing; it has the real clock and IDs."""
+    defaults = {"token": TOKEN, "secret_key": SECRET_KEY, "spool": "memory:", "deliver": False}
+    return Tracker(parts=Dependencies(spool=spool, **(dependencies or {})), **{**defaults, **settings})
+
+
 def recording_tracker(
-    *, now_s: float = NOW_S, clock: Callable[[], float] | None = None, **given: Any
-) -> tuple[Tracker, RememberingSpool]:
-    """Build a tracker that only spools, with a clock that stands (or `clock`) and IDs that count up."""
-    spool = RememberingSpool()
+    *, now_s: float = NOW_S, clock: Callable[[], float] | None = None, **settings: Any
+) -> tuple[Tracker, RecordingSpool]:
+    """Build a tracker with its spool, a clock that stands (or `clock`) and IDs that count up."""
+    spool = RecordingSpool(waits=True)
     numbers = count(1)
-    parts = Dependencies(
-        clock=clock or (lambda: now_s),
-        fresh_id=lambda: f"00000000-0000-4000-8000-{next(numbers):012}",
-        insert_id=lambda: f"insert-{next(numbers)}",
-        spool=spool,
-    )
-    settings = {"token": TOKEN, "secret_key": SECRET_KEY, "spool": "memory:", "deliver": False}
-    return Tracker(parts=parts, **{**settings, **given}), spool
+    dependencies = {
+        "clock": clock or (lambda: now_s),
+        "fresh_id": lambda: f"00000000-0000-4000-8000-{next(numbers):012}",
+        "insert_id": lambda: f"insert-{next(numbers)}",
+    }
+    return tracker_into(spool, dependencies=dependencies, **settings), spool
 
 
 def end_abandoned_senders(threads: Iterable[threading.Thread]) -> None:

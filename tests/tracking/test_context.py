@@ -13,7 +13,8 @@ import typing
 import unittest.mock
 
 import pytest
-from support.spools import RecordingSpool, tracker_into
+from support.spools import RecordingSpool
+from support.trackers import tracker_into
 
 from mixpanel_visitor.errors import NoVisitorError
 from mixpanel_visitor.tracking import context

@@ -9,7 +9,7 @@ MUTANTS = [
         file="delivery/sending/responses.py",
         old='return Verdict(kind="retry", status_class="server", message=message, wait_s=wait_s)',
         new='return Verdict(kind="delivered", status_class="server", message=message, wait_s=wait_s)',
-        test="delivery/test_sender.py::test_an_outage_loses_nothing",
+        test="delivery/test_endpoint_worker.py::test_an_outage_loses_nothing",
     ),
     Mutant(
         defect="an update in doubt is sent again",
@@ -17,7 +17,7 @@ MUTANTS = [
         file="delivery/sending/transport.py",
         old="ambiguous=once and verdict.unknown",
         new="ambiguous=once and not verdict.unknown",
-        test="delivery/test_sender.py::test_an_update_in_doubt_is_buried",
+        test="delivery/test_idempotency.py::test_an_update_in_doubt_is_buried",
     ),
     Mutant(
         defect="both kinds of updates go in one request",
@@ -25,7 +25,7 @@ MUTANTS = [
         file="delivery/sending/endpoint_worker.py",
         old="list(runs(self.endpoint, claim.bodies))",
         new="[range(len(claim))]",
-        test="delivery/test_sender.py::test_what_may_be_repeated_goes_in_requests_of_its_own",
+        test="delivery/test_idempotency.py::test_what_may_be_repeated_goes_in_requests_of_its_own",
     ),
     Mutant(
         defect="a name is looked up though it is an address",
@@ -81,7 +81,7 @@ MUTANTS = [
         file="delivery/sending/retry_policy.py",
         old="backoff_s(self._retries, self._uniform(1.0, 5.0), retry_after_s)",
         new="backoff_s(self._retries, 3.0, retry_after_s)",
-        test="delivery/test_sender.py::test_twenty_hosts_do_not_come_back_together",
+        test="delivery/test_endpoint_worker.py::test_twenty_hosts_do_not_come_back_together",
     ),
     Mutant(
         defect="a certificate for another host will do",
@@ -99,7 +99,7 @@ MUTANTS = [
         "            self._unsynced.extend(self._sync([*paths, self._directory]))",
         new="            self._unsynced.extend(self._sync([*paths, self._directory]))\n"
         "        finally:\n            self.release()",
-        test="delivery/test_journal.py::test_a_put_does_not_wait_for_a_slow_disk",
+        test="delivery/test_journal_bounds.py::test_a_put_does_not_wait_for_a_slow_disk",
     ),
     Mutant(
         defect="what is given back is forgotten",

@@ -35,7 +35,7 @@ MUTANTS = [
         old="            # The file may be the matter (a limit on its size), and not the disk.\n"
         "            self._write(data, count, now_s)",
         new="            raise",
-        test="delivery/test_journal.py::test_a_limit_on_file_size_makes_a_new_segment",
+        test="delivery/test_journal_bounds.py::test_a_limit_on_file_size_makes_a_new_segment",
     ),
     Mutant(
         defect="the checksum of a record is not looked at",
@@ -51,7 +51,7 @@ MUTANTS = [
         file="delivery/journal/frames.py",
         old="        position = end\n    return Scan",
         new="        position = size\n    return Scan",
-        test="delivery/test_journal.py::test_damage_costs_only_what_it_has_hit",
+        test="delivery/test_journal_recovery.py::test_damage_costs_only_what_it_has_hit",
     ),
     Mutant(
         defect="the checksum of acks.json is not looked at",
@@ -59,7 +59,7 @@ MUTANTS = [
         file="delivery/journal/offsets.py",
         old='if document["crc"] != f"{crc32(_dumps(entries).encode()):08x}":',
         new="if False:",
-        test="delivery/test_journal.py::test_a_plausible_but_wrong_mark_is_not_believed",
+        test="delivery/test_offsets.py::test_a_plausible_but_wrong_mark_is_not_believed",
     ),
     Mutant(
         defect="a directory that is none raises something of its own",
@@ -67,7 +67,7 @@ MUTANTS = [
         file="delivery/journal/producer.py",
         old="        except OSError as error:\n            raise SpoolUnavailableError(",
         new="        except TimeoutError as error:\n            raise SpoolUnavailableError(",
-        test="delivery/test_journal.py::test_a_path_that_is_no_directory_is_reported_with_what_to_do",
+        test="delivery/test_journal_bounds.py::test_a_path_that_is_no_directory_is_reported_with_what_to_do",
     ),
     Mutant(
         defect="nobody looks whether the directory is still there",
@@ -75,7 +75,7 @@ MUTANTS = [
         file="delivery/journal/producer.py",
         old="        in_place = self._writer is None or self._writer.is_in_place()\n",
         new="        in_place = True\n        return\n",
-        test="delivery/test_journal.py::test_a_removed_directory_is_made_anew_and_the_loss_is_counted",
+        test="delivery/test_journal_removal.py::test_a_removed_directory_is_made_anew_and_the_loss_is_counted",
     ),
     Mutant(
         defect="an event from the future is set aside at once",
@@ -83,7 +83,7 @@ MUTANTS = [
         file="delivery/sending/responses.py",
         old="if all(map(_is_future, problems)) and early_s <= FUTURE_GIVE_UP_S:",
         new="if False:",
-        test="delivery/test_sender.py::test_an_event_from_the_future_is_sent_again_later",
+        test="delivery/test_refusals.py::test_an_event_from_the_future_is_sent_again_later",
     ),
     Mutant(
         defect="a request that is out of time goes on",
@@ -123,7 +123,7 @@ MUTANTS = [
         file="delivery/sending/send_queue.py",
         old="if limit_bytes is not None and limit_bytes < sent_bytes:",
         new="if False:",
-        test="delivery/test_sender.py::test_a_named_limit_is_learned_and_kept",
+        test="delivery/test_refusals.py::test_a_named_limit_is_learned_and_kept",
     ),
     Mutant(
         defect="a refused batch is set aside whole",
@@ -131,7 +131,7 @@ MUTANTS = [
         file="delivery/sending/responses.py",
         old='        if len(records) > 1:\n            message = f"Mixpanel refused a batch',
         new='        if len(records) > 2_000:\n            message = f"Mixpanel refused a batch',
-        test="delivery/test_sender.py::test_one_poison_among_a_full_batch",
+        test="delivery/test_refusals.py::test_one_poison_among_a_full_batch",
     ),
     Mutant(
         defect="with a wrong token events are set aside",
@@ -139,7 +139,7 @@ MUTANTS = [
         file="delivery/sending/responses.py",
         old='return Verdict(kind="pause", status_class="config", message=message)',
         new='return Verdict(kind="delivered", status_class="config", message=message)',
-        test="delivery/test_sender.py::test_a_wrong_token_keeps_everything",
+        test="delivery/test_endpoint_worker.py::test_a_wrong_token_keeps_everything",
     ),
     Mutant(
         defect="a child goes on with its parent's segment",
@@ -179,7 +179,7 @@ MUTANTS = [
         file="delivery/journal/segment_reader.py",
         old='field(default_factory=lambda: array("Q"))',
         new="field(default_factory=list)",
-        test="delivery/test_journal.py::test_a_waiting_record_costs_about_eight_bytes_of_memory",
+        test="delivery/test_journal_bounds.py::test_a_waiting_record_costs_about_eight_bytes_of_memory",
     ),
     Mutant(
         defect="a segment of a later version counts as damage",
@@ -187,7 +187,7 @@ MUTANTS = [
         file="delivery/journal/frames.py",
         old="return line.startswith(_LATER_VERSIONS) and not frame_end(_VERSION + line[1:], 0)",
         new="return False",
-        test="delivery/test_journal.py::test_segments_of_a_later_version_are_left_alone",
+        test="delivery/test_journal_recovery.py::test_segments_of_a_later_version_are_left_alone",
     ),
     Mutant(
         defect="a segment of a dead writer is deleted though records in it wait",
@@ -253,6 +253,6 @@ MUTANTS = [
         file="delivery/journal/quota.py",
         old="                room_on_volume = free - total * MIN_FREE_SHARE_OF_VOLUME",
         new="                room_on_volume = free - total",
-        test="delivery/test_journal.py::test_a_full_disk_refuses_and_recovers",
+        test="delivery/test_journal_bounds.py::test_a_full_disk_refuses_and_recovers",
     ),
 ]

@@ -34,6 +34,7 @@ from .consumer import JournalConsumer
 from .dead_letters import MAX_BYTES as MAX_DEAD_BYTES
 from .per_process import PerProcess
 from .producer import JournalProducer
+from .segments import sync_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -52,6 +53,8 @@ class Journal(SyncableSpool, OptOutSpool, CrashTrackingSpool, DirectorySpool):
     `max_bytes` bounds the segments (None: 1 GB, or 10 % of the volume if that is less), `dead_bytes` the
     dead letters. A segment is closed at `segment_bytes`, or when it is `segment_age_s` seconds old.
 
+    `sync_path` makes a file or a directory survive a power failure; tests watch it.
+
     Writing is done by the producer of this process, reading by its consumer.
     """
 
@@ -65,6 +68,7 @@ class Journal(SyncableSpool, OptOutSpool, CrashTrackingSpool, DirectorySpool):
         segment_bytes: int = SEGMENT_BYTES,
         segment_age_s: float = SEGMENT_AGE_S,
         dead_bytes: int = MAX_DEAD_BYTES,
+        sync_path: Callable[[Path], None] = sync_path,
     ) -> None:
         # Absolute, because a daemon may change its working directory.
         self.directory = directory = Path(directory).absolute()
@@ -80,6 +84,7 @@ class Journal(SyncableSpool, OptOutSpool, CrashTrackingSpool, DirectorySpool):
                 segment_bytes=segment_bytes,
                 segment_age_s=segment_age_s,
                 log=log,
+                sync_path=sync_path,
             )
             consumer = JournalConsumer(
                 directory, clock=clock, monotonic=monotonic, dead_bytes=dead_bytes, log=log

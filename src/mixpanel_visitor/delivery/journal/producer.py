@@ -53,6 +53,7 @@ class JournalProducer:
         segment_bytes: int,
         segment_age_s: float,
         log: RateLimitedLog,
+        sync_path: Callable[[Path], None] = sync_path,
     ) -> None:
         self.has_new_records = False
         self.lock = threading.RLock()
@@ -62,6 +63,7 @@ class JournalProducer:
         self._segment_bytes = segment_bytes
         self._segment_age_s = segment_age_s
         self._log = self._said = DeferredLog(log)
+        self._sync_path = sync_path
         self._space = DiskQuota(directory, max_bytes)
         self._own = ProducerStats()
         self._writer: SegmentWriter | None = None
@@ -190,7 +192,7 @@ class JournalProducer:
         failed = []
         for path in dict.fromkeys(paths):
             try:
-                sync_path(path)
+                self._sync_path(path)
             except FileNotFoundError:
                 pass  # delivered and deleted meanwhile
             except OSError as error:
