@@ -14,7 +14,7 @@ from support.spools import RecordingSpool
 from support.trackers import COOKIE, SECRET_KEY, tracker_into
 
 from mixpanel_visitor.asgi import SCOPE_KEY, VisitorMiddleware
-from mixpanel_visitor.delivery.sending.http_client import Answer
+from mixpanel_visitor.delivery.sending.http_client import Response
 from mixpanel_visitor.delivery.spool_factory import open_spool
 from mixpanel_visitor.errors import SpoolFullError
 from mixpanel_visitor.settings import Settings
@@ -780,7 +780,7 @@ class Mixpanel:
         self.bodies.extend(bodies)
         self.has_some.set()
         answer = {"code": 200, "status": "OK", "num_records_imported": len(bodies)}
-        return Answer(status=200, body=orjson.dumps(answer), sent=True)
+        return Response(status=200, body=orjson.dumps(answer), sent=True)
 
 
 @pytest.fixture

@@ -164,7 +164,7 @@ def page(environ, start_response):
 
 
 async def async_page(scope, receive, send):
-    """Answer, and track before and after."""
+    """Response, and track before and after."""
     scope["state"]["visitor"].track("Asked")
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"hello"})

@@ -148,7 +148,7 @@ def test_dead_letters_are_thrown_away(server, url, spool):
     """All of them, and with them what cannot be read."""
     bury(spool, ["quota", "bad name"])
     with server.client() as client:
-        client.xadd(spool.letters.key, {"reason": "no JSON"})
+        client.xadd(spool.dead_letters.key, {"reason": "no JSON"})
     assert len(listed(url)) == 2
     result = run("spool", "dead", "purge", "--all", "--yes", spool=url)
     assert result.output == "2 dead letters were thrown away.\n"
@@ -160,9 +160,9 @@ def test_an_opt_out_reaches_dead_letters_of_every_page(spool):
     anns = b'{"event":"%d","properties":{"distinct_id":"ann"}}'
     for number in (0, 1):
         bury(spool, ["quota"] * 300)
-        spool.letters.write("import", anns % number, DeadReason(message="quota"))
+        spool.dead_letters.write("import", anns % number, DeadReason(message="quota"))
     spool.withdraw(digests(["ann"]))
-    left = [letter.body for letter in spool.letters.entries()]
+    left = [letter.body for letter in spool.dead_letters.entries()]
     assert len(left) == 600
     assert not [body for body in left if b"ann" in body]
 

@@ -61,7 +61,7 @@ def bodies(directory):
 
 def numbers(directory):
     """Give the numbers of the dead letters of a project."""
-    return [letter.number for letter in DeadLetters(directory / "dead").entries()]
+    return [letter.id for letter in DeadLetters(directory / "dead").entries()]
 
 
 def names_waiting(directory, endpoint="import"):

@@ -42,7 +42,7 @@ def running(book):
     committer = BackgroundWriter(book.commit)
     committer.submit(records("first"))
     deadline = threading.Event()
-    while not committer._turn.running:
+    while not committer._run_of_thread.running:
         deadline.wait(0.001)
     return committer
 
@@ -219,7 +219,7 @@ def test_beyond_a_full_queue_the_caller_commits_its_own_at_once():
     committer = BackgroundWriter(commit)
     committer.submit(records("first"))
     deadline = threading.Event()
-    while not committer._turn.running:
+    while not committer._run_of_thread.running:
         deadline.wait(0.001)
     book.gate.clear()
     committer.submit(records("stuck"))

@@ -171,11 +171,11 @@ with tempfile.TemporaryDirectory() as directory:
 def test_the_number_of_a_letter_stays(dead_letters):
     """Whatever else comes and goes, and different letters have different ones."""
     dead_letters.add(numbered(3))
-    first, second, third = (entry.number for entry in dead_letters.entries())
+    first, second, third = (entry.id for entry in dead_letters.entries())
     assert len({first, second, third}) == 3
     assert list(dead_letters.take({first})) == [1]
     dead_letters.add([letter(b'{"event":"new"}')])
-    assert [entry.number for entry in dead_letters.entries()][:2] == [second, third]
+    assert [entry.id for entry in dead_letters.entries()][:2] == [second, third]
 
 
 def test_what_is_taken_out_is_handed_over_and_the_rest_stays(dead_letters, tmp_path):
@@ -183,7 +183,7 @@ def test_what_is_taken_out_is_handed_over_and_the_rest_stays(dead_letters, tmp_p
     letters = numbered(5)
     dead_letters.add(letters)
     handed = []
-    assert list(dead_letters.take({letters[1].number, letters[3].number}, handed.extend)) == [2]
+    assert list(dead_letters.take({letters[1].id, letters[3].id}, handed.extend)) == [2]
     assert handed == [letters[1], letters[3]]
     assert list(dead_letters.entries()) == [letters[0], letters[2], letters[4]]
     (path,) = (tmp_path / "dead").iterdir()
@@ -194,7 +194,7 @@ def test_a_file_without_letters_goes(dead_letters, tmp_path):
     """There is nothing left in the directory, and adding goes on."""
     letters = numbered(3)
     dead_letters.add(letters)
-    assert list(dead_letters.take({entry.number for entry in letters})) == [3]
+    assert list(dead_letters.take({entry.id for entry in letters})) == [3]
     assert list((tmp_path / "dead").iterdir()) == []
     dead_letters.add(letters[:1])
     assert list(dead_letters.entries()) == letters[:1]
@@ -205,7 +205,7 @@ def test_letters_go_only_after_they_were_handed_over(dead_letters):
     letters = numbered(2)
     dead_letters.add(letters)
     there = []
-    list(dead_letters.take({letters[0].number}, lambda _batch: there.extend(dead_letters.entries())))
+    list(dead_letters.take({letters[0].id}, lambda _batch: there.extend(dead_letters.entries())))
     assert there == letters
 
 
@@ -221,7 +221,7 @@ def test_what_could_not_be_handed_over_stays(dead_letters):
         handed.extend(batch)
 
     with pytest.raises(OSError, match="full"):
-        list(dead_letters.take({entry.number for entry in letters}, refuse_the_second))
+        list(dead_letters.take({entry.id for entry in letters}, refuse_the_second))
     assert handed == letters[:BATCH_SIZE]
     assert list(dead_letters.entries()) == letters[BATCH_SIZE:]
 
@@ -234,7 +234,7 @@ def test_lines_that_cannot_be_read_stay_unless_asked(dead_letters, tmp_path):
     with path.open("ab") as file:
         file.write(b"rub\rbish\n")
     dead_letters.add(letters[1:])
-    assert list(dead_letters.take({letters[0].number})) == [1]
+    assert list(dead_letters.take({letters[0].id})) == [1]
     assert path.read_bytes().startswith(b"rub\rbish\n")
     assert list(dead_letters.take((), unreadable=True)) == []
     assert list(dead_letters.entries()) == letters[1:]
@@ -245,7 +245,7 @@ def test_two_who_take_the_same_letters_get_each_once(tmp_path):
     """Some updates of profiles must not be sent twice."""
     letters = numbered(50)
     DeadLetters(tmp_path).add(letters)
-    numbers = {entry.number for entry in letters}
+    numbers = {entry.id for entry in letters}
     handed = []
     threads = [
         threading.Thread(target=lambda: list(DeadLetters(tmp_path).take(numbers, handed.extend)))
@@ -266,7 +266,7 @@ def test_who_waits_for_a_file_that_is_replaced_opens_it_again(dead_letters, tmp_
     (path,) = (tmp_path / "dead").iterdir()
     taken = []
     with locked(path):
-        taker = threading.Thread(target=lambda: taken.extend(dead_letters.take({letters[1].number})))
+        taker = threading.Thread(target=lambda: taken.extend(dead_letters.take({letters[1].id})))
         taker.start()
         assert wait_until(lambda: waits_for_a_lock(path), PATIENCE_S)
         new = path.with_name("new")
@@ -348,7 +348,7 @@ def test_the_count_notices_that_a_file_was_replaced(dead_letters):
     letters = numbered(4)
     dead_letters.add(letters)
     assert dead_letters.count() == 4
-    list(dead_letters.take({entry.number for entry in letters[:3]}))
+    list(dead_letters.take({entry.id for entry in letters[:3]}))
     long = [letter(json.dumps({"event": "x" * 1000}).encode())] * 2
     dead_letters.add(long)
     assert dead_letters.count() == 3
@@ -375,7 +375,7 @@ print(dead_letters.dropped)
 
         def take_all():
             over = process.poll() is not None  # before the look: what comes later is looked for once more
-            list(ours.take({entry.number for entry in ours.entries()}, handed.extend))
+            list(ours.take({entry.id for entry in ours.entries()}, handed.extend))
             return over
 
         assert wait_until(take_all, PATIENCE_S)

@@ -17,7 +17,7 @@ from support.sending import (
     received,
 )
 
-from mixpanel_visitor.delivery.sending.http_client import Answer
+from mixpanel_visitor.delivery.sending.http_client import Response
 from mixpanel_visitor.delivery.sending.send_queue import MAX_RECORDS
 from mixpanel_visitor.records import ENDPOINTS
 
@@ -32,7 +32,9 @@ def test_what_mixpanel_takes_is_acknowledged(rig):
 
 def test_a_mistake_of_our_own_loses_nothing(rig, caplog):
     """It is logged with its place, counted as what it is, and the same records are sent again."""
-    rig.mixpanel.scripts["import"] = [Answer(status=0, failure="internal: TypeError at delivery/x.py:7: no")]
+    rig.mixpanel.scripts["import"] = [
+        Response(status=0, failure="internal: TypeError at delivery/x.py:7: no")
+    ]
     rig.put(*events(3))
     rig.run(for_s=60.0)
     assert rig.spool.acked == events(3)

@@ -30,7 +30,7 @@ from support.scripted_server import (
     silent,
 )
 
-from mixpanel_visitor.delivery.sending.http_client import Answer, MixpanelAPI, Timeouts
+from mixpanel_visitor.delivery.sending.http_client import MixpanelAPI, Response, Timeouts
 from mixpanel_visitor.delivery.sending.request_attempt import ANSWER_MAX_BYTES
 
 BODIES = [b'{"event":"A"}', b'{"event":"B"}']
@@ -297,7 +297,7 @@ def authority(tmp_path):
     return Authority(tmp_path)
 
 
-def outcome(answer: Answer) -> tuple[int, str, bool]:
+def outcome(answer: Response) -> tuple[int, str, bool]:
     """What the sender decides by."""
     return answer.status, answer.failure.partition(":")[0], answer.sent
 

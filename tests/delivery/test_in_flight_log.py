@@ -16,91 +16,96 @@ def path(tmp_path):
 
 
 def next_leader(path):
-    diary = InFlightLog(path)
-    diary.load()
-    return diary
+    log = InFlightLog(path)
+    log.load()
+    return log
 
 
 def test_what_was_in_hand_has_a_death_more(path):
     """Each death of a leader counts once, for all records between the first and the last."""
     for crashes in (1, 2, 3):
-        next_leader(path).begin("import", [(SEGMENT, 100), (SEGMENT, 300)])
-        diary = next_leader(path)
-        assert [diary.crashes("import", SEGMENT, at) for at in (99, 100, 200, 300, 301)] == [
+        next_leader(path).note_sending("import", [(SEGMENT, 100), (SEGMENT, 300)])
+        log = next_leader(path)
+        assert [log.crashes("import", SEGMENT, at) for at in (99, 100, 200, 300, 301)] == [
             0,
             *[crashes] * 3,
             0,
         ]
-        assert diary.crashes("engage", SEGMENT, 200) == 0
-        assert diary.crashes("import", "0002.seg", 200) == 0
+        assert log.crashes("engage", SEGMENT, 200) == 0
+        assert log.crashes("import", "0002.seg", 200) == 0
 
 
 def test_a_request_that_has_left_is_nobodys_fault(path):
-    """After `end` a death says nothing about the records."""
-    diary = InFlightLog(path)
-    diary.begin("import", [(SEGMENT, 100)])
-    diary.end()
-    assert not next_leader(path).has_deaths
+    """After `note_sent` a death says nothing about the records."""
+    log = InFlightLog(path)
+    log.note_sending("import", [(SEGMENT, 100)])
+    log.note_sent()
+    assert not next_leader(path).has_crashes
 
 
 def test_a_shorter_entry_replaces_a_longer_one(path):
     """The rest of the longer one behind it is not read."""
-    diary = InFlightLog(path)
-    diary.begin("import", [(SEGMENT, 100_000_000)])
-    diary.begin("import", [(SEGMENT, 1)])
+    log = InFlightLog(path)
+    log.note_sending("import", [(SEGMENT, 100_000_000)])
+    log.note_sending("import", [(SEGMENT, 1)])
     assert next_leader(path).crashes("import", SEGMENT, 1) == 1
 
 
 def test_segments_that_are_gone_are_forgotten(path):
     """Nothing of them can be sent any more."""
-    InFlightLog(path).begin("import", [("gone.seg", 1)])
-    assert not next_leader(path).has_deaths
+    InFlightLog(path).note_sending("import", [("gone.seg", 1)])
+    assert not next_leader(path).has_crashes
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 40, b"00000002 00000000 []\n", b"zz", b"\xff" * 100])
 def test_rubbish_is_an_empty_diary(path, content):
     """Deaths are then not counted, and nothing else happens."""
     path.write_bytes(content)
-    assert not next_leader(path).has_deaths
+    assert not next_leader(path).has_crashes
 
 
 def test_a_diary_that_cannot_be_written_stops_nobody(tmp_path):
     """Its directory is not there."""
-    diary = InFlightLog(tmp_path / "none" / "sending")
-    diary.begin("import", [(SEGMENT, 1)])
-    diary.end()
-    assert not next_leader(tmp_path / "none" / "sending").has_deaths
+    log = InFlightLog(tmp_path / "none" / "sending")
+    log.note_sending("import", [(SEGMENT, 1)])
+    log.note_sent()
+    assert not next_leader(tmp_path / "none" / "sending").has_crashes
 
 
 def test_what_was_sent_once_and_not_answered_is_in_doubt(path):
     """Until its outcome is noted; then nobody asks any more."""
-    diary = InFlightLog(path)
-    diary.begin("engage", [(SEGMENT, 100), (SEGMENT, 300)], once=True)
-    diary.end()
+    log = InFlightLog(path)
+    log.note_sending("engage", [(SEGMENT, 100), (SEGMENT, 300)], once=True)
+    log.note_sent()
     heir = next_leader(path)
-    assert [heir.in_doubt("engage", SEGMENT, at) for at in (99, 100, 300, 301)] == [False, True, True, False]
-    assert not heir.in_doubt("groups", SEGMENT, 100)
-    assert not heir.has_deaths
-    assert next_leader(path).in_doubt("engage", SEGMENT, 100)
-    diary = next_leader(path)
-    diary.begin("engage", [(SEGMENT, 400)], once=True)
-    diary.end()
-    diary.settled()
-    assert not next_leader(path).in_doubt("engage", SEGMENT, 400)
+    assert [heir.is_ambiguous("engage", SEGMENT, at) for at in (99, 100, 300, 301)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert not heir.is_ambiguous("groups", SEGMENT, 100)
+    assert not heir.has_crashes
+    assert next_leader(path).is_ambiguous("engage", SEGMENT, 100)
+    log = next_leader(path)
+    log.note_sending("engage", [(SEGMENT, 400)], once=True)
+    log.note_sent()
+    log.note_settled()
+    assert not next_leader(path).is_ambiguous("engage", SEGMENT, 400)
 
 
 def test_it_is_in_doubt_as_soon_as_it_is_in_hand(path):
     """The leader may die after the request has left and before it can note that."""
-    InFlightLog(path).begin("engage", [(SEGMENT, 100)], once=True)
+    InFlightLog(path).note_sending("engage", [(SEGMENT, 100)], once=True)
     heir = next_leader(path)
-    assert heir.in_doubt("engage", SEGMENT, 100)
+    assert heir.is_ambiguous("engage", SEGMENT, 100)
     assert heir.crashes("engage", SEGMENT, 100) == 1
 
 
 def test_what_may_be_repeated_is_not_in_doubt(path):
     """Twice does no harm."""
-    InFlightLog(path).begin("engage", [(SEGMENT, 100)])
-    assert not next_leader(path).has_doubts
+    InFlightLog(path).note_sending("engage", [(SEGMENT, 100)])
+    assert not next_leader(path).has_ambiguous
 
 
 def test_a_diary_without_doubts_is_read(path):

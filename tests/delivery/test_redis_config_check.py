@@ -30,7 +30,7 @@ def test_a_shortcoming_is_told(change, wait, problem, refuses):
     """And a worker does not start on what loses events by design."""
     (found,) = judge({**WELL, **change}, wait=wait)
     assert (found.problem, found.refuses) == (problem, refuses)
-    assert found.why
+    assert found.impact
     assert found.fix
 
 

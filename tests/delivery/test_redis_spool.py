@@ -6,7 +6,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.journals import ALL, Clock, event, names, start_python
+from support.journals import ALL, event, names, start_python
 from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.delivery.redis_streams import RedisSpool, codec
@@ -14,12 +14,6 @@ from mixpanel_visitor.delivery.spool import DeadReason
 from mixpanel_visitor.records import Record
 
 IDLE_S = 300
-
-
-@pytest.fixture
-def clock():
-    """Give a clock that stands still."""
-    return Clock()
 
 
 @pytest.fixture
@@ -95,7 +89,7 @@ def test_an_entry_that_cannot_be_read_is_set_aside(make, client):
         found += names(claim.bodies)
         spool.ack(claim, range(len(claim)))
     assert found == ["1", "2"]
-    ((_, letter),) = client.xrange(spool.letters.key)
+    ((_, letter),) = client.xrange(spool.dead_letters.key)
     assert b"damaged" in letter[b"reason"]
     assert b"who".hex().encode() in letter[b"body"]
     assert client.xlen(stream_of(client)) == 0
@@ -107,7 +101,7 @@ def test_a_dead_letter_has_all_that_is_known(make, client, clock):
     spool.put([event(1)])
     claim = spool.claim("import", 10, ALL)
     spool.bury(claim, {0: DeadReason(message="too old", field="time", status=400)})
-    ((_, letter),) = client.xrange(spool.letters.key)
+    ((_, letter),) = client.xrange(spool.dead_letters.key)
     assert letter == {
         b"time_ms": str(int(clock.time() * 1000)).encode(),
         b"endpoint": b"import",
@@ -159,7 +153,7 @@ def test_who_is_alive_keeps_what_is_in_hand(make, client, clock):
     owner.put([event(1)])
     claim = owner.claim("import", 10, ALL)
     let_idle(client, IDLE_S + 1)
-    owner.beat()
+    owner.send_heartbeat()
     clock.tick(IDLE_S)
     assert other.claim("import", 10, ALL) is None
     owner.ack(claim, [0])
@@ -174,8 +168,8 @@ from mixpanel_visitor.delivery.redis_streams import RedisSpool
 spool = RedisSpool(sys.argv[1])
 spool.put([event(1), event(2)])
 claim = spool.claim("import", 1, 10**9)
-spool._heart.stop()
-spool._heart._thread.join()
+spool._heartbeat.stop()
+spool._heartbeat._thread.join()
 child = forks[sys.argv[2]]()
 if child == 0:
     spool.put([event(3)])
@@ -209,7 +203,7 @@ def test_who_was_silent_lets_go(make, client, clock):
     let_idle(client, IDLE_S + 1)
     taken = other.claim("import", 10, ALL)
     assert taken.crash_counts == {0: 1}
-    owner.beat()
+    owner.send_heartbeat()
     owner.release(claim, [0])
     assert owner.claim("import", 10, ALL) is None
     other.ack(taken, [0])

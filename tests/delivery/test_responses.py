@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mixpanel_visitor.delivery.sending.http_client import Answer
+from mixpanel_visitor.delivery.sending.http_client import Response
 from mixpanel_visitor.delivery.sending.responses import (
     FUTURE_WAIT_MAX_S,
     FUTURE_WAIT_MIN_S,
@@ -41,7 +41,7 @@ def judge(
     """What is made of such an answer."""
     if not isinstance(body, bytes):
         body = json.dumps(body).encode()
-    answer = Answer(status=status, headers=headers or {}, body=body, failure=failure, sent=sent)
+    answer = Response(status=status, headers=headers or {}, body=body, failure=failure, sent=sent)
     return interpret(endpoint, answer, records, now_s=NOW_S)
 
 

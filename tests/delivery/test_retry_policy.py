@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from support.journals import Clock
 
 from mixpanel_visitor.delivery.sending.retry_policy import (
     MAX_CONSECUTIVE_REJECTIONS,
@@ -11,12 +10,6 @@ from mixpanel_visitor.delivery.sending.retry_policy import (
     backoff_s,
     pause_s,
 )
-
-
-@pytest.fixture
-def clock() -> Clock:
-    """A clock that stands still."""
-    return Clock()
 
 
 @pytest.fixture

@@ -125,7 +125,7 @@ def test_every_flipped_bit_costs_one_frame_and_no_other():
             assert found(bytes(damaged)) == lines[:owner] + lines[owner + 1 :], (position, bit)
             if scan.consumed == len(data):
                 assert sum(damage.end - damage.start for damage in scan.damages) == len(lines[owner])
-                assert not any(damage.later for damage in scan.damages)
+                assert not any(damage.is_newer for damage in scan.damages)
             else:
                 assert position == len(data) - 1
 
@@ -134,14 +134,16 @@ def test_damage_is_reported_in_one_piece():
     """What lies side by side is one damage."""
     lines = one_by_one()
     data = lines[0] + b"rubbish\n\nmore rubbish\n" + lines[1]
-    assert frames.scan(data).damages == [frames.Damage(len(lines[0]), len(data) - len(lines[1]), later=False)]
+    assert frames.scan(data).damages == [
+        frames.Damage(len(lines[0]), len(data) - len(lines[1]), is_newer=False)
+    ]
 
 
 def test_lines_of_a_later_version_are_told_from_damage():
     """But our own line with one bit of its version flipped is damage."""
-    assert frames.scan(b"2 whatever that is\n").damages == [frames.Damage(0, 19, later=True)]
+    assert frames.scan(b"2 whatever that is\n").damages == [frames.Damage(0, 19, is_newer=True)]
     damaged = b"3" + one_by_one()[0][1:]
-    assert frames.scan(damaged).damages == [frames.Damage(0, len(damaged), later=False)]
+    assert frames.scan(damaged).damages == [frames.Damage(0, len(damaged), is_newer=False)]
 
 
 @settings(max_examples=200, deadline=None)
@@ -178,11 +180,12 @@ def test_no_bytes_make_a_scan_fail(data):
 
 def test_names_sort_by_age_and_are_never_the_same():
     """The time is padded; the rest keeps processes, and lives of one process, apart."""
-    names = [segment_name(time_ms=time_ms, number=1) for time_ms in (0, 999, 10**12, 10**13)]
+    names = [segment_name(time_ms=time_ms, sequence=1) for time_ms in (0, 999, 10**12, 10**13)]
     assert names == sorted(names)
-    assert segment_name(time_ms=1, number=1) != segment_name(time_ms=1, number=1)
+    assert segment_name(time_ms=1, sequence=1) != segment_name(time_ms=1, sequence=1)
     assert re.fullmatch(
-        rf"\d{{16}}-[0-9a-f]{{8}}-{os.getpid()}-[0-9a-f]{{8}}-000007\.seg", segment_name(time_ms=5, number=7)
+        rf"\d{{16}}-[0-9a-f]{{8}}-{os.getpid()}-[0-9a-f]{{8}}-000007\.seg",
+        segment_name(time_ms=5, sequence=7),
     )
 
 

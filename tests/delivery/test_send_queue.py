@@ -14,8 +14,8 @@ from mixpanel_visitor.delivery.sending.send_queue import (
     MAX_RECORDS,
     PROBE_AFTER,
     START_BYTES,
+    Batch,
     Limits,
-    Piece,
     SendQueue,
     request_bytes,
 )
@@ -30,7 +30,7 @@ def claim_of(bodies) -> Claim:
 def work_of(bodies) -> SendQueue:
     """One fresh claim to be sent."""
     work = SendQueue()
-    work.add(Piece(claim=claim_of(bodies), indexes=range(len(bodies))))
+    work.add(Batch(claim=claim_of(bodies), indexes=range(len(bodies))))
     return work
 
 
@@ -45,23 +45,23 @@ def test_request_bytes_is_the_length_of_the_array(bodies):
 
 @given(bodies_strategy, st.integers(min_value=1, max_value=2_000))
 def test_fitting_loses_nothing_and_keeps_the_order(bodies, max_bytes):
-    """The parts of a piece hold exactly its records, in their order."""
-    piece = Piece(claim=claim_of(bodies), indexes=range(len(bodies)))
-    parts = piece.fitting(max_bytes)
+    """The parts of a batch hold exactly its records, in their order."""
+    batch = Batch(claim=claim_of(bodies), indexes=range(len(bodies)))
+    parts = batch.split_to_fit(max_bytes)
     assert [index for part in parts for index in part.indexes] == list(range(len(bodies)))
 
 
 @given(bodies_strategy, st.integers(min_value=1, max_value=2_000))
 def test_fitting_holds_the_limit(bodies, max_bytes):
     """Each part fits, or is a single record that never could."""
-    for part in Piece(claim=claim_of(bodies), indexes=range(len(bodies))).fitting(max_bytes):
+    for part in Batch(claim=claim_of(bodies), indexes=range(len(bodies))).split_to_fit(max_bytes):
         assert request_bytes(part.bodies) <= max_bytes or len(part.indexes) == 1
 
 
 @given(bodies_strategy, st.integers(min_value=1, max_value=2_000))
 def test_fitting_makes_no_more_parts_than_needed(bodies, max_bytes):
     """No part could have taken the first record of the next one."""
-    parts = Piece(claim=claim_of(bodies), indexes=range(len(bodies))).fitting(max_bytes)
+    parts = Batch(claim=claim_of(bodies), indexes=range(len(bodies))).split_to_fit(max_bytes)
     for part, following in itertools.pairwise(parts):
         assert request_bytes([*part.bodies, following.bodies[0]]) > max_bytes
 
@@ -71,14 +71,14 @@ def test_work_hands_out_each_record_once(data, bodies):
     """Whatever mixture of splits and refusals happens, each record is settled exactly once, in order."""
     work = work_of(bodies)
     settled: list[int] = []
-    while (piece := work.first(max_bytes=10_000)) is not None:
-        choices = ["done", "refused"] if len(piece.indexes) == 1 else ["done", "part", "bisect", "shrink"]
+    while (batch := work.first(max_bytes=10_000)) is not None:
+        choices = ["done", "refused"] if len(batch.indexes) == 1 else ["done", "part", "bisect", "shrink"]
         match data.draw(st.sampled_from(choices)):
             case "done":
-                settled += piece.indexes
+                settled += batch.indexes
                 work.done(whole=True)
             case "part" | "refused":
-                settled += piece.indexes
+                settled += batch.indexes
                 work.done(whole=False)
             case "bisect":
                 work.bisect()
@@ -92,12 +92,12 @@ def sends_until_settled(count: int, poisons: set[int]) -> tuple[int, list[int]]:
     """Play a server that refuses any request with a poison in it and names nobody."""
     work = work_of([b"{}"] * count)
     sends, delivered = 0, []
-    while (piece := work.first(START_BYTES)) is not None:
+    while (batch := work.first(START_BYTES)) is not None:
         sends += 1
-        if not poisons.intersection(piece.indexes):
-            delivered += piece.indexes
+        if not poisons.intersection(batch.indexes):
+            delivered += batch.indexes
             work.done(whole=True)
-        elif len(piece.indexes) == 1:
+        elif len(batch.indexes) == 1:
             work.done(whole=False)
         else:
             work.bisect()
@@ -120,29 +120,29 @@ def test_bisecting_delivers_all_but_the_poisons(count, poisons):
 def test_what_is_put_first_is_sent_first():
     """Records whose wait is over go before the rest."""
     work = work_of([b"{}"] * 4)
-    work.put_first(Piece(claim=claim_of([b'{"late":1}']), indexes=[0]))
-    piece = work.first(START_BYTES)
-    assert piece is not None
-    assert piece.bodies == [b'{"late":1}']
+    work.put_first(Batch(claim=claim_of([b'{"late":1}']), indexes=[0]))
+    batch = work.first(START_BYTES)
+    assert batch is not None
+    assert batch.bodies == [b'{"late":1}']
 
 
-def test_a_piece_put_between_halves_keeps_their_guilt_apart():
-    """The delivery of an unrelated piece does not make a half guilty."""
+def test_a_batch_put_between_halves_keeps_them_apart():
+    """The delivery of an unrelated batch says nothing about a half."""
     work = work_of([b"{}"] * 4)
     work.bisect()
     work.done(whole=False)
-    work.put_first(Piece(claim=claim_of([b"{}"]), indexes=[0]))
+    work.put_first(Batch(claim=claim_of([b"{}"]), indexes=[0]))
     work.done(whole=True)
-    piece = work.first(START_BYTES)
-    assert piece is not None
-    assert list(piece.indexes) == [2, 3]
+    batch = work.first(START_BYTES)
+    assert batch is not None
+    assert list(batch.indexes) == [2, 3]
 
 
 def test_draining_takes_everything():
     """What is drained is no longer there."""
     work = work_of([b"{}"] * 4)
     work.bisect()
-    assert [list(piece.indexes) for piece in work.drain()] == [[0, 1], [2, 3]]
+    assert [list(batch.indexes) for batch in work.drain()] == [[0, 1], [2, 3]]
     assert work.first(START_BYTES) is None
 
 

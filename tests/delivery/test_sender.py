@@ -373,7 +373,7 @@ def test_a_forked_child_starts_anew(started):
 
 EXITING = """
 import json, threading
-from mixpanel_visitor.delivery.sending.http_client import Answer
+from mixpanel_visitor.delivery.sending.http_client import Response
 from mixpanel_visitor.delivery.sending.sender import Sender
 from mixpanel_visitor.delivery.spool import Claim
 
@@ -386,7 +386,7 @@ class Endless:
 begun = threading.Event()
 def post(endpoint, bodies):
     begun.set()
-    return Answer(status=200, body=json.dumps({"code": 200}).encode())
+    return Response(status=200, body=json.dumps({"code": 200}).encode())
 
 sender = Sender(Endless(), post)
 sender.start()

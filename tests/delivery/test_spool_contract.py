@@ -5,7 +5,6 @@ import threading
 import pytest
 from support.journals import (
     ALL,
-    Clock,
     balanced,
     claims,
     deliver,
@@ -25,12 +24,6 @@ from mixpanel_visitor.errors import SpoolFullError
 from mixpanel_visitor.records import Record
 
 REFUSED = DeadReason(message="too old", field="properties.time", status=400)
-
-
-@pytest.fixture
-def clock():
-    """Give a clock that stands still."""
-    return Clock()
 
 
 @pytest.fixture(params=["journal", "memory", "redis", "redis-cluster", "redis-sentinel"])

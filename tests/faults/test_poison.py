@@ -9,7 +9,7 @@ SCRIPT = r"""
 import json, logging, os, resource, sys, tempfile
 from pathlib import Path
 from mixpanel_visitor.delivery.journal import Journal
-from mixpanel_visitor.delivery.sending.http_client import Answer
+from mixpanel_visitor.delivery.sending.http_client import Response
 from mixpanel_visitor.delivery.sending.sender import Sender
 from mixpanel_visitor.records import Record
 
@@ -19,7 +19,7 @@ endpoint, records, dies = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 body = b'{"event":"e","properties":{"$insert_id":"%d"}}' if endpoint == "import" else b'{"$set":{"n":%d}}'
 bodies = [body % number for number in range(records)]
 poison = bodies[records // 3]
-READY = Answer(status=200, body=b'{"code":200,"status":1}', sent=True)
+READY = Response(status=200, body=b'{"code":200,"status":1}', sent=True)
 
 
 def send(directory, pipe):

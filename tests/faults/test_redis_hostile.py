@@ -16,7 +16,7 @@ from support.journals import ALL, Clock, event, names
 from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.delivery.redis_streams import takeover
-from mixpanel_visitor.delivery.sending.http_client import Answer
+from mixpanel_visitor.delivery.sending.http_client import Response
 from mixpanel_visitor.delivery.sending.sender import Sender
 from mixpanel_visitor.records import Record
 
@@ -93,13 +93,13 @@ def test_what_is_too_large_is_never_read(server, make, hostile):
         spool.put([event(2)])
         assert drained(spool) == ["1", "2"]
         assert client.xlen(stream) == 0
-        ((_, letter),) = client.xrange(spool.letters.key)
+        ((_, letter),) = client.xrange(spool.dead_letters.key)
     assert b"damaged: " in letter[b"reason"]
 
 
 def test_many_that_are_just_small_enough_are_not_read_at_once(server, make):
     """What is in memory is bounded; the others wait."""
-    from mixpanel_visitor.delivery.redis_streams.redis_spool import MAX_HAND_BYTES
+    from mixpanel_visitor.delivery.redis_streams.redis_spool import MAX_IN_FLIGHT_BYTES
 
     spool = make()
     spool.put([event(1)])
@@ -109,7 +109,7 @@ def test_many_that_are_just_small_enough_are_not_read_at_once(server, make):
             client.xadd(stream, bomb(5_000_000))
         claim = spool.claim("import", 1, ALL)
         assert names(claim.bodies) == ["1"]
-        assert spool._hands["import"].size < 2 * MAX_HAND_BYTES
+        assert spool._in_flight["import"].size < 2 * MAX_IN_FLIGHT_BYTES
 
 
 LIMITED = """
@@ -212,7 +212,7 @@ def work(spool, clock, deadly, delivered):
         if set(found) & deadly:
             raise DiedError
         delivered.extend(found)
-        return Answer(status=200, body=b'{"code":200,"status":1}', sent=True)
+        return Response(status=200, body=b'{"code":200,"status":1}', sent=True)
 
     sender = Sender(
         spool, post, clock=clock.time, monotonic=clock.monotonic, wait=lambda _s: None, endpoints=["import"]
@@ -251,7 +251,7 @@ def test_an_entry_that_kills_workers_is_found(server, make, clock, deadly):
             let_idle(client, IDLE_S + 1)
             clock.tick(IDLE_S)
         assert client.xlen(stream) == 0
-        letters = client.xrange(producer.letters.key)
+        letters = client.xrange(producer.dead_letters.key)
     assert sorted(delivered, key=int) == [str(each) for each in range(200) if str(each) not in deadly]
     assert len(letters) == len(deadly)
     assert all(b"poison" in letter[b"reason"] for _, letter in letters)
@@ -267,7 +267,7 @@ def test_an_entry_that_kills_whoever_reads_it_is_not_read_again(server, make, cl
         (pending,) = client.xpending_range(stream, "senders", "-", "+", 10)
         client.xclaim(stream, "senders", "dead", 0, [pending["message_id"]], retrycount=6, idle=301_000)
         assert spool.claim("import", 10, ALL) is None
-        ((_, letter),) = client.xrange(spool.letters.key)
+        ((_, letter),) = client.xrange(spool.dead_letters.key)
     assert b"poison: the process that takes it has died 6 times" in letter[b"reason"]
 
 

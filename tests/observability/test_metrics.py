@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor.delivery.memory import MemorySpool
-from mixpanel_visitor.delivery.sending.http_client import Answer
+from mixpanel_visitor.delivery.sending.http_client import Response
 from mixpanel_visitor.opentelemetry import observe
 from mixpanel_visitor.prometheus import VisitorCollector
 from mixpanel_visitor.tracking.dependencies import Dependencies
@@ -26,8 +26,8 @@ def tracker():
 
     def post(endpoint, bodies):
         if endpoint == "import":
-            return Answer(status=200, body=b'{"code":200}', sent=True)
-        return Answer(status=503, sent=True)
+            return Response(status=200, body=b'{"code":200}', sent=True)
+        return Response(status=503, sent=True)
 
     tracker = Tracker(**SETTINGS, parts=Dependencies(post=post))
     with tracker.visitor("u") as visitor:

@@ -13,7 +13,7 @@ from support.waiting import PATIENCE_S
 import mixpanel_visitor
 from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.memory import MemorySpool
-from mixpanel_visitor.delivery.sending.http_client import Answer
+from mixpanel_visitor.delivery.sending.http_client import Response
 from mixpanel_visitor.delivery.sending.sender import Sender
 from mixpanel_visitor.errors import SpoolFullError
 from mixpanel_visitor.observability.metrics import collect_metrics
@@ -28,7 +28,7 @@ SETTINGS = {"token": "t", "secret_key": "a-key-of-some-length"}
 
 def accepting(_endpoint, bodies):
     """A Mixpanel that takes everything."""
-    return Answer(status=200, body=b'{"code":200,"num_records_imported":%d}' % len(bodies))
+    return Response(status=200, body=b'{"code":200,"num_records_imported":%d}' % len(bodies))
 
 
 def opened(kind, tmp_path, **parts):
@@ -256,7 +256,7 @@ def test_the_figures_of_a_sender_that_works_meanwhile_can_be_asked_for():
     statuses = itertools.cycle([413, 400, 500, 200, 503, 429])
 
     def post(_endpoint, _bodies):
-        return Answer(status=next(statuses), body=b"{}")
+        return Response(status=next(statuses), body=b"{}")
 
     now_s = itertools.count(0, 1000.0)
     sender = Sender(spool, post, monotonic=lambda: next(now_s), log=lambda *_: None)

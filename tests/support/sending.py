@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from mixpanel_visitor.delivery.sending.http_client import Answer
+from mixpanel_visitor.delivery.sending.http_client import Response
 from mixpanel_visitor.delivery.sending.sender import Sender
 from mixpanel_visitor.records import ENDPOINTS, Record
 from support.spools import RecordingSpool
@@ -41,12 +41,12 @@ class Mixpanel:
         self.sent: list[tuple[str, list[bytes]]] = []
         self.timeouts_s: list[float | None] = []
 
-    def __call__(self, endpoint, bodies, timeout_s=None) -> Answer:
+    def __call__(self, endpoint, bodies, timeout_s=None) -> Response:
         self.sent.append((endpoint, list(bodies)))
         self.timeouts_s.append(timeout_s)
         script = self.scripts[endpoint]
         scripted = script.pop(0) if script else self.otherwise
-        return scripted if isinstance(scripted, Answer) else scripted(bodies)
+        return scripted if isinstance(scripted, Response) else scripted(bodies)
 
     def batches(self, endpoint="import") -> list[list[bytes]]:
         return [bodies for sent_to, bodies in self.sent if sent_to == endpoint]
@@ -107,13 +107,13 @@ def events(count: int) -> list[bytes]:
     return [event(f"event-{number}") for number in range(count)]
 
 
-def answer(status: int, body: object = None, **headers: str) -> Answer:
+def answer(status: int, body: object = None, **headers: str) -> Response:
     """What Mixpanel says."""
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Answer(status=status, headers=names, body=json.dumps(body).encode(), sent=True)
+    return Response(status=status, headers=names, body=json.dumps(body).encode(), sent=True)
 
 
-def received(bodies) -> Answer:
+def received(bodies) -> Response:
     """Mixpanel takes everything."""
     return answer(200, {"code": 200, "num_records_imported": len(bodies)})
 
@@ -121,7 +121,7 @@ def received(bodies) -> Answer:
 def refusing(*poisons: bytes):
     """A server that refuses any request with a poison in it, and names nobody."""
 
-    def judge(bodies) -> Answer:
+    def judge(bodies) -> Response:
         return answer(400, {"code": 400}) if set(poisons) & set(bodies) else received(bodies)
 
     return judge
@@ -130,18 +130,18 @@ def refusing(*poisons: bytes):
 def limited(limit_bytes: int, text: str):
     """A server that takes no larger requests."""
 
-    def judge(bodies) -> Answer:
+    def judge(bodies) -> Response:
         size = len(b"[" + b",".join(bodies) + b"]")
         return answer(413, {"error": text}) if size > limit_bytes else received(bodies)
 
     return judge
 
 
-def failed(*entries) -> Answer:
+def failed(*entries) -> Response:
     """Mixpanel takes all but these."""
     return answer(400, {"code": 400, "failed_records": list(entries)})
 
 
-UNREACHABLE = Answer(status=0, failure="refused: nobody there")
-LOST = Answer(status=0, failure="timeout: no answer", sent=True)
+UNREACHABLE = Response(status=0, failure="refused: nobody there")
+LOST = Response(status=0, failure="timeout: no answer", sent=True)
 FUTURE = {"index": 0, "insert_id": "event-0", "field": "properties.time", "message": "is in the future"}

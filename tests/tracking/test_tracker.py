@@ -19,7 +19,7 @@ from mixpanel_visitor import asgi, wsgi
 from mixpanel_visitor.core.exchange import COMMIT_AT_RECORDS
 from mixpanel_visitor.core.identity.spid_browser import signed_payload
 from mixpanel_visitor.delivery.memory import MemorySpool
-from mixpanel_visitor.delivery.sending.http_client import Answer
+from mixpanel_visitor.delivery.sending.http_client import Response
 from mixpanel_visitor.emulator import LocalMixpanel
 from mixpanel_visitor.errors import SettingsError, SpoolError, SpoolFullError
 from mixpanel_visitor.tracking import context
@@ -43,7 +43,7 @@ def accepting(requests=None):
         if requests is not None:
             requests.append((endpoint, list(bodies)))
         body = b'{"code":200,"num_records_imported":%d,"status":"OK"}' % len(bodies)
-        return Answer(status=200, headers={}, body=body if endpoint == "import" else b"1")
+        return Response(status=200, headers={}, body=body if endpoint == "import" else b"1")
 
     return post
 
@@ -90,7 +90,7 @@ def test_flush_is_false_while_mixpanel_is_away():
     """It says so within its time-out, and keeps the events."""
 
     def refused(_endpoint, _bodies):
-        return Answer(status=0, headers={}, body=b"", failure="refused")
+        return Response(status=0, headers={}, body=b"", failure="refused")
 
     now_s = iter(range(10_000))
     tracker = Tracker(
@@ -460,8 +460,8 @@ def test_flush_and_drain_do_not_say_yes_while_the_disk_is_stuck():
         exchange, visitor = engine_of(tracker).begin(facts(), in_background=True)
         visitor.track(name)
         engine_of(tracker).on_response_end(exchange, in_background=True)
-        turn = engine_of(tracker).pipeline.committer._turn
-        while turn is not None and not turn.running:
+        run = engine_of(tracker).pipeline.committer._run_of_thread
+        while run is not None and not run.running:
             gate.wait(0.001)
     assert entered.wait(10)
     assert not tracker.flush(timeout_s=0)
@@ -497,7 +497,7 @@ def test_who_only_stores_syncs_as_well():
 )
 def test_the_setting_about_ambiguous_updates_reaches_the_sender(setting, figure):
     """`on_ambiguous="retry"`: what may have been applied is not set aside, but sent again."""
-    lost = Answer(status=502, sent=True)
+    lost = Response(status=502, sent=True)
     tracker = Tracker(
         **SETTINGS, on_ambiguous=setting, parts=Dependencies(post=lambda _endpoint, _bodies: lost)
     )

@@ -187,7 +187,7 @@ def _refuse_or_warn(tracker: Tracker) -> None:
     finally:
         spool.close()
     for each in shortcomings:
-        line = f"{each.problem}: {each.why}. Fix: {each.fix}."
+        line = f"{each.problem}: {each.impact}. Fix: {each.fix}."
         if each.refuses:
             raise click.ClickException(line)
         click.echo(f"Warning: {line}", err=True)

@@ -17,7 +17,7 @@ from mixpanel_visitor.errors import SpoolError, SpoolUnavailableError
 from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
 from mixpanel_visitor.records import Record
 
-from .sending.http_client import Answer
+from .sending.http_client import Response
 from .sending.sender import Sender
 from .spool import OptOutSpool, SyncableSpool
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from .spool import Claim, DeadReason, SpoolCounts
 
 _STOP_S = 0.6
-_LOOK_S = 0.05
-_TAKEN = b'{"code":200,"status":1,"num_records_imported":%d}'
+_CHECK_EVERY_S = 0.05
+_ACCEPTED = b'{"code":200,"status":1,"num_records_imported":%d}'
 
 
 class FallbackSpool(SyncableSpool, OptOutSpool):
@@ -57,21 +57,21 @@ class FallbackSpool(SyncableSpool, OptOutSpool):
             journal,
             self._forward,
             monotonic=monotonic,
-            linger_s=_LOOK_S,
+            linger_s=_CHECK_EVERY_S,
             sync=journal.sync,
             retry_ambiguous=True,
-            log=self._say,
+            log=self._log_forwarding,
         )
         self._quiet_log = RateLimitedLog(monotonic)
         self._lock = threading.Lock()
-        self._diverted: bool | None = None
-        self._looked_s = 0.0
+        self._failed_over: bool | None = None
+        self._checked_s = 0.0
         self._withdrawals: set[str] = set()
 
     def put(self, records: Sequence[Record]) -> None:
         """Store all of `records` in one of the two, or raise what the journal raises."""
-        if self._is_diverted():
-            self._divert(records)
+        if self._has_failed_over():
+            self._write_to_journal(records)
             return
         try:
             self.server.put(records)
@@ -79,58 +79,58 @@ class FallbackSpool(SyncableSpool, OptOutSpool):
             self._quiet_log(
                 logging.WARNING, "diverted", "Records wait on this machine and are forwarded later: %s", error
             )
-            self._diverted = True
-            self._divert(records)
+            self._failed_over = True
+            self._write_to_journal(records)
 
-    def _divert(self, records: Sequence[Record]) -> None:
+    def _write_to_journal(self, records: Sequence[Record]) -> None:
         self.journal.put(records)
         self._forwarder.notify(len(records))
         self._forwarder.start()
 
-    def _is_diverted(self) -> bool:
+    def _has_failed_over(self) -> bool:
         # At first: what an earlier process has left on this machine is older than all that comes.
-        if self._diverted is False:
+        if self._failed_over is False:
             return False
         now_s = self._monotonic()
-        if self._diverted is None or now_s - self._looked_s >= _LOOK_S:
+        if self._failed_over is None or now_s - self._checked_s >= _CHECK_EVERY_S:
             with self._lock:
-                self._looked_s = now_s
-                left = self.journal.directory.exists() and self.journal.counts().store_pending > 0
-                if left and self._diverted is None:
+                self._checked_s = now_s
+                is_waiting = self.journal.directory.exists() and self.journal.counts().store_pending > 0
+                if is_waiting and self._failed_over is None:
                     self._forwarder.notify()
                     self._forwarder.start()
-                self._diverted = left
-        return bool(self._diverted)
+                self._failed_over = is_waiting
+        return bool(self._failed_over)
 
-    def _say(self, level: int, kind: str, message: str, *args: object) -> None:
+    def _log_forwarding(self, level: int, kind: str, message: str, *args: object) -> None:
         self._quiet_log(level, kind, f"While forwarding to Redis, in Mixpanel's place: {message}", *args)
 
-    def _forward(self, endpoint: Endpoint, bodies: Sequence[bytes]) -> Answer:
+    def _forward(self, endpoint: Endpoint, bodies: Sequence[bytes]) -> Response:
         try:
             self.server.put([Record(endpoint, body) for body in bodies], own=False)
         except SpoolError as error:
-            return Answer(status=0, failure=f"refused: {error}")
-        return Answer(status=200, body=_TAKEN % len(bodies))
+            return Response(status=0, failure=f"refused: {error}")
+        return Response(status=200, body=_ACCEPTED % len(bodies))
 
     def claim(self, endpoint: Endpoint, max_records: int, max_bytes: int) -> Claim | None:
-        """Take the oldest unclaimed records of a lane from the server."""
+        """Take the oldest unclaimed records of an endpoint from the server."""
         self._withdraw_at_server()
         return self.server.claim(endpoint, max_records, max_bytes)
 
     def ack(self, claim: Claim, indexes: Iterable[int]) -> None:
-        """These records of the claim have been delivered: forget them."""
+        """Forget these records of the claim: they have been delivered."""
         self.server.ack(claim, indexes)
 
     def release(self, claim: Claim, indexes: Iterable[int]) -> None:
-        """The next claim of the lane returns these first."""
+        """Let the next claim of the endpoint return these first."""
         self.server.release(claim, indexes)
 
     def bury(self, claim: Claim, reasons: Mapping[int, DeadReason]) -> None:
-        """Set these aside, each with its reason."""
+        """Set these aside in the dead letters, each with its reason."""
         self.server.bury(claim, reasons)
 
     def withdraw(self, people: Iterable[str]) -> None:
-        """What was put until now of these people is not sent, from wherever it is.
+        """Have nothing sent that was put until now of these people, on the server or on this machine.
 
         While the server is away this process remembers them, and tells it as soon as it is back.
         """
@@ -151,41 +151,41 @@ class FallbackSpool(SyncableSpool, OptOutSpool):
                 self._withdrawals -= people
 
     def revision(self) -> int:
-        """Count how often something was withdrawn."""
+        """Return how often something was withdrawn."""
         return self.server.revision()
 
     def counts(self) -> SpoolCounts:
-        """Of both: what the journal has forwarded, its `delivered`, is the server's to deliver."""
+        """Return the counts of both: what the journal has delivered, the server has still to deliver."""
         if not self.journal.directory.exists():
             return self.server.counts()
-        here = self.journal.counts()
-        server = self.server.counts(forwarded=here.delivered)
+        on_this_machine = self.journal.counts()
+        server = self.server.counts(forwarded=on_this_machine.delivered)
         return replace(
             server,
-            written=server.written + here.written - here.delivered,
-            dead_lettered=server.dead_lettered + here.dead_lettered,
-            pending=server.pending + here.pending,
-            lost=server.lost + here.lost,
-            store_pending=server.store_pending + here.store_pending,
-            store_dead=server.store_dead + here.store_dead,
-            store_bytes=server.store_bytes + here.store_bytes,
-            oldest_age_s=max(server.oldest_age_s, here.oldest_age_s),
-            corrupt_bytes=here.corrupt_bytes,
-            torn_tails=here.torn_tails,
+            written=server.written + on_this_machine.written - on_this_machine.delivered,
+            dead_lettered=server.dead_lettered + on_this_machine.dead_lettered,
+            pending=server.pending + on_this_machine.pending,
+            lost=server.lost + on_this_machine.lost,
+            store_pending=server.store_pending + on_this_machine.store_pending,
+            store_dead=server.store_dead + on_this_machine.store_dead,
+            store_bytes=server.store_bytes + on_this_machine.store_bytes,
+            oldest_age_s=max(server.oldest_age_s, on_this_machine.oldest_age_s),
+            corrupt_bytes=on_this_machine.corrupt_bytes,
+            torn_tails=on_this_machine.torn_tails,
         )
 
     def sync(self) -> None:
         """Make what is on this machine survive a power failure; tell the server what it has missed."""
         with contextlib.suppress(SpoolUnavailableError):
             self._withdraw_at_server()
-        if self._diverted:
+        if self._failed_over:
             self.journal.sync()
 
     def close(self) -> None:
-        """Forward what can be forwarded at once, and let go of everything; a later `put` opens it anew."""
-        if self._diverted:
+        """Forward what can be forwarded at once, and close both; a later `put` opens them again."""
+        if self._failed_over:
             self._forwarder.drain(_STOP_S)
         self._forwarder.stop(_STOP_S)
         self.journal.close()
         self.server.close()
-        self._diverted = None
+        self._failed_over = None

@@ -31,9 +31,9 @@ MAX_WITHDRAWN = 50_000
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """A stored record; `number` is its place in the order of all, `claim` the claim it is out with."""
+    """A stored record; `sequence` is its place in the order of all, `claim` the claim it is out with."""
 
-    number: int
+    sequence: int
     time_ms: int
     endpoint: Endpoint
     body: bytes
@@ -61,12 +61,12 @@ class MemorySpool(OptOutSpool, VolatileSpool):
         self._max_dead = max_dead
         self._max_withdrawn = max_withdrawn
         self._clock = clock
-        self._begin()
+        self._reset()
         fork.watch(self)
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._lock = threading.RLock()
-        self._number = 0
+        self._written = 0
         self._claims = 0
         self._unsettled: dict[int, _Entry] = {}
         self._waiting: dict[Endpoint, deque[_Entry]] = {endpoint: deque() for endpoint in ENDPOINTS}
@@ -95,13 +95,13 @@ class MemorySpool(OptOutSpool, VolatileSpool):
                 )
             self._bytes += size
             for record in records:
-                self._number += 1
-                entry = _Entry(self._number, time_ms, record.endpoint, record.body)
-                self._unsettled[entry.number] = entry
+                self._written += 1
+                entry = _Entry(self._written, time_ms, record.endpoint, record.body)
+                self._unsettled[entry.sequence] = entry
                 self._waiting[record.endpoint].append(entry)
 
     def claim(self, endpoint: Endpoint, max_records: int, max_bytes: int) -> Claim | None:
-        """Take the oldest unclaimed records of a lane."""
+        """Take the oldest unclaimed records of an endpoint."""
         with self._lock:
             waiting = self._waiting[endpoint]
             self._claims += 1
@@ -128,50 +128,50 @@ class MemorySpool(OptOutSpool, VolatileSpool):
             )
 
     def ack(self, claim: Claim, indexes: Iterable[int]) -> None:
-        """These records of the claim have been delivered: forget them."""
+        """Forget these records of the claim: they have been delivered."""
         with self._lock:
             self._delivered += len(self._settle(self._held(claim, indexes)))
 
     def release(self, claim: Claim, indexes: Iterable[int]) -> None:
-        """The next claim of the lane returns these first."""
+        """Let the next claim of the endpoint return these first."""
         with self._lock:
-            self._give_back(self._held(claim, indexes))
+            self._release_entries(self._held(claim, indexes))
 
     def bury(self, claim: Claim, reasons: Mapping[int, DeadReason]) -> None:
-        """Set these aside, each with its reason."""
+        """Set these aside in the dead letters, each with its reason."""
         time_ms = int(self._clock() * 1000)
         with self._lock:
             for index, reason in reasons.items():
                 for entry in self._settle(self._held(claim, [index])):
                     self._dead += 1
-                    letter = DeadLetter(
+                    dead_letter = DeadLetter(
                         time_ms=time_ms, endpoint=entry.endpoint, reason=reason, body=entry.body
                     )
-                    self._dead_letters.append((letter, owners(entry.body)))
+                    self._dead_letters.append((dead_letter, owners(entry.body)))
 
     def withdraw(self, people: Iterable[str]) -> None:
-        """What was put until now of these people, by their digests (`subject_digest.py`), is not sent."""
+        """Have nothing sent that was put until now of these people, given by `subject_digest.digests`."""
         with self._lock:
             for person in people:
                 self._withdrawn.pop(person, None)  # the oldest stay in front
-                self._withdrawn[person] = self._number
+                self._withdrawn[person] = self._written
             self._revision += 1
-            gone = self._withdrawn.keys()
-            kept = [each for each in self._dead_letters if gone.isdisjoint(each[1])]
-            self._dead_letters = deque(kept, maxlen=self._max_dead)
+            opted_out = self._withdrawn.keys()
+            remaining = [each for each in self._dead_letters if opted_out.isdisjoint(each[1])]
+            self._dead_letters = deque(remaining, maxlen=self._max_dead)
             self._forget_withdrawn()
 
     def revision(self) -> int:
-        """Count how often something was withdrawn."""
+        """Return how often something was withdrawn."""
         return self._revision
 
     def counts(self) -> SpoolCounts:
-        """The figures of now; the store is this object."""
+        """Return current counts; the store is this object."""
         now_ms = self._clock() * 1000
         with self._lock:
             oldest = next(iter(self._unsettled.values()), None)
             return SpoolCounts(
-                written=self._number,
+                written=self._written,
                 delivered=self._delivered,
                 dead_lettered=self._dead,
                 pending=len(self._unsettled),
@@ -185,69 +185,69 @@ class MemorySpool(OptOutSpool, VolatileSpool):
     def close(self) -> None:
         """Forget all claims; what was not settled is claimed again."""
         with self._lock:
-            self._give_back([entry for entry in self._unsettled.values() if entry.claim])
+            self._release_entries([entry for entry in self._unsettled.values() if entry.claim])
 
     def dead_letters(self) -> list[DeadLetter]:
-        """The dead letters, oldest first."""
+        """Return the dead letters, oldest first."""
         with self._lock:
-            return [letter for letter, _ in self._dead_letters]
+            return [dead_letter for dead_letter, _ in self._dead_letters]
 
     # --- inside --------------------------------------------------------------------------------
 
     def _held(self, claim: Claim, indexes: Iterable[int]) -> list[_Entry]:
-        """Those entries that are still out with this very claim."""
+        """Return those entries that are still claimed by this very claim."""
         positions = [cast("tuple[int, _Entry]", claim.positions[index]) for index in indexes]
         return [
             entry
-            for number, entry in dict.fromkeys(positions)
-            if entry.claim == number and self._unsettled.get(entry.number) is entry
+            for sequence, entry in dict.fromkeys(positions)
+            if entry.claim == sequence and self._unsettled.get(entry.sequence) is entry
         ]
 
     def _is_withdrawn(self, entry: _Entry) -> bool:
         if self._withdrawn and not entry.is_withdrawn:
             until = max((self._withdrawn.get(owner, -1) for owner in owners(entry.body)), default=-1)
-            entry.is_withdrawn = entry.number <= until
+            entry.is_withdrawn = entry.sequence <= until
         return entry.is_withdrawn
 
     def _forget_withdrawn(self) -> None:
-        """Forget whom no waiting record concerns; with too many, all of them, once the records are marked."""
+        """Forget people without waiting records; if they are too many, all, once the records are marked."""
         if len(self._withdrawn) > self._max_withdrawn:
             for entry in self._unsettled.values():
                 self._is_withdrawn(entry)
             self._withdrawn.clear()
-        oldest = next(iter(self._unsettled), self._number + 1)
+        oldest = next(iter(self._unsettled), self._written + 1)
         while self._withdrawn and self._withdrawn[first := next(iter(self._withdrawn))] < oldest:
             del self._withdrawn[first]
 
     def _settle(self, entries: list[_Entry]) -> list[_Entry]:
         for entry in entries:
-            del self._unsettled[entry.number]
+            del self._unsettled[entry.sequence]
             entry.claim = 0
             self._bytes -= len(entry.body)
         return entries
 
-    def _give_back(self, entries: list[_Entry]) -> None:
+    def _release_entries(self, entries: list[_Entry]) -> None:
         for entry in entries:
             entry.claim = 0
         for endpoint, waiting in self._waiting.items():
-            back = sorted(
-                (entry for entry in entries if entry.endpoint == endpoint), key=lambda entry: entry.number
+            returned = sorted(
+                (entry for entry in entries if entry.endpoint == endpoint), key=lambda entry: entry.sequence
             )
-            if not back:
+            if not returned:
                 continue
             # Returned ones stand in front, and all of them are older than those never claimed.
-            while waiting and waiting[0].number < back[-1].number:
-                back.append(waiting.popleft())
-            waiting.extendleft(sorted(back, key=lambda entry: entry.number, reverse=True))
+            while waiting and waiting[0].sequence < returned[-1].sequence:
+                returned.append(waiting.popleft())
+            waiting.extendleft(sorted(returned, key=lambda entry: entry.sequence, reverse=True))
 
     # --- forks ---------------------------------------------------------------------------------
 
     def before_fork(self) -> None:
-        """Nothing to wait for: the child begins anew."""
+        """Do nothing: the child begins anew."""
 
     def after_fork_in_parent(self) -> None:
-        """Go on."""
+        """Do nothing."""
 
     def after_fork_in_child(self) -> None:
         """Begin anew: events and claims of before are the parent's."""
-        self._begin()
+        self._reset()

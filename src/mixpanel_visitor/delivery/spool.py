@@ -5,8 +5,8 @@ processes; the reading side (`claim` and what settles a claim) is called by one 
 
 What a spool can do besides, it declares by one of the Protocols below: `SyncableSpool`, `OptOutSpool`,
 `CrashTrackingSpool`, `DirectorySpool`, `VolatileSpool`. Ours inherit from them, so that a type checker sees
-that they keep what they declare; of any other, having the methods is declaration enough. Whoever uses a spool
-asks with `isinstance` and one of these Protocols, and does without where the spool has it not.
+that they keep what they declare; of any other, having the methods is declaration enough. Users of a spool
+ask with `isinstance` and one of these Protocols, and do without what it does not declare.
 """
 
 from __future__ import annotations
@@ -73,25 +73,25 @@ class SpoolCounts:
 
 
 class Spool(Protocol):
-    """A durable queue of records, one lane for each endpoint."""
+    """A durable queue of records for each endpoint."""
 
     def put(self, records: Sequence[Record]) -> None:
         """Store all of `records`, or none and raise `SpoolError`. Never waits for the network."""
         ...
 
     def claim(self, endpoint: Endpoint, max_records: int, max_bytes: int) -> Claim | None:
-        """Take the oldest unclaimed records of a lane, at most so many and so many bytes of bodies.
+        """Take the oldest unclaimed records of an endpoint, within bounds of records and bytes of bodies.
 
         A single record over `max_bytes` is returned alone. None: nothing waits, or another process leads.
         """
         ...
 
     def ack(self, claim: Claim, indexes: Iterable[int]) -> None:
-        """These records of the claim have been delivered: forget them."""
+        """Forget these records of the claim: they have been delivered."""
         ...
 
     def release(self, claim: Claim, indexes: Iterable[int]) -> None:
-        """These were not sent or must be sent again: the next `claim` of the lane returns them first."""
+        """Let the next `claim` of the endpoint return these first: they must be sent (again)."""
         ...
 
     def bury(self, claim: Claim, reasons: Mapping[int, DeadReason]) -> None:
@@ -99,11 +99,11 @@ class Spool(Protocol):
         ...
 
     def counts(self) -> SpoolCounts:
-        """The figures of now; cheap enough for a health check."""
+        """Return current counts; cheap enough for a health check."""
         ...
 
     def close(self) -> None:
-        """Let go of files, locks and connections. A later `put` or `claim` opens them anew."""
+        """Close files, locks and connections. A later `put` or `claim` opens them again."""
         ...
 
 

@@ -24,11 +24,11 @@ _FORMS = "a directory, file:///a/directory, redis://host:6379/0, or memory:"
 
 
 def open_spool(location: str | os.PathLike[str], *, project: str = "", max_bytes: int | None = None) -> Spool:
-    """Make the spool at `location`; nothing is opened or created before its first use.
+    """Return the spool at `location`; nothing is opened or created before its first use.
 
     A directory (`~` is the user's home), `file://` and a directory, `redis://` and its like, or `memory:`.
     SettingsError for what is none of these; MissingExtraError without the extra `redis`. `project` names a
-    place of its own inside of it: whoever leads a spool delivers all that is in there, so two projects must
+    place of its own inside of it: the leader of a spool delivers all that is in there, so two projects must
     not share one. `max_bytes` bounds what may wait; None: the storage's own bound.
     """
     if not isinstance(location, str):
@@ -56,8 +56,8 @@ def open_spool(location: str | os.PathLike[str], *, project: str = "", max_bytes
 
 def _open_journal(directory: Path, max_bytes: int | None) -> Journal:
     if not HAS_FILE_LOCKS:
-        why = "a directory needs file locks, which this system has none of"
-        raise SettingsError([f"spool is {str(directory)!r}: {why}: {NO_FILE_LOCKS}"])
+        reason = "a directory needs file locks, which this system has none of"
+        raise SettingsError([f"spool is {str(directory)!r}: {reason}: {NO_FILE_LOCKS}"])
     return Journal(directory, max_bytes=max_bytes)
 
 
@@ -77,13 +77,13 @@ def _open_redis(location: str, project: str, max_bytes: int | None) -> Spool:
     server = RedisSpool(location, project=project, max_bytes=max_bytes)
     if not HAS_FILE_LOCKS:
         return server  # without a journal for the time that it is away
-    here = server.address.fallback
-    if not here:
+    fallback = server.address.fallback
+    if not fallback:
         host = urlsplit(server.address.url).hostname or "local"
         try:
-            here = default_spool(f"{project}{server.address.url}", f"redis://{host}", os.environ)
+            fallback = default_spool(f"{project}{server.address.url}", f"redis://{host}", os.environ)
         except ValueError:
-            why = "this user has no home directory to keep events in while Redis is away"
+            reason = "this user has no home directory to keep events in while Redis is away"
             fix = "name one in the address: redis://host/0?fallback=/some/directory"
-            raise SettingsError([f"spool: {why}; {fix}"]) from None
-    return FallbackSpool(server, Journal(expanded(here)))
+            raise SettingsError([f"spool: {reason}; {fix}"]) from None
+    return FallbackSpool(server, Journal(expanded(fallback)))

@@ -28,11 +28,11 @@ def owners(body: bytes) -> set[str]:
         message: Any = orjson.loads(body)
     except ValueError:
         return set()
-    found = set()
+    ids_found = set()
     for part in (message, message.get("properties")) if isinstance(message, dict) else ():
         if isinstance(part, dict):
-            found |= {value for name in _NAMES if isinstance(value := part.get(name), str)}
-    return digests(found)
+            ids_found |= {value for name in _NAMES if isinstance(value := part.get(name), str)}
+    return digests(ids_found)
 
 
 def _digest(text: str) -> str:

@@ -13,7 +13,7 @@ from mixpanel_visitor.process.fork import fork_detector
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from mixpanel_visitor.delivery.sending.http_client import Answer
+    from mixpanel_visitor.delivery.sending.http_client import Response
     from mixpanel_visitor.delivery.spool import Spool
     from mixpanel_visitor.process.fork import ForkDetector
     from mixpanel_visitor.records import Endpoint
@@ -71,4 +71,4 @@ class Dependencies:
     fresh_id: Callable[[], str] = _fresh_id
     insert_id: Callable[[], str] = _insert_id
     spool: Spool | None = None
-    post: Callable[[Endpoint, Sequence[bytes]], Answer] | None = None
+    post: Callable[[Endpoint, Sequence[bytes]], Response] | None = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mixpanel_visitor.delivery.background_writer import BackgroundWriter
 from mixpanel_visitor.delivery.sending import local_notice
-from mixpanel_visitor.delivery.sending.http_client import Answer, MixpanelAPI
+from mixpanel_visitor.delivery.sending.http_client import MixpanelAPI, Response
 from mixpanel_visitor.delivery.sending.sender import Sender
 from mixpanel_visitor.delivery.spool import (
     CrashTrackingSpool,
@@ -241,11 +241,11 @@ class DeliveryPipeline:
         """The figures of the sender."""
         return self.sender.stats()
 
-    def _post(self, endpoint: Endpoint, bodies: Sequence[bytes]) -> Answer:
+    def _post(self, endpoint: Endpoint, bodies: Sequence[bytes]) -> Response:
         return self._post_within(endpoint, bodies, None)
 
-    def _post_within(self, endpoint: Endpoint, bodies: Sequence[bytes], timeout_s: float | None) -> Answer:
+    def _post_within(self, endpoint: Endpoint, bodies: Sequence[bytes], timeout_s: float | None) -> Response:
         assert self._api is not None
         if recorder.active() is not None:
-            return Answer(status=0, failure="refused: a test captures what is tracked")
+            return Response(status=0, failure="refused: a test captures what is tracked")
         return self._api.post(endpoint, bodies, timeout_s=timeout_s)

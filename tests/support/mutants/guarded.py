@@ -16,8 +16,8 @@ MUTANTS = [
         defect="a new leader begins behind what the old one had claimed",
         rows=(2,),
         file="delivery/journal/segment_reader.py",
-        old="lane.mark = max(lane.mark, self.scanned if oldest is None else oldest)",
-        new="lane.mark = self.scanned",
+        old="records.mark = max(records.mark, self.scanned if oldest is None else oldest)",
+        new="records.mark = self.scanned",
         test="delivery/test_journal_processes.py::test_a_killed_leader_is_followed",
     ),
     Mutant(
@@ -105,8 +105,8 @@ MUTANTS = [
         defect="any 200 is an acknowledgement",
         rows=(15,),
         file="delivery/sending/responses.py",
-        old='if isinstance(parsed, dict) and _is(parsed.get("code"), 200):',
-        new="if answer.status == 200:",
+        old='if isinstance(parsed, dict) and _equals(parsed.get("code"), 200):',
+        new="if response.status == 200:",
         test="delivery/test_responses.py::test_a_200_with_anything_else_is_transient_for_events",
     ),
     Mutant(
@@ -153,8 +153,8 @@ MUTANTS = [
         defect="a thread that never ran is trusted",
         rows=(24,),
         file="delivery/background_writer.py",
-        old="if turn is None or not turn.running or len(self._waiting) >= MAX_WAITING:",
-        new="if turn is None or len(self._waiting) >= MAX_WAITING:",
+        old="if run is None or not run.running or len(self._waiting) >= MAX_WAITING:",
+        new="if run is None or len(self._waiting) >= MAX_WAITING:",
         test="delivery/test_background_writer.py::test_without_threads_callers_commit",
     ),
     Mutant(
@@ -169,8 +169,8 @@ MUTANTS = [
         defect="a thread that falls behind is fed for ever",
         rows=(28,),
         file="delivery/background_writer.py",
-        old="not turn.running or len(self._waiting) >= MAX_WAITING",
-        new="not turn.running",
+        old="not run.running or len(self._waiting) >= MAX_WAITING",
+        new="not run.running",
         test="delivery/test_background_writer.py::test_beyond_a_full_queue_the_caller_commits_its_own_at_once",
     ),
     Mutant(
@@ -225,10 +225,10 @@ MUTANTS = [
         defect="a record is settled before it is in the dead letters",
         rows=(1,),
         file="delivery/journal/consumer.py",
-        old="            try:\n                self._dead_letters.add(letters)\n",
+        old="            try:\n                self._dead_letters.add(dead_letters)\n",
         new="            index.settle(claim.endpoint, positions, Outcome.DEAD)\n"
         "            self._settled(index)\n"
-        "            try:\n                self._dead_letters.add(letters)\n",
+        "            try:\n                self._dead_letters.add(dead_letters)\n",
         test="faults/test_crash_points.py::test_no_system_call_is_the_wrong_one_to_be_killed_at[before]",
     ),
     Mutant(

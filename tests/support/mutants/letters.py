@@ -15,7 +15,7 @@ MUTANTS = [
         defect="letters that could not be handed over go all the same",
         rows=(7,),
         file="delivery/journal/dead_letters.py",
-        old="chosen[:gone]",
+        old="chosen[:removed]",
         new="chosen",
         test="delivery/test_dead_letters.py::test_what_could_not_be_handed_over_stays",
     ),

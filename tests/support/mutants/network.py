@@ -17,8 +17,8 @@ MUTANTS = [
         defect="a claim is noted as if it were delivered",
         rows=(2,),
         file="delivery/journal/segment_reader.py",
-        old="lane.mark = max(lane.mark, self.scanned if oldest is None else oldest)",
-        new="lane.mark = self.scanned",
+        old="records.mark = max(records.mark, self.scanned if oldest is None else oldest)",
+        new="records.mark = self.scanned",
         test="faults/test_killed_leader.py",
     ),
     Mutant(
@@ -33,10 +33,10 @@ MUTANTS = [
         defect="a request without an answer counts as delivered",
         rows=(11, 12),
         file="delivery/sending/responses.py",
-        old="    if status == 0 or (answer.failure and status in (200, 400)):",
-        new="    if answer.sent and status == 0:\n"
+        old="    if status == 0 or (response.failure and status in (200, 400)):",
+        new="    if response.sent and status == 0:\n"
         '        return Verdict(kind="delivered", status_class="ok")\n'
-        "    if status == 0 or (answer.failure and status in (200, 400)):",
+        "    if status == 0 or (response.failure and status in (200, 400)):",
         test=_TESTS + "test_a_line_that_breaks_loses_nothing[reading_then_resetting-1]",
     ),
     Mutant(
@@ -51,7 +51,7 @@ MUTANTS = [
         defect="an answer that broke off is believed",
         rows=(12, 15),
         file="delivery/sending/responses.py",
-        old="        return _received(endpoint, answer, records, now_s)",
+        old="        return _received(endpoint, response, records, now_s)",
         new='        return Verdict(kind="delivered", status_class="ok")',
         test=_TESTS + "test_nonsense_is_no_acknowledgement[half an answer]",
     ),
@@ -76,8 +76,8 @@ MUTANTS = [
         defect="refused records are sent again",
         rows=(16,),
         file="delivery/sending/endpoint_worker.py",
-        old="            self._settlements.dead_letter(piece.claim, dead)",
-        new="            self._settlements.release(piece.claim, sorted(dead))",
+        old="            self._settlements.dead_letter(batch.claim, dead)",
+        new="            self._settlements.release(batch.claim, sorted(dead))",
         test=_TESTS + "test_refused_records_are_set_aside_once[$insert_id-False]",
     ),
     Mutant(
@@ -92,7 +92,7 @@ MUTANTS = [
         defect="a batch that is too large is cut at every answer anew",
         rows=(17,),
         file="delivery/sending/endpoint_worker.py",
-        old="                self._limits.too_large(request_bytes(piece.bodies), verdict.limit_bytes)\n"
+        old="                self._limits.too_large(request_bytes(batch.bodies), verdict.limit_bytes)\n"
         "                self._queue.shrink(self._limits.max_bytes)",
         new="                self._queue.bisect()",
         test=_TESTS + "test_a_limit_on_the_size_of_a_request_is_learned[True]",
@@ -109,8 +109,8 @@ MUTANTS = [
         defect="with a wrong token the records are poison",
         rows=(19,),
         file="delivery/sending/responses.py",
-        old="300 <= status < 400:\n        return _misconfigured(answer)",
-        new="300 <= status < 400:\n        return _refused(answer, {}, records, now_s)",
+        old="300 <= status < 400:\n        return _misconfigured(response)",
+        new="300 <= status < 400:\n        return _refused(response, {}, records, now_s)",
         test=_TESTS + "test_a_wrong_token_sets_nothing_aside[401 Unauthorized]",
     ),
     Mutant(
@@ -136,7 +136,7 @@ MUTANTS = [
         defect="nobody remembers what must not be sent twice",
         rows=(2,),
         file="delivery/journal/in_flight_log.py",
-        old="        self._unanswered = self._handled if once else []",
+        old="        self._unanswered = self._sending if once else []",
         new="        self._unanswered = []",
         test="faults/test_killed_leader.py::test_what_must_not_be_applied_twice_is_set_aside_instead",
     ),

@@ -128,7 +128,7 @@ def _redis(location: str) -> Iterator[Finding]:
         spool.close()
     yield Finding("ok", f"the spool {without_secrets(location)} answers")
     for each in shortcomings:
-        yield Finding(_REDIS[each.name], each.problem, each.why, each.fix)
+        yield Finding(_REDIS[each.name], each.problem, each.impact, each.fix)
     # What is on this machine as well, while Redis is away.
     if fallback_directory is not None:
         yield from check_spool(str(fallback_directory), delivers=False)

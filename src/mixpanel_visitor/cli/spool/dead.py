@@ -84,7 +84,7 @@ def show(*, number: str, location: str | None, as_json: bool) -> None:
     """Show one dead letter: the whole record, and why it was refused."""
     stores = dead_letter_stores(location)
     (chosen,) = _by_number(stores, [number])
-    entry = next(entry for entry in _entries(stores) if entry.letter.number == chosen)
+    entry = next(entry for entry in _entries(stores) if entry.letter.id == chosen)
     if as_json:
         click.echo(json.dumps({**entry.head(), "record": _parsed(entry.letter)}))
         return
@@ -178,7 +178,7 @@ class _Entry:
     def head(self) -> dict[str, Any]:
         letter = self.letter
         return {
-            "number": letter.number,
+            "number": letter.id,
             "project": self.project,
             "time": _time(letter.time_ms),
             "endpoint": letter.endpoint,
@@ -224,11 +224,11 @@ def _select(
         raise click.UsageError("choose dead letters: by numbers, --all, or --reason TEXT")
     if numbers:
         return _by_number(stores, numbers)
-    return frozenset(entry.letter.number for entry in _entries(stores) if _has_reason(entry.letter, reason))
+    return frozenset(entry.letter.id for entry in _entries(stores) if _has_reason(entry.letter, reason))
 
 
 def _by_number(stores: Sequence[DeadLetterStore], wanted: Sequence[str]) -> frozenset[str]:
-    known = {entry.letter.number for entry in _entries(stores)}
+    known = {entry.letter.id for entry in _entries(stores)}
     chosen = set()
     for number in wanted:
         matching = [other for other in known if number and other.startswith(number.lower())]

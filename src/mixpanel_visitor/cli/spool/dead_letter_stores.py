@@ -34,9 +34,9 @@ class DeadLetterQueue(Protocol):
         ...
 
     def take(
-        self, numbers: Container[str], hand_over: PutBack | None = None, *, unreadable: bool = False
+        self, ids: Container[str], on_batch: PutBack | None = None, *, unreadable: bool = False
     ) -> Iterator[int]:
-        """Remove letters by number, after `hand_over` has returned for them; yield how many."""
+        """Remove letters by ID, after `on_batch` has returned for them; yield how many."""
         ...
 
 
@@ -120,12 +120,12 @@ class RedisStore:
     @property
     def name(self) -> str:
         """The key of the stream."""
-        return self.redis_spool.letters.key
+        return self.redis_spool.dead_letters.key
 
     @property
     def letters(self) -> DeadLetterQueue:
         """The letters in the stream."""
-        return self.redis_spool.letters
+        return self.redis_spool.dead_letters
 
     @contextlib.contextmanager
     def spool(self) -> Iterator[PutBack]:

@@ -60,7 +60,7 @@ def show_status(location: str, *, as_json: bool) -> None:
         raise click.ClickException(f"{without_secrets(location)}: {error}") from error
     counts = spool.counts()
     spool.close()
-    findings = [f"{each.problem}: {each.why}. Fix: {each.fix}." for each in shortcomings]
+    findings = [f"{each.problem}: {each.impact}. Fix: {each.fix}." for each in shortcomings]
     if counts.store_dead:
         findings.append(
             f"{several(counts.store_dead, 'dead letter')}. See why with: mixpanel-visitor spool dead "

@@ -39,7 +39,7 @@ class BacklogEstimator:
     oldest_ms: int | None = None
     _counted: dict[str, _Counted] = field(default_factory=dict)
 
-    def take(self, sizes: Mapping[str, int], progress: Mapping[str, Progress]) -> None:
+    def update(self, sizes: Mapping[str, int], progress: Mapping[str, Progress]) -> None:
         """Bring `pending` and `oldest_ms` up to date; reads at most `BUDGET_BYTES`."""
         self._counted = {name: self._counted.get(name, _Counted()) for name in sizes}
         self.pending, self.oldest_ms = 0, None

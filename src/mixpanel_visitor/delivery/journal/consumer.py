@@ -40,7 +40,7 @@ SCAN_BYTES = 4 * 2**20
 
 @dataclass(slots=True, kw_only=True)
 class StoreStatus:
-    """What is in the store; `names` is None where the directory could not be listed."""
+    """What is in the store, of all processes; `names` is None where the directory could not be listed."""
 
     names: set[str] | None = None
     pending: int = 0
@@ -75,50 +75,50 @@ class JournalConsumer:
         self._clock = clock
         self._monotonic = monotonic
         self._log = log
-        self._acks = CommittedOffsets(directory / "acks.json", log)
-        self._diary = InFlightLog(directory / "sending")
-        self._withdrawals = OptOutTombstones(directory / "withdrawn")
+        self._offsets = CommittedOffsets(directory / "acks.json", log)
+        self._in_flight_log = InFlightLog(directory / "sending")
+        self._tombstones = OptOutTombstones(directory / "withdrawn")
         self._prune_again_s = float("-inf")
-        self._damage = CorruptionStats(log)
+        self._corruption = CorruptionStats(log)
         self._dead_letters = DeadLetters(directory / "dead", max_bytes=dead_bytes, clock=clock, log=log)
-        self._leadership = LeaderLock(directory / "leader.lock", monotonic=monotonic, log=log)
+        self._leader_lock = LeaderLock(directory / "leader.lock", monotonic=monotonic, log=log)
         self._index: SegmentIndex | None = None
         self._term = 0
-        self._look_again_s = float("-inf")
-        self._census = BacklogEstimator(directory)
-        self._surveyed = StoreStatus()
+        self._refresh_again_s = float("-inf")
+        self._backlog = BacklogEstimator(directory)
+        self._last_status = StoreStatus()
 
     def claim(
         self, endpoint: Endpoint, max_records: int, max_bytes: int, *, has_new_records: bool
     ) -> Claim | None:
-        """Claim the oldest unclaimed records; with `has_new_records` the directory is always looked at."""
+        """Claim the oldest unclaimed records; with `has_new_records` the directory is always listed."""
         with self.lock:
-            index = self._lead()
+            index = self._index_if_leader()
             if index is None:
                 return None
             now_s = self._monotonic()
-            if has_new_records or now_s >= self._look_again_s:
-                self._look_again_s = now_s + REFRESH_EVERY_S
+            if has_new_records or now_s >= self._refresh_again_s:
+                self._refresh_again_s = now_s + REFRESH_EVERY_S
                 index.refresh()
                 index.scan(SCAN_BYTES)
                 self._collect_garbage(index)
             else:
                 index.scan(SCAN_BYTES)
-            bodies, positions = self._take(index, endpoint, max_records, max_bytes)
+            bodies, positions = self._take_permitted(index, endpoint, max_records, max_bytes)
             if not bodies:
                 return None
-            diary = self._diary
+            in_flight_log = self._in_flight_log
             crash_counts = {}
-            if diary.has_deaths:
+            if in_flight_log.has_crashes:
                 for at, (reader, offset) in enumerate(positions):
-                    if number := diary.crashes(endpoint, reader.name, offset):
-                        crash_counts[at] = number
+                    if crashes := in_flight_log.crashes(endpoint, reader.name, offset):
+                        crash_counts[at] = crashes
             ambiguous: frozenset[int] = frozenset()
-            if diary.has_doubts:
+            if in_flight_log.has_ambiguous:
                 ambiguous = frozenset(
                     at
                     for at, (reader, offset) in enumerate(positions)
-                    if diary.in_doubt(endpoint, reader.name, offset)
+                    if in_flight_log.is_ambiguous(endpoint, reader.name, offset)
                 )
             return Claim(
                 endpoint=endpoint,
@@ -129,18 +129,18 @@ class JournalConsumer:
             )
 
     def ack(self, claim: Claim, indexes: Iterable[int]) -> None:
-        """These have been delivered."""
+        """Forget these: they have been delivered."""
         with self.lock:
             index = self._index
             if index is not None:
                 index.settle(claim.endpoint, _positions(claim, indexes), Outcome.DELIVERED)
-                self._settled(index)
+                self._save_progress(index)
 
     def release(self, claim: Claim, indexes: Iterable[int]) -> None:
-        """These are to be claimed again."""
+        """Let these be claimed again."""
         with self.lock:
             if self._index is not None:
-                self._index.give_back(claim.endpoint, _positions(claim, indexes))
+                self._index.release(claim.endpoint, _positions(claim, indexes))
 
     def bury(self, claim: Claim, reasons: Mapping[int, DeadReason]) -> None:
         """Write these to the dead letters; where that fails they are released, not forgotten."""
@@ -151,15 +151,15 @@ class JournalConsumer:
             positions = _positions(claim, reasons)
             held = set(index.held(claim.endpoint, positions))
             time_ms = int(self._clock() * 1000)
-            letters = [
+            dead_letters = [
                 DeadLetter(time_ms=time_ms, endpoint=claim.endpoint, reason=reasons[i], body=claim.bodies[i])
                 for i, position in zip(reasons, positions, strict=True)
                 if position in held
             ]
             try:
-                self._dead_letters.add(letters)
+                self._dead_letters.add(dead_letters)
             except OSError as error:
-                index.give_back(claim.endpoint, positions)
+                index.release(claim.endpoint, positions)
                 self._log(
                     logging.ERROR,
                     f"bury {self._directory}",
@@ -171,12 +171,12 @@ class JournalConsumer:
                 )
                 return
             index.settle(claim.endpoint, positions, Outcome.DEAD)
-            self._settled(index)
+            self._save_progress(index)
 
     def withdraw(self, people: Iterable[str]) -> None:
-        """What was put until now of these people, given as digests, is not to be sent."""
+        """Have nothing sent that was put until now of these people, given as digests."""
         try:
-            self._withdrawals.add(people, until_ms=int(self._clock() * 1000))
+            self._tombstones.add(people, until_ms=int(self._clock() * 1000))
         except OSError as error:
             self._log(
                 logging.ERROR,
@@ -188,48 +188,48 @@ class JournalConsumer:
             )
 
     def revision(self) -> int:
-        """Count how often something was withdrawn: what was claimed before should be given back."""
+        """Return how often something was withdrawn: what was claimed before should be released."""
         with self.lock:
             if self._index is not None:
-                self._heed_withdrawals()
-            return self._withdrawals.revision
+                self._apply_opt_outs()
+            return self._tombstones.revision
 
     def note_sending(self, claim: Claim, indexes: Iterable[int], *, once: bool = False) -> None:
-        """A request is about to be made of these: write it down, should it end this process."""
+        """Note that a request is about to be made of these, in case this process dies of it."""
         with self.lock:
             if self._index is not None:
-                places = ((reader.name, offset) for reader, offset in _positions(claim, indexes))
-                self._diary.begin(claim.endpoint, places, once=once)
+                locations = ((reader.name, offset) for reader, offset in _positions(claim, indexes))
+                self._in_flight_log.note_sending(claim.endpoint, locations, once=once)
 
     def note_sent(self) -> None:
-        """The request has left."""
+        """Note that the request has left, or has failed."""
         with self.lock:
             if self._index is not None:
-                self._diary.end()
+                self._in_flight_log.note_sent()
 
     def note_settled(self) -> None:
-        """What became of the request is noted."""
+        """Note that the outcome of the request is settled."""
         with self.lock:
             if self._index is not None:
-                self._diary.settled()
+                self._in_flight_log.note_settled()
 
     def store_status(self) -> StoreStatus:
-        """What all processes together have in the store, and how far each segment is dealt with."""
+        """Return what all processes have in the store, and how far each segment is settled."""
         with self.lock:
-            store_status = self._survey_as_leader() if self._index is not None else self._survey_as_follower()
+            store_status = self._status_as_leader() if self._index is not None else self._status_as_follower()
             if store_status.names is None:  # what was known last still holds, as far as anybody knows
-                last = self._surveyed
+                last = self._last_status
                 store_status = replace(
                     last, names=None, known=store_status.known or last.known, leader=store_status.leader
                 )
-            store_status.corrupt_bytes = self._damage.corrupt_bytes
-            store_status.torn_tails = self._damage.torn_tails
+            store_status.corrupt_bytes = self._corruption.corrupt_bytes
+            store_status.torn_tails = self._corruption.torn_tails
             try:
                 store_status.dead = self._dead_letters.count()
             except OSError as error:
-                store_status.dead = self._surveyed.dead
-                self._trouble(error)
-            self._surveyed = store_status
+                store_status.dead = self._last_status.dead
+                self._log_unreadable(error)
+            self._last_status = store_status
             return store_status
 
     def close(self) -> None:
@@ -238,78 +238,80 @@ class JournalConsumer:
             index, self._index = self._index, None
             if index is not None:
                 self._collect_garbage(index, at_once=True)
-            self._leadership.drop()
-            self._look_again_s = float("-inf")
+            self._leader_lock.release()
+            self._refresh_again_s = float("-inf")
 
     def renew_leadership(self) -> None:
         """Show that this process is well, if it leads; for when nothing can be claimed for long."""
         with self.lock:
-            self._leadership.renew()
+            self._leader_lock.renew()
 
     def close_inherited(self) -> None:
-        """In a forked child: the lead and all claims are the parent's."""
+        """Close what a forked child has inherited: the lead and all claims stay the parent's."""
         self._index = None
-        self._leadership.close_inherited()
+        self._leader_lock.close_inherited()
 
     # --- inside --------------------------------------------------------------------------------
 
-    def _lead(self) -> SegmentIndex | None:
-        if not self._leadership.claim():
+    def _index_if_leader(self) -> SegmentIndex | None:
+        if not self._leader_lock.claim():
             self._index = None
             return None
-        if self._index is None or self._term != self._leadership.term:
+        if self._index is None or self._term != self._leader_lock.term:
             try:
                 distrust(self._directory)
             except OSError as error:
                 message = "Nothing of %s is delivered: %s. %s"
                 args = (self._directory, error, fix_for(error))
                 self._log(logging.ERROR, f"distrust {self._directory}", message, *args)
-                self._leadership.drop()
+                self._leader_lock.release()
                 return None
             # What an earlier index knows may be out of date: another process may have led in between.
-            if not self._acks.load():
+            if not self._offsets.load():
                 return None  # or all that was delivered would be once more
-            self._term = self._leadership.term
-            self._diary.load()
-            self._index = SegmentIndex(self._directory, acks=self._acks, damage=self._damage, log=self._log)
-            self._look_again_s = float("-inf")
+            self._term = self._leader_lock.term
+            self._in_flight_log.load()
+            self._index = SegmentIndex(
+                self._directory, offsets=self._offsets, corruption=self._corruption, log=self._log
+            )
+            self._refresh_again_s = float("-inf")
         return self._index
 
-    def _take(
+    def _take_permitted(
         self, index: SegmentIndex, endpoint: Endpoint, max_records: int, max_bytes: int
     ) -> tuple[list[bytes], list[Position]]:
-        """Take from the index, but for what was withdrawn: that is settled, and leaves nothing behind."""
-        self._heed_withdrawals()
+        """Take records from the index, without those that were withdrawn: these are settled."""
+        self._apply_opt_outs()
         while True:
             bodies, positions = index.take(endpoint, max_records, max_bytes)
-            if not bodies or not self._withdrawals:
+            if not bodies or not self._tombstones:
                 return bodies, positions
-            gone = {
+            withdrawn = {
                 position
                 for body, position in zip(bodies, positions, strict=True)
-                if self._withdrawals.covers(body, partial(read_time_ms, position[0].path, position[1]))
+                if self._tombstones.covers(body, partial(read_time_ms, position[0].path, position[1]))
             }
-            if not gone:
+            if not withdrawn:
                 return bodies, positions
-            index.settle(endpoint, gone, Outcome.DEAD)
-            self._settled(index)
-            kept = [pair for pair in zip(bodies, positions, strict=True) if pair[1] not in gone]
+            index.settle(endpoint, withdrawn, Outcome.DEAD)
+            self._save_progress(index)
+            kept = [pair for pair in zip(bodies, positions, strict=True) if pair[1] not in withdrawn]
             if kept:
                 return [body for body, _ in kept], [position for _, position in kept]
 
-    def _heed_withdrawals(self) -> None:
+    def _apply_opt_outs(self) -> None:
         try:
-            if not self._withdrawals.refresh():
+            if not self._tombstones.refresh():
                 return
-            if not self._dead_letters.may_have(self._withdrawals.newly_added):
+            if not self._dead_letters.may_be_of(self._tombstones.newly_added):
                 return
-            letters = [
-                letter.number
+            dead_letters = [
+                letter.id
                 for letter in self._dead_letters.entries()
-                if self._withdrawals.covers(letter.body, partial(getattr, letter, "time_ms"))
+                if self._tombstones.covers(letter.body, partial(getattr, letter, "time_ms"))
             ]
-            if letters:
-                for _ in self._dead_letters.take(frozenset(letters)):
+            if dead_letters:
+                for _ in self._dead_letters.take(frozenset(dead_letters)):
                     pass
         except OSError as error:
             self._log(
@@ -320,21 +322,21 @@ class JournalConsumer:
                 error,
             )
 
-    def _settled(self, index: SegmentIndex) -> None:
-        self._acks.save()
+    def _save_progress(self, index: SegmentIndex) -> None:
+        self._offsets.save()
         self._collect_garbage(index)
 
     def _collect_garbage(self, index: SegmentIndex, *, at_once: bool = False) -> None:
         now_s = float("inf") if at_once else self._monotonic()
         now_ms = int(self._clock() * 1000)
-        index.tidy(now_s=now_s, now_ms=now_ms)
-        if self._withdrawals and now_s >= self._prune_again_s:
+        index.collect_garbage(now_s=now_s, now_ms=now_ms)
+        if self._tombstones and now_s >= self._prune_again_s:
             self._prune_again_s = self._monotonic() + PRUNE_EVERY_S
             oldest_ms = index.oldest_ms()
             before_ms = now_ms if oldest_ms is None else min(oldest_ms, now_ms)
-            self._withdrawals.prune(before_ms - PRUNE_EVERY_S * 1000)
+            self._tombstones.prune(before_ms - PRUNE_EVERY_S * 1000)
 
-    def _survey_as_leader(self) -> StoreStatus:
+    def _status_as_leader(self) -> StoreStatus:
         index = cast("SegmentIndex", self._index)
         listed = index.refresh()
         index.scan(SCAN_BYTES)
@@ -344,27 +346,27 @@ class JournalConsumer:
             bytes=index.size_bytes(),
             oldest_ms=index.oldest_ms(),
             leader=True,
-            known=self._acks.figures() | index.figures(),
+            known=self._offsets.figures() | index.figures(),
         )
 
-    def _survey_as_follower(self) -> StoreStatus:
+    def _status_as_follower(self) -> StoreStatus:
         try:
             sizes, _ = list_segments(self._directory)
         except OSError as error:
-            self._trouble(error)
+            self._log_unreadable(error)
             return StoreStatus()
         # After the list: of a segment that is missing there, the leader has written the last figures before.
-        self._acks.load()
-        self._census.take(sizes, self._acks.segments)
+        self._offsets.load()
+        self._backlog.update(sizes, self._offsets.segments)
         return StoreStatus(
             names=set(sizes),
-            pending=self._census.pending,
+            pending=self._backlog.pending,
             bytes=sum(sizes.values()),
-            oldest_ms=self._census.oldest_ms,
-            known=self._acks.figures(),
+            oldest_ms=self._backlog.oldest_ms,
+            known=self._offsets.figures(),
         )
 
-    def _trouble(self, error: OSError) -> None:
+    def _log_unreadable(self, error: OSError) -> None:
         message = "%s cannot be looked at (%s): its figures are those of before. %s"
         args = (self._directory, error, fix_for(error))
         self._log(logging.WARNING, f"survey {self._directory}", message, *args)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class CorruptionStats:
-    """`corrupt_bytes` that are no frame; `torn_tails`, last frames that a dying writer left unfinished."""
+    """Counts `corrupt_bytes`, which are no frame, and `torn_tails`, last frames without an end."""
 
     def __init__(self, log: RateLimitedLog) -> None:
         self.corrupt_bytes = 0
@@ -22,7 +22,7 @@ class CorruptionStats:
         self._torn: set[str] = set()
 
     def corrupt(self, path: Path, start: int, end: int) -> None:
-        """Bytes from `start` to `end` of a segment are damaged."""
+        """Count and log the bytes from `start` to `end` of a segment as damaged."""
         counted = self._counted.setdefault(path.name, set())
         if start >= end or start in counted:
             return
@@ -38,12 +38,12 @@ class CorruptionStats:
         )
 
     def torn(self, path: Path) -> None:
-        """The last frame of a segment was never finished, because its writer died."""
+        """Count that the last frame of a segment was never finished, because its writer died."""
         if path.name not in self._torn:
             self._torn.add(path.name)
             self.torn_tails += 1
 
     def forget(self, path: Path) -> None:
-        """The segment is gone: it will not be met again."""
+        """Forget a segment that was deleted."""
         self._counted.pop(path.name, None)
         self._torn.discard(path.name)

@@ -1,8 +1,8 @@
 """Dead letters: records that Mixpanel has refused, with its reasons, as lines of JSON for people to read.
 
-The leader adds to the newest file, and a command may take letters out of any: whoever changes a file holds
-the lock on it, and then makes sure that it is still the file of that name, for taking out puts a new one in
-its place.
+The leader adds to the newest file, and a command may take dead letters out of any. A process that changes a
+file holds the lock on it, and then makes sure that it is still the file of that name, for taking out puts a
+new one in its place.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ MAX_BYTES = 64 * 2**20
 FILES = 8
 """The bound is spread over so many files, so that dropping the oldest drops little."""
 BATCH_SIZE = 256
-"""So many letters are handed over at once when they are taken out."""
+"""Dead letters in one call of `on_batch`."""
 
 _RECORD = b',"record":'
-_NUMBER_DIGITS = 12
+ID_DIGITS = 12
 _LOCK_ATTEMPTS = 100
 _MARK_BYTES = 8
 _STALE_S = 3600.0
@@ -58,15 +58,15 @@ class DeadLetter:
     body: bytes
 
     @property
-    def number(self) -> str:
-        """What a person calls it by: made of all that it says, so that it stays when others come and go."""
-        return hashlib.sha256(_encode(self)).hexdigest()[:_NUMBER_DIGITS]
+    def id(self) -> str:
+        """A hash of all its fields, by which people name it; it stays when others come and go."""
+        return hashlib.sha256(_encode(self)).hexdigest()[:ID_DIGITS]
 
 
 class DeadLetters:
     """The files of dead letters in `directory`; the oldest file is dropped where they exceed `max_bytes`.
 
-    Nothing stays open between calls. `dropped` counts letters that this object has dropped.
+    Nothing stays open between calls. `dropped` counts dead letters that this object has dropped.
     """
 
     def __init__(
@@ -83,14 +83,14 @@ class DeadLetters:
         self._clock = clock
         self._log = log or RateLimitedLog()
         self._lock = threading.Lock()
-        self._counted: dict[str, tuple[int, int, int]] = {}
-        self._owned: dict[str, tuple[int, int, bytearray]] = {}
+        self._line_counts: dict[str, tuple[int, int, int]] = {}
+        self._subjects: dict[str, tuple[int, int, bytearray]] = {}
 
-    def add(self, letters: Sequence[DeadLetter]) -> None:
-        """Write all of `letters` with one write, or none and raise OSError."""
-        if not letters:
+    def add(self, dead_letters: Sequence[DeadLetter]) -> None:
+        """Write all of `dead_letters` with one write, or none and raise OSError."""
+        if not dead_letters:
             return
-        data = b"".join(map(_encode, letters))
+        data = b"".join(map(_encode, dead_letters))
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         files = self._files()
         names = sorted(files)
@@ -102,26 +102,26 @@ class DeadLetters:
         except BlockingIOError:
             # Somebody takes letters out of it, and may have been stopped meanwhile: do not wait for that.
             self._append(self._new_name(names), data)
-        self._bound()
+        self._drop_oldest()
 
     def entries(self) -> Iterator[DeadLetter]:
-        """All letters, oldest first; lines that cannot be read are left out."""
+        """Yield all dead letters, oldest first; lines that cannot be read are left out."""
         for name in sorted(self._files()):
             with contextlib.suppress(FileNotFoundError), (self._directory / name).open("rb") as file:
                 for line in file:
-                    letter = _decode(line)
-                    if letter is not None:
-                        yield letter
+                    dead_letter = _decode(line)
+                    if dead_letter is not None:
+                        yield dead_letter
 
-    def may_have(self, people: Iterable[str]) -> bool:
-        """Whether a letter may be of one of these people, given as (halves of) digests; False is certain.
+    def may_be_of(self, people: Iterable[str]) -> bool:
+        """Return whether a dead letter may be of one of these people, given as (halves of) digests.
 
         What is remembered of each file are eight bytes for each ID in it, so that only what was added since
         the last call is read.
         """
-        owned: dict[str, tuple[int, int, bytearray]] = {}
+        subjects: dict[str, tuple[int, int, bytearray]] = {}
         for name, status in self._files().items():
-            inode, seen_bytes, marks = self._owned.get(name, (status.st_ino, 0, bytearray()))
+            inode, seen_bytes, marks = self._subjects.get(name, (status.st_ino, 0, bytearray()))
             if inode != status.st_ino or status.st_size < seen_bytes:
                 seen_bytes, marks = 0, bytearray()
             if status.st_size > seen_bytes:
@@ -130,43 +130,43 @@ class DeadLetters:
                     for line in file:
                         if line.endswith(b"\n"):
                             seen_bytes += len(line)
-                            letter = _decode(line)
-                            for owner in owners(letter.body) if letter else ():
+                            dead_letter = _decode(line)
+                            for owner in owners(dead_letter.body) if dead_letter else ():
                                 marks += bytes.fromhex(owner)[:_MARK_BYTES]
-            owned[name] = (status.st_ino, seen_bytes, marks)
-        self._owned = owned
+            subjects[name] = (status.st_ino, seen_bytes, marks)
+        self._subjects = subjects
         sought = {bytes.fromhex(person)[:_MARK_BYTES] for person in people}
         return any(
             marks[at : at + _MARK_BYTES] in sought
-            for marks in (bytes(marks) for _, _, marks in owned.values())
+            for marks in (bytes(marks) for _, _, marks in subjects.values())
             for at in range(0, len(marks), _MARK_BYTES)
         )
 
     def take(
         self,
-        numbers: Container[str],
-        hand_over: Callable[[Sequence[DeadLetter]], None] | None = None,
+        ids: Container[str],
+        on_batch: Callable[[Sequence[DeadLetter]], None] | None = None,
         *,
         unreadable: bool = False,
     ) -> Iterator[int]:
-        """Remove the letters with these numbers, one file after another; yield how many went out of each.
+        """Remove the dead letters with these IDs, file by file; yield how many were removed from each.
 
-        `hand_over` gets them first, some at a time; what it raises ends the work, and those that it did not
-        return from stay. Whoever dies in between has handed over letters that are still here, never the other
-        way round. With `unreadable`, lines that are no letters go too, uncounted.
+        `on_batch` gets them first, some at a time; what it raises ends the work, and those that it did not
+        return from stay. A process that dies in between leaves some that `on_batch` has got, and loses none.
+        With `unreadable`, lines that are no letters go too, uncounted.
         """
         for name in sorted(self._files()):
-            taken = self._take(self._directory / name, numbers, hand_over, unreadable=unreadable)
+            taken = self._take(self._directory / name, ids, on_batch, unreadable=unreadable)
             if taken:
                 yield taken
 
     def count(self) -> int:
-        """So many letters are there; looks only at what was added since the last call."""
+        """Return how many dead letters there are; reads only what was added since the last call."""
         with self._lock:
             counted: dict[str, tuple[int, int, int]] = {}
             for name, status in self._files().items():
                 size, inode = status.st_size, status.st_ino
-                seen_inode, seen_bytes, lines = self._counted.get(name, (inode, 0, 0))
+                seen_inode, seen_bytes, lines = self._line_counts.get(name, (inode, 0, 0))
                 if size < seen_bytes or inode != seen_inode:
                     seen_bytes = lines = 0
                 with contextlib.suppress(FileNotFoundError):
@@ -177,7 +177,7 @@ class DeadLetters:
                         lines += data.count(b"\n")
                         seen_bytes += len(data)
                     counted[name] = (inode, seen_bytes, lines)
-            self._counted = counted
+            self._line_counts = counted
             return sum(lines for _, _, lines in counted.values())
 
     def _new_name(self, names: Sequence[str]) -> str:
@@ -200,8 +200,8 @@ class DeadLetters:
     def _take(
         self,
         path: Path,
-        numbers: Container[str],
-        hand_over: Callable[[Sequence[DeadLetter]], None] | None,
+        ids: Container[str],
+        on_batch: Callable[[Sequence[DeadLetter]], None] | None,
         *,
         unreadable: bool,
     ) -> int:
@@ -211,28 +211,32 @@ class DeadLetters:
             return 0  # dropped by the bound, or by another who takes letters out
         try:
             lines = io.BytesIO(path.read_bytes()).readlines()  # splitlines would split at \r too
-            letters = [(line, _decode(line)) for line in lines]
-            chosen = [letter for _, letter in letters if letter is not None and letter.number in numbers]
-            gone = 0
+            dead_letters = [(line, _decode(line)) for line in lines]
+            chosen = [
+                dead_letter
+                for _, dead_letter in dead_letters
+                if dead_letter is not None and dead_letter.id in ids
+            ]
+            removed = 0
             try:
                 for start in range(0, len(chosen), BATCH_SIZE):
                     batch = chosen[start : start + BATCH_SIZE]
-                    if hand_over is not None:
-                        hand_over(batch)
-                    gone += len(batch)
+                    if on_batch is not None:
+                        on_batch(batch)
+                    removed += len(batch)
             finally:
-                rest = list(_without(letters, chosen[:gone], unreadable=unreadable))
+                rest = list(_remaining_lines(dead_letters, chosen[:removed], unreadable=unreadable))
                 if len(rest) < len(lines):
                     _replace(path, b"".join(rest))
-            return gone
+            return removed
         finally:
             os.close(fd)
 
-    def _bound(self) -> None:
-        for left_over in self._directory.glob("*.tmp"):
+    def _drop_oldest(self) -> None:
+        for leftover in self._directory.glob("*.tmp"):
             with contextlib.suppress(OSError):
-                if time.time() - left_over.stat().st_mtime > _STALE_S:
-                    left_over.unlink()
+                if time.time() - leftover.stat().st_mtime > _STALE_S:
+                    leftover.unlink()
         sizes = {name: status.st_size for name, status in self._files().items()}
         total = sum(sizes.values())
         for name in sorted(sizes)[:-1]:
@@ -278,7 +282,7 @@ class DeadLetters:
 
 
 def _open_locked(path: Path, flags: int, *, wait: bool) -> int:
-    """Open and lock the file that has this name; BlockingIOError where another holds the lock."""
+    """Open and lock the file that has this name; raise BlockingIOError where another holds the lock."""
     for _ in range(_LOCK_ATTEMPTS):
         fd = os.open(path, flags | NO_LINKS, 0o600)
         try:
@@ -300,24 +304,27 @@ def _is_in_place(fd: int, path: Path) -> bool:
         return False
 
 
-def _without(
-    letters: Sequence[tuple[bytes, DeadLetter | None]], gone: Sequence[DeadLetter], *, unreadable: bool
+def _remaining_lines(
+    dead_letters: Sequence[tuple[bytes, DeadLetter | None]],
+    removed: Sequence[DeadLetter],
+    *,
+    unreadable: bool,
 ) -> Iterator[bytes]:
-    """Lines that stay; a last one that was never finished stays unfinished."""
-    remaining = iter(gone)
+    """Yield the lines that stay; a last one that was never finished stays unfinished."""
+    remaining = iter(removed)
     following = next(remaining, None)
-    for line, letter in letters:
-        if letter is None:
+    for line, dead_letter in dead_letters:
+        if dead_letter is None:
             if not unreadable:
                 yield line
-        elif letter is following:
+        elif dead_letter is following:
             following = next(remaining, None)
         else:
             yield line
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Replace the contents of the file, at once and for good; without any it goes."""
+    """Replace the contents of the file, atomically and durably; without any, delete it."""
     if not data:
         path.unlink()
         return
@@ -334,15 +341,15 @@ def _replace(path: Path, data: bytes) -> None:
         raise
 
 
-def _encode(letter: DeadLetter) -> bytes:
+def _encode(dead_letter: DeadLetter) -> bytes:
     head = {
-        "time_ms": letter.time_ms,
-        "endpoint": letter.endpoint,
-        "reason": letter.reason.message,
-        "field": letter.reason.field,
-        "status": letter.reason.status,
+        "time_ms": dead_letter.time_ms,
+        "endpoint": dead_letter.endpoint,
+        "reason": dead_letter.reason.message,
+        "field": dead_letter.reason.field,
+        "status": dead_letter.reason.status,
     }
-    record = letter.body
+    record = dead_letter.body
     if not _is_object(record):
         # Not what was promised. As a string the line stays readable, and nothing is lost.
         record = json.dumps(record.decode("utf-8", "surrogateescape")).encode()

@@ -9,7 +9,7 @@ _SHARD_BITS = 12
 
 
 class DigestTable:
-    """From marks, the first 64 bits of a digest, to numbers that are not negative.
+    """Maps marks, the first 64 bits of a digest, to numbers that are not negative.
 
     The marks are spread over 4096 sorted arrays: a look-up and an insertion are a binary search in one.
     """
@@ -33,7 +33,7 @@ class DigestTable:
         return values[at] if at < len(marks) and marks[at] == mark else -1
 
     def raise_to(self, mark: int, value: int) -> bool:
-        """Note it, unless what is noted is as high; return whether it was not."""
+        """Note `value`, unless what is noted is as high; return whether it was lower."""
         key = mark >> (64 - _SHARD_BITS)
         shard = self._shards.get(key)
         if shard is None:
@@ -54,8 +54,8 @@ class DigestTable:
         for key, (marks, values) in list(self._shards.items()):
             kept = [at for at, noted in enumerate(values) if noted >= value]
             if kept:
-                here = array("Q", [marks[at] for at in kept]), array("Q", [values[at] for at in kept])
-                self._shards[key] = here
+                shard_kept = array("Q", [marks[at] for at in kept]), array("Q", [values[at] for at in kept])
+                self._shards[key] = shard_kept
             else:
                 del self._shards[key]
 

@@ -27,7 +27,7 @@ _NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOS
 
 
 def fix_for(error: OSError) -> str:
-    """Say what to do about it."""
+    """Return what to do about this error."""
     if isinstance(error, UntrustedError):
         return _PRIVATE
     if error.errno in _NO_LOCKS:
@@ -39,7 +39,7 @@ def fix_for(error: OSError) -> str:
 
 
 def is_passing(error: OSError) -> bool:
-    """Whether it says nothing about the file: there were no descriptors, or the disk did not answer."""
+    """Return whether the error says nothing about the file: no descriptors were left, or the disk hung."""
     return error.errno in (errno.EMFILE, errno.ENFILE, errno.EIO, errno.EINTR, errno.ENOMEM)
 
 
@@ -48,7 +48,7 @@ class UntrustedError(PermissionError):
 
 
 def distrust(directory: Path) -> str:
-    """Say why others may read or change what waits in there though it can be used; empty: they cannot.
+    """Return why others may read or change what waits in there; empty where they cannot.
 
     Raises `UntrustedError` where the directory must not be used: another user's, open to everybody, or such
     a user's symbolic link. The superuser's directories are trusted, as is a directory that a group shares.

@@ -6,7 +6,7 @@ r"""Frame: a record as one line of text, so that a journal can be read with `les
 │ │ │        │        └ when it was put: milliseconds since 1970
 │ │ │        └ length of the body in bytes
 │ │ └ CRC-32 of everything else in the line, in hexadecimal
-│ └ lane: i import, e engage, g groups
+│ └ endpoint: i import, e engage, g groups
 └ version of the format
 ```
 
@@ -42,13 +42,13 @@ _LATER_VERSIONS = tuple(b"%d " % version for version in range(2, 10))
 _MAX_TIME_MS = 10**16 - 1
 _HEADER = re.compile(rb"(?=1 [ieg] [0-9a-f]{8} [0-9]{8} [0-9]{16} )")
 
-# For each lane: the bytes before the CRC, and their CRC, from which that of the rest of the line goes on.
+# For each endpoint: the bytes before the CRC, and their CRC, from which that of the rest of the line goes on.
 _PREFIXES: dict[Endpoint, tuple[bytes, int]] = {
     endpoint: (prefix, crc32(prefix))
     for endpoint in ENDPOINTS
     for prefix in [b"%b %b " % (_VERSION, endpoint[:1].encode())]
 }
-_LANES: dict[bytes, tuple[Endpoint, int]] = {
+_ENDPOINTS: dict[bytes, tuple[Endpoint, int]] = {
     prefix: (endpoint, seed) for endpoint, (prefix, seed) in _PREFIXES.items()
 }
 
@@ -70,60 +70,60 @@ def encode(records: Iterable[Record], time_ms: int) -> bytes:
 
 
 def frame_end(data: bytes, start: int, view: memoryview | None = None) -> int:
-    """Where the whole and undamaged frame at `start` ends, its newline included; 0 where there is none.
+    """Return the end of the undamaged frame at `start`, its newline included; 0 where there is none.
 
-    Whoever asks often gives a `view` of `data`.
+    `view` is a memoryview of `data`, for callers that ask often.
     """
     return _frame(data, memoryview(data) if view is None else view, start)[0]
 
 
 _START = Struct("4s9s8s")
-"""Version and lane, CRC, length; each with the blanks that follow or end it."""
+"""Version and endpoint, CRC, length; each with the blanks that follow or end it."""
 
 _NO_FRAME: tuple[int, Endpoint] = (0, ENDPOINTS[0])
 
 
 def _frame(data: bytes, view: memoryview, start: int) -> tuple[int, Endpoint]:
-    """Return the end of the undamaged frame at `start`, and its lane; 0 where there is none."""
+    """Return the end of the undamaged frame at `start`, and its endpoint; 0 where there is none."""
     if start + HEADER_BYTES >= len(data):
         return _NO_FRAME
     prefix, written_crc, length = _START.unpack_from(data, start)
-    lane = _LANES.get(prefix)
-    if lane is None or not length.isdigit():
+    known = _ENDPOINTS.get(prefix)
+    if known is None or not length.isdigit():
         return _NO_FRAME
     end = start + HEADER_BYTES + int(length)
     if end >= len(data) or data[end] != _NEWLINE:
         return _NO_FRAME
-    endpoint, seed = lane
+    endpoint, seed = known
     if written_crc != b"%08x " % crc32(view[start + 13 : end], seed):
         return _NO_FRAME
     return end + 1, endpoint
 
 
 def declared_end(data: bytes, start: int) -> int:
-    """Where the frame at `start` ends by its own account, which may be damaged; 0 where it gives none."""
+    """Return where the frame at `start` ends by its own, maybe damaged, header; 0 where it says nothing."""
     length = data[start + 13 : start + 21]
     return start + HEADER_BYTES + int(length) + 1 if len(length) == 8 and length.isdigit() else 0
 
 
 def time_ms_of(header: bytes) -> int | None:
-    """When the frame with this header was put, in milliseconds; None where that cannot be read."""
+    """Return when the frame with this header was put, in milliseconds; None where that is unreadable."""
     stamp = header[22:38]
     return int(stamp) if len(stamp) == 16 and stamp.isdigit() else None
 
 
 class Damage(NamedTuple):
-    """Bytes that are no frame; `later` where they look like lines of a later version of this format."""
+    """Bytes that are no frame; `is_newer` where they look like lines of a later version of this format."""
 
     start: int
     end: int
-    later: bool
+    is_newer: bool
 
 
 class Scan(NamedTuple):
-    """What a stretch of a segment holds.
+    """What part of a segment holds.
 
-    `starts` are the offsets of the good frames of each lane. From `consumed` on there is no newline:
+    `starts` are the offsets of the good frames of each endpoint. From `consumed` on there is no newline:
     a frame of which the rest is still to come, or never will.
     """
 
@@ -155,17 +155,17 @@ def scan(data: bytes) -> Scan:
             end = claimed_end
         else:
             end = _next_start(data, view, position + 1, line_end)
-        later = is_newer_version(data[position:end])
-        if damages and damages[-1].end == position and damages[-1].later == later:
+        is_newer = is_newer_version(data[position:end])
+        if damages and damages[-1].end == position and damages[-1].is_newer == is_newer:
             damages[-1] = damages[-1]._replace(end=end)
         else:
-            damages.append(Damage(position, end, later))
+            damages.append(Damage(position, end, is_newer))
         position = end
     return Scan(starts, damages, position)
 
 
 def _next_start(data: bytes, view: memoryview, start: int, line_end: int) -> int:
-    """Where within a damaged line a good frame starts that ends with it, or the end of the line."""
+    """Return where in a damaged line a good frame starts that ends with it, or the end of the line."""
     # Where length and newline are hit, the next frame is what is left of the line.
     for found in _HEADER.finditer(data, start, line_end):
         if frame_end(data, found.start(), view) == line_end:
@@ -174,6 +174,6 @@ def _next_start(data: bytes, view: memoryview, start: int, line_end: int) -> int
 
 
 def is_newer_version(line: bytes) -> bool:
-    """Whether a line, or the beginning of one, looks as if a later version of this format had made it."""
+    """Return whether a line, or the beginning of one, looks like that of a later version of this format."""
     # With our own version in its place the line would be good: then only that byte was hit.
     return line.startswith(_LATER_VERSIONS) and not frame_end(_VERSION + line[1:], 0)

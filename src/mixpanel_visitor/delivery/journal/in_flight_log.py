@@ -1,7 +1,7 @@
 """InFlightLog: what the leader is sending at this moment, so that the next one learns what killed it.
 
 A record may end the process that handles it: a compressor that crashes, memory that is not there. The next
-leader finds in the diary what was handled, and counts the deaths; `sending/crash_isolation.py` says
+leader finds here what was being sent, and counts the crashes; `sending/crash_isolation.py` says
 what follows. It finds as well what must not be sent twice and had no answer yet. It is written twice or three
 times for each request, with one small write, and not synced: it outlives the process only.
 """
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
     from mixpanel_visitor.records import Endpoint
 
-MAX_STRETCHES = 256
+MAX_RANGES = 256
 """So many stretches with deaths are remembered; the oldest are forgotten first."""
 
 
 class RecordRange(NamedTuple):
-    """Records of a lane in a segment, from the first offset to the last, and deaths in their company."""
+    """Records of one endpoint in a segment, first to last offset, and how many leaders died sending them."""
 
     segment: str
     endpoint: Endpoint
@@ -40,79 +40,81 @@ class RecordRange(NamedTuple):
 
 
 class InFlightLog:
-    """The file `sending`. Trouble with it is nobody's trouble: deaths are then not counted."""
+    """The file `sending`. Where it cannot be read or written, crashes are not counted, and that is all."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._handled: list[RecordRange] = []
+        self._sending: list[RecordRange] = []
         self._unanswered: list[RecordRange] = []
-        self._stretches: list[RecordRange] = []
-        self._doubts: list[RecordRange] = []
+        self._crashed: list[RecordRange] = []
+        self._ambiguous: list[RecordRange] = []
 
     def load(self) -> None:
-        """Begin a term: what the last leader had in its hands has a death more."""
-        handled, known, unanswered, ambiguous = self._read()
-        self._handled, self._stretches, self._unanswered = [], known, []
-        for stretch in handled:
-            crashes = 1 + max((other.crashes for other in known if _overlap(stretch, other)), default=0)
-            self._stretches.append(stretch._replace(crashes=crashes))
-        self._stretches = self._there(self._stretches)
-        self._doubts = self._there(ambiguous + unanswered)
-        if handled or unanswered:
+        """Begin a term as leader: what the last leader was sending has one crash more."""
+        sending, crashed, unanswered, ambiguous = self._read()
+        self._sending, self._crashed, self._unanswered = [], crashed, []
+        for range_ in sending:
+            crashes = 1 + max((other.crashes for other in crashed if _overlap(range_, other)), default=0)
+            self._crashed.append(range_._replace(crashes=crashes))
+        self._crashed = self._existing(self._crashed)
+        self._ambiguous = self._existing(ambiguous + unanswered)
+        if sending or unanswered:
             self._write()
 
     def crashes(self, endpoint: Endpoint, segment: str, offset: int) -> int:
-        """So many leaders have died with this record in their hands."""
-        here = RecordRange(segment, endpoint, offset, offset)
-        return max((stretch.crashes for stretch in self._stretches if _overlap(here, stretch)), default=0)
+        """Return how many leaders have died while they were sending this record."""
+        record = RecordRange(segment, endpoint, offset, offset)
+        return max((range_.crashes for range_ in self._crashed if _overlap(record, range_)), default=0)
 
-    def in_doubt(self, endpoint: Endpoint, segment: str, offset: int) -> bool:
-        """Whether a leader has died with this record, to be sent once, in hand or without its answer."""
-        here = RecordRange(segment, endpoint, offset, offset)
-        return any(_overlap(here, stretch) for stretch in self._doubts)
-
-    @property
-    def has_deaths(self) -> bool:
-        """Whether there is any use in asking for deaths."""
-        return bool(self._stretches)
+    def is_ambiguous(self, endpoint: Endpoint, segment: str, offset: int) -> bool:
+        """Return whether a leader died before the outcome of this record, which must not be sent twice."""
+        record = RecordRange(segment, endpoint, offset, offset)
+        return any(_overlap(record, range_) for range_ in self._ambiguous)
 
     @property
-    def has_doubts(self) -> bool:
-        """Whether there is any use in asking for doubts."""
-        return bool(self._doubts)
+    def has_crashes(self) -> bool:
+        """True where some record has crashes."""
+        return bool(self._crashed)
 
-    def begin(self, endpoint: Endpoint, places: Iterable[tuple[str, int]], *, once: bool = False) -> None:
-        """These, given by segment and offset, are taken in hand; `once`: they must not be sent twice."""
+    @property
+    def has_ambiguous(self) -> bool:
+        """True where some record is ambiguous."""
+        return bool(self._ambiguous)
+
+    def note_sending(
+        self, endpoint: Endpoint, locations: Iterable[tuple[str, int]], *, once: bool = False
+    ) -> None:
+        """Note that these, given by segment and offset, are being sent; `once`: not to be sent twice."""
         offsets: dict[str, list[int]] = {}
-        for segment, offset in places:
+        for segment, offset in locations:
             offsets.setdefault(segment, []).append(offset)
-        self._handled = [
+        self._sending = [
             RecordRange(name, endpoint, min(within), max(within)) for name, within in offsets.items()
         ]
         # Not only when they have left: the process may be killed between that and its note of it.
-        self._unanswered = self._handled if once else []
+        self._unanswered = self._sending if once else []
         self._write()
 
-    def end(self) -> None:
-        """They have left: what happens from here on is not their doing."""
-        if self._handled:
-            self._handled = []
+    def note_sent(self) -> None:
+        """Note that they have left: a crash from here on is not of their making."""
+        if self._sending:
+            self._sending = []
             self._write()
 
-    def settled(self) -> None:
-        """What became of them is known, and noted where that matters."""
-        if self._handled or self._unanswered:
-            self._handled = []
+    def note_settled(self) -> None:
+        """Note that their outcome is known and settled."""
+        if self._sending or self._unanswered:
+            self._sending = []
             self._unanswered = []
             self._write()
 
-    def _there(self, stretches: list[RecordRange]) -> list[RecordRange]:
-        found = [stretch for stretch in stretches if (self._path.parent / stretch.segment).exists()]
-        return found[-MAX_STRETCHES:]
+    def _existing(self, ranges: list[RecordRange]) -> list[RecordRange]:
+        existing = [range_ for range_ in ranges if (self._path.parent / range_.segment).exists()]
+        return existing[-MAX_RANGES:]
 
     def _write(self) -> None:
-        lists = (self._handled, self._stretches, self._unanswered, self._doubts)
-        text = orjson.dumps([list(map(list, stretches)) for stretches in lists])
+        lists = (self._sending, self._crashed, self._unanswered, self._ambiguous)
+        text = orjson.dumps([list(map(list, ranges)) for ranges in lists])
         with contextlib.suppress(OSError):
             fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | NO_LINKS, 0o600)
             try:
@@ -125,19 +127,19 @@ class InFlightLog:
             data = self._path.read_bytes()
             text = data[18 : 18 + int(data[:8], 16)]
             if int(data[9:17], 16) == crc32(text):
-                lists = [[_stretch(entry) for entry in entries] for entries in orjson.loads(text)]
-                handled, known, unanswered, ambiguous = lists + [[]] * (
+                lists = [[_range_of(entry) for entry in entries] for entries in orjson.loads(text)]
+                sending, crashed, unanswered, ambiguous = lists + [[]] * (
                     4 - len(lists)
                 )  # at first there were two
-                return handled, known, unanswered, ambiguous
+                return sending, crashed, unanswered, ambiguous
         return [], [], [], []
 
 
-def _stretch(entry: list[object]) -> RecordRange:
-    stretch = RecordRange(*entry)  # type: ignore[arg-type]  # what the checksum has vouched for
-    if stretch.endpoint not in ENDPOINTS or os.sep in stretch.segment:
+def _range_of(entry: list[object]) -> RecordRange:
+    range_ = RecordRange(*entry)  # type: ignore[arg-type]  # what the checksum has vouched for
+    if range_.endpoint not in ENDPOINTS or os.sep in range_.segment:
         raise ValueError(f"no stretch: {entry!r}")
-    return stretch
+    return range_
 
 
 def _overlap(one: RecordRange, other: RecordRange) -> bool:

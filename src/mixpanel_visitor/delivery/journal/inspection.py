@@ -61,25 +61,25 @@ class _Notes(RateLimitedLog):
 
 
 def inspect(
-    path: Path, sizes: dict[str, int], progressed: Callable[[int], object] = lambda _bytes: None
+    path: Path, sizes: dict[str, int], on_progress: Callable[[int], object] = lambda _bytes: None
 ) -> ProjectStatus:
-    """Read the segments of a journal, `sizes` in bytes by name; `progressed` is told of the bytes read.
+    """Read the segments of a journal, `sizes` in bytes by name; `on_progress` gets the number of bytes read.
 
     Raises OSError where the journal cannot be read.
     """
     notes = _Notes()
-    damage = CorruptionStats(_Notes())  # its figures say it
-    acks = CommittedOffsets(path / "acks.json", notes)
-    acks.load()
+    corruption = CorruptionStats(_Notes())  # its figures say it
+    offsets = CommittedOffsets(path / "acks.json", notes)
+    offsets.load()
     status = ProjectStatus(path=path, led=is_locked(path / "leader.lock"))
     oldest_ms: list[int] = []
     for name, size in sizes.items():
-        reader = SegmentReader(path / name, damage, acks.segments.get(name))
+        reader = SegmentReader(path / name, corruption, offsets.segments.get(name))
         reader.size = size
         # Delivered and deleted meanwhile: then nothing of it waits.
         with contextlib.suppress(FileNotFoundError):
             while reader.unread_bytes:
-                progressed(reader.scan(SCAN_BYTES))
+                on_progress(reader.scan(SCAN_BYTES))
             if reader.has_partial_frame or not reader.unsettled:
                 reader.try_to_end()
             status.segments += 1
@@ -87,11 +87,11 @@ def inspect(
             status.waiting += reader.unsettled
             age_ms = reader.oldest_ms() if reader.unsettled else None
             oldest_ms += [] if age_ms is None else [age_ms]
-            if reader.later:
+            if reader.is_newer:
                 notes.lines.append(f"{name} was written by a later version of mixpanel-visitor.")
     if oldest_ms:
         status.oldest_age_s = max(0.0, time.time() - min(oldest_ms) / 1000)
-    status.torn_tails, status.corrupt_bytes = damage.torn_tails, damage.corrupt_bytes
+    status.torn_tails, status.corrupt_bytes = corruption.torn_tails, corruption.corrupt_bytes
     status.dead_letters = DeadLetters(path / "dead").count()
     volume = os.statvfs(path)
     status.free_bytes = volume.f_bavail * volume.f_frsize
@@ -101,10 +101,10 @@ def inspect(
 
 
 def is_locked(path: Path) -> bool:
-    """Whether somebody holds the lock on this file.
+    """Return whether a process holds the lock on this file.
 
-    Asked with a shared lock that is let go of at once: whoever tries to lead just then tries again a second
-    later, and nobody loses what he has.
+    Asked with a shared lock that is released at once: a process that tries to lead just then tries again a
+    second later, and no process loses its lock.
     """
     try:
         fd = os.open(path, os.O_RDONLY)

@@ -2,8 +2,8 @@
 
 ```
 VERSION            1
-leader.lock        whoever holds the lock on it delivers, for all, and touches it to show that it is well
-sending            what the leader has in its hands at this moment
+leader.lock        the process that holds the lock on it delivers, for all, and touches it regularly
+sending            what the leader is sending at this moment
 withdrawn/         of whom nothing more is to be sent, and until when
 acks.json          how far each segment has been delivered
 *.seg              segments: records as lines of text, each file written by one process
@@ -129,7 +129,7 @@ class Journal(SyncableSpool, OptOutSpool, CrashTrackingSpool, DirectorySpool):
         self._consumer.bury(claim, reasons)
 
     def withdraw(self, people: Iterable[str]) -> None:
-        """Have nothing sent that was put until now of these people, given as digests (`subject_digest.py`).
+        """Have nothing sent that was put until now of these people, given by `subject_digest.digests`.
 
         It holds for every process that delivers. Where it cannot be written, that is logged.
         """

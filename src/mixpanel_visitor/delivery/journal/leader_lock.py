@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
 
 TRY_EVERY_S = 1.0
-BEAT_EVERY_S = 10.0
+RENEW_EVERY_S = 10.0
 STALLED_AFTER_S = 300.0
 """A leader that was not heard of for so long is stopped or stuck, though it lives and holds its lock."""
 
@@ -37,33 +37,33 @@ class LeaderLock:
         self._monotonic = monotonic
         self._log = log
         self._fd = -1
-        self._identity = FileId(0, 0)
-        self._look_again_s = monotonic()
-        self._beat_again_s = float("-inf")
+        self._file_id = FileId(0, 0)
+        self._check_again_s = monotonic()
+        self._renew_again_s = float("-inf")
         self._seen: tuple[FileId, int] | None = None
         self._seen_s = 0.0
 
     @property
     def held(self) -> bool:
-        """Whether this process leads, as far as it has looked."""
+        """True where this process led at its last check."""
         return self._fd >= 0
 
     def claim(self) -> bool:
         """Take the lead if it is free, and keep it; looks at the disk at most once a second."""
         now_s = self._monotonic()
-        if now_s < self._look_again_s:
+        if now_s < self._check_again_s:
             return self.held
         if not self.held and not os.path.isdir(self._path.parent):  # noqa: PTH112  # which never raises
             return False  # nothing was put yet; the first put must not have to wait for the next look
-        self._look_again_s = now_s + TRY_EVERY_S
+        self._check_again_s = now_s + TRY_EVERY_S
         if self.held:
             # Somebody may have removed the directory, and others may lead in the new one.
             if self._is_in_place():
                 self.renew()
                 return True
-            self.drop()
+            self.release()
         try:
-            self._try()
+            self._try_to_lock()
             if not self.held and self._has_stalled(now_s):
                 self._take_over()
         except OSError as error:
@@ -72,10 +72,10 @@ class LeaderLock:
         return self.held
 
     def renew(self) -> None:
-        """Show that the leader is well; writes at most every `BEAT_EVERY_S`."""
+        """Show that the leader is well; writes at most every `RENEW_EVERY_S`."""
         now_s = self._monotonic()
-        if self.held and now_s >= self._beat_again_s:
-            self._beat_again_s = now_s + BEAT_EVERY_S
+        if self.held and now_s >= self._renew_again_s:
+            self._renew_again_s = now_s + RENEW_EVERY_S
             with contextlib.suppress(OSError):
                 os.utime(self._fd)
 
@@ -91,7 +91,7 @@ class LeaderLock:
         fd, temporary = create_temporary(self._path)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._identity = FileId.of_descriptor(fd)
+            self._file_id = FileId.of_descriptor(fd)
             temporary.replace(self._path)
             self._fd, fd = fd, -1
             self.term += 1
@@ -107,10 +107,10 @@ class LeaderLock:
             )
             self._log(logging.WARNING, f"stalled {self._path}", message, self._path.parent, STALLED_AFTER_S)
 
-    def drop(self) -> None:
+    def release(self) -> None:
         """Let another process lead."""
         fd, self._fd = self._fd, -1
-        self._look_again_s = self._monotonic()
+        self._check_again_s = self._monotonic()
         if fd >= 0:
             with contextlib.suppress(OSError):
                 os.close(fd)
@@ -118,15 +118,15 @@ class LeaderLock:
     def close_inherited(self) -> None:
         """Close the copy that a forked child has inherited; the lead stays the parent's."""
         fd, self._fd = self._fd, -1
-        close_inherited(fd, self._identity)
+        close_inherited(fd, self._file_id)
 
-    def _try(self) -> None:
+    def _try_to_lock(self) -> None:
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | NO_LINKS, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._identity = FileId.of_descriptor(fd)
+            self._file_id = FileId.of_descriptor(fd)
             # Between our open and our lock the file may have been removed and made anew by another.
-            if FileId.of_path(self._path) == self._identity:
+            if FileId.of_path(self._path) == self._file_id:
                 self._fd, fd = fd, -1
                 self.term += 1
         except (BlockingIOError, FileNotFoundError):
@@ -137,7 +137,7 @@ class LeaderLock:
 
     def _is_in_place(self) -> bool:
         try:
-            return FileId.of_path(self._path) == self._identity
+            return FileId.of_path(self._path) == self._file_id
         except FileNotFoundError:
             return False
         except OSError:

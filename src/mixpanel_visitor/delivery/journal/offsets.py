@@ -32,7 +32,7 @@ _VERSION = 1
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
-    """Of one segment: all records of a lane that start below its mark are settled, and how they were.
+    """How far one segment is settled: for each endpoint, all records that start below its mark.
 
     `retired_ms` is when the segment was found to be gone; None while it is there.
     """
@@ -87,14 +87,14 @@ class CommittedOffsets:
             self._changed = True
 
     def figures(self) -> dict[str, tuple[int, int, int]]:
-        """Of each segment: records delivered, dead-lettered, and (never known here) out with a claim."""
+        """Return for each segment the records delivered, dead-lettered, and claimed (here always 0)."""
         return {name: (entry.delivered, entry.dead, 0) for name, entry in self.segments.items()}
 
     def mark_deleted(self, name: str, now_ms: int) -> None:
-        """The segment is gone; its figures are kept for an hour, for the process that wrote it."""
+        """Note that the segment is gone; its figures are kept for an hour, for the process that wrote it."""
         progress = self.segments.get(name)
         if progress is not None and progress.retired_ms is None:
-            # No reason to save: whoever loads the figures without this sees that the segment is gone.
+            # No reason to save: a process that loads the figures without this sees that the segment is gone.
             progress.retired_ms = now_ms
 
     def prune(self, now_ms: int) -> None:

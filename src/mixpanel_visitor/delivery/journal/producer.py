@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from .producer_stats import Totals
 
 VERSION = b"1\n"
-LOOK_EVERY_S = 1.0
-SETTLE_EVERY = 256
-PATIENCE_S = 5.0
+CHECK_EVERY_S = 1.0
+RECONCILE_EVERY = 256
+LOCK_TIMEOUT_S = 5.0
 """So long a thread waits for another one's write; a disk that hangs must not hang every request for ever."""
 
 
@@ -62,22 +62,22 @@ class JournalProducer:
         self._monotonic = monotonic
         self._segment_bytes = segment_bytes
         self._segment_age_s = segment_age_s
-        self._log = self._said = DeferredLog(log)
+        self._log = DeferredLog(log)
         self._sync_path = sync_path
-        self._space = DiskQuota(directory, max_bytes)
-        self._own = ProducerStats()
+        self._quota = DiskQuota(directory, max_bytes)
+        self._stats = ProducerStats()
         self._writer: SegmentWriter | None = None
         self._segment = OwnSegment(name="")
         self._opened = 0
         self._opened_ms = -1
-        self._settle_at = SETTLE_EVERY
+        self._reconcile_at = RECONCILE_EVERY
         self._unsynced: list[Path] = []
-        self._store: FileId | None = None
-        self._look_again_s = float("-inf")
-        self._kept_house_s = float("-inf")
+        self._version_file: FileId | None = None
+        self._check_again_s = float("-inf")
+        self._maintained_s = float("-inf")
 
     def put(self, records: Sequence[Record]) -> None:
-        """Write all of `records` or none; `SpoolError` if that cannot be done."""
+        """Write all of `records`, or none and raise `SpoolError`."""
         data = frames.encode(records, int(self._clock() * 1000))
         if not data:
             return
@@ -87,14 +87,14 @@ class JournalProducer:
                 f"The spool {self._directory} is busy: this thread has interrupted its own write."
             )
         try:
-            if not self.acquire(PATIENCE_S):
+            if not self.acquire(LOCK_TIMEOUT_S):
                 raise SpoolUnavailableError(
                     f"The spool {self._directory} is busy: another thread's write has not come back for "
-                    f"{PATIENCE_S:.0f} s. Check the disk."
+                    f"{LOCK_TIMEOUT_S:.0f} s. Check the disk."
                 )
-            if now_s >= self._look_again_s or self._store is None:
-                self._look(now_s)
-            self._space.take(len(data), now_s)
+            if now_s >= self._check_again_s or self._version_file is None:
+                self._check_directory(now_s)
+            self._quota.reserve(len(data), now_s)
             self._append(data, len(records), now_s)
         except OSError as error:
             raise SpoolUnavailableError(
@@ -106,8 +106,8 @@ class JournalProducer:
                 self.lock.release()
             except RuntimeError:
                 pass  # it was not to be had
-        if self._said.lines:
-            self._said.flush()
+        if self._log.lines:
+            self._log.flush()
         self.has_new_records = True
 
     def maintain(self, *, every_s: float = 0.0) -> None:
@@ -116,10 +116,10 @@ class JournalProducer:
         Raises nothing: what cannot be synced is logged and tried again the next time.
         """
         now_s = self._monotonic()
-        if now_s < self._kept_house_s + every_s:
+        if now_s < self._maintained_s + every_s:
             return
-        self._kept_house_s = now_s
-        if not self.acquire(PATIENCE_S):
+        self._maintained_s = now_s
+        if not self.acquire(LOCK_TIMEOUT_S):
             return
         try:
             self._detect_removal()
@@ -137,58 +137,58 @@ class JournalProducer:
 
     def seal(self) -> None:
         """Close the segment and sync; the next put begins another."""
-        if self.acquire(PATIENCE_S):
+        if self.acquire(LOCK_TIMEOUT_S):
             try:
                 self._seal()
-                self._look_again_s = float("-inf")
+                self._check_again_s = float("-inf")
             finally:
                 self.release()
         self.maintain()
 
     def names(self) -> list[str]:
-        """Names of the segments whose end is not known yet."""
-        if self.acquire(PATIENCE_S):
+        """Return the names of the segments whose end is not known yet."""
+        if self.acquire(LOCK_TIMEOUT_S):
             try:
                 self._detect_removal()
-                return self._own.names()
+                return self._stats.names()
             finally:
                 self.release()
         return []
 
     def reconcile(self, names: list[str], store_status: StoreStatus) -> Totals:
-        """Add up what became of all that was written here; `names` are from before the survey."""
-        if not self.acquire(PATIENCE_S):
-            return self._own.totals()
+        """Return what became of all that was written here; `names` are from before the `store_status`."""
+        if not self.acquire(LOCK_TIMEOUT_S):
+            return self._stats.totals()
         try:
             if store_status.names is not None:
-                there = store_status.names
+                existing = store_status.names
                 if self._writer is not None:
-                    there = there | {self._writer.path.name}
-                self._own.reconcile(names, there, store_status.known)
-            return self._own.totals()
+                    existing = existing | {self._writer.path.name}
+                self._stats.reconcile(names, existing, store_status.known)
+            return self._stats.totals()
         finally:
             self.release()
 
     def close_inherited(self) -> None:
-        """In a forked child: close the copy of the parent's segment."""
+        """Close a forked child's copy of the parent's segment."""
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.close_inherited()
 
     def acquire(self, timeout_s: float) -> bool:
-        """Take the lock; False where that takes too long, or this very thread was interrupted holding it."""
+        """Take the lock; return False after `timeout_s`, or at once where this very thread holds it."""
         return not owned(self.lock) and (
             self.lock.acquire(blocking=False) or self.lock.acquire(timeout=timeout_s)
         )
 
     def release(self) -> None:
-        """Let go of the lock, then say what there was to say."""
+        """Release the lock, then log what was to be logged."""
         self.lock.release()
-        if self._said.lines:
-            self._said.flush()
+        if self._log.lines:
+            self._log.flush()
 
     def _sync(self, paths: list[Path]) -> list[Path]:
-        """Sync files and the directory, without the lock, for a disk may be slow; give those that failed."""
+        """Sync files and the directory, without the lock, for a disk may be slow; return what failed."""
         failed = []
         for path in dict.fromkeys(paths):
             try:
@@ -199,7 +199,7 @@ class JournalProducer:
                 failed.append(path)
                 message = "%s cannot be synced (%s): a power failure now would lose records. Check the disk."
                 self._log(logging.ERROR, f"sync {self._directory}", message, path, error)
-        self._said.flush()
+        self._log.flush()
         return failed
 
     # --- inside; all with the lock held --------------------------------------------------------
@@ -241,7 +241,7 @@ class JournalProducer:
         self._opened += 1
         # Two in one millisecond, or a clock that was set back, must not change the order.
         self._opened_ms = max(int(self._clock() * 1000), self._opened_ms + 1)
-        name = segment_name(time_ms=self._opened_ms, number=self._opened)
+        name = segment_name(time_ms=self._opened_ms, sequence=self._opened)
         path = self._directory / name
         try:
             writer = SegmentWriter(path, opened_s=now_s)
@@ -249,21 +249,21 @@ class JournalProducer:
             self._detect_removal()
             self._make_directory()
             writer = SegmentWriter(path, opened_s=now_s)
-        if len(self._own) >= self._settle_at:
+        if len(self._stats) >= self._reconcile_at:
             self._reconcile_old()
-        self._segment = self._own.begin(name)
+        self._segment = self._stats.begin(name)
         self._writer = writer
         return writer
 
     def _reconcile_old(self) -> None:
-        """For a process that nobody asks for its counts: do not remember every segment for ever."""
-        names = self._own.names()
+        """Forget finished segments, in a process that nobody asks for its counts."""
+        names = self._stats.names()
         with contextlib.suppress(OSError):
             sizes, _ = list_segments(self._directory)
-            acks = CommittedOffsets(self._directory / "acks.json", self._log)
-            acks.load()
-            self._own.reconcile(names, set(sizes), acks.figures())
-        self._settle_at = len(self._own) + SETTLE_EVERY
+            offsets = CommittedOffsets(self._directory / "acks.json", self._log)
+            offsets.load()
+            self._stats.reconcile(names, set(sizes), offsets.figures())
+        self._reconcile_at = len(self._stats) + RECONCILE_EVERY
 
     def _seal(self) -> None:
         writer, self._writer = self._writer, None
@@ -275,10 +275,10 @@ class JournalProducer:
                 self._unsynced.append(writer.path)
             writer.close()
 
-    def _look(self, now_s: float) -> None:
-        self._look_again_s = now_s + LOOK_EVERY_S
+    def _check_directory(self, now_s: float) -> None:
+        self._check_again_s = now_s + CHECK_EVERY_S
         self._detect_removal()
-        if self._store is None:
+        if self._version_file is None:
             self._make_directory()
 
     def _make_directory(self) -> None:
@@ -299,34 +299,34 @@ class JournalProducer:
                 os.write(fd, VERSION)
             finally:
                 os.close(fd)
-        self._store = FileId.of_path(path)
-        found = path.read_bytes().strip()
-        if found.isdigit() and int(found) > int(VERSION):
+        self._version_file = FileId.of_path(path)
+        version = path.read_bytes().strip()
+        if version.isdigit() and int(version) > int(VERSION):
             self._log(
                 logging.WARNING,
                 f"version {self._directory}",
                 "%s was made by a later version of mixpanel-visitor (format %s, here %s). Both may share it, "
                 "but this process delivers only what is in its own format.",
                 self._directory,
-                found.decode(),
+                version.decode(),
                 VERSION.decode().strip(),
             )
 
     def _detect_removal(self) -> None:
-        """Somebody may delete the directory of a running process: go on in a new one and say what is lost."""
-        if self._store is None:
+        """Notice that somebody has deleted the directory: go on in a new one, and log what is lost."""
+        if self._version_file is None:
             return
         in_place = self._writer is None or self._writer.is_in_place()
-        if in_place and self._store_is_same():
+        if in_place and self._version_file_is_in_place():
             return
         if not in_place:
             self._seal()
-        self._store = None
+        self._version_file = None
         # What the leader has deleted still stands in acks.json, unless that was removed as well.
-        acks = CommittedOffsets(self._directory / "acks.json", self._log)
-        acks.load()
-        missing = [name for name in self._own.names() if not (self._directory / name).exists()]
-        lost = self._own.mark_removed(missing, acks.figures())
+        offsets = CommittedOffsets(self._directory / "acks.json", self._log)
+        offsets.load()
+        missing = [name for name in self._stats.names() if not (self._directory / name).exists()]
+        lost = self._stats.mark_removed(missing, offsets.figures())
         if lost:
             self._log(
                 logging.ERROR,
@@ -337,9 +337,9 @@ class JournalProducer:
                 several(lost, "record that waited there is", "records that waited there are"),
             )
 
-    def _store_is_same(self) -> bool:
+    def _version_file_is_in_place(self) -> bool:
         try:
-            return FileId.of_path(self._directory / "VERSION") == self._store
+            return FileId.of_path(self._directory / "VERSION") == self._version_file
         except FileNotFoundError:
             return False
         except OSError:

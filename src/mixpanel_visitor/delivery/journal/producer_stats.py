@@ -1,4 +1,4 @@
-"""ProducerStats: what this process has written, and what became of it, whoever delivered it."""
+"""ProducerStats: what this process has written, and what became of it, in whatever process."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ProducerStats:
     """The segments whose end is not known yet, and the sums of all others."""
 
     _segments: dict[str, OwnSegment] = field(default_factory=dict)
-    _past: Totals = field(default_factory=Totals)
+    _archived: Totals = field(default_factory=Totals)
 
     def begin(self, name: str) -> OwnSegment:
         """Begin to count what is written to a segment."""
@@ -46,11 +46,11 @@ class ProducerStats:
         return len(self._segments)
 
     def names(self) -> list[str]:
-        """Names of the segments whose end is not known yet."""
+        """Return the names of the segments whose end is not known yet."""
         return list(self._segments)
 
     def mark_removed(self, names: Iterable[str], figures: Mapping[str, tuple[int, int, int]]) -> int:
-        """These are gone, and where the leader has no `figures` of one, it was not the leader.
+        """Note that these are gone; one that the leader has no `figures` of was not deleted by the leader.
 
         Return how many records are lost with them, as far as is known.
         """
@@ -64,9 +64,9 @@ class ProducerStats:
         return lost
 
     def reconcile(
-        self, names: Iterable[str], there: set[str], figures: Mapping[str, tuple[int, int, int]]
+        self, names: Iterable[str], existing: set[str], figures: Mapping[str, tuple[int, int, int]]
     ) -> None:
-        """Learn what became of the segments in `names`, given which are `there` and what the leader knows.
+        """Note what became of the segments in `names`, by which are `existing` and what the leader knows.
 
         Its `figures` are records delivered, dead-lettered, and out with a claim. Of a segment that is gone
         for long it knows nothing any more; that one was delivered, for the leader deletes no other.
@@ -82,15 +82,15 @@ class ProducerStats:
                 # A record that two leaders have settled is still one, and what became of it first counts.
                 segment.delivered = max(segment.delivered, min(delivered, segment.written - segment.dead))
                 segment.dead = max(segment.dead, min(dead, segment.written - segment.delivered))
-            if name in there or claimed:
+            if name in existing or claimed:
                 continue
             if known is None and not segment.removed:
                 segment.delivered = segment.written - segment.dead
-            self._fold(segment)
+            self._archive(segment)
 
     def totals(self) -> Totals:
-        """Add up what is known."""
-        totals = replace(self._past)
+        """Return the sums of all segments."""
+        totals = replace(self._archived)
         for segment in self._segments.values():
             totals.written += segment.written
             totals.delivered += segment.delivered
@@ -98,9 +98,9 @@ class ProducerStats:
         totals.pending = totals.written - totals.delivered - totals.dead - totals.lost
         return totals
 
-    def _fold(self, segment: OwnSegment) -> None:
+    def _archive(self, segment: OwnSegment) -> None:
         del self._segments[segment.name]
-        self._past.written += segment.written
-        self._past.delivered += segment.delivered
-        self._past.dead += segment.dead
-        self._past.lost += segment.written - segment.delivered - segment.dead
+        self._archived.written += segment.written
+        self._archived.delivered += segment.delivered
+        self._archived.dead += segment.dead
+        self._archived.lost += segment.written - segment.delivered - segment.dead

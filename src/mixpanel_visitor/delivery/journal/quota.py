@@ -31,9 +31,9 @@ class DiskQuota:
         self._max_bytes = max_bytes
         self._measure_again_s = float("-inf")
         self._room_bytes = MAX_BYTES if max_bytes is None else max_bytes
-        self._why_full = "what it holds cannot be measured, and this process has written so much"
+        self._reason = "what it holds cannot be measured, and this process has written so much"
 
-    def take(self, count_bytes: int, now_s: float) -> None:
+    def reserve(self, count_bytes: int, now_s: float) -> None:
         """Reserve room for so many bytes more, or raise `SpoolFullError`; `now_s` is monotonic."""
         if now_s >= self._measure_again_s:
             # What cannot be measured is no reason to refuse: the write itself tells whether there is room.
@@ -42,7 +42,7 @@ class DiskQuota:
             self._measure_again_s = now_s + MEASURE_EVERY_S
         if count_bytes > self._room_bytes:
             raise SpoolFullError(
-                f"The spool {self._directory} is full: {self._why_full}. New records are refused until some "
+                f"The spool {self._directory} is full: {self._reason}. New records are refused until some "
                 "are delivered; what is stored is kept. Check that Mixpanel is reachable, free space on the "
                 "volume, or allow the spool more."
             )
@@ -62,8 +62,8 @@ class DiskQuota:
                 if self._max_bytes is None:
                     limit = min(limit, int(total * MAX_SHARE_OF_VOLUME))
         if room_on_volume < limit - used:
-            self._why_full = f"less than {MIN_FREE_SHARE_OF_VOLUME:.0%} of its volume would be left free"
+            self._reason = f"less than {MIN_FREE_SHARE_OF_VOLUME:.0%} of its volume would be left free"
             self._room_bytes = int(room_on_volume)
         else:
-            self._why_full = f"it may hold {limit:,} bytes and holds {used:,}"
+            self._reason = f"it may hold {limit:,} bytes and holds {used:,}"
             self._room_bytes = limit - used

@@ -1,4 +1,4 @@
-"""SegmentIndex: all segments of a directory as the leader sees them, oldest first, whoever wrote them.
+"""SegmentIndex: all segments of a directory as the leader sees them, oldest first, of all processes.
 
 So the records of processes that have died are found like all others.
 """
@@ -38,17 +38,17 @@ _TYPICAL_FRAME_BYTES = 1024
 
 
 class SegmentIndex:
-    """Finds records, hands them out, and deletes segments in which nothing is left to do.
+    """Finds and claims records, and deletes segments in which nothing is left to do.
 
     Only for the process that leads. Trouble with one segment is logged and does not keep from the others.
     """
 
     def __init__(
-        self, directory: Path, *, acks: CommittedOffsets, damage: CorruptionStats, log: RateLimitedLog
+        self, directory: Path, *, offsets: CommittedOffsets, corruption: CorruptionStats, log: RateLimitedLog
     ) -> None:
         self._directory = directory
-        self._acks = acks
-        self._damage = damage
+        self._offsets = offsets
+        self._corruption = corruption
         self._log = log
         self._readers: dict[str, SegmentReader] = {}
         self._ordered: list[SegmentReader] = []
@@ -58,22 +58,24 @@ class SegmentIndex:
     # --- finding -------------------------------------------------------------------------------
 
     def refresh(self) -> bool:
-        """See which segments there are, and how large; False where that failed."""
+        """List the segments and their sizes; return False where that failed."""
         try:
             sizes, self._temporaries = list_segments(self._directory)
         except OSError as error:
-            self._trouble("list", self._directory, error)
+            self._log_error("list", self._directory, error)
             return False
         known = self._readers
         for name, size in sizes.items():
             reader = known.get(name)
             if reader is None:
-                reader = SegmentReader(self._directory / name, self._damage, self._acks.segments.get(name))
+                reader = SegmentReader(
+                    self._directory / name, self._corruption, self._offsets.segments.get(name)
+                )
                 known[name] = reader
                 self._ordered = []
             reader.size = size
         for name in known.keys() - sizes.keys():
-            self._lose(known[name])
+            self._mark_removed(known[name])
         if len(self._ordered) != len(known):
             self._ordered = [known[name] for name in sorted(known)]
         return True
@@ -81,8 +83,8 @@ class SegmentIndex:
     def scan(self, budget_bytes: int) -> None:
         """Look for records in what was added, oldest segment first, about `budget_bytes` at most.
 
-        More only where nothing at all was found: as long as there is something to claim, one lane or another
-        finds it, and whoever drains the spool does not take it for empty.
+        More only where nothing at all was found: as long as there is something to claim, one endpoint or
+        another finds it, and a drain does not take the spool for empty.
         """
         while self._scan(budget_bytes) and not any(reader.unsettled for reader in self._ordered):
             pass
@@ -91,7 +93,7 @@ class SegmentIndex:
         any_read = False
         for reader in self._ordered:
             if reader.unread_bytes and not reader.removed:
-                with self._surviving(reader):
+                with self._logging_errors(reader):
                     read_bytes = reader.scan(max(budget_bytes, _LEAST_SCAN_BYTES))
                     any_read = any_read or read_bytes > 0
                     budget_bytes -= read_bytes
@@ -104,62 +106,62 @@ class SegmentIndex:
     def take(
         self, endpoint: Endpoint, max_records: int, max_bytes: int
     ) -> tuple[list[bytes], list[Position]]:
-        """Claim records: first those that were given back, then the oldest."""
-        allowance = ClaimBudget(max_records, max_bytes)
+        """Claim records, first those that were released, then the oldest; return bodies and positions."""
+        budget = ClaimBudget(max_records, max_bytes)
         bodies: list[bytes] = []
         positions: list[Position] = []
         for returned in (True, False):
             for reader in self._ordered:
-                if allowance.records <= 0:
+                if budget.records <= 0:
                     return bodies, positions
-                if reader.removed or not reader.waiting(endpoint, returned=returned):
+                if reader.removed or not reader.has_waiting(endpoint, returned=returned):
                     continue
                 taken: list[tuple[int, bytes]] | None = None
-                before = replace(allowance)
-                with self._surviving(reader):
-                    taken = reader.take(endpoint, allowance, returned=returned)
+                before = replace(budget)
+                with self._logging_errors(reader):
+                    taken = reader.take(endpoint, budget, returned=returned)
                 if taken is None:
-                    allowance = before
+                    budget = before
                     continue
                 for offset, body in taken:
                     bodies.append(body)
                     positions.append((reader, offset))
-                if reader.waiting(endpoint, returned=returned):
+                if reader.has_waiting(endpoint, returned=returned):
                     # The next one does not fit: those behind it must not overtake it.
                     return bodies, positions
         return bodies, positions
 
     def held(self, endpoint: Endpoint, positions: Iterable[Position]) -> list[Position]:
-        """Those of `positions` that are out with a claim of this index."""
+        """Return those of `positions` that are claimed from this index."""
         return [
             (reader, offset)
             for reader, offset in positions
-            if self._is_ours(reader) and reader.holds(endpoint, offset)
+            if self._is_current(reader) and reader.is_claimed(endpoint, offset)
         ]
 
     def settle(self, endpoint: Endpoint, positions: Iterable[Position], outcome: Outcome) -> None:
-        """These have come to their end."""
+        """Settle these as `outcome`."""
         for reader, offsets in self._by_reader(positions).items():
             reader.settle(endpoint, offsets, outcome)
-            self._acks.note(reader.name, reader.progress())
+            self._offsets.note(reader.name, reader.progress())
 
-    def give_back(self, endpoint: Endpoint, positions: Iterable[Position]) -> None:
-        """These are to be claimed again."""
+    def release(self, endpoint: Endpoint, positions: Iterable[Position]) -> None:
+        """Let these be claimed again."""
         for reader, offsets in self._by_reader(positions).items():
-            reader.give_back(endpoint, offsets)
+            reader.release(endpoint, offsets)
 
     def _by_reader(self, positions: Iterable[Position]) -> dict[SegmentReader, list[int]]:
         grouped: dict[SegmentReader, list[int]] = {}
         for reader, offset in positions:
             grouped.setdefault(reader, []).append(offset)
-        return {reader: offsets for reader, offsets in grouped.items() if self._is_ours(reader)}
+        return {reader: offsets for reader, offsets in grouped.items() if self._is_current(reader)}
 
-    def _is_ours(self, reader: SegmentReader) -> bool:
+    def _is_current(self, reader: SegmentReader) -> bool:
         return self._readers.get(reader.name) is reader
 
     # --- cleaning up ---------------------------------------------------------------------------
 
-    def tidy(self, *, now_s: float, now_ms: int) -> None:
+    def collect_garbage(self, *, now_s: float, now_ms: int) -> None:
         """Delete segments of dead or rolled writers in which nothing is left to do.
 
         The kernel can always delete, even on a full disk, and it never waits for a writer.
@@ -168,27 +170,27 @@ class SegmentIndex:
             idle = not (reader.unread_bytes or reader.ended or reader.removed)
             if idle and (reader.has_partial_frame or not reader.unsettled) and now_s >= reader.recheck_at_s:
                 reader.recheck_at_s = now_s + TRY_TO_END_EVERY_S
-                with self._surviving(reader):
+                with self._logging_errors(reader):
                     reader.try_to_end()
         self._delete([reader for reader in self._ordered if reader.ended and not reader.unsettled], now_ms)
         for reader in [reader for reader in self._ordered if reader.removed and not reader.claimed]:
-            self._acks.mark_deleted(reader.name, now_ms)
+            self._offsets.mark_deleted(reader.name, now_ms)
             self._forget(reader)
         if now_s >= self._sweep_again_s:
             self._sweep_again_s = now_s + SWEEP_EVERY_S
             self._sweep()
-            self._acks.prune(now_ms)
-            for name in self._acks.segments.keys() - self._readers.keys():
-                self._acks.mark_deleted(name, now_ms)
-        self._acks.save()
+            self._offsets.prune(now_ms)
+            for name in self._offsets.segments.keys() - self._readers.keys():
+                self._offsets.mark_deleted(name, now_ms)
+        self._offsets.save()
 
     def _delete(self, finished: list[SegmentReader], now_ms: int) -> None:
-        # Saved before: whoever finds one gone must find its last figures.
+        # Saved before: a process that finds one gone must find its last figures.
         for reader in finished:
-            self._acks.note(reader.name, reader.progress())
-        self._acks.save()
+            self._offsets.note(reader.name, reader.progress())
+        self._offsets.save()
         for reader in finished:
-            if reader.later:
+            if reader.is_newer:
                 self._log(
                     logging.WARNING,
                     f"later {reader.path}",
@@ -197,12 +199,12 @@ class SegmentIndex:
                     reader.path,
                 )
                 continue
-            with self._surviving(reader):
+            with self._logging_errors(reader):
                 reader.path.unlink()
-                self._acks.mark_deleted(reader.name, now_ms)
+                self._offsets.mark_deleted(reader.name, now_ms)
                 self._forget(reader)
 
-    def _lose(self, reader: SegmentReader) -> None:
+    def _mark_removed(self, reader: SegmentReader) -> None:
         if reader.removed:
             return
         lost = reader.mark_removed()
@@ -216,12 +218,12 @@ class SegmentIndex:
                 several(lost, "record in it is", "records in it are"),
                 self._directory,
             )
-        self._acks.note(reader.name, reader.progress())
+        self._offsets.note(reader.name, reader.progress())
 
     def _forget(self, reader: SegmentReader) -> None:
         del self._readers[reader.name]
         self._ordered.remove(reader)
-        self._damage.forget(reader.path)
+        self._corruption.forget(reader.path)
 
     def _sweep(self) -> None:
         """Remove what processes have left behind that died in the moment of creating a file."""
@@ -233,20 +235,20 @@ class SegmentIndex:
                     path.unlink()
 
     @contextlib.contextmanager
-    def _surviving(self, reader: SegmentReader) -> Iterator[None]:
+    def _logging_errors(self, reader: SegmentReader) -> Iterator[None]:
         try:
             yield
         except FileNotFoundError:
-            self._lose(reader)
+            self._mark_removed(reader)
         except OSError as error:
-            self._trouble("read", reader.path, error)
+            self._log_error("read", reader.path, error)
 
-    def _trouble(self, what: str, path: Path, error: OSError) -> None:
+    def _log_error(self, action: str, path: Path, error: OSError) -> None:
         self._log(
             logging.WARNING,
-            f"{what} {self._directory}",
+            f"{action} {self._directory}",
             "Cannot %s %s (%s): what is in there has to wait. %s",
-            what,
+            action,
             path,
             error,
             fix_for(error),
@@ -255,32 +257,32 @@ class SegmentIndex:
     # --- figures -------------------------------------------------------------------------------
 
     def names(self) -> set[str]:
-        """Names of the segments that were there at the last look."""
+        """Return the names of the segments at the last `refresh`."""
         return {reader.name for reader in self._ordered if not reader.removed}
 
     def figures(self) -> dict[str, tuple[int, int, int]]:
-        """Of each segment: records delivered, dead-lettered, and out with a claim."""
+        """Return for each segment the records delivered, dead-lettered, and claimed."""
         return {
             name: (reader.count(Outcome.DELIVERED), reader.count(Outcome.DEAD), reader.claimed)
             for name, reader in self._readers.items()
         }
 
     def pending(self) -> int:
-        """Records that are not settled; an estimate as long as not all segments were read."""
-        found = sum(reader.unsettled for reader in self._ordered)
+        """Return how many records are not settled; an estimate as long as not all segments were read."""
+        unsettled = sum(reader.unsettled for reader in self._ordered)
         unread_bytes = sum(reader.unread_bytes for reader in self._ordered)
         if not unread_bytes:
-            return found
+            return unsettled
         frames = sum(reader.frames for reader in self._ordered)
         scanned_bytes = sum(reader.scanned_bytes for reader in self._ordered)
         mean_bytes = scanned_bytes / frames if frames else _TYPICAL_FRAME_BYTES
-        return found + max(1, round(unread_bytes / mean_bytes))
+        return unsettled + max(1, round(unread_bytes / mean_bytes))
 
     def size_bytes(self) -> int:
-        """Size of all segments together."""
+        """Return the size of all segments together."""
         return sum(reader.size for reader in self._ordered if not reader.removed)
 
     def oldest_ms(self) -> int | None:
-        """When the oldest record that is not settled was put, in milliseconds; None: there is none."""
+        """Return when the oldest record that is not settled was put, in milliseconds; None: there is none."""
         times_ms = [time_ms for reader in self._ordered if (time_ms := reader.oldest_ms()) is not None]
         return min(times_ms, default=None)

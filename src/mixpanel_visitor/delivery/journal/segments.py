@@ -21,20 +21,20 @@ TEMPORARY_SUFFIX = ".tmp"
 
 
 class FileId(NamedTuple):
-    """Which file it is, whatever its name; as its descriptor's number is used again after a close."""
+    """Device and inode: which file it is, whatever its name or descriptor."""
 
     device: int
     inode: int
 
     @classmethod
     def of_descriptor(cls, fd: int) -> FileId:
-        """Identity of an open file."""
+        """Return the identity of an open file."""
         status = os.fstat(fd)
         return cls(status.st_dev, status.st_ino)
 
     @classmethod
     def of_path(cls, path: Path) -> FileId:
-        """Identity of the file that has this name now."""
+        """Return the identity of the file that has this name now."""
         status = path.stat()
         return cls(status.st_dev, status.st_ino)
 
@@ -53,7 +53,7 @@ class SegmentWriter:
     """The writing end of a segment, open and locked; `size` is in bytes, `opened_s` in monotonic time."""
 
     def __init__(self, path: Path, *, opened_s: float) -> None:
-        """Create the segment; OSError if that cannot be done.
+        """Create the segment; raise OSError if that cannot be done.
 
         It gets its name only once it is locked: nobody ever sees a segment of a living writer unlocked.
         """
@@ -81,7 +81,7 @@ class SegmentWriter:
         self.dirty = True
 
     def is_in_place(self) -> bool:
-        """Whether the file still has its name; a failure to find out counts as yes."""
+        """Return whether the file still has its name; a failure to find out counts as yes."""
         try:
             return FileId.of_path(self.path) == self._identity == FileId.of_descriptor(self._fd)
         except FileNotFoundError:
@@ -90,7 +90,7 @@ class SegmentWriter:
             return error.errno not in (errno.ENOTDIR, errno.EBADF)
 
     def close(self) -> None:
-        """Let go of the file and its lock; a file in which nothing was ever written goes too."""
+        """Close the file and release its lock; delete a file in which nothing was ever written."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             if not self.size:
@@ -121,10 +121,10 @@ def close_inherited(fd: int, identity: FileId) -> None:
             os.close(fd)
 
 
-def segment_name(*, time_ms: int, number: int) -> str:
-    """Make a name that no other segment has; names sort by age."""
+def segment_name(*, time_ms: int, sequence: int) -> str:
+    """Return a name that no other segment has; names sort by age."""
     unique = os.urandom(4).hex()
-    return f"{max(time_ms, 0):016d}-{_boot_id()}-{os.getpid()}-{unique}-{number:06d}{SUFFIX}"
+    return f"{max(time_ms, 0):016d}-{_boot_id()}-{os.getpid()}-{unique}-{sequence:06d}{SUFFIX}"
 
 
 @cache
@@ -138,13 +138,13 @@ def _boot_id() -> str:
 
 
 def list_segments(directory: Path) -> tuple[dict[str, int], list[str]]:
-    """Names and sizes of all segments, and names of temporary files; of a missing directory, none."""
+    """Return names and sizes of all segments, and names of temporary files; none for a missing directory."""
     sizes: dict[str, int] = {}
     temporaries: list[str] = []
     with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
         for entry in entries:
             if entry.name.endswith(SUFFIX):
-                # Nothing else than files: a link may lead anywhere, and a pipe holds up whoever opens it.
+                # Nothing else than files: a link may lead anywhere, and a pipe holds up its reader.
                 with contextlib.suppress(FileNotFoundError):
                     if not entry.is_file(follow_symlinks=False):
                         continue
@@ -155,7 +155,7 @@ def list_segments(directory: Path) -> tuple[dict[str, int], list[str]]:
 
 
 def is_unlocked(path: Path) -> bool:
-    """Whether no process holds the lock on this file."""
+    """Return whether no process holds the lock on this file."""
     fd = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -182,7 +182,7 @@ def write_whole(fd: int, data: bytes, *, size: int, path: Path) -> None:
 
 
 def sync_path(path: Path) -> None:
-    """Make a file, or the names in a directory, survive a power failure; OSError if that fails.
+    """Make a file, or the names in a directory, survive a power failure; raise OSError if that fails.
 
     Through a descriptor of its own, so that no lock of the writer's needs to be held while the disk works.
     """

@@ -1,8 +1,8 @@
 """OptOutTombstones: people who opted out while records of theirs wait, in small files in `withdrawn`.
 
-Any process adds to the newest file, under its lock; the leader heeds them. An entry has 16 bytes: until when
-(milliseconds), and the first half of the digest of whom. A file goes when no record is left that is as old as
-the newest of its entries. Files of older versions are empty, and have both in their name.
+Any process adds to the newest file, under its lock; the leader applies them. An entry has 16 bytes: until
+when (milliseconds), and the first half of the digest of whom. A file goes when no record is left that is as
+old as the newest of its entries. Files of older versions are empty, and have both in their name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_BYTES = 16 * 2**20
-"""A million people may opt out while records wait that are as old; more are an attack, and not heeded."""
+"""A million people may opt out while records wait that are as old; more are an attack, and refused."""
 
 MAX_FILES = 10_000
 FILE_PEOPLE = 1024
@@ -67,7 +67,7 @@ class OptOutTombstones:
         return bool(self._until_ms)
 
     def add(self, people: Iterable[str], *, until_ms: int) -> None:
-        """Withdraw what was put until then of these people, given as digests; raises OSError."""
+        """Withdraw what was put until `until_ms` of these people, given as digests; raises OSError."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         wanted = {mark_of(person): until_ms for person in people}
         names = filter(_NAME.fullmatch, os.listdir(self._directory))  # noqa: PTH208  # names are enough
@@ -84,7 +84,7 @@ class OptOutTombstones:
         os.utime(self._directory)
 
     def refresh(self) -> bool:
-        """See what was added; True: there is something new."""
+        """Read what was added; return whether there was anything."""
         status: dict[str, tuple[int, int]] = {}
         now_ns = time.time_ns()
         with contextlib.suppress(FileNotFoundError):
@@ -110,7 +110,7 @@ class OptOutTombstones:
         return bool(newly_added)
 
     def covers(self, body: bytes, put_ms: Callable[[], int | None]) -> bool:
-        """Whether a record that was put then is withdrawn; the time is only asked for where it matters."""
+        """Return whether a record is withdrawn; `put_ms` is only called where the time matters."""
         until_ms = max((self._until_ms.get(mark_of(owner)) for owner in owners(body)), default=-1)
         if until_ms < 0:
             return False
@@ -142,29 +142,29 @@ class OptOutTombstones:
 
     def _write(self, name: str, people: Mapping[int, int], flags: int) -> dict[int, int]:
         """Write those for whom there is room in this file; return the others."""
-        left = dict(people)
+        remaining = dict(people)
         with _locked(self._directory / name, flags) as fd:
             if fd is None:
-                return left
+                return remaining
             data = _whole(fd)
             size = len(data) - len(data) % _ENTRY.size  # what was torn off is written over
             # Of a person only the last one says anything: who opts out again and again adds nothing.
-            for number, (before_ms, mark) in enumerate(_ENTRY.iter_unpack(data[:size])):
-                if mark in left:
-                    entry = _ENTRY.pack(max(before_ms, left.pop(mark)), mark)
-                    os.pwrite(fd, entry, number * _ENTRY.size)
+            for position, (before_ms, mark) in enumerate(_ENTRY.iter_unpack(data[:size])):
+                if mark in remaining:
+                    entry = _ENTRY.pack(max(before_ms, remaining.pop(mark)), mark)
+                    os.pwrite(fd, entry, position * _ENTRY.size)
             room = max(0, self._file_people - size // _ENTRY.size)
-            new = list(left)[:room]
+            new = list(remaining)[:room]
             taken = set(new)
-            text = b"".join(_ENTRY.pack(left[mark], mark) for mark in new)
+            text = b"".join(_ENTRY.pack(remaining[mark], mark) for mark in new)
             if text and os.pwrite(fd, text, size) < len(text):
                 raise OSError(f"{self._directory / name} could not be written to the end")
-            return {mark: left[mark] for mark in left if mark not in taken}
+            return {mark: remaining[mark] for mark in remaining if mark not in taken}
 
     def _status(self) -> dict[str, tuple[int, int]]:
         status = {}
-        with os.scandir(self._directory) as found:
-            for each in found:
+        with os.scandir(self._directory) as entries:
+            for each in entries:
                 named = _NAME.fullmatch(each.name) or _OLD_NAME.fullmatch(each.name)
                 if named and each.is_file(follow_symlinks=False):
                     with contextlib.suppress(FileNotFoundError):
@@ -187,7 +187,7 @@ class OptOutTombstones:
 
 @contextlib.contextmanager
 def _locked(path: Path, flags: int) -> Iterator[int | None]:
-    """Open a file and lock it; None where another process has it, or has just removed it."""
+    """Open a file and lock it; yield None where another process has it, or has just removed it."""
     fd = os.open(path, flags | NO_LINKS | os.O_NONBLOCK, 0o600)
     try:
         try:
@@ -205,7 +205,7 @@ def _whole(fd: int) -> bytes:
 
 
 def _entries(data: bytes) -> dict[int, int]:
-    found: dict[int, int] = {}
+    entries: dict[int, int] = {}
     for until_ms, mark in _ENTRY.iter_unpack(data[: len(data) - len(data) % _ENTRY.size]):
-        found[mark] = max(until_ms, found.get(mark, -1))
-    return found
+        entries[mark] = max(until_ms, entries.get(mark, -1))
+    return entries

@@ -21,7 +21,7 @@ TIMEOUT_S = 0.25
 
 
 def connector(address: RedisAddress) -> Callable[[], Any]:
-    """Check that the library is there; gives a call that makes a client, which connects at its first command.
+    """Return a call that makes a client, which connects at its first command.
 
     Raises MissingExtraError, and SettingsError for what the library does not understand.
     """
@@ -74,7 +74,7 @@ def connector(address: RedisAddress) -> Callable[[], Any]:
 
 
 def _check_names(parts: SplitResult, version: str, options: dict[str, Any]) -> None:
-    """Have the host's name compared with the certificate's; before version 6 the library has to be told.
+    """Have the host's name compared with the certificate's; before version 6 the library does not by itself.
 
     `ssl_check_hostname=false` or `ssl_cert_reqs=none` in the address still count.
     """

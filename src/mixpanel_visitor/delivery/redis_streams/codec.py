@@ -70,7 +70,7 @@ def decode(fields: Mapping[bytes, bytes]) -> Bundle:
     """Read a bundle; raises UnreadableError for what `encode` has not written."""
     reader = zlib.decompressobj()
     try:
-        # Bounded: some kilobytes can hold gigabytes, and whoever reads them all dies of it.
+        # Bounded: some kilobytes can hold gigabytes, and a process that reads them all dies of it.
         data = reader.decompress(fields[BODIES], MAX_BYTES + 1)
         count, time_ms = int(fields[COUNT]), int(fields[TIME])
     except (KeyError, ValueError, zlib.error) as error:
@@ -79,28 +79,28 @@ def decode(fields: Mapping[bytes, bytes]) -> Bundle:
         raise UnreadableError(f"more than {MAX_BYTES:,} bytes in {len(fields[BODIES]):,}")
     if not reader.eof or reader.unused_data:
         raise UnreadableError("it is cut off" if not reader.eof else "something stands behind it")
-    found = data.count(b"\n") + 1
-    if found != count:
-        raise UnreadableError(f"{found} records instead of {count}")
+    actual = data.count(b"\n") + 1
+    if actual != count:
+        raise UnreadableError(f"{actual} records instead of {count}")
     return Bundle(time_ms=time_ms, bodies=tuple(data.split(b"\n")), size=len(data))
 
 
-def placed(
+def by_partition(
     records: Iterable[Record], partitions: int, own_partition: int
 ) -> dict[tuple[Endpoint, int], list[bytes]]:
     """Sort bodies by endpoint and partition; raises ValueError for a body with a newline byte."""
-    found: dict[tuple[Endpoint, int], list[bytes]] = {}
+    bodies_by_place: dict[tuple[Endpoint, int], list[bytes]] = {}
     for record in records:
         if b"\n" in record.body:
             raise ValueError(f"the body of a record must not contain a newline byte: {record.body[:80]!r}...")
         partition = partition_of(record, partitions)
         place = record.endpoint, own_partition if partition is None else partition
-        found.setdefault(place, []).append(record.body)
-    return found
+        bodies_by_place.setdefault(place, []).append(record.body)
+    return bodies_by_place
 
 
 def partition_of(record: Record, partitions: int) -> int | None:
-    """Say where a profile update belongs: all of one profile's come into one partition; None: anywhere."""
+    """Return the partition of a profile update, the same for all of one profile; None: any will do."""
     if record.endpoint == "import":
         return None
     return zlib.crc32(_profile(record.endpoint, record.body)) % partitions

@@ -14,24 +14,24 @@ OLDEST = (6, 2)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigProblem:
-    """Something to mend, of a kind that `name` tells; with `refuses` a worker does not start on it."""
+    """A setting to change; `name` says of which kind. With `refuses`, no worker starts on it."""
 
     name: str
     problem: str
-    why: str
+    impact: str
     fix: str
     refuses: bool = False
 
 
 def judge(info: Mapping[str, Any], *, wait: int) -> Iterator[ConfigProblem]:
-    """Judge what INFO says; `wait` is how many replicas are to have a record. What it leaves out is well."""
+    """Yield what is wrong by INFO, whose omissions are right; `wait`: replicas that must have a record."""
     version = str(info.get("redis_version", ""))
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if len(numbers) == len(OLDEST) and numbers < OLDEST:
         yield ConfigProblem(
             name="version",
             problem=f"Redis {version} is too old",
-            why="what a dead worker had in hand cannot be found",
+            impact="what a dead worker had in hand cannot be found",
             fix=f"use Redis {'.'.join(map(str, OLDEST))} or later",
             refuses=True,
         )
@@ -40,7 +40,7 @@ def judge(info: Mapping[str, Any], *, wait: int) -> Iterator[ConfigProblem]:
         yield ConfigProblem(
             name="eviction",
             problem=f"maxmemory-policy is {policy}",
-            why="when its memory is full, Redis deletes whole streams of events that nobody has delivered",
+            impact="when its memory is full, Redis deletes whole streams of events that nobody has delivered",
             fix="set maxmemory-policy noeviction; what it then refuses waits on the hosts",
             refuses=True,
         )
@@ -48,7 +48,7 @@ def judge(info: Mapping[str, Any], *, wait: int) -> Iterator[ConfigProblem]:
         yield ConfigProblem(
             name="append-only",
             problem="appendonly is off",
-            why="a Redis that is killed or restarted has forgotten what came since its last snapshot",
+            impact="a Redis that is killed or restarted has forgotten what came since its last snapshot",
             fix="set appendonly yes (appendfsync everysec loses a second at most, when power fails)",
         )
     replicas = int(info.get("connected_slaves", 0))
@@ -56,6 +56,6 @@ def judge(info: Mapping[str, Any], *, wait: int) -> Iterator[ConfigProblem]:
         yield ConfigProblem(
             name="replicas",
             problem=f"wait={wait} is asked for, and {replicas} replicas are connected",
-            why="Redis counts as away, so that everything waits on the hosts",
+            impact="Redis counts as away, so that everything waits on the hosts",
             fix="connect replicas, or ask for fewer",
         )

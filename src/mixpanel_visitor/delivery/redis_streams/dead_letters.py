@@ -26,7 +26,7 @@ logger = logging.getLogger("mixpanel_visitor")
 
 
 class RedisDeadLetters:
-    """Written by whoever settles a record that Mixpanel will not have; the last `MAX_LETTERS` are kept."""
+    """The dead letters of one project, written by every worker; the last `MAX_LETTERS` are kept."""
 
     def __init__(self, streams: Streams, clock: Callable[[], float]) -> None:
         self._streams = streams
@@ -38,62 +38,62 @@ class RedisDeadLetters:
         return self._streams.dead_key
 
     def write(self, endpoint: Endpoint, body: bytes, reason: DeadReason) -> None:
-        """Set one aside."""
-        said = {"message": reason.message, "field": reason.field, "status": reason.status}
+        """Write one record, with its reason."""
+        reason_fields = {"message": reason.message, "field": reason.field, "status": reason.status}
         fields: dict[Any, Any] = {
             "time_ms": int(self._clock() * 1000),
             "endpoint": endpoint,
-            "reason": orjson.dumps(said),
+            "reason": orjson.dumps(reason_fields),
             "body": body,
         }
         self._streams.do(lambda client: client.xadd(self._streams.dead_key, fields, maxlen=MAX_LETTERS))
 
-    def write_unreadable(self, endpoint: Endpoint, taken: ClaimedEntry, why: str) -> None:
-        """Set a whole entry aside, as JSON of its fields in hex digits."""
+    def write_unreadable(self, endpoint: Endpoint, taken: ClaimedEntry, problem: str) -> None:
+        """Write a whole entry, as JSON of its fields in hex digits."""
         logger.error(
             "An entry of the spool in Redis cannot be read (%s, %s: %s). It is in the dead letters.",
             taken.stream,
             taken.entry_id.decode(),
-            why,
+            problem,
         )
         raw = {name.hex(): value.hex() for name, value in taken.fields.items()}
-        self.write(endpoint, orjson.dumps(raw), DeadReason(message=f"damaged: {why}"))
+        self.write(endpoint, orjson.dumps(raw), DeadReason(message=f"damaged: {problem}"))
 
     def entries(self) -> Iterator[DeadLetter]:
-        """All letters, oldest first; what cannot be read is left out."""
+        """Yield all dead letters, oldest first; what cannot be read is left out."""
         for page in self._pages():
-            yield from (letter for _, letter in page if letter is not None)
+            yield from (dead_letter for _, dead_letter in page if dead_letter is not None)
 
     def take(
         self,
-        numbers: Container[str],
-        hand_over: Callable[[Sequence[DeadLetter]], None] | None = None,
+        ids: Container[str],
+        on_batch: Callable[[Sequence[DeadLetter]], None] | None = None,
         *,
         unreadable: bool = False,
     ) -> Iterator[int]:
-        """Remove the letters with these numbers, some at a time; yield how many.
+        """Remove the dead letters with these IDs, some at a time; yield how many.
 
-        `hand_over` gets them first; those that it did not return from stay. With `unreadable`, what is no
+        `on_batch` gets them first; those that it did not return from stay. With `unreadable`, what is no
         letter goes too, uncounted.
         """
         for page in self._pages():
-            chosen = [(at, each) for at, each in page if each is not None and each.number in numbers]
-            if chosen and hand_over is not None:
-                hand_over([letter for _, letter in chosen])
-            gone = [at for at, _ in chosen]
+            chosen = [(at, each) for at, each in page if each is not None and each.id in ids]
+            if chosen and on_batch is not None:
+                on_batch([dead_letter for _, dead_letter in chosen])
+            removed = [at for at, _ in chosen]
             if unreadable:
-                gone += [at for at, letter in page if letter is None]
-            if gone:
-                self._remove(gone)
+                removed += [at for at, dead_letter in page if dead_letter is None]
+            if removed:
+                self._remove(removed)
             if chosen:
                 yield len(chosen)
 
     def withdraw(self, people: Collection[str]) -> None:
         """Remove what is of these people, given as digests; in pages, for there may be many."""
         for page in self._pages():
-            gone = [at for at, each in page if each and not owners(each.body).isdisjoint(people)]
-            if gone:
-                self._remove(gone)
+            removed = [at for at, each in page if each and not owners(each.body).isdisjoint(people)]
+            if removed:
+                self._remove(removed)
 
     def _remove(self, entry_ids: Sequence[bytes]) -> None:
         self._streams.do(lambda client: client.xdel(self._streams.dead_key, *entry_ids))
@@ -105,22 +105,24 @@ class RedisDeadLetters:
             page = self._page(b"(" + page[-1][0])
 
     def _page(self, begin: bytes) -> list[tuple[bytes, DeadLetter | None]]:
-        found = self._streams.do(
+        entries_found = self._streams.do(
             lambda client: client.xrange(self._streams.dead_key, min=begin, count=BATCH_SIZE)
         )
-        return [(entry_id, _letter(fields)) for entry_id, fields in found]
+        return [(entry_id, _letter(fields)) for entry_id, fields in entries_found]
 
 
 def _letter(fields: Mapping[bytes, bytes]) -> DeadLetter | None:
     try:
-        said = orjson.loads(fields[b"reason"])
+        reason_fields = orjson.loads(fields[b"reason"])
         endpoint = fields[b"endpoint"].decode()
-        letter = DeadLetter(
+        dead_letter = DeadLetter(
             time_ms=int(fields[b"time_ms"]),
             endpoint=cast("Endpoint", endpoint),
-            reason=DeadReason(message=said["message"], field=said["field"], status=said["status"]),
+            reason=DeadReason(
+                message=reason_fields["message"], field=reason_fields["field"], status=reason_fields["status"]
+            ),
             body=fields[b"body"],
         )
     except (KeyError, TypeError, ValueError):
         return None
-    return letter if endpoint in ENDPOINTS else None
+    return dead_letter if endpoint in ENDPOINTS else None

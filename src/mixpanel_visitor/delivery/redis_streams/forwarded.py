@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Batch:
-    """So many records, and the newest entry of each stream when they had all been forwarded."""
+    """A number of records, and the newest entry of each stream when they had all been forwarded."""
 
     records: int
     marks: Mapping[str, bytes]
@@ -34,38 +34,38 @@ class Forwarded:
 
     @property
     def pending(self) -> int:
-        """How many are not known to be settled."""
+        """Records that are not known to be settled."""
         return self.total - self.settled - self.lost
 
     @property
-    def is_news(self) -> bool:
-        """Whether some were forwarded that no batch holds yet."""
+    def has_unmarked(self) -> bool:
+        """True where records were forwarded that no batch holds yet."""
         return self.pending > sum(batch.records for batch in self.batches)
 
     def mark(self, total: int, marks: Mapping[str, bytes]) -> None:
-        """`marks` are the newest entries at a time when `total` records had been forwarded."""
+        """Note `marks`, the newest entries at a time when `total` records had been forwarded."""
         noted = self.settled + self.lost + sum(batch.records for batch in self.batches)
         if total > noted:
             self.batches.append(Batch(records=total - noted, marks=marks))
 
     @staticmethod
-    def look(
+    def find_done(
         batches: Iterable[Batch], first_id: Callable[[str], tuple[bool, bytes | None]]
     ) -> list[tuple[Batch, bool]]:
-        """Look which batches are done, in their order; each with whether it is lost: its streams are gone."""
+        """Return the batches that are done, in order, each with whether it is lost: its streams are gone."""
         done: list[tuple[Batch, bool]] = []
         for batch in batches:
-            there = {stream: found for stream in batch.marks if (found := first_id(stream))[0]}
+            existing = {stream: first for stream in batch.marks if (first := first_id(stream))[0]}
             if any(
                 first is not None and id_order(first) <= id_order(batch.marks[stream])
-                for stream, (_, first) in there.items()
+                for stream, (_, first) in existing.items()
             ):
                 break
-            done.append((batch, bool(batch.marks) and not there))
+            done.append((batch, bool(batch.marks) and not existing))
         return done
 
-    def passed(self, done: Iterable[tuple[Batch, bool]]) -> None:
-        """Note what `look` has found."""
+    def note_done(self, done: Iterable[tuple[Batch, bool]]) -> None:
+        """Note what `find_done` has found."""
         for batch, lost in done:
             if batch in self.batches:
                 self.batches.remove(batch)

@@ -1,4 +1,4 @@
-"""Heartbeat: says now and then that a consumer is alive, from a thread of its own."""
+"""Heartbeat: tells Redis regularly that a consumer is alive, from a thread of its own."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from mixpanel_visitor.process import threads
 
 
 class HeartbeatOwner(Protocol):
-    """Whoever has something in hand."""
+    """A consumer that has claimed entries."""
 
-    def beat(self) -> None:
-        """Say so; may raise SpoolUnavailableError."""
+    def send_heartbeat(self) -> None:
+        """Tell Redis that this consumer is alive; may raise SpoolUnavailableError."""
         ...
 
 
 class Heartbeat:
-    """Calls `beat` each `every_s` seconds from the first `start` on, until `stop` or the end of its owner."""
+    """Has `owner` send a heartbeat every `every_s` seconds, from the first `start` until `stop`."""
 
     def __init__(self, owner: HeartbeatOwner, *, every_s: float) -> None:
-        # Weak: a spool that nobody has closed and nobody uses must not live on for its heart.
+        # Weak: a spool that nobody has closed and nobody uses must not live on for its heartbeat.
         self._owner = weakref.ref(owner)
         self._every_s = every_s
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """See to it that it beats. Where there are no threads, what is in hand for too long is sent twice."""
+        """Start the thread unless it runs. Without threads, what is in flight for too long is sent twice."""
         if self._thread is not None:
             return
         self._thread = threads.start("mixpanel-visitor-redis", self._run)
 
     def stop(self) -> None:
-        """Beat no more; does not wait for a beat that is under way."""
+        """Send no more heartbeats; does not wait for one that is under way."""
         self._stopped.set()
 
     def _run(self) -> None:
@@ -46,5 +46,5 @@ class Heartbeat:
                 return
             # Without an answer others take over; what is sent twice is known by its insert ID.
             with contextlib.suppress(SpoolUnavailableError):
-                owner.beat()
+                owner.send_heartbeat()
             del owner

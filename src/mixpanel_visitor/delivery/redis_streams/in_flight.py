@@ -33,7 +33,7 @@ class Entry:
 
     @property
     def order(self) -> tuple[int, int, str]:
-        """Where it stands among all; IDs are milliseconds and a count."""
+        """Sort key by age: milliseconds and count of the ID, then the stream."""
         milliseconds, _, count = self.entry_id.partition(b"-")
         return int(milliseconds), int(count or 0), self.stream
 
@@ -54,7 +54,7 @@ class InFlight:
 
     @property
     def size(self) -> int:
-        """How many bytes the bodies of all entries take, settled ones included."""
+        """Bytes that the bodies of all entries take, settled ones included."""
         return sum(entry.bundle.size for entry in self.entries.values())
 
     def add(self, entries: Iterable[Entry]) -> None:
@@ -67,13 +67,13 @@ class InFlight:
 
     def take(
         self,
-        number: int,
+        claim_number: int,
         endpoint: Endpoint,
         limits: tuple[int, int],
         *,
         leave_out: Callable[[Entry, int], bool],
     ) -> tuple[Claim | None, list[Position]]:
-        """Claim the oldest, within `limits` of records and bytes; gives those besides that are left out."""
+        """Claim the oldest, within `limits` of records and bytes; return the claim, and what was left out."""
         max_records, max_bytes = limits
         taken: list[Position] = []
         left_out: list[Position] = []
@@ -88,8 +88,8 @@ class InFlight:
             if taken and size > max_bytes:
                 break
             self._waiting.popleft()
-            entry.claims[index] = number
-            taken.append((number, entry, index))
+            entry.claims[index] = claim_number
+            taken.append((claim_number, entry, index))
         if not taken:
             return None, left_out
         claim = Claim(
@@ -100,16 +100,16 @@ class InFlight:
         )
         return claim, left_out
 
-    def give_back(self, positions: Iterable[Position]) -> None:
-        """These wait again, in their places."""
-        back = []
+    def release(self, positions: Iterable[Position]) -> None:
+        """Put these back into the queue, by age."""
+        returned = []
         for _, entry, index in positions:
             del entry.claims[index]
-            back.append((entry, index))
-        self._insert(back)
+            returned.append((entry, index))
+        self._insert(returned)
 
     def forget(self, entry: Entry) -> None:
-        """An entry is not ours any more, or is done."""
+        """Drop an entry that is not ours any more, or is done."""
         self.entries.pop((entry.stream, entry.entry_id), None)
         entry.open.clear()
         entry.claims.clear()
@@ -130,11 +130,11 @@ def _place(item: tuple[Entry, int]) -> tuple[tuple[int, int, str], int]:
     return item[0].order, item[1]
 
 
-def held(claim: Claim, indexes: Iterable[int]) -> list[Position]:
-    """Those records that are still out with this very claim."""
-    found: dict[tuple[int, int], Position] = {}
+def still_claimed(claim: Claim, indexes: Iterable[int]) -> list[Position]:
+    """Return those records that are still claimed by this very claim."""
+    positions_held: dict[tuple[int, int], Position] = {}
     positions = cast("Sequence[Position]", claim.positions)
-    for number, entry, index in (positions[at] for at in indexes):
-        if entry.claims.get(index) == number:
-            found[id(entry), index] = (number, entry, index)
-    return list(found.values())
+    for claim_number, entry, index in (positions[at] for at in indexes):
+        if entry.claims.get(index) == claim_number:
+            positions_held[id(entry), index] = (claim_number, entry, index)
+    return list(positions_held.values())

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
 MAX_ENTRIES = 10_000
-MAX_LOOKS = 100
+MAX_CHECKS = 100
 
 
 @dataclass(slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class RedisProducerStats:
 
     @property
     def pending(self) -> int:
-        """How many are not known to be settled."""
+        """Records that are not known to be settled."""
         return sum(sum(entries.values()) for entries in self.waiting.values())
 
     def put(self, stream: str, entry_id: bytes, records: int) -> None:
@@ -41,8 +41,8 @@ class RedisProducerStats:
             total = sum(entries.pop(each) for each in older)
             self.waiting[stream] = {newest: total, **entries}
 
-    def settled(self, stream: str, entry_id: bytes, *, dead: bool) -> None:
-        """One record was settled by this process; it may be another's."""
+    def note_settled(self, stream: str, entry_id: bytes, *, dead: bool) -> None:
+        """Count a record that this process has settled; it may be another's."""
         entries = self.waiting.get(stream, {})
         if not entries.get(entry_id):
             return
@@ -54,39 +54,39 @@ class RedisProducerStats:
         else:
             self.delivered += 1
 
-    def flushed(self, stream: str, in_hand: Collection[bytes], before: bytes | None = None) -> None:
-        """A stream has vanished, which nothing of ours does: what was in it and is not in hand is lost.
+    def note_flushed(self, stream: str, in_flight: Collection[bytes], before: bytes | None = None) -> None:
+        """Count entries of a deleted stream as lost, but for those in flight. We delete none; FLUSHALL does.
 
         `before` is the first entry of the new one: what another thread has put after it is there.
         """
         entries = self.waiting.get(stream, {})
         older = (each for each in entries if before is None or id_order(each) < id_order(before))
-        for entry_id in [each for each in older if each not in in_hand]:
+        for entry_id in [each for each in older if each not in in_flight]:
             self.lost += entries.pop(entry_id)
 
-    def look(
+    def find_settled(
         self,
         first_id: Callable[[str], tuple[bool, bytes | None]],
         has: Callable[[str, bytes], bool],
     ) -> tuple[list[str], list[tuple[str, bytes]]]:
-        """Look which streams have vanished, and which entries are gone because workers have settled them."""
+        """Return the streams that have vanished, and the entries that workers have settled."""
         vanished: list[str] = []
-        gone: list[tuple[str, bytes]] = []
+        settled: list[tuple[str, bytes]] = []
         for stream, entries in self.waiting.items():
             if not entries:
                 continue
-            there, first = first_id(stream)
-            if not there:
+            exists, first = first_id(stream)
+            if not exists:
                 vanished.append(stream)
                 continue
             older = {each for each in entries if first is None or id_order(each) < id_order(first)}
-            doubtful = [each for each in entries if each not in older and each != first][:MAX_LOOKS]
-            gone += [(stream, each) for each in older]
-            gone += [(stream, each) for each in doubtful if not has(stream, each)]
-        return vanished, gone
+            uncertain = [each for each in entries if each not in older and each != first][:MAX_CHECKS]
+            settled += [(stream, each) for each in older]
+            settled += [(stream, each) for each in uncertain if not has(stream, each)]
+        return vanished, settled
 
-    def gone(self, entries: Iterable[tuple[str, bytes, int]]) -> None:
-        """Workers have settled these, each given with how many of its records are dead letters."""
+    def note_settled_elsewhere(self, entries: Iterable[tuple[str, bytes, int]]) -> None:
+        """Count entries that workers have settled, each with how many of its records are dead letters."""
         for stream, entry_id, dead in entries:
             records = self.waiting.get(stream, {}).pop(entry_id, 0)
             self.dead_lettered += min(dead, records)
@@ -94,6 +94,6 @@ class RedisProducerStats:
 
 
 def id_order(entry_id: bytes) -> tuple[int, int]:
-    """Where an entry stands in its stream; IDs are milliseconds and a count."""
+    """Return the sort key of an ID in its stream: milliseconds and a count."""
     milliseconds, _, count = entry_id.partition(b"-")
     return int(milliseconds), int(count or 0)

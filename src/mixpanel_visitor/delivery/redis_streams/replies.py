@@ -8,22 +8,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-def entries_of(found: Any) -> list[tuple[bytes, Mapping[bytes, bytes]]]:
-    """The entries of a reply to XREADGROUP for one stream; it is a list, or with RESP3 a map."""
-    if not found:
+def entries_of(reply: Any) -> list[tuple[bytes, Mapping[bytes, bytes]]]:
+    """Return the entries of a reply to XREADGROUP for one stream; it is a list, or with RESP3 a map."""
+    if not reply:
         return []
-    if isinstance(found, dict):
-        (entries,) = found.values()
+    if isinstance(reply, dict):
+        (entries,) = reply.values()
         # RESP3 nests them once more.
         return entries[0] if entries and isinstance(entries[0], list) else entries
-    ((_, entries),) = found
+    ((_, entries),) = reply
     return list(entries)
 
 
 def hmget(client: Any, *, key: str, fields: Sequence[bytes]) -> list[bytes | None]:
     """Ask for several fields of a hash."""
-    found: list[bytes | None] = client.hmget(key, fields)
-    return found
+    reply: list[bytes | None] = client.hmget(key, fields)
+    return reply
 
 
 def numbers(text: bytes | None) -> frozenset[int]:

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 FULL_SHARE = 0.8
 """Of Redis' `maxmemory`: the rest is for who shares it with us."""
 
-_LOOK_S = 1.0
+_REFRESH_EVERY_S = 1.0
 
 
 class RedisSpoolStats:
-    """Thread-safe; its lock is never held while Redis is asked, so that `put` does not wait for a look."""
+    """Thread-safe; its lock is never held while Redis is asked, so that `put` does not wait for Redis."""
 
     def __init__(self, max_bytes: int, *, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
         self._max_bytes = max_bytes
@@ -38,40 +38,40 @@ class RedisSpoolStats:
         self._waiting_bytes = 0
         self._share = 0.0
         self._measured_s: float | None = None
-        self._looked_s: float | None = None
+        self._refreshed_s: float | None = None
         self._changed = False
 
     def put(self, stream: str, entry_id: bytes, own: int, size: int) -> None:
-        """An entry of so many compressed bytes was added; `own` of its records are this process' own."""
+        """Count an added entry of `size` compressed bytes; `own` of its records are this process' own."""
         with self._lock:
             if own:
                 self._own.put(stream, entry_id, own)
             self._waiting_bytes += size
             self._changed = True
 
-    def settled(self, stream: str, entry_id: bytes, records: int, size: int, *, dead: bool) -> None:
-        """So many records of an entry were settled here; `size` is 0 as long as others are left in it."""
+    def note_settled(self, stream: str, entry_id: bytes, records: int, size: int, *, dead: bool) -> None:
+        """Count records of an entry that were settled here; `size` is 0 as long as others are left in it."""
         with self._lock:
             for _ in range(records):
-                self._own.settled(stream, entry_id, dead=dead)
+                self._own.note_settled(stream, entry_id, dead=dead)
             self._waiting_bytes = max(0, self._waiting_bytes - size)
             self._changed = True
 
-    def flushed(self, stream: str, in_hand: Collection[bytes], before: bytes) -> None:
-        """A stream was not there any more; see `RedisProducerStats.flushed`."""
+    def note_flushed(self, stream: str, in_flight: Collection[bytes], before: bytes) -> None:
+        """Count what is lost with a deleted stream; see `RedisProducerStats.note_flushed`."""
         with self._lock:
-            self._own.flushed(stream, in_hand, before)
+            self._own.note_flushed(stream, in_flight, before)
 
     def forwarded(self, total: int) -> None:
-        """So many of this process' records have come here from a journal, in all, whoever forwarded them."""
+        """Note how many of this process' records a journal has put here, in all, from whatever process."""
         with self._lock:
             self._forwarded.total = max(self._forwarded.total, total)
-            self._changed = self._changed or self._forwarded.is_news
+            self._changed = self._changed or self._forwarded.has_unmarked
 
     def check_space(self, streams: Streams, size: int) -> None:
         """Raise SpoolFullError where `size` bytes more are too much, by figures of a second ago at most."""
         now_s = self._monotonic()
-        if self._measured_s is None or now_s - self._measured_s >= _LOOK_S:
+        if self._measured_s is None or now_s - self._measured_s >= _REFRESH_EVERY_S:
             share, waiting = streams.memory_share(), streams.sizes().stored_bytes
             with self._lock:
                 self._measured_s, self._share, self._waiting_bytes = now_s, share, waiting
@@ -87,12 +87,16 @@ class RedisSpoolStats:
                 "is kept. Check that Mixpanel is reachable, and that workers run."
             )
 
-    def look(self, streams: Streams, in_hand: Collection[bytes]) -> None:
-        """Ask Redis what is there, unless that was done a moment ago and nothing was done here since."""
+    def refresh(self, streams: Streams, in_flight: Collection[bytes]) -> None:
+        """Ask Redis for its counts, unless that was done within a second and nothing was done here since."""
         now_s = self._monotonic()
-        if not self._changed and self._looked_s is not None and now_s - self._looked_s < _LOOK_S:
+        if (
+            not self._changed
+            and self._refreshed_s is not None
+            and now_s - self._refreshed_s < _REFRESH_EVERY_S
+        ):
             return
-        self._changed, self._looked_s = False, now_s
+        self._changed, self._refreshed_s = False, now_s
         sizes, dead = streams.sizes(), streams.count_dead()
         stamps = [
             int(stamp) for fields in sizes.first.values() if (stamp := fields.get(codec.TIME, b"")).isdigit()
@@ -108,20 +112,20 @@ class RedisSpoolStats:
             )
             waiting = {stream: dict(entries) for stream, entries in self._own.waiting.items() if entries}
             total, batches = self._forwarded.total, list(self._forwarded.batches)
-        marks = streams.last_ids() if self._forwarded.is_news else {}
-        passed = self._forwarded.look(batches, streams.first_id)
-        vanished, gone = RedisProducerStats(waiting=waiting).look(streams.first_id, streams.has)
-        settled = [each for each in gone if each[1] not in in_hand]
-        letters = streams.dead_of(settled)
+        marks = streams.last_ids() if self._forwarded.has_unmarked else {}
+        done = self._forwarded.find_done(batches, streams.first_id)
+        vanished, gone = RedisProducerStats(waiting=waiting).find_settled(streams.first_id, streams.has)
+        settled = [each for each in gone if each[1] not in in_flight]
+        dead_counts = streams.dead_of(settled)
         with self._lock:
             for stream in vanished:
-                self._own.flushed(stream, in_hand)
-            self._own.gone((*each, letters.get(each, 0)) for each in settled)
-            self._forwarded.passed(passed)
+                self._own.note_flushed(stream, in_flight)
+            self._own.note_settled_elsewhere((*each, dead_counts.get(each, 0)) for each in settled)
+            self._forwarded.note_done(done)
             self._forwarded.mark(total, marks)
 
     def counts(self) -> SpoolCounts:
-        """The figures as far as they are known."""
+        """Return the counts as far as they are known."""
         with self._lock:
             own, forwarded = self._own, self._forwarded
             return replace(

@@ -80,15 +80,15 @@ class Streams:
         self.withdrawn_key = f"{self._root}}}:withdrawn"
 
     def key(self, endpoint: Endpoint, partition: int) -> str:
-        """The name of a stream."""
+        """Return the name of a stream."""
         return f"{self._root}-{partition}}}:{endpoint}"
 
     def keys(self, endpoint: Endpoint) -> list[str]:
-        """The names of all streams of an endpoint."""
+        """Return the names of all streams of an endpoint."""
         return [self.key(endpoint, partition) for partition in range(self.partitions)]
 
     def do(self, call: Callable[[Any], Any]) -> Any:
-        """Call with the client; the library's errors become ours."""
+        """Call `call` with the client and return its result; the library's errors become ours."""
         try:
             if self._client is None:
                 self._client = self._connect()
@@ -108,37 +108,46 @@ class Streams:
     # --- writing --------------------------------------------------------------------------------
 
     def add(self, stream: str, fields: Mapping[bytes, bytes]) -> tuple[bytes, bool]:
-        """Add an entry; gives its ID, and whether the stream was not there before."""
-        told = (scripts.ADD, 2, stream, f"{stream}:sizes", GROUP, fields[b"t"], fields[b"n"], fields[b"z"])
+        """Add an entry; return its ID, and whether the stream was not there before."""
+        arguments = (
+            scripts.ADD,
+            2,
+            stream,
+            f"{stream}:sizes",
+            GROUP,
+            fields[b"t"],
+            fields[b"n"],
+            fields[b"z"],
+        )
         if not self._replicas:
-            found = self.do(lambda client: client.eval(*told))
-            return found[0], bool(found[1])
+            reply = self.do(lambda client: client.eval(*arguments))
+            return reply[0], bool(reply[1])
 
         def call(client: Any) -> tuple[Any, int]:
             # In one connection: WAIT is about what that has written.
             pipeline = client.pipeline(transaction=False)
-            pipeline.eval(*told)
+            pipeline.eval(*arguments)
             pipeline.execute_command("WAIT", self._replicas, WAIT_MS)
-            found, replicas = pipeline.execute()
-            return found, replicas
+            reply, replicas = pipeline.execute()
+            return reply, replicas
 
-        found, replicas = self.do(call)
+        reply, replicas = self.do(call)
         if replicas < self._replicas:
             raise SpoolUnavailableError(
                 f"{replicas} replicas have the records, and {self._replicas} are asked for (wait)"
             )
-        return found[0], bool(found[1])
+        return reply[0], bool(reply[1])
 
     # --- taking ---------------------------------------------------------------------------------
 
     def read(self, stream: str, count: int) -> list[ClaimedEntry]:
-        """Take what was given back, and then what nobody has read yet; at most `count` entries of each."""
+        """Take what was released, and then what nobody has read yet; at most `count` entries of each."""
 
         def call(client: Any) -> list[ClaimedEntry]:
             given_back = client.xpending_range(stream, GROUP, "-", "+", count, consumername=RETURNED)
             back = self._claim(client, stream, given_back, idle_ms=0)
-            found = client.xreadgroup(GROUP, self.consumer, {stream: ">"}, count=count)
-            entries = replies.entries_of(found)
+            reply = client.xreadgroup(GROUP, self.consumer, {stream: ">"}, count=count)
+            entries = replies.entries_of(reply)
             return back + [
                 ClaimedEntry(stream=stream, entry_id=entry_id, fields=fields)
                 for entry_id, fields in entries
@@ -184,7 +193,7 @@ class Streams:
         for each in pending:
             entry_id, deliveries = each["message_id"], each["times_delivered"]
             dead = each["consumer"] not in (RETURNED.encode(), self.consumer.encode())
-            found = client.xclaim(
+            reply = client.xclaim(
                 stream,
                 GROUP,
                 self.consumer,
@@ -193,7 +202,7 @@ class Streams:
                 retrycount=deliveries + 1 if dead else deliveries,
             )
             # Nothing: another one was faster, or it was deleted meanwhile.
-            for claimed_id, fields in found:
+            for claimed_id, fields in reply:
                 if fields:
                     crashes = deliveries if dead else max(0, deliveries - 1)
                     settled = replies.numbers(client.hget(f"{stream}:settled", claimed_id))
@@ -226,29 +235,29 @@ class Streams:
                     raise
             return call(client)
 
-        found: list[ClaimedEntry] = self.do(again)
-        return found
+        reply: list[ClaimedEntry] = self.do(again)
+        return reply
 
     # --- settling -------------------------------------------------------------------------------
 
     def settle(self, stream: str, entries: Iterable[tuple[bytes, int, int]]) -> None:
-        """All of these entries is done: delete them; each is given with its records and compressed bytes."""
+        """Delete entries that are settled, each given with its number of records and compressed bytes."""
         keys = (stream, f"{stream}:sizes", f"{stream}:settled")
-        told = [each for entry in entries for each in entry]
+        arguments = [each for entry in entries for each in entry]
 
         def call(client: Any) -> None:
-            for at in range(0, len(told), 3 * MAX_SETTLED):
-                client.eval(scripts.SETTLE, 3, *keys, GROUP, *told[at : at + 3 * MAX_SETTLED])
+            for at in range(0, len(arguments), 3 * MAX_SETTLED):
+                client.eval(scripts.SETTLE, 3, *keys, GROUP, *arguments[at : at + 3 * MAX_SETTLED])
 
         self.do(call)
 
     def note_settled(self, stream: str, entry_id: bytes, indexes: Iterable[int]) -> None:
-        """These records of an entry are done, in all: whoever takes it over leaves them out."""
+        """Note which records of an entry are settled: a consumer that takes it over leaves them out."""
         text = ",".join(map(str, sorted(indexes)))
         self.do(lambda client: client.hset(f"{stream}:settled", entry_id, text))
 
     def note_dead(self, stream: str, entry_id: bytes, records: int) -> None:
-        """So many records of an entry are dead letters; who has put it looks for that when it is gone."""
+        """Note how many records of an entry are dead letters, for the process that has put it."""
 
         def call(client: Any) -> None:
             client.hincrby(f"{stream}:dead", entry_id, records)
@@ -257,26 +266,26 @@ class Streams:
         self.do(call)
 
     def dead_of(self, entries: Iterable[tuple[str, bytes]]) -> dict[tuple[str, bytes], int]:
-        """How many records of these entries, given with their streams, are dead letters; without zeros."""
+        """Return how many records of these entries, given with streams, are dead letters; without zeros."""
         by_stream: dict[str, list[bytes]] = {}
         for stream, entry_id in entries:
             by_stream.setdefault(stream, []).append(entry_id)
-        found: dict[tuple[str, bytes], int] = {}
+        reply: dict[tuple[str, bytes], int] = {}
         for stream, entry_ids in by_stream.items():
             known = self.do(partial(replies.hmget, key=f"{stream}:dead", fields=entry_ids))
-            found |= {
+            reply |= {
                 (stream, each): int(number)
                 for each, number in zip(entry_ids, known, strict=True)
                 if number is not None
             }
-        return found
+        return reply
 
-    def give_back(self, stream: str, entry_ids: Sequence[bytes]) -> None:
-        """Let everybody take these at once, in their old places."""
+    def release(self, stream: str, entry_ids: Sequence[bytes]) -> None:
+        """Release entries: every consumer may take them at once, in their old places."""
         self.do(lambda client: client.xclaim(stream, GROUP, RETURNED, 0, list(entry_ids), justid=True))
 
     def keep(self, stream: str, entry_ids: Sequence[bytes]) -> set[bytes]:
-        """Say that this consumer is alive and at work on these; gives those which are still its own."""
+        """Tell Redis that this consumer is at work on these; return those that are still its own."""
 
         def call(client: Any) -> set[bytes]:
             pending = client.xpending_range(
@@ -293,39 +302,39 @@ class Streams:
     # --- leases ---------------------------------------------------------------------------------
 
     def lease(self, stream: str) -> tuple[bool, bool]:
-        """Be the one who reads a stream, for `LEASE_S`; gives whether that is so, and whether it is new."""
+        """Lease a stream for `LEASE_S` seconds; return whether we have it, and whether that is new."""
         milliseconds = int(LEASE_S * 1000)
-        found = self.do(
+        reply = self.do(
             lambda client: client.eval(scripts.LEASE, 1, f"{stream}:lease", self.consumer, milliseconds)
         )
-        return found > 0, found == 2
+        return reply > 0, reply == 2
 
     def end_lease(self, stream: str) -> None:
-        """Let another one read it."""
+        """End the lease of a stream."""
         self.do(lambda client: client.eval(scripts.RELEASE_LEASE, 1, f"{stream}:lease", self.consumer))
 
     # --- rate -----------------------------------------------------------------------------------
 
     def allow(self, records: int, *, per_second: int, senders: int) -> int:
-        """Say how many of these may be sent now, of all that all workers send; -1: too many are at it."""
+        """Reserve records of the shared rate limit; return how many may be sent now, -1: too many senders."""
         keys = (f"{self._root}}}:rate", f"{self._root}}}:sending")
-        told = (records, per_second, self.consumer, senders, SENDER_MS)
-        given: int = self.do(lambda client: client.eval(scripts.ALLOW, 2, *keys, *told))
-        return given
+        arguments = (records, per_second, self.consumer, senders, SENDER_MS)
+        granted: int = self.do(lambda client: client.eval(scripts.ALLOW, 2, *keys, *arguments))
+        return granted
 
     def end_sending(self) -> None:
-        """Leave the place among those who send to another."""
+        """Give up the place among the senders."""
         self.do(lambda client: client.zrem(f"{self._root}}}:sending", self.consumer))
 
     # --- looking --------------------------------------------------------------------------------
 
     def count_dead(self) -> int:
-        """How many dead letters there are."""
-        found: int = self.do(lambda client: client.xlen(self.dead_key))
-        return found
+        """Return how many dead letters there are."""
+        reply: int = self.do(lambda client: client.xlen(self.dead_key))
+        return reply
 
     def sizes(self) -> Sizes:
-        """What is in all streams."""
+        """Return what is in all streams."""
         streams = [stream for endpoint in ENDPOINTS for stream in self.keys(endpoint)]
 
         def call(client: Any) -> Sizes:
@@ -334,50 +343,50 @@ class Streams:
             for stream in streams:
                 counted = client.hmget(f"{stream}:sizes", "records", "bytes")
                 # What others have added there, nobody has counted: each entry is one record at least.
-                there = max(int(counted[0] or 0), client.xlen(stream))
-                if not there:
+                records_there = max(int(counted[0] or 0), client.xlen(stream))
+                if not records_there:
                     continue
-                records += there
+                records += records_there
                 size += max(0, int(counted[1] or 0))
                 for _, fields in client.xrange(stream, count=1):
                     first[stream] = fields
             return Sizes(records=records, stored_bytes=size, first=first)
 
-        found: Sizes = self.do(call)
-        return found
+        reply: Sizes = self.do(call)
+        return reply
 
     def first_id(self, stream: str) -> tuple[bool, bytes | None]:
-        """Whether a stream is there, and the ID of its oldest entry."""
+        """Return whether a stream exists, and the ID of its oldest entry."""
 
         def call(client: Any) -> tuple[bool, bytes | None]:
-            found = client.xrange(stream, count=1)
-            return bool(found) or bool(client.exists(stream)), found[0][0] if found else None
+            reply = client.xrange(stream, count=1)
+            return bool(reply) or bool(client.exists(stream)), reply[0][0] if reply else None
 
-        found: tuple[bool, bytes | None] = self.do(call)
-        return found
+        reply: tuple[bool, bytes | None] = self.do(call)
+        return reply
 
     def last_ids(self) -> dict[str, bytes]:
-        """The newest entry of each stream that holds any."""
+        """Return the ID of the newest entry of each stream that holds any."""
         streams = [stream for endpoint in ENDPOINTS for stream in self.keys(endpoint)]
 
         def call(client: Any) -> dict[str, bytes]:
-            found = {stream: client.xrevrange(stream, count=1) for stream in streams}
-            return {stream: entries[0][0] for stream, entries in found.items() if entries}
+            reply = {stream: client.xrevrange(stream, count=1) for stream in streams}
+            return {stream: entries[0][0] for stream, entries in reply.items() if entries}
 
         ids: dict[str, bytes] = self.do(call)
         return ids
 
     def has(self, stream: str, entry_id: bytes) -> bool:
-        """Whether an entry is there."""
+        """Return whether an entry exists."""
         return bool(self.do(lambda client: client.xrange(stream, entry_id, entry_id, count=1)))
 
     def memory_share(self) -> float:
-        """How much of what Redis may use it uses, from 0 to 1; 0 where it has no bound."""
+        """Return how much of its `maxmemory` Redis uses, from 0 to 1; 0 where it has none."""
         nodes = [node for node in self.infos("memory") if node.get("maxmemory")]
         return max((node["used_memory"] / node["maxmemory"] for node in nodes), default=0.0)
 
     def infos(self, *sections: str) -> list[Mapping[str, Any]]:
-        """What INFO says, of each primary of a cluster."""
+        """Return the reply to INFO, of each primary of a cluster."""
 
         def call(client: Any) -> Any:
             of_all = {"target_nodes": "primaries"} if hasattr(client, "get_primaries") else {}

@@ -23,9 +23,9 @@ def is_suspect(crashes: int) -> bool:
 def choose(
     silent: Sequence[Mapping[str, Any]], *, holds_suspects: bool, ordered: bool
 ) -> tuple[list[Mapping[str, Any]], bool]:
-    """Choose from what XPENDING lists, oldest first; returns the chosen, and whether some are left.
+    """Choose from what XPENDING lists, oldest first; return the chosen, and whether some are left.
 
-    `holds_suspects`: this consumer has some in hand. `ordered`: nothing is taken past what is left.
+    `holds_suspects`: this consumer has some in flight. `ordered`: nothing is taken past what is left.
     """
     suspects = [each for each in silent if is_suspect(each["times_delivered"])]
     if not suspects:

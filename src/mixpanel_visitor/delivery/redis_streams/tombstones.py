@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 REVISION = b"revision"
 KEEP_S = 30 * 86_400
-_LEARN_S = 1.0
-_MOST_AT_ONCE = 500
+_FETCH_EVERY_S = 1.0
+_BATCH_SIZE = 500
 
 
 class RedisTombstones:
@@ -28,59 +28,63 @@ class RedisTombstones:
         self._monotonic = monotonic
         self._until_ms: dict[str, int] = {}
         self._revision = 0
-        self._learnt_s: float | None = None
+        self._fetched_s: float | None = None
 
     def add(self, people: Iterable[str]) -> None:
-        """From now on what was put before of these people is not sent, by nobody."""
+        """Have no worker send what was put until now of these people."""
         digests = list(people)
 
         def call(client: Any) -> None:
             now_ms = _time_ms(client)
             # A script: clients before redis 6.1 have no transactions in a cluster.
-            for at in range(0, len(digests), _MOST_AT_ONCE):
-                told = digests[at : at + _MOST_AT_ONCE]
-                client.eval(scripts.WITHDRAW, 1, self._streams.withdrawn_key, REVISION, now_ms, *told)
+            for at in range(0, len(digests), _BATCH_SIZE):
+                batch = digests[at : at + _BATCH_SIZE]
+                client.eval(scripts.WITHDRAW, 1, self._streams.withdrawn_key, REVISION, now_ms, *batch)
             while _time_ms(client) <= now_ms:  # a millisecond: what comes after it has a later ID
                 pass
 
         if digests:
             self._streams.do(call)
-            self._learn()
+            self._fetch()
 
     def revision(self) -> int:
-        """How often something was withdrawn, as far as is known."""
-        self.learn()
+        """Return how often something was withdrawn, as far as is known."""
+        self.refresh()
         return self._revision
 
-    def learn(self) -> None:
-        """Ask, unless that was done a moment ago."""
-        if self._learnt_s is None or self._monotonic() - self._learnt_s >= _LEARN_S:
-            self._learn()
+    def refresh(self) -> None:
+        """Ask Redis, unless that was done within the last second."""
+        if self._fetched_s is None or self._monotonic() - self._fetched_s >= _FETCH_EVERY_S:
+            self._fetch()
 
     def covers(self, entry: Entry, index: int) -> bool:
-        """Whether a record is of somebody who has opted out after it was put."""
+        """Return whether a record is of somebody who has opted out after it was put."""
         if not self._until_ms:
             return False
         put_ms = entry.order[0]
         return any(put_ms <= self._until_ms.get(owner, -1) for owner in owners(entry.bundle.bodies[index]))
 
-    def _learn(self) -> None:
-        self._learnt_s = self._monotonic()
+    def _fetch(self) -> None:
+        self._fetched_s = self._monotonic()
         key = self._streams.withdrawn_key
         revision = int(self._streams.do(lambda client: client.hget(key, REVISION)) or 0)
         if revision == self._revision:
             return
 
         def call(client: Any) -> dict[bytes, bytes]:
-            found: dict[bytes, bytes] = client.hgetall(key)
+            until_ms_of: dict[bytes, bytes] = client.hgetall(key)
             old_ms = _time_ms(client) - KEEP_S * 1000
-            old = [each for each, until_ms in found.items() if each != REVISION and int(until_ms) < old_ms]
+            old = [
+                each for each, until_ms in until_ms_of.items() if each != REVISION and int(until_ms) < old_ms
+            ]
             if old:
                 client.hdel(key, *old)
-            return found
+            return until_ms_of
 
-        found = self._streams.do(call)
-        self._until_ms = {each.decode(): int(until) for each, until in found.items() if each != REVISION}
+        until_ms_of = self._streams.do(call)
+        self._until_ms = {
+            each.decode(): int(until) for each, until in until_ms_of.items() if each != REVISION
+        }
         self._revision = revision
 
 

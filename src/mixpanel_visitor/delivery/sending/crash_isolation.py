@@ -21,14 +21,14 @@ CRASH_LIMIT = 5
 
 
 def most_together(crashes: int) -> int:
-    """So many records with this many deaths may go into one request."""
+    """Return how many records with this many crashes may go into one request."""
     return MAX_RECORDS if crashes < ISOLATE_FROM else max(1, MAX_RECORDS // 16 ** (crashes - 1))
 
 
 def separate(
     runs: Iterable[Sequence[int]], crash_counts: Mapping[int, int], *, ordered: bool
 ) -> list[Sequence[int]]:
-    """Cut runs so that suspects are among themselves; `ordered`: they stay where they are all the same."""
+    """Cut runs so that suspects are apart from others; `ordered`: all stay in their order."""
     if not crash_counts:
         return list(runs)
     parts = [part for run in runs for part in _parts(run, crash_counts)]
@@ -38,7 +38,7 @@ def separate(
 
 
 def _parts(run: Sequence[int], crash_counts: Mapping[int, int]) -> Iterator[Sequence[int]]:
-    for number, group in groupby(run, lambda index: crash_counts.get(index, 0)):
+    for crashes, group in groupby(run, lambda index: crash_counts.get(index, 0)):
         indexes = list(group)
-        step = most_together(number)
+        step = most_together(crashes)
         yield from (indexes[start : start + step] for start in range(0, len(indexes), step))

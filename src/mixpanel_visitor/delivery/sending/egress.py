@@ -48,21 +48,21 @@ def _named(host_url: str) -> tuple[str, str]:
     """Return the variable that counts for this address, and its value; empty where none does."""
     from urllib.request import getproxies_environment  # noqa: PLC0415  # takes 20 ms to import
 
-    found = getproxies_environment()
+    proxies = getproxies_environment()
     url = urlsplit(host_url)
-    if _is_exempt(url.hostname or "", url.port, found):
+    if _is_exempt(url.hostname or "", url.port, proxies):
         return "", ""
     for scheme in (url.scheme, "all"):
-        if found.get(scheme):
+        if proxies.get(scheme):
             lower = f"{scheme}_proxy"
-            return (lower if os.environ.get(lower) else lower.upper()), found[scheme]
+            return (lower if os.environ.get(lower) else lower.upper()), proxies[scheme]
     return "", ""
 
 
-def _is_exempt(host: str, port: int | None, found: dict[str, str]) -> bool:
+def _is_exempt(host: str, port: int | None, proxies: dict[str, str]) -> bool:
     """Return whether NO_PROXY holds this host: its name or a parent domain, its address or network, or *."""
     spelt = {host, f"{host}:{port}"}
-    for entry in (each.strip().lower() for each in found.get("no", "").split(",")):
+    for entry in (each.strip().lower() for each in proxies.get("no", "").split(",")):
         domain = entry.lstrip(".")
         if entry and (
             entry == "*"

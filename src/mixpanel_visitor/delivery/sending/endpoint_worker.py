@@ -1,7 +1,7 @@
 """EndpointWorker: claims the records of one endpoint, sends them, and settles each by Mixpanel's answer.
 
-When to send is decided by its `RetryPolicy`, what to send by its `SendQueue`; what the spool has still to be
-told is in its `Settlements`. It has no thread and no lock of its own: the sender calls `step`, one call at a
+When to send is decided by its `RetryPolicy`, what to send by its `SendQueue`; what the spool has not taken
+yet is in its `Settlements`. It has no thread and no lock of its own: the sender calls `step`, one call at a
 time.
 """
 
@@ -16,7 +16,7 @@ from .crash_isolation import CRASH_LIMIT, separate
 from .idempotency import is_repeatable, runs
 from .reporter import Reporter
 from .retry_policy import RetryPolicy
-from .send_queue import MAX_RECORDS, Limits, Piece, SendQueue, request_bytes
+from .send_queue import MAX_RECORDS, Batch, Limits, SendQueue, request_bytes
 from .settlements import Settlements
 from .stats import EndpointStats
 
@@ -73,7 +73,7 @@ class EndpointWorker:
         self._reporter = Reporter(endpoint, stats=stats, log=log, clock=clock)
 
     def step(self, ends_s: float | None = None) -> float:
-        """Send one request if there is one to send; seconds until the next call is worth it (0: now).
+        """Send one request if there is one; return the seconds until the next call is worth it (0: now).
 
         `ends_s` (monotonic) bounds the request in time. Never raises.
         """
@@ -94,8 +94,8 @@ class EndpointWorker:
         """Release everything that is held to the spool; raises what the spool raises."""
         self._settlements.flush()
         by_claim: dict[int, tuple[Claim, list[int]]] = {}
-        for piece in self._queue.drain():
-            by_claim.setdefault(id(piece.claim), (piece.claim, []))[1].extend(piece.indexes)
+        for batch in self._queue.drain():
+            by_claim.setdefault(id(batch.claim), (batch.claim, []))[1].extend(batch.indexes)
         for claim, indexes in by_claim.values():
             self._settlements.release(claim, sorted(indexes))
         self._settlements.flush()
@@ -117,8 +117,8 @@ class EndpointWorker:
             # What is held here was claimed before: released, it is claimed without what was withdrawn.
             self.release()
         self._queue.resume(self._monotonic())
-        piece = self._queue.first(self._limits.max_bytes)
-        if piece is None:
+        batch = self._queue.first(self._limits.max_bytes)
+        if batch is None:
             claim = self._spool.claim(self.endpoint, self._limits.max_records, self._limits.claim_bytes)
             if not claim:
                 due_s = self._queue.due_s
@@ -127,12 +127,12 @@ class EndpointWorker:
                     self._poll_s if due_s is None else min(self._poll_s, max(0.0, due_s - self._monotonic()))
                 )
             self._take_in(claim)
-            piece = self._queue.first(self._limits.max_bytes)
+            batch = self._queue.first(self._limits.max_bytes)
         self.idle = False
         self._settlements.flush()
         # To look into the spool takes time, too: with none left, a request would only fail.
-        if piece is not None and (ends_s is None or self._monotonic() < ends_s):
-            self._send(piece, ends_s)
+        if batch is not None and (ends_s is None or self._monotonic() < ends_s):
+            self._send(batch, ends_s)
         return max(0.0, self._retries.wait_s)
 
     def _take_in(self, claim: Claim) -> None:
@@ -148,35 +148,35 @@ class EndpointWorker:
         for indexes in separate(together, claim.crash_counts, ordered=self.endpoint != "import"):
             crashes = claim.crash_counts.get(indexes[0], 0)
             if crashes < CRASH_LIMIT:
-                self._queue.add(Piece(claim=claim, indexes=indexes))
+                self._queue.add(Batch(claim=claim, indexes=indexes))
             else:
                 message = f"poison: the process that sends it has died {crashes} times"
                 self._settlements.dead_letter(claim, dict.fromkeys(indexes, DeadReason(message=message)))
                 self._reporter.crashing(len(indexes), crashes)
 
-    def _send(self, piece: Piece, ends_s: float | None) -> None:
+    def _send(self, batch: Batch, ends_s: float | None) -> None:
         once = not (
-            self._retry_ambiguous or is_repeatable(self.endpoint, piece.claim.bodies[piece.indexes[0]])
+            self._retry_ambiguous or is_repeatable(self.endpoint, batch.claim.bodies[batch.indexes[0]])
         )
         if once and self._retries.is_retrying:
             # A try that may end in doubt: with one record, not with all of them.
-            piece = self._queue.cut(1)
+            batch = self._queue.cut(1)
         timeout_s = None if ends_s is None else ends_s - self._monotonic()
         if once and timeout_s is not None and timeout_s < ONCE_NEEDS_S:
             # At exit: a request that time cuts off would leave it in doubt; the next process has more of it.
             self._retries.pause(ONCE_NEEDS_S, "there is too little time to be sure of the answer")
             return
-        outcome = self._transport.send(piece, once=once, timeout_s=timeout_s)
+        outcome = self._transport.send(batch, once=once, timeout_s=timeout_s)
         self._reporter.answered(outcome)
         verdict = outcome.verdict
         if verdict.kind not in ("retry", "pause") and self._retries.answered():
             self._reporter.recovered()
         match verdict.kind:
             case "delivered" | "partial":
-                self._limits.accepted(request_bytes(piece.bodies))
-                self._settle(piece, verdict)
+                self._limits.accepted(request_bytes(batch.bodies))
+                self._settle(batch, verdict)
             case "split":
-                self._limits.too_large(request_bytes(piece.bodies), verdict.limit_bytes)
+                self._limits.too_large(request_bytes(batch.bodies), verdict.limit_bytes)
                 self._queue.shrink(self._limits.max_bytes)
             case "bisect":
                 self._queue.bisect()
@@ -185,9 +185,9 @@ class EndpointWorker:
                 if outcome.ambiguous:
                     self._queue.done(whole=False)
                     self._dead_letter_ambiguous(
-                        piece.claim, piece.indexes, verdict.message, outcome.answer.status
+                        batch.claim, batch.indexes, verdict.message, outcome.response.status
                     )
-                    self._reporter.ambiguous(len(piece.indexes))
+                    self._reporter.ambiguous(len(batch.indexes))
                     self._settlements.flush()
                 self._reporter.failed(logging.WARNING, verdict, wait_s)
             case "pause":
@@ -196,16 +196,16 @@ class EndpointWorker:
         if once:
             self._transport.settled()
 
-    def _settle(self, piece: Piece, verdict: Verdict) -> None:
-        delivered = [piece.indexes[index] for index in verdict.delivered(len(piece.indexes))]
-        dead = {piece.indexes[index]: reason for index, reason in verdict.dead.items()}
+    def _settle(self, batch: Batch, verdict: Verdict) -> None:
+        delivered = [batch.indexes[index] for index in verdict.delivered(len(batch.indexes))]
+        dead = {batch.indexes[index]: reason for index, reason in verdict.dead.items()}
         self._queue.done(whole=verdict.kind == "delivered")
         if delivered:
-            self._settlements.ack(piece.claim, delivered)
+            self._settlements.ack(batch.claim, delivered)
         if dead:
-            self._settlements.dead_letter(piece.claim, dead)
+            self._settlements.dead_letter(batch.claim, dead)
         if verdict.retry:
-            later = Piece(claim=piece.claim, indexes=[piece.indexes[index] for index in verdict.retry])
+            later = Batch(claim=batch.claim, indexes=[batch.indexes[index] for index in verdict.retry])
             self._defer(later, verdict.wait_s or 0.0)
         if dead or verdict.retry:
             self._reporter.refused(verdict)
@@ -226,11 +226,11 @@ class EndpointWorker:
         )
         self._settlements.dead_letter(claim, dict.fromkeys(indexes, reason))
 
-    def _defer(self, piece: Piece, wait_s: float) -> None:
+    def _defer(self, batch: Batch, wait_s: float) -> None:
         # Held here, not released: at the head of the spool one event with a date of next week would come
         # with every claim. Many of them mean a wrong clock, and then all may as well wait.
-        if self._queue.deferred + len(piece.indexes) <= MAX_RECORDS:
-            self._queue.defer(piece, self._monotonic() + wait_s)
+        if self._queue.deferred + len(batch.indexes) <= MAX_RECORDS:
+            self._queue.defer(batch, self._monotonic() + wait_s)
             return
-        self._settlements.release(piece.claim, piece.indexes)
+        self._settlements.release(batch.claim, batch.indexes)
         self._retries.pause(wait_s, "too many records have a time in the future")

@@ -1,4 +1,4 @@
-"""Failures: the exception that ended a request, in the words of an `Answer`."""
+"""Failures: the exception that ended a request, in the words of a `Response`."""
 
 from __future__ import annotations
 

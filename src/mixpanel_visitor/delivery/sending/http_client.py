@@ -1,4 +1,4 @@
-"""Mixpanel's ingestion API over HTTP: one request, one `Answer`; the only file that knows urllib3.
+"""Mixpanel's ingestion API over HTTP: one request, one `Response`; the only file that knows urllib3.
 
 urllib3 is imported with the first request, so that importing this package stays cheap.
 """
@@ -23,7 +23,7 @@ from mixpanel_visitor.settings.proxy import ENVIRONMENT
 
 from .egress import authorities, proxy_for
 from .failures import failure
-from .request_attempt import Answer, Deadline, RequestAttempt
+from .request_attempt import Deadline, RequestAttempt, Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mixpanel_visitor.records import Endpoint
     from mixpanel_visitor.settings.proxy import Proxy
 
-__all__ = ["Answer", "MixpanelAPI", "Timeouts"]
+__all__ = ["MixpanelAPI", "Response", "Timeouts"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,10 +102,12 @@ class MixpanelAPI:
         self._known: dict[tuple[str, int], _Address | None] = {}
         self._reset_after_fork()
 
-    def post(self, endpoint: Endpoint, bodies: Sequence[bytes], *, timeout_s: float | None = None) -> Answer:
+    def post(
+        self, endpoint: Endpoint, bodies: Sequence[bytes], *, timeout_s: float | None = None
+    ) -> Response:
         """Send records as one JSON array; `timeout_s` can only shorten the time-out for the whole request.
 
-        Never raises for trouble on the network: that is an `Answer` with a `failure`.
+        Never raises for trouble on the network: that is a `Response` with a `failure`.
         """
         if self._pid != os.getpid() or self._primitives != threads.primitives():
             self._reset_after_fork()
@@ -115,20 +117,20 @@ class MixpanelAPI:
             payload = self._compress(payload)
         total_s = self._timeouts.total_s if timeout_s is None else min(self._timeouts.total_s, timeout_s)
         deadline = Deadline(self._monotonic, total_s, self._timeouts.read_s)
-        exchange = RequestAttempt(deadline, self._on_sent)
+        attempt = RequestAttempt(deadline, self._on_sent)
         with self._lock:
             try:
-                connection = self._connect(exchange)
+                connection = self._connect(attempt)
                 headers = self._headers(endpoint, payload)
-                exchange.run(connection, self._target(endpoint), headers, payload)
+                attempt.run(connection, self._target(endpoint), headers, payload)
             except Exception as error:
-                exchange.failure = failure(error, self._proxy.url if self._proxy else "")
+                attempt.failure = failure(error, self._proxy.url if self._proxy else "")
             finally:
                 # What may still be on its way on this socket must not be read as the next answer.
-                if not exchange.complete:
+                if not attempt.complete:
                     self._disconnect()
                 self._used_at_s = self._monotonic()
-        return exchange.answer()
+        return attempt.response()
 
     def close(self, timeout_s: float = 1.0) -> bool:
         """Close the connection; the next `post` opens a new one. False: a request is still under way."""
@@ -151,7 +153,7 @@ class MixpanelAPI:
         self._used_at_s = self._monotonic()
         self._disconnect()
 
-    def _connect(self, exchange: RequestAttempt) -> HTTPConnection:
+    def _connect(self, attempt: RequestAttempt) -> HTTPConnection:
         connection = self._connection
         if connection is not None:
             if connection.is_connected and self._monotonic() - self._used_at_s < self._timeouts.idle_s:
@@ -159,10 +161,10 @@ class MixpanelAPI:
             self._disconnect()
         # Looked up for each connection: what a long process was started with may be changed by its host.
         self._proxy = proxy_for(self._origin, self._proxy_setting)
-        self._connection = connection = self._make_connection(exchange.deadline)
-        connection.response_class = exchange.timed_response  # type: ignore[assignment]  # the proxy's answer
-        by_name = connection._new_conn  # noqa: SLF001  # where urllib3's own subclasses hook in, too
-        connection._new_conn = lambda: self._new_socket(by_name, exchange.deadline)  # type: ignore[method-assign]  # noqa: SLF001
+        self._connection = connection = self._make_connection(attempt.deadline)
+        connection.response_class = attempt.timed_response  # type: ignore[assignment]  # the proxy's answer
+        connect_by_name = connection._new_conn  # noqa: SLF001  # where urllib3's own subclasses hook in, too
+        connection._new_conn = lambda: self._new_socket(connect_by_name, attempt.deadline)  # type: ignore[method-assign]  # noqa: SLF001
         connection.connect()
         return connection
 
@@ -191,7 +193,7 @@ class MixpanelAPI:
         """The host and port that a socket is connected to."""
         return (self._proxy.host, self._proxy.port) if self._proxy else (self._host, self._port)
 
-    def _new_socket(self, by_name: Callable[[], socket.socket], deadline: Deadline) -> socket.socket:
+    def _new_socket(self, connect_by_name: Callable[[], socket.socket], deadline: Deadline) -> socket.socket:
         """Connect by name, or by the address that is known where names cannot be looked up.
 
         That is so in an outage of the name service, and at exit under gevent, whose look-up needs a thread.
@@ -200,9 +202,9 @@ class MixpanelAPI:
 
         host, port = self._next_hop
         known = self._known.get((host, port)) or _numeric(host, port)
-        if known is None or not known.certain:
+        if known is None or not known.is_literal:
             try:
-                connected = by_name()
+                connected = connect_by_name()
             except (NameResolutionError, RuntimeError) as error:
                 if known is None:
                     raise socket.gaierror(socket.EAI_AGAIN, str(error)) from error
@@ -210,7 +212,7 @@ class MixpanelAPI:
                 if self._secure:  # only a certificate proves later that the address is still the host's
                     address = connected.getpeername()
                     self._known[host, port] = _Address(
-                        family=connected.family, address=address, certain=False
+                        family=connected.family, address=address, is_literal=False
                     )
                 return connected
         assert known is not None
@@ -230,7 +232,7 @@ class MixpanelAPI:
             connection.close()
 
     def _target(self, endpoint: Endpoint) -> str:
-        # A proxy that forwards has to be told the whole address; through a tunnel it sees nothing.
+        # A proxy that forwards needs the whole address; through a tunnel it sees nothing.
         forwards = self._proxy is not None and not self._secure
         return f"{self._origin if forwards else ''}{self._targets[endpoint]}"
 
@@ -251,11 +253,11 @@ class MixpanelAPI:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Address:
-    """Where a host was found; `certain` where its name is its address."""
+    """Where a host was found; `is_literal` where its name is its address."""
 
     family: int
     address: Any
-    certain: bool
+    is_literal: bool
 
 
 def _numeric(host: str, port: int) -> _Address | None:
@@ -263,7 +265,7 @@ def _numeric(host: str, port: int) -> _Address | None:
     for family in (socket.AF_INET, socket.AF_INET6):
         with contextlib.suppress(OSError, ValueError):
             socket.inet_pton(family, host)
-            return _Address(family=family, address=(host, port), certain=True)
+            return _Address(family=family, address=(host, port), is_literal=True)
     return None
 
 

@@ -23,7 +23,7 @@ _OPERATIONS = (b'"$add"', b'"$append"', b'"$remove"')
 
 
 def is_repeatable(endpoint: Endpoint, body: bytes) -> bool:
-    """Whether a second delivery of this record would change nothing."""
+    """Return whether a second delivery of this record would change nothing."""
     if endpoint == "import" or not any(operation in body for operation in _OPERATIONS):
         return True
     try:

@@ -50,7 +50,7 @@ class Reporter:
         """Count a request, and log what is odd about its answer."""
         clock_was_wrong = self._stats.clock_is_wrong
         self._stats.record(
-            outcome.answer, outcome.verdict, outcome.count, now_s=outcome.at_s, doubted=outcome.ambiguous
+            outcome.response, outcome.verdict, outcome.count, now_s=outcome.at_s, doubted=outcome.ambiguous
         )
         if outcome.verdict.shortfall:
             self._log(

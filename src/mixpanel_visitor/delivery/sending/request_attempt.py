@@ -22,7 +22,7 @@ _PIECE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Response:
     """What came back for one request; trouble on the network is an answer as well.
 
     `status` is 0 where no HTTP answer came. `headers` have lower-case names. `failure` starts with one of
@@ -99,9 +99,9 @@ class RequestAttempt:
         finally:
             response.close()
 
-    def answer(self) -> Answer:
+    def response(self) -> Response:
         """Return what has come until now."""
-        return Answer(
+        return Response(
             status=self._status,
             headers=self._headers,
             body=bytes(self._body),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mixpanel_visitor.records import Endpoint
 
-    from .http_client import Answer
+    from .http_client import Response
 
 Kind = Literal["delivered", "partial", "retry", "pause", "split", "bisect"]
 
@@ -87,7 +87,7 @@ class Verdict:
     unknown: bool = False
 
     def delivered(self, count: int) -> list[int]:
-        """Indexes to acknowledge, of a request with `count` records."""
+        """Return the indexes to acknowledge, of a request with `count` records."""
         if self.kind not in ("delivered", "partial"):
             return []
         if not self.dead and not self.retry:
@@ -96,33 +96,33 @@ class Verdict:
         return [index for index in range(count) if index not in self.dead and index not in kept]
 
 
-def interpret(endpoint: Endpoint, answer: Answer, records: Sequence[bytes], *, now_s: float) -> Verdict:
+def interpret(endpoint: Endpoint, response: Response, records: Sequence[bytes], *, now_s: float) -> Verdict:
     """Judge the answer to a request that held `records`; `now_s` is the wall clock, for dates in headers."""
-    verdict = _judge(endpoint, answer, records, now_s)
-    if verdict.kind == "retry" and answer.sent and answer.status not in _NOT_TAKEN:
+    verdict = _judge(endpoint, response, records, now_s)
+    if verdict.kind == "retry" and response.sent and response.status not in _NOT_TAKEN:
         return replace(verdict, unknown=True)
     return verdict
 
 
-def _judge(endpoint: Endpoint, answer: Answer, records: Sequence[bytes], now_s: float) -> Verdict:
-    status = answer.status
+def _judge(endpoint: Endpoint, response: Response, records: Sequence[bytes], now_s: float) -> Verdict:
+    status = response.status
     if status == 413:
-        return _too_large(answer, records)
+        return _too_large(response, records)
     if status in (401, 402, 403, 404) or 300 <= status < 400:
-        return _misconfigured(answer)
+        return _misconfigured(response)
     # Where the body decides, one that ended early decides nothing: that is the network's doing.
-    if status == 0 or (answer.failure and status in (200, 400)):
-        failure = _clean(answer.failure) or "no answer"
+    if status == 0 or (response.failure and status in (200, 400)):
+        failure = _printable(response.failure) or "no answer"
         if failure.startswith(INTERNAL):
             message = f"mixpanel-visitor itself failed ({failure})"
             return Verdict(kind="retry", status_class="internal", message=message)
         return Verdict(kind="retry", status_class="network", message=f"Mixpanel was not reached ({failure})")
     if status == 200:
-        return _received(endpoint, answer, records, now_s)
+        return _received(endpoint, response, records, now_s)
     if status == 400:
-        parsed = _parse(answer.body)
-        return _refused(answer, parsed if isinstance(parsed, dict) else {}, records, now_s)
-    wait_s = retry_after_s(answer.headers, now_s)
+        parsed = _parse(response.body)
+        return _refused(response, parsed if isinstance(parsed, dict) else {}, records, now_s)
+    wait_s = retry_after_s(response.headers, now_s)
     if status == 429:
         message = "Mixpanel's rate limit is reached (429)"
         return Verdict(kind="retry", status_class="rate_limited", message=message, wait_s=wait_s)
@@ -130,17 +130,17 @@ def _judge(endpoint: Endpoint, answer: Answer, records: Sequence[bytes], now_s: 
         message = f"Mixpanel is in trouble ({status})"
         return Verdict(kind="retry", status_class="server", message=message, wait_s=wait_s)
     if 400 < status < 500:
-        return _misconfigured(answer)
-    return _garbage(answer)
+        return _misconfigured(response)
+    return _unexpected(response)
 
 
 def server_time_s(headers: Mapping[str, str]) -> float | None:
-    """The server's wall clock from the Date header, in seconds since the epoch; whole seconds."""
+    """Return the server's wall clock from the Date header, in whole seconds since the epoch; None: none."""
     return _http_date_s(headers.get("date", ""))
 
 
 def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
-    """Retry-After in seconds from now, 0 to 600; None where it is missing or nonsense (RFC 9110 10.2.3).
+    """Return Retry-After in seconds from now, 0 to 600; None: missing or nonsense (RFC 9110 10.2.3).
 
     A date in it is the server's, so it is compared with the server's own Date where there is one.
     """
@@ -155,36 +155,36 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
     return min(max(0.0, until_s - (now_s if base_s is None else base_s)), RETRY_AFTER_MAX_S)
 
 
-def _received(endpoint: Endpoint, answer: Answer, records: Sequence[bytes], now_s: float) -> Verdict:
-    parsed = _parse(answer.body)
-    if isinstance(parsed, dict) and _is(parsed.get("code"), 200):
+def _received(endpoint: Endpoint, response: Response, records: Sequence[bytes], now_s: float) -> Verdict:
+    parsed = _parse(response.body)
+    if isinstance(parsed, dict) and _equals(parsed.get("code"), 200):
         shortfall = _shortfall(parsed, len(records))
         return Verdict(kind="delivered", status_class="ok", shortfall=shortfall)
     if endpoint != "import":
         # Profiles answer 200 even for a failure; what happened is in the body.
         status = parsed.get("status") if isinstance(parsed, dict) else parsed
-        if _is(status, 1):
+        if _equals(status, 1):
             return Verdict(kind="delivered", status_class="ok")
-        if _is(status, 0) or (isinstance(parsed, dict) and _is(parsed.get("code"), 400)):
-            return _refused(answer, parsed if isinstance(parsed, dict) else {}, records, now_s)
-    return _garbage(answer)
+        if _equals(status, 0) or (isinstance(parsed, dict) and _equals(parsed.get("code"), 400)):
+            return _refused(response, parsed if isinstance(parsed, dict) else {}, records, now_s)
+    return _unexpected(response)
 
 
-def _refused(answer: Answer, parsed: dict[str, Any], records: Sequence[bytes], now_s: float) -> Verdict:
+def _refused(response: Response, parsed: dict[str, Any], records: Sequence[bytes], now_s: float) -> Verdict:
     failed = _failed_records(parsed.get("failed_records"), records)
     if not failed:
         if len(records) > 1:
-            message = f"Mixpanel refused a batch without saying which record is at fault ({answer.status})"
+            message = f"Mixpanel refused a batch without saying which record is at fault ({response.status})"
             return Verdict(kind="bisect", status_class="invalid", message=message)
-        error = _clean(parsed.get("error")) or f"refused with {answer.status} and no reason"
-        poison = DeadReason(message=f"poison: {error}", status=answer.status)
+        error = _printable(parsed.get("error")) or f"refused with {response.status} and no reason"
+        poison = DeadReason(message=f"poison: {error}", status=response.status)
         return Verdict(
             kind="partial",
             status_class="poison",
             message="1 record refused without naming a field",
             dead=dict.fromkeys(range(len(records)), poison),
         )
-    base_s = server_time_s(answer.headers)
+    base_s = server_time_s(response.headers)
     base_s = now_s if base_s is None else base_s
     dead: dict[int, DeadReason] = {}
     ahead_s: dict[int, float] = {}
@@ -197,14 +197,14 @@ def _refused(answer: Answer, parsed: dict[str, Any], records: Sequence[bytes], n
             dead[index] = DeadReason(
                 field=problems[0].field,
                 message="; ".join(problem.message for problem in problems),
-                status=answer.status,
+                status=response.status,
             )
     retry = tuple(sorted(ahead_s))
     fields = ", ".join(sorted({reason.field for reason in dead.values() if reason.field})) or "-"
     return Verdict(
         kind="partial",
         status_class="invalid",
-        message=f"{len(dead)} of {several(len(records), 'record')} refused (fields: {_clean(fields)}), "
+        message=f"{len(dead)} of {several(len(records), 'record')} refused (fields: {_printable(fields)}), "
         f"{len(retry)} not taken yet because their time is in the future",
         dead=dead,
         retry=retry,
@@ -213,9 +213,9 @@ def _refused(answer: Answer, parsed: dict[str, Any], records: Sequence[bytes], n
     )
 
 
-def _too_large(answer: Answer, records: Sequence[bytes]) -> Verdict:
-    found = _LIMIT.search(answer.body)
-    limit_bytes = int(found[1]) if found else None
+def _too_large(response: Response, records: Sequence[bytes]) -> Verdict:
+    insert_id = _LIMIT.search(response.body)
+    limit_bytes = int(insert_id[1]) if insert_id else None
     message = f"Mixpanel says that a request is too large (413, its limit: {limit_bytes or 'not said'} bytes)"
     if len(records) > 1:
         return Verdict(kind="split", status_class="too_large", message=message, limit_bytes=limit_bytes)
@@ -226,11 +226,11 @@ def _too_large(answer: Answer, records: Sequence[bytes]) -> Verdict:
     )
 
 
-def _misconfigured(answer: Answer) -> Verdict:
-    status = answer.status
+def _misconfigured(response: Response) -> Verdict:
+    status = response.status
     if status in (401, 402, 403):
-        parsed = _parse(answer.body)
-        error = _clean(parsed.get("error")) if isinstance(parsed, dict) else ""
+        parsed = _parse(response.body)
+        error = _printable(parsed.get("error")) if isinstance(parsed, dict) else ""
         message = f"Mixpanel refused the credentials ({status}: {error or 'no reason given'})"
     elif 300 <= status < 400:
         message = f"Mixpanel's address redirects elsewhere ({status}), which is never followed"
@@ -239,13 +239,15 @@ def _misconfigured(answer: Answer) -> Verdict:
     return Verdict(kind="pause", status_class="config", message=message)
 
 
-def _garbage(answer: Answer) -> Verdict:
-    message = f"something other than Mixpanel answered ({answer.status}, {several(len(answer.body), 'byte')})"
+def _unexpected(response: Response) -> Verdict:
+    message = (
+        f"something other than Mixpanel answered ({response.status}, {several(len(response.body), 'byte')})"
+    )
     return Verdict(kind="retry", status_class="garbage", message=message)
 
 
 def _failed_records(listed: object, records: Sequence[bytes]) -> dict[int, list[DeadReason]]:
-    """Each failed record with its problems; empty where any entry cannot be matched to a record for sure."""
+    """Return each failed record with its problems; empty where any cannot be matched for sure."""
     if not isinstance(listed, list):
         return {}
     failed: dict[int, list[DeadReason]] = {}
@@ -262,12 +264,12 @@ def _failed_records(listed: object, records: Sequence[bytes]) -> dict[int, list[
             index = None
         if given and (index is None or _insert_id(records[index]) not in (given, None)):
             if by_id is None:
-                by_id = {found: at for at, body in enumerate(records) if (found := _insert_id(body))}
+                by_id = {insert_id: at for at, body in enumerate(records) if (insert_id := _insert_id(body))}
             index = by_id.get(given) if isinstance(given, str) else None
         if index is None:
             return {}
         problem = DeadReason(
-            field=_clean(entry.get("field")), message=_clean(entry.get("message"), limit=1_000)
+            field=_printable(entry.get("field")), message=_printable(entry.get("message"), limit=1_000)
         )
         failed.setdefault(index, []).append(problem)
     return failed
@@ -313,13 +315,13 @@ def _parse(body: bytes) -> Any:
         return None
 
 
-def _is(value: object, number: int) -> bool:
-    """JSON's `true` is not 1, though Python's is."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == number
+def _equals(value: object, expected: int) -> bool:
+    """Return whether a JSON value is this number: `true` is not 1, though Python's is."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == expected
 
 
-def _clean(text: object, *, limit: int = TEXT_MAX) -> str:
-    """Someone else's text, fit for one line of a log or file."""
+def _printable(text: object, *, limit: int = TEXT_MAX) -> str:
+    """Return text from outside, fit for one line of a log or file."""
     if not isinstance(text, str):
         return ""
     return "".join(char if char.isprintable() else " " for char in text[:limit]).strip()

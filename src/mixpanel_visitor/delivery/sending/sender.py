@@ -1,7 +1,7 @@
 """Sender: empties the spool into Mixpanel, from a thread of its own or, at exit, from the calling one.
 
-The thread is only an engine: each round over the lanes is one call of `step`, and a lock sees to it that
-no two threads are ever in one. Nothing starts before `start`, and a forked child starts anew.
+The thread only calls: each round over the endpoints is one `step`, and a lock keeps two threads from being
+in one at the same time. Nothing starts before `start`, and a forked child starts anew.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 THREAD_NAME = "mixpanel-visitor-sender"
 
 MAX_IDLE_S = 10.0
-"""However long all lanes pause, the thread sees to the disk and to the lead this often."""
+"""However long all endpoints pause, the thread syncs and renews the leadership this often, in seconds."""
 
 SUSPENDED_AFTER_S = 120.0
-"""Who was stopped for so long may have lost the lead: what it held is given back and claimed anew."""
+"""A process that stood still for so long may have lost the lead: what it held is released first."""
 
 _CHANCE = random.SystemRandom()
 """Not the global generator: a host that has seeded it expects its own numbers; nor one that forks copy."""
@@ -127,12 +127,12 @@ class Sender:
         fork.call_after_fork(self._reset_after_fork)
 
     def step(self) -> float:
-        """Send at most one request of each lane; seconds until the next call is worth it (0: at once)."""
+        """Send at most one request to each endpoint; return the seconds until the next call is worth it."""
         self._check_fork()
         return self._step(self._state)
 
     def is_mine(self) -> bool:
-        """Whether this very thread is in a round of the sender, which it cannot wait for."""
+        """Return whether this very thread is in a round of the sender, which it cannot wait for."""
         return owned(self._state.busy)
 
     def _step(self, state: _State) -> float:
@@ -141,7 +141,7 @@ class Sender:
             return min((worker.step() for worker in state.workers), default=self._poll_s)
 
     def start(self) -> bool:
-        """See to it that the thread runs; False where none can be started (then `drain` now and then)."""
+        """Start the thread unless it runs; return False where none can be started (then call `drain`)."""
         self._check_fork()
         if self._run_of_thread.is_outdated():
             self._replace_thread()
@@ -209,7 +209,7 @@ class Sender:
         return False
 
     def stop(self, timeout_s: float) -> bool:
-        """End the thread and give back what it held; False where it is still busy after `timeout_s` seconds.
+        """End the thread and release what it held; return False where it is busy after `timeout_s` seconds.
 
         `start` may be called again.
         """
@@ -240,7 +240,7 @@ class Sender:
         self._state.notifications.wake()
 
     def stats(self) -> SenderFigures:
-        """Counts, the state of each lane, and whether the thread has been seen to run."""
+        """Return counts, the state of each endpoint, and whether the thread has been seen to run."""
         self._check_fork()
         return self._stats.figures(
             lanes={worker.endpoint: worker.stats().figures() for worker in self._state.workers},
@@ -265,7 +265,7 @@ class Sender:
                 worker.release()
 
     def _check_fork(self) -> None:
-        # os.register_at_fork does not see every fork: uWSGI runs its hooks only when told to.
+        # os.register_at_fork does not see every fork: uWSGI runs its hooks only where it is configured to.
         if self._pid != os.getpid():
             self._reset_after_fork()
 
@@ -355,7 +355,7 @@ class _Change:
 
 @dataclass(slots=True)
 class _ThreadRun:
-    """One life of the thread: told to stop, seen to run, and what it stands on; `retired`: nobody uses it."""
+    """One run of the thread: whether it runs, has to stop, or is `retired`: used by nobody any more."""
 
     thread: threading.Thread | None = None
     stopping: bool = False

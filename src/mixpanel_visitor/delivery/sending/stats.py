@@ -11,7 +11,7 @@ from .responses import server_time_s
 if TYPE_CHECKING:
     from mixpanel_visitor.records import Endpoint
 
-    from .http_client import Answer
+    from .http_client import Response
     from .responses import Verdict
 
 CLOCK_OFFSET_MAX_S = 5.0
@@ -19,7 +19,7 @@ CLOCK_OFFSET_MAX_S = 5.0
 
 
 class EndpointFigures(TypedDict):
-    """Where one lane stands; `EndpointStats` explains it."""
+    """The state of one endpoint; `EndpointStats` explains it."""
 
     paused_until_s: float
     why: str
@@ -77,15 +77,15 @@ class SenderStats:
 
     @property
     def clock_is_wrong(self) -> bool:
-        """The clocks are further apart than a Date header can be imprecise."""
+        """True where the clocks are further apart than a Date header can be imprecise."""
         return self.clock_offset_s is not None and abs(self.clock_offset_s) > CLOCK_OFFSET_MAX_S
 
     def record(
-        self, answer: Answer, verdict: Verdict, count: int, *, now_s: float, doubted: bool = False
+        self, response: Response, verdict: Verdict, count: int, *, now_s: float, doubted: bool = False
     ) -> None:
         """Count one request with `count` records; `doubted`: they are not sent again, but buried."""
         self.batches += 1
-        self.http[answer.status] += 1
+        self.http[response.status] += 1
         self.delivered += len(verdict.delivered(count))
         self.dead += len(verdict.dead)
         self.shortfall += verdict.shortfall
@@ -97,7 +97,7 @@ class SenderStats:
             self.dead += count
         elif verdict.unknown:
             self.duplicates_possible += count
-        server_s = server_time_s(answer.headers)
+        server_s = server_time_s(response.headers)
         if server_s is not None:
             self.clock_offset_s = server_s - now_s
 
@@ -115,7 +115,7 @@ class SenderStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointStats:
-    """Where one lane stands.
+    """The state of one endpoint.
 
     Until `paused_until_s` (wall clock, 0: not paused) it waits, and `why`. `held` records are claimed and
     not settled, `parked` ones wait until their time is no longer in the future; `failures` in a row.

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from mixpanel_visitor.delivery.spool import CrashTrackingSpool
     from mixpanel_visitor.records import Endpoint
 
-    from .http_client import Answer
+    from .http_client import Response
     from .responses import Verdict
-    from .send_queue import Piece
+    from .send_queue import Batch
 
-    Post = Callable[[Endpoint, Sequence[bytes]], Answer]
-    PostWithin = Callable[[Endpoint, Sequence[bytes], float], Answer]
+    Post = Callable[[Endpoint, Sequence[bytes]], Response]
+    PostWithin = Callable[[Endpoint, Sequence[bytes], float], Response]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class Outcome:
     `ambiguous`: Mixpanel may have applied the records, and they must not be sent a second time.
     """
 
-    answer: Answer
+    response: Response
     verdict: Verdict
     count: int
     at_s: float
@@ -55,26 +55,26 @@ class Transport:
         self._crash_tracking = crash_tracking
         self._clock = clock
 
-    def send(self, piece: Piece, *, once: bool, timeout_s: float | None) -> Outcome:
-        """Send the records of `piece` and return what came of them; `once`: they must not be sent twice.
+    def send(self, batch: Batch, *, once: bool, timeout_s: float | None) -> Outcome:
+        """Send the records of `batch` and return what came of them; `once`: they must not be sent twice.
 
         Raise what `post` raises.
         """
-        endpoint, bodies = piece.claim.endpoint, piece.bodies
+        endpoint, bodies = batch.claim.endpoint, batch.bodies
         if self._crash_tracking is not None:
-            self._crash_tracking.note_sending(piece.claim, piece.indexes, once=once)
+            self._crash_tracking.note_sending(batch.claim, batch.indexes, once=once)
         try:
             if timeout_s is None or self._post_within is None:
-                answer = self._post(endpoint, bodies)
+                response = self._post(endpoint, bodies)
             else:
-                answer = self._post_within(endpoint, bodies, timeout_s)
+                response = self._post_within(endpoint, bodies, timeout_s)
         finally:
             if self._crash_tracking is not None:
                 self._crash_tracking.note_sent()
         now_s = self._clock()
-        verdict = interpret(endpoint, answer, bodies, now_s=now_s)
+        verdict = interpret(endpoint, response, bodies, now_s=now_s)
         return Outcome(
-            answer=answer,
+            response=response,
             verdict=verdict,
             count=len(bodies),
             at_s=now_s,
