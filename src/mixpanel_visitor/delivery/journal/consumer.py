@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
     from mixpanel_visitor.records import Endpoint
 
+    from .offsets import SegmentCounts
     from .segment_index import Position
 
 REFRESH_EVERY_S = 0.25
@@ -50,7 +51,7 @@ class StoreStatus:
     corrupt_bytes: int = 0
     torn_tails: int = 0
     leader: bool = False
-    known: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    known: Mapping[str, SegmentCounts] = field(default_factory=dict)
 
 
 class JournalConsumer:
@@ -346,7 +347,7 @@ class JournalConsumer:
             bytes=index.size_bytes(),
             oldest_ms=index.oldest_ms(),
             leader=True,
-            known=self._offsets.figures() | index.figures(),
+            known=self._offsets.counts() | index.counts(),
         )
 
     def _status_as_follower(self) -> StoreStatus:
@@ -363,7 +364,7 @@ class JournalConsumer:
             pending=self._backlog.pending,
             bytes=sum(sizes.values()),
             oldest_ms=self._backlog.oldest_ms,
-            known=self._offsets.figures(),
+            known=self._offsets.counts(),
         )
 
     def _log_unreadable(self, error: OSError) -> None:

@@ -9,7 +9,7 @@ import contextlib
 import json
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
 from mixpanel_visitor.records import ENDPOINTS
@@ -28,6 +28,14 @@ MAX_RETIRED = 512
 """So many entries of deleted segments are kept, so that their writers can still learn what became of them."""
 
 _VERSION = 1
+
+
+class SegmentCounts(NamedTuple):
+    """How many records of a segment have been delivered, are dead letters, and are claimed now."""
+
+    delivered: int
+    dead: int
+    claimed: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -86,9 +94,9 @@ class CommittedOffsets:
             self.segments[name] = progress
             self._changed = True
 
-    def figures(self) -> dict[str, tuple[int, int, int]]:
-        """Return for each segment the records delivered, dead-lettered, and claimed (here always 0)."""
-        return {name: (entry.delivered, entry.dead, 0) for name, entry in self.segments.items()}
+    def counts(self) -> dict[str, SegmentCounts]:
+        """Return the counts of each segment; what is claimed is not known here."""
+        return {name: SegmentCounts(entry.delivered, entry.dead) for name, entry in self.segments.items()}
 
     def mark_deleted(self, name: str, now_ms: int) -> None:
         """Note that the segment is gone; its figures are kept for an hour, for the process that wrote it."""

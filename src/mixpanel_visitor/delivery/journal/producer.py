@@ -262,7 +262,7 @@ class JournalProducer:
             sizes, _ = list_segments(self._directory)
             offsets = CommittedOffsets(self._directory / "acks.json", self._log)
             offsets.load()
-            self._stats.reconcile(names, set(sizes), offsets.figures())
+            self._stats.reconcile(names, set(sizes), offsets.counts())
         self._reconcile_at = len(self._stats) + RECONCILE_EVERY
 
     def _seal(self) -> None:
@@ -326,7 +326,7 @@ class JournalProducer:
         offsets = CommittedOffsets(self._directory / "acks.json", self._log)
         offsets.load()
         missing = [name for name in self._stats.names() if not (self._directory / name).exists()]
-        lost = self._stats.mark_removed(missing, offsets.figures())
+        lost = self._stats.mark_removed(missing, offsets.counts())
         if lost:
             self._log(
                 logging.ERROR,

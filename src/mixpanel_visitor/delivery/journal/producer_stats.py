@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from .offsets import SegmentCounts
+
 
 @dataclass(slots=True, kw_only=True)
 class OwnSegment:
@@ -49,33 +51,33 @@ class ProducerStats:
         """Return the names of the segments whose end is not known yet."""
         return list(self._segments)
 
-    def mark_removed(self, names: Iterable[str], figures: Mapping[str, tuple[int, int, int]]) -> int:
-        """Note that these are gone; one that the leader has no `figures` of was not deleted by the leader.
+    def mark_removed(self, names: Iterable[str], counts: Mapping[str, SegmentCounts]) -> int:
+        """Note that these are gone; one that the leader has no `counts` of was not deleted by the leader.
 
         Return how many records are lost with them, as far as is known.
         """
         lost = 0
         for name in names:
             segment = self._segments[name]
-            delivered, dead, _ = figures.get(name, (segment.delivered, segment.dead, 0))
+            delivered, dead, _ = counts.get(name, (segment.delivered, segment.dead, 0))
             if not segment.removed:
                 lost += max(0, segment.written - delivered - dead)
-            segment.removed = segment.removed or name not in figures
+            segment.removed = segment.removed or name not in counts
         return lost
 
     def reconcile(
-        self, names: Iterable[str], existing: set[str], figures: Mapping[str, tuple[int, int, int]]
+        self, names: Iterable[str], existing: set[str], counts: Mapping[str, SegmentCounts]
     ) -> None:
         """Note what became of the segments in `names`, by which are `existing` and what the leader knows.
 
-        Its `figures` are records delivered, dead-lettered, and out with a claim. Of a segment that is gone
-        for long it knows nothing any more; that one was delivered, for the leader deletes no other.
+        Of a segment that is gone for long the leader knows nothing any more; that one was delivered, for it
+        deletes no other.
         """
         for name in names:
             segment = self._segments.get(name)
             if segment is None:
                 continue
-            known = figures.get(name)
+            known = counts.get(name)
             claimed = 0
             if known is not None:
                 delivered, dead, claimed = known

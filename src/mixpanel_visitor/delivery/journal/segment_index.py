@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from mixpanel_visitor.quoting import several
 
 from .directory import fix_for
+from .offsets import SegmentCounts
 from .segment_reader import ClaimBudget, Outcome, SegmentReader
 from .segments import is_unlocked, list_segments
 
@@ -260,10 +261,10 @@ class SegmentIndex:
         """Return the names of the segments at the last `refresh`."""
         return {reader.name for reader in self._ordered if not reader.removed}
 
-    def figures(self) -> dict[str, tuple[int, int, int]]:
-        """Return for each segment the records delivered, dead-lettered, and claimed."""
+    def counts(self) -> dict[str, SegmentCounts]:
+        """Return the counts of each segment."""
         return {
-            name: (reader.count(Outcome.DELIVERED), reader.count(Outcome.DEAD), reader.claimed)
+            name: SegmentCounts(reader.count(Outcome.DELIVERED), reader.count(Outcome.DEAD), reader.claimed)
             for name, reader in self._readers.items()
         }
 
