@@ -19,7 +19,8 @@ from mixpanel_visitor.cli.doctor.spool import (
     check_volume_kind,
     file_system,
 )
-from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter, DeadLetters
+from mixpanel_visitor.delivery.dead_letter import DeadLetter
+from mixpanel_visitor.delivery.journal.dead_letters import DeadLetters
 from mixpanel_visitor.delivery.journal.inspection import ProjectStatus
 from mixpanel_visitor.delivery.spool import DeadReason
 from mixpanel_visitor.emulator import LocalMixpanel

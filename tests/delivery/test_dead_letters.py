@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from support.journals import Clock, event, names, run_python, start_python
 from support.waiting import PATIENCE_S, wait_until
 
-from mixpanel_visitor.delivery.journal.dead_letters import BATCH_SIZE, DeadLetter, DeadLetters
+from mixpanel_visitor.delivery.dead_letter import BATCH_SIZE, DeadLetter
+from mixpanel_visitor.delivery.journal.dead_letters import DeadLetters
 from mixpanel_visitor.delivery.spool import DeadReason
 
 LOCKS = Path("/proc/locks")
@@ -142,7 +143,8 @@ def test_what_does_not_fit_is_taken_back():
     printed = run_python(
         """
 import resource, tempfile
-from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter, DeadLetters
+from mixpanel_visitor.delivery.dead_letter import DeadLetter
+from mixpanel_visitor.delivery.journal.dead_letters import DeadLetters
 from mixpanel_visitor.delivery.spool import DeadReason
 
 def letters(count):
@@ -283,7 +285,8 @@ def test_nothing_is_added_to_a_file_that_was_just_replaced(tmp_path):
         """
 import os, sys
 from pathlib import Path
-from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter, DeadLetters
+from mixpanel_visitor.delivery.dead_letter import DeadLetter
+from mixpanel_visitor.delivery.journal.dead_letters import DeadLetters
 from mixpanel_visitor.delivery.spool import DeadReason
 
 def letter(number):
@@ -359,7 +362,8 @@ def test_adding_and_taking_out_at_once_loses_nothing(tmp_path):
     with start_python(
         """
 import sys
-from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter, DeadLetters
+from mixpanel_visitor.delivery.dead_letter import DeadLetter
+from mixpanel_visitor.delivery.journal.dead_letters import DeadLetters
 from mixpanel_visitor.delivery.spool import DeadReason
 
 dead_letters = DeadLetters(sys.argv[1])

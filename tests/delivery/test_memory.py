@@ -3,7 +3,7 @@
 from support.journals import ALL, Clock, balanced, deliver, event, profile, run_python, waiting
 
 from mixpanel_visitor.delivery import memory
-from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter
+from mixpanel_visitor.delivery.dead_letter import DeadLetter
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.delivery.spool import DeadReason
 from mixpanel_visitor.delivery.subject_digest import digests

@@ -12,7 +12,7 @@ from mixpanel_visitor.errors import SpoolFullError
 from mixpanel_visitor.process import fork
 from mixpanel_visitor.records import ENDPOINTS
 
-from .journal.dead_letters import DeadLetter
+from .dead_letter import DeadLetter
 from .spool import Claim, OptOutSpool, SpoolCounts, VolatileSpool
 from .subject_digest import owners
 
@@ -199,8 +199,8 @@ class MemorySpool(OptOutSpool, VolatileSpool):
         positions = [cast("tuple[int, _Entry]", claim.positions[index]) for index in indexes]
         return [
             entry
-            for sequence, entry in dict.fromkeys(positions)
-            if entry.claim == sequence and self._unsettled.get(entry.sequence) is entry
+            for claim_id, entry in dict.fromkeys(positions)
+            if entry.claim == claim_id and self._unsettled.get(entry.sequence) is entry
         ]
 
     def _is_withdrawn(self, entry: _Entry) -> bool:

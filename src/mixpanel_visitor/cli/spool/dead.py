@@ -21,7 +21,7 @@ from .location import AS_JSON, SPOOL, progress
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter
+    from mixpanel_visitor.delivery.dead_letter import DeadLetter
 
     from .dead_letter_stores import DeadLetterStore
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from mixpanel_visitor.delivery.journal.dead_letters import DeadLetter
+    from mixpanel_visitor.delivery.dead_letter import DeadLetter
     from mixpanel_visitor.delivery.redis_streams import RedisSpool
 
     PutBack = Callable[[Sequence[DeadLetter]], None]

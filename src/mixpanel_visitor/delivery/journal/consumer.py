@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from mixpanel_visitor.delivery.dead_letter import DeadLetter
 from mixpanel_visitor.delivery.spool import Claim
 
 from .backlog_estimate import BacklogEstimator
 from .corruption import CorruptionStats
-from .dead_letters import DeadLetter, DeadLetters
+from .dead_letters import DeadLetters
 from .directory import distrust, fix_for
 from .in_flight_log import InFlightLog
 from .leader_lock import LeaderLock
@@ -306,13 +307,13 @@ class JournalConsumer:
                 return
             if not self._dead_letters.may_be_of(self._tombstones.newly_added):
                 return
-            dead_letters = [
+            ids = frozenset(
                 letter.id
                 for letter in self._dead_letters.entries()
                 if self._tombstones.covers(letter.body, partial(getattr, letter, "time_ms"))
-            ]
-            if dead_letters:
-                for _ in self._dead_letters.take(frozenset(dead_letters)):
+            )
+            if ids:
+                for _ in self._dead_letters.take(ids):
                     pass
         except OSError as error:
             self._log(

@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import io
-import json
 import logging
 import os
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from mixpanel_visitor.delivery.spool import DeadReason
+from mixpanel_visitor.delivery.dead_letter import BATCH_SIZE, DeadLetter, decode, encode
 from mixpanel_visitor.delivery.subject_digest import owners
 from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
 from mixpanel_visitor.quoting import several
-from mixpanel_visitor.records import ENDPOINTS
 
 from .file_locks import fcntl
 from .segments import NO_LINKS, FileId, create_temporary, sync_path, write_whole
@@ -32,35 +28,13 @@ from .segments import NO_LINKS, FileId, create_temporary, sync_path, write_whole
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
-    from mixpanel_visitor.records import Endpoint
-
 SUFFIX = ".jsonl"
 MAX_BYTES = 64 * 2**20
 FILES = 8
 """The bound is spread over so many files, so that dropping the oldest drops little."""
-BATCH_SIZE = 256
-"""Dead letters in one call of `on_batch`."""
-
-_RECORD = b',"record":'
-ID_DIGITS = 12
 _LOCK_ATTEMPTS = 100
 _MARK_BYTES = 8
 _STALE_S = 3600.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadLetter:
-    """A record that was set aside: when (milliseconds since 1970), why, and what it was."""
-
-    time_ms: int
-    endpoint: Endpoint
-    reason: DeadReason
-    body: bytes
-
-    @property
-    def id(self) -> str:
-        """A hash of all its fields, by which people name it; it stays when others come and go."""
-        return hashlib.sha256(_encode(self)).hexdigest()[:ID_DIGITS]
 
 
 class DeadLetters:
@@ -90,7 +64,7 @@ class DeadLetters:
         """Write all of `dead_letters` with one write, or none and raise OSError."""
         if not dead_letters:
             return
-        data = b"".join(map(_encode, dead_letters))
+        data = b"".join(map(encode, dead_letters))
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         files = self._files()
         names = sorted(files)
@@ -109,7 +83,7 @@ class DeadLetters:
         for name in sorted(self._files()):
             with contextlib.suppress(FileNotFoundError), (self._directory / name).open("rb") as file:
                 for line in file:
-                    dead_letter = _decode(line)
+                    dead_letter = decode(line)
                     if dead_letter is not None:
                         yield dead_letter
 
@@ -130,7 +104,7 @@ class DeadLetters:
                     for line in file:
                         if line.endswith(b"\n"):
                             seen_bytes += len(line)
-                            dead_letter = _decode(line)
+                            dead_letter = decode(line)
                             for owner in owners(dead_letter.body) if dead_letter else ():
                                 marks += bytes.fromhex(owner)[:_MARK_BYTES]
             subjects[name] = (status.st_ino, seen_bytes, marks)
@@ -211,7 +185,7 @@ class DeadLetters:
             return 0  # dropped by the bound, or by another who takes letters out
         try:
             lines = io.BytesIO(path.read_bytes()).readlines()  # splitlines would split at \r too
-            dead_letters = [(line, _decode(line)) for line in lines]
+            dead_letters = [(line, decode(line)) for line in lines]
             chosen = [
                 dead_letter
                 for _, dead_letter in dead_letters
@@ -339,49 +313,3 @@ def _replace(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-
-
-def _encode(dead_letter: DeadLetter) -> bytes:
-    head = {
-        "time_ms": dead_letter.time_ms,
-        "endpoint": dead_letter.endpoint,
-        "reason": dead_letter.reason.message,
-        "field": dead_letter.reason.field,
-        "status": dead_letter.reason.status,
-    }
-    record = dead_letter.body
-    if not _is_object(record):
-        # Not what was promised. As a string the line stays readable, and nothing is lost.
-        record = json.dumps(record.decode("utf-8", "surrogateescape")).encode()
-    # The record's own bytes, not parsed and written anew: sent again, it is the same record.
-    return json.dumps(head, separators=(",", ":")).encode()[:-1] + _RECORD + record + b"}\n"
-
-
-def _is_object(body: bytes) -> bool:
-    try:
-        return isinstance(json.loads(body), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
-def _decode(line: bytes) -> DeadLetter | None:
-    try:
-        fields = json.loads(line)
-        record = fields["record"]
-        if fields["endpoint"] not in ENDPOINTS:
-            return None
-        if isinstance(record, str):
-            body = record.encode("utf-8", "surrogateescape")
-        else:
-            # A quotation mark within a string is escaped, so that the first of these is the real one.
-            body = line[line.index(_RECORD) + len(_RECORD) :].rstrip()[:-1]
-        return DeadLetter(
-            time_ms=int(fields["time_ms"]),
-            endpoint=cast("Endpoint", fields["endpoint"]),
-            reason=DeadReason(
-                message=str(fields["reason"]), field=str(fields["field"]), status=int(fields["status"])
-            ),
-            body=body,
-        )
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
-from mixpanel_visitor.delivery.journal.dead_letters import BATCH_SIZE, DeadLetter
+from mixpanel_visitor.delivery.dead_letter import BATCH_SIZE, DeadLetter
 from mixpanel_visitor.delivery.spool import DeadReason
 from mixpanel_visitor.delivery.subject_digest import owners
 from mixpanel_visitor.records import ENDPOINTS
