@@ -10,7 +10,7 @@ from support.waiting import PATIENCE_S
 from support.wsgi_driver import environ_of
 
 from mixpanel_visitor import asgi, wsgi
-from mixpanel_visitor.delivery.sending.http_client import Answer
+from mixpanel_visitor.delivery.sending.http_client import Response
 from mixpanel_visitor.emulator import LocalMixpanel
 from mixpanel_visitor.tracking.dependencies import Dependencies
 from mixpanel_visitor.tracking.tracker import Tracker
@@ -88,7 +88,7 @@ def test_asgi_does_not_block_the_loop():
     def post(_endpoint, _bodies):
         posted.set()
         assert may_answer.wait(PATIENCE_S)
-        return Answer(status=200, body=b'{"code": 200, "status": "OK"}')
+        return Response(status=200, body=b'{"code": 200, "status": "OK"}')
 
     async def app(scope, receive, send):
         scope["state"]["visitor"].track("View")
@@ -149,7 +149,7 @@ def hanging(**settings):
 
     def post(_endpoint, _bodies):
         forever.wait(PATIENCE_S)
-        return Answer(status=0, failure="the test is over")
+        return Response(status=0, failure="the test is over")
 
     parts = Dependencies(post=post, monotonic=lambda: now_s[0], wait=wait)
     return Tracker(**{**SETTINGS, **settings}, parts=parts), now_s, forever

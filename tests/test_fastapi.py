@@ -9,7 +9,8 @@ import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI, WebSocket
 from fastapi.responses import HTMLResponse
 from fastapi.testclient import TestClient
-from support.spools import RecordingSpool, tracker_into
+from support.spools import RecordingSpool
+from support.trackers import tracker_into
 from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor import SettingsError, Tracker

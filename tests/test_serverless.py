@@ -6,7 +6,7 @@ import socket
 import pytest
 from support.frozen import TOKEN, FrozenProcess
 from support.inbox import Inbox
-from support.spools import SECRET_KEY
+from support.trackers import SECRET_KEY
 from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor.emulator import LocalMixpanel

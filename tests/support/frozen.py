@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from .mutants import python_path
-from .spools import SECRET_KEY
+from .trackers import SECRET_KEY
 from .waiting import PATIENCE_S, wait_until
 
 TESTS = Path(__file__).parent.parent
