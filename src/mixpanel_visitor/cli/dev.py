@@ -107,7 +107,7 @@ def command(
     if not quiet:
         stats = local.store.stats()
         if as_json:
-            click.echo(orjson.dumps({"type": "stopped", "stats": stats}))
+            click.echo(orjson.dumps({"type": "stopped", "stats": stats}).decode())
         else:
             click.echo(f"Stopped. Events received: {stats['unique']}; refused: {stats['rejected']}.")
 
@@ -123,7 +123,7 @@ def _share(text: str) -> tuple[str, float]:
 def _greet(local: LocalMixpanel, *, as_json: bool) -> None:
     if as_json:
         listening = {"type": "listening", "url": local.url, "port": local.port}
-        click.echo(orjson.dumps({**listening, "id_merge": local.store.id_merge}))
+        click.echo(orjson.dumps({**listening, "id_merge": local.store.id_merge}).decode())
     else:
         click.echo(f"The local Mixpanel listens. Its page: {local.url}/")
         click.echo(f"The server sends here with:   MIXPANEL_API_HOST={local.url}")

@@ -46,7 +46,7 @@ def check(*, target: str, sources: tuple[Path, ...], as_json: bool) -> None:
         problems_json += [finding._asdict() for finding in report.problems]
         counts = {name: getattr(report, name) for name in ("files", "calls", "computed")}
         fields = {"events": len(plan.events), **counts, "problems": problems_json, "never_tracked": never}
-        click.echo(orjson.dumps(fields))
+        click.echo(orjson.dumps(fields).decode())
     else:
         for problem in problems:
             click.echo(f"plan: {printable(problem, _MOST_CHARS)}")

@@ -13,17 +13,19 @@ import click
 
 from mixpanel_visitor.errors import MixpanelVisitorError, SpoolUnavailableError
 from mixpanel_visitor.quoting import several
-from mixpanel_visitor.settings import Settings
 from mixpanel_visitor.settings.masked import without_secrets
 from mixpanel_visitor.tracking.tracker import Tracker
 
 from .metrics_server import serve
+from .settings_source import resolve
 from .signals import Signals, hold_signals
 from .spool.location import SETTING
 from .spool.redis import is_redis, open_redis_spool, server_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from mixpanel_visitor.settings import Settings
 
 _STOP_S = 20.0
 """Below the 30 s after which Kubernetes kills."""
@@ -165,10 +167,7 @@ def _trackers(locations: Sequence[str], concurrency: int) -> list[Tracker]:
 
 
 def _settings(locations: Sequence[str]) -> list[Settings]:
-    return [
-        Settings.resolve({"spool": location, "deliver": True}, require_secret=False)
-        for location in locations or (None,)
-    ]
+    return [resolve(spool=location, deliver=True, require_secret=False) for location in locations or (None,)]
 
 
 def _is_redis(settings: Settings) -> bool:

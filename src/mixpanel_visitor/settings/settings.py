@@ -257,6 +257,6 @@ _SPECS = {
 }
 
 
-def near_misses(environ: Mapping[str, str]) -> list[str]:
-    """Return a line for each name in the environment that looks like a misspelt setting."""
-    return list(Sources(_SPECS, {}, {}, environ).near_misses())
+def near_misses(environ: Mapping[str, str], mapping: Mapping[str, Any]) -> list[str]:
+    """Return a line for each name in these two that is no setting, but looks like a misspelt one."""
+    return list(Sources(_SPECS, {}, mapping, environ).near_misses())

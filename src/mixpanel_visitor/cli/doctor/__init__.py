@@ -6,20 +6,18 @@ the spool, `site` a page of the running application. `application` finds setting
 
 from __future__ import annotations
 
-import os
 import re
 from typing import TYPE_CHECKING
 
 import click
 import orjson
 
+from mixpanel_visitor.cli.settings_source import current_source, misspelt_settings, resolve
 from mixpanel_visitor.cli.spool.location import AS_JSON, SPOOL
 from mixpanel_visitor.cli.terminal import printable
 from mixpanel_visitor.errors import SettingsError
 from mixpanel_visitor.quoting import several
-from mixpanel_visitor.settings import Settings
 from mixpanel_visitor.settings.masked import without_userinfo
-from mixpanel_visitor.settings.settings import near_misses
 
 from .application import settings_of_application
 from .cookie import check_cookie
@@ -78,7 +76,7 @@ def command(
     all_findings = list(_findings(location, app, url))
     findings = [finding for finding in all_findings if finding.id not in left_out]
     if as_json:
-        click.echo(orjson.dumps({"findings": [finding.as_json() for finding in findings]}))
+        click.echo(orjson.dumps({"findings": [finding.as_json() for finding in findings]}).decode())
     else:
         for finding in findings:
             _print_finding(finding)
@@ -125,7 +123,7 @@ def _print_finding(finding: Finding) -> None:
 
 
 def _near_misses() -> Iterator[Finding]:
-    for line in near_misses(os.environ):
+    for line in misspelt_settings():
         yield Finding("W002", line, "a misspelt setting has its default", "correct the name, or take it out")
 
 
@@ -133,14 +131,14 @@ def _findings(location: str | None, app: str | None, url: str | None) -> Iterato
     yield from check_system()
     settings = None
     try:
-        settings = Settings.from_env() if app is None else settings_of_application(app)
+        settings = resolve() if app is None else settings_of_application(app)
     except SettingsError as error:
         for problem in error.problems:
             yield Finding("E001", problem, "the middleware does not start with this", "the message says it")
     yield from _near_misses()
     if settings is not None:
         yield Finding(
-            "ok", f"the settings {'in the environment' if app is None else f'of {app}'} are complete"
+            "ok", f"the settings {current_source().origin if app is None else f'of {app}'} are complete"
         )
         yield from check_settings(settings)
         yield from check_cookie(settings)

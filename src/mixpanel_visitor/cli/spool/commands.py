@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
 import shlex
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
+from mixpanel_visitor.cli.settings_source import setting_text
 from mixpanel_visitor.cli.terminal import printable
 from mixpanel_visitor.quoting import several
 
@@ -46,7 +46,7 @@ def status(*, location: str | None, as_json: bool) -> None:
     Only reads; safe beside running servers. Exit code 1: something needs attention, and the output says what
     to do.
     """
-    redis = location or os.environ.get(SETTING, "")
+    redis = location or setting_text(SETTING)
     if is_redis(redis):
         show_status(redis, as_json=as_json)
     spool = locate_spool(location)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from mixpanel_visitor.cli.settings_source import setting_text
 from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.journal.dead_letters import DeadLetters
 from mixpanel_visitor.delivery.journal.inspection import is_locked
@@ -65,7 +65,7 @@ class DeadLetterStore(Protocol):
 
 def dead_letter_stores(location: str | None, *, to_change: bool = False) -> list[DeadLetterStore]:
     """Return the stores of a spool, by default of the one in the settings; raise UsageError without any."""
-    redis = location or os.environ.get(SETTING, "").strip()
+    redis = location or setting_text(SETTING)
     if is_redis(redis):
         return [RedisStore(server_of(open_redis_spool(redis)))]
     spool = locate_spool(location)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mixpanel_visitor.cli.settings_source import resolve, setting_text
 from mixpanel_visitor.delivery.journal.inspection import ProjectStatus, inspect
 from mixpanel_visitor.delivery.journal.segments import list_segments
 from mixpanel_visitor.delivery.spool import DirectorySpool
 from mixpanel_visitor.delivery.spool_factory import open_spool
 from mixpanel_visitor.errors import SettingsError
-from mixpanel_visitor.settings import Settings
 from mixpanel_visitor.settings.masked import without_secrets
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class SpoolLocation:
 
 def locate_spool(location: str | None, *, may_be_empty: bool = False) -> SpoolLocation:
     """Return the journals of a spool, by default of the one in the settings; raise UsageError without any."""
-    root = _root(location or os.environ.get(SETTING, "").strip() or _default())
+    root = _root(location or setting_text(SETTING) or _default())
     try:
         if (root / "VERSION").is_file():
             return SpoolLocation(root, [root])
@@ -69,7 +69,7 @@ def locate_spool(location: str | None, *, may_be_empty: bool = False) -> SpoolLo
 def _default() -> str:
     try:
         # Its place depends on the token and the host alone.
-        return Settings.resolve({}, require_secret=False).spool
+        return resolve(require_secret=False).spool
     except SettingsError as error:
         error.add_note("Or name the spool: --spool DIR")
         raise

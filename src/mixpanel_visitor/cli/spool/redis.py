@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mixpanel_visitor.cli.settings_source import resolve, setting_text
 from mixpanel_visitor.delivery.fallback import FallbackSpool
 from mixpanel_visitor.delivery.spool_factory import open_spool
 from mixpanel_visitor.errors import SettingsError, SpoolUnavailableError
 from mixpanel_visitor.quoting import several
-from mixpanel_visitor.settings import Settings
 from mixpanel_visitor.settings.masked import without_secrets
 from mixpanel_visitor.settings.project import project_of
 from mixpanel_visitor.settings.redis_address import SCHEMES
@@ -38,10 +37,9 @@ def open_redis_spool(location: str) -> FallbackSpool | RedisSpool:
 
     There is no journal beside it where there are no file locks (Windows).
     """
-    token = os.environ.get("MIXPANEL_TOKEN", "")
-    if not token:
+    if not setting_text("MIXPANEL_TOKEN"):
         raise SettingsError(["set MIXPANEL_TOKEN: in Redis each project has streams of its own"])
-    settings = Settings.resolve({"spool": location}, require_secret=False)
+    settings = resolve(spool=location, require_secret=False)
     spool: Any = open_spool(settings.spool, project=project_of(settings.token))
     return spool  # type: ignore[no-any-return]
 
