@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.apps import AppConfig, apps
 from django.core.checks import register
 
-from .checks import check_middleware, check_settings
+from .checks import check_middleware, check_settings, check_surroundings
 from .logins import listen
 
 
@@ -20,6 +20,7 @@ class VisitorConfig(AppConfig):
         """Register the checks; listen to log-ins, where the site has Django's users."""
         register(check_settings, "mixpanel_visitor")
         register(check_middleware, "mixpanel_visitor")
+        register(check_surroundings, "mixpanel_visitor")
         if apps.is_installed("django.contrib.auth"):
             from django.contrib.auth.signals import (  # noqa: PLC0415  # sites without users do not have it
                 user_logged_in,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from django.conf import settings
+
 from mixpanel_visitor.asgi import SCOPE_KEY
 from mixpanel_visitor.core.request import facts_from_environ, facts_from_scope
 from mixpanel_visitor.tracking.visitor import Visitor
@@ -17,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def facts_of(request: HttpRequest) -> RequestFacts:
-    """Read the request as its server has it; its scheme is Django's, which knows SECURE_PROXY_SSL_HEADER."""
+    """Read the request as its server has it; its scheme and host are those that Django takes it to have.
+
+    Django knows them by SECURE_PROXY_SSL_HEADER and USE_X_FORWARDED_HOST.
+    """
     scope: Any = getattr(request, "scope", None)
     if scope is not None:
         facts = facts_from_scope(scope)
@@ -26,6 +31,8 @@ def facts_of(request: HttpRequest) -> RequestFacts:
         if not request.path.isascii():
             facts.path = quote(request.path)  # WSGIRequest has decoded what stood in the environ
     facts.scheme = "https" if request.scheme == "https" else "http"
+    if settings.USE_X_FORWARDED_HOST:
+        facts.host = request.META.get("HTTP_X_FORWARDED_HOST") or facts.host
     return facts
 
 
