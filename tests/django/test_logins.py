@@ -3,18 +3,14 @@
 import asyncio
 
 import pytest
-from django.contrib.auth import get_user_model, login, logout
+from django.contrib.auth import login, logout
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.auth.views import LoginView, LogoutView
-from django.core.management import call_command
-from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client
-from support.django_site import MIDDLEWARE
+from support.django_site import MIDDLEWARE, PASSWORD, SESSIONS
 
 from mixpanel_visitor.errors import SettingsError
-
-PASSWORD = "correct horse"
 
 
 def by_name(user, request):
@@ -28,14 +24,6 @@ def broken(_user, _request):
     raise RuntimeError("no such user")
 
 
-@pytest.fixture(scope="module")
-def tables():
-    """A database in memory, with Django's tables."""
-    call_command("migrate", verbosity=0)
-    yield
-    connection.close()
-
-
 @pytest.fixture
 def site(tables, urls, changed):
     """A site with Django's own log-in and log-out, and a page that tracks."""
@@ -45,22 +33,12 @@ def site(tables, urls, changed):
         return HttpResponse(request.visitor_id)
 
     changed(
-        MIDDLEWARE=[
-            MIDDLEWARE,
-            "django.contrib.sessions.middleware.SessionMiddleware",
-            "django.contrib.auth.middleware.AuthenticationMiddleware",
-        ],
+        MIDDLEWARE=[MIDDLEWARE, *SESSIONS],
         LOGIN_REDIRECT_URL="/page/",
         LOGOUT_REDIRECT_URL="/page/",
     )
     urls(page=page, login=LoginView.as_view(), logout=LogoutView.as_view())
-    yield changed
-    get_user_model().objects.all().delete()
-
-
-def person(name, **more):
-    """Make a user."""
-    return get_user_model().objects.create_user(name, password=PASSWORD, **more)
+    return changed
 
 
 def log_in(client, user):
@@ -69,7 +47,7 @@ def log_in(client, user):
     assert answer.status_code == 302
 
 
-def test_two_people_on_one_browser(site, mixpanel_events):
+def test_two_people_on_one_browser(site, person, mixpanel_events):
     """First visit, log-in, log-out, the next user: each event is of the right one."""
     ann, bob = person("ann"), person("bob")
     client = Client()
@@ -90,7 +68,7 @@ def test_two_people_on_one_browser(site, mixpanel_events):
     assert first != second
 
 
-def test_a_log_in_in_async_code(site, urls, mixpanel_events):
+def test_a_log_in_in_async_code(site, person, urls, mixpanel_events):
     """`alogin` tells as `login` does."""
     from django.contrib.auth import alogin
 
@@ -117,7 +95,7 @@ def test_a_log_out_of_nobody_changes_nothing(site):
     assert client.get("/page/").content == first
 
 
-def test_a_log_in_without_our_middleware(site):
+def test_a_log_in_without_our_middleware(site, person):
     """`force_login` sends the signal with a bare request; so may anybody."""
     ann = person("ann")
     Client().force_login(ann)
@@ -129,7 +107,7 @@ def test_a_log_in_without_our_middleware(site):
 
 
 @pytest.mark.parametrize("setting", [by_name, "test_logins.by_name"], ids=["function", "dotted name"])
-def test_a_function_says_which_id(site, mixpanel_events, setting, monkeypatch):
+def test_a_function_says_which_id(site, person, mixpanel_events, setting, monkeypatch):
     """And whom not to identify; the log-out of such a one changes nothing either."""
     monkeypatch.syspath_prepend(str(__import__("pathlib").Path(__file__).parent))
     ann, boss = person("ann"), person("boss", is_staff=True)
@@ -145,7 +123,7 @@ def test_a_function_says_which_id(site, mixpanel_events, setting, monkeypatch):
     assert ids == [f"$device:{device}", f"$device:{device}", "name:ann"]
 
 
-def test_a_function_that_fails(site, caplog):
+def test_a_function_that_fails(site, person, caplog):
     """The log-in succeeds, and the log says what is to be mended."""
     ann = person("ann")
     site(MIXPANEL_VISITOR_IDENTIFY_USERS=broken)
@@ -153,7 +131,7 @@ def test_a_function_that_fails(site, caplog):
     assert "identify_users callable raised" in caplog.text
 
 
-def test_it_can_be_switched_off(site, mixpanel_events):
+def test_it_can_be_switched_off(site, person, mixpanel_events):
     """For who calls `identify` himself."""
     ann = person("ann")
     site(MIXPANEL_VISITOR_IDENTIFY_USERS=False)

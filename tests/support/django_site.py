@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from mixpanel_visitor.tracking.tracker import Tracker
 
 MIDDLEWARE = "mixpanel_visitor.django.VisitorMiddleware"
+SESSIONS = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+]
+PASSWORD = "correct horse"
 
 _DATABASE = "file:mixpanel-visitor-tests?mode=memory&cache=shared"
 _TICK_S = 0.005
@@ -43,6 +48,7 @@ if not settings.configured:
             "django.contrib.auth",
             "django.contrib.contenttypes",
             "django.contrib.sessions",
+            "rest_framework.authtoken",  # what its model is, is settled when it is first imported
         ],
         DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": _DATABASE}},
         PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],

@@ -22,9 +22,4 @@ class VisitorConfig(AppConfig):
         register(check_middleware, "mixpanel_visitor")
         register(check_surroundings, "mixpanel_visitor")
         if apps.is_installed("django.contrib.auth"):
-            from django.contrib.auth.signals import (  # noqa: PLC0415  # sites without users do not have it
-                user_logged_in,
-                user_logged_out,
-            )
-
-            listen(user_logged_in, user_logged_out)
+            listen()

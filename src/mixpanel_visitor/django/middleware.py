@@ -16,6 +16,7 @@ from django.http.response import HttpResponseBase
 from mixpanel_visitor.tracking import context
 from mixpanel_visitor.tracking.handover_endpoint import BODY_LIMIT_BYTES
 
+from .logins import learn_last_login
 from .requests import facts_of, visitor_of
 from .responses import Visit, add_headers, in_thread
 from .site import current_site
@@ -46,6 +47,7 @@ class VisitorMiddleware:
         if self._is_async:
             markcoroutinefunction(self)
         current_site()
+        learn_last_login()
 
     def __call__(self, request: HttpRequest) -> Any:
         """Serve one request."""
