@@ -281,6 +281,23 @@ def test_the_scheme_is_djangos(urls, changed):
     assert ours["secure"]
 
 
+def test_the_host_is_djangos(urls, changed, mixpanel_events):
+    """USE_X_FORWARDED_HOST: events and hand-over know the host by which the browser knows the site."""
+    urls(hello=hello)
+    changed(USE_X_FORWARDED_HOST=True)
+    outside = {**PAGE, "host": "inside:8000", "x-forwarded-host": "shop.example.com"}
+    client = Client()
+    client.get("/hello/", headers=outside)
+    assert mixpanel_events[0].properties["$current_url"] == "http://shop.example.com/hello/"
+    answer = client.post(
+        "/_visitor",
+        '{"device_id": "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"}',
+        content_type="application/json",
+        headers={**outside, "origin": "http://shop.example.com"},
+    )
+    assert answer.status_code == 204
+
+
 def test_before_response_stores_before_the_answer_leaves(urls, changed):
     """The event is in the spool when the view's response is there, not yet closed."""
     changed(MIXPANEL_VISITOR_DURABILITY="before-response")

@@ -23,7 +23,7 @@ def facts_of(request: HttpRequest) -> RequestFacts:
 
     Django knows them by SECURE_PROXY_SSL_HEADER and USE_X_FORWARDED_HOST.
     """
-    scope: Any = getattr(request, "scope", None)
+    scope: Any = vars(request).get("scope")  # getattr would cost an exception where there is none
     if scope is not None:
         facts = facts_from_scope(scope)
     else:
@@ -32,18 +32,25 @@ def facts_of(request: HttpRequest) -> RequestFacts:
             facts.path = quote(request.path)  # WSGIRequest has decoded what stood in the environ
     facts.scheme = "https" if request.scheme == "https" else "http"
     if settings.USE_X_FORWARDED_HOST:
-        facts.host = request.META.get("HTTP_X_FORWARDED_HOST") or facts.host
+        inner_host = facts.host  # read first: reading the request would set it again
+        facts.host = request.META.get("HTTP_X_FORWARDED_HOST") or inner_host
     return facts
 
 
-def visitor_of(request: HttpRequest) -> Visitor | None:
-    """Return the visitor that the request has already: from us, or from a middleware around Django."""
-    found = getattr(request, "visitor", None)
-    if not isinstance(found, Visitor):
-        found = getattr(request, "scope", request.META).get(
-            SCOPE_KEY if hasattr(request, "scope") else VISITOR_KEY
-        )
-    return found if isinstance(found, Visitor) else None
+def visitor_of(request: Any) -> Visitor | None:
+    """Return the visitor that the request has already: from us, or from a middleware around Django.
+
+    The request may also be one around Django's, such as Django REST framework's.
+    """
+    # By its dictionary: each attribute that is not there would cost an exception.
+    own = vars(request)
+    if "META" not in own:
+        own = vars(getattr(request, "_request", request))
+    visitor = own.get("visitor")
+    if not isinstance(visitor, Visitor):
+        scope = own.get("scope")
+        visitor = own.get("META", {}).get(VISITOR_KEY) if scope is None else scope.get(SCOPE_KEY)
+    return visitor if isinstance(visitor, Visitor) else None
 
 
 def route_of(request: HttpRequest) -> str | None:
