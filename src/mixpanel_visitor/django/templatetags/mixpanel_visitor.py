@@ -8,6 +8,11 @@ from django import template
 
 from mixpanel_visitor.django.site import current_site
 
+try:
+    from django.middleware import csp
+except ImportError:  # Django 5.2
+    csp = None
+
 register = template.Library()
 
 
@@ -15,7 +20,8 @@ register = template.Library()
 def visitor_script(context: Any) -> str:
     """Return the script that hands the browser's own ID over, with the nonce of the page's CSP.
 
-    It is that of Django's context processor `csp`, or of django-csp.
+    It is that of Django's own middleware (6.0 and later), with or without its context processor, or of
+    django-csp.
     """
     request = getattr(context, "request", None) or context.get("request")
     snippet = current_site().engine.snippet
@@ -24,6 +30,8 @@ def visitor_script(context: Any) -> str:
     nonce = context.get("csp_nonce")
     if nonce is None:
         nonce = getattr(request, "csp_nonce", None)
+    if nonce is None and request is not None and csp is not None:
+        nonce = csp.get_nonce(request)
     root_path = "" if request is None else request.META.get("SCRIPT_NAME", "")
     # Both nonces are lazy, and false until somebody has read them.
     return snippet.inline(root_path=root_path, nonce=None if nonce is None else str(nonce))

@@ -85,6 +85,7 @@ def _source() -> SettingsSource:
 
 def _parse(parser: ArgumentParser, args: Sequence[str] | None = None, namespace: Any = None) -> Namespace:
     """Read Django's options; what is none of them is an argument of ours."""
+    options: Namespace
     options, ours = parser.parse_known_args(args, namespace)
     options.args = ours
     return options
