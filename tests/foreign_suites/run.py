@@ -1,8 +1,11 @@
 """The test suites of others, with the middleware around every application: `scripts/foreign-suites [suite]`.
 
+A suite may be asked for in another release: `django==6.1.3`.
+
 Each suite comes from its source distribution on PyPI and runs in a virtual environment of its own, in a
-temporary folder: once as it is, once with `wrapping.py`. Every test has to come out alike, but for those that
-assert an exact list of headers (`EXPECTED`): our cookie is in it. Exit code 1: something else differs.
+temporary folder: once as it is, once with `wrapping.py` (Django: `django_suite.py`). Every test has to come
+out alike, but for those that assert an exact list of headers (`EXPECTED`): our cookie is in it. Exit code 1:
+something else differs.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import sys
 import tarfile
 import tempfile
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -31,6 +34,7 @@ class Suite:
     run: tuple[str, ...]
     expected: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    runner: str = "pytest"
 
 
 SUITES = {
@@ -83,6 +87,51 @@ SUITES = {
             "compares the head with one without our cookie",
         ),
     ),
+    "django": Suite(
+        version="5.2.19",
+        needs=("jinja2",),
+        run=(
+            "asgi",
+            "auth_tests",
+            "cache",
+            "conditional_processing",
+            "csrf_tests",
+            "file_uploads",
+            "flatpages_tests",
+            "handlers",
+            "logging_tests",
+            "messages_tests",
+            "middleware",
+            "middleware_exceptions",
+            "redirects_tests",
+            "requests_tests",
+            "responses",
+            "servers",
+            "sessions_tests",
+            "signed_cookies_tests",
+            "test_client",
+            "test_client_regress",
+            "view_tests",
+            "wsgi",
+        ),
+        environment={
+            "MIXPANEL_TOKEN": "f" * 32,
+            "MIXPANEL_VISITOR_SECRET_KEY": "a-key-of-some-length",
+            "MIXPANEL_VISITOR_SPOOL": "memory:",
+            "MIXPANEL_VISITOR_DELIVER": "0",
+        },
+        runner="django",
+        expected=dict.fromkeys(
+            (
+                "asgi.tests.ASGITest::test_file_response",
+                "asgi.tests.ASGITest::test_get_asgi_application",
+                "asgi.tests.ASGITest::test_headers",
+                "middleware.tests.ConditionalGetMiddlewareTest::test_not_modified_headers",
+                "wsgi.tests.WSGITest::test_get_wsgi_application",
+            ),
+            "compares the head with one without our cookie",
+        ),
+    ),
 }
 
 
@@ -121,24 +170,18 @@ def prepare(name: str, suite: Suite, directory: Path) -> tuple[Path, Path]:
 
 def tested(python: Path, suite: Suite, folder: Path, *, wrapped: bool) -> dict[str, str]:
     """Run the suite once; return how each of its tests came out."""
-    report = folder.parent / f"{'wrapped' if wrapped else 'plain'}.xml"
-    plugin = ["-p", "wrapping"] if wrapped else []
-    command = [
-        str(python),
-        "-m",
-        "pytest",
-        *suite.run,
-        *plugin,
-        "-q",
-        "--no-header",
-        "--tb=no",
-        "-p",
-        "no:cacheprovider",
-        f"--junitxml={report}",
-    ]
-    with (folder.parent / f"{report.stem}.log").open("wb") as log:
+    way = "wrapped" if wrapped else "plain"
+    report = folder.parent / f"{way}.xml"
+    if suite.runner == "django":
+        command = [str(HERE / "django_suite.py"), way, str(report), *suite.run]
+        folder /= "tests"
+    else:
+        plugin = ["-p", "wrapping"] if wrapped else []
+        quiet = ["-q", "--no-header", "--tb=no", "-p", "no:cacheprovider"]
+        command = ["-m", "pytest", *suite.run, *plugin, *quiet, f"--junitxml={report}"]
+    with report.with_suffix(".log").open("wb") as log:
         subprocess.run(
-            command,
+            [str(python), *command],
             cwd=folder,
             env={**os.environ, **suite.environment, "PYTHONPATH": str(HERE)},
             stdout=log,
@@ -169,17 +212,18 @@ def compared(name: str, suite: Suite, directory: Path) -> bool:
 
 def main() -> int:
     """Run the suites that are named, or all; with FOREIGN_SUITES_KEEP, in that folder, which stays."""
-    names = sys.argv[1:] or list(SUITES)
-    unknown = set(names) - set(SUITES)
+    wanted = dict(argument.partition("==")[::2] for argument in sys.argv[1:] or SUITES)
+    unknown = set(wanted) - set(SUITES)
     if unknown:
         print(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(SUITES)}", file=sys.stderr)
         return 2
     good = True
-    for name in names:
+    for name, version in wanted.items():
+        suite = replace(SUITES[name], version=version or SUITES[name].version)
         with tempfile.TemporaryDirectory(prefix=f"foreign-{name}-") as directory:
             place = Path(os.environ.get("FOREIGN_SUITES_KEEP") or directory) / name
             place.mkdir(parents=True)
-            good = compared(name, SUITES[name], place) and good
+            good = compared(name, suite, place) and good
     return 0 if good else 1
 
 
