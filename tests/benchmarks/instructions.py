@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -21,13 +22,21 @@ from starlette.middleware.sessions import SessionMiddleware
 
 from mixpanel_visitor.starlette import VisitorMiddleware
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 FEW, MANY = 50, 150
 ALONE, SESSION = "alone", "session, read"
+DJANGO = "Django, "
+"""Cases that begin with this are compared with Django alone."""
 
 
 def run(case: str, requests: int) -> None:
     """Make so many requests, and end without any tidying up."""
     middlewares.REQUESTS = requests
+    if case.startswith(DJANGO):
+        django_batch(case.removeprefix(DJANGO))()
+        os._exit(0)
     ours = Middleware(VisitorMiddleware, tracker=middlewares.tracker())
     session = Middleware(SessionMiddleware, secret_key=middlewares.SECRET_KEY)
     with_session = middlewares.cookies(middlewares.starlette_session(middlewares.SESSION))
@@ -43,6 +52,18 @@ def run(case: str, requests: int) -> None:
     }[case]
     middlewares.asgi(app, cookie)()
     os._exit(0)
+
+
+def django_batch(case: str) -> Callable[[], float]:
+    """Return a batch of requests to Django."""
+    middlewares.set_up_django()
+    with_session = middlewares.cookies(middlewares.django_session(middlewares.SESSION))
+    middleware, cookie = {
+        ALONE: ((), with_session),
+        SESSION: ((middlewares.DJANGO_SESSIONS,), with_session),
+        "known visitor": ((middlewares.DJANGO_OURS,), middlewares.cookies()),
+    }[case]
+    return middlewares.wsgi(middlewares.django_app(*middleware), cookie)
 
 
 def counted(case: str) -> float:
@@ -74,11 +95,16 @@ def main() -> None:
         "one event",
         "three events",
         "new visitor",
+        DJANGO + SESSION,
+        DJANGO + "known visitor",
     ]
-    alone = counted(ALONE)
+    alone: dict[str, float] = {}
     print("| | instructions added |\n|---|---|")
     for name in names:
-        print(f"| {name} | {counted(name) - alone:,.0f} |")
+        base = (DJANGO if name.startswith(DJANGO) else "") + ALONE
+        if base not in alone:
+            alone[base] = counted(base)
+        print(f"| {name} | {counted(name) - alone[base]:,.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """What a request costs with us, and with a session cookie: `python tests/benchmarks/middlewares.py`.
 
-Callables in one process, no sockets. Starlette and Flask applications that say hello: alone, with our
-middleware, with the framework's own session. Batches come in a shuffled order, each between two batches of
-the application alone; the figure is the median of the differences, in microseconds of processor time for
-each request, with its quartiles. The ratios are what counts: the goals are those of the last column. Not
-collected by pytest, because timing never fails a test; exit code 1 where a goal is missed. In the environment
-that `python tests/benchmarks/peers requests` makes, PostHog's and Sentry's middlewares are measured as well.
+Callables in one process, no sockets. Starlette, FastAPI, Flask and Django applications that say hello: alone,
+with our middleware, with the framework's own session. Batches come in a shuffled order, each between two
+batches of the application alone; the figure is the median of the differences, in microseconds of processor
+time for each request, with its quartiles. The ratios are what counts: the goals are those of the last column.
+Not collected by pytest, because timing never fails a test; exit code 1 where a goal is missed. In the
+environment that `python tests/benchmarks/peers requests` makes, PostHog's and Sentry's middlewares are
+measured as well.
 """
 
 from __future__ import annotations
@@ -20,8 +21,16 @@ from pathlib import Path
 from time import process_time, sleep
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import django
 import flask
 import itsdangerous
+from django.conf import settings
+from django.contrib.sessions.backends.signed_cookies import SessionStore
+from django.core.handlers.wsgi import WSGIHandler
+from django.http import HttpResponse
+from django.test import override_settings
+from django.urls import path
+from fastapi import FastAPI, Request
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware
@@ -34,6 +43,7 @@ from support.trackers import COOKIE, NOW_S, SECRET_KEY, TOKEN, known
 
 from mixpanel_visitor.core.identity.mixpanel_browser import quoted_identity
 from mixpanel_visitor.delivery.memory import MemorySpool
+from mixpanel_visitor.django import site as django_site
 from mixpanel_visitor.flask import MixpanelVisitor
 from mixpanel_visitor.starlette import VisitorMiddleware
 from mixpanel_visitor.tracking.dependencies import Dependencies
@@ -56,6 +66,8 @@ EVENT = {
     "a": "b",
 }
 SESSION = {"user": 42, "flash": "saved"}
+DJANGO_SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"
+DJANGO_OURS = "mixpanel_visitor.django.VisitorMiddleware"
 
 
 def cookies(*more: str) -> str:
@@ -113,6 +125,19 @@ def starlette(*middleware: Middleware, events: int = 0, use: str = "") -> Any:
         return PlainTextResponse("hello")
 
     return Starlette(routes=[Route("/", hello)], middleware=list(middleware))
+
+
+def fastapi_app(*middleware: Middleware, use: str = "") -> Any:
+    """The same with FastAPI, whose sessions are Starlette's."""
+    app = FastAPI(middleware=list(middleware))
+
+    @app.get("/", response_class=PlainTextResponse)
+    async def hello(request: Request) -> str:
+        if use == "read":
+            request.session.get("user")
+        return "hello"
+
+    return app
 
 
 def asgi(app: Any, cookie: str, *, settle_s: float = 0.0) -> Callable[[], float]:
@@ -176,6 +201,32 @@ def flask_app(*, events: int = 0, use: str = "", ours: bool = False) -> Any:
         return "hello"
 
     return app.wsgi_app
+
+
+def django_app(*middleware: str) -> Any:
+    """The same with Django; the session, in a signed cookie, is read where there is one."""
+    with override_settings(MIDDLEWARE=list(middleware)):
+        return WSGIHandler()
+
+
+def django_hello(request: Any) -> HttpResponse:
+    """Say hello: Django has one table of URLs for all of its handlers."""
+    session = getattr(request, "session", None)
+    if session is not None:
+        session.get("user")
+    return HttpResponse("hello", content_type="text/plain")
+
+
+def set_up_django() -> None:
+    """Configure Django, and give its middleware a tracker of our own making."""
+    settings.configure(
+        SECRET_KEY=SECRET_KEY,
+        ALLOWED_HOSTS=["*"],
+        ROOT_URLCONF=type("Urls", (), {"urlpatterns": [path("", django_hello)]}),
+        SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
+    )
+    django.setup()
+    django_site._site = django_site.Site(tracker())
 
 
 def wsgi(app: Any, cookie: str) -> Callable[[], float]:
@@ -285,6 +336,14 @@ def flask_session(data: dict[str, Any]) -> str:
     return f"session={serializer.dumps(data)}"
 
 
+def django_session(data: dict[str, Any]) -> str:
+    """The cookie of Django's session, signed."""
+    store = SessionStore()
+    store.update(data)
+    store.save()
+    return f"sessionid={store.session_key}"
+
+
 def main() -> int:
     """Measure, print, compare with the goals."""
     arguments = argparse.ArgumentParser()
@@ -318,6 +377,24 @@ def main() -> int:
         rounds,
     )
     rows |= flask_rows
+    rows |= measure(
+        asgi(fastapi_app(), with_session),
+        {
+            "session in FastAPI, read": asgi(fastapi_app(sessions, use="read"), with_session),
+            "ours in FastAPI, known visitor": asgi(fastapi_app(ours), cookies()),
+        },
+        rounds,
+    )
+    set_up_django()
+    with_django_session = cookies(django_session(SESSION))
+    rows |= measure(
+        wsgi(django_app(), with_django_session),
+        {
+            "Django's session, read": wsgi(django_app(DJANGO_SESSIONS), with_django_session),
+            "ours in Django, known visitor": wsgi(django_app(DJANGO_OURS), cookies()),
+        },
+        rounds,
+    )
     goals = [
         ("ours, known visitor", "session, read", 0.3),
         ("ours, known visitor", "PostHog's", 0.15),
@@ -326,6 +403,8 @@ def main() -> int:
         ("ours, new visitor", "session, written", 1.0),
         ("ours, new visitor, our cookie alone", "session, written", 1.0),
         ("ours in Flask, known visitor", "Flask's session, read", 0.15),
+        ("ours in FastAPI, known visitor", "session in FastAPI, read", 0.3),
+        ("ours in Django, known visitor", "Django's session, read", 0.3),
     ]
     missed = 0
     print("| | added us | quartiles |\n|---|---|---|")
