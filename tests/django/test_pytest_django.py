@@ -30,6 +30,8 @@ MIDDLEWARE = [
 ]
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
 ROOT_URLCONF = "shop_urls"
+STATIC_URL = "/static/"  # a live server serves them itself
+MEDIA_URL = "/media/"
 """
 
 URLS = """

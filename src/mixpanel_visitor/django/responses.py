@@ -49,7 +49,8 @@ class Visit:
             if getattr(response, "streaming", False) and getattr(response, "file_to_stream", None) is None:
                 self._watch(response)
             closers = response._resource_closers  # noqa: SLF001  # `close` calls them, in every handler
-            closers.insert(0, self._resume)
+            if closers:  # of the application, which may track; what comes later is Django's own
+                closers.insert(0, self._resume)
             closers.append(self.end)
         except Exception:
             engine.failed("the Django middleware")

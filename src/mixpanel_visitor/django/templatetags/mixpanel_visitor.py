@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from django import template
+from django.utils.module_loading import import_string
 
 from mixpanel_visitor.django.site import current_site
 
+get_nonce: Any
 try:
-    from django.middleware import csp
+    get_nonce = import_string("django.middleware.csp.get_nonce")
 except ImportError:  # Django 5.2
-    csp = None
+    get_nonce = None
 
 register = template.Library()
 
@@ -30,8 +32,8 @@ def visitor_script(context: Any) -> str:
     nonce = context.get("csp_nonce")
     if nonce is None:
         nonce = getattr(request, "csp_nonce", None)
-    if nonce is None and request is not None and csp is not None:
-        nonce = csp.get_nonce(request)
+    if nonce is None and request is not None and get_nonce is not None:
+        nonce = get_nonce(request)
     root_path = "" if request is None else request.META.get("SCRIPT_NAME", "")
     # Both nonces are lazy, and false until somebody has read them.
     return snippet.inline(root_path=root_path, nonce=None if nonce is None else str(nonce))

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from mixpanel_visitor import release
 from mixpanel_visitor.cli.embedded import run
@@ -20,7 +20,7 @@ from mixpanel_visitor.cli.settings_source import SettingsSource
 from mixpanel_visitor.django.configuration import configured
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
+    from argparse import Namespace
     from collections.abc import Sequence
 
 _HELP = (["-h"], ["--help"])
@@ -38,9 +38,9 @@ class Command(BaseCommand):
         """Return the version of mixpanel-visitor, which `--version` prints."""
         return release.version()
 
-    def create_parser(self, prog_name: str, subcommand: str, **more: Any) -> ArgumentParser:
+    def create_parser(self, prog_name: str, subcommand: str, **more: Any) -> CommandParser:
         """Return a parser that takes Django's options and leaves everything else to us."""
-        parser: ArgumentParser = super().create_parser(
+        parser: CommandParser = super().create_parser(
             prog_name, subcommand, add_help=False, allow_abbrev=False, **more
         )
         self._program = parser.prog.strip()
@@ -83,7 +83,7 @@ def _source() -> SettingsSource:
     return SettingsSource(f"in {settings.SETTINGS_MODULE or 'Django'}", partial(configured, settings))
 
 
-def _parse(parser: ArgumentParser, args: Sequence[str] | None = None, namespace: Any = None) -> Namespace:
+def _parse(parser: CommandParser, args: Sequence[str] | None = None, namespace: Any = None) -> Namespace:
     """Read Django's options; what is none of them is an argument of ours."""
     options: Namespace
     options, ours = parser.parse_known_args(args, namespace)
