@@ -87,8 +87,9 @@ def command(
     """Deliver what waits in a spool, until SIGTERM or Ctrl-C.
 
     For applications that run with MIXPANEL_VISITOR_DELIVER=0, and for Redis. It takes its settings from the
-    environment, as they do: MIXPANEL_TOKEN, MIXPANEL_API_HOST and the MIXPANEL_VISITOR_ ones. At the end it
-    finishes what it is sending and gives back the rest; a second signal ends it at once.
+    environment, as they do (under manage.py from Django's settings first): MIXPANEL_TOKEN, MIXPANEL_API_HOST
+    and the MIXPANEL_VISITOR_ ones. At the end it finishes what it is sending and gives back the rest; a
+    second signal ends it at once.
     """
     address = None if metrics is None else (metrics_host, metrics)
     deliver(

@@ -40,6 +40,8 @@ def learn_last_login() -> None:
 
 
 def _notes_last_login() -> bool:
+    # It is disconnected in the whole process: a log-in in another thread at that very moment is taken for an
+    # impersonation as well. Django does not note it either.
     return any(key[0] == _LAST_LOGIN for key, *_ in list(user_logged_in.receivers))
 
 

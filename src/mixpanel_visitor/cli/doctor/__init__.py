@@ -56,9 +56,9 @@ def command(
 ) -> None:
     """Check the settings, the way to Mixpanel, and the spool.
 
-    The settings are those in the environment, or, with --app shop.main:app, those of an application (Flask,
-    Starlette, FastAPI, one wrapped with the middleware), of a Tracker, or of what a factory makes,
-    --app 'shop.main:create_app()', which is imported for that.
+    The settings are those in the environment (under manage.py Django's first), or, with --app shop.main:app,
+    those of an application (Flask, Starlette, FastAPI, one wrapped with the middleware), of a Tracker, or of
+    what a factory makes, --app 'shop.main:create_app()', which is imported for that.
 
     Run it where the application runs, as its user and with its environment. No event is sent; but a page
     given with --url is visited as a new browser would, and counts if the server tracks page views.
