@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 FEW, MANY = 50, 150
 ALONE, SESSION = "alone", "session, read"
-DJANGO = "Django, "
-"""Cases that begin with this are compared with Django alone."""
+DJANGO, FASTAPI = "Django, ", "FastAPI, "
+"""Cases that begin with one of these are compared with that framework alone."""
 
 
 def run(case: str, requests: int) -> None:
@@ -49,6 +49,9 @@ def run(case: str, requests: int) -> None:
         "one event": (middlewares.starlette(ours, events=1), known),
         "three events": (middlewares.starlette(ours, events=3), known),
         "new visitor": (middlewares.starlette(ours), new),
+        FASTAPI + ALONE: (middlewares.fastapi_app(), with_session),
+        FASTAPI + SESSION: (middlewares.fastapi_app(session, use="read"), with_session),
+        FASTAPI + "known visitor": (middlewares.fastapi_app(ours), known),
     }[case]
     middlewares.asgi(app, cookie)()
     os._exit(0)
@@ -95,13 +98,15 @@ def main() -> None:
         "one event",
         "three events",
         "new visitor",
+        FASTAPI + SESSION,
+        FASTAPI + "known visitor",
         DJANGO + SESSION,
         DJANGO + "known visitor",
     ]
     alone: dict[str, float] = {}
     print("| | instructions added |\n|---|---|")
     for name in names:
-        base = (DJANGO if name.startswith(DJANGO) else "") + ALONE
+        base = next((group for group in (DJANGO, FASTAPI) if name.startswith(group)), "") + ALONE
         if base not in alone:
             alone[base] = counted(base)
         print(f"| {name} | {counted(name) - alone[base]:,.0f} |", flush=True)
