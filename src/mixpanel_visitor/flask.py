@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, cast
 from .core.request import facts_from_environ
 from .errors import MissingExtraError
 from .tracking import context
-from .tracking.tracker import Tracker, engine_of
-from .wsgi import COMPLETE_BODY_KEY, VISITOR_ID_KEY, VISITOR_KEY, VisitorMiddleware
+from .tracking.app_extension import EXTENSION, AppExtension, PageHelpers, visitor_without_middleware
+from .wsgi import VISITOR_ID_KEY, VISITOR_KEY, COMPLETE_BODY_KEY, VisitorMiddleware
 
 try:
     from flask import Flask, current_app, g, has_request_context, request
@@ -33,44 +33,20 @@ except ImportError as error:  # pragma: no cover
     raise MissingExtraError("flask", "flask") from error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Unpack
-
     from flask import Response
 
-    from .settings.keywords import SettingsKeywords
+    from .tracking.tracker import Tracker
     from .tracking.visitor import Visitor
 
 __all__ = ["MixpanelVisitor", "current_visitor", "sign_traits", "visitor_script"]
 
-EXTENSION = "mixpanel_visitor"
 
-
-class MixpanelVisitor:
+class MixpanelVisitor(AppExtension[Flask]):
     """The Flask extension. Holds no application; each one's tracker is in `app.extensions`."""
-
-    def __init__(
-        self,
-        app: Flask | None = None,
-        *,
-        tracker: Tracker | None = None,
-        **settings: Unpack[SettingsKeywords],
-    ) -> None:
-        self._tracker = tracker
-        self._settings = settings
-        if app is not None:
-            self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
         """Attach a visitor to every request of the application; wrong settings raise here, all at once."""
-        if EXTENSION in app.extensions:
-            raise RuntimeError(
-                "this Flask application has a MixpanelVisitor already: call init_app once for each one"
-            )
-        tracker = self._tracker
-        if tracker is None:
-            tracker = Tracker.from_mapping(app.config, **self._settings)
-        app.extensions[EXTENSION] = tracker
+        tracker = self._add_tracker(app)
         if getattr(app.wsgi_app, "__func__", None) is Flask.wsgi_app:
             # Nobody between the application and us who may have another body in the response's place.
             app.after_request(_mark_complete_body)
@@ -101,31 +77,12 @@ def _mark_complete_body(response: Response) -> Response:
 
 
 def _template_context() -> dict[str, Any]:
-    if not has_request_context():
-        return {}
-    visitor = _visitor()
-    return {
-        "current_visitor": visitor,
-        "visitor_id": visitor.id,
-        "visitor_script": visitor_script,
-        "sign_traits": sign_traits,
-    }
+    return _helpers.context(_visitor()) if has_request_context() else {}
 
 
-def sign_traits(traits: Mapping[str, object]) -> str:
-    """Return traits of SPiD's visitor as the signed text that `VGS.setTraits` takes."""
-    tracker: Tracker | None = current_app.extensions.get(EXTENSION)
-    return "" if tracker is None else tracker.sign_traits(traits)
-
-
-def visitor_script(nonce: str | None = None) -> str:
-    """Return the script that hands the browser's ID over where no cookie does, as HTML for a page's head.
-
-    In templates `{{ visitor_script(csp_nonce) }}`; without a Content-Security-Policy it takes no nonce.
-    """
-    tracker: Tracker | None = current_app.extensions.get(EXTENSION)
-    snippet = None if tracker is None else engine_of(tracker).snippet
-    return "" if snippet is None else snippet.inline(root_path=request.script_root, nonce=nonce)
+_helpers = PageHelpers(current_app, lambda: request.script_root)
+sign_traits = _helpers.sign_traits
+visitor_script = _helpers.visitor_script
 
 
 def _visitor() -> Visitor:
@@ -142,11 +99,8 @@ def _find() -> Visitor | None:
         tracker: Tracker | None = current_app.extensions.get(EXTENSION)
         if tracker is None:
             return None
-        # `app.test_request_context()` does not pass through the middleware: events are stored at once.
-        engine = engine_of(tracker)
-        facts = engine.behind_proxies(facts_from_environ(request.environ))
-        exchange, visitor = engine.begin(facts, in_background=False)
-        engine.on_response_end(exchange, in_background=False)
+        # `app.test_request_context()` does not pass through the middleware.
+        visitor = visitor_without_middleware(tracker, facts_from_environ(request.environ))
         request.environ[VISITOR_KEY] = visitor
         request.environ[VISITOR_ID_KEY] = visitor.id
     return visitor

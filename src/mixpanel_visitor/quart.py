@@ -25,7 +25,7 @@ from .asgi import ROUTE_KEY, SCOPE_KEY, VisitorMiddleware
 from .core.request import facts_from_scope
 from .errors import MissingExtraError
 from .tracking import context
-from .tracking.tracker import Tracker, engine_of
+from .tracking.app_extension import EXTENSION, AppExtension, PageHelpers, visitor_without_middleware
 
 try:
     from quart import Quart, current_app, g, has_request_context, has_websocket_context, request
@@ -35,42 +35,20 @@ except ImportError as error:  # pragma: no cover
     raise MissingExtraError("quart", "quart") from error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Unpack
-
     from quart import Request, Websocket
 
-    from .settings.keywords import SettingsKeywords
+    from .tracking.tracker import Tracker
     from .tracking.visitor import Visitor
 
 __all__ = ["MixpanelVisitor", "current_visitor", "sign_traits", "visitor_script"]
 
-EXTENSION = "mixpanel_visitor"
 
-
-class MixpanelVisitor:
+class MixpanelVisitor(AppExtension[Quart]):
     """The Quart extension. Holds no application; each one's tracker is in `app.extensions`."""
-
-    def __init__(
-        self,
-        app: Quart | None = None,
-        *,
-        tracker: Tracker | None = None,
-        **settings: Unpack[SettingsKeywords],
-    ) -> None:
-        self._tracker = tracker
-        self._settings = settings
-        if app is not None:
-            self.init_app(app)
 
     def init_app(self, app: Quart) -> None:
         """Attach a visitor to every request and socket; wrong settings raise here, all at once."""
-        if EXTENSION in app.extensions:
-            raise RuntimeError("this Quart application has a MixpanelVisitor already")
-        tracker = self._tracker
-        if tracker is None:
-            tracker = Tracker.from_mapping(app.config, **self._settings)
-        app.extensions[EXTENSION] = tracker
+        tracker = self._add_tracker(app)
         app.asgi_app = VisitorMiddleware(app.asgi_app, tracker=tracker)  # type: ignore[method-assign]
         app.before_request(_bind_visitor)
         app.before_websocket(_bind_visitor)
@@ -92,31 +70,12 @@ async def _bind_visitor() -> None:
 
 
 async def _template_context() -> dict[str, Any]:
-    if _connection() is None:
-        return {}
-    visitor = _visitor()
-    return {
-        "current_visitor": visitor,
-        "visitor_id": visitor.id,
-        "visitor_script": visitor_script,
-        "sign_traits": sign_traits,
-    }
+    return {} if _connection() is None else _helpers.context(_visitor())
 
 
-def sign_traits(traits: Mapping[str, object]) -> str:
-    """Return traits of SPiD's visitor as the signed text that `VGS.setTraits` takes."""
-    tracker: Tracker | None = current_app.extensions.get(EXTENSION)
-    return "" if tracker is None else tracker.sign_traits(traits)
-
-
-def visitor_script(nonce: str | None = None) -> str:
-    """Return the script that hands the browser's own ID over, as HTML for a page's head.
-
-    In templates `{{ visitor_script(csp_nonce) }}`; without a Content-Security-Policy it takes no nonce.
-    """
-    tracker: Tracker | None = current_app.extensions.get(EXTENSION)
-    snippet = None if tracker is None else engine_of(tracker).snippet
-    return "" if snippet is None else snippet.inline(root_path=request.root_path, nonce=nonce)
+_helpers = PageHelpers(current_app, lambda: request.root_path)
+sign_traits = _helpers.sign_traits
+visitor_script = _helpers.visitor_script
 
 
 def _connection() -> Request | Websocket | None:
@@ -141,10 +100,8 @@ def _find() -> Visitor | None:
         tracker: Tracker | None = current_app.extensions.get(EXTENSION)
         if tracker is None:
             return None
-        # `app.test_request_context()` does not pass through the middleware: events are stored at once.
-        engine = engine_of(tracker)
-        exchange, visitor = engine.begin(engine.behind_proxies(facts_from_scope(scope)), in_background=False)
-        engine.on_response_end(exchange, in_background=False)
+        # `app.test_request_context()` does not pass through the middleware.
+        visitor = visitor_without_middleware(tracker, facts_from_scope(scope))
         scope[SCOPE_KEY] = visitor
     return visitor
 
