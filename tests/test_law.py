@@ -24,6 +24,7 @@ PLANTED = [
     ("tracking/event_builder.py", "import starlette"),
     ("observability/counters.py", "import starlette"),
     ("testing.py", "import flask"),
+    ("tracking/logins.py", "import flask_login"),
     ("core/identity/identity.py", "import requests"),
     ("core/exchange.py", "import urllib3"),
     ("core/policy.py", "import threading"),

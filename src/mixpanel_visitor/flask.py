@@ -14,6 +14,9 @@ Templates have `current_visitor`, `visitor_id`, `visitor_script` and `sign_trait
 keywords, from `app.config` (`MIXPANEL_TOKEN`, `MIXPANEL_VISITOR_SPOOL`, ...) and from the environment.
 Without a key of its own the cookie is signed with the application's `SECRET_KEY`, and `SECRET_KEY_FALLBACKS`
 are still accepted.
+
+Flask-Login's log-in identifies the visitor by the user's `id`, its log-out resets. `identify_users` may be a
+function `(user, request) -> str or None` (None: not this one, such as an impersonation), or False: off.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ from .core.request import facts_from_environ
 from .errors import MissingExtraError
 from .tracking import context
 from .tracking.app_extension import EXTENSION, AppExtension, PageHelpers, visitor_without_middleware
-from .wsgi import VISITOR_ID_KEY, VISITOR_KEY, COMPLETE_BODY_KEY, VisitorMiddleware
+from .tracking.logins import UserLogins
+from .wsgi import COMPLETE_BODY_KEY, VISITOR_ID_KEY, VISITOR_KEY, VisitorMiddleware
 
 try:
     from flask import Flask, current_app, g, has_request_context, request
@@ -33,6 +37,8 @@ except ImportError as error:  # pragma: no cover
     raise MissingExtraError("flask", "flask") from error
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flask import Response
 
     from .tracking.tracker import Tracker
@@ -40,9 +46,13 @@ if TYPE_CHECKING:
 
 __all__ = ["MixpanelVisitor", "current_visitor", "sign_traits", "visitor_script"]
 
+LOGINS = "mixpanel_visitor.logins"  # the key in `app.extensions`
+
 
 class MixpanelVisitor(AppExtension[Flask]):
     """The Flask extension. Holds no application; each one's tracker is in `app.extensions`."""
+
+    _current_app = current_app
 
     def init_app(self, app: Flask) -> None:
         """Attach a visitor to every request of the application; wrong settings raise here, all at once."""
@@ -53,11 +63,9 @@ class MixpanelVisitor(AppExtension[Flask]):
         app.wsgi_app = VisitorMiddleware(app.wsgi_app, tracker=tracker)  # type: ignore[method-assign]
         app.before_request(_bind_visitor)
         app.context_processor(_template_context)
-
-    @property
-    def tracker(self) -> Tracker:
-        """The tracker of the application that is running here."""
-        return cast("Tracker", current_app.extensions[EXTENSION])
+        if tracker.settings.identify_users:
+            app.extensions[LOGINS] = UserLogins(tracker.settings.identify_users, _key_of)
+            _listen()
 
 
 def _bind_visitor() -> None:
@@ -74,6 +82,36 @@ def _mark_complete_body(response: Response) -> Response:
     if type(response.response) in (list, tuple) and getattr(response, "_on_close", None) == []:
         request._get_current_object().environ[COMPLETE_BODY_KEY] = True  # type: ignore[attr-defined]  # noqa: SLF001
     return response
+
+
+def _listen() -> None:
+    """Listen to Flask-Login where it is installed; Flask-Security logs in by it."""
+    try:
+        from flask_login import user_logged_in, user_logged_out  # noqa: PLC0415  # not every site has it
+    except ImportError:
+        return
+    user_logged_in.connect(_logged_in)
+    user_logged_out.connect(_logged_out)
+
+
+def _logged_in(app: Flask, user: Any, **_more: object) -> None:
+    _tell(UserLogins.log_in, app, user)
+
+
+def _logged_out(app: Flask, user: Any, **_more: object) -> None:
+    _tell(UserLogins.log_out, app, user)
+
+
+def _tell(call: Callable[[UserLogins, Visitor, Any, Any], None], app: Flask, user: Any) -> None:
+    logins, visitor = app.extensions.get(LOGINS), _find()
+    if logins is not None and visitor is not None:
+        call(logins, visitor, user, request._get_current_object())  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def _key_of(user: Any) -> object:
+    # Not `get_id()` first: that may be a token which changes with the password, as Flask-Security's does.
+    key = getattr(user, "id", None)
+    return user.get_id() if key is None else key
 
 
 def _template_context() -> dict[str, Any]:

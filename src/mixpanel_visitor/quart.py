@@ -46,6 +46,8 @@ __all__ = ["MixpanelVisitor", "current_visitor", "sign_traits", "visitor_script"
 class MixpanelVisitor(AppExtension[Quart]):
     """The Quart extension. Holds no application; each one's tracker is in `app.extensions`."""
 
+    _current_app = current_app
+
     def init_app(self, app: Quart) -> None:
         """Attach a visitor to every request and socket; wrong settings raise here, all at once."""
         tracker = self._add_tracker(app)
@@ -53,11 +55,6 @@ class MixpanelVisitor(AppExtension[Quart]):
         app.before_request(_bind_visitor)
         app.before_websocket(_bind_visitor)
         app.context_processor(_template_context)
-
-    @property
-    def tracker(self) -> Tracker:
-        """The tracker of the application that is running here."""
-        return cast("Tracker", current_app.extensions[EXTENSION])
 
 
 async def _bind_visitor() -> None:

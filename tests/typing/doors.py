@@ -5,6 +5,7 @@
 from typing import assert_type
 
 from fastapi import FastAPI
+from flask import Flask
 from litestar import Litestar, get
 from quart import Quart
 from starlette.middleware import Middleware
@@ -13,8 +14,11 @@ from werkzeug.routing import Map
 from werkzeug.wrappers import Request as WerkzeugRequest
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from mixpanel_visitor import Visitor
+from mixpanel_visitor import Tracker, Visitor
 from mixpanel_visitor.fastapi import CurrentVisitor, VisitorMiddleware, VisitorRequest, VisitorWebSocket
+from mixpanel_visitor.flask import MixpanelVisitor as FlaskVisitors
+from mixpanel_visitor.flask import current_visitor as flask_visitor
+from mixpanel_visitor.flask import sign_traits, visitor_script
 from mixpanel_visitor.litestar import CurrentVisitor as LitestarVisitor
 from mixpanel_visitor.litestar import VisitorPlugin
 from mixpanel_visitor.quart import MixpanelVisitor
@@ -63,6 +67,7 @@ async def starlette_handler(request: Request[VisitorState], shop: Request[ShopSt
 def werkzeug_app(request: WerkzeugRequest) -> WerkzeugResponse:
     """Werkzeug's request leads to the visitor."""
     assert_type(werkzeug_visitor(request), Visitor)
+    werkzeug_visitor(request).trak("Signed up")  # type: ignore[attr-defined]
     return WerkzeugResponse(werkzeug_visitor(request).id)
 
 
@@ -74,12 +79,23 @@ WerkzeugMiddleware(werkzeug_app, tokn="t")  # type: ignore[call-arg]
 async def litestar_handler(visitor: LitestarVisitor) -> str:
     """Litestar's dependency is the visitor."""
     assert_type(visitor, Visitor)
+    visitor.trak("Signed up")  # type: ignore[attr-defined]
     return visitor.id
 
 
 Litestar([litestar_handler], plugins=[VisitorPlugin(token="t", secret_key="s")])
 VisitorPlugin(tokn="t")  # type: ignore[call-arg]
 
+FlaskVisitors(Flask(__name__), token="t", secret_key="s", identify_users=lambda user, request: user.email)
+FlaskVisitors(identify_users=3)  # type: ignore[arg-type]
+assert_type(FlaskVisitors().tracker, Tracker)
+assert_type(flask_visitor, Visitor)
+assert_type(visitor_script("nonce"), str)
+assert_type(sign_traits({"plan": "pro"}), str)
+flask_visitor.trak("Signed up")  # type: ignore[attr-defined]
+
 MixpanelVisitor(Quart(__name__), token="t", secret_key="s")
+MixpanelVisitor(Flask(__name__))  # type: ignore[arg-type]
 MixpanelVisitor(tokn="t")  # type: ignore[call-arg]
 assert_type(quart_visitor, Visitor)
+quart_visitor.trak("Signed up")  # type: ignore[attr-defined]

@@ -86,8 +86,9 @@ class Settings:
     | `before_send` | `(event) -> event or None`, the last word on every event |
     | `extra_properties` | mapping, or callable `(request facts)` or `()`, added to every event |
     | `request_filter` | `(request facts) -> bool`: True for requests to leave alone |
-    | `identify_users` | where the framework tells of log-ins (Django): True: they are the visitor's; or |
-    | | `(user, request) -> str or None`, or its dotted name, says which ID, None: not this one; False: off |
+    | `identify_users` | where the framework tells of log-ins (Django, Flask-Login): True: they are the |
+    | | visitor's; or `(user, request) -> str or None`, or its dotted name, says which ID, None: not this |
+    | | one; False: off |
     | `plan` | a `mixpanel_visitor.plan.Plan`, with which every event is compared |
     | `enabled`, `dry_run` | False: track nothing; True: check and log, but send nothing |
     | `on_ambiguous` | `$add`, `$append`, `$remove` that Mixpanel may have applied, for the answer was lost: |

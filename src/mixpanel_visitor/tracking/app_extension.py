@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 from .tracker import Tracker, engine_of
 
@@ -36,6 +36,9 @@ _App_contra = TypeVar("_App_contra", bound=Application, contravariant=True)
 class AppExtension(Generic[_App_contra]):
     """An extension with `init_app`. Holds no application; each one's tracker is in `app.extensions`."""
 
+    _current_app: ClassVar[Application]
+    """The framework's proxy of the application that is running."""
+
     def __init__(
         self,
         app: _App_contra | None = None,
@@ -51,6 +54,11 @@ class AppExtension(Generic[_App_contra]):
     def init_app(self, app: _App_contra) -> None:
         """Attach a visitor to every request of the application; wrong settings raise here, all at once."""
         raise NotImplementedError
+
+    @property
+    def tracker(self) -> Tracker:
+        """The tracker of the application that is running here."""
+        return cast("Tracker", self._current_app.extensions[EXTENSION])
 
     def _add_tracker(self, app: _App_contra) -> Tracker:
         """Give the application its tracker, made from its configuration where none was given."""
