@@ -794,8 +794,8 @@ def delivering(mixpanel):
     """A tracker that delivers to `mixpanel`; before it began, somebody has left an event in its spool."""
     spool = open_spool("memory:")
     with_spool = {"token": "t", "secret_key": SECRET_KEY, "spool": "memory:"}
-    Tracker(**with_spool, deliver=False, parts=Dependencies(spool=spool)).track("user-42", "Left over")
-    tracker = Tracker(**with_spool, parts=Dependencies(spool=spool, post=mixpanel))
+    Tracker(**with_spool, deliver=False, dependencies=Dependencies(spool=spool)).track("user-42", "Left over")
+    tracker = Tracker(**with_spool, dependencies=Dependencies(spool=spool, post=mixpanel))
     yield tracker
     tracker.close()
 

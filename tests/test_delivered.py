@@ -95,7 +95,7 @@ def test_asgi_does_not_block_the_loop():
         await send(START)
         await send(END)
 
-    tracker = Tracker(**SETTINGS, delivery_timeout_s=PATIENCE_S, parts=Dependencies(post=post))
+    tracker = Tracker(**SETTINGS, delivery_timeout_s=PATIENCE_S, dependencies=Dependencies(post=post))
     wrapped = asgi.VisitorMiddleware(app, tracker=tracker)
 
     async def main():
@@ -151,8 +151,8 @@ def hanging(**settings):
         forever.wait(PATIENCE_S)
         return Response(status=0, failure="the test is over")
 
-    parts = Dependencies(post=post, monotonic=lambda: now_s[0], wait=wait)
-    return Tracker(**{**SETTINGS, **settings}, parts=parts), now_s, forever
+    dependencies = Dependencies(post=post, monotonic=lambda: now_s[0], wait=wait)
+    return Tracker(**{**SETTINGS, **settings}, dependencies=dependencies), now_s, forever
 
 
 @pytest.mark.parametrize(("given", "waited_s"), [({}, 1.0), ({"delivery_timeout_s": 0.25}, 0.25)])

@@ -8,7 +8,8 @@ from pathlib import Path
 import flask
 import flask_login
 import pytest
-from support.spools import RecordingSpool, tracker_into
+from support.spools import RecordingSpool
+from support.trackers import tracker_into
 
 from mixpanel_visitor.errors import SettingsError
 from mixpanel_visitor.flask import MixpanelVisitor, current_visitor

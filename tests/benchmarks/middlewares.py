@@ -105,7 +105,7 @@ def tracker(**settings: Any) -> Tracker:
         secret_key=SECRET_KEY,
         spool="memory:",
         deliver=False,
-        parts=Dependencies(clock=lambda: NOW_S, spool=MemorySpool(2**34)),
+        dependencies=Dependencies(clock=lambda: NOW_S, spool=MemorySpool(2**34)),
     )
 
 

@@ -224,7 +224,7 @@ def test_without_a_setting_it_is_where_the_tracker_puts_it(tmp_path, monkeypatch
     monkeypatch.delenv("MIXPANEL_VISITOR_SPOOL", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setenv("MIXPANEL_TOKEN", "some-token")
-    tracker = Tracker(secret_key="a-key-of-some-length", deliver=False, parts=Dependencies())
+    tracker = Tracker(secret_key="a-key-of-some-length", deliver=False, dependencies=Dependencies())
     put(engine_of(tracker).pipeline.spool.directory, event("a"))
     tracker.close()
     (answer,) = run_json("status")

@@ -29,7 +29,7 @@ def tracker():
             return Response(status=200, body=b'{"code":200}', sent=True)
         return Response(status=503, sent=True)
 
-    tracker = Tracker(**SETTINGS, parts=Dependencies(post=post))
+    tracker = Tracker(**SETTINGS, dependencies=Dependencies(post=post))
     with tracker.visitor("u") as visitor:
         visitor.track("Taken")
         visitor.track("")
@@ -72,7 +72,7 @@ def test_prometheus_scrapes_the_figures(tracker):
 
 def test_trackers_share_names_and_have_a_label(tracker):
     """The exposition is read back by Prometheus' own parser; with one tracker there is no label."""
-    other = Tracker(**SETTINGS, deliver=False, parts=Dependencies(spool=MemorySpool()))
+    other = Tracker(**SETTINGS, deliver=False, dependencies=Dependencies(spool=MemorySpool()))
     other.track("u", "Only one")
     registry = CollectorRegistry()
     registry.register(VisitorCollector({"shop": tracker, "blog": other}))
@@ -90,7 +90,7 @@ def test_trackers_share_names_and_have_a_label(tracker):
 def test_opentelemetry_tells_trackers_apart(tracker):
     """By an attribute."""
     reader = InMemoryMetricReader()
-    other = Tracker(**SETTINGS, deliver=False, parts=Dependencies(spool=MemorySpool()))
+    other = Tracker(**SETTINGS, deliver=False, dependencies=Dependencies(spool=MemorySpool()))
     observe({"shop": tracker, "blog": other}, MeterProvider(metric_readers=[reader]))
     [resource] = reader.get_metrics_data().resource_metrics
     [scope] = resource.scope_metrics
@@ -123,7 +123,7 @@ def test_a_scrape_survives_figures_that_cannot_be_had():
         def counts(self):
             raise OSError("Input/output error")
 
-    tracker = Tracker(**SETTINGS, parts=Dependencies(spool=Unreadable()))
+    tracker = Tracker(**SETTINGS, dependencies=Dependencies(spool=Unreadable()))
     registry = CollectorRegistry()
     Gauge("other", "The application's own.", registry=registry).set(1)
     registry.register(VisitorCollector(tracker))
@@ -141,7 +141,7 @@ def test_an_export_is_one_look_at_the_spool():
 
     reader = InMemoryMetricReader()
     observe(
-        Tracker(**SETTINGS, deliver=False, parts=Dependencies(spool=WatchedSpool())),
+        Tracker(**SETTINGS, deliver=False, dependencies=Dependencies(spool=WatchedSpool())),
         MeterProvider(metric_readers=[reader]),
     )
     assert looks == []

@@ -34,7 +34,7 @@ def accepting(_endpoint, bodies):
 def opened(kind, tmp_path, **parts):
     """A tracker over a spool of this kind, whose Mixpanel takes everything."""
     spool = MemorySpool() if kind == "memory" else Journal(tmp_path / "spool")
-    return Tracker(**SETTINGS, parts=Dependencies(spool=spool, post=accepting, **parts))
+    return Tracker(**SETTINGS, dependencies=Dependencies(spool=spool, post=accepting, **parts))
 
 
 def interrupted(call, come):
@@ -124,7 +124,7 @@ def test_a_flush_in_the_middle_of_a_write_says_no_at_once():
     """It would wait for the write that it has interrupted."""
     waits, answers = [], []
     spool = Calling()
-    tracker = Tracker(**SETTINGS, parts=Dependencies(spool=spool, post=accepting, wait=waits.append))
+    tracker = Tracker(**SETTINGS, dependencies=Dependencies(spool=spool, post=accepting, wait=waits.append))
     spool.in_put = lambda: answers.append(tracker.flush(PATIENCE_S))
     tracker.track("somebody", "Outer")
     assert (waits, answers) == ([], [False])
@@ -135,7 +135,7 @@ def test_a_close_in_the_middle_of_a_write_keeps_the_event():
     """As a handler of SIGTERM does: the event is stored, and the next close delivers it."""
     answers = []
     spool = Calling()
-    tracker = Tracker(**SETTINGS, parts=Dependencies(spool=spool, post=accepting))
+    tracker = Tracker(**SETTINGS, dependencies=Dependencies(spool=spool, post=accepting))
     spool.in_put = lambda: answers.append(tracker.close(PATIENCE_S))
     tracker.track("somebody", "Outer")
     assert tracker.close(PATIENCE_S)
@@ -147,7 +147,7 @@ def test_a_finalizer_in_the_senders_own_thread_may_track_and_flush():
     """It comes in the middle of a claim; the event is stored as soon as the claim is done."""
     answers = []
     spool = Calling()
-    tracker = Tracker(**SETTINGS, parts=Dependencies(spool=spool, post=accepting))
+    tracker = Tracker(**SETTINGS, dependencies=Dependencies(spool=spool, post=accepting))
 
     def come():
         tracker.track("somebody", "Inner")
@@ -171,7 +171,7 @@ def test_a_log_handler_that_tracks_is_heard_while_the_spool_refuses():
 
     handler = Tracking()
     spool = MemorySpool(10)
-    tracker = Tracker(**SETTINGS, parts=Dependencies(spool=spool, post=accepting))
+    tracker = Tracker(**SETTINGS, dependencies=Dependencies(spool=spool, post=accepting))
     logging.getLogger("mixpanel_visitor").addHandler(handler)
     try:
         tracker.track("somebody", "Outer")

@@ -98,7 +98,7 @@ class Journey(Browsing):
             api_host=self._mixpanel.url,
             spool="memory:",
             on_error="raise",
-            parts=Dependencies(clock=lambda: time.time() - self._days_ago * _DAY_S),
+            dependencies=Dependencies(clock=lambda: time.time() - self._days_ago * _DAY_S),
             **settings,
         )
 

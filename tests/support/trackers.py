@@ -42,7 +42,7 @@ def known(
 def tracker_into(spool: Spool, *, dependencies: Mapping[str, Any] | None = None, **settings: Any) -> Tracker:
     """Build a tracker that stores into this spool and delivers nothing; it has the real clock and IDs."""
     defaults = {"token": TOKEN, "secret_key": SECRET_KEY, "spool": "memory:", "deliver": False}
-    return Tracker(parts=Dependencies(spool=spool, **(dependencies or {})), **{**defaults, **settings})
+    return Tracker(dependencies=Dependencies(spool=spool, **(dependencies or {})), **{**defaults, **settings})
 
 
 def recording_tracker(

@@ -58,7 +58,7 @@ def test_wrong_settings_raise_at_construction():
 def test_events_are_delivered_and_the_ledger_adds_up():
     """From `track` to acknowledged, through the spool and the sender."""
     requests = []
-    tracker = Tracker(**SETTINGS, parts=Dependencies(post=accepting(requests)))
+    tracker = Tracker(**SETTINGS, dependencies=Dependencies(post=accepting(requests)))
     with tracker.visitor("u") as visitor:
         visitor.track("a")
         visitor.people_set({"x": 1})
@@ -96,7 +96,7 @@ def test_flush_is_false_while_mixpanel_is_away():
     tracker = Tracker(
         **SETTINGS,
         deliver=False,
-        parts=Dependencies(post=refused, monotonic=lambda: next(now_s), wait=lambda _s: None),
+        dependencies=Dependencies(post=refused, monotonic=lambda: next(now_s), wait=lambda _s: None),
     )
     tracker.track("u", "x")
     assert not tracker.flush(timeout_s=5)
@@ -155,7 +155,7 @@ class BrokenSpool:
 def test_a_spool_that_fails_costs_events_and_nothing_else(error, reason, caplog):
     """Refused, counted, logged; the request goes on."""
     _, spool = recording_tracker()
-    tracker = Tracker(**SETTINGS, deliver=False, parts=Dependencies(spool=BrokenSpool(spool, error)))
+    tracker = Tracker(**SETTINGS, deliver=False, dependencies=Dependencies(spool=BrokenSpool(spool, error)))
     exchange, visitor = engine_of(tracker).begin(facts(), in_background=False)
     visitor.track("x")
     visitor.track("y")
@@ -236,7 +236,7 @@ def test_an_internal_error_gives_an_inert_visitor(caplog):
         calls.append(1)
         raise RuntimeError("bug")
 
-    tracker = Tracker(**SETTINGS, deliver=False, parts=Dependencies(clock=clock))
+    tracker = Tracker(**SETTINGS, deliver=False, dependencies=Dependencies(clock=clock))
     exchange, visitor = engine_of(tracker).begin(facts(), in_background=False)
     assert visitor.id
     visitor.track("x")
@@ -269,7 +269,7 @@ def test_projects_that_share_a_directory_do_not_share_a_spool(tmp_path):
             token=token,
             secret_key="a-key-of-some-length",
             spool=str(tmp_path),
-            parts=Dependencies(post=accepting(requests[token])),
+            dependencies=Dependencies(post=accepting(requests[token])),
         )
         for token in requests
     }
@@ -401,7 +401,7 @@ def test_the_first_event_starts_delivery(say):
         delivered.set()
         return accept(endpoint, bodies)
 
-    tracker = Tracker(**SETTINGS, parts=Dependencies(post=post))
+    tracker = Tracker(**SETTINGS, dependencies=Dependencies(post=post))
     say(tracker)
     assert delivered.wait(20)
     tracker.close(timeout_s=5)
@@ -455,7 +455,7 @@ def test_flush_and_drain_do_not_say_yes_while_the_disk_is_stuck():
             gate.wait(10)
 
     spool.put = stuck
-    tracker = Tracker(**SETTINGS, deliver=False, parts=Dependencies(spool=spool))
+    tracker = Tracker(**SETTINGS, deliver=False, dependencies=Dependencies(spool=spool))
     for name in ("first", "second"):
         exchange, visitor = engine_of(tracker).begin(facts(), in_background=True)
         visitor.track(name)
@@ -484,7 +484,9 @@ class SyncedSpool(MemorySpool):
 def test_who_only_stores_syncs_as_well():
     """With `deliver=False` nothing is sent from here, but a power failure must not take what was stored."""
     spool, requests = SyncedSpool(), []
-    tracker = Tracker(**SETTINGS, deliver=False, parts=Dependencies(spool=spool, post=accepting(requests)))
+    tracker = Tracker(
+        **SETTINGS, deliver=False, dependencies=Dependencies(spool=spool, post=accepting(requests))
+    )
     tracker.track("u", "Stored")
     assert spool.synced.wait(10)
     tracker.close()
@@ -499,7 +501,7 @@ def test_the_setting_about_ambiguous_updates_reaches_the_sender(setting, figure)
     """`on_ambiguous="retry"`: what may have been applied is not set aside, but sent again."""
     lost = Response(status=502, sent=True)
     tracker = Tracker(
-        **SETTINGS, on_ambiguous=setting, parts=Dependencies(post=lambda _endpoint, _bodies: lost)
+        **SETTINGS, on_ambiguous=setting, dependencies=Dependencies(post=lambda _endpoint, _bodies: lost)
     )
     with tracker.visitor("u") as visitor:
         visitor.people_increment({"visits": 1})

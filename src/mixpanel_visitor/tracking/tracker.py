@@ -46,12 +46,12 @@ class Tracker:
         self,
         settings: Settings | None = None,
         *,
-        parts: Dependencies | None = None,
+        dependencies: Dependencies | None = None,
         **given: Unpack[SettingsKeywords],
     ) -> None:
         if settings is None:
             settings = Settings.resolve(given, is_captured=recorder.active() is not None)
-        self._engine = Engine(settings, parts or Dependencies())
+        self._engine = Engine(settings, dependencies or Dependencies())
 
     @classmethod
     def from_env(cls, **given: Unpack[SettingsKeywords]) -> Self:

@@ -56,7 +56,7 @@ def main() -> int:
         token="long",
         secret_key="a-key-of-some-length",
         api_host=f"http://127.0.0.1:{port}",
-        parts=Dependencies(spool=journal),
+        dependencies=Dependencies(spool=journal),
         spool=spool,
     )
     tracker.start()
