@@ -34,8 +34,11 @@ PLANTED = [
     ("process/fork.py", "from mixpanel_visitor.observability import counters"),
     ("core/policy.py", "from mixpanel_visitor.core.enrichment import bots"),
     ("fastapi.py", "import django"),
+    ("settings/settings.py", "if TYPE_CHECKING:\n    from mixpanel_visitor.plan import Plan"),
+    ("core/site_rules.py", "if TYPE_CHECKING:\n    from .exchange import Exchange"),
+    ("tracking/visitor.py", "if TYPE_CHECKING:\n    from mixpanel import Mixpanel as Official"),
 ]
-"""Where it is planted, and what: a library outside its door, an import upwards, a circle."""
+"""Where it is planted, and what: a library outside its door, an import upwards, a circle; some for types."""
 
 
 def verdict(directory):
@@ -54,7 +57,7 @@ def verdict(directory):
         check=False,
     )
     assert "Contracts:" in done.stdout, done.stdout + done.stderr
-    return [line for line in done.stdout.splitlines() if line.endswith(" BROKEN")]
+    return [line for line in done.stdout.splitlines() if " BROKEN" in line]
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,29 @@ from .rules import Event
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
+    from typing import Protocol
 
     from .model import Arrival
-    from .store import Store
+    from .profiles import ProfileEndpoint
+    from .rules import EventEndpoint
+
+    class ArrivalStore(Protocol):
+        """What arrivals are added to again: `store.Store`."""
+
+        def add_events(
+            self, endpoint: EventEndpoint, events: Sequence[Event], *, token: str, at_ms: int
+        ) -> None:
+            """Add events that have been accepted."""
+            ...
+
+        def add_updates(self, endpoint: ProfileEndpoint, updates: Sequence[Update], *, at_ms: int) -> None:
+            """Add profile updates that have been accepted."""
+            ...
+
+        def reject(self, rejections: Sequence[Rejection]) -> None:
+            """Add what was refused."""
+            ...
+
 
 MAX_BYTES = 256 * 1024 * 1024
 """A file of this size is full too."""
@@ -61,7 +81,7 @@ class EventLog:
         if self._file.tell() and not self._newer.read_bytes().endswith(b"\n"):
             self._file.write(b"\n")  # the last one was killed in the middle of a line
 
-    def replay(self, store: Store) -> None:
+    def replay(self, store: ArrivalStore) -> None:
         """Add all kept arrivals to the store; skip incomplete lines."""
         for line in (*_lines(self._older), *_lines(self._newer)):
             try:
@@ -129,7 +149,7 @@ def _as_json(arrival: Arrival) -> dict[str, Any]:
             return {"kind": "-", "said": [*fields, arrival.insert_id, record], "at": arrival.received_at_ms}
 
 
-def _restore(store: Store, entry: dict[str, Any]) -> None:
+def _restore(store: ArrivalStore, entry: dict[str, Any]) -> None:
     kind, at_ms = entry["kind"], entry["at"]
     if kind in ("import", "track"):
         name, time_ms, distinct_id, insert_id, text = entry["said"]

@@ -17,7 +17,7 @@ and the event goes out as it is. `mixpanel-visitor plan check` looks at the plan
 | `models` | the fields of a dataclass, pydantic model or msgspec struct, and the values of one |
 | `annotations` | a type as JSON Schema |
 | `differences` | how an event differs from its schema |
-| `plan` | the events that were declared |
+| `event`, `plan` | one declared event; all of them |
 | `checker` | compares what `track` is given with the plan |
 | `lint` | mistakes of the plan itself |
 | `call_finder`, `scan` | calls of `track` in sources, compared with the plan |
@@ -26,7 +26,7 @@ and the event goes out as it is. `mixpanel-visitor plan check` looks at the plan
 
 from .declared import Declared as Declared
 from .differences import Difference as Difference
-from .plan import Event as Event
+from .event import Event as Event
 from .plan import Plan as Plan
 
 __all__ = ["Declared", "Difference", "Event", "Plan"]

@@ -13,7 +13,7 @@ from .differences import expected
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from .plan import Event
+    from .event import Event
 
 DRAFT = "http://json-schema.org/draft-07/schema"
 MAX_EXAMPLES = 20

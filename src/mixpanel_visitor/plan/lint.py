@@ -17,7 +17,7 @@ from .lexicon import types_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from .plan import Event
+    from .event import Event
 
 RESERVED_PREFIXES = ("$", "mp_")
 RESERVED_PROPERTIES = (*IDENTITY_PROPERTIES, "time")

@@ -8,46 +8,16 @@ from mixpanel_visitor.core.events.record_builder import MAX_NAME_CHARS
 from mixpanel_visitor.errors import InvalidEventError
 from mixpanel_visitor.quoting import several
 
-from .annotations import object_schema
 from .differences import Difference, differences
+from .event import Event
 from .lexicon import lexicon
 from .lint import find_problems
-from .models import EVENT_NAME, docstring, is_model, values_of
+from .models import EVENT_NAME, is_model, values_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
 _Class = TypeVar("_Class", bound=type)
-
-
-class Event:
-    """One declared event: its name, its class, and its texts in Lexicon."""
-
-    def __init__(
-        self,
-        name: str,
-        cls: type,
-        *,
-        description: str = "",
-        display_name: str = "",
-        tags: Sequence[str] = (),
-    ) -> None:
-        self.name = name
-        self.cls = cls
-        self.description = description or docstring(cls)
-        self.display_name = display_name
-        self.tags = tuple(tags)
-        self._schema: dict[str, Any] | None = None
-
-    def __repr__(self) -> str:
-        return f"<Event {self.name!r} as {self.cls.__name__}>"
-
-    @property
-    def schema(self) -> dict[str, Any]:
-        """The JSON Schema of its properties; NameError where a type is named that is not defined (yet)."""
-        if self._schema is None:
-            self._schema = object_schema(self.cls)
-        return self._schema
 
 
 class Plan:

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
     from os import PathLike
 
-    from mixpanel_visitor.plan import Plan
-
+    from .event_plan import EventPlan
     from .service_account import ServiceAccount
 
     Network = IPv4Network | IPv6Network | IPv4Address | IPv6Address
@@ -58,7 +57,7 @@ class SettingsKeywords(TypedDict, total=False):
     extra_properties: Mapping[str, Any] | Callable[..., Mapping[str, Any]] | None
     request_filter: Callable[[Any], Any] | None
     identify_users: bool | str | Callable[..., Any] | None
-    plan: Plan | None
+    plan: EventPlan | None
     enabled: bool | None
     dry_run: bool | None
     on_ambiguous: Literal["dead-letter", "retry"] | None

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from mixpanel_visitor.spelling import did_you_mean
 
+from .event_plan import EventPlan
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -242,7 +244,7 @@ def plan(value: Any) -> Any:
     """Parse a tracking plan whose types can all be read, or None."""
     if value is None:
         return None
-    if isinstance(value, type) or not hasattr(value, "resolve"):  # this room is below the plan's
+    if isinstance(value, type) or not isinstance(value, EventPlan):
         raise ValueError(f"must be a mixpanel_visitor.plan.Plan, not {type(value).__name__}")
     value.resolve()
     return value

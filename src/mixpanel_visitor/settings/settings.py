@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
     from typing import Unpack
 
-    from mixpanel_visitor.plan import Plan
-
+    from .event_plan import EventPlan
     from .keywords import SettingsKeywords
 
 logger = logging.getLogger("mixpanel_visitor")
@@ -171,7 +170,9 @@ class Settings:
     identify_users: bool | str | Callable[..., Any] = field(
         default=True, metadata=_setting(parsers.identify_users)
     )
-    plan: Plan | None = field(default=None, metadata=_setting(parsers.plan, allows_none=True, code_only=True))
+    plan: EventPlan | None = field(
+        default=None, metadata=_setting(parsers.plan, allows_none=True, code_only=True)
+    )
     enabled: bool = field(default=True, metadata=_setting(boolean))
     dry_run: bool = field(default=False, metadata=_setting(boolean))
     on_ambiguous: Literal["dead-letter", "retry"] = field(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mixpanel_visitor import release
 from mixpanel_visitor.core.detached_exchange import DetachedExchange
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mixpanel_visitor.core.identity.handover import HandoverClaim
     from mixpanel_visitor.core.request import RequestFacts
     from mixpanel_visitor.core.site_rules import Unfinished
+    from mixpanel_visitor.plan import Plan
     from mixpanel_visitor.plan.checker import PlanGuard
     from mixpanel_visitor.records import Record
     from mixpanel_visitor.settings import Settings
@@ -309,11 +310,11 @@ class Engine:
         return complete
 
     def _plan_guard(self) -> PlanGuard | None:
-        plan = self.settings.plan
-        if plan is None:
+        if self.settings.plan is None:
             return None
         from mixpanel_visitor.plan.checker import PlanGuard  # noqa: PLC0415  # who has no plan does not pay for it
 
+        plan = cast("Plan", self.settings.plan)  # the settings are below the plan's room
         return PlanGuard(plan, counters=self._counters, log=self._log)
 
     def _refusal(self) -> str | None:
