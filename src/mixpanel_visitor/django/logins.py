@@ -9,13 +9,11 @@ Django from noting it as the user's last one, as django-hijack and django-logina
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.signals import user_logged_in, user_logged_out
 
-from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
 from mixpanel_visitor.tracking.visitor import Visitor
 
 from .site import current_site
@@ -23,7 +21,6 @@ from .site import current_site
 _LAST_LOGIN = "update_last_login"
 """The name under which Django's own receiver is connected."""
 
-_log = RateLimitedLog()
 _site_notes_last_login = False
 
 
@@ -49,38 +46,16 @@ def _identify(*, request: Any, user: Any, **_more: Any) -> None:
     visitor = getattr(request, "visitor", None)
     if not isinstance(visitor, Visitor) or (_site_notes_last_login and not _notes_last_login()):
         return
-    user_id = _id_of(user, request)
-    if user_id is not None:
-        visitor.identify(user_id)
+    current_site().logins.log_in(visitor, user, request)
 
 
 def _reset(*, request: Any, user: Any, **_more: Any) -> None:
-    """Log out who was logged in: an anonymous visitor who asks for it keeps his device ID."""
     visitor = getattr(request, "visitor", None)
-    if not isinstance(visitor, Visitor) or user is None or _ends_impersonation(request):
-        return
-    if _id_of(user, request) is not None:
-        visitor.reset()
+    if isinstance(visitor, Visitor) and not _ends_impersonation(request):
+        current_site().logins.log_out(visitor, user, request)
 
 
 def _ends_impersonation(request: Any) -> bool:
     """Return whether this is django-loginas, which logs the user out and then the member of staff in."""
     flag = getattr(settings, "LOGINAS_FROM_USER_SESSION_FLAG", "loginas_from_user")
     return flag in getattr(request, "session", ())
-
-
-def _id_of(user: Any, request: Any) -> Any:
-    """Return the ID that the setting `identify_users` gives a user; None: none."""
-    setting: Any = current_site().tracker.settings.identify_users
-    if not callable(setting):
-        return str(user.pk) if setting else None
-    try:
-        return setting(user, request)
-    except Exception:
-        _log(
-            logging.ERROR,
-            "identify_users",
-            "the identify_users callable raised: the visitor stays who he was. Mend the callable.",
-            exc_info=True,
-        )
-        return None

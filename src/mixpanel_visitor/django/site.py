@@ -12,6 +12,7 @@ from django.conf import settings
 from django.core.signals import setting_changed
 
 from mixpanel_visitor.tracking.handover_endpoint import HandoverEndpoint
+from mixpanel_visitor.tracking.logins import UserLogins
 from mixpanel_visitor.tracking.tracker import Tracker, engine_of
 
 from .configuration import concerns, configured
@@ -27,6 +28,7 @@ class Site:
         self.paths = self.handover.paths
         self.behind_proxies = bool(tracker.settings.trusted_proxies)
         self.stores_before = tracker.settings.durability != "after-response"
+        self.logins = UserLogins(tracker.settings.identify_users, lambda user: user.pk)
 
 
 _site: Site | None = None

@@ -24,7 +24,7 @@ from urllib.parse import quote
 
 _PLACE = "...CONFIG"
 _FILES = {(True, False): "mixpanel.js", (False, True): "spid.js", (True, True): "both.js"}
-"""What is served, by what is in it: mixpanel-browser's part, SPiD's part. `scripts/snippet` makes them."""
+"""What is served, by the SDKs it has a part for; `scripts/handover-script` makes them."""
 
 _IN_HTML = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
