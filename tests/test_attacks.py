@@ -243,7 +243,7 @@ def log_in_at(path):
     """A handler that logs anna in at one path, and tracks at all."""
 
     def handler(visitor):
-        if visitor._visit.facts.path == path:
+        if visitor._scope.facts.path == path:
             visitor.identify("anna")
         visitor.track("Page")
 

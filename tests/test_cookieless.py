@@ -32,7 +32,7 @@ WITHOUT = {"cookie": ""}
 
 def shop(visitor):
     """A handler that does by the path what the visitor asks for."""
-    _, action, user = (*visitor._visit.facts.path.split("/"), "")[:3]
+    _, action, user = (*visitor._scope.facts.path.split("/"), "")[:3]
     if action == "log-in":
         visitor.identify(user)
     if action == "log-out":

@@ -18,7 +18,7 @@ def make(request):
 
     def build(**settings):
         tracker, spool = recording_tracker(durability="before-response", **{**SETTINGS, **settings})
-        handler = lambda visitor: visitor.track(visitor._visit.facts.path)  # noqa: E731
+        handler = lambda visitor: visitor.track(visitor._scope.facts.path)  # noqa: E731
         return CLIENTS[request.param](tracker, handler), spool
 
     return build

@@ -185,7 +185,7 @@ def test_call_command_writes_errors_where_it_is_asked_to(spool, capsys):
     errors = io.StringIO()
     spool()
     call_command("mixpanel_visitor", "send", "--concurrency", "2", stdout=io.StringIO(), stderr=errors)
-    assert "--concurrency does nothing here" in errors.getvalue()
+    assert "--concurrency has no effect here" in errors.getvalue()
     assert capsys.readouterr().err == ""
 
 
