@@ -23,7 +23,7 @@ OWN_PAGE = {"sec-fetch-site": "same-origin", "content-type": "application/json"}
 
 @pytest.fixture(params=list(CLIENTS))
 def make(request):
-    """Give a browser and its site, the tracker and the spool."""
+    """Return a browser and its site, the tracker and the spool."""
 
     def build(handler=lambda visitor: visitor.track("Page"), **settings):
         tracker, spool = recording_tracker(durability="before-response", **settings)

@@ -43,7 +43,7 @@ def shop(visitor):
 
 @pytest.fixture(params=list(CLIENTS))
 def make(request):
-    """Give a browser and its site, and the spool."""
+    """Return a browser and its site, and the spool."""
 
     def build(**settings):
         tracker, spool = recording_tracker(durability="before-response", **settings)
@@ -54,13 +54,13 @@ def make(request):
 
 @pytest.fixture(params=["simplified", "original"])
 def mode(request):
-    """Give each way in turn in which a Mixpanel project merges IDs."""
+    """Return each way in turn in which a Mixpanel project merges IDs."""
     return request.param
 
 
 @pytest.fixture(params=FROM_ELSEWHERE.values(), ids=list(FROM_ELSEWHERE))
 def elsewhere(request):
-    """Give the headers of each request in turn that a browser sends without our cookie."""
+    """Return the headers of each request in turn that a browser sends without our cookie."""
     return {**request.param, **WITHOUT}
 
 

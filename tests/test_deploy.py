@@ -31,7 +31,7 @@ def unit(path):
 
 
 def yaml_commands():
-    """Give each command of the YAML files with its environment."""
+    """Return each command of the YAML files with its environment."""
     for container in [
         *(yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"].values()),
         *(
@@ -47,7 +47,7 @@ def yaml_commands():
 
 
 def commands():
-    """Give each command of all files as words, with its environment."""
+    """Return each command of all files as words, with its environment."""
     for path in UNITS:
         service = unit(path)["Service"]
         settings = dict(word.split("=", 1) for word in shlex.split(service["Environment"]))
@@ -132,7 +132,7 @@ def test_systemd_understands_the_units(path, tmp_path):
 
 @pytest.fixture(scope="module")
 def capacity():
-    """Give the example's names."""
+    """Return the example's names."""
     return runpy.run_path(str(EXAMPLES / "capacity.py"))
 
 

@@ -356,7 +356,7 @@ def application(**config):
 
 
 def settings_of(app):
-    """Give the settings that the extension came to."""
+    """Return the settings that the extension came to."""
     return app.extensions["mixpanel_visitor"].settings
 
 

@@ -14,7 +14,7 @@ SETTINGS = {"id_mode": "legacy", "browser_sdk": "spid", "spid_client_id": "c"}
 
 @pytest.fixture(params=list(CLIENTS))
 def make(request):
-    """Give a browser and its site, and the spool."""
+    """Return a browser and its site, and the spool."""
 
     def build(**settings):
         tracker, spool = recording_tracker(durability="before-response", **{**SETTINGS, **settings})

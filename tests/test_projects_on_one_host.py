@@ -13,7 +13,7 @@ OTHER_KEY = "another-key-of-some-length"
 
 @pytest.fixture(params=list(CLIENTS))
 def sites(request):
-    """Give what builds the two applications, asked by one browser, and their spools."""
+    """Return what builds the two applications, asked by one browser, and their spools."""
 
     def build(*, keys=(SECRET_KEY, SECRET_KEY), **settings):
         made = [

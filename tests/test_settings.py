@@ -44,7 +44,7 @@ def problems(**sources):
 
 
 def problem(**sources):
-    """Give what is wrong where it is one thing."""
+    """Return what is wrong where it is one thing."""
     (only,) = problems(**sources)
     return only
 

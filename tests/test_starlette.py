@@ -53,7 +53,7 @@ def serve(tracker):
 
 
 async def tell(request):
-    """Give the visitor's ID in every way there is."""
+    """Return the visitor's ID in every way there is."""
     return JSONResponse(
         {
             "state": request.state.visitor_id,
@@ -65,7 +65,7 @@ async def tell(request):
 
 
 def tell_in_a_thread(request):
-    """Give the visitor's ID from a sync handler."""
+    """Return the visitor's ID from a sync handler."""
     return PlainTextResponse(f"{request.state.visitor_id} {current_visitor.id}")
 
 

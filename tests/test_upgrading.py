@@ -14,7 +14,7 @@ DAY_S = 86_400
 
 @pytest.fixture(params=list(CLIENTS))
 def make(request):
-    """Give a browser that comes back after so many days, and the spool."""
+    """Return a browser that comes back after so many days, and the spool."""
 
     def build(days=0, handler=lambda visitor: visitor.track("Page"), jar=None, **settings):
         tracker, spool = recording_tracker(

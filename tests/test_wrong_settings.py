@@ -41,7 +41,7 @@ def starlette_add():
 
 
 def starlette_list():
-    """Give it with Starlette's list of middlewares, between others."""
+    """Return it with Starlette's list of middlewares, between others."""
     return Starlette(
         middleware=[Middleware(Passing), Middleware(ASGIMiddleware, **WRONG), Middleware(Passing)]
     )
@@ -55,7 +55,7 @@ def fastapi_add():
 
 
 def fastapi_tracker():
-    """Give something as the tracker that is none."""
+    """Return something as the tracker that is none."""
     app = fastapi.FastAPI()
     app.add_middleware(VisitorMiddleware, tracker="regoin")
     return app

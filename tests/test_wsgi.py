@@ -84,7 +84,7 @@ def call(app, **more):
 
 
 def known(app):
-    """Give the headers of a visitor who has been here before."""
+    """Return the headers of a visitor who has been here before."""
     jar = Jar()
     jar.keep(call(app).headers)
     return jar.header

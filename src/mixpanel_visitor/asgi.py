@@ -71,6 +71,12 @@ class VisitorMiddleware:
 
     Takes the fields of `Settings` as keywords, or a `tracker` that several applications share. With its own
     tracker, it delivers from the lifespan's start-up on and drains at its shut-down.
+
+    >>> async def app(scope, receive, send):
+    ...     scope["state"]["visitor"].track("Hello")
+    ...     await send({"type": "http.response.start", "status": 200, "headers": []})
+    ...     await send({"type": "http.response.body", "body": scope["state"]["visitor_id"].encode()})
+    >>> app = VisitorMiddleware(app, token="YOUR_TOKEN", secret_key="a-key-of-some-length")
     """
 
     def __init__(

@@ -37,6 +37,9 @@ def observe(tracker: Tracker | Mapping[str, Tracker], meter_provider: MeterProvi
 
     Several trackers, `{"shop": tracker, "blog": other}`, share the names, and each has its attribute
     `tracker`.
+
+    >>> from mixpanel_visitor import Tracker
+    >>> observe(Tracker(enabled=False))
     """
     meter = get_meter("mixpanel_visitor", meter_provider=meter_provider)
     look = _Look(by_name(tracker))

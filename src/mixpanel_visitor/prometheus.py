@@ -37,9 +37,16 @@ _UNITS = {"s": "seconds", "By": "bytes"}
 
 
 class VisitorCollector(Collector):
-    """Gives the metrics of a tracker at each scrape; nothing is counted in between.
+    """Collects the metrics of a tracker at each scrape; nothing is counted in between.
 
     Several trackers, `{"shop": tracker, "blog": other}`, share the names, and each has its label `tracker`.
+
+    >>> from mixpanel_visitor import Tracker
+    >>> from prometheus_client import CollectorRegistry
+    >>> registry = CollectorRegistry()
+    >>> registry.register(VisitorCollector(Tracker(enabled=False)))
+    >>> registry.get_sample_value("mixpanel_visitor_events_accepted_total")
+    0.0
     """
 
     def __init__(

@@ -85,6 +85,15 @@ class SpoolConsumer:
     """A consumer for the official library: what it is sent is stored in the spool, and nothing waits.
 
     Never raises: what Mixpanel would refuse is logged and counted, as with `visitor.track`.
+
+    >>> import mixpanel
+    >>> from mixpanel_visitor import Tracker
+    >>> from mixpanel_visitor.testing import capture_events
+    >>> with capture_events() as events:
+    ...     official = mixpanel.Mixpanel("token", consumer=Tracker().consumer())
+    ...     official.track("user-42", "Signed up", {"plan": "pro"})
+    >>> events.names
+    ['Signed up']
     """
 
     def __init__(self, writer: MessageWriter, sink: Sink) -> None:

@@ -47,6 +47,12 @@ class VisitorMiddleware:
     """Wrap a WSGI application: `app = VisitorMiddleware(app, token="...", secret_key="...")`.
 
     Takes the fields of `Settings` as keywords, or a `tracker` that several applications share.
+
+    >>> def app(environ, start_response):
+    ...     environ["mixpanel_visitor.visitor"].track("Hello")
+    ...     start_response("200 OK", [("Content-Type", "text/plain")])
+    ...     return [environ["mixpanel_visitor.visitor_id"].encode()]
+    >>> app = VisitorMiddleware(app, token="YOUR_TOKEN", secret_key="a-key-of-some-length")
     """
 
     def __init__(

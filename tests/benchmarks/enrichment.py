@@ -33,7 +33,7 @@ BROWSER = {
 
 
 def batch_us(headers: dict[str, str], events: int) -> float:
-    """Give the microseconds for each request of a batch."""
+    """Return the microseconds for each request of a batch."""
     tracker, spool = recording_tracker()
     request = facts(headers, path="/shoes/7", query="utm_source=ad&page=2")
     start_s = perf_counter()

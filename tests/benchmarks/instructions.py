@@ -70,7 +70,7 @@ def django_batch(case: str) -> Callable[[], float]:
 
 
 def counted(case: str) -> float:
-    """Give the instructions for each request: those of many less those of few."""
+    """Return the instructions for each request: those of many less those of few."""
     figures = []
     for requests in (FEW, MANY):
         command = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]

@@ -216,7 +216,7 @@ RUNS_OF = {
 
 
 def kinds(name: str) -> Iterator[tuple[str, str]]:
-    """Give junk of 64 KiB by its kind, some of it with a cookie of this name or several."""
+    """Return junk of 64 KiB by its kind, some of it with a cookie of this name or several."""
     for title, piece in RUNS_OF.items():
         filler = piece * (SIZE // len(piece))
         yield title, filler
@@ -243,12 +243,12 @@ def kinds(name: str) -> Iterator[tuple[str, str]]:
 
 
 def worst(parser: Parser) -> tuple[float, str]:
-    """Give the milliseconds that the worst kind of junk takes, and which kind it is."""
+    """Return the milliseconds that the worst kind of junk takes, and which kind it is."""
     return max((best_ms(parser, junk), kind) for kind, junk in kinds(parser.name))
 
 
 def best_ms(parser: Parser, junk: str) -> float:
-    """Give the shortest of several runs in milliseconds: the machine's own pauses are not the parser's."""
+    """Return the shortest of several runs in milliseconds: the machine's own pauses are not the parser's."""
     times = []
     for _ in range(RUNS):
         before = thread_time()

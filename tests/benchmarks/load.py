@@ -82,7 +82,7 @@ def fill(tracker_: Tracker, count: int, first: int = 0) -> None:
 
 
 def rss_mib() -> float:
-    """Give the memory of this process that is in use."""
+    """Return the memory of this process that is in use."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
 
 
@@ -110,7 +110,7 @@ def child(what: str, *words: object) -> dict[str, Any]:
 
 
 def free_port() -> int:
-    """Give a port at which nobody listens."""
+    """Return a port at which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return int(taken.getsockname()[1])
 
@@ -231,7 +231,7 @@ async def latency(rounds: int) -> None:
 
 
 def percentiles(took: list[float]) -> list[float]:
-    """Give the median, the 99th percentile and the longest."""
+    """Return the median, the 99th percentile and the longest."""
     return [statistics.median(took), statistics.quantiles(took, n=100)[98], max(took)]
 
 

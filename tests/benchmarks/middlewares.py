@@ -270,7 +270,7 @@ def wsgi(app: Any, cookie: str) -> Callable[[], float]:
 
 
 def peers() -> dict[str, Any]:
-    """Give applications with PostHog's and Sentry's ASGI middlewares, where they are installed."""
+    """Return applications with PostHog's and Sentry's ASGI middlewares, where they are installed."""
     try:
         import sentry_sdk
         from posthog import Posthog

@@ -21,7 +21,7 @@ def pytest_runtest_setup(item):
 
 @pytest.fixture(scope="session")
 def chromium():
-    """Give one browser for all journeys."""
+    """Return one browser for all journeys."""
     from support.browser import Chromium
 
     with Chromium() as chromium:
@@ -30,7 +30,7 @@ def chromium():
 
 @pytest.fixture(scope="session")
 def firefox():
-    """Give another browser for some of them."""
+    """Return another browser for some of them."""
     from support.firefox import Firefox
 
     with Firefox() as firefox:
@@ -39,7 +39,7 @@ def firefox():
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory):
-    """Give the certificate of example.com."""
+    """Return the certificate of example.com."""
     from support.browser_servers import Certificate
 
     return Certificate.made(tmp_path_factory.mktemp("certificate"))
@@ -47,7 +47,7 @@ def certificate(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def front(certificate):
-    """Give the servers that the browser can reach."""
+    """Return the servers that the browser can reach."""
     from support.browser_servers import served_front
 
     with served_front(certificate) as front:
@@ -56,7 +56,7 @@ def front(certificate):
 
 @pytest.fixture(params=["simplified", "original"])
 def id_merge(request):
-    """Give each way in turn in which a Mixpanel project merges IDs."""
+    """Return each way in turn in which a Mixpanel project merges IDs."""
     return request.param
 
 

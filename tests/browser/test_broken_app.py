@@ -58,14 +58,14 @@ def broken_shop(local, dist):
 
 @pytest.fixture
 def local():
-    """Give a local Mixpanel with the real clock."""
+    """Return a local Mixpanel with the real clock."""
     with LocalMixpanel() as local:
         yield local
 
 
 @pytest.fixture
 def visit(chromium, local):
-    """Give a way to open pages of the broken shop in a browser."""
+    """Return a way to open pages of the broken shop in a browser."""
     from support import browser_sdk
 
     app, close = broken_shop(local, browser_sdk.files())
@@ -88,7 +88,7 @@ def visit(chromium, local):
 
 @pytest.fixture
 def live(chromium, local):
-    """Give the local Mixpanel's page."""
+    """Return the local Mixpanel's page."""
     from support.live_page import LivePage
 
     page = LivePage(chromium, local)
@@ -98,7 +98,7 @@ def live(chromium, local):
 
 
 def pictured(live, selector):
-    """Give the text of each element, and how many pixels of its picture are red."""
+    """Return the text of each element, and how many pixels of its picture are red."""
     elements = live.do(lambda it: it.locator(selector).all())
     return [(live.do(lambda _, each=each: each.inner_text()), live.red_pixels(each)) for each in elements]
 

@@ -42,7 +42,7 @@ WAYS = [
 
 @pytest.fixture
 def local():
-    """Give a local Mixpanel with the real clock."""
+    """Return a local Mixpanel with the real clock."""
     with LocalMixpanel() as local:
         yield local
 

@@ -13,7 +13,7 @@ WELCOME = ("Page viewed /welcome", "web_page_view /welcome")
 
 @pytest.fixture(params=[pytest.param({}, id="starlette"), pytest.param({"framework": "flask"}, id="flask")])
 def journey(start_in_firefox, request):
-    """Give a journey."""
+    """Return a journey."""
     return start_in_firefox(**request.param)
 
 

@@ -18,7 +18,7 @@ WAYS = [
 
 @pytest.fixture(params=WAYS)
 def way(request):
-    """Give each way in turn."""
+    """Return each way in turn."""
     return request.param
 
 

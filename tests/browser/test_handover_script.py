@@ -68,7 +68,7 @@ def browser():
 
 @pytest.fixture
 def context(browser):
-    """Give a fresh profile."""
+    """Return a fresh profile."""
     context = browser.new_context()
     yield context
     context.close()
@@ -76,7 +76,7 @@ def context(browser):
 
 @pytest.fixture
 def site():
-    """Give a site with our script."""
+    """Return a site with our script."""
     with Site() as site:
         site.serve("/_visitor.js", snippet().script().decode(), SCRIPT)
         yield site
@@ -100,13 +100,13 @@ def open_page(context):
 
 @pytest.fixture
 def visit(site, open_page):
-    """Give an empty page."""
+    """Return an empty page."""
     return open_page(site)
 
 
 @pytest.fixture
 def clocked(visit):
-    """Give an empty page whose timers run when the test says so."""
+    """Return an empty page whose timers run when the test says so."""
     visit.stop_the_clock()
     return visit
 
@@ -685,7 +685,7 @@ ELSEWHERE = "shop.localhost"
 
 @pytest.fixture
 def shop():
-    """Give a shop, on the same site as SPiD, with our script for SPiD only."""
+    """Return a shop, on the same site as SPiD, with our script for SPiD only."""
     with Site(host=SAME_SITE) as shop:
         shop.serve("/_visitor.js", snippet(mixpanel=None).script().decode(), SCRIPT)
         yield shop
@@ -693,7 +693,7 @@ def shop():
 
 @pytest.fixture
 def spid():
-    """Give SPiD's server."""
+    """Return SPiD's server."""
     with SpidServer(base_domain=SAME_SITE) as spid:
         yield spid
 
@@ -728,7 +728,7 @@ def includes_late(sdk, spid, options=""):
 
 @pytest.fixture(params=["vgs", "spid"])
 def sdk(request):
-    """Give both SDKs in turn."""
+    """Return both SDKs in turn."""
     return request.param
 
 

@@ -20,7 +20,7 @@ LOOKS = [
 
 @pytest.fixture
 def local():
-    """Give a local Mixpanel with the real clock."""
+    """Return a local Mixpanel with the real clock."""
     with LocalMixpanel() as local:
         yield local
 
@@ -44,7 +44,7 @@ def live(chromium):
 
 @pytest.fixture
 def story():
-    """Give what applications send."""
+    """Return what applications send."""
     from support import live_page
 
     return live_page

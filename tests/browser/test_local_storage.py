@@ -11,7 +11,7 @@ CONFIG = {"persistence": "localStorage"}
 
 @pytest.fixture(params=["tag", "inline"])
 def snippet(request):
-    """Give each way in turn in which a page has our script."""
+    """Return each way in turn in which a page has our script."""
     return request.param
 
 

@@ -13,7 +13,7 @@ AFTER = ("Ordered mug", "Clicked cup")
 
 @pytest.fixture(params=[pytest.param({}, id="starlette"), pytest.param({"framework": "flask"}, id="flask")])
 def journey(start, request):
-    """Give a journey of somebody who has looked at a page and ordered something."""
+    """Return a journey of somebody who has looked at a page and ordered something."""
     journey = start(**request.param)
     journey.visit("/")
     journey.order("tea")

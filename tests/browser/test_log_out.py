@@ -18,7 +18,7 @@ GOODBYE = ("Page viewed /goodbye", "web_page_view /goodbye")
 
 @pytest.fixture(params=[pytest.param({}, id="starlette"), pytest.param({"framework": "flask"}, id="flask")])
 def journey(start, request):
-    """Give a journey on which anna has logged in on the server."""
+    """Return a journey on which anna has logged in on the server."""
     journey = start(**request.param)
     journey.visit("/")
     journey.log_in("anna", form=True)

@@ -38,7 +38,7 @@ BEFORE = ("Page viewed /", "Clicked before", "Page viewed /tea")
 
 
 def ids_in(cookies, journey):
-    """Give the names of the cookies that hold an ID."""
+    """Return the names of the cookies that hold an ID."""
     return {name for name in cookies if name in (journey.our_cookie, journey.sdk_cookie)}
 
 

@@ -11,7 +11,7 @@ CONFIG = {"persistence": "localStorage", "track_pageview": False}
 
 @pytest.fixture(params=["tag", "inline"])
 def journey(request, start):
-    """Give a journey whose SDK keeps its ID where no request carries it."""
+    """Return a journey whose SDK keeps its ID where no request carries it."""
     return start(config=CONFIG, snippet=request.param)
 
 

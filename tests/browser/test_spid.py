@@ -81,14 +81,14 @@ class Spid:
 
 @pytest.fixture
 def spid(start):
-    """Give a SPiD to which every request from our pages is a stranger's: its cookie is a third party's."""
+    """Return a SPiD to which every request from our pages is a stranger's: its cookie is a third party's."""
     with SpidServer(base_domain="example.com", third_party_cookies=False) as server:
         yield Spid(server, start)
 
 
 @pytest.fixture
 def neighbour(start):
-    """Give a SPiD that is of the same site as our pages, for browsers without third-party cookies."""
+    """Return a SPiD that is of the same site as our pages, for browsers without third-party cookies."""
     with SpidServer(base_domain=HOST) as server:
         yield Spid(server, start)
 

@@ -45,7 +45,7 @@ def id_merge():
 
 @pytest.fixture
 def spid():
-    """Give a SPiD of the same site as our pages, for browsers without third-party cookies."""
+    """Return a SPiD of the same site as our pages, for browsers without third-party cookies."""
     with SpidServer(base_domain=HOST) as server:
         yield server
 

@@ -29,7 +29,7 @@ FRAMEWORKS = {"flask": serving_flask, "starlette": serving_starlette}
 
 @pytest.fixture(scope="module")
 def sites():
-    """Give the ports of both applications."""
+    """Return the ports of both applications."""
     with contextlib.ExitStack() as stack:
         trackers = {name: recording_tracker(now_s=time.time())[0] for name in FRAMEWORKS}
         yield {name: stack.enter_context(serve(trackers[name])) for name, serve in FRAMEWORKS.items()}
@@ -37,7 +37,7 @@ def sites():
 
 @pytest.fixture(scope="module", params=list(caches.PROGRAMS))
 def cache(request, sites):
-    """Give the name and the port of a cache that is before both applications."""
+    """Return the name and the port of a cache that is before both applications."""
     if caches.executable(request.param) is None and not os.environ.get("CI"):
         pytest.skip(f"{caches.PROGRAMS[request.param]} is not installed")
     with caches.running(request.param, sites) as port:

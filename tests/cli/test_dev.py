@@ -45,7 +45,7 @@ def dev(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def line(process: subprocess.Popen[str]) -> str:
-    """Give the next line that it prints."""
+    """Return the next line that it prints."""
     assert process.stdout is not None
     return process.stdout.readline().rstrip("\n")
 

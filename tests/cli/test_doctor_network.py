@@ -264,7 +264,7 @@ def test_a_name_that_is_not_found_is_told():
 
 @pytest.fixture
 def bundled(tmp_path):
-    """Give an authority, and the variable of `requests` by which this host believes it."""
+    """Return an authority, and the variable of `requests` by which this host believes it."""
     made = trustme.CA()
     made.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
     return made, {"REQUESTS_CA_BUNDLE": str(tmp_path / "authority.pem")}

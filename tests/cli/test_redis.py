@@ -19,7 +19,7 @@ TOKEN = "0123456789abcdef0123456789abcdef"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """Give a Redis."""
+    """Return a Redis."""
     from support import redis_servers
 
     with redis_servers.running(tmp_path_factory.mktemp("redis")) as server:
@@ -28,7 +28,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def url(server, tmp_path):
-    """Give its address, with nothing in it."""
+    """Return its address, with nothing in it."""
     with server.client() as client:
         client.flushall()
         client.config_set("maxmemory-policy", "noeviction")
@@ -102,7 +102,7 @@ def test_a_redis_that_is_not_there_is_told(tmp_path):
 
 @pytest.fixture
 def spool(url):
-    """Give the spool of the project."""
+    """Return the spool of the project."""
     spool = open_spool(url, project=project_of(TOKEN))
     yield spool.server
     spool.close()

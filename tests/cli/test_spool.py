@@ -55,17 +55,17 @@ def put(directory, *records, **options):
 
 
 def bodies(directory):
-    """Give the bodies of the dead letters of a project."""
+    """Return the bodies of the dead letters of a project."""
     return [letter.body for letter in DeadLetters(directory / "dead").entries()]
 
 
 def numbers(directory):
-    """Give the numbers of the dead letters of a project."""
+    """Return the numbers of the dead letters of a project."""
     return [letter.id for letter in DeadLetters(directory / "dead").entries()]
 
 
 def names_waiting(directory, endpoint="import"):
-    """Give the names of what waits in a project."""
+    """Return the names of what waits in a project."""
     journal = Journal(directory)
     found = waiting(journal, endpoint)
     journal.close()
@@ -73,7 +73,7 @@ def names_waiting(directory, endpoint="import"):
 
 
 def snapshot(directory):
-    """Give every file below a directory, with its content and its times."""
+    """Return every file below a directory, with its content and its times."""
     return {
         path: (path.stat().st_mtime_ns, path.stat().st_ino, path.read_bytes())
         for path in directory.rglob("*")
@@ -83,7 +83,7 @@ def snapshot(directory):
 
 @pytest.fixture
 def project(tmp_path):
-    """Give the directory of one project in the spool `tmp_path`; nothing is in it yet."""
+    """Return the directory of one project in the spool `tmp_path`; nothing is in it yet."""
     return tmp_path / "0123abcd"
 
 

@@ -24,14 +24,14 @@ pytestmark = pytest.mark.servers
 
 @pytest.fixture
 def mixpanel():
-    """Give a local Mixpanel."""
+    """Return a local Mixpanel."""
     with LocalMixpanel() as mixpanel:
         yield mixpanel
 
 
 @pytest.fixture(params=["directory", pytest.param("redis", marks=needs("redis-server"))])
 def spool(request, tmp_path):
-    """Give each kind of spool that processes share."""
+    """Return each kind of spool that processes share."""
     if request.param == "directory":
         yield str(tmp_path / "spool")
         return
@@ -102,7 +102,7 @@ def worker(mixpanel, spool):
 
 
 def arrived(mixpanel):
-    """Give the names of what Mixpanel has, in order."""
+    """Return the names of what Mixpanel has, in order."""
     return [event["event"] for event in Inbox(mixpanel.url).events()]
 
 
@@ -155,7 +155,7 @@ def test_a_killed_worker_has_an_heir(mixpanel, track, worker):
 
 
 def received(mixpanel):
-    """Give how many records have come, repeated ones included."""
+    """Return how many records have come, repeated ones included."""
     return mixpanel.store.stats()["received"]
 
 

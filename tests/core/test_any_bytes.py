@@ -137,7 +137,7 @@ values = st.recursive(
 
 
 def stringified(value):
-    """Give JSON as a client may write it: whatever Python's encoder writes, NaN included."""
+    """Return JSON as a client may write it: whatever Python's encoder writes, NaN included."""
     return json.dumps(value, separators=(",", ":"))
 
 

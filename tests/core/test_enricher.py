@@ -34,7 +34,7 @@ def enricher():
 
 @pytest.fixture
 def read(enricher):
-    """Give the properties of a request."""
+    """Return the properties of a request."""
 
     def properties(headers=None, *, is_new=False, is_bot=False, **more):
         return enricher.properties(facts(headers or BROWSER_DOCUMENT, **more), is_new=is_new, is_bot=is_bot)

@@ -19,7 +19,7 @@ VECTOR = VECTORS["same_origin_post"]
 
 
 def refused(call, *args):
-    """Give the status that a call refuses with."""
+    """Return the status that a call refuses with."""
     with pytest.raises(HandoverError) as caught:
         call(*args)
     assert len(str(caught.value)) > 20, "whoever reads the answer learns why"

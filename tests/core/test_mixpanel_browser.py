@@ -115,7 +115,7 @@ def test_characters_that_no_header_holds_are_refused():
 
 
 def claimed_by(case):
-    """Give what is to be believed of a captured cookie; of one without a device's ID, nothing."""
+    """Return what is to be believed of a captured cookie; of one without a device's ID, nothing."""
     device_id = case["$device_id"]
     if device_id in (None, "olduser"):
         return None
@@ -629,7 +629,7 @@ def test_no_cookie_of_the_sdks_is_http_only(sdk):
 
 
 def domain(host, **options):
-    """Give the Domain that a seed carries on this host; `""`: none."""
+    """Return the Domain that a seed carries on this host; `""`: none."""
     seed = make(**options).seed(DEVICE, host=host, secure=True)[0]
     return seed.partition("; Domain=")[2].partition(";")[0]
 

@@ -82,7 +82,7 @@ def cookie(stored, name=V2):
 
 
 def reason(sig, *, secret=SECRET, now_s=NOW_S):
-    """Give the reason for which a signature is refused."""
+    """Return the reason for which a signature is refused."""
     with pytest.raises(SignatureError) as caught:
         verify(sig, secret, now_s=now_s)
     return str(caught.value)

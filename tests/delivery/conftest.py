@@ -11,7 +11,7 @@ KINDS = ("redis", "redis-cluster", "redis-sentinel")
 
 @pytest.fixture(scope="session")
 def redis_alone(tmp_path_factory):
-    """Give the address of one Redis, and all servers behind it."""
+    """Return the address of one Redis, and all servers behind it."""
     from support import redis_servers
 
     with redis_servers.running(tmp_path_factory.mktemp("redis")) as server:
@@ -20,7 +20,7 @@ def redis_alone(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def redis_cluster(tmp_path_factory):
-    """Give the address of three that are one."""
+    """Return the address of three that are one."""
     from support import redis_servers
 
     with redis_servers.cluster(tmp_path_factory.mktemp("cluster")) as nodes:
@@ -29,7 +29,7 @@ def redis_cluster(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def redis_sentinel(tmp_path_factory):
-    """Give the address of a pair with a sentinel."""
+    """Return the address of a pair with a sentinel."""
     from support import redis_servers
 
     with redis_servers.watched_pair(tmp_path_factory.mktemp("sentinel")) as (url, primary, _):
@@ -38,7 +38,7 @@ def redis_sentinel(tmp_path_factory):
 
 @pytest.fixture
 def redis_url(request):
-    """Give the address of an empty Redis of some kind."""
+    """Return the address of an empty Redis of some kind."""
 
     def redis_url(kind):
         if NEEDED.args[0]:
@@ -55,19 +55,19 @@ def redis_url(request):
 
 @pytest.fixture
 def clock():
-    """Give a clock that stands still."""
+    """Return a clock that stands still."""
     return Clock()
 
 
 @pytest.fixture
 def directory(tmp_path):
-    """Give the path of a directory that does not exist yet."""
+    """Return the path of a directory that does not exist yet."""
     return tmp_path / "spool"
 
 
 @pytest.fixture
 def open_spool(directory, clock):
-    """Give a function that opens journals in the directory; all are closed in the end."""
+    """Return a function that opens journals in the directory; all are closed in the end."""
     opened = []
 
     def open_one(**options):
@@ -81,7 +81,7 @@ def open_spool(directory, clock):
 
 @pytest.fixture
 def journal(open_spool):
-    """Give a journal with the usual bounds."""
+    """Return a journal with the usual bounds."""
     return open_spool()
 
 

@@ -45,7 +45,7 @@ def letter(body=b'{"event":"x"}', message="too old", endpoint="import"):
 
 @pytest.fixture
 def dead_letters(tmp_path):
-    """Give dead letters with the usual bound."""
+    """Return dead letters with the usual bound."""
     return DeadLetters(tmp_path / "dead", clock=Clock().time)
 
 

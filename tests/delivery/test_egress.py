@@ -30,14 +30,14 @@ def _bare_environment(monkeypatch):
 
 @pytest.fixture
 def authority(tmp_path):
-    """Give an authority of the test's own, whose file is `authority.pem`."""
+    """Return an authority of the test's own, whose file is `authority.pem`."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
     return authority
 
 
 def context_for(authority, host):
-    """Give a server's side of TLS under this name."""
+    """Return a server's side of TLS under this name."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(host).configure_cert(context)
     return context

@@ -136,7 +136,7 @@ def synced() -> list[Path]:
 
 @pytest.fixture
 def watched(open_spool, synced):
-    """Give a journal that tells what it syncs."""
+    """Return a journal that tells what it syncs."""
     return open_spool(sync_path=synced.append)
 
 

@@ -199,7 +199,7 @@ with tempfile.TemporaryDirectory() as directory:
 
 @pytest.fixture
 def small_volume(tmp_path):
-    """Give a file system of one megabyte."""
+    """Return a file system of one megabyte."""
     volume = tmp_path / "volume"
     volume.mkdir()
     mounted = subprocess.run(

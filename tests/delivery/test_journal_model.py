@@ -246,7 +246,7 @@ class JournalModel(RuleBasedStateMachine):
     @precondition(lambda self: self.out)
     @rule(pick=PICK)
     def release(self, pick):
-        """Give back a part of a claim."""
+        """Return back a part of a claim."""
         claim, indexes, _ = self.some(pick)
         self.journals[self.leader].release(claim, indexes)
 

@@ -32,13 +32,13 @@ def make(redis_url, clock):
 
 @pytest.fixture
 def client(redis_alone):
-    """Give a client of the test's own."""
+    """Return a client of the test's own."""
     with redis_alone[1][0].client() as client:
         yield client
 
 
 def stream_of(client, endpoint="import"):
-    """Give the name of the only stream of an endpoint."""
+    """Return the name of the only stream of an endpoint."""
     (stream,) = client.keys(f"*:{endpoint}")
     return stream
 

@@ -175,7 +175,7 @@ def started(rig):
 
 @pytest.fixture
 def sender_threads():
-    """Give the threads that senders have started since this test began; others may have left theirs."""
+    """Return the threads that senders have started since this test began; others may have left theirs."""
     before = set(threading.enumerate())
     return lambda: [thread for thread in set(threading.enumerate()) - before if thread.name == THREAD_NAME]
 

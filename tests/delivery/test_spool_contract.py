@@ -49,13 +49,13 @@ def make_spool(request, clock, tmp_path, redis_url):
 
 @pytest.fixture
 def spool(make_spool):
-    """Give a spool with the bounds of its kind."""
+    """Return a spool with the bounds of its kind."""
     return make_spool()
 
 
 @pytest.fixture
 def opt_out_spool(spool):
-    """Give a spool that declares that it can take records back."""
+    """Return a spool that declares that it can take records back."""
     if not isinstance(spool, OptOutSpool):
         pytest.skip("this spool does not declare it")
     return spool

@@ -25,7 +25,7 @@ def signed_up(request, user, **_more):
 
 @pytest.fixture
 def client(changed, person):
-    """Give the client of a site with allauth's pages."""
+    """Return the client of a site with allauth's pages."""
     changed(
         MIDDLEWARE=[MIDDLEWARE, *SESSIONS, *APPS_MIDDLEWARE],
         ROOT_URLCONF=urls_of(path("page/", page), path("accounts/", include("allauth.account.urls"))),

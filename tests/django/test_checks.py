@@ -16,12 +16,12 @@ class SiteCache(UpdateCacheMiddleware):
 
 
 def messages():
-    """Give what our checks say."""
+    """Return what our checks say."""
     return run_checks(tags=["mixpanel_visitor"])
 
 
 def ids():
-    """Give the IDs of it."""
+    """Return the IDs of it."""
     return [message.id.rpartition(".")[2] for message in messages()]
 
 

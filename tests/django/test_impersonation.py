@@ -41,7 +41,7 @@ def staff(person, changed):
 
 
 def ways(customer):
-    """Give the pages that begin and end an impersonation, by the packages that have them."""
+    """Return the pages that begin and end an impersonation, by the packages that have them."""
     return {
         "hijack": (("/hijack/acquire/", {"user_pk": customer.pk}), "/hijack/release/"),
         "loginas": ((f"/loginas/login/user/{customer.pk}/", {}), "/loginas/logout/"),

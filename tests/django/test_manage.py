@@ -38,7 +38,7 @@ CLEAN = {name: value for name, value in os.environ.items() if not name.startswit
 
 @pytest.fixture
 def mixpanel():
-    """Give a local Mixpanel."""
+    """Return a local Mixpanel."""
     with LocalMixpanel() as local:
         yield local
 

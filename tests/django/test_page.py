@@ -81,7 +81,7 @@ def test_channels(mixpanel_events):
 
 
 def blocks():
-    """Give the blocks of the page, each with the file that it is for."""
+    """Return the blocks of the page, each with the file that it is for."""
     for code in re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), flags=re.DOTALL):
         yield re.match(r"# (shop/\w+\.py)", code)[1], code
 

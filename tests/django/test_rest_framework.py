@@ -57,7 +57,7 @@ class Sync(APIView):
 
 @pytest.fixture
 def client(changed, tables):
-    """Give DRF's own test client, of a site without sessions."""
+    """Return DRF's own test client, of a site without sessions."""
     from django.urls import path
 
     changed(

@@ -63,7 +63,7 @@ urlpatterns = [path("page/", page), path("stream/", stream)]
 
 @pytest.fixture
 def mixpanel():
-    """Give a local Mixpanel."""
+    """Return a local Mixpanel."""
     with LocalMixpanel() as local:
         yield local
 

@@ -18,7 +18,7 @@ def rendered(text, request, **context):
 
 @pytest.fixture
 def request_of(changed):
-    """Give a request that has passed the middleware."""
+    """Return a request that has passed the middleware."""
     request = RequestFactory().get("/", SCRIPT_NAME="/shop")
     from django.http import HttpResponse
 

@@ -19,7 +19,7 @@ def buy(request):
 
 @pytest.fixture
 def client(tables, urls):
-    """Give the client of the shop."""
+    """Return the client of the shop."""
     urls(buy=buy)
     return Client(raise_request_exception=False)
 

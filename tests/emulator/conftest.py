@@ -90,13 +90,13 @@ def make_event(name: str = "Page viewed", **properties: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def event() -> Any:
-    """Give the maker of events."""
+    """Return the maker of events."""
     return make_event
 
 
 @pytest.fixture
 def local() -> Iterator[LocalMixpanel]:
-    """Give a running local Mixpanel whose clock stands still."""
+    """Return a running local Mixpanel whose clock stands still."""
     with LocalMixpanel(now_ms=lambda: NOW_MS) as local:
         yield local
 
@@ -117,5 +117,5 @@ def connect() -> Iterator[Any]:
 
 @pytest.fixture
 def client(local: LocalMixpanel, connect: Any) -> Client:
-    """Give a client of `local`."""
+    """Return a client of `local`."""
     return connect(local)

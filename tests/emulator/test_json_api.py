@@ -13,7 +13,7 @@ TOKEN = "0123456789abcdef0123456789abcdef"
 
 
 def names(answer) -> list[str]:
-    """Give the names of the listed events."""
+    """Return the names of the listed events."""
     return [each["event"] for each in answer.json()["events"]]
 
 

@@ -50,7 +50,7 @@ GROUPS = {
 
 @pytest.fixture
 def local():
-    """Give a local Mixpanel with the real clock: the library stamps with it."""
+    """Return a local Mixpanel with the real clock: the library stamps with it."""
     with LocalMixpanel() as local:
         yield local
 
@@ -60,7 +60,7 @@ LIBRARY = f"mixpanel {importlib.metadata.version('mixpanel')} (Python)"
 
 @pytest.fixture
 def library(local, monkeypatch):
-    """Give the library's own client and consumer; only the addresses are ours."""
+    """Return the library's own client and consumer; only the addresses are ours."""
     consumers: list[Any] = []
     urls = {
         f"{name}_url": f"{local.url}/{path}"

@@ -45,7 +45,7 @@ def json_schema(node: Any) -> Any:
 
 
 def record_schema(api: Any, path: str) -> Any:
-    """Give the schema of one record of a request, or None where the file says only that it is text."""
+    """Return the schema of one record of a request, or None where the file says only that it is text."""
     content = api["paths"][path]["post"]["requestBody"]["content"]
     schema = json_schema(copy.deepcopy(content.get("application/json", {}).get("schema", {})))
     items = schema.get("items")
@@ -216,7 +216,7 @@ def test_merges_that_are_accepted_are_of_the_file(key, value):
 
 
 def examples() -> dict[int, dict[str, Any]]:
-    """Give the schema of each answer of /import by status; the examples stand inside of the schemas."""
+    """Return the schema of each answer of /import by status; the examples stand inside of the schemas."""
     found = {}
     for status, reference in INGESTION_API["paths"]["/import"]["post"]["responses"].items():
         name = reference["$ref"].rpartition("/")[2]

@@ -12,7 +12,7 @@ from support.waiting import PATIENCE_S
 
 @pytest.fixture
 def page(client):
-    """Give the answer with the page."""
+    """Return the answer with the page."""
     return client.get("/")
 
 

@@ -52,14 +52,14 @@ def merge(first: str, second: str) -> Sent:
 
 
 def persons(people: Any, *sent: Sent) -> list[str | None]:
-    """Give whose each of these is once all of them have come, to these people or under this ID merge."""
+    """Return whose each of these is once all of them have come, to these people or under this ID merge."""
     people = People(people) if isinstance(people, str) else people
     own_ids = [people.record_event(name, properties)[0] for name, properties in sent]
     return [None if own_id is None else people.canonical_id(own_id) for own_id in own_ids]
 
 
 def failures(people: Any, *sent: Sent) -> list[str | None]:
-    """Give the reasons why these joined nothing."""
+    """Return the reasons why these joined nothing."""
     people = People(people) if isinstance(people, str) else people
     return [people.record_event(name, properties)[1] for name, properties in sent]
 
@@ -313,7 +313,7 @@ def test_a_merge_is_taken_by_import_only():
 
 
 def anon(number: int) -> str:
-    """Give the browser's anonymous ID of this number."""
+    """Return the browser's anonymous ID of this number."""
     return f"$device:00000000-0000-4000-8000-{number:012}"
 
 

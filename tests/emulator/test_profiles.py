@@ -25,7 +25,7 @@ def group(**update: Any) -> Update | Problem:
 
 
 def field_of(outcome: Update | Problem) -> str:
-    """Give the field at fault; fails if there is none."""
+    """Return the field at fault; fails if there is none."""
     assert isinstance(outcome, Problem), outcome
     return outcome.field
 

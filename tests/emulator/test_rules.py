@@ -26,7 +26,7 @@ def check(endpoint: Any = "import", /, name: Any = "Page viewed", **properties: 
 
 
 def field_of(outcome: Event | Problem) -> str:
-    """Give the field at fault; fails if there is none."""
+    """Return the field at fault; fails if there is none."""
     assert isinstance(outcome, Problem), outcome
     return outcome.field
 

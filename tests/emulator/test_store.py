@@ -23,7 +23,7 @@ def make(number: int, properties: bytes = b"{}") -> Event:
 
 @pytest.fixture
 def store():
-    """Give a store that keeps three events."""
+    """Return a store that keeps three events."""
     return Store(max_events=3, now_ms=lambda: 1_000)
 
 
@@ -191,7 +191,7 @@ def update(profile_id: str, **properties: Any) -> Update:
 
 
 def persons(store: Store) -> list[str | None]:
-    """Give whose the listed events are."""
+    """Return whose the listed events are."""
     return [each.person for each in store.events()]
 
 

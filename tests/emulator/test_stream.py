@@ -21,7 +21,7 @@ class Listener:
         self.response = self._connection.getresponse()
 
     def message(self):
-        """Give the next one; the test's timeout is when there is none."""
+        """Return the next one; the test's timeout is when there is none."""
         while True:
             line = self.response.readline()
             if not line:
@@ -36,7 +36,7 @@ class Listener:
 
 @pytest.fixture
 def listener(local, client, event):
-    """Give a stream of a server that has one event already."""
+    """Return a stream of a server that has one event already."""
     client.import_([event("before")])
     listener = Listener(local.port)
     yield listener

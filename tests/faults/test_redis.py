@@ -24,7 +24,7 @@ LONG_S = 300
 
 @pytest.fixture
 def server(tmp_path):
-    """Give a Redis of one's own."""
+    """Return a Redis of one's own."""
     from support import redis_servers
 
     with redis_servers.running(tmp_path / "redis") as server:
@@ -69,7 +69,7 @@ class Machine:
 
 @pytest.fixture
 def machine(server, tmp_path):
-    """Give machines that use the server."""
+    """Return machines that use the server."""
     with contextlib.ExitStack() as closing:
 
         def machine(name="host", query="", *, later_s=0):
@@ -471,7 +471,7 @@ def test_so_many_may_send_and_no_more(server):
 
 
 def counted(host):
-    """Give the figures of the records that a host has put."""
+    """Return the figures of the records that a host has put."""
     host.clock.tick(2)  # a look at Redis is due
     counts = host.spool.counts()
     assert counts.written == counts.delivered + counts.dead_lettered + counts.pending + counts.lost

@@ -27,7 +27,7 @@ IDLE_S = 300
 
 @pytest.fixture
 def server(tmp_path):
-    """Give a Redis of one's own."""
+    """Return a Redis of one's own."""
     from support import redis_servers
 
     with redis_servers.running(tmp_path / "redis") as server:
@@ -36,7 +36,7 @@ def server(tmp_path):
 
 @pytest.fixture
 def clock():
-    """Give a clock that stands still."""
+    """Return a clock that stands still."""
     return Clock()
 
 
@@ -56,17 +56,17 @@ def make(server, clock):
 
 
 def bomb(size):
-    """Give the fields of an entry whose one record has so many bytes."""
+    """Return the fields of an entry whose one record has so many bytes."""
     return {"t": 1, "n": 1, "z": zlib.compress(b"0" * size, 1)}
 
 
 def endless(size):
-    """Give one whose compressed data never ends."""
+    """Return one whose compressed data never ends."""
     return {"t": 1, "n": 1, "z": zlib.compress(b"0" * size, 1)[:-20]}
 
 
 def many(size):
-    """Give one with so many empty records."""
+    """Return one with so many empty records."""
     return {"t": 1, "n": size + 1, "z": zlib.compress(b"\n" * size, 1)}
 
 
@@ -152,7 +152,7 @@ def test_a_worker_with_little_memory_survives_a_bomb(server, tmp_path):
 
 
 def foreign(records):
-    """Give the fields of an entry that can be read and that nobody has counted."""
+    """Return the fields of an entry that can be read and that nobody has counted."""
     bodies = b"\n".join(b'{"event":"foreign","properties":{"name":"foreign"}}' for _ in range(records))
     return {"t": 1, "n": records, "z": zlib.compress(bodies, 1)}
 
@@ -272,12 +272,12 @@ def test_an_entry_that_kills_whoever_reads_it_is_not_read_again(server, make, cl
 
 
 def listed(*crash_counts):
-    """Give what XPENDING says of entries with so many deaths."""
+    """Return what XPENDING says of entries with so many deaths."""
     return [{"message_id": b"%d-0" % at, "times_delivered": each} for at, each in enumerate(crash_counts)]
 
 
 def chosen(crash_counts, **options):
-    """Give which of them are taken, by their place, and whether some are left."""
+    """Return which of them are taken, by their place, and whether some are left."""
     found, left = takeover.choose(
         listed(*crash_counts), **{"holds_suspects": False, "ordered": False, **options}
     )
@@ -312,7 +312,7 @@ def test_in_order_nothing_is_taken_past_a_suspect():
 
 @pytest.fixture(params=["localhost", "other.example"])
 def tls_server(request, tmp_path):
-    """Give a Redis whose certificate is for this name; `ca.pem` vouches for it."""
+    """Return a Redis whose certificate is for this name; `ca.pem` vouches for it."""
     import trustme
     from support import redis_servers
 

@@ -17,7 +17,7 @@ HARNESSES = [
 
 @pytest.fixture(scope="session")
 def started(tmp_path_factory):
-    """Give a harness by its name; each is started once in a session and ended with it.
+    """Return a harness by its name; each is started once in a session and ended with it.
 
     Not a parametrised fixture of the session: pytest would restart servers whenever the tests, which come
     in random order, change from one to another.
@@ -35,7 +35,7 @@ def started(tmp_path_factory):
 
 @pytest.fixture(params=HARNESSES)
 def harness(request, started):
-    """Give each harness in turn, as if nobody had used it before."""
+    """Return each harness in turn, as if nobody had used it before."""
     harness = started(request.param)
     harness.begin()
     return harness

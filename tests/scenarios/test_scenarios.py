@@ -39,7 +39,7 @@ class Story:
         return plain
 
     def events(self, *names):
-        """Give the events; they are exactly these, well formed, and each came once."""
+        """Return the events; they are exactly these, well formed, and each came once."""
         events = self.harness.events(len(names))
         assert [event["event"] for event in events] == list(names)
         now_ms = int(time.time() * 1000)
@@ -52,7 +52,7 @@ class Story:
         return [event["properties"] for event in events]
 
     def anonymous_events(self, device_id, *names):
-        """Give the events; they are exactly these, and all of this device, with nobody logged in."""
+        """Return the events; they are exactly these, and all of this device, with nobody logged in."""
         events = self.events(*names)
         for properties in events:
             assert properties["$device_id"] == device_id

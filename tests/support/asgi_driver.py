@@ -71,7 +71,7 @@ class Conversation:
         self._parts = parts
 
     async def receive(self) -> dict[str, Any]:
-        """Give the application the next message."""
+        """Return the application the next message."""
         if self.incoming:
             return self.incoming.popleft()
         await self.gone.wait()
@@ -105,7 +105,7 @@ class Conversation:
 
 
 def texts(message: dict[str, Any]) -> list[tuple[str, str]]:
-    """Give the headers of a message as text."""
+    """Return the headers of a message as text."""
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"]]
 
 

@@ -66,7 +66,7 @@ class Chromium:
         return asyncio.run_coroutine_threadsafe(call, self._loop).result(timeout_s)
 
     async def context(self, **look: Any) -> BrowserContext:
-        """Give a fresh profile: no cookies, no storage, no cache; `look` is Playwright's, a viewport say."""
+        """Return a fresh profile: no cookies, storage or cache; `look` is Playwright's, a viewport say."""
         context = await self._browser.new_context(ignore_https_errors=True, **look)
         context.set_default_timeout(_BROWSER_MS)
         return context

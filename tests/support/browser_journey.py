@@ -140,7 +140,7 @@ class Journey(Browsing):
         assert self._days_ago >= 0, "events of the future are refused: start the journey longer ago"
 
     def url(self, path: str, host: str | None = None) -> str:
-        """Give the whole URL of a path; a URL stays as it is."""
+        """Return the whole URL of a path; a URL stays as it is."""
         if "://" in path:
             return path
         scheme, default = ("https", "shop.example.com") if self.plan.https else ("http", "127.0.0.1")
@@ -219,7 +219,7 @@ class Journey(Browsing):
         self.js("() => { shop.mixpanel.opt_in_tracking(); }")
 
     def browser_device_id(self) -> str:
-        """Give the device ID that the browser SDK has now."""
+        """Return the device ID that the browser SDK has now."""
         device_id: str = self.js("() => shop.mixpanel.get_property('$device_id')")
         return device_id
 
@@ -301,12 +301,12 @@ class Journey(Browsing):
         return people
 
     def ids_of(self, person: str) -> set[str]:
-        """Give all IDs that Mixpanel knows a person by."""
+        """Return all IDs that Mixpanel knows a person by."""
         (ids,) = (each.ids for each in self._mixpanel.store.people() if each.person == person)
         return {person, *ids}
 
     def people(self, *labels: str) -> dict[str, str | None]:
-        """Give whose each event is, by its label, once these have arrived."""
+        """Return whose each event is, by its label, once these have arrived."""
         self.leave()
         events = self.arrived(*labels)
         people = {event.label: event.person for event in events}
@@ -314,7 +314,7 @@ class Journey(Browsing):
         return people
 
     def arrived(self, *labels: str) -> list[Seen]:
-        """Give what arrived, oldest first, once these are among them or it is too late."""
+        """Return what arrived, oldest first, once these are among them or it is too late."""
         assert self._tracker.flush(PATIENCE_S)
         events: list[Seen] = []
 

@@ -52,7 +52,7 @@ class Browsing:
         """What the browser asked of somebody else."""
 
     def url(self, path: str, host: str | None = None) -> str:
-        """Give the whole URL of a path."""
+        """Return the whole URL of a path."""
         raise NotImplementedError
 
     # --- tabs and pages -------------------------------------------------------------------------
@@ -140,12 +140,12 @@ class Browsing:
     # --- cookies and storage ----------------------------------------------------------------------
 
     def cookies(self) -> dict[str, str]:
-        """Give the cookies that the browser holds, by name."""
+        """Return the cookies that the browser holds, by name."""
         cookies = self._chromium.run(self._context.cookies())
         return {cookie["name"]: cookie["value"] for cookie in cookies}  # type: ignore[typeddict-item]
 
     def domain_of(self, name: str) -> str:
-        """Give a cookie's domain; with a dot before it, it is that of the hosts below as well."""
+        """Return a cookie's domain; with a dot before it, it is that of the hosts below as well."""
         cookies = self._chromium.run(self._context.cookies())
         (domain,) = (cookie["domain"] for cookie in cookies if cookie["name"] == name)  # type: ignore[typeddict-item]
         return domain  # type: ignore[no-any-return]

@@ -20,7 +20,7 @@ stub, which fetches the SDK by itself; `late`: not before `loadSdk()`; `none`: n
 
 
 def files() -> Path:
-    """Give the directory of the SDK's own builds; installs the pinned version where it is missing."""
+    """Return the directory of the SDK's own builds; installs the pinned version where it is missing."""
     modules = npm.installed(f"mixpanel-browser-{VERSION}", PACKAGE_JSON)
     return modules / "mixpanel-browser" / "dist"
 

@@ -26,7 +26,7 @@ class Place:
 
 
 def recorded() -> list[Place]:
-    """Give the browsers whose headers are in `tests/data`."""
+    """Return the browsers whose headers are in `tests/data`."""
     lines = [line.split("\t") for line in _RECORDED.read_text().splitlines() if line[0] != "#"]
     return [
         Place(vendor=vendor, opera=opera == "1", user_agent=user_agent) for vendor, opera, user_agent in lines
@@ -34,7 +34,7 @@ def recorded() -> list[Place]:
 
 
 def ask(places: list[Place]) -> list[dict[str, Any]]:
-    """Give what the SDK would send from each of them."""
+    """Return what the SDK would send from each of them."""
     answer = subprocess.run(
         ["node", _SCRIPT, browser_sdk.files() / "mixpanel-core.cjs.js"],
         input=json.dumps([asdict(place) for place in places]),

@@ -162,7 +162,7 @@ urlpatterns = [path(view.__name__.replace("_", "-"), view) for view in _PAGES]
 
 
 def urls_of(*patterns: Any) -> Any:
-    """Give what ROOT_URLCONF may be, for these patterns."""
+    """Return what ROOT_URLCONF may be, for these patterns."""
     return type("Urls", (), {"urlpatterns": patterns})
 
 

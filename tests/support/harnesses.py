@@ -76,7 +76,7 @@ class Harness(Protocol):
         ...
 
     def events(self, expected: int) -> list[dict[str, Any]]:
-        """Give all that has arrived once everything was flushed; at least `expected` events will come."""
+        """Return all that has arrived once everything was flushed; at least `expected` events will come."""
         ...
 
 

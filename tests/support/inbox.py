@@ -16,12 +16,12 @@ class Inbox:
         self.url = url
 
     def events(self) -> list[dict[str, Any]]:
-        """Give all events, oldest first."""
+        """Return all events, oldest first."""
         events: list[dict[str, Any]] = self._ask("/_local/events")["events"]
         return sorted(events, key=lambda event: int(event["properties"]["time"]))
 
     def stats(self) -> dict[str, Any]:
-        """Give the counters."""
+        """Return the counters."""
         return self._ask("/_local/stats")
 
     def clear(self) -> None:

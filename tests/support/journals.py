@@ -67,7 +67,7 @@ def profile(name: object) -> Record:
 
 
 def names(bodies: Any) -> list[str]:
-    """Give the names back that `event` and `profile` were given."""
+    """Return the names back that `event` and `profile` were given."""
     return [body.split(b'"')[3].decode() for body in bodies]
 
 
@@ -78,7 +78,7 @@ def claims(spool: Spool, endpoint: Endpoint = "import", max_records: int = 2000)
 
 
 def waiting(spool: Spool, endpoint: Endpoint = "import") -> list[str]:
-    """Give the names of all that can be claimed, and put it back."""
+    """Return the names of all that can be claimed, and put it back."""
     found = list(claims(spool, endpoint))
     for claim in found:
         spool.release(claim, range(len(claim)))
@@ -101,12 +101,12 @@ def balanced(spool: Spool) -> bool:
 
 
 def segments(directory: Path) -> list[Path]:
-    """Give the segments in a directory, oldest first."""
+    """Return the segments in a directory, oldest first."""
     return sorted(directory.glob("*.seg"))
 
 
 def frame_size(record: Record) -> int:
-    """Give the size of a record on disk."""
+    """Return the size of a record on disk."""
     return frames.HEADER_BYTES + len(record.body) + 1
 
 

@@ -131,7 +131,7 @@ class LivePage:
         self.do(lambda page: page.locator(selector, has_text=text).first.wait_for())
 
     def texts(self, selector: str) -> list[str]:
-        """Give the texts of all that match, in the page's order."""
+        """Return the texts of all that match, in the page's order."""
         return self.do(lambda page: page.locator(selector).all_inner_texts())
 
     def run(self, script: str) -> Any:

@@ -12,7 +12,7 @@ _INSTALL_S = 120
 
 
 def installed(name: str, package_json: Path) -> Path:
-    """Give the directory `node_modules` of what is asked for; `name` is the cache's, version included."""
+    """Return the directory `node_modules` of what is asked for; `name` is the cache's, version included."""
     home = _CACHE / name
     if not home.is_dir():
         _CACHE.mkdir(parents=True, exist_ok=True)

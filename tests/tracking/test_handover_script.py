@@ -39,7 +39,7 @@ def make(**given):
 
 
 def found_in(text, pattern):
-    """Give the one group of a pattern that has to match the whole text."""
+    """Return the one group of a pattern that has to match the whole text."""
     found = re.fullmatch(pattern, text, re.DOTALL)
     assert found is not None
     return found[1]

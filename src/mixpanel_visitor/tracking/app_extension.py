@@ -61,7 +61,7 @@ class AppExtension(Generic[_App_contra]):
         return cast("Tracker", self._current_app.extensions[EXTENSION])
 
     def _add_tracker(self, app: _App_contra) -> Tracker:
-        """Give the application its tracker, made from its configuration where none was given."""
+        """Bind a tracker to the application: the given one, or one made from its configuration."""
         if EXTENSION in app.extensions:
             raise RuntimeError(
                 f"this {type(app).__name__} application has a MixpanelVisitor already: "

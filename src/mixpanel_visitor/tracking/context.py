@@ -58,6 +58,13 @@ class CurrentVisitor:
 
     Outside of a request it is falsy; reading an ID raises `NoVisitorError`; tracking is refused, logged and
     counted, never raised, because a helper that tracks may also run in a cron job.
+
+    >>> from mixpanel_visitor import Tracker, current_visitor
+    >>> bool(current_visitor)
+    False
+    >>> with Tracker(enabled=False).visitor("user-42"):
+    ...     current_visitor.user_id
+    'user-42'
     """
 
     __slots__ = ()

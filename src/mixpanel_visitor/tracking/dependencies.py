@@ -33,7 +33,7 @@ def _fresh_id() -> str:
 
 
 class InsertIds:
-    """Gives `$insert_id`s: 16 hex digits of this process, drawn once, and 16 that count up.
+    """Makes `$insert_id`s: 16 hex digits of this process, drawn once, and 16 that count up.
 
     Drawing each one anew costs a system call, and so does asking for the process's ID.
     """

@@ -40,6 +40,17 @@ class Tracker:
     The keyword arguments are the fields of `Settings`; what is not given comes from the environment. Wrong
     settings raise `SettingsError` here, all at once. Nothing is opened or started before the first request
     or event.
+
+    >>> from mixpanel_visitor.testing import capture_events
+    >>> with capture_events() as events:  # while a test captures, neither token nor key is needed
+    ...     tracker = Tracker()
+    ...     tracker.track("user-42", "Invoice paid", amount=12)
+    ...     with tracker.visitor("user-42") as visitor:
+    ...         visitor.people_set({"plan": "pro"})
+    >>> events.names
+    ['Invoice paid']
+    >>> tracker.close()
+    True
     """
 
     def __init__(

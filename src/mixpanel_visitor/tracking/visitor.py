@@ -68,6 +68,15 @@ class Visitor:
     The methods for profiles and groups have the names and meaning of the official library's, without the
     leading distinct ID. Where Mixpanel would refuse what is given, the call is logged once a minute with
     its place, counted by reason and otherwise without effect (`on_error="raise"` makes it raise).
+
+    >>> from mixpanel_visitor import Tracker
+    >>> from mixpanel_visitor.testing import capture_events
+    >>> with capture_events() as events, Tracker().visitor(device_id="phone-1") as visitor:
+    ...     visitor.track("Viewed", page="prices")
+    ...     visitor.identify("user-42")
+    ...     visitor.track("Signed up", plan="pro")
+    >>> [(event.name, event.distinct_id) for event in events]
+    [('Viewed', '$device:phone-1'), ('Signed up', 'user-42')]
     """
 
     __slots__ = ("_fresh_id", "_scope", "_writer")

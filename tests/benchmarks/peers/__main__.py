@@ -119,7 +119,7 @@ def rounds(
 
 
 def shown(values: list[float], digits: int = 1) -> str:
-    """Give the median, and the lowest and highest."""
+    """Return the median, and the lowest and highest."""
     return f"{statistics.median(values):,.{digits}f} [{min(values):,.{digits}f}..{max(values):,.{digits}f}]"
 
 

@@ -27,7 +27,7 @@ class ClaimedEntry:
         self.wire_bytes = 0
 
     def figures(self) -> str:
-        """Give what has come since the last time, as JSON."""
+        """Return what has come since the last time, as JSON."""
         bodies, self.bodies = self.bodies, []
         wire_bytes, self.wire_bytes = self.wire_bytes, 0
         markers = [marker for body in bodies for marker in MARKER.findall(plain(body))]

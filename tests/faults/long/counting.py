@@ -21,7 +21,7 @@ _BETWEEN = b"}},{"
 
 
 def event_body(writer: int, number: int) -> bytes:
-    """Give the bytes of the event that this writer stored under this number: anybody can work them out."""
+    """Return the bytes of the event that this writer stored under this number: anybody can work them out."""
     return b'{"event":"Killed","properties":{"time":%d,"distinct_id":"w%d","$insert_id":"%05d-%09d"}}' % (
         FIRST_TIME_S + number,
         writer,
@@ -31,7 +31,7 @@ def event_body(writer: int, number: int) -> bytes:
 
 
 def four_tuple(body: bytes) -> tuple[Any, ...]:
-    """Give what Mixpanel deduplicates by."""
+    """Return what Mixpanel deduplicates by."""
     event = orjson.loads(body)
     properties = event["properties"]
     return event["event"], properties["time"], properties["distinct_id"], properties["$insert_id"]
@@ -119,7 +119,7 @@ class Book:
             }
 
     def figures(self) -> dict[str, float]:
-        """Give the counts of now."""
+        """Return the counts of now."""
         return {
             "received": self.received,
             "refusals": self.refusals,

@@ -88,6 +88,6 @@ def ask(port: int, path: str, content: object = None, *, timeout_s: float = 120)
 
 
 def percentile(values: list[float], share: float) -> float:
-    """Give the value that `share` of all are not above."""
+    """Return the value that `share` of all are not above."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

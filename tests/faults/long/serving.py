@@ -59,13 +59,13 @@ class Site:
         return body
 
     def stats(self) -> dict[str, Any]:
-        """Give the counters of the application's tracker."""
+        """Return the counters of the application's tracker."""
         stats: dict[str, Any] = json.loads(self.get("/stats"))
         self.seconds.pop()
         return stats
 
     def rss_mb(self) -> float:
-        """Give the memory of the server and its workers."""
+        """Return the memory of the server and its workers."""
         pid = self.process.pid
         pids = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
         statuses = [Path(f"/proc/{each}/status").read_text() for each in pids]

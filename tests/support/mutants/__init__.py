@@ -42,7 +42,7 @@ class Mutant:
 
 
 def python_path(*directories: Path | str) -> str:
-    """Give PYTHONPATH for a process that must see these directories, and our own mutant if we are in one."""
+    """Return PYTHONPATH for a process that must see these directories, and the mutant that we are in."""
     return os.pathsep.join([*map(str, directories), *filter(None, [os.environ.get("PYTHONPATH", "")])])
 
 

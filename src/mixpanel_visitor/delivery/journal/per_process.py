@@ -23,7 +23,7 @@ FORK_TIMEOUT_S = 0.5
 
 
 class PerProcess:
-    """Gives the process that asks its own producer and consumer, made by `make`.
+    """Returns to each process its own producer and consumer, made by `make`.
 
     Forks that Python's hooks have not seen, of a C extension, are noticed when somebody asks.
     """

@@ -323,7 +323,7 @@ class Streams:
         return granted
 
     def end_sending(self) -> None:
-        """Give up the place among the senders."""
+        """Release the place among the senders."""
         self.do(lambda client: client.zrem(f"{self._root}}}:sending", self.consumer))
 
     # --- looking --------------------------------------------------------------------------------
