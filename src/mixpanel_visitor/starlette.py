@@ -72,9 +72,9 @@ def visitor_context(request: HTTPConnection) -> dict[str, Any]:
     tracker: Tracker | None = request.scope.get(TRACKER_KEY)
 
     def visitor_script(nonce: str | None = None) -> str:
-        snippet = None if tracker is None else engine_of(tracker).snippet
+        handover_script = None if tracker is None else engine_of(tracker).handover_script
         root_path = request.scope.get("root_path", "")
-        return "" if snippet is None else snippet.inline(root_path=root_path, nonce=nonce)
+        return "" if handover_script is None else handover_script.inline(root_path=root_path, nonce=nonce)
 
     return {
         "visitor": visitor,

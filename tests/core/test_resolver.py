@@ -59,7 +59,9 @@ class Site:
     def post(self, visitor_cookie, visitor):
         """Resolve what a page has posted."""
         before = self.resolver.resolve(visitor_cookie, "", now_s=NOW_S, fresh_id=self.fresh_id)
-        return self.resolver.settle(before, None, visitor, posted=True, now_s=NOW_S, fresh_id=self.fresh_id)
+        return self.resolver.merge_claims(
+            before, None, visitor, posted=True, now_s=NOW_S, fresh_id=self.fresh_id
+        )
 
 
 def ours(**more):

@@ -463,7 +463,7 @@ def test_the_script_is_served_and_cached(make):
     client, tracker, _ = make()
     answer = client.request("GET", "/_visitor.js")
     assert answer.status == 200
-    assert answer.body == engine_of(tracker).snippet.script()
+    assert answer.body == engine_of(tracker).handover_script.script()
     assert answer.values("content-type") == ["text/javascript; charset=utf-8"]
     assert answer.values("set-cookie") == []
     (etag,) = answer.values("etag")

@@ -458,7 +458,7 @@ class Exchange(HoldsRecords):
             return [*forgotten, *self._opt_out_cookies]  # in this order: a browser keeps the last of a name
         cookie, claim, now_s = self._cookie, self._handover, self._now_s
         if self._waits:
-            return [*self._opt_out_cookies, *cookies.pend(cookie, self.facts, now_s=now_s)]
+            return [*self._opt_out_cookies, *cookies.pending_cookie(cookie, self.facts, now_s=now_s)]
         replaces = self._cookie_change is _NEW_DEVICE
         values = cookies.values(
             cookie, self.facts, self._received_cookie, status, renewed=replaces, now_s=now_s

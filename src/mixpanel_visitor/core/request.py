@@ -328,5 +328,5 @@ def _pairs(name: str, separators: str) -> re.Pattern[str]:
 
 def response_header(headers: Iterable[tuple[str, str]], name: str) -> str | None:
     """Return all values of a response header by its lower-case name joined with commas; None: absent."""
-    found = [value for key, value in headers if key.lower() == name]
-    return ", ".join(found) if found else None
+    values = [value for key, value in headers if key.lower() == name]
+    return ", ".join(values) if values else None

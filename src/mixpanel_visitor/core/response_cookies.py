@@ -152,7 +152,7 @@ class ResponseCookies:
         cookie = cookie._replace(issued_at_s=int(now_s), sdk_cookie_sent=sdk_cookie_sent)
         return [*self.store(cookie, facts), *seeds]
 
-    def pend(self, cookie: VisitorCookie, facts: RequestFacts, *, now_s: float) -> list[str]:
+    def pending_cookie(self, cookie: VisitorCookie, facts: RequestFacts, *, now_s: float) -> list[str]:
         """Store the new ID beside our cookie, which must not be overwritten, for the next request."""
         cookie = cookie._replace(issued_at_s=int(now_s))
         return [self.pending.store(cookie, secure=facts.scheme == "https")]

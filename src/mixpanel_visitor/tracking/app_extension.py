@@ -102,8 +102,12 @@ class PageHelpers:
         In templates `{{ visitor_script(csp_nonce) }}`; without a Content-Security-Policy it takes no nonce.
         """
         tracker: Tracker | None = self._app.extensions.get(EXTENSION)
-        snippet = None if tracker is None else engine_of(tracker).snippet
-        return "" if snippet is None else snippet.inline(root_path=self._root_path(), nonce=nonce)
+        handover_script = None if tracker is None else engine_of(tracker).handover_script
+        return (
+            ""
+            if handover_script is None
+            else handover_script.inline(root_path=self._root_path(), nonce=nonce)
+        )
 
 
 def visitor_without_middleware(tracker: Tracker, facts: RequestFacts) -> Visitor:

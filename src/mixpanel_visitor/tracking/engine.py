@@ -94,9 +94,9 @@ class Engine:
         recorder.join(self)
 
     @property
-    def snippet(self) -> HandoverScript | None:
+    def handover_script(self) -> HandoverScript | None:
         """The script that hands the browser's ID over; None: the settings call for none."""
-        return self._exchanges.snippet
+        return self._exchanges.handover_script
 
     # --- for the adapters: none of these raises ---------------------------------------------------
 
@@ -294,7 +294,7 @@ class Engine:
         """Return the counters of this process."""
         return balance(self._counters, self.pipeline.counts(), self.pipeline.stats())
 
-    def settle(self) -> None:
+    def store_unfinished(self) -> None:
         """Store what open requests and jobs hold, and what waits for a thread to store it."""
         self._commit_unfinished()
         self.pipeline.committer.drain(_SETTLE_S)

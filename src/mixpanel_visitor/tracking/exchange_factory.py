@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class ExchangeFactory:
-    """The rules of a site's exchanges, and the script that its pages may load; `snippet` is None: none."""
+    """The rules of a site's exchanges, and the script that its pages may load (None: no script)."""
 
     def __init__(
         self,
@@ -100,9 +100,9 @@ class ExchangeFactory:
                 "verified, so all its visitor IDs are the browser's mere word. Set "
                 "MIXPANEL_VISITOR_SPID_SIGN_SECRET.",
             )
-        self.snippet: HandoverScript | None = None
+        self.handover_script: HandoverScript | None = None
         if settings.handover_path is not None and settings.browser_sdk:
-            self.snippet = HandoverScript(
+            self.handover_script = HandoverScript(
                 handover_path=settings.handover_path,
                 seen_cookie=seen_name,
                 mixpanel=None if mixpanel is None else (mixpanel.name, mixpanel.opt_out_name),

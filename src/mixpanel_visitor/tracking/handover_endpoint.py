@@ -45,9 +45,9 @@ class HandoverEndpoint:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._snippet = engine.snippet
+        self._handover_script = engine.handover_script
         self._path = engine.settings.handover_path or ""
-        self.paths = () if engine.snippet is None else (self._path, self._path + SCRIPT_SUFFIX)
+        self.paths = () if engine.handover_script is None else (self._path, self._path + SCRIPT_SUFFIX)
 
     def matches(self, path: str, facts: RequestFacts) -> bool:
         """Return whether a request is ours to answer; `path` is below the root of the application.
@@ -97,19 +97,22 @@ class HandoverEndpoint:
         return _sized(error.status, headers, f"{error}\n".encode())
 
     def _script(self, facts: RequestFacts) -> Reply:
-        assert self._snippet is not None
+        assert self._handover_script is not None
         if facts.method not in ("GET", "HEAD"):
             error = HandoverError(405, "handover_method", "the script is there to be read, with GET")
             return self._refused(error, allowed="GET, HEAD")
-        cached = [("cache-control", f"public, max-age={SCRIPT_MAX_AGE_S}"), ("etag", self._snippet.etag)]
-        if self._snippet.etag in facts.header("if-none-match"):
+        cached = [
+            ("cache-control", f"public, max-age={SCRIPT_MAX_AGE_S}"),
+            ("etag", self._handover_script.etag),
+        ]
+        if self._handover_script.etag in facts.header("if-none-match"):
             return Reply(304, cached)
         headers = [
             *cached,
-            ("content-type", self._snippet.content_type),
+            ("content-type", self._handover_script.content_type),
             ("x-content-type-options", "nosniff"),
         ]
-        return _sized(200, headers, self._snippet.script())
+        return _sized(200, headers, self._handover_script.script())
 
 
 def _untaken(reason: str) -> Reply:

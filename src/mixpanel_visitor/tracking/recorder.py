@@ -22,7 +22,7 @@ class Catcher(Protocol):
 class Source(Protocol):
     """A tracker, from here."""
 
-    def settle(self) -> None:
+    def store_unfinished(self) -> None:
         """Store, or have caught, what open requests and jobs hold."""
         ...
 
@@ -41,7 +41,7 @@ def collect() -> None:
     for reference in _sources.valuerefs():
         source = reference()
         if source is not None:
-            source.settle()
+            source.store_unfinished()
 
 
 def active() -> Catcher | None:

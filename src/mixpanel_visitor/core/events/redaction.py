@@ -70,14 +70,14 @@ class Redactor:
         """Return whether there is nothing to look at: names that are strings and no secrets, flat values."""
         return FLAT_TYPES.issuperset(map(type, properties.values())) and self._are_plain(tuple(properties))
 
-    def clean(self, properties: Mapping[str, Any], found: Callable[[str], None]) -> Mapping[str, Any]:
+    def clean(self, properties: Mapping[str, Any], on_secret: Callable[[str], None]) -> Mapping[str, Any]:
         """Return properties with secrets replaced: the same object where there are none, else a copy.
 
-        `found` is told the name of each.
+        `on_secret` is told the name of each.
         """
         if not self._any or self.is_plain(properties):
             return properties
-        cleaned: Mapping[str, Any] = self._cleaned(properties, found, 0)
+        cleaned: Mapping[str, Any] = self._cleaned(properties, on_secret, 0)
         return cleaned
 
     def _has_no_secret(self, value: Any, depth: int) -> bool:
@@ -88,12 +88,12 @@ class Redactor:
                 return False
         return True
 
-    def _cleaned(self, value: Any, found: Callable[[str], None], depth: int) -> Any:
+    def _cleaned(self, value: Any, on_secret: Callable[[str], None], depth: int) -> Any:
         if depth > MAX_DEPTH:
             return value
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             fields = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
-            cleaned = self._cleaned(fields, found, depth)
+            cleaned = self._cleaned(fields, on_secret, depth)
             return value if cleaned is fields else cleaned
         if isinstance(value, (dict, list)) and len(value) >= MANY and self._has_no_secret(value, depth):
             return value
@@ -102,16 +102,17 @@ class Redactor:
             for name, item in value.items():
                 if isinstance(name, str) and self.is_secret(name):
                     if item is not None and item != REDACTED:
-                        found(name)
+                        on_secret(name)
                         changed[name] = REDACTED
                 elif type(item) not in FLAT_TYPES:
-                    cleaned = self._cleaned(item, found, depth + 1)
+                    cleaned = self._cleaned(item, on_secret, depth + 1)
                     if cleaned is not item:
                         changed[name] = cleaned
             return {**value, **changed} if changed else value
         if isinstance(value, (list, tuple)):
             items = [
-                item if type(item) in FLAT_TYPES else self._cleaned(item, found, depth + 1) for item in value
+                item if type(item) in FLAT_TYPES else self._cleaned(item, on_secret, depth + 1)
+                for item in value
             ]
             return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
         return value

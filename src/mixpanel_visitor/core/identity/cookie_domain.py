@@ -45,5 +45,5 @@ def sdk_domain(name: str) -> str:
 def _extracted(name: str) -> str:
     top_level = name.rpartition(".")[2]
     is_simple = len(top_level) > 4 or top_level in ("com", "org")
-    found = (_SIMPLE if is_simple else _WITH_SHORT_ENDING).search(name)
-    return found[0] if found else ""
+    match = (_SIMPLE if is_simple else _WITH_SHORT_ENDING).search(name)
+    return match[0] if match else ""

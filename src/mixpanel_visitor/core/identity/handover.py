@@ -144,7 +144,7 @@ def resolve_handover(
             visitor = resolver.spid.unsigned(claim.uid)
     if sdk_claim is None and visitor is None:
         raise _useless(resolver, claim)
-    after = resolver.settle(before, sdk_claim, visitor, posted=True, now_s=now_s, fresh_id=fresh_id)
+    after = resolver.merge_claims(before, sdk_claim, visitor, posted=True, now_s=now_s, fresh_id=fresh_id)
     assert after is not None
     return after
 

@@ -76,10 +76,12 @@ class IdentityResolver:
                 visitor = self.spid.find(cookies, now_s=now_s)
         resolved = None if cookie is None else self._from_cookie(cookie)
         if claim is not None or visitor is not None:
-            resolved = self.settle(resolved, claim, visitor, posted=False, now_s=now_s, fresh_id=fresh_id)
+            resolved = self.merge_claims(
+                resolved, claim, visitor, posted=False, now_s=now_s, fresh_id=fresh_id
+            )
         return resolved or _new(fresh_id(), now_s)
 
-    def settle(
+    def merge_claims(
         self,
         before: ResolvedIdentity | None,
         claim: BrowserClaim | None,

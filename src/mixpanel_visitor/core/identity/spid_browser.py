@@ -213,7 +213,7 @@ def js_unescape(text: str) -> str:
     """Decode as JavaScript's `unescape`: `%C5` is U+00C5 and `%u0141` is U+0141, broken ones stay."""
     if "%" not in text:
         return text
-    decoded = _ESCAPE.sub(lambda found: chr(int(found[1] or found[2], 16)), text)
+    decoded = _ESCAPE.sub(lambda match: chr(int(match[1] or match[2], 16)), text)
     # Two halves of a character beyond U+FFFF come as two escapes.
     return decoded.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
@@ -224,10 +224,10 @@ def _session(raw: str) -> dict[str, Any] | None:
 
 def _object(text: str) -> dict[str, Any] | None:
     try:
-        found = json.loads(text, parse_constant=_refuse_constant)
+        fields = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return fields if isinstance(fields, dict) else None
 
 
 def _refuse_constant(name: str) -> None:

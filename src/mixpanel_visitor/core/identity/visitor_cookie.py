@@ -213,11 +213,11 @@ class VisitorCookieCodec:
         if self._former_names is None:
             return None
         values = cookie_values(cookies, self._former_names[secure], commas=not secure, count=self._count)
-        found = self._newest(values, now_s=now_s) if values else None
-        if found is None:
+        newest = self._newest(values, now_s=now_s) if values else None
+        if newest is None:
             return None
         # So that it is issued anew, under today's name, at the next visit.
-        return found._replace(issued_at_s=min(found.issued_at_s, int(now_s) - RENEW_AFTER_S - 1))
+        return newest._replace(issued_at_s=min(newest.issued_at_s, int(now_s) - RENEW_AFTER_S - 1))
 
     def _newest(self, values: Sequence[str], *, now_s: float) -> VisitorCookie | None:
         if len(values) > 1:
@@ -226,17 +226,17 @@ class VisitorCookieCodec:
             values = [each for each in values if len(each) <= MAX_VALUE_CHARS and _SIGNED.fullmatch(each)]
             if len(values) > MAX_TRIED:
                 self._count("cookie_values_cut")
-        found: VisitorCookie | None = None
+        newest: VisitorCookie | None = None
         for value in values[:MAX_TRIED]:
             cookie = self.decode(value, now_s=now_s)
             if cookie is None:
                 continue
-            if found is not None and found.device_id != cookie.device_id:
+            if newest is not None and newest.device_id != cookie.device_id:
                 self._count("cookie_conflict")
                 return None
-            if found is None or cookie.issued_at_s > found.issued_at_s:
-                found = cookie
-        return found
+            if newest is None or cookie.issued_at_s > newest.issued_at_s:
+                newest = cookie
+        return newest
 
     def decode(self, value: str, *, now_s: float) -> VisitorCookie | None:
         """Verify one value; None, and a count of the reason, where it is not ours or too old."""

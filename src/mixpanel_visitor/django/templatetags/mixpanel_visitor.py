@@ -26,8 +26,8 @@ def visitor_script(context: Any) -> str:
     django-csp.
     """
     request = getattr(context, "request", None) or context.get("request")
-    snippet = current_site().engine.snippet
-    if snippet is None:
+    handover_script = current_site().engine.handover_script
+    if handover_script is None:
         return ""
     nonce = context.get("csp_nonce")
     if nonce is None:
@@ -36,4 +36,4 @@ def visitor_script(context: Any) -> str:
         nonce = get_nonce(request)
     root_path = "" if request is None else request.META.get("SCRIPT_NAME", "")
     # Both nonces are lazy, and false until somebody has read them.
-    return snippet.inline(root_path=root_path, nonce=None if nonce is None else str(nonce))
+    return handover_script.inline(root_path=root_path, nonce=None if nonce is None else str(nonce))
