@@ -13,9 +13,9 @@ from support.trackers import recording_tracker
 
 import mixpanel_visitor
 from mixpanel_visitor.delivery.sending import stats as delivery_stats
-from mixpanel_visitor.plan import Plan
 from mixpanel_visitor.records import Endpoint
 from mixpanel_visitor.settings import ServiceAccount, Settings, keywords
+from mixpanel_visitor.settings.event_plan import EventPlan
 from mixpanel_visitor.tracking import stats
 
 NETWORKS = ipaddress.IPv4Network | ipaddress.IPv6Network | ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -26,7 +26,7 @@ NAMES = {
     "IPv6Network": ipaddress.IPv6Network,
     "Network": NETWORKS,
     "PathLike": os.PathLike,
-    "Plan": Plan,
+    "EventPlan": EventPlan,
     "ServiceAccount": ServiceAccount,
 }
 """What only type checkers import there."""
