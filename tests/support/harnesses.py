@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from wsgiref.validate import validator
 
 import pytest
+import starlette
 from a2wsgi import WSGIMiddleware
+from packaging.version import Version
 from starlette.testclient import TestClient
 from werkzeug.test import Client
 
@@ -367,11 +369,10 @@ class StarletteHarness(InProcess):
         )
 
     def disconnect(self, path: str) -> bytes:
+        if Version(starlette.__version__) < Version("1.9"):
+            pytest.skip("before Starlette 1.9 its test client shows nothing of a body without an end")
         with self._client.stream("GET", path) as answer:
-            chunk = next(answer.iter_bytes(), None)
-        if chunk is None:
-            pytest.skip("this release of Starlette's test client shows nothing of a body without an end")
-        return chunk
+            return next(answer.iter_bytes())
 
 
 def spool_in(directory: Path) -> str:
