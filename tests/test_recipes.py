@@ -16,9 +16,11 @@ import sys
 import threading
 import warnings
 
+import fastapi
 import pytest
 from bottle import WSGIRefServer
 from packaging.requirements import Requirement
+from packaging.version import Version
 from support import django_site  # noqa: F401  # configures Django
 from support.inbox import Inbox
 from support.pages import MODULE, ROOT, SHOWN_ONLY, fences, run_tests, section_of, sections
@@ -38,7 +40,18 @@ urlpatterns = []
 PAGES = ["recipes.md", "testing.md", "serverless.md"]
 
 
-SECTIONS = [pytest.param(each, id=f"{page}: {each.title}") for page in PAGES for each in sections(page)]
+# FastAPI before it knew python-multipart by its new name takes it for another package.
+WITH_FORMS = pytest.mark.skipif(
+    Version(fastapi.__version__) < Version("0.115.3"),
+    reason="this FastAPI reads no forms with today's packages",
+)
+SECTIONS = [
+    pytest.param(
+        each, id=f"{page}: {each.title}", marks=[WITH_FORMS] if "fastapi_users" in each.source else []
+    )
+    for page in PAGES
+    for each in sections(page)
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
