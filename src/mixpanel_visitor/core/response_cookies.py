@@ -192,7 +192,7 @@ class ResponseCookies:
         return [f"{self._script_cookie(OPTED_OUT, secure=secure)}; Max-Age={OPT_OUT_MAX_AGE_S}", *sdk]
 
     def seen(self, cookie: VisitorCookie, claim: HandoverClaim, facts: RequestFacts) -> str:
-        """Tell our script what the server has heard, so that it does not hand that over again."""
+        """Return the cookie by which our script knows what it need not hand over again."""
         return self._script_cookie(seen_value(cookie, claim), secure=facts.scheme == "https")
 
     def _script_cookie(self, value: str, *, secure: bool) -> str:

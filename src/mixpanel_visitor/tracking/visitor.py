@@ -162,7 +162,7 @@ class Visitor:
             track_merge(self._writer, self._scope, due)
 
     def alias(self, alias_id: AnyId, /) -> None:
-        """Tell a project on the legacy ID system, once at registration, that this visitor is a user.
+        """Send the alias of a user to a project on the legacy ID system, once, at registration.
 
         Later events under `alias_id`, which `identify` at a log-in brings, count for the visitor then. Give
         Mixpanel a second or so before them. Projects on a newer ID Merge do not need it.

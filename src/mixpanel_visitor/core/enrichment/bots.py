@@ -56,7 +56,7 @@ _FORWARDING = ("x-forwarded-for", "forwarded", "x-real-ip", "via", "cf-connectin
 
 
 class BotDetector:
-    """Tells bots from people; `stricter` is asked as well, with the User-Agent, for each one only once."""
+    """Recognizes bots; `stricter` is asked as well, with the User-Agent, for each one only once."""
 
     def __init__(self, stricter: Callable[[str], bool] | None = None) -> None:
         self._stricter = None if stricter is None else lru_cache(4096)(stricter)

@@ -15,7 +15,7 @@ class HeartbeatOwner(Protocol):
     """A consumer that has claimed entries."""
 
     def send_heartbeat(self) -> None:
-        """Tell Redis that this consumer is alive; may raise SpoolUnavailableError."""
+        """Report to Redis that this consumer is alive; may raise SpoolUnavailableError."""
         ...
 
 

@@ -370,7 +370,7 @@ class RedisSpool(OptOutSpool):
         self._leased.clear()
 
     def send_heartbeat(self) -> None:
-        """Tell Redis that this consumer is alive, and drop what others have taken over meanwhile."""
+        """Report to Redis that this consumer is alive, and drop what others have taken over meanwhile."""
         with self._lock:
             for in_flight in self._in_flight.values():
                 by_stream: dict[str, list[bytes]] = {}

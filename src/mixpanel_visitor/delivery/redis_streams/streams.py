@@ -285,7 +285,7 @@ class Streams:
         self.do(lambda client: client.xclaim(stream, GROUP, RETURNED, 0, list(entry_ids), justid=True))
 
     def keep(self, stream: str, entry_ids: Sequence[bytes]) -> set[bytes]:
-        """Tell Redis that this consumer is at work on these; return those that are still its own."""
+        """Report to Redis that this consumer works on these. Return those that are still its own."""
 
         def call(client: Any) -> set[bytes]:
             pending = client.xpending_range(
