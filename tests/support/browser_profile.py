@@ -91,6 +91,10 @@ class Browsing:
         """Open a page by its address, and wait until it has loaded."""
         self._chromium.run(_leave_for(self.page, self.url(path, host), wait_until="load"))
 
+    def wait_until_quiet(self) -> None:
+        """Wait until the page in front, since it was opened, has asked for nothing for half a second."""
+        self._chromium.run(self.page.wait_for_load_state("networkidle"))
+
     def visit_at_once(self, *paths: str) -> None:
         """Open a new tab for each of these pages, all at the same time."""
         for _ in paths:
