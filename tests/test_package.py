@@ -67,11 +67,11 @@ def test_the_public_names_are_the_intended_ones():
 
 
 TRACKER_NAMES = {
-    "close", "consumer", "flush", "from_env", "from_mapping", "settings", "sign_traits", "start", "stats",
-    "track", "visitor",
+    "close", "consumer", "flush", "from_env", "from_mapping", "resume", "settings", "sign_traits", "start",
+    "stats", "track", "visitor",
 }  # fmt: skip
 VISITOR_NAMES = {
-    "alias", "consent", "device_id", "distinct_id", "group_delete", "group_remove", "group_set",
+    "alias", "consent", "device_id", "distinct_id", "export", "group_delete", "group_remove", "group_set",
     "group_set_once", "group_union", "group_unset", "group_update", "id", "identify", "is_bot", "is_new",
     "mixpanel", "opt_in", "opt_out", "people_append", "people_clear_charges", "people_delete",
     "people_increment", "people_remove", "people_set", "people_set_once", "people_track_charge",

@@ -10,10 +10,12 @@ models does not pay for what delivers, nor does a test run for the pytest plugin
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .core.request import JobFacts as JobFacts
     from .core.request import RequestFacts as RequestFacts
     from .errors import InvalidEventError as InvalidEventError
     from .errors import MissingExtraError as MissingExtraError
     from .errors import MixpanelVisitorError as MixpanelVisitorError
+    from .errors import NoRequestError as NoRequestError
     from .errors import NoVisitorError as NoVisitorError
     from .errors import SettingsError as SettingsError
     from .errors import SpoolError as SpoolError
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from .settings import Settings as Settings
     from .settings.keywords import SettingsKeywords as SettingsKeywords
     from .tracking.context import current_visitor as current_visitor
+    from .tracking.context import keep_visitor as keep_visitor
     from .tracking.offline_visitor import OfflineVisitor as OfflineVisitor
     from .tracking.stats import Stats as Stats
     from .tracking.tracker import Tracker as Tracker
@@ -31,8 +34,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "InvalidEventError",
+    "JobFacts",
     "MissingExtraError",
     "MixpanelVisitorError",
+    "NoRequestError",
     "NoVisitorError",
     "OfflineVisitor",
     "RequestFacts",
@@ -48,9 +53,11 @@ __all__ = [
     "Tracker",
     "Visitor",
     "current_visitor",
+    "keep_visitor",
 ]
 
 _MODULES = {
+    "JobFacts": "core.request",
     "OfflineVisitor": "tracking.offline_visitor",
     "RequestFacts": "core.request",
     "ServiceAccount": "settings",
@@ -61,6 +68,7 @@ _MODULES = {
     "Tracker": "tracking.tracker",
     "Visitor": "tracking.visitor",
     "current_visitor": "tracking.context",
+    "keep_visitor": "tracking.context",
 }
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of ours

@@ -5,6 +5,7 @@ MixpanelVisitorError
 ├── SettingsError            a mistake in the configuration; the only one raised into a host application
 ├── InvalidEventError        bad input to `track` and its like; raised only with `on_error="raise"`
 ├── NoVisitorError           an ID was asked for outside of a request
+├── NoRequestError           a `consent` callable has read a request, and a job asks it
 ├── MissingExtraError        an optional package is not installed
 └── SpoolError               the spool did not take or give records
     ├── SpoolFullError       the bound on its size was reached
@@ -46,6 +47,13 @@ class NoVisitorError(MixpanelVisitorError, AttributeError, RuntimeError):
 
     An AttributeError as well: whoever only probes (`hasattr`, `getattr` with a default, inspect, mocks) is to
     find nothing, as in any object that lacks the attribute.
+    """
+
+
+class NoRequestError(MixpanelVisitorError):
+    """A request was read of where there is none: in a job that resumes the visitor of one.
+
+    Who does not catch it in a `consent` callable has its answer of the request count in the job.
     """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -10,7 +11,7 @@ from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.errors import SpoolUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from mixpanel_visitor.delivery.spool import Claim, DeadReason
     from mixpanel_visitor.records import Endpoint, Record
@@ -25,8 +26,14 @@ class RecordingSpool(MemorySpool):
     `put` raises. `failing` names methods that fail for now: "ack", "bury", "release", "claim import".
     """
 
-    def __init__(self, trouble: Exception | None = None, *, waits: bool = False) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        trouble: Exception | None = None,
+        *,
+        waits: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(clock=clock)
         self.trouble = trouble
         self.failing: set[str] = set()
         self.records: list[Record] = []

@@ -49,10 +49,11 @@ def recording_tracker(
     *, now_s: float = NOW_S, clock: Callable[[], float] | None = None, **settings: Any
 ) -> tuple[Tracker, RecordingSpool]:
     """Build a tracker with its spool, a clock that stands (or `clock`) and IDs that count up."""
-    spool = RecordingSpool(waits=True)
+    clock = clock or (lambda: now_s)
+    spool = RecordingSpool(waits=True, clock=clock)
     numbers = count(1)
     dependencies = {
-        "clock": clock or (lambda: now_s),
+        "clock": clock,
         "fresh_id": lambda: f"00000000-0000-4000-8000-{next(numbers):012}",
         "insert_id": lambda: f"insert-{next(numbers)}",
     }

@@ -11,11 +11,13 @@ import threading
 import types
 import typing
 import unittest.mock
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.spools import RecordingSpool
 from support.trackers import tracker_into
 
+from mixpanel_visitor import Tracker, keep_visitor
 from mixpanel_visitor.errors import NoVisitorError
 from mixpanel_visitor.tracking import context
 from mixpanel_visitor.tracking.context import current_visitor, get_current, refused_outside
@@ -83,7 +85,35 @@ def test_a_refusal_says_how_a_thread_takes_its_visitor_along(caplog):
         thread.start()
         thread.join()
     (line,) = caplog.messages
-    assert "pass the visitor itself, or `contextvars.copy_context().run`" in line
+    assert "`pool.submit(keep_visitor(function), ...)`" in line
+
+
+def test_a_kept_visitor_is_current_in_the_thread_and_only_during_the_call():
+    """The thread of a pool serves others afterwards."""
+    with ThreadPoolExecutor(1) as pool:
+        with Tracker(enabled=False).visitor("user-42"):
+            kept = pool.submit(keep_visitor(lambda: current_visitor.user_id))
+        assert kept.result() == "user-42"
+        assert pool.submit(bool, current_visitor).result() is False
+
+
+def test_where_no_visitor_was_none_is_kept():
+    """Whoever is current where the function runs is somebody else."""
+    kept = keep_visitor(lambda: bool(current_visitor))
+    with Tracker(enabled=False).visitor("user-42"):
+        assert kept() is False
+
+
+def test_a_coroutine_function_keeps_its_visitor_while_it_runs():
+    """It runs later than it is called."""
+
+    async def user():
+        await asyncio.sleep(0)
+        return current_visitor.user_id
+
+    with Tracker(enabled=False).visitor("user-42"):
+        kept = keep_visitor(user)
+    assert asyncio.run(kept()) == "user-42"
 
 
 def test_probes_of_the_language_find_nothing():

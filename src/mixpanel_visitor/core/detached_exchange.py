@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from .enrichment.request_properties import EmptyRequestProperties
+from .enrichment.request_properties import CarriedRequestProperties, EmptyRequestProperties
 from .identity.identity import Identity, IdMode, log_in, log_out
 
 if TYPE_CHECKING:
@@ -13,10 +13,14 @@ if TYPE_CHECKING:
 
     from mixpanel_visitor.records import Record
 
+    from .exported_visitor import ExportedVisitor
     from .identity.identity import Login, MergeEvent
     from .policy import Consent
     from .request import RequestFacts
     from .site_rules import Unfinished
+
+
+_NO_REQUEST = EmptyRequestProperties()
 
 
 class DetachedExchange:
@@ -24,25 +28,30 @@ class DetachedExchange:
 
     Records are to be committed at once. After `begin_batch()` they wait for `end()` and are stored together;
     until then the exchange is one of `unfinished`, whose records others may take.
+
+    `resumed`: what a request has exported of this visitor. Then each record is to be committed at once, even
+    in a batch, for a job may be killed at any time, and no log-in joins device and user.
     """
 
     __slots__ = (
         "_gathers",
         "_id_mode",
+        "_is_resumed",
         "_opted_out",
         "_records",
         "_refusal",
         "_refuse",
         "_scheduled_merge",
         "_unfinished",
+        "exported_at_ms",
         "identity",
+        "is_bot",
         "registered",
+        "request_properties",
     )  # fmt: skip
 
     facts: RequestFacts | None = None
-    request_properties = EmptyRequestProperties()
     consent: Consent = "granted"
-    is_bot = False
     spid_user_id: int | None = None
     holds_back = False
     in_background = False
@@ -55,8 +64,13 @@ class DetachedExchange:
         refusal: Callable[[], str | None],
         refuse: Callable[[str, int], None],
         unfinished: set[Unfinished],
+        resumed: ExportedVisitor | None = None,
     ) -> None:
         self.identity = identity
+        self._is_resumed = resumed is not None
+        self.request_properties: EmptyRequestProperties = _NO_REQUEST
+        self.exported_at_ms: int | None = None
+        """When a request has exported this visitor, in unix milliseconds; None: none has."""
         self._id_mode: IdMode = id_mode
         self._refusal = refusal
         self._refuse = refuse
@@ -66,6 +80,10 @@ class DetachedExchange:
         self._opted_out = False
         self._scheduled_merge: MergeEvent | None = None
         self.registered: Mapping[str, Any] | None = None
+        if resumed is not None:
+            self.request_properties = CarriedRequestProperties(resumed.event_properties)
+            self.exported_at_ms, self.registered = resumed.exported_at_ms, resumed.registered
+        self.is_bot = bool(self.request_properties.event_properties.get("is_bot"))
 
     @property
     def refusal(self) -> str | None:
@@ -84,6 +102,8 @@ class DetachedExchange:
 
     def begin_batch(self) -> None:
         """Keep records until `end`, so that they are stored with one write."""
+        if self._is_resumed:
+            return
         self._gathers = True
         self._unfinished.add(self)
 
@@ -106,6 +126,9 @@ class DetachedExchange:
         before = self.identity
         linked = before.user_id == user_id
         another = before.device_id is not None and before.user_id is not None and not linked
+        if self._is_resumed and not linked:
+            # Who uses the device by now only a request knows.
+            before, another = before._replace(device_unverified=True), False
         login = log_in(
             self._id_mode, before, user_id, linked=linked, fresh_device_id=fresh_id() if another else None
         )

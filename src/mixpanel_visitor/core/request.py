@@ -15,6 +15,8 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import quote
 
+from mixpanel_visitor.errors import NoRequestError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping, Sequence
 
@@ -47,7 +49,7 @@ class RequestFacts:
 
     def __init__(
         self,
-        protocol: Literal["http", "websocket"],
+        protocol: Literal["http", "websocket", "job"],
         method: str,
         scheme: str,
         host: str,
@@ -57,7 +59,7 @@ class RequestFacts:
         cookies: str,
         headers: HeaderLookup,
     ) -> None:
-        self.protocol: Literal["http", "websocket"] = protocol
+        self.protocol: Literal["http", "websocket", "job"] = protocol
         self.method = method
         self.scheme = scheme
         self.host = host
@@ -90,6 +92,29 @@ class RequestFacts:
 
     def __repr__(self) -> str:
         return f"<RequestFacts {self.method} {self.scheme}://{self.host}{self.path}>"
+
+
+class JobFacts(RequestFacts):
+    """What a `consent` callable is given of a visitor whom a job resumes: the IDs, and no request.
+
+    `protocol` is `"job"`. To read anything of a request raises `NoRequestError`: then the callable depends on
+    the request, and what it answered there holds.
+    """
+
+    __slots__ = ("device_id", "user_id")
+
+    def __init__(self, device_id: str | None, user_id: str | None) -> None:
+        self.protocol: Literal["http", "websocket", "job"] = "job"
+        self.device_id = device_id
+        self.user_id = user_id
+
+    def __getattr__(self, name: str) -> Any:
+        if name in RequestFacts.__slots__:
+            raise NoRequestError(f"facts.{name}: there is no request in a job, only device_id and user_id")
+        raise AttributeError(name)
+
+    def __repr__(self) -> str:
+        return "<JobFacts>"
 
 
 class HeaderLookup(Protocol):

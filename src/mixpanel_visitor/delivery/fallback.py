@@ -19,10 +19,10 @@ from mixpanel_visitor.records import Record
 
 from .sending.http_client import Response
 from .sending.sender import Sender
-from .spool import OptOutSpool, SyncableSpool
+from .spool import OptOutHistorySpool, OptOutSpool, SyncableSpool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from mixpanel_visitor.records import Endpoint
 
@@ -35,7 +35,7 @@ _CHECK_EVERY_S = 0.05
 _ACCEPTED = b'{"code":200,"status":1,"num_records_imported":%d}'
 
 
-class FallbackSpool(SyncableSpool, OptOutSpool):
+class FallbackSpool(SyncableSpool, OptOutSpool, OptOutHistorySpool):
     """A `Spool`: `server`, and `journal` for what it does not take; nothing is lost between the two.
 
     What the server may or may not have taken (no answer in time) is written to the journal as well and comes
@@ -149,6 +149,11 @@ class FallbackSpool(SyncableSpool, OptOutSpool):
             self.server.withdraw(people)
             with self._lock:
                 self._withdrawals -= people
+
+    def opted_out_since(self, people: Collection[str], since_ms: int) -> bool:
+        """Return whether any of these people, given as digests, has opted out since then."""
+        on_this_machine = self.journal.directory.exists() and self.journal.opted_out_since(people, since_ms)
+        return on_this_machine or self.server.opted_out_since(people, since_ms)
 
     def revision(self) -> int:
         """Return how often something was withdrawn."""

@@ -13,11 +13,11 @@ from mixpanel_visitor.process import fork
 from mixpanel_visitor.records import ENDPOINTS
 
 from .dead_letter import DeadLetter
-from .spool import Claim, OptOutSpool, SpoolCounts, VolatileSpool
+from .spool import OPT_OUTS_KEPT_S, Claim, OptOutHistorySpool, OptOutSpool, SpoolCounts, VolatileSpool
 from .subject_digest import owners
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from mixpanel_visitor.records import Endpoint, Record
 
@@ -41,7 +41,7 @@ class _Entry:
     is_withdrawn: bool = False
 
 
-class MemorySpool(OptOutSpool, VolatileSpool):
+class MemorySpool(OptOutSpool, OptOutHistorySpool, VolatileSpool):
     """A `Spool` in memory, of `max_bytes` of bodies at most; of the dead letters it keeps the last 1000.
 
     A forked child starts with an empty one: what was put before is the parent's.
@@ -75,6 +75,7 @@ class MemorySpool(OptOutSpool, VolatileSpool):
         self._dead = 0
         self._dead_letters: deque[tuple[DeadLetter, set[str]]] = deque(maxlen=self._max_dead)
         self._withdrawn: dict[str, int] = {}
+        self._opted_out_ms: dict[str, int] = {}
         self._revision = 0
 
     def put(self, records: Sequence[Record]) -> None:
@@ -155,11 +156,19 @@ class MemorySpool(OptOutSpool, VolatileSpool):
             for person in people:
                 self._withdrawn.pop(person, None)  # the oldest stay in front
                 self._withdrawn[person] = self._written
+                self._opted_out_ms.pop(person, None)
+                self._opted_out_ms[person] = int(self._clock() * 1000)
             self._revision += 1
             opted_out = self._withdrawn.keys()
             remaining = [each for each in self._dead_letters if opted_out.isdisjoint(each[1])]
             self._dead_letters = deque(remaining, maxlen=self._max_dead)
             self._forget_withdrawn()
+            self._forget_opted_out()
+
+    def opted_out_since(self, people: Collection[str], since_ms: int) -> bool:
+        """Return whether any of these people, given as digests, has opted out since then, in this process."""
+        with self._lock:
+            return any(self._opted_out_ms.get(person, -1) >= since_ms for person in people)
 
     def revision(self) -> int:
         """Return how often something was withdrawn."""
@@ -218,6 +227,15 @@ class MemorySpool(OptOutSpool, VolatileSpool):
         oldest = next(iter(self._unsettled), self._written + 1)
         while self._withdrawn and self._withdrawn[first := next(iter(self._withdrawn))] < oldest:
             del self._withdrawn[first]
+
+    def _forget_opted_out(self) -> None:
+        """Forget who has opted out so long ago that no job asks any more, or before too many others."""
+        old_ms = (self._clock() - OPT_OUTS_KEPT_S) * 1000
+        while self._opted_out_ms:
+            first = next(iter(self._opted_out_ms))
+            if self._opted_out_ms[first] >= old_ms and len(self._opted_out_ms) <= self._max_withdrawn:
+                break
+            del self._opted_out_ms[first]
 
     def _settle(self, entries: list[_Entry]) -> list[_Entry]:
         for entry in entries:

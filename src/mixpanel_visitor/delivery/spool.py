@@ -4,9 +4,9 @@ A spool is any class with the seven methods of `Spool`. Writers (`put`) may be m
 processes; the reading side (`claim` and what settles a claim) is called by one thread, the sender.
 
 What a spool can do besides, it declares by one of the Protocols below: `SyncableSpool`, `OptOutSpool`,
-`CrashTrackingSpool`, `DirectorySpool`, `VolatileSpool`. Ours inherit from them, so that a type checker sees
-that they keep what they declare; of any other, having the methods is declaration enough. Users of a spool
-ask with `isinstance` and one of these Protocols, and do without what it does not declare.
+`OptOutHistorySpool`, `CrashTrackingSpool`, `DirectorySpool`, `VolatileSpool`. Ours inherit from them, so that
+a type checker sees that they keep what they declare; of any other, having the methods is declaration enough.
+Users of a spool ask with `isinstance` and one of these Protocols, and do without what it does not declare.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mixpanel_visitor.records import Endpoint, Record
+
+
+OPT_OUTS_KEPT_S = 8 * 86_400
+"""For so long it is known who has opted out: a day longer than what a request has exported may be of use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +130,18 @@ class OptOutSpool(Protocol):
 
     def revision(self) -> int:
         """Return how often something was withdrawn: what was claimed before should be released."""
+        ...
+
+
+@runtime_checkable
+class OptOutHistorySpool(Protocol):
+    """A spool that knows for `OPT_OUTS_KEPT_S` who has opted out, so that a job can ask."""
+
+    def opted_out_since(self, people: Collection[str], since_ms: int) -> bool:
+        """Return whether any of these people, given by `subject_digest.digests`, has opted out since then.
+
+        `since_ms` is in unix milliseconds. Raise `SpoolError` where that cannot be known.
+        """
         ...
 
 

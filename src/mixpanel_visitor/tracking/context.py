@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import logging
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from mixpanel_visitor.errors import NoVisitorError
 from mixpanel_visitor.observability.counters import Tally
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from contextvars import Token
 
     from .visitor import Visitor
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 _current: ContextVar[Visitor | None] = ContextVar("mixpanel_visitor", default=None)
 _log = RateLimitedLog()
@@ -51,6 +56,41 @@ _find_elsewhere: list[Callable[[], Visitor | None]] = []
 def look_also(find: Callable[[], Visitor | None]) -> None:
     """Ask `find` where our own variable says nothing: Flask copies its context into threads, not ours."""
     _find_elsewhere.append(find)
+
+
+def keep_visitor(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Return a function that runs for the visitor who is current now, in whichever thread it is called.
+
+    A thread of a pool has no visitor of its own: `pool.submit(keep_visitor(send), mail)`. Where there is no
+    visitor, it runs without one, whoever is current there. `asyncio.to_thread` and tasks need no such help.
+
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> from mixpanel_visitor import Tracker, current_visitor, keep_visitor
+    >>> def user():
+    ...     return current_visitor.user_id
+    >>> with ThreadPoolExecutor() as pool, Tracker(enabled=False).visitor("user-42"):
+    ...     pool.submit(keep_visitor(user)).result()
+    'user-42'
+    """
+    visitor = get_current()
+
+    @functools.wraps(function)
+    def kept(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        token = enter(visitor)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            leave(token)
+
+    @functools.wraps(function)
+    async def kept_async(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Any:
+        token = enter(visitor)
+        try:
+            return await cast("Any", function(*args, **kwargs))
+        finally:
+            leave(token)
+
+    return cast("Any", kept_async) if inspect.iscoroutinefunction(function) else kept
 
 
 class CurrentVisitor:
@@ -91,11 +131,15 @@ class CurrentVisitor:
         if name.startswith("__"):
             raise AttributeError(name)
         raise NoVisitorError(
-            f"current_visitor.{name}: there is no request here, so there is no visitor. In a job, say who it "
-            "is: `with tracker.visitor('user-42') as visitor: visitor.track(...)`."
+            f"current_visitor.{name}: there is no request here, so there is no visitor. {_ADVICE}"
         )
 
 
+_ADVICE = (
+    "In a job, use `with tracker.resume(exported):` with what `visitor.export()` returned in the request, or "
+    "the package's door to your job queue; where no request was, `with tracker.visitor('user-42'):`. In a "
+    "thread of a pool, use keep_visitor: `pool.submit(keep_visitor(function), ...)`."
+)
 _CALLS = ("track", "identify", "alias", "reset", "register", "set_group", "opt_out", "opt_in")
 
 
@@ -106,11 +150,10 @@ def _refuse(name: str) -> Any:
         _log(
             logging.WARNING,
             f"outside {site}",
-            "current_visitor.%s(...) at %s was ignored: there is no request here. In a job, use "
-            "`with tracker.visitor('user-42') as visitor:`; to a thread of a pool, pass the visitor itself, "
-            "or `contextvars.copy_context().run`.",
+            "current_visitor.%s(...) at %s was ignored: there is no request here. %s",
             name,
             site,
+            _ADVICE,
         )
 
     return refused

@@ -29,11 +29,13 @@ from .offline_visitor import OfflineVisitor
 from .pipeline import DeliveryPipeline
 from .stats import balance
 from .visitor import Visitor
+from .visitor_exports import VisitorExports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from mixpanel_visitor.core.exchange import Exchange
+    from mixpanel_visitor.core.exported_visitor import ExportedVisitor
     from mixpanel_visitor.core.identity.handover import HandoverClaim
     from mixpanel_visitor.core.request import RequestFacts
     from mixpanel_visitor.core.site_rules import Unfinished
@@ -62,6 +64,23 @@ class Engine:
         self.waits_for_delivery = settings.durability == "delivered"
         self.pipeline = DeliveryPipeline(self.settings, dependencies, counters=self._counters, log=self._log)
         redactor = Redactor(self.settings.scrub)
+        self._exchanges = ExchangeFactory(
+            self.settings,
+            dependencies,
+            counters=self._counters,
+            log=self._log,
+            refusal=self._refusal,
+            redactor=redactor,
+        )
+        self._rules = self._exchanges.rules
+        self.exports = VisitorExports(
+            self.settings,
+            clock=dependencies.clock,
+            consent=self._rules.consent,
+            opted_out_since=self.pipeline.opted_out_since,
+            counters=self._counters,
+            log=self._log,
+        )
         self.writer = EventBuilder(
             token=self.settings.token,
             id_mode=self.settings.id_mode,
@@ -75,19 +94,11 @@ class Engine:
             redactor=redactor,
             commit=self._commit,
             withdraw=self._withdraw,
+            export=self.exports.export,
             tell_local=self.pipeline.tell_local,
             plan=self._plan_guard(),
             raise_errors=self.settings.on_error == "raise",
         )
-        self._exchanges = ExchangeFactory(
-            self.settings,
-            dependencies,
-            counters=self._counters,
-            log=self._log,
-            refusal=self._refusal,
-            redactor=redactor,
-        )
-        self._rules = self._exchanges.rules
         self._clock, self._fresh_id = dependencies.clock, dependencies.fresh_id
         call_after_fork(self._forget)
         weakref.finalize(self, self.pipeline.retire).atexit = False  # at exit it is drained
@@ -222,7 +233,15 @@ class Engine:
 
     def visitor(self, identity: Identity, *, refusal: str | None = None) -> OfflineVisitor:
         """Return a visitor for a job, a script or a test; `refusal`: why nothing of theirs is tracked."""
-        exchange = self.detached(identity, refusal=refusal)
+        return self._offline(self.detached(identity, refusal=refusal))
+
+    def resume(self, text: object, *, max_age_s: float) -> OfflineVisitor:
+        """Return the visitor of an exported text; who cannot or may not be resumed tracks nothing."""
+        exported, refusal = self.exports.read(text, max_age_s=max_age_s)
+        identity = None if exported is None else exported.identity
+        return self._offline(self.detached(identity, refusal=refusal, resumed=exported))
+
+    def _offline(self, exchange: DetachedExchange) -> OfflineVisitor:
         return OfflineVisitor(exchange, self.writer, fresh_id=self._fresh_id, end=self._end_batch)
 
     def _track_page_view(
@@ -244,7 +263,13 @@ class Engine:
             track_merge(self.writer, exchange, merge)
         self.commit(exchange, in_background=False)
 
-    def detached(self, identity: Identity | None = None, *, refusal: str | None = None) -> DetachedExchange:
+    def detached(
+        self,
+        identity: Identity | None = None,
+        *,
+        refusal: str | None = None,
+        resumed: ExportedVisitor | None = None,
+    ) -> DetachedExchange:
         """Return the visit of somebody outside of a request; no `identity`: of nobody in particular."""
         if not self._started:
             self.start()
@@ -254,6 +279,7 @@ class Engine:
             refusal=self._refusal if refusal is None else lambda: self._refusal() or refusal,
             refuse=self._counters.refuse,
             unfinished=self._rules.unfinished,
+            resumed=resumed,
         )
 
     # --- life ---------------------------------------------------------------------------------------

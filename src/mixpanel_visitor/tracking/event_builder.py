@@ -97,6 +97,7 @@ class EventBuilder:
         redactor: Redactor | None = None,
         commit: Callable[[Sequence[Record], bool], None] = lambda _records, _in_background: None,
         withdraw: Callable[[Identity], None] | None = None,
+        export: Callable[[Sink], str] = lambda _sink: "",
         tell_local: Callable[[str], None] | None = None,
         plan: PlanGuard | None = None,
         raise_errors: bool = False,
@@ -114,6 +115,7 @@ class EventBuilder:
         self._redactor = redactor or Redactor()
         self._commit = commit
         self.withdraw = withdraw or (lambda _identity: None)
+        self.export = export
         self._plan = plan
         self._is_strict = raise_errors
         # Who has the last word on an event, or adds to each one, sees it whole.

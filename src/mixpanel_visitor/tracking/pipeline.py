@@ -12,6 +12,7 @@ from mixpanel_visitor.delivery.sending.http_client import MixpanelAPI, Response
 from mixpanel_visitor.delivery.sending.sender import Sender
 from mixpanel_visitor.delivery.spool import (
     CrashTrackingSpool,
+    OptOutHistorySpool,
     OptOutSpool,
     SpoolCounts,
     SyncableSpool,
@@ -146,6 +147,27 @@ class DeliveryPipeline:
                 guarded(self.spool.withdraw)(digests(ids))
         except Exception:
             self.failed("opt-out")
+
+    def opted_out_since(self, ids: Iterable[str], since_ms: int) -> bool:
+        """Return whether one of these IDs has opted out since then, as far as the spool knows; never raises.
+
+        Where that cannot be known, because a disk or a server is away, it is counted.
+        """
+        if here.inside or not isinstance(self.spool, OptOutHistorySpool):
+            return False
+        try:
+            return guarded(self.spool.opted_out_since)(digests(ids), since_ms)
+        except SpoolError as error:
+            self._counters.note("opt_out_unknown")
+            self._log(
+                logging.WARNING,
+                "opt_out_unknown",
+                "Whether a visitor of a job has opted out since is not known (%s); their events are tracked.",
+                error,
+            )
+        except Exception:
+            self.failed("opt-out")
+        return False
 
     def tell_local(self, message: str) -> None:
         """Show a local Mixpanel why something is not sent: to whoever sits before it nothing else would."""

@@ -18,6 +18,7 @@ from . import recorder
 from .dependencies import Dependencies
 from .engine import Engine
 from .visitor import merged
+from .visitor_exports import MAX_AGE_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,6 +103,8 @@ class Tracker:
         if (any_id is _NOT_GIVEN) == (not given):
             raise TypeError("visitor() takes either one ID, or user_id= and device_id=")
         mode = self.settings.id_mode
+        if device_id is not _NOT_GIVEN:
+            self._engine.exports.advise_jobs()
         if any_id is not _NOT_GIVEN:
             text, reason = read_id(any_id)
             identity = from_any_id(mode, text)
@@ -112,6 +115,28 @@ class Tracker:
             self._engine.writer.refuse("banned_id", "tracker.visitor", reason)
             return self._engine.visitor(Identity(device_id=None), refusal="banned_id")
         return self._engine.visitor(identity)
+
+    def resume(self, exported: str, *, max_age_s: float = MAX_AGE_S) -> OfflineVisitor:
+        """Return the visitor that a request has exported (`visitor.export()`), for a job that they caused.
+
+        With `with` it is the current visitor of the block. Its events are durable at once. Texts that are
+        empty, forged, of another project or older than `max_age_s` (7 days at most), and visitors who have
+        opted out since, give a visitor whose events are refused and counted by reason; nothing is raised.
+        No device and user are joined by a job.
+
+        >>> from mixpanel_visitor import current_visitor
+        >>> from mixpanel_visitor.testing import capture_events
+        >>> with capture_events() as events:
+        ...     tracker = Tracker()
+        ...     exported = tracker.visitor(device_id="phone-1", user_id="user-42").export()
+        ...     with tracker.resume(exported):
+        ...         current_visitor.track("Invoice paid", amount=12)
+        ...     with tracker.resume(""):  # somebody who may not be tracked
+        ...         current_visitor.track("Invoice paid", amount=12)
+        >>> [(event.name, event.distinct_id) for event in events]
+        [('Invoice paid', 'user-42')]
+        """
+        return self._engine.resume(exported, max_age_s=max_age_s)
 
     def track(
         self,

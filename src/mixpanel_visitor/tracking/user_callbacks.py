@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, cast
 
-from mixpanel_visitor.errors import MissingExtraError
+from mixpanel_visitor.errors import MissingExtraError, NoRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,12 +42,14 @@ class UserCallbacks:
         self._log = log
 
     def consent(self, facts: RequestFacts) -> Consent:
-        """Ask whether this person may be tracked."""
+        """Ask whether this person may be tracked; in a job, where the answer may need the request, it did."""
         if self._consent is None:
             return "granted"
         answer: Any = None
         try:
             answer = self._consent(facts)
+        except NoRequestError:
+            return "granted"  # else nothing would have been exported there
         except Exception:
             self._failed("consent", "Nothing is tracked for this request.")
         else:

@@ -196,6 +196,15 @@ class Visitor:
         """
         self._scope.opt_in(self._fresh_id)
 
+    def export(self) -> str:
+        """Return this visitor as a signed text, for a job or another service that tracks on their behalf.
+
+        `tracker.resume(text)` takes it. It has less than 1 KiB and holds the IDs, what events of this request
+        say of browser and page, super properties and groups. The empty text is for who may not be tracked: no
+        consent, DNT, GPC, opted out, a bot.
+        """
+        return self._writer.export(self._scope)
+
     # --- events ---------------------------------------------------------------------------------
 
     def track(

@@ -62,13 +62,20 @@ class RequestProperties:
         return self._enricher.page_view(self._facts, route)
 
 
+_NO_ADDRESS: Mapping[str, Any] = {"ip": NO_GEOLOCATION}
+
+
 class EmptyRequestProperties:
     """Outside of a request there is nothing to look at."""
 
     __slots__ = ()
 
-    event_properties: Mapping[str, Any] = {"ip": NO_GEOLOCATION}
     has_first_touch = False
+
+    @property
+    def event_properties(self) -> Mapping[str, Any]:
+        """There is only to say that the address is not the visitor's."""
+        return _NO_ADDRESS
 
     def first_touch(self) -> Mapping[str, Any]:
         """There is no campaign."""
@@ -77,3 +84,17 @@ class EmptyRequestProperties:
     def page_view(self, route: str | None) -> Mapping[str, Any]:
         """There is no page."""
         return {} if route is None else {"route": route}
+
+
+class CarriedRequestProperties(EmptyRequestProperties):
+    """Outside of the request that has said these event properties."""
+
+    __slots__ = ("_event_properties",)
+
+    def __init__(self, event_properties: Mapping[str, Any]) -> None:
+        self._event_properties = event_properties
+
+    @property
+    def event_properties(self) -> Mapping[str, Any]:
+        """What the request has said; the address as well, where the settings allowed it there."""
+        return self._event_properties

@@ -21,9 +21,9 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from itsdangerous import Signer
-
 from mixpanel_visitor.core.request import cookie_values
+
+from .signing import make_signer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -131,7 +131,8 @@ class VisitorCookieCodec:
 
         `foreign` is called for each cookie that is ours but for its signature.
         """
-        self._signers = (_signer(secret_keys, _SALT + b":" + token.encode()), _signer(secret_keys, _SALT))
+        own_salt = _SALT + b":" + token.encode()
+        self._signers = (make_signer(secret_keys, own_salt), make_signer(secret_keys, _SALT))
         self._max_age_s = max_age_s
         self._count = count
         self._foreign = foreign
@@ -274,13 +275,6 @@ class VisitorCookieCodec:
                 self._foreign()
             return None
         return cookie
-
-
-def _signer(secret_keys: Sequence[str], salt: bytes) -> Signer:
-    deriving = Signer(list(secret_keys), salt=salt, key_derivation="hmac", digest_method=hashlib.sha256)
-    # A signer derives its keys each time that it signs; ours stay the same.
-    keys = [deriving.derive_key(key) for key in secret_keys]
-    return Signer(keys, salt=salt, key_derivation="none", digest_method=hashlib.sha256)
 
 
 def _names(name: str, *, host_only: bool) -> dict[bool, str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from mixpanel_visitor.delivery.dead_letter import DeadLetter
 from mixpanel_visitor.delivery.spool import Claim
+from mixpanel_visitor.errors import SpoolUnavailableError
 
 from .backlog_estimate import BacklogEstimator
 from .corruption import CorruptionStats
@@ -18,13 +20,14 @@ from .directory import distrust, fix_for
 from .in_flight_log import InFlightLog
 from .leader_lock import LeaderLock
 from .offsets import CommittedOffsets
+from .opt_out_history import OptOutHistory
 from .segment_index import SegmentIndex
 from .segment_reader import Outcome, read_time_ms
 from .segments import list_segments
 from .tombstones import OptOutTombstones
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
     from mixpanel_visitor.delivery.spool import DeadReason
@@ -80,6 +83,7 @@ class JournalConsumer:
         self._offsets = CommittedOffsets(directory / "acks.json", log)
         self._in_flight_log = InFlightLog(directory / "sending")
         self._tombstones = OptOutTombstones(directory / "withdrawn")
+        self._opt_out_history = OptOutHistory(directory / "opted-out")
         self._prune_again_s = float("-inf")
         self._corruption = CorruptionStats(log)
         self._dead_letters = DeadLetters(directory / "dead", max_bytes=dead_bytes, clock=clock, log=log)
@@ -177,17 +181,26 @@ class JournalConsumer:
 
     def withdraw(self, people: Iterable[str]) -> None:
         """Have nothing sent that was put until now of these people, given as digests."""
+        people, now_ms = list(people), int(self._clock() * 1000)
         try:
-            self._tombstones.add(people, until_ms=int(self._clock() * 1000))
+            self._tombstones.add(people, until_ms=now_ms)
+            self._opt_out_history.add(people, now_ms=now_ms)
         except OSError as error:
             self._log(
                 logging.ERROR,
                 f"withdrawn {self._directory}",
-                "What waits of a person who has opted out will be sent all the same: it could not be noted "
+                "What waits of a person who has opted out may be sent all the same: it could not be noted "
                 "(%s). Mend %s.",
                 error,
                 self._directory / "withdrawn",
             )
+
+    def opted_out_since(self, people: Collection[str], since_ms: int) -> bool:
+        """Return whether any of these people, given as digests, has opted out since then."""
+        try:
+            return self._opt_out_history.includes(people, since_ms)
+        except OSError as error:
+            raise SpoolUnavailableError(f"{self._directory / 'opted-out'} cannot be read: {error}") from error
 
     def revision(self) -> int:
         """Return how often something was withdrawn: what was claimed before should be released."""
@@ -332,8 +345,12 @@ class JournalConsumer:
         now_s = float("inf") if at_once else self._monotonic()
         now_ms = int(self._clock() * 1000)
         index.collect_garbage(now_s=now_s, now_ms=now_ms)
-        if self._tombstones and now_s >= self._prune_again_s:
-            self._prune_again_s = self._monotonic() + PRUNE_EVERY_S
+        if now_s < self._prune_again_s:
+            return
+        self._prune_again_s = self._monotonic() + PRUNE_EVERY_S
+        with suppress(OSError):
+            self._opt_out_history.prune(now_ms)
+        if self._tombstones:
             oldest_ms = index.oldest_ms()
             before_ms = now_ms if oldest_ms is None else min(oldest_ms, now_ms)
             self._tombstones.prune(before_ms - PRUNE_EVERY_S * 1000)

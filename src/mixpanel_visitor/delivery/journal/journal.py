@@ -5,6 +5,7 @@ VERSION            1
 leader.lock        the process that holds the lock on it delivers, for all, and touches it regularly
 sending            what the leader is sending at this moment
 withdrawn/         of whom nothing more is to be sent, and until when
+opted-out/         who has opted out in the last days, for jobs
 acks.json          how far each segment has been delivered
 *.seg              segments: records as lines of text, each file written by one process
 dead/*.jsonl       dead letters
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING
 from mixpanel_visitor.delivery.spool import (
     CrashTrackingSpool,
     DirectorySpool,
+    OptOutHistorySpool,
     OptOutSpool,
     SpoolCounts,
     SyncableSpool,
@@ -37,7 +39,7 @@ from .producer import JournalProducer
 from .segments import sync_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from mixpanel_visitor.delivery.spool import Claim, DeadReason
     from mixpanel_visitor.records import Endpoint, Record
@@ -47,7 +49,7 @@ SEGMENT_AGE_S = 600.0
 MAINTAIN_EVERY_S = 1.0
 
 
-class Journal(SyncableSpool, OptOutSpool, CrashTrackingSpool, DirectorySpool):
+class Journal(SyncableSpool, OptOutSpool, OptOutHistorySpool, CrashTrackingSpool, DirectorySpool):
     """A `Spool` in a directory. Nothing is opened or created before the first `put`.
 
     `max_bytes` bounds the segments (None: 1 GB, or 10 % of the volume if that is less), `dead_bytes` the
@@ -134,6 +136,10 @@ class Journal(SyncableSpool, OptOutSpool, CrashTrackingSpool, DirectorySpool):
         It holds for every process that delivers. Where it cannot be written, that is logged.
         """
         self._consumer.withdraw(people)
+
+    def opted_out_since(self, people: Collection[str], since_ms: int) -> bool:
+        """Return whether any of these people, given as digests, has opted out since then, on this disk."""
+        return self._consumer.opted_out_since(people, since_ms)
 
     def revision(self) -> int:
         """Return how often something was withdrawn: what was claimed before should be released."""

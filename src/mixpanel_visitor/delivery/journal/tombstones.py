@@ -111,11 +111,15 @@ class OptOutTombstones:
 
     def covers(self, body: bytes, put_ms: Callable[[], int | None]) -> bool:
         """Return whether a record is withdrawn; `put_ms` is only called where the time matters."""
-        until_ms = max((self._until_ms.get(mark_of(owner)) for owner in owners(body)), default=-1)
+        until_ms = self.latest_ms(owners(body))
         if until_ms < 0:
             return False
         time_ms = put_ms()
         return time_ms is not None and time_ms <= until_ms
+
+    def latest_ms(self, people: Iterable[str]) -> int:
+        """Return when the last of these people, given as digests, has opted out; -1: nobody has."""
+        return max((self._until_ms.get(mark_of(person)) for person in people), default=-1)
 
     def prune(self, before_ms: int) -> None:
         """Forget those that end before the oldest record that is left."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from mixpanel_visitor.delivery.sending.crash_isolation import CRASH_LIMIT
 from mixpanel_visitor.delivery.sending.idempotency import is_repeatable
-from mixpanel_visitor.delivery.spool import OptOutSpool
+from mixpanel_visitor.delivery.spool import OptOutHistorySpool, OptOutSpool
 from mixpanel_visitor.errors import SettingsError, SpoolUnavailableError
 from mixpanel_visitor.observability.rate_limited_log import logger
 from mixpanel_visitor.process import fork
@@ -31,7 +31,7 @@ from .takeover import is_suspect
 from .tombstones import RedisTombstones
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from mixpanel_visitor.delivery.spool import Claim, DeadReason, SpoolCounts
     from mixpanel_visitor.records import Endpoint
@@ -54,7 +54,7 @@ _READ_ENTRIES = 100
 _ORDERED: frozenset[Endpoint] = frozenset({"engage", "groups"})
 
 
-class RedisSpool(OptOutSpool):
+class RedisSpool(OptOutSpool, OptOutHistorySpool):
     """A `Spool` in Redis Streams, shared by all machines that name the same address and project.
 
     `max_bytes` bounds the compressed bytes that may wait in it. Counted as written, delivered and pending are
@@ -311,6 +311,13 @@ class RedisSpool(OptOutSpool):
         people = set(people)
         self._tombstones.add(people)
         self._dead_letters.withdraw(people)
+
+    def opted_out_since(self, people: Collection[str], since_ms: int) -> bool:
+        """Return whether any of these people, given as digests, has opted out since then, on any machine.
+
+        Redis is asked each time, because the answer has to be that of this moment.
+        """
+        return self._tombstones.opted_out_since(people, since_ms)
 
     def revision(self) -> int:
         """Return how often something was withdrawn; known a second late where another process did it."""

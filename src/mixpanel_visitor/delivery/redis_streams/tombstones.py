@@ -9,7 +9,7 @@ from mixpanel_visitor.delivery.subject_digest import owners
 from . import scripts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from .in_flight import Entry
     from .streams import Streams
@@ -46,6 +46,12 @@ class RedisTombstones:
         if digests:
             self._streams.do(call)
             self._fetch()
+
+    def opted_out_since(self, people: Collection[str], since_ms: int) -> bool:
+        """Ask Redis whether any of these people, given as digests, has opted out since then."""
+        key, digests = self._streams.withdrawn_key, list(people)
+        noted = self._streams.do(lambda client: client.hmget(key, digests)) if digests else []
+        return any(until_ms is not None and int(until_ms) >= since_ms for until_ms in noted)
 
     def revision(self) -> int:
         """Return how often something was withdrawn, as far as is known."""

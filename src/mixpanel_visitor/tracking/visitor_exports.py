@@ -1,0 +1,142 @@
+"""VisitorExports: visitors on their way from a request into a job, or to another service."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+from mixpanel_visitor.core.detached_exchange import DetachedExchange
+from mixpanel_visitor.core.exported_visitor import ExportedVisitor, ExportError, VisitorExportCodec
+from mixpanel_visitor.core.request import JobFacts
+from mixpanel_visitor.observability.rate_limited_log import call_site
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from mixpanel_visitor.core.policy import Consent
+    from mixpanel_visitor.core.request import RequestFacts
+    from mixpanel_visitor.observability.counters import EventCounters
+    from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
+    from mixpanel_visitor.settings import Settings
+
+    from .event_builder import Sink
+
+MAX_AGE_S = 86_400.0
+"""For so long a job may come after its request, if the caller does not say."""
+
+MOST_AGE_S = 7 * 86_400.0
+"""For longer nobody may: who has opted out is known for that long."""
+
+_JOB_QUEUES = ("celery", "dramatiq", "rq", "taskiq")
+"""The packages to whose jobs there is a door."""
+
+
+class VisitorExports:
+    """Makes the texts of one tracker's visitors, and reads those that come back; neither raises."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], float],
+        consent: Callable[[RequestFacts], Consent] | None,
+        opted_out_since: Callable[[Iterable[str], int], bool],
+        counters: EventCounters,
+        log: RateLimitedLog,
+    ) -> None:
+        self._codec = VisitorExportCodec(settings.secret_key, token=settings.token)
+        self._clock = clock
+        self._consent = consent
+        self._opted_out_since = opted_out_since
+        self._counters = counters
+        self._log = log
+        self._has_advised = False
+
+    def export(self, scope: Sink) -> str:
+        """Return a visitor as text; `""` for who may not be tracked, which is counted."""
+        refusal = scope.refusal
+        if refusal is not None:
+            self._counters.note(f"export_{refusal}")
+            return ""
+        try:
+            exported_at_ms = scope.exported_at_ms if isinstance(scope, DetachedExchange) else None
+            text, left_out = self._codec.encode(
+                ExportedVisitor(
+                    scope.identity,
+                    # Who exports again what was resumed does not make it younger.
+                    int(self._clock() * 1000) if exported_at_ms is None else exported_at_ms,
+                    scope.request_properties.event_properties,
+                    scope.registered,
+                )
+            )
+        except Exception as error:
+            reason = error.reason if isinstance(error, ExportError) else "export_failed"
+            self._counters.note(reason)
+            self._log(
+                logging.ERROR,
+                reason,
+                "visitor.export() at %s: a job will not track for this visitor (%s): %s",
+                call_site(),
+                reason,
+                error,
+                exc_info=reason == "export_failed",
+            )
+            return ""
+        if left_out:
+            self._counters.note("export_cut")
+            self._log(
+                logging.WARNING,
+                f"export_cut {left_out}",
+                "visitor.export() at %s had no room for %s; events of the job go without. Register fewer or "
+                "shorter super properties.",
+                call_site(),
+                ", ".join(left_out),
+            )
+        return text
+
+    def read(self, text: object, *, max_age_s: float) -> tuple[ExportedVisitor | None, str | None]:
+        """Return the visitor of a text, and why they may not be tracked (None: they may)."""
+        now_s = self._clock()
+        try:
+            visitor = self._codec.decode(text, now_s=now_s, max_age_s=min(max_age_s, MOST_AGE_S))
+        except ExportError as error:
+            self._counters.note(error.reason)
+            if error.reason != "resume_empty":
+                self._log(
+                    logging.WARNING,
+                    error.reason,
+                    "tracker.resume() at %s: what this job tracks is refused (%s): %s",
+                    call_site(),
+                    error.reason,
+                    error,
+                )
+            return None, error.reason
+        return visitor, self._refusal(visitor)
+
+    def advise_jobs(self) -> None:
+        """Log once, where a job queue is used, what a job that is given a device ID does not know."""
+        queue = next((each for each in _JOB_QUEUES if each in sys.modules), None)
+        if queue is None or self._has_advised:
+            return
+        self._has_advised = True
+        self._log(
+            logging.WARNING,
+            "jobs",
+            "tracker.visitor(device_id=...) at %s, in a process that uses %s: a job that is given IDs does "
+            "not know whether the visitor has opted out or is a bot, and tracks them all the same. Give it "
+            "`visitor.export()` and use `tracker.resume(...)`, or install mixpanel_visitor.%s.",
+            call_site(),
+            queue,
+            queue,
+        )
+
+    def _refusal(self, visitor: ExportedVisitor) -> str | None:
+        identity = visitor.identity
+        ids = [each for each in (identity.device_id, identity.user_id, identity.uid) if each]
+        if self._opted_out_since(ids, visitor.exported_at_ms):
+            return "consent_denied"
+        if self._consent is None:
+            return None
+        consent = self._consent(JobFacts(identity.device_id, identity.user_id))
+        return None if consent == "granted" else f"consent_{consent}"
