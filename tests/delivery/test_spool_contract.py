@@ -18,11 +18,12 @@ from support.journals import (
 
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.delivery.redis_streams import RedisSpool
-from mixpanel_visitor.delivery.spool import DeadReason, OptOutSpool
+from mixpanel_visitor.delivery.spool import DeadReason, OptOutHistorySpool, OptOutSpool
 from mixpanel_visitor.delivery.subject_digest import digests
 from mixpanel_visitor.errors import SpoolFullError
 from mixpanel_visitor.records import Record
 
+FAR_MS = 2**45
 REFUSED = DeadReason(message="too old", field="properties.time", status=400)
 
 
@@ -347,6 +348,15 @@ def test_a_claim_that_is_out_can_be_given_back_for_it(opt_out_spool):
     opt_out_spool.release(claim, [1, 2])
     assert everything(opt_out_spool) == ["2"]
     assert balanced(opt_out_spool)
+
+
+def test_who_has_opted_out_is_known_though_nothing_of_them_waits(opt_out_spool):
+    """A job asks that comes from another queue; with and without `$device:`, of others nothing is said."""
+    assert isinstance(opt_out_spool, OptOutHistorySpool)
+    opt_out_spool.withdraw(digests(["ann", "phone-1"]))
+    for who, answer in ((["ann"], True), (["bob", "$device:phone-1"], True), (["bob"], False), ([], False)):
+        assert opt_out_spool.opted_out_since(digests(who), 0) is answer
+    assert not opt_out_spool.opted_out_since(digests(["ann"]), FAR_MS)
 
 
 def test_a_withdrawn_record_does_not_count_for_the_size_of_a_claim(opt_out_spool):

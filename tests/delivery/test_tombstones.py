@@ -14,6 +14,7 @@ from mixpanel_visitor.delivery.journal.tombstones import FILE_MS, OptOutTombston
 from mixpanel_visitor.delivery.sending.http_client import MixpanelAPI
 from mixpanel_visitor.delivery.sending.sender import Sender
 from mixpanel_visitor.delivery.subject_digest import digests, owners
+from mixpanel_visitor.errors import SpoolUnavailableError
 from mixpanel_visitor.records import Record
 
 
@@ -297,3 +298,27 @@ def test_what_is_no_withdrawal_is_not_heeded(opened, tmp_path, content):
 def test_a_record_without_ids_is_nobodys(body):
     """Whatever stands in it."""
     assert owners(body) == set()
+
+
+def test_who_has_opted_out_is_known_for_eight_days(opened, clock, tmp_path):
+    """Longer than any job may come after its request; then nothing is kept of them."""
+    journal, since_ms = opened(), int(clock.wall_s * 1000)
+    journal.withdraw(digests(["ann"]))
+    clock.tick(7 * 86_400)
+    journal.put([event("1", "bob")])
+    assert deliver(journal) == ["1"]
+    assert opened().opted_out_since(digests(["ann"]), since_ms)
+    clock.tick(86_400 + FILE_MS / 1000)
+    journal.put([event("2", "bob")])
+    assert deliver(journal) == ["2"]
+    assert list((tmp_path / "spool" / "opted-out").iterdir()) == []
+    assert not opened().opted_out_since(digests(["ann"]), since_ms)
+
+
+def test_a_directory_that_cannot_be_read_is_no_answer(opened, tmp_path):
+    """Who asks has to know that it is not known."""
+    journal = opened()
+    journal.put([event("1", "bob")])
+    (tmp_path / "spool" / "opted-out").write_text("a file")
+    with pytest.raises(SpoolUnavailableError, match="opted-out"):
+        journal.opted_out_since(digests(["ann"]), 0)
