@@ -34,6 +34,7 @@ PLANTED = [
     ("process/fork.py", "from mixpanel_visitor.observability import counters"),
     ("core/policy.py", "from mixpanel_visitor.core.enrichment import bots"),
     ("fastapi.py", "import django"),
+    ("requests.py", "import aiohttp"),
     ("settings/settings.py", "if TYPE_CHECKING:\n    from mixpanel_visitor.plan import Plan"),
     ("core/site_rules.py", "if TYPE_CHECKING:\n    from .exchange import Exchange"),
     ("tracking/visitor.py", "if TYPE_CHECKING:\n    from mixpanel import Mixpanel as Official"),

@@ -107,6 +107,8 @@ def test_every_default_is_the_one_of_the_contract():
         "respect_dnt": True,
         "respect_gpc": True,
         "trusted_proxies": (),
+        "visitor_header_hosts": (),
+        "visitor_header_networks": (),
         "client_ip": "send",
         "bots": "drop",
         "bot_detector": None,
@@ -950,6 +952,26 @@ def test_trusted_proxies_become_networks(given, expected):
 def test_who_is_no_network_is_not_trusted(given, why):
     """A star least of all."""
     assert why in problem(trusted_proxies=given)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("Billing.internal, .example.com", ("billing.internal", ".example.com")),
+        (["::1", "10.0.0.7"], ("::1", "10.0.0.7")),
+        (None, ()),
+        ("none", ()),
+    ],
+)
+def test_services_are_named_by_their_hosts(given, expected):
+    """From text or lists, in lower case."""
+    assert resolve(visitor_header_hosts=given).visitor_header_hosts == expected
+
+
+@pytest.mark.parametrize("given", ["*", "http://billing.internal", "billing.internal:8000", "*.internal"])
+def test_what_is_no_host_is_not_told(given):
+    """A star least of all."""
+    assert "without scheme, port and *" in problem(visitor_header_hosts=given)
 
 
 def test_the_cookie_is_called_after_the_project():

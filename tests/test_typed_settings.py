@@ -41,6 +41,8 @@ SHORT_FORMS = {
     "browser_sdk": ["mixpanel", ["mixpanel"]],
     "cookie_max_age_s": [dt.timedelta(days=30)],
     "trusted_proxies": ["10.0.0.0/8, ::1", [ipaddress.ip_address("::1")], ipaddress.ip_network("10.0.0.0/8")],
+    "visitor_header_hosts": ["billing.internal", ["billing.internal", ".example.com"]],
+    "visitor_header_networks": ["10.0.0.0/8", [ipaddress.ip_address("::1")], ipaddress.ip_network("::/8")],
     "scrub": ["default", ["default", "iban"]],
     "page_views": [True, "/shop/*", ["/shop/*"]],
 }  # fmt: skip

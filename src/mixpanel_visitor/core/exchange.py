@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from mixpanel_visitor.records import Record
 
-    from .enrichment.request_properties import RequestProperties
+    from .enrichment.request_properties import EmptyRequestProperties, RequestProperties
     from .identity.handover import HandoverClaim
     from .identity.identity import Identity, Login, MergeEvent
     from .policy import Consent
@@ -91,6 +91,9 @@ class Exchange(HoldsRecords):
     have our cookie and send it with no request like this.
     """
 
+    exported_at_ms: int | None = None
+    """When another service has exported this visitor, in unix milliseconds; None: none has."""
+
     def __init__(
         self,
         rules: SiteRules,
@@ -105,7 +108,7 @@ class Exchange(HoldsRecords):
         *,
         resumes: bool = False,
         withheld: bool = False,
-        request_properties: RequestProperties | None = None,
+        request_properties: RequestProperties | EmptyRequestProperties | None = None,
     ) -> None:
         self._rules = rules
         self.facts = facts
@@ -154,13 +157,14 @@ class Exchange(HoldsRecords):
         return cookie.spid_user_id if cookie is not None and self._now_s <= cookie.spid_until_s else None
 
     @property
-    def request_properties(self) -> RequestProperties:
+    def request_properties(self) -> RequestProperties | EmptyRequestProperties:
         """What the request says besides."""
         if self._request_properties is None:
             sources = ("generated", "none", "cookie")
             is_first = self._received_cookie is None and self.identity.source in sources
-            self._request_properties = self._rules.request_properties(self.facts, is_first=is_first)
-            self._request_properties.has_first_touch = is_first and not self._is_anonymous
+            properties = self._rules.request_properties(self.facts, is_first=is_first)
+            properties.has_first_touch = is_first and not self._is_anonymous
+            self._request_properties = properties
         return self._request_properties
 
     @property

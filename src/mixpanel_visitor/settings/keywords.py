@@ -48,6 +48,8 @@ class SettingsKeywords(TypedDict, total=False):
     respect_dnt: bool | None
     respect_gpc: bool | None
     trusted_proxies: str | Network | Sequence[str | Network] | None
+    visitor_header_hosts: str | Sequence[str] | None
+    visitor_header_networks: str | Network | Sequence[str | Network] | None
     client_ip: Literal["send", "truncate", "off"] | None
     bots: Literal["drop", "tag", "keep"] | None
     bot_detector: Callable[[str], bool] | Literal["crawlerdetect"] | None

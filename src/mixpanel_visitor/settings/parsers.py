@@ -128,6 +128,18 @@ def networks(value: Any) -> tuple[Network, ...]:
     return tuple(_network(item) for item in _items(value))
 
 
+def host_names(value: Any) -> tuple[str, ...]:
+    """Parse names of hosts, as text with commas or as a list; `.example.com` for all below; None for none."""
+    hosts = tuple(name.strip().lower() for name in names(value))
+    for host in hosts:
+        if not re.fullmatch(r"\.?[0-9a-z_-]+(\.[0-9a-z_-]+)*|[0-9a-f:]+", host):
+            raise ValueError(
+                "names hosts, such as 'billing.internal' or '.example.com', without scheme, port and *, "
+                f"not {host!r}"
+            )
+    return hosts
+
+
 def cookie_name(value: Any) -> str:
     """Parse a cookie name without the prefix that is ours to add."""
     text = _text(value, "must be a str")

@@ -73,6 +73,9 @@ class Settings:
     | `consent` | `(request facts) -> "granted" / "denied" / "unknown"`; None: who did not opt out |
     | `respect_dnt`, `respect_gpc` | take `DNT: 1`, `Sec-GPC: 1` for an opt-out |
     | `trusted_proxies` | CIDRs that may speak through `X-Forwarded-For`, `-Proto`, `Forwarded` |
+    | `visitor_header_hosts` | other services of yours that are told for whom a request is made; |
+    | | `.example.com`: all hosts below |
+    | `visitor_header_networks` | CIDRs of your services that may say so here |
     | `client_ip` | `"send"` the address, from which Mixpanel takes the place; `"truncate"` it to its |
     | | network (/24, /48); `"off"` |
     | `bots` | `"drop"` their events, `"tag"` (tracked, never given a cookie) or `"keep"` them |
@@ -145,6 +148,12 @@ class Settings:
     respect_dnt: bool = field(default=True, metadata=_setting(boolean))
     respect_gpc: bool = field(default=True, metadata=_setting(boolean))
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = field(
+        default=(), metadata=_setting(parsers.networks, allows_none=True)
+    )
+    visitor_header_hosts: tuple[str, ...] = field(
+        default=(), metadata=_setting(parsers.host_names, allows_none=True)
+    )
+    visitor_header_networks: tuple[IPv4Network | IPv6Network, ...] = field(
         default=(), metadata=_setting(parsers.networks, allows_none=True)
     )
     client_ip: Literal["send", "truncate", "off"] = field(

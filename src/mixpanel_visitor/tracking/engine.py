@@ -29,7 +29,6 @@ from .offline_visitor import OfflineVisitor
 from .pipeline import DeliveryPipeline
 from .stats import balance
 from .visitor import Visitor
-from .visitor_exports import VisitorExports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -70,17 +69,11 @@ class Engine:
             counters=self._counters,
             log=self._log,
             refusal=self._refusal,
+            opted_out_since=self.pipeline.opted_out_since,
             redactor=redactor,
         )
         self._rules = self._exchanges.rules
-        self.exports = VisitorExports(
-            self.settings,
-            clock=dependencies.clock,
-            consent=self._rules.consent,
-            opted_out_since=self.pipeline.opted_out_since,
-            counters=self._counters,
-            log=self._log,
-        )
+        self.exports = self._exchanges.exports
         self.writer = EventBuilder(
             token=self.settings.token,
             id_mode=self.settings.id_mode,

@@ -67,6 +67,11 @@ if TYPE_CHECKING:
             ...
 
         @property
+        def exported_at_ms(self) -> int | None:
+            """When a request has exported this visitor, in unix milliseconds; None: none has."""
+            ...
+
+        @property
         def refusal(self) -> str | None:
             """Why nothing is tracked here; None: it is."""
             ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from mixpanel_visitor.core.carried_exchange import CarriedExchangeOpener
 from mixpanel_visitor.core.enrichment.bots import BotDetector
 from mixpanel_visitor.core.enrichment.client_address import ClientAddresses
 from mixpanel_visitor.core.enrichment.enricher import Enricher
@@ -20,9 +21,10 @@ from mixpanel_visitor.settings.project import default_cookie_name
 
 from .handover_script import HandoverScript
 from .user_callbacks import UserCallbacks, bot_detector
+from .visitor_exports import VisitorExports
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from mixpanel_visitor.core.events.redaction import Redactor
     from mixpanel_visitor.core.request import RequestFacts
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class ExchangeFactory:
-    """The rules of a site's exchanges, and the script that its pages may load (None: no script)."""
+    """The rules of a site's exchanges, `exports`, in which its visitors travel, and its pages' script."""
 
     def __init__(
         self,
@@ -44,6 +46,7 @@ class ExchangeFactory:
         counters: EventCounters,
         log: RateLimitedLog,
         refusal: Callable[[], str | None],
+        opted_out_since: Callable[[Iterable[str], int], bool],
         redactor: Redactor,
     ) -> None:
         self.addresses = ClientAddresses(settings.trusted_proxies, mode=settings.client_ip)
@@ -91,7 +94,22 @@ class ExchangeFactory:
             refuse=counters.refuse,
             page_views=PageViews(settings.page_views) if settings.page_views else None,
         )
+        self.exports = VisitorExports(
+            settings,
+            clock=dependencies.clock,
+            consent=self.rules.consent,
+            opted_out_since=opted_out_since,
+            counters=counters,
+            log=log,
+        )
         self.opener = ExchangeOpener(self.rules, dependencies.fresh_id)
+        if settings.visitor_header_networks:
+            self.opener = CarriedExchangeOpener(
+                self.rules,
+                dependencies.fresh_id,
+                services=ClientAddresses(settings.visitor_header_networks, mode="off"),
+                read=self.exports.read_header,
+            )
         if "spid" in settings.browser_sdk and not settings.spid_sign_secret:
             log(
                 logging.WARNING,

@@ -6,7 +6,8 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
-from mixpanel_visitor.core.detached_exchange import DetachedExchange
+from mixpanel_visitor.core.carried_exchange import HEADER
+from mixpanel_visitor.core.carried_exchange import MAX_AGE_S as HEADER_MAX_AGE_S
 from mixpanel_visitor.core.exported_visitor import ExportedVisitor, ExportError, VisitorExportCodec
 from mixpanel_visitor.core.request import JobFacts
 from mixpanel_visitor.observability.rate_limited_log import call_site
@@ -60,7 +61,7 @@ class VisitorExports:
             self._counters.note(f"export_{refusal}")
             return ""
         try:
-            exported_at_ms = scope.exported_at_ms if isinstance(scope, DetachedExchange) else None
+            exported_at_ms = scope.exported_at_ms
             text, left_out = self._codec.encode(
                 ExportedVisitor(
                     scope.identity,
@@ -114,6 +115,34 @@ class VisitorExports:
             return None, error.reason
         return visitor, self._refusal(visitor)
 
+    def as_of_now(self, text: str) -> str:
+        """Return what was exported as of this moment, for a request that is made now; `""` stays `""`."""
+        try:
+            visitor = self._codec.decode(text, now_s=self._clock(), max_age_s=MOST_AGE_S)
+            return self._codec.encode(visitor._replace(exported_at_ms=int(self._clock() * 1000)))[0]
+        except ExportError:  # for one, it was another tracker's visitor
+            return ""
+
+    def read_header(self, text: str) -> tuple[ExportedVisitor | None, str | None]:
+        """Return the visitor of a service's request, and why they may not be tracked (None: they may).
+
+        The spool is not asked for opt-outs: the text is minutes old at most, and this is an event loop.
+        """
+        try:
+            visitor = self._codec.decode(text, now_s=self._clock(), max_age_s=HEADER_MAX_AGE_S)
+        except ExportError as error:
+            self._counters.note(error.reason)
+            self._log(
+                logging.WARNING,
+                f"header {error.reason}",
+                "The header %s of another service is not believed (%s): %s",
+                HEADER,
+                error.reason,
+                error,
+            )
+            return None, error.reason
+        return visitor, self._consent_refusal(visitor)
+
     def advise_jobs(self) -> None:
         """Log once, where a job queue is used, what a job that is given a device ID does not know."""
         queue = next((each for each in _JOB_QUEUES if each in sys.modules), None)
@@ -136,7 +165,11 @@ class VisitorExports:
         ids = [each for each in (identity.device_id, identity.user_id, identity.uid) if each]
         if self._opted_out_since(ids, visitor.exported_at_ms):
             return "consent_denied"
+        return self._consent_refusal(visitor)
+
+    def _consent_refusal(self, visitor: ExportedVisitor) -> str | None:
         if self._consent is None:
             return None
+        identity = visitor.identity
         consent = self._consent(JobFacts(identity.device_id, identity.user_id))
         return None if consent == "granted" else f"consent_{consent}"

@@ -56,6 +56,11 @@ class ClientAddresses:
             client=str(client), scheme="https" if scheme == "https" else "http" if scheme else facts.scheme
         )
 
+    def knows(self, client: str | None) -> bool:
+        """Return whether this address is in one of the networks."""
+        address = None if client is None else _address(client)
+        return address is not None and self._is_trusted(address)
+
     def of_event(self, facts: RequestFacts) -> str:
         """Return what is sent as `ip`: the address, its network (/24, /48), or `"0"` for nowhere."""
         return self._sent(facts.client)

@@ -71,6 +71,7 @@ class EmptyRequestProperties:
     __slots__ = ()
 
     has_first_touch = False
+    bot: BotKind = ""
 
     @property
     def event_properties(self) -> Mapping[str, Any]:
