@@ -11,6 +11,7 @@ from support.mutants import (
     processes,
     redis_streams,
     run_test,
+    travels,
 )
 
 MUTANTS = [
@@ -19,6 +20,7 @@ MUTANTS = [
     *guarded.MUTANTS,
     *letters.MUTANTS,
     *network.MUTANTS,
+    *travels.MUTANTS,
 ]
 IN_REDIS = [pytest.param(each, marks=needs("redis-server"), id=str(each)) for each in redis_streams.MUTANTS]
 ROWS = {*range(1, 36), *range(37, 42)}
