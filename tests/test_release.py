@@ -11,6 +11,7 @@ import pytest
 from support.waiting import PATIENCE_S
 
 import mixpanel_visitor
+from mixpanel_visitor import release
 from mixpanel_visitor.emulator import LocalMixpanel
 
 PACKAGE = Path(mixpanel_visitor.__file__).parent
@@ -66,7 +67,7 @@ def test_events_are_delivered(copy, tmp_path):
     assert said == "True"
 
 
-def test_the_version_is_not_known(copy):
-    """And the commands say so, in place of a traceback."""
-    assert run(copy, "-m", "mixpanel_visitor", "version") == "0"
-    assert run(copy, "-m", "mixpanel_visitor", "--version") == "mixpanel-visitor 0"
+def test_the_version_is_known(copy):
+    """It stands in the package itself, and the commands say it."""
+    assert run(copy, "-m", "mixpanel_visitor", "version") == release.VERSION
+    assert run(copy, "-m", "mixpanel_visitor", "--version") == f"mixpanel-visitor {release.VERSION}"

@@ -145,7 +145,7 @@ def test_help_of_one_command(project):
 @pytest.mark.servers
 def test_the_version_is_ours(project):
     """As with `mixpanel-visitor --version`."""
-    assert project("mixpanel_visitor", "--version").stdout.strip() == release.version()
+    assert project("mixpanel_visitor", "--version").stdout.strip() == release.VERSION
 
 
 def called(*arguments):
@@ -164,7 +164,7 @@ def spool(changed, tmp_path, mixpanel):
 
 def test_call_command_gives_the_output(spool):
     """To the stream that it is given; JSON as well."""
-    assert called("version").strip().endswith(release.version())
+    assert called("version").strip().endswith(release.VERSION)
     findings = json.loads(called("doctor", "--json", "--ignore", "E024"))["findings"]
     assert "the settings in Django are complete" in [finding["what"] for finding in findings]
 

@@ -90,7 +90,7 @@ def _printable(message: str) -> str:
 
 
 def _show_version(ctx: click.Context) -> None:
-    click.echo(f"{release.NAME} {release.version()}")
+    click.echo(f"{release.NAME} {release.VERSION}")
     ctx.exit()
 
 

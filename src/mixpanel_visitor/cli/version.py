@@ -13,5 +13,5 @@ from mixpanel_visitor import release
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(*, as_json: bool) -> None:
     """Print the version."""
-    version = release.version()
+    version = release.VERSION
     click.echo(json.dumps({"version": version}) if as_json else version)

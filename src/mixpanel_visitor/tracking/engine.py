@@ -77,7 +77,7 @@ class Engine:
         self.writer = EventBuilder(
             token=self.settings.token,
             id_mode=self.settings.id_mode,
-            lib_version=release.version(),
+            lib_version=release.VERSION,
             clock=dependencies.clock,
             insert_id=dependencies.insert_id,
             counters=self._counters,

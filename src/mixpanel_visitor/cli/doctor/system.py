@@ -27,12 +27,12 @@ def check_system() -> Iterator[Finding]:
         yield Finding(
             "W010",
             f"{_PACKAGE} has no metadata here: a vendored, zipped or frozen copy",
-            "its version is not known, and whether what it needs is recent enough",
+            "whether what it needs is recent enough is not known",
             "install it with pip; for PyInstaller give --copy-metadata mixpanel-visitor",
         )
     else:
         yield from old_packages(importlib.metadata.requires(_PACKAGE) or [], _installed)
-    version = release.version()
+    version = release.VERSION
     yield Finding(
         "ok",
         f"{_PACKAGE} {version}, Python {platform.python_version()}, {platform.system()} {platform.release()}",

@@ -238,7 +238,7 @@ class MixpanelAPI:
 
     def _headers(self, endpoint: Endpoint, payload: bytes) -> dict[str, str]:
         headers = {
-            "User-Agent": f"mixpanel-visitor/{release.version()}",
+            "User-Agent": f"mixpanel-visitor/{release.VERSION}",
             "Accept": "application/json",
             "Content-Type": "application/json",
             "Content-Length": str(len(payload)),

@@ -36,7 +36,7 @@ class Command(BaseCommand):
 
     def get_version(self) -> str:
         """Return the version of mixpanel-visitor, which `--version` prints."""
-        return release.version()
+        return release.VERSION
 
     def create_parser(self, prog_name: str, subcommand: str, **more: Any) -> CommandParser:
         """Return a parser that takes Django's options and leaves everything else to us."""
