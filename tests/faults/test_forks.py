@@ -55,6 +55,7 @@ def live(name):
 
 join(*[fork(lambda: live(str(number))) for number in range(6)])
 tracker.track("somebody", "At the end")
+assert tracker.flush(30)  # a child may have led until now: whether the lead is free is asked once a second
 assert tracker.close(30)
 """
 )

@@ -14,10 +14,8 @@ from mixpanel_visitor.settings import redis_address
 from mixpanel_visitor.settings.masked import without_secrets
 from mixpanel_visitor.settings.spool import HAS_FILE_LOCKS, NO_FILE_LOCKS, default_spool, expanded
 
-from .journal import Journal
-from .memory import MemorySpool
-
 if TYPE_CHECKING:
+    from .journal import Journal
     from .spool import Spool
 
 _FORMS = "a directory, file:///a/directory, redis://host:6379/0, or memory:"
@@ -37,6 +35,8 @@ def open_spool(location: str | os.PathLike[str], *, project: str = "", max_bytes
     if scheme == "memory":
         if not HAS_FILE_LOCKS:
             _warn_of_memory()
+        from .memory import MemorySpool  # noqa: PLC0415  # each kind of spool where it is asked for
+
         return MemorySpool() if max_bytes is None else MemorySpool(max_bytes)
     if scheme in redis_address.SCHEMES:
         return _open_redis(location, project, max_bytes)
@@ -58,6 +58,8 @@ def _open_journal(directory: Path, max_bytes: int | None) -> Journal:
     if not HAS_FILE_LOCKS:
         reason = "a directory needs file locks, which this system has none of"
         raise SettingsError([f"spool is {str(directory)!r}: {reason}: {NO_FILE_LOCKS}"])
+    from .journal import Journal  # noqa: PLC0415  # as above
+
     return Journal(directory, max_bytes=max_bytes)
 
 
@@ -72,6 +74,7 @@ def _warn_of_memory() -> None:
 def _open_redis(location: str, project: str, max_bytes: int | None) -> Spool:
     # Late: who has no Redis has no use for either.
     from .fallback import FallbackSpool  # noqa: PLC0415
+    from .journal import Journal  # noqa: PLC0415
     from .redis_streams import RedisSpool  # noqa: PLC0415
 
     server = RedisSpool(location, project=project, max_bytes=max_bytes)

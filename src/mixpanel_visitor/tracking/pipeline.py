@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from mixpanel_visitor.delivery.background_writer import BackgroundWriter
 from mixpanel_visitor.delivery.sending import local_notice
-from mixpanel_visitor.delivery.sending.http_client import MixpanelAPI, Response
 from mixpanel_visitor.delivery.sending.sender import Sender
 from mixpanel_visitor.delivery.spool import (
     CrashTrackingSpool,
@@ -24,6 +23,7 @@ from mixpanel_visitor.errors import SpoolError
 from mixpanel_visitor.observability.rate_limited_log import logger
 from mixpanel_visitor.process import threads
 from mixpanel_visitor.process.exit_hooks import drain_at_exit
+from mixpanel_visitor.process.imports import importing
 from mixpanel_visitor.process.reentry import catch_up, guarded, here, late
 from mixpanel_visitor.quoting import several
 from mixpanel_visitor.records import ENDPOINTS
@@ -34,6 +34,7 @@ from . import recorder
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from mixpanel_visitor.delivery.sending.http_client import MixpanelAPI, Response
     from mixpanel_visitor.delivery.sending.stats import SenderFigures
     from mixpanel_visitor.delivery.spool import Spool
     from mixpanel_visitor.observability.counters import EventCounters
@@ -67,21 +68,10 @@ class DeliveryPipeline:
         )
         crash_tracking = self.spool if isinstance(self.spool, CrashTrackingSpool) else None
         self._api: MixpanelAPI | None = None
-        post = dependencies.post
-        if post is None:
-            account = settings.service_account
-            self._api = MixpanelAPI(
-                settings.api_host,
-                settings.token,
-                service_account=(account.username, account.secret, account.project_id) if account else None,
-                proxy=settings.proxy,
-                on_sent=crash_tracking.note_sent if crash_tracking else None,
-            )
-            post = self._post
         self.sender = Sender(
             self.spool,
-            post,
-            post_within=self._post_within if self._api else None,
+            dependencies.post or self._post,
+            post_within=None if dependencies.post else self._post_within,
             clock=dependencies.clock,
             monotonic=dependencies.monotonic,
             endpoints=ENDPOINTS if self.delivers else (),
@@ -172,7 +162,7 @@ class DeliveryPipeline:
     def tell_local(self, message: str) -> None:
         """Show a local Mixpanel why something is not sent: to whoever sits before it nothing else would."""
         host_url = self._settings.api_host
-        if not (self.delivers and self._api and local_notice.is_local(host_url)):
+        if not (self.delivers and self._dependencies.post is None and local_notice.is_local(host_url)):
             return
         # Where there are no threads, it stands in the log as well.
         threads.start("mixpanel-visitor-tell", local_notice.tell, host_url, message)
@@ -267,7 +257,19 @@ class DeliveryPipeline:
         return self._post_within(endpoint, bodies, None)
 
     def _post_within(self, endpoint: Endpoint, bodies: Sequence[bytes], timeout_s: float | None) -> Response:
-        assert self._api is not None
+        # Late: `ssl`, `http.client` and what they import take long, and the sender's thread has the time.
+        with importing:
+            from mixpanel_visitor.delivery.sending.http_client import MixpanelAPI, Response  # noqa: PLC0415
+
         if recorder.active() is not None:
             return Response(status=0, failure="refused: a test captures what is tracked")
+        if self._api is None:
+            account = self._settings.service_account
+            self._api = MixpanelAPI(
+                self._settings.api_host,
+                self._settings.token,
+                service_account=(account.username, account.secret, account.project_id) if account else None,
+                proxy=self._settings.proxy,
+                on_sent=self.spool.note_sent if isinstance(self.spool, CrashTrackingSpool) else None,
+            )
         return self._api.post(endpoint, bodies, timeout_s=timeout_s)

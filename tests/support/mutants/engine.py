@@ -113,8 +113,8 @@ MUTANTS = [
         defect="a child takes over its parent's lead",
         rows=(23, 35),
         file="delivery/journal/per_process.py",
-        old="        self._pair.close_inherited()\n        self._pair = _Pair(*self._make())",
-        new="        self._pair.pid = os.getpid()",
+        old="            pair.close_inherited()\n        self._pairs.clear()",
+        new="            self._pairs = {os.getpid(): pair}",
         test="delivery/test_journal_model.py::TestJournalModel::runTest",
     ),
     Mutant(

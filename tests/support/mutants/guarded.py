@@ -145,8 +145,8 @@ MUTANTS = [
         defect="a child goes on with its parent's segment",
         rows=(23,),
         file="delivery/journal/per_process.py",
-        old="        self._pair.close_inherited()\n        self._pair = _Pair(*self._make())",
-        new="        self._pair.pid = os.getpid()",
+        old="            pair.close_inherited()\n        self._pairs.clear()",
+        new="            self._pairs = {os.getpid(): pair}",
         test="delivery/test_journal_processes.py::test_a_child_writes_its_own_segment[os]",
     ),
     Mutant(

@@ -31,11 +31,9 @@ from mixpanel_visitor.delivery.spool import (
     SyncableSpool,
 )
 from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
+from mixpanel_visitor.process.imports import importing
 
-from .consumer import JournalConsumer
-from .dead_letters import MAX_BYTES as MAX_DEAD_BYTES
 from .per_process import PerProcess
-from .producer import JournalProducer
 from .segments import sync_path
 
 if TYPE_CHECKING:
@@ -43,6 +41,9 @@ if TYPE_CHECKING:
 
     from mixpanel_visitor.delivery.spool import Claim, DeadReason
     from mixpanel_visitor.records import Endpoint, Record
+
+    from .consumer import JournalConsumer
+    from .producer import JournalProducer
 
 SEGMENT_BYTES = 8 * 2**20
 SEGMENT_AGE_S = 600.0
@@ -53,7 +54,8 @@ class Journal(SyncableSpool, OptOutSpool, OptOutHistorySpool, CrashTrackingSpool
     """A `Spool` in a directory. Nothing is opened or created before the first `put`.
 
     `max_bytes` bounds the segments (None: 1 GB, or 10 % of the volume if that is less), `dead_bytes` the
-    dead letters. A segment is closed at `segment_bytes`, or when it is `segment_age_s` seconds old.
+    dead letters (None: 64 MiB). A segment is closed at `segment_bytes`, or when it is `segment_age_s` seconds
+    old.
 
     `sync_path` makes a file or a directory survive a power failure; tests watch it.
 
@@ -69,7 +71,7 @@ class Journal(SyncableSpool, OptOutSpool, OptOutHistorySpool, CrashTrackingSpool
         max_bytes: int | None = None,
         segment_bytes: int = SEGMENT_BYTES,
         segment_age_s: float = SEGMENT_AGE_S,
-        dead_bytes: int = MAX_DEAD_BYTES,
+        dead_bytes: int | None = None,
         sync_path: Callable[[Path], None] = sync_path,
     ) -> None:
         # Absolute, because a daemon may change its working directory.
@@ -77,6 +79,12 @@ class Journal(SyncableSpool, OptOutSpool, OptOutHistorySpool, CrashTrackingSpool
         self._clock = clock
 
         def make() -> tuple[JournalProducer, JournalConsumer]:
+            # Late: a process that stores and delivers nothing yet starts without them.
+            with importing:
+                from .consumer import JournalConsumer  # noqa: PLC0415
+                from .dead_letters import MAX_BYTES  # noqa: PLC0415
+                from .producer import JournalProducer  # noqa: PLC0415
+
             log = RateLimitedLog(monotonic)
             producer = JournalProducer(
                 directory,
@@ -89,7 +97,11 @@ class Journal(SyncableSpool, OptOutSpool, OptOutHistorySpool, CrashTrackingSpool
                 sync_path=sync_path,
             )
             consumer = JournalConsumer(
-                directory, clock=clock, monotonic=monotonic, dead_bytes=dead_bytes, log=log
+                directory,
+                clock=clock,
+                monotonic=monotonic,
+                dead_bytes=MAX_BYTES if dead_bytes is None else dead_bytes,
+                log=log,
             )
             return producer, consumer
 

@@ -23,62 +23,61 @@ FORK_TIMEOUT_S = 0.5
 
 
 class PerProcess:
-    """Returns to each process its own producer and consumer, made by `make`.
+    """Returns to each process its own producer and consumer, made by `make` when first asked for.
 
     Forks that Python's hooks have not seen, of a C extension, are noticed when somebody asks.
     """
 
     def __init__(self, make: Callable[[], tuple[JournalProducer, JournalConsumer]]) -> None:
         self._make = make
-        self._pair = _Pair(*make())
+        self._pairs: dict[int, _Pair] = {}  # by process ID: this one's, until then its parent's
         fork.watch(self)
 
     @property
     def producer(self) -> JournalProducer:
         """This process's writing side."""
-        pair = self._pair
-        if pair.pid != os.getpid():
-            pair = self._replace_inherited(pair)
-        return pair.producer
+        return self._own().producer
 
     @property
     def consumer(self) -> JournalConsumer:
         """This process's reading side."""
-        pair = self._pair
-        if pair.pid != os.getpid():
-            pair = self._replace_inherited(pair)
-        return pair.consumer
+        return self._own().consumer
 
-    def _replace_inherited(self, inherited: _Pair) -> _Pair:
+    def _own(self) -> _Pair:
+        return self._pairs.get(os.getpid()) or self._made()
+
+    def _made(self) -> _Pair:
+        inherited = [pid for pid in self._pairs if pid != os.getpid()]
         # Threads may come here together: all of them get the pair of the first.
-        pair = inherited.children.setdefault(os.getpid(), _Pair(*self._make()))
-        if self._pair is inherited:
-            self._pair = pair
-            inherited.close_inherited()
+        pair = self._pairs.setdefault(os.getpid(), _Pair(*self._make()))
+        for pid in inherited:
+            if parents := self._pairs.pop(pid, None):
+                parents.close_inherited()
         return pair
 
     def before_fork(self) -> None:
         """Wait for writes and reads in progress, so that the child gets no descriptor it does not know of."""
-        self._pair.acquire_all(FORK_TIMEOUT_S)
+        for pair in list(self._pairs.values()):
+            pair.acquire_all(FORK_TIMEOUT_S)
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
-        self._pair.release_all()
+        for pair in list(self._pairs.values()):
+            pair.release_all()
 
     def after_fork_in_child(self) -> None:
         """Begin anew: events and claims of before are the parent's."""
-        self._pair.close_inherited()
-        self._pair = _Pair(*self._make())
+        for pair in self._pairs.values():
+            pair.close_inherited()
+        self._pairs.clear()
 
 
 class _Pair:
-    """The writing and the reading side of a journal in one process, `pid`."""
+    """The writing and the reading side of a journal in one process."""
 
     def __init__(self, producer: JournalProducer, consumer: JournalConsumer) -> None:
-        self.pid = os.getpid()
         self.producer = producer
         self.consumer = consumer
-        self.children: dict[int, _Pair] = {}
         self._held_by = 0
         self._holds_consumer = self._holds_producer = False
 

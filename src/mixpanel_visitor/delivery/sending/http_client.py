@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from mixpanel_visitor import release
 from mixpanel_visitor.process import threads
+from mixpanel_visitor.process.imports import importing
 from mixpanel_visitor.settings.proxy import ENVIRONMENT
 
 from .egress import authorities, proxy_for
@@ -169,8 +170,9 @@ class MixpanelAPI:
         return connection
 
     def _make_connection(self, deadline: Deadline) -> HTTPConnection:
-        from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig  # noqa: PLC0415
-        from urllib3.util import parse_url  # noqa: PLC0415
+        with importing:
+            from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig  # noqa: PLC0415
+            from urllib3.util import parse_url  # noqa: PLC0415
 
         proxy = self._proxy
         timeout_s = deadline.left_s(self._timeouts.connect_s)

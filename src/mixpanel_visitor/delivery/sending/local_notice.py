@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import urllib.parse
 
 from mixpanel_visitor.hosts import is_loopback
+from mixpanel_visitor.process.imports import importing
 
 PATH = "/_local/not-sent"
 _TIMEOUT_S = 1.0
@@ -21,6 +21,9 @@ def tell(host_url: str, message: str) -> None:
     """Send the message; never raises. Takes a second at most, so not for a request's own thread."""
     url = urllib.parse.urlsplit(host_url)
     with contextlib.suppress(Exception):
+        with importing:  # late: most processes never call this
+            import http.client  # noqa: PLC0415
+
         connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=_TIMEOUT_S)
         with contextlib.closing(connection):
             connection.request("POST", PATH, body=message.encode())

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 from mixpanel_visitor.observability.rate_limited_log import place_of
 from mixpanel_visitor.quoting import several
 
+from .responses import server_time_s
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -50,7 +52,12 @@ class Reporter:
         """Count a request, and log what is odd about its answer."""
         clock_was_wrong = self._stats.clock_is_wrong
         self._stats.record(
-            outcome.response, outcome.verdict, outcome.count, now_s=outcome.at_s, doubted=outcome.ambiguous
+            outcome.response,
+            outcome.verdict,
+            outcome.count,
+            now_s=outcome.at_s,
+            server_s=server_time_s(outcome.response.headers),
+            doubted=outcome.ambiguous,
         )
         if outcome.verdict.shortfall:
             self._log(

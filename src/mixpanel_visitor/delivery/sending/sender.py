@@ -19,13 +19,12 @@ from typing import TYPE_CHECKING, cast
 
 from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog, place_of
 from mixpanel_visitor.process import fork, threads
+from mixpanel_visitor.process.imports import importing
 from mixpanel_visitor.process.reentry import Guarded, guarded, owned
 from mixpanel_visitor.records import ENDPOINTS
 
-from .endpoint_worker import EndpointWorker
 from .notifications import Notifications
 from .stats import SenderStats
-from .transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from mixpanel_visitor.delivery.spool import CrashTrackingSpool, Spool
     from mixpanel_visitor.records import Endpoint
 
+    from .endpoint_worker import EndpointWorker
     from .reporter import LogFunction
     from .stats import SenderFigures
     from .transport import Post, PostWithin
@@ -94,17 +94,16 @@ class Sender:
         self._sync = None if sync is None else guarded(sync)
         self._log = log
         self._make_notifications = partial(Notifications, monotonic=monotonic, wait=wait, linger_s=linger_s)
-        transport = Transport(
-            post,
-            post_within=post_within,
-            crash_tracking=None
-            if crash_tracking is None
-            else cast("CrashTrackingSpool", Guarded(crash_tracking)),
-            clock=clock,
-        )
+        guarded_tracking = cast("CrashTrackingSpool", Guarded(crash_tracking)) if crash_tracking else None
         count_opt_outs = None if revision is None else guarded(revision)
 
         def make_workers() -> list[EndpointWorker]:
+            # Late, in the sender's thread: no start of a process and no request waits for these imports.
+            with importing:
+                from .endpoint_worker import EndpointWorker  # noqa: PLC0415
+                from .transport import Transport  # noqa: PLC0415
+
+            transport = Transport(post, post_within=post_within, crash_tracking=guarded_tracking, clock=clock)
             return [
                 EndpointWorker(
                     endpoint,
@@ -137,8 +136,15 @@ class Sender:
 
     def _step(self, state: _State) -> float:
         with state.busy:
-            self._release_after_suspension(state.workers)
-            return min((worker.step() for worker in state.workers), default=self._poll_s)
+            workers = self._workers(state)
+            self._release_after_suspension(workers)
+            return min((worker.step() for worker in workers), default=self._poll_s)
+
+    def _workers(self, state: _State) -> list[EndpointWorker]:
+        """Return the workers, made with the first round; to be called by who holds `busy`."""
+        if state.workers is None:
+            state.workers = self._make_workers()
+        return state.workers
 
     def start(self) -> bool:
         """Start the thread unless it runs; return False where none can be started (then call `drain`)."""
@@ -192,7 +198,7 @@ class Sender:
                 return False
             try:
                 waits_s = []
-                for worker in state.workers:
+                for worker in self._workers(state):
                     if self._monotonic() >= ends_s:
                         return False
                     wait_s = worker.step(ends_s)
@@ -226,7 +232,7 @@ class Sender:
         if owned(state.busy) or not state.busy.acquire(timeout=max(0.0, ends_s - self._monotonic())):
             return False
         try:
-            self._release(state.workers)
+            self._release(state.workers or [])
         finally:
             state.busy.release()
         return True
@@ -242,8 +248,9 @@ class Sender:
     def stats(self) -> SenderFigures:
         """Return counts, the state of each endpoint, and whether the thread has been seen to run."""
         self._check_fork()
+        workers = self._state.workers or self._make_workers()  # before the first round: as they will be
         return self._stats.figures(
-            lanes={worker.endpoint: worker.stats().figures() for worker in self._state.workers},
+            lanes={worker.endpoint: worker.stats().figures() for worker in workers},
             running=self._run_of_thread.is_alive() and self._run_of_thread.running,
         )
 
@@ -291,7 +298,7 @@ class Sender:
         self._state = self._make_state()
 
     def _make_state(self) -> _State:
-        return _State(workers=self._make_workers(), notifications=self._make_notifications())
+        return _State(notifications=self._make_notifications())
 
     def _run(self, run: _ThreadRun) -> None:
         run.running = True
@@ -317,7 +324,7 @@ class Sender:
                 state.notifications.rest(min(wait_s, MAX_IDLE_S))
         if state.workers is not self._state.workers or run.retired is not None:
             with state.busy:
-                self._release(state.workers)
+                self._release(state.workers or [])
         if run.retired is not None:
             run.stopping = True
             run.retired[1]()
@@ -334,8 +341,8 @@ class Sender:
 class _State:
     """What one thread works with, and those that drain in its place: one at a time, who holds `busy`."""
 
-    workers: list[EndpointWorker]
     notifications: Notifications
+    workers: list[EndpointWorker] | None = None
     busy: threading.RLock = field(default_factory=threading.RLock)
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, TypedDict, cast
-
-from .responses import server_time_s
+from typing import TYPE_CHECKING, NamedTuple, TypedDict, cast
 
 if TYPE_CHECKING:
     from mixpanel_visitor.records import Endpoint
@@ -51,7 +48,6 @@ class SenderFigures(TypedDict):
     running: bool
 
 
-@dataclass(slots=True, kw_only=True)
 class SenderStats:
     """Counts since this sender was made in this process.
 
@@ -62,18 +58,19 @@ class SenderStats:
     `clock_offset_s` is Mixpanel's clock minus ours, `last_error_at_s` is wall clock.
     """
 
-    batches: int = 0
-    delivered: int = 0
-    dead: int = 0
-    http: Counter[int] = field(default_factory=Counter)
-    retried: Counter[str] = field(default_factory=Counter)
-    shortfall: int = 0
-    duplicates_possible: int = 0
-    ambiguous: int = 0
-    errors: int = 0
-    last_error: str = ""
-    last_error_at_s: float = 0.0
-    clock_offset_s: float | None = None
+    def __init__(self) -> None:
+        self.batches = 0
+        self.delivered = 0
+        self.dead = 0
+        self.http: Counter[int] = Counter()
+        self.retried: Counter[str] = Counter()
+        self.shortfall = 0
+        self.duplicates_possible = 0
+        self.ambiguous = 0
+        self.errors = 0
+        self.last_error = ""
+        self.last_error_at_s = 0.0
+        self.clock_offset_s: float | None = None
 
     @property
     def clock_is_wrong(self) -> bool:
@@ -81,9 +78,19 @@ class SenderStats:
         return self.clock_offset_s is not None and abs(self.clock_offset_s) > CLOCK_OFFSET_MAX_S
 
     def record(
-        self, response: Response, verdict: Verdict, count: int, *, now_s: float, doubted: bool = False
+        self,
+        response: Response,
+        verdict: Verdict,
+        count: int,
+        *,
+        now_s: float,
+        server_s: float | None,
+        doubted: bool = False,
     ) -> None:
-        """Count one request with `count` records; `doubted`: they are not sent again, but buried."""
+        """Count one request with `count` records; `doubted`: they are not sent again, but buried.
+
+        `now_s` is our wall clock, `server_s` the server's, if it has said what that is.
+        """
         self.batches += 1
         self.http[response.status] += 1
         self.delivered += len(verdict.delivered(count))
@@ -97,24 +104,35 @@ class SenderStats:
             self.dead += count
         elif verdict.unknown:
             self.duplicates_possible += count
-        server_s = server_time_s(response.headers)
         if server_s is not None:
             self.clock_offset_s = server_s - now_s
 
     def figures(self, *, lanes: dict[Endpoint, EndpointFigures], running: bool) -> SenderFigures:
         """Return the counts of now, with what the sender knows besides."""
-        # No `asdict`, which loops over the counters: the sender's thread may count on meanwhile.
-        counts = {each.name: getattr(self, each.name) for each in fields(self)}
-        counts |= {"http": dict(self.http), "retried": dict(self.retried)}
-        return cast("SenderFigures", {**counts, "lanes": lanes, "running": running})
+        return {
+            "batches": self.batches,
+            "delivered": self.delivered,
+            "dead": self.dead,
+            # Copies in one step: the sender's thread may count on meanwhile.
+            "http": dict(self.http),
+            "retried": dict(self.retried),
+            "shortfall": self.shortfall,
+            "duplicates_possible": self.duplicates_possible,
+            "ambiguous": self.ambiguous,
+            "errors": self.errors,
+            "last_error": self.last_error,
+            "last_error_at_s": self.last_error_at_s,
+            "clock_offset_s": self.clock_offset_s,
+            "lanes": lanes,
+            "running": running,
+        }
 
     def failed(self, message: str, *, now_s: float) -> None:
         """Remember what went wrong last."""
         self.last_error, self.last_error_at_s = message, now_s
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndpointStats:
+class EndpointStats(NamedTuple):
     """The state of one endpoint.
 
     Until `paused_until_s` (wall clock, 0: not paused) it waits, and `why`. `held` records are claimed and
@@ -130,4 +148,4 @@ class EndpointStats:
 
     def figures(self) -> EndpointFigures:
         """Return it as a dictionary."""
-        return cast("EndpointFigures", asdict(self))
+        return cast("EndpointFigures", self._asdict())
