@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,11 @@ def closest(word: str, known: Iterable[str]) -> str | None:
     words = list(known)
     normalised = _normalised(word)
     equal = next((each for each in words if _normalised(each) == normalised), None)
-    return equal or next(iter(difflib.get_close_matches(word, words, n=1)), None)
+    if equal is not None:
+        return equal
+    import difflib  # noqa: PLC0415  # late: where nothing is misspelt nobody needs it
+
+    return next(iter(difflib.get_close_matches(word, words, n=1)), None)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

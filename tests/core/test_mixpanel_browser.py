@@ -3,7 +3,6 @@
 import json
 import re
 from collections import Counter
-from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
@@ -145,7 +144,7 @@ def test_captured_cookies(sdk, case, known):
 def test_captured_cookies_of_a_known_device(sdk, case):
     """The common path without decoding says the same, but for whom the browser calls logged in."""
     claim = sdk.claim(cookies(case["raw"]), known_device_id=case["$device_id"])
-    assert replace(claim, user_id=case["$user_id"]) == claimed_by(case)
+    assert claim._replace(user_id=case["$user_id"]) == claimed_by(case)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["case"])

@@ -8,7 +8,6 @@ Privacy Control, and what mixpanel-browser itself honours (DNT, its opt-out cook
 from __future__ import annotations
 
 import re
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Literal
 
 from .request import all_cookie_values, response_header
@@ -173,6 +172,9 @@ def _lifetime(directives: dict[str, str]) -> bool:
 
 
 def _is_later(expires: str, now_s: float) -> bool:
+    # Late: few answers have such a header, and this takes as long to import as a tenth of the package.
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415
+
     try:
         return parsedate_to_datetime(expires).timestamp() > now_s
     except (ValueError, TypeError, OverflowError):

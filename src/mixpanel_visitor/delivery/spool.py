@@ -12,7 +12,7 @@ Users of a spool ask with `isinstance` and one of these Protocols, and do withou
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -25,8 +25,7 @@ OPT_OUTS_KEPT_S = 8 * 86_400
 """For so long it is known who has opted out: a day longer than what a request has exported may be of use."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadReason:
+class DeadReason(NamedTuple):
     """Why a record was set aside: Mixpanel's own words, and the HTTP status they came with (0: none)."""
 
     message: str

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import reprlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mixpanel_visitor.spelling import closest
 
@@ -28,8 +26,7 @@ _shorten = reprlib.Repr()
 _shorten.maxstring = _shorten.maxother = 80
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spec:
+class Spec(NamedTuple):
     """How one setting is read: its check, and its names outside of Python.
 
     `parse` returns the value in its normal form (and is idempotent), or raises ValueError with what is wrong
@@ -45,8 +42,7 @@ class Spec:
     code_only: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RawValue:
+class RawValue(NamedTuple):
     """A value as given, and its origin as messages name it."""
 
     value: Any
@@ -167,6 +163,8 @@ class Sources:
                 ending = key.removeprefix(BRAND)
                 if key.startswith(PREFIX) or self.has_key(key_by_name.get(ending, "")):
                     continue
+                import difflib  # noqa: PLC0415  # late: it is needed for mistakes only
+
                 close = difflib.get_close_matches(ending, endings, n=1, cutoff=_NEAR)
                 suggestion = key_by_name.get(ending) or (endings[close[0]] if close else "")
                 if suggestion and not self.has_key(suggestion):

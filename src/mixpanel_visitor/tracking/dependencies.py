@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mixpanel_visitor.process.fork import fork_detector
 
@@ -61,8 +60,7 @@ class InsertIds:
 _insert_id = InsertIds().__call__  # bound: an instance is called more slowly
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dependencies:
+class Dependencies(NamedTuple):
     """What a tracker is built from besides its settings; tests and embedders replace some of it."""
 
     clock: Callable[[], float] = time.time

@@ -16,7 +16,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import html
-import importlib.resources
 import json
 import re
 from typing import Any
@@ -93,7 +92,9 @@ class HandoverScript:
 
 @functools.cache
 def _read(name: str) -> str:
-    package = importlib.resources.files(__name__.rpartition(".")[0])
+    from importlib import resources  # noqa: PLC0415  # late: most processes never serve the script
+
+    package = resources.files(__name__.rpartition(".")[0])
     return package.joinpath("handover_script_js", name).read_text("utf-8").strip()
 
 

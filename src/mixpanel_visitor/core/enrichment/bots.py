@@ -49,9 +49,8 @@ _SILENT_LIST = (
     "undici", "wget/", "zgrab",
 )  # fmt: skip
 
-_SDK = re.compile("|".join(map(re.escape, _SDK_LIST)))
-# "bot" at the end of a word: GPTBot/1.2, ClaudeBot, SomeBot; not Cubot, which makes telephones.
-_SILENT = re.compile("|".join((*map(re.escape, _SILENT_LIST), r"(?<!cu)bot(?![a-z])")))
+# At the end of a word: GPTBot/1.2, ClaudeBot, SomeBot; not Cubot, which makes telephones.
+_BOT = re.compile(r"(?<!cu)bot(?![a-z])")
 _FORWARDING = ("x-forwarded-for", "forwarded", "x-real-ip", "via", "cf-connecting-ip", "true-client-ip")
 
 
@@ -74,9 +73,14 @@ class BotDetector:
 def by_user_agent(user_agent: str) -> BotKind:
     """Return what a User-Agent says of itself; without any it is a tool, for all browsers have one."""
     lower = user_agent.lower()
-    if _SDK.search(lower):
+    if _has_one(_SDK_LIST, lower):
         return "crawler"
-    return "tool" if not lower.strip() or _SILENT.search(lower) else ""
+    return "tool" if not lower.strip() or _BOT.search(lower) or _has_one(_SILENT_LIST, lower) else ""
+
+
+def _has_one(names: tuple[str, ...], lower: str) -> bool:
+    # Faster than one regular expression of all of them, and that takes 3 ms to compile at each start.
+    return any(name in lower for name in names)
 
 
 def is_developer(facts: RequestFacts) -> bool:

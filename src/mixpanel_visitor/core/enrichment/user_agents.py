@@ -30,28 +30,26 @@ _MAC = re.compile("Mac", _I)
 _IOS = re.compile("iPhone|iPad|iPod")
 _NUMBER = r"(\d+(?:\.\d+)?)"
 
-_VERSIONS = {
-    browser: re.compile(pattern + _NUMBER, re.ASCII)
-    for browser, pattern in {
-        "Android Mobile": r"android\s",  # in lower case: no Android says that, so the SDK finds no version
-        "BlackBerry": "BlackBerry ",
-        "Chrome": "Chrome/",
-        "Chrome iOS": "CriOS/",
-        "Firefox": "Firefox/",
-        "Firefox iOS": "FxiOS/",
-        "Internet Explorer": "(?:rv:|MSIE )",
-        "Internet Explorer Mobile": "rv:",
-        "Konqueror": "Konqueror:",
-        "Microsoft Edge": "Edge?/",
-        "Mobile Safari": "Version/",
-        "Mozilla": "rv:",
-        "Opera": "(?:Opera|OPR)/",
-        "Safari": "Version/",
-        "Samsung Internet": "SamsungBrowser/",
-        "UC Browser": "(?:UCBrowser|UCWEB)/",
-        "Whale Browser": "Whale/",
-    }.items()
+_BEFORE_VERSION = {
+    "Android Mobile": r"android\s",  # in lower case: no Android says that, so the SDK finds no version
+    "BlackBerry": "BlackBerry ",
+    "Chrome": "Chrome/",
+    "Chrome iOS": "CriOS/",
+    "Firefox": "Firefox/",
+    "Firefox iOS": "FxiOS/",
+    "Internet Explorer": "(?:rv:|MSIE )",
+    "Internet Explorer Mobile": "rv:",
+    "Konqueror": "Konqueror:",
+    "Microsoft Edge": "Edge?/",
+    "Mobile Safari": "Version/",
+    "Mozilla": "rv:",
+    "Opera": "(?:Opera|OPR)/",
+    "Safari": "Version/",
+    "Samsung Internet": "SamsungBrowser/",
+    "UC Browser": "(?:UCBrowser|UCWEB)/",
+    "Whale Browser": "Whale/",
 }
+"""Regular expressions; compiled when a browser is first seen, for few of them ever are."""
 
 
 class UserAgent(NamedTuple):
@@ -124,8 +122,8 @@ def _browser(text: str) -> str:
 
 
 def _version(browser: str, text: str) -> int | float | None:
-    pattern = _VERSIONS.get(browser)
-    match = pattern.search(text) if pattern else None
+    before = _BEFORE_VERSION.get(browser)
+    match = re.search(before + _NUMBER, text, re.ASCII) if before else None
     if match is None:
         return None
     version = float(match[1])

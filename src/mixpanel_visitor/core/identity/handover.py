@@ -12,8 +12,7 @@ without asking first.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
@@ -58,8 +57,7 @@ def _too_large() -> HandoverError:
     return HandoverError(413, "handover_too_large", f"the body may have {MAX_BODY_BYTES} bytes")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HandoverClaim:
+class HandoverClaim(NamedTuple):
     """What the browser says: its IDs, or whether the visitor has opted out there. None: it says nothing."""
 
     device_id: object = None

@@ -9,7 +9,6 @@ Only where an old release of that SDK keeps sending the bare ID do we send it as
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, SupportsIndex, TypeAlias, Union
 
 from mixpanel_visitor.quoting import type_name
@@ -81,16 +80,14 @@ class Identity(NamedTuple):
     device_unverified: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MergeEvent:
+class MergeEvent(NamedTuple):
     """An event that joins a device's history to a user's: its name, and its identity properties."""
 
     event: str
     properties: dict[str, object]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Login:
+class Login(NamedTuple):
     """The result of a log-in: the identity afterwards, and what has to be sent to Mixpanel.
 
     `merge_events` are to be written now. `merge` is only needed where no other event of the visitor follows

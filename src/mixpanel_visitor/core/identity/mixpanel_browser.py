@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
 import orjson
@@ -46,8 +45,7 @@ _DEVICE_ID = "%22%2C%22%24device_id%22%3A%22"
 _PREFIX = "%24device%3A"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BrowserClaim:
+class BrowserClaim(NamedTuple):
     """The device that a browser says it is.
 
     `unprefixed`: its anonymous distinct ID lacks the `$device:`, as in cookies from before 2.46. `settled`:

@@ -15,8 +15,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from mixpanel_visitor.core.request import all_cookie_values, cookie_values
 
@@ -44,8 +43,7 @@ _MAX_TIME_S = 2**40
 _MAX_USER_ID = 2**53
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpidVisitor:
+class SpidVisitor(NamedTuple):
     """The visitor in a session; `signed`: SPiD itself has said so, at `issued_at_s` (unix seconds).
 
     `logged_in`: the session says that somebody is logged in at SPiD; its signature may not be believed.

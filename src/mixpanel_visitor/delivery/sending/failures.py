@@ -9,9 +9,7 @@ import ssl
 from mixpanel_visitor.observability.rate_limited_log import place_of
 
 from .egress import AuthoritiesError, ProxyError
-
-INTERNAL = "internal"
-"""What failed is neither the network nor Mixpanel, but this package or a library that it uses."""
+from .responses import INTERNAL
 
 
 def failure(error: Exception, proxy_url: str = "") -> str:

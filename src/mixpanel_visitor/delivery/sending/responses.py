@@ -19,14 +19,12 @@ import orjson
 from mixpanel_visitor.delivery.spool import DeadReason
 from mixpanel_visitor.quoting import several
 
-from .failures import INTERNAL
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mixpanel_visitor.records import Endpoint
 
-    from .http_client import Response
+    from .request_attempt import Response
 
 Kind = Literal["delivered", "partial", "retry", "pause", "split", "bisect"]
 
@@ -42,6 +40,10 @@ StatusClass = Literal[
     "network",
     "internal",
 ]
+
+INTERNAL = "internal"
+"""The failure of a request of which neither the network nor Mixpanel is the cause, but this package or a
+library that it uses."""
 
 RETRY_AFTER_MAX_S = 600.0
 """A longer Retry-After is cut to this: no header may silence a spool for days."""

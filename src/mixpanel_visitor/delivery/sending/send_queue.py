@@ -7,8 +7,7 @@ sent, in order, and cuts them into batches that fit. Pure: no I/O, no clock.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,8 +78,7 @@ class Limits:
             self.max_bytes = min(self._ceiling_bytes, raised_bytes)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Batch:
+class Batch(NamedTuple):
     """Some records of one claim, to be sent in one request.
 
     `is_second_half`: the second half of a refused batch. `has_bad_record`: its first half was delivered, so

@@ -13,7 +13,6 @@ import random
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -158,13 +157,13 @@ class Sender:
             # lock or queue of before would stop all its greenlets.
             self._locks_stale = False
             self._starting = threading.Lock()
-            self._state = _State(workers=self._state.workers, notifications=self._state.notifications)
+            self._state = _State(self._state.notifications, self._state.workers)
             self._state.notifications.renew()
         # Who finds the door closed has nothing to do; not waiting keeps this safe in signal handlers.
         if not self._starting.acquire(blocking=False):
             return True
         try:
-            run = _ThreadRun(primitives=threads.primitives())
+            run = _ThreadRun(threads.primitives())
             run.thread = threads.start(THREAD_NAME, self._run, run)
             if run.thread is None:
                 return False
@@ -298,7 +297,7 @@ class Sender:
         self._state = self._make_state()
 
     def _make_state(self) -> _State:
-        return _State(notifications=self._make_notifications())
+        return _State(self._make_notifications())
 
     def _run(self, run: _ThreadRun) -> None:
         run.running = True
@@ -337,13 +336,13 @@ class Sender:
             self._quiet_log(level, kind, message, *args)
 
 
-@dataclass(slots=True, kw_only=True)
 class _State:
     """What one thread works with, and those that drain in its place: one at a time, who holds `busy`."""
 
-    notifications: Notifications
-    workers: list[EndpointWorker] | None = None
-    busy: threading.RLock = field(default_factory=threading.RLock)
+    def __init__(self, notifications: Notifications, workers: list[EndpointWorker] | None = None) -> None:
+        self.notifications = notifications
+        self.workers = workers
+        self.busy = threading.RLock()
 
 
 class _Change:
@@ -360,16 +359,14 @@ class _Change:
         return self._last != last
 
 
-@dataclass(slots=True)
 class _ThreadRun:
     """One run of the thread: whether it runs, has to stop, or is `retired`: used by nobody any more."""
 
-    thread: threading.Thread | None = None
-    stopping: bool = False
-    running: bool = False
-    primitives: tuple[object, ...] = ()
-    outdated: bool = False
-    retired: tuple[Callable[[], bool], Callable[[], None]] | None = None
+    def __init__(self, primitives: tuple[object, ...] = ()) -> None:
+        self.primitives = primitives
+        self.thread: threading.Thread | None = None
+        self.stopping = self.running = self.outdated = False
+        self.retired: tuple[Callable[[], bool], Callable[[], None]] | None = None
 
     def is_alive(self) -> bool:
         """Return whether the thread has been started and has not ended."""
