@@ -117,7 +117,7 @@ def test_a_file_system_without_locks_is_called_so(code, tmp_path, monkeypatch):
 
 VICTIM = """
 import os, sys
-from mixpanel_visitor.delivery.journal import Journal
+from mixpanel_visitor.delivery.journal import Journal, consumer, producer  # 1001 may not read it
 from mixpanel_visitor.errors import SpoolUnavailableError
 from mixpanel_visitor.records import Record
 import orjson
