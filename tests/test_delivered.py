@@ -102,6 +102,7 @@ def test_asgi_does_not_block_the_loop():
         conversation = Conversation(http_scope(), ())
         waiting = asyncio.create_task(conversation.with_app(wrapped))
         assert await asyncio.to_thread(posted.wait, PATIENCE_S)
+        assert not waiting.done()  # a loop that stood still would come here when the response has left
         may_answer.set()
         await waiting
 
@@ -173,16 +174,17 @@ def test_a_response_waits_no_longer_than_the_timeout(given, waited_s):
     tracker.close(timeout_s=0)
 
 
-def test_a_request_that_tracks_nothing_waits_for_nothing():
+@pytest.mark.parametrize("parts", [[b"whole"], iter([b"whole"])], ids=["list", "iterator"])
+def test_a_request_that_tracks_nothing_waits_for_nothing(parts):
     """Also not for what an earlier request has left."""
     tracker, now_s, forever = hanging()
     tracker.track("user-42", "Left behind")
 
     def app(environ, start_response):
         start_response("200 OK", [])
-        return [b"whole"]
+        return parts
 
-    wsgi.VisitorMiddleware(app, tracker=tracker)(environ_of(), lambda *_head: None)
+    assert list(wsgi.VisitorMiddleware(app, tracker=tracker)(environ_of(), lambda *_head: None)) == [b"whole"]
     assert now_s[0] == 0
     forever.set()
     tracker.close(timeout_s=0)

@@ -3,9 +3,11 @@
 import pytest
 from support.components import needs
 from support.mutants import (
+    delivered,
     engine,
     guarded,
     letters,
+    logins,
     network,
     plant,
     processes,
@@ -21,6 +23,8 @@ MUTANTS = [
     *letters.MUTANTS,
     *network.MUTANTS,
     *travels.MUTANTS,
+    *delivered.MUTANTS,
+    *logins.MUTANTS,
 ]
 IN_REDIS = [pytest.param(each, marks=needs("redis-server"), id=str(each)) for each in redis_streams.MUTANTS]
 ROWS = {*range(1, 36), *range(37, 42)}

@@ -13,8 +13,11 @@ from pathlib import Path
 TESTS = Path(__file__).parent.parent.parent
 PACKAGE = TESTS.parent / "src" / "mixpanel_visitor"
 
-IN_A_MUTANT = "MIXPANEL_VISITOR_MUTANT"
-"""Set in the environment of a test that is expected to fail: nobody reads its smallest example."""
+IN_A_MUTANT = "PLANTED_DEFECT"
+"""Set in the environment of a test that is expected to fail: nobody reads its smallest example.
+
+Not with the prefix of our settings: an unknown one is a mistake of which every tracker complains.
+"""
 
 _TEST_S = 45
 """Some defects are noticed by a test that does not end."""
