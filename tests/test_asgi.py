@@ -12,6 +12,7 @@ from support.asgi_driver import Conversation, call_asgi, http_scope, run, texts,
 from support.responses import Jar
 from support.spools import RecordingSpool
 from support.trackers import COOKIE, SECRET_KEY, tracker_into
+from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor.asgi import SCOPE_KEY, VisitorMiddleware
 from mixpanel_visitor.delivery.sending.http_client import Response
@@ -630,6 +631,8 @@ def test_cancellation_keeps_the_events_and_goes_on(wrap, spool):
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        # Before the flush, for that takes what is in open requests as well.
+        assert wait_until(lambda: wrapped.tracker.stats()["buffered"] == 0, PATIENCE_S)
         assert wrapped.tracker.flush()
 
     run(main())
