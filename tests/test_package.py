@@ -17,6 +17,7 @@ HEAVY = (
     "mixpanel", "redis", "requests", "urllib3", "starlette", "fastapi", "flask", "werkzeug", "httpx", "click",
     "msgspec", "pydantic",
 )  # fmt: skip
+DOORS = ("starlette", "fastapi", "flask", "werkzeug", "litestar", "quart", "dramatiq", "taskiq")
 MODULES = ["mixpanel_visitor", "mixpanel_visitor.asgi", "mixpanel_visitor.wsgi", "mixpanel_visitor.plan"]
 
 PROBE = """
@@ -132,13 +133,12 @@ def test_missing_extras_say_how_to_install_them():
     assert isinstance(error, ImportError)
 
 
-@pytest.mark.parametrize("door", ["starlette", "fastapi", "flask", "werkzeug", "litestar", "quart"])
+@pytest.mark.parametrize("door", DOORS)
 def test_a_door_without_its_framework_says_how_to_install_it(door):
     """Even where nothing of what that framework is made of is there either."""
     code = (
         "import sys\n"
-        "names = 'starlette fastapi flask werkzeug litestar quart'.split()\n"
-        "sys.modules.update(dict.fromkeys(names))\n"
+        f"sys.modules.update(dict.fromkeys({DOORS!r}))\n"
         f"try: import mixpanel_visitor.{door}\nexcept ImportError as no: print(type(no).__name__, no)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

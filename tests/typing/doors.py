@@ -4,17 +4,20 @@
 
 from typing import assert_type
 
+from dramatiq.brokers.stub import StubBroker
 from fastapi import FastAPI
 from flask import Flask
 from litestar import Litestar, get
 from quart import Quart
 from starlette.middleware import Middleware
 from starlette.requests import Request
+from taskiq import InMemoryBroker
 from werkzeug.routing import Map
 from werkzeug.wrappers import Request as WerkzeugRequest
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from mixpanel_visitor import Tracker, Visitor
+from mixpanel_visitor.dramatiq import VisitorMiddleware as DramatiqVisitors
 from mixpanel_visitor.fastapi import CurrentVisitor, VisitorMiddleware, VisitorRequest, VisitorWebSocket
 from mixpanel_visitor.flask import MixpanelVisitor as FlaskVisitors
 from mixpanel_visitor.flask import current_visitor as flask_visitor
@@ -24,6 +27,7 @@ from mixpanel_visitor.litestar import VisitorPlugin
 from mixpanel_visitor.quart import MixpanelVisitor
 from mixpanel_visitor.quart import current_visitor as quart_visitor
 from mixpanel_visitor.starlette import VisitorState
+from mixpanel_visitor.taskiq import VisitorMiddleware as TaskiqVisitors
 from mixpanel_visitor.werkzeug import VisitorMiddleware as WerkzeugMiddleware
 from mixpanel_visitor.werkzeug import get_visitor as werkzeug_visitor
 
@@ -99,3 +103,11 @@ MixpanelVisitor(Flask(__name__))  # type: ignore[arg-type]
 MixpanelVisitor(tokn="t")  # type: ignore[call-arg]
 assert_type(quart_visitor, Visitor)
 quart_visitor.trak("Signed up")  # type: ignore[attr-defined]
+
+StubBroker().add_middleware(DramatiqVisitors(Tracker(), max_age_s=600))
+StubBroker().add_middleware(DramatiqVisitors(Tracker.from_env))
+DramatiqVisitors("token")  # type: ignore[arg-type]
+
+InMemoryBroker().add_middlewares(TaskiqVisitors(Tracker(), max_age_s=600))
+InMemoryBroker().add_middlewares(TaskiqVisitors(Tracker.from_env))
+TaskiqVisitors("token")  # type: ignore[arg-type]
