@@ -37,7 +37,7 @@ ALLOWED_HOSTS = ["*"]
 ROOT_URLCONF = "site_settings"
 urlpatterns = []
 """
-PAGES = ["recipes.md", "testing.md", "serverless.md", "services.md"]
+PAGES = ["recipes.md", "testing.md", "serverless.md", "services.md", "jobs-recipes.md"]
 
 
 # FastAPI before it knew python-multipart by its new name takes it for another package.
