@@ -1,18 +1,22 @@
-"""README, docstrings and examples are code: all of it is executed."""
+"""README, pages, docstrings and examples are code: all of it is executed."""
 
 import logging
 import os
 import re
 import runpy
 import sys
+import tomllib
 import types
 from pathlib import Path
 
 import pytest
 from django.test import Client, override_settings
+from django.urls import path
+from fastapi.testclient import TestClient
 from support.django_site import urls_of
 from support.inbox import Inbox
-from support.waiting import PATIENCE_S
+from support.pages import DOCS, MODULE, Section, fences, pages, run_tests
+from support.waiting import PATIENCE_S, wait_until
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 from sybil.parsers.rest import DocTestParser
@@ -53,22 +57,38 @@ def evaluate(sybil, path):
     return document, len(examples)
 
 
+README = ROOT / "README.md"
+REPOSITORY = "https://github.com/mixpanel-visitor/mixpanel-visitor/"
+PICTURES = "https://raw.githubusercontent.com/mixpanel-visitor/mixpanel-visitor/main/"
+SITE = "https://mixpanel-visitor.readthedocs.io/"
+RUN_ELSEWHERE = {"start/recipes.md", "how-to/testing.md", "operate/serverless.md"}
+"""By their sections, in `test_recipes.py`."""
+
+PROJECTS = {"start/django.md", "how-to/django.md"}
+"""As projects of Django, in `django/test_page.py`."""
+
+PROGRAMS = sorted({name for name in pages() if "python" in fences(name)} - RUN_ELSEWHERE - PROJECTS)
+
+
 def test_the_readme_runs(mixpanel):
-    """Its code blocks run one after the other, and its events arrive."""
-    document, number = evaluate(Sybil([PythonCodeBlockParser()], path=str(ROOT)), ROOT / "README.md")
-    assert number >= 4
+    """Its code blocks run one after the other, and what they track arrives."""
+    document, number = evaluate(Sybil([PythonCodeBlockParser()], path=str(ROOT)), README)
+    assert number == 4
     names = document.namespace
-    flask_tracker = names["flask_app"].extensions["mixpanel_visitor"]
-    for tracker in (names["tracker"], names["planning"], flask_tracker):
-        assert tracker.flush(timeout_s=PATIENCE_S)
-        tracker.close()
-    arrived = {event["event"] for event in Inbox(mixpanel.url).events()}
-    assert arrived >= {"Signed up", "Invoice paid"}
+    names["flask_app"].test_client().post("/signup")
+    tracker = names["flask_app"].extensions["mixpanel_visitor"]
+    assert tracker.flush(timeout_s=PATIENCE_S)
+    tracker.close()
+    with TestClient(names["api"]) as client:
+        assert client.post("/signup").status_code == 200
+    inbox = Inbox(mixpanel.url)
+    assert wait_until(lambda: len(inbox.events()) >= 2, PATIENCE_S)
+    assert {event["event"] for event in inbox.events()} >= {"Signed up"}
 
 
-def test_the_readmes_django_site_passes_its_own_test(mixpanel, mixpanel_events):
-    """With Django's client, as pytest-django gives it."""
-    document = Sybil([PythonCodeBlockParser()], path=str(ROOT)).parse(ROOT / "README.md")
+def test_the_readmes_django_view_tracks(mixpanel, mixpanel_events):
+    """With Django's client, and the settings that it shows."""
+    document = Sybil([PythonCodeBlockParser()], path=str(ROOT)).parse(README)
     (block,) = [each for each in document.examples() if "# settings.py" in each.parsed]
     document.namespace["__name__"] = "example"
     block.evaluate()
@@ -76,43 +96,74 @@ def test_the_readmes_django_site_passes_its_own_test(mixpanel, mixpanel_events):
     with override_settings(
         MIDDLEWARE=names["MIDDLEWARE"],
         MIXPANEL_TOKEN=names["MIXPANEL_TOKEN"],
-        ROOT_URLCONF=urls_of(*names["urlpatterns"]),
+        ROOT_URLCONF=urls_of(path("signup/", names["signup_view"])),
     ):
-        names["test_signup"](Client(), mixpanel_events)
+        Client().get("/signup/")
+    mixpanel_events.assert_tracked("Signed up", plan="pro")
 
 
-def test_the_ten_lines_track_an_event(mixpanel, tmp_path):
-    """The program in them is run as it stands there."""
-    readme = (ROOT / "README.md").read_text()
-    _, _, after = readme.partition("$ cat > app.py <<'END'\n")
-    program = tmp_path / "app.py"
-    program.write_text(after.partition("END\n")[0])
-    app = runpy.run_path(str(program))["app"]
-    assert app.test_client().get("/").text == "Hello"
-    tracker = app.extensions["mixpanel_visitor"]
-    assert tracker.flush(timeout_s=PATIENCE_S)
-    tracker.close()
-    assert [event["event"] for event in Inbox(mixpanel.url).events()] == ["Page viewed"]
+def test_the_readme_is_a_way_in():
+    """What is longer belongs to the pages."""
+    assert len(README.read_bytes()) < 8192
 
 
-def test_the_pictures_of_the_readme_are_there():
-    """And small enough for it."""
-    pictures = re.findall(r'(?:src|srcset)="(examples/[^"]+)"', (ROOT / "README.md").read_text())
-    assert len(pictures) == 4
-    assert all(1_000 < (ROOT / path).stat().st_size < 200_000 for path in pictures)
+def test_the_readmes_addresses_lead_somewhere():
+    """PyPI shows it without this repository: they are absolute, and what they name exists."""
+    text = README.read_text("utf-8")
+    addresses = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(addresses) >= 19
+    for address in addresses:
+        if address.startswith(PICTURES):
+            assert 1_000 < (ROOT / address.removeprefix(PICTURES)).stat().st_size < 200_000
+        elif address.startswith(f"{REPOSITORY}blob/main/"):
+            assert (ROOT / address.removeprefix(f"{REPOSITORY}blob/main/")).is_file(), address
+        elif address.startswith(SITE):
+            page = address.removeprefix(SITE).removeprefix("en/latest/").partition("#")[0].strip("/")
+            assert (DOCS / f"{page or 'index'}.md").is_file(), address
+        else:
+            assert address == f"{REPOSITORY}issues"
+
+
+def test_the_package_names_the_same_addresses():
+    """`[project.urls]` is what PyPI shows beside the README."""
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]
+    assert urls["Documentation"] == SITE
+    assert all(url.startswith((REPOSITORY.rstrip("/"), SITE)) for url in urls.values())
 
 
 def test_the_readme_names_the_two_commands():
     """And they are there, and can be run."""
-    readme = (ROOT / "README.md").read_text()
+    readme = README.read_text("utf-8")
     for command in ("scripts/demo", "scripts/test"):
         assert f"$ {command} " in readme
         assert os.access(ROOT / command, os.X_OK)
 
 
-def test_the_first_screen_says_who_we_are_not():
+@pytest.mark.parametrize("file", [README, DOCS / "index.md"], ids=lambda file: file.name)
+def test_the_first_screen_says_who_we_are_not(file):
     """The trademark is somebody else's."""
-    assert "Not affiliated with Mixpanel" in (ROOT / "README.md").read_text()[:800]
+    assert "Not affiliated with Mixpanel" in file.read_text("utf-8")[:800]
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_page_runs_and_its_tests_pass(name, mixpanel, mixpanel_events, request):
+    """Its Python blocks are one program, `shop`, with the tests that it shows; all of them are executed."""
+    document = Sybil([PythonCodeBlockParser()], path=str(ROOT)).parse(DOCS / name)
+    page = Section(name, list(document.examples()))
+    assert len(page.examples) == fences(name).count("python")
+    try:
+        run_tests(page.load(), request.getfixturevalue)
+    finally:
+        del sys.modules[MODULE]
+
+
+@pytest.mark.parametrize("name", pages())
+def test_every_block_of_a_page_is_of_a_known_language(name):
+    """One with a title or highlighted lines would not be executed, and nobody would notice."""
+    opened = re.findall(r"^ *(?:```|~~~)(.*)$", (DOCS / name).read_text("utf-8"), re.MULTILINE)
+    assert set(opened[::2]) <= {"python", "console", "text", "html", "ini"}
+    assert set(opened[1::2]) <= {""}
+    assert opened[::2].count("python") == fences(name).count("python")
 
 
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))

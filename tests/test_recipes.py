@@ -23,7 +23,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 from support import django_site  # noqa: F401  # configures Django
 from support.inbox import Inbox
-from support.pages import MODULE, ROOT, SHOWN_ONLY, fences, run_tests, section_of, sections
+from support.pages import DOCS, MODULE, SHOWN_ONLY, fences, run_tests, section_of, sections
 from support.waiting import PATIENCE_S, wait_until
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
@@ -37,7 +37,7 @@ ALLOWED_HOSTS = ["*"]
 ROOT_URLCONF = "site_settings"
 urlpatterns = []
 """
-PAGES = ["recipes.md", "testing.md", "serverless.md", "services.md", "jobs-recipes.md"]
+PAGES = ["start/recipes.md", "how-to/testing.md", "operate/serverless.md", "how-to/services.md", "how-to/jobs-recipes.md"]
 
 
 # FastAPI before it knew python-multipart by its new name takes it for another package.
@@ -99,7 +99,7 @@ def test_every_block_of_a_page_is_executed(page):
 @pytest.mark.parametrize("page", PAGES)
 def test_what_a_page_installs_is_what_the_tests_have(page):
     """Every distribution that is named is here, with the extras that are named."""
-    text = (ROOT / "docs" / page).read_text()
+    text = (DOCS / page).read_text()
     lines = re.findall(r"^\$ pip install (.+)$", text, re.MULTILINE)
     named = {Requirement(each) for line in lines for each in shlex.split(line)}
     assert len(lines) == fences(page).count("console")
@@ -120,7 +120,7 @@ def post(port, path, body=""):
 
 def test_bottles_own_server_serves_the_recipe(program, mixpanel_events):
     """`app.run()` takes what was put in the place of `app.wsgi`."""
-    shop = program(section_of("recipes.md", "Bottle"))
+    shop = program(section_of("start/recipes.md", "Bottle"))
     server = WSGIRefServer(port=0)
     running = threading.Thread(target=shop.app.run, kwargs={"server": server, "quiet": True})
     running.start()
@@ -137,7 +137,7 @@ def test_bottles_own_server_serves_the_recipe(program, mixpanel_events):
 
 def test_tornados_own_server_serves_the_recipe(program, mixpanel_events):
     """The WSGI application in it has visitors; Tornado's own handlers answer as ever, without one."""
-    shop = program(section_of("recipes.md", "Tornado"))
+    shop = program(section_of("start/recipes.md", "Tornado"))
 
     async def ask():
         server = HTTPServer(shop.app)
@@ -158,7 +158,7 @@ def test_tornados_own_server_serves_the_recipe(program, mixpanel_events):
 @pytest.mark.servers
 def test_daphne_serves_the_recipe_of_channels(tmp_path):
     """A page's cookie makes the visitor of the socket, and its events arrive."""
-    section = section_of("recipes.md", "Channels")
+    section = section_of("start/recipes.md", "Channels")
     (tmp_path / "shop.py").write_text(section.source)
     (tmp_path / "site_settings.py").write_text(DJANGO_SETTINGS)
     with LocalMixpanel() as mixpanel, serving_by_daphne(tmp_path, mixpanel.url) as port:

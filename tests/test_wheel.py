@@ -1,4 +1,4 @@
-"""The wheel: what README shows runs from the built package, where nothing of the source tree is in reach."""
+"""The wheel: what README and pages show runs from the built package, with no source tree in reach."""
 
 import json
 import os
@@ -41,9 +41,10 @@ COMMANDS = {
     "spool dead show": "spool dead show --help",
     "spool dead retry": "spool dead retry --all",
     "spool dead purge": "spool dead purge --all --yes",
+    "send": "send --timeout 20",
     "worker": "worker --help",
 }
-"""What runs, for each command that README shows; those that go on until they are ended tell their usage."""
+"""What runs, for each command that they show; those that go on until they are ended tell their usage."""
 
 pytestmark = pytest.mark.servers
 
@@ -127,7 +128,7 @@ def test_types_and_data_are_in_the_wheel(run):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_runs_from_the_wheel(run, name):
-    """As README shows it; first an event is stored, for there has to be a spool to look at."""
+    """As they show it; first an event is stored, for there has to be a spool to look at."""
     store = "from mixpanel_visitor import Tracker; Tracker(deliver=False).track('ann', 'Seen')"
     assert run("python", "-c", store).returncode == 0
     result = run("mixpanel-visitor", *COMMANDS[name].split())
@@ -150,9 +151,11 @@ def test_the_local_mixpanel_shows_its_page_from_the_wheel(installed):
     assert "Mixpanel" in page
 
 
-def test_every_command_of_the_readme_is_run():
+def test_every_command_that_is_shown_is_run():
     """A new one belongs into the table."""
-    blocks = re.findall(r"```console\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    shown = re.findall(r"mixpanel-visitor ((?:plan|spool dead|spool) [a-z]+|[a-z]+)", "".join(blocks))
+    texts = [path.read_text("utf-8") for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))]
+    blocks = re.findall(r"```console\n(.*?)```", "".join(texts), re.DOTALL)
+    lines = [line for line in "".join(blocks).splitlines() if not line.startswith("$ pip ")]
+    shown = re.findall(r"mixpanel-visitor ((?:plan|spool dead|spool) [a-z]+|[a-z]+)", "\n".join(lines))
     assert shown
     assert set(shown) <= COMMANDS.keys()

@@ -1,4 +1,4 @@
-"""docs/django.md: its blocks, put into the files that they name, are a project whose tests pass."""
+"""docs/how-to/django.md: its blocks, put into the files that they name, are a project whose tests pass."""
 
 import os
 import re
@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 SLOW_S = 240  # a process that starts Django, pytest and three frameworks on a busy machine
-PAGE = Path(__file__).parents[2] / "docs" / "django.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "how-to" / "django.md"
 
 SETTINGS = """
 INSTALLED_APPS += ["rest_framework", "rest_framework.authtoken", "allauth", "allauth.account"]
@@ -80,16 +81,25 @@ def test_channels(mixpanel_events):
 """
 
 
-def blocks():
-    """Return the blocks of the page, each with the file that it is for."""
-    for code in re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), flags=re.DOTALL):
+def blocks(page):
+    """Return the blocks of a page, each with the file that it is for."""
+    for code in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL):
         yield re.match(r"# (shop/\w+\.py)", code)[1], code
 
 
-@pytest.mark.servers
-@pytest.mark.timeout(900)
-def test_the_page_is_a_project_whose_tests_pass(tmp_path):
-    """A new project of Django's own making, the blocks in their order, pytest-django and `manage.py test`."""
+OPTIONS = "-p no:randomly -p no:xdist -p no:cacheprovider"
+PYTEST_INI = f"""
+[pytest]
+DJANGO_SETTINGS_MODULE = shop.settings
+pythonpath = .
+addopts = {OPTIONS}
+python_files = test_*.py tests.py
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Return a function that runs Python in a new project of Django's own making, and gives what it said."""
     clean = {
         name: value
         for name, value in os.environ.items()
@@ -110,14 +120,31 @@ def test_the_page_is_a_project_whose_tests_pass(tmp_path):
         return ended.stdout + ended.stderr
 
     run("-m", "django", "startproject", "shop", ".")
-    for name, code in [*blocks(), ("shop/settings.py", SETTINGS), ("shop/test_more.py", TESTS)]:
-        with (tmp_path / name).open("a") as file:
+    (tmp_path / "pytest.ini").write_text(PYTEST_INI)
+    return run
+
+
+def add(directory, files):
+    """Write code at the end of files."""
+    for name, code in files:
+        with (directory / name).open("a") as file:
             file.write(f"\n\n{code}")
-    options = "-p no:randomly -p no:xdist -p no:cacheprovider"
-    (tmp_path / "pytest.ini").write_text(
-        f"[pytest]\nDJANGO_SETTINGS_MODULE = shop.settings\npythonpath = .\naddopts = {options}\n"
-        "python_files = test_*.py tests.py\n"
-    )
-    assert "7 passed" in run("-m", "pytest", "-q")
-    assert "OK" in run("manage.py", "test", "shop.tests")
-    assert "no issues" in run("manage.py", "check", "--tag", "mixpanel_visitor")
+
+
+@pytest.mark.servers
+@pytest.mark.timeout(900)
+def test_the_page_is_a_project_whose_tests_pass(project, tmp_path):
+    """The blocks in their order, pytest-django and `manage.py test`."""
+    add(tmp_path, [*blocks(PAGE), ("shop/settings.py", SETTINGS), ("shop/test_more.py", TESTS)])
+    assert "7 passed" in project("-m", "pytest", "-q")
+    assert "OK" in project("manage.py", "test", "shop.tests")
+    assert "no issues" in project("manage.py", "check", "--tag", "mixpanel_visitor")
+
+
+@pytest.mark.servers
+@pytest.mark.timeout(900)
+def test_the_tutorial_is_a_project_whose_test_passes(project, tmp_path):
+    """Each of its blocks says the file that it is for."""
+    add(tmp_path, blocks(DOCS / "start" / "django.md"))
+    assert "1 passed" in project("-m", "pytest", "-q")
+    assert "no issues" in project("manage.py", "check")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sybil.example import Example
 
 ROOT = Path(__file__).parent.parent.parent
+DOCS = ROOT / "docs"
 MODULE = "shop"
 """What a section is imported as, by frameworks that look a module up."""
 
@@ -54,9 +55,14 @@ class Section:
         return module
 
 
+def pages() -> list[str]:
+    """Return the names of all pages, as paths in `docs`."""
+    return sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
+
+
 def sections(name: str) -> list[Section]:
     """Return the sections of a page of `docs` that have something to execute."""
-    path = ROOT / "docs" / name
+    path = DOCS / name
     document = Sybil([PythonCodeBlockParser(), CodeBlockParser("ini", _write)], path=str(ROOT)).parse(path)
     text = path.read_text()
     starts = [(match.start(), match[1]) for match in _HEADING.finditer(text)]
@@ -75,7 +81,7 @@ def section_of(name: str, title: str) -> Section:
 
 def fences(name: str) -> list[str]:
     """Return the languages of all blocks of a page, in their order."""
-    return _FENCE.findall((ROOT / "docs" / name).read_text())
+    return _FENCE.findall((DOCS / name).read_text())
 
 
 def run_tests(module: types.ModuleType, fixture: Callable[[str], Any]) -> list[str]:

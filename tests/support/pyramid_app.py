@@ -96,7 +96,7 @@ def build_pyramid(tracker: Tracker | None) -> Any:
     """Build the Pyramid application; without a tracker our middleware is not in it."""
     with Configurator() as config:
         if tracker is not None:
-            recipe = section_of("recipes.md", "Pyramid").load()
+            recipe = section_of("start/recipes.md", "Pyramid").load()
             config.registry.settings.update(recipe.SETTINGS)
             config.include(recipe.includeme)
             config.registry["tracker"] = tracker

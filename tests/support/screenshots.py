@@ -11,7 +11,7 @@ from mixpanel_visitor.emulator import LocalMixpanel
 from .browser import Chromium
 from .live_page import LivePage, broken_shop, shop
 
-HOME = Path(__file__).parents[2] / "examples" / "screenshots"
+HOME = Path(__file__).parents[2] / "docs" / "assets" / "screenshots"
 MAX_BYTES = 200_000
 PICTURES = {
     "light": ("events", "timeline", "two-ids", "problems"),

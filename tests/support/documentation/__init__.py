@@ -1,0 +1,1 @@
+"""What `scripts/docs` does besides building the site: generated pages, diagrams, checks of the result."""
