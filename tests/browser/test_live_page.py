@@ -446,3 +446,15 @@ def test_the_pictures_for_the_readme_can_be_taken(chromium, tmp_path):
     assert set(taken) == {path.name for path in screenshots.HOME.glob("*.png")}
     assert all(len(picture) < screenshots.MAX_BYTES for picture in taken.values())
     assert len(set(taken.values())) == len(taken)
+
+
+def test_the_moving_picture_for_the_readme_can_be_taken(chromium, tmp_path):
+    """One frame for each event, the last of which shows one person with both IDs."""
+    from PIL import Image
+    from support import screenshots
+
+    path = screenshots.animate(tmp_path, chromium)
+    assert (screenshots.HOME / path.name).is_file()
+    assert path.stat().st_size < screenshots.MAX_BYTES
+    with Image.open(path) as picture:
+        assert picture.n_frames == len(screenshots.shop_events())

@@ -61,19 +61,21 @@ def send(local: LocalMixpanel, records: list[dict[str, Any]], path: str = "/trac
         answer.read()
 
 
+def shop_events() -> list[dict[str, Any]]:
+    """Return the events of one visitor under one ID, who logs in; oldest first."""
+    return [
+        event("Page viewed", ago_ms=9_000, path="/tea", **ANONYMOUS, **SERVER),
+        event("$mp_web_page_view", ago_ms=8_700, **ANONYMOUS, **BROWSER),
+        event("Added to cart", ago_ms=7_000, product="Earl Grey", price=4.5, **ANONYMOUS, **BROWSER),
+        event("Logged in", ago_ms=4_000, plan="gold", **KNOWN, **SERVER),
+        event("Checkout opened", ago_ms=3_000, **KNOWN, **BROWSER),
+        event("Bought", ago_ms=1_000, amount=13.5, items=["Earl Grey", "mug"], **KNOWN, **SERVER),
+    ]
+
+
 def shop(local: LocalMixpanel) -> None:
     """An application as it should be: one visitor under one ID, who logs in."""
-    send(
-        local,
-        [
-            event("Page viewed", ago_ms=9_000, path="/tea", **ANONYMOUS, **SERVER),
-            event("$mp_web_page_view", ago_ms=8_700, **ANONYMOUS, **BROWSER),
-            event("Added to cart", ago_ms=7_000, product="Earl Grey", price=4.5, **ANONYMOUS, **BROWSER),
-            event("Logged in", ago_ms=4_000, plan="gold", **KNOWN, **SERVER),
-            event("Checkout opened", ago_ms=3_000, **KNOWN, **BROWSER),
-            event("Bought", ago_ms=1_000, amount=13.5, items=["Earl Grey", "mug"], **KNOWN, **SERVER),
-        ],
-    )
+    send(local, shop_events())
     send(
         local,
         [{"$token": TOKEN, "$distinct_id": "anna", "$set": {"$name": "Anna", "plan": "gold"}}],

@@ -1,18 +1,24 @@
-"""The pictures in the README: `scripts/screenshots`."""
+"""The pictures of the local Mixpanel's page in README and docs: `scripts/screenshots`."""
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from mixpanel_visitor.emulator import LocalMixpanel
 
 from .browser import Chromium
-from .live_page import LivePage, broken_shop, shop
+from .live_page import LivePage, broken_shop, send, shop, shop_events
 
 HOME = Path(__file__).parents[2] / "docs" / "assets" / "screenshots"
 MAX_BYTES = 200_000
+STEP_MS, LAST_MS = 1_200, 4_000
+"""How long a frame of the moving picture stays, and its last one."""
+
 PICTURES = {
     "light": ("events", "timeline", "two-ids", "problems"),
     "dark": ("events", "timeline", "two-ids"),
@@ -46,6 +52,36 @@ def take(directory: Path, chromium: Chromium) -> list[Path]:
     return taken
 
 
+def animate(directory: Path, chromium: Chromium) -> Path:
+    """Write the picture of browser and server that become one person, event by event; return its path."""
+    frames: list[Image.Image] = []
+    with LocalMixpanel() as local:
+        page = LivePage(chromium, local, color_scheme="light", viewport={"width": 900, "height": 740})
+        for event in shop_events():
+            send(local, [event])
+            if not frames:
+                page.click("People", role="tab")
+            person = event["properties"]["distinct_id"]
+            page.see("#people .row", person)
+            page.do(lambda it: it.locator("#people .row").first.click())  # after a log-in it has another name
+            page.see("#timeline", event["event"])
+            picture = page.do(lambda it: it.screenshot(animations="disabled"))
+            frames.append(Image.open(io.BytesIO(picture)).convert("RGB"))
+        page.close()
+    path = directory / "one-person.webp"
+    directory.mkdir(parents=True, exist_ok=True)
+    frames[0].save(
+        path,
+        save_all=True,
+        append_images=frames[1:],
+        duration=[STEP_MS] * (len(frames) - 1) + [LAST_MS],
+        loop=0,
+        lossless=True,
+        method=6,
+    )
+    return path
+
+
 def _show(page: LivePage, name: str) -> None:
     page.press("Escape")  # on a phone one event lies over the rest
     if name == "events":
@@ -62,7 +98,7 @@ def _show(page: LivePage, name: str) -> None:
 
 if __name__ == "__main__":
     with Chromium() as chromium:
-        pictures = take(HOME, chromium)
+        pictures = [*take(HOME, chromium), animate(HOME, chromium)]
     for path in pictures:
         print(f"{path.name}: {path.stat().st_size:,} bytes")
         if path.stat().st_size > MAX_BYTES:
