@@ -56,7 +56,7 @@ def animate(directory: Path, chromium: Chromium) -> Path:
     """Write the picture of browser and server that become one person, event by event; return its path."""
     frames: list[Image.Image] = []
     with LocalMixpanel() as local:
-        page = LivePage(chromium, local, color_scheme="light", viewport={"width": 900, "height": 740})
+        page = LivePage(chromium, local, color_scheme="light", viewport={"width": 1120, "height": 760})
         for event in shop_events():
             send(local, [event])
             if not frames:

@@ -61,8 +61,8 @@ def settings_page() -> str:
         if names[0] in GROUPS:
             parts += [
                 f"\n## {GROUPS[names[0]]}\n",
-                "| setting | key | default | meaning |",
-                "|---|---|---|---|",
+                "| setting, key | default | meaning |",
+                "|---|---|---|",
             ]
         setting = "<br>".join(f'<a id="{name}"></a>**`{name}`**<br>{_keys(name)}' for name in names)
         parts.append(f"| {setting} | {'<br>'.join(map(_default, names))} | {_without_keys(meaning)} |")
