@@ -278,7 +278,7 @@ def test_a_planted_device_is_not_joined_without_a_log_in(make, mode, way, named)
 @pytest.mark.parametrize("mode", ["simplified", "original"])
 @pytest.mark.parametrize("way", ["cookie", "hand-over"])
 def test_a_device_of_the_browsers_is_joined_at_a_log_in_from_the_second_request_on(make, mode, way):
-    """That keeps one person one; the README says what somebody may do with it."""
+    """That keeps one person one; the threat model says what somebody may do with it."""
     client, _, spool = make(log_in_at("/login"), id_mode=mode)
     plant(client, way, MALLORY)
     client.request("GET", "/")

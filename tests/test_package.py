@@ -79,7 +79,7 @@ VISITOR_NAMES = {
     "people_union", "people_unset", "people_update", "register", "reset", "set_group", "source",
     "spid_user_id", "track", "user_id", "vouched",
 }  # fmt: skip
-"""What the contract and the README document; a new name belongs there first."""
+"""What the contract and the reference document; a new name belongs there first."""
 
 
 def shown(thing):

@@ -8,7 +8,7 @@ WELL = {"redis_version": "7.0.15", "maxmemory_policy": "noeviction", "aof_enable
 
 
 def test_nothing_is_found_where_all_is_well():
-    """As the README asks for it."""
+    """As the documentation asks for it."""
     assert list(judge(WELL, wait=1)) == []
 
 

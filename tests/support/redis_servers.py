@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OPTIONS = {"appendonly": "yes", "appendfsync": "everysec", "save": "", "maxmemory-policy": "noeviction"}
-"""As the README asks for it."""
+"""As the documentation asks for it."""
 
 
 def executable() -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import inspect
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ def _section(context: click.Context) -> str:
     parts = [f"## {context.command_path.removeprefix(NAME + ' ')}", f"```text\n{usage}\n```"]
     parts += _paragraphs(context.command.help or "")
     if options := options_of(context):
-        rows = (f"| `{_cell(names)}` | {_cell(_plain(text))} |" for names, text in options)
+        rows = (f"| {_code(names)} | {_cell(_plain(text))} |" for names, text in options)
         parts.append("\n".join(["| option | meaning |", "|---|---|", *rows]))
     return "\n\n".join(parts) + "\n"
 
@@ -72,9 +73,14 @@ def _paragraphs(text: str) -> Iterator[str]:
 
 def _plain(text: str) -> str:
     """Return text in which nothing is Markdown by chance."""
-    for special in ("\\", "*", "_", "<", "["):
+    for special in ("\\", "*", "_", "["):
         text = text.replace(special, f"\\{special}")
-    return text
+    return text.replace("<", "&lt;")
+
+
+def _code(text: str) -> str:
+    """Return text as code in a cell of a table, where a bar would end the cell."""
+    return f"<code>{html.escape(text, quote=False).replace('|', '&#124;')}</code>"
 
 
 def _cell(text: str) -> str:
