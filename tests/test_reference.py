@@ -208,6 +208,14 @@ def test_a_good_page_has_no_problems(tmp_path):
     assert problems_of(tmp_path) == []
 
 
+def test_the_page_for_wrong_addresses_names_the_path_of_the_site(tmp_path):
+    """It is shown under any of them, so its links are absolute."""
+    canonical = '<link rel="canonical" href="https://docs.example/en/latest/">'
+    (tmp_path / "index.html").write_text(canonical)
+    (tmp_path / "404.html").write_text('<a href="/en/latest/">x</a><a href="/en/latest/gone/">y</a>')
+    assert problems_of(tmp_path) == ["404.html: leads nowhere: /en/latest/gone/"]
+
+
 def test_a_site_without_pages_is_a_problem(tmp_path):
     """It was not built, or elsewhere."""
     assert len(problems_of(tmp_path)) == 1

@@ -42,6 +42,7 @@ class Page(HTMLParser):
         self.anchors: set[str] = set()
         self.links: list[str] = []
         self.loaded: list[str] = []
+        self.canonical = ""
         self._in_style = False
         self.feed(text)
 
@@ -52,6 +53,8 @@ class Page(HTMLParser):
         self._in_style = tag == "style"
         if tag in ("a", "area") and "href" in values:
             self.links.append(values["href"])
+        if tag == "link" and values.get("rel") == "canonical":
+            self.canonical = values.get("href", "")
         if tag == "link" and _LOADING_RELATIONS & set(values.get("rel", "").split()):
             self.loaded.append(values.get("href", ""))
         for name, value in values.items():
@@ -89,13 +92,19 @@ def _is_elsewhere(address: str) -> bool:
 
 
 def _broken(site: Path, name: str, page: Page, pages: dict[Path, Page]) -> Iterator[str]:
-    """Yield what is wrong with the links of a page to this site; 404.html may stand under any address."""
-    base = _SITE if name == "404.html" else urljoin(_SITE, name)
+    """Yield what is wrong with the links of a page to this site.
+
+    404.html stands for any address, so its links begin with the path under which the site is published, which
+    the canonical address of the first page has.
+    """
+    first = pages.get(site / "index.html")
+    root = urlsplit(first.canonical).path if first is not None and first.canonical else "/"
+    base = urljoin(_SITE, f"{root}{name}")
     for link in [*page.links, *page.loaded]:
         parts = urlsplit(urljoin(base, link))
         if f"{parts.scheme}://{parts.netloc}/" != _SITE:
             continue
-        target = site / unquote(parts.path).lstrip("/")
+        target = site / unquote(parts.path).removeprefix(root).lstrip("/")
         target = target / "index.html" if target.is_dir() else target
         if not target.is_file():
             yield f"leads nowhere: {link}"
