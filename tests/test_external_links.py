@@ -39,7 +39,11 @@ $ curl https://in-a-block.org
 ```
     and http://127.0.0.1:8484, at last https://end.org/z.
     """
-    assert addresses(text) == {"https://docs.mixpanel.com/x", "https://docs.python.org/y", "https://end.org/z"}
+    assert addresses(text) == {
+        "https://docs.mixpanel.com/x",
+        "https://docs.python.org/y",
+        "https://end.org/z",
+    }
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,13 @@ ALLOWED_HOSTS = ["*"]
 ROOT_URLCONF = "site_settings"
 urlpatterns = []
 """
-PAGES = ["start/recipes.md", "how-to/testing.md", "operate/serverless.md", "how-to/services.md", "how-to/jobs-recipes.md"]
+PAGES = [
+    "start/recipes.md",
+    "how-to/testing.md",
+    "operate/serverless.md",
+    "how-to/services.md",
+    "how-to/jobs-recipes.md",
+]
 
 
 # FastAPI before it knew python-multipart by its new name takes it for another package.

@@ -23,8 +23,9 @@ from mixpanel_visitor.tracking.stats import SpoolFigures
 SOURCE = Path(mixpanel_visitor.__file__).parent
 GENERATED = generated(ROOT)
 DOORS = (
-    "asgi", "django", "emulator", "fastapi", "flask", "litestar", "opentelemetry", "plan", "prometheus",
-    "pytest_plugin", "quart", "sdk", "starlette", "testing", "werkzeug", "wsgi",
+    "aiohttp", "asgi", "django", "dramatiq", "emulator", "fastapi", "flask", "httpx", "litestar",
+    "opentelemetry", "plan", "prometheus", "pytest_plugin", "quart", "requests", "sdk", "starlette", "taskiq",
+    "testing", "werkzeug", "wsgi",
 )  # fmt: skip
 
 
@@ -122,6 +123,9 @@ def counted():
                     reasons.update(literals(node.args[0]))
                 elif called(node) in NOTES:
                     notes.update(literals(node.args[0]))
+                elif called(node) == "ExportError":
+                    notes.update(literals(node.args[0]))
+                    reasons.update(name for name in literals(node.args[0]) if name.startswith("resume_"))
                 elif called(node) == "HandoverError":
                     notes.update(literals(node.args[1]))
             elif isinstance(node, ast.FunctionDef) and node.name in ("_refusal", "refusal"):

@@ -72,8 +72,8 @@ class VisitorExports:
                 )
             )
         except Exception as error:
-            reason = error.reason if isinstance(error, ExportError) else "export_failed"
-            self._counters.note(reason)
+            reason = error.reason if isinstance(error, ExportError) else ""
+            self._counters.note(reason or "export_failed")
             self._log(
                 logging.ERROR,
                 reason,
