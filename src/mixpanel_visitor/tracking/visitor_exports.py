@@ -72,16 +72,15 @@ class VisitorExports:
                 )
             )
         except Exception as error:
-            reason = error.reason if isinstance(error, ExportError) else ""
+            reason = error.reason if isinstance(error, ExportError) else None
             self._counters.note(reason or "export_failed")
             self._log(
                 logging.ERROR,
-                reason,
-                "visitor.export() at %s: a job will not track for this visitor (%s): %s",
+                f"export {reason}",
+                "visitor.export() at %s: a job will not track for this visitor: %s",
                 call_site(),
-                reason,
                 error,
-                exc_info=reason == "export_failed",
+                exc_info=reason is None,
             )
             return ""
         if left_out:
