@@ -6,6 +6,8 @@ from uuid import uuid4
 
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.facts import BROWSER_DOCUMENT, BROWSER_FETCH, facts
 
 from mixpanel_visitor.core.enrichment.bots import BotDetector
@@ -13,7 +15,13 @@ from mixpanel_visitor.core.enrichment.client_address import ClientAddresses
 from mixpanel_visitor.core.enrichment.enricher import Enricher
 from mixpanel_visitor.core.events.redaction import Redactor
 from mixpanel_visitor.core.exchange import COMMIT_AT_RECORDS, OPEN
-from mixpanel_visitor.core.exchange_opener import REMEMBERED_CHARS, REMEMBERED_HEADERS, ExchangeOpener
+from mixpanel_visitor.core.exchange_opener import (
+    REMEMBERED_CHARS,
+    REMEMBERED_HEADERS,
+    REMEMBERED_ID_CHARS,
+    REMEMBERED_VISITORS,
+    ExchangeOpener,
+)
 from mixpanel_visitor.core.identity.handover import HandoverClaim
 from mixpanel_visitor.core.identity.identity import merge_events_between
 from mixpanel_visitor.core.identity.mixpanel_browser import MixpanelBrowser, quoted_identity
@@ -35,6 +43,7 @@ RECORD = Record("import", b"{}")
 
 
 TOKEN = "0123456789abcdef0123456789abcdef"
+DEVICE = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"
 
 
 class House:
@@ -539,12 +548,87 @@ def test_no_more_headers_are_remembered_than_are_sent_soon(house):
     for number in range(REMEMBERED_HEADERS + 10):
         house.open({"cookie": f"{house.cookie()['cookie']}; n={number}"})
     house.open({"cookie": f"{house.cookie()['cookie']}; n={'x' * REMEMBERED_CHARS}"})
-    assert 0 < len(house.opener._remembered) <= REMEMBERED_HEADERS
+    assert 0 < len(house.opener._headers) <= REMEMBERED_HEADERS
+
+
+def test_a_visitor_is_remembered_though_another_cookie_has_changed(house):
+    """A session that is signed anew, a count of page views: our signature is not verified again."""
+    own = house.cookie()["cookie"]
+    first, second = house.open({"cookie": f"{own}; n=1"}), house.open({"cookie": f"n=2; {own}; x=y"})
+    assert second.identity is first.identity
+    assert not second.needs_set_cookie
+
+
+def test_no_more_visitors_are_remembered_than_come_soon(house):
+    """A flood of them does not grow the process, and what nobody of ours has signed is not kept at all."""
+    for number in range(REMEMBERED_VISITORS + 10):
+        house.open({"cookie": f"{house.cookie(device_id=f'd{number}')['cookie']}"})
+        house.open({"cookie": f"mpv=1~forged~1~.{number:043}"})
+    known = house.cookie(device_id="a")["cookie"]
+    house.open({"cookie": f"{known}; {house.mixpanel.name}={'a' * REMEMBERED_ID_CHARS}a"})
+    assert len(house.opener._visitors) == 10
+
+
+OWN = House().cookie(device_id=DEVICE)["cookie"]
+SDK = House().mixpanel.name
+PIECES = [
+    OWN,
+    House().cookie(device_id="b")["cookie"],
+    OWN.replace("~", ".", 1),
+    OWN.replace("mpv=", "mpv.0123=", 1),
+    House().cookie(device_id="c", user_id="u")["cookie"].replace("mpv=", "mpv.user=", 1),
+    "mpv=",
+    f"mpv={'x' * 3000}",
+    f"a={OWN}",
+    f"x,{OWN}",
+    f"{OWN},{OWN}",
+    f"{SDK}={quoted_identity(DEVICE)}",
+    f"{SDK}={quoted_identity('b')}",
+    f"{SDK}={quoted_identity(DEVICE)[:-3]}%2C%22a%22%3A1%7D",
+    f"{SDK}={quoted_identity(DEVICE)}%",
+    f"{SDK}=junk",
+    "mpv_js=0",
+    f"mpv_js={DEVICE}",
+    "mp_optout=1",
+    f"__mp_opt_in_out_{TOKEN}=0",
+    f"__mp_opt_in_out_{TOKEN}=1",
+    "theme=dark",
+    "n=1",
+    "n=2",
+]
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.lists(st.sampled_from(PIECES), max_size=4), min_size=2, max_size=6),
+    st.sampled_from(["; ", ";", ", "]),
+    st.integers(0, 2).map(lambda days: days * 86_400),
+)
+def test_what_is_remembered_changes_nothing(headers, separator, later_s):
+    """Whatever has come before, a request is whose it would be in a process that has just started."""
+    old = House()
+    for number, pieces in enumerate([[OWN], *headers, [*headers[-1], "n=3"]]):
+        cookie, now_s = {"cookie": separator.join(pieces)}, NOW_S + number * later_s
+        opened = []
+        for each in (old, House()):
+            each.ids = (f"fresh-{number}" for number in count(1))
+            each.notes.clear()
+            exchange = each.open(cookie, now_s=now_s)
+            opened.append(
+                (
+                    exchange.identity,
+                    exchange.consent,
+                    exchange.merge_events,
+                    exchange.needs_set_cookie,
+                    exchange.on_response_start(*OK),
+                    each.notes,
+                )
+            )
+        assert opened[0][:-1] == opened[1][:-1]
+        assert opened[0][-1] <= opened[1][-1]
 
 
 # --- the browser SDK's side ---------------------------------------------------------------------------
-
-DEVICE = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"
 
 
 def sdk_cookie(house, device_id):

@@ -40,7 +40,9 @@ def is_prefetch(facts: RequestFacts) -> bool:
 
 def privacy_signal_set(facts: RequestFacts, respect_dnt: bool, respect_gpc: bool) -> bool:
     """Return whether a header says that this person does not want to be tracked."""
-    return (respect_gpc and facts.header("sec-gpc") == "1") or (respect_dnt and facts.header("dnt") == "1")
+    return facts.has_privacy_signal and (
+        (respect_gpc and facts.header("sec-gpc") == "1") or (respect_dnt and facts.header("dnt") == "1")
+    )
 
 
 def opted_out(facts: RequestFacts, *, token: str, respect_dnt: bool, respect_gpc: bool) -> bool:

@@ -340,6 +340,23 @@ def cookie_values(
     return values
 
 
+def sole_cookie_value(header: str, name: str) -> str | None:
+    """Return the value of a cookie that is there once, as browsers write it, `""` where it is absent.
+
+    None: it takes `cookie_values` to say.
+    """
+    needle = name + "="
+    begin = header.find(needle)
+    if begin < 0:
+        return ""
+    if begin and not header.startswith("; ", begin - 2):
+        return None
+    begin += len(needle)
+    end = header.find(";", begin)
+    value = header[begin:] if end < 0 else header[begin:end]
+    return None if "," in value or end > 0 <= header.find(needle, end) else value.strip(_BLANKS)
+
+
 def all_cookie_values(header: str, name: str, *, commas: bool = False) -> list[str]:
     """Return every value of the cookie `name`, however many there are: for what must not be overlooked."""
     return [value.rstrip(_BLANKS) for value in _pairs(name, ";," if commas else ";").findall(f";{header}")]

@@ -83,18 +83,11 @@ class MixpanelBrowser:
         """Return the device that a Cookie header claims; None: there is none that can be believed.
 
         The SDK reads the first cookie of its name, and so do we, unless another one names the device that
-        we know already. A single cookie of that device is not decoded, and its `user_id` stays None.
+        we know already.
         """
         values = cookie_values(cookies, self.name, count=self._count)
         if not values:
             return None
-        if known_device_id is not None and len(values) == 1:
-            value = values[0]
-            anonymous = _anonymous(known_device_id)
-            if value.startswith(anonymous) and len(value) <= MAX_COOKIE_CHARS:
-                return _known(known_device_id, settled=value[len(anonymous) :] != "%7D")
-            if _names(value, known_device_id):
-                return _known(known_device_id, settled=True)
         if len(values) > MAX_TRIED:
             self._count("mixpanel_cookie_values_cut")
         claims = [read_claim(value) for value in values[:MAX_TRIED]]
@@ -210,34 +203,6 @@ def decode_uri_component(raw: str) -> str | None:
         return unquote_to_bytes(raw.encode("latin-1")).decode()
     except UnicodeError:
         return None
-
-
-@lru_cache(4096)
-def _anonymous(device_id: str) -> str:
-    """Return how the cookie of an anonymous visitor begins, up to the end of the device ID."""
-    return quoted_identity(device_id).removesuffix("%7D")
-
-
-@lru_cache(4096)
-def _known(device_id: str, *, settled: bool) -> BrowserClaim:
-    return BrowserClaim(device_id=device_id, settled=settled)
-
-
-def _names(raw: str, device_id: str) -> bool:
-    """Return, without decoding, whether a cookie is that of a device; False also where it has to be decoded.
-
-    JSON.stringify escapes the quotes inside of strings: the first one after the distinct ID ends it.
-    """
-    if len(raw) > MAX_COOKIE_CHARS or not raw.startswith(_DISTINCT_ID):
-        return False
-    start = len(_DISTINCT_ID)
-    end = raw.find("%22", start)
-    quoted = quote(device_id, safe="")
-    if end <= start or not raw.startswith(f"{_DEVICE_ID}{quoted}%22", end):
-        return False
-    distinct_id = raw[start:end]
-    # A bare one has to have an old ID's shape. That is rare enough to be decoded.
-    return distinct_id == _PREFIX + quoted or not (distinct_id == quoted or distinct_id.startswith(_PREFIX))
 
 
 def _properties(raw: str) -> dict[str, Any] | None:

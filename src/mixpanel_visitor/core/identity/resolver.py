@@ -35,9 +35,6 @@ class ResolvedIdentity(NamedTuple):
     merge_events: tuple[MergeEvent, ...] = ()
 
 
-_CACHE_SIZE = 4096
-
-
 class IdentityResolver:
     """Resolves visitors by the rules of one ID mode and the browser SDKs of one site.
 
@@ -61,7 +58,6 @@ class IdentityResolver:
         # In a legacy project pages that ask SPiD first call `mixpanel.identify(uid)`, too.
         self._by_uid = id_mode == "spid" or (id_mode == "legacy" and self._spid_first)
         self._count = count
-        self._known: dict[int, tuple[VisitorCookie, ResolvedIdentity]] = {}
 
     def resolve(
         self, cookie: VisitorCookie | None, cookies: str, *, now_s: float, fresh_id: Callable[[], str]
@@ -217,16 +213,6 @@ class IdentityResolver:
         )
 
     def _from_cookie(self, cookie: VisitorCookie) -> ResolvedIdentity:
-        # Cookies come out of a cache: the same object says the same again. Whose it is keeps it alive here.
-        resolved = self._known.get(id(cookie))
-        if resolved is None or resolved[0] is not cookie:
-            resolved = (cookie, self._identity_from_cookie(cookie))
-            if len(self._known) >= _CACHE_SIZE:
-                self._known.clear()
-            self._known[id(cookie)] = resolved
-        return resolved[1]
-
-    def _identity_from_cookie(self, cookie: VisitorCookie) -> ResolvedIdentity:
         identity = _identity(cookie, self._by_uid, "cookie", device_unverified=cookie.unjoined)
         if not cookie.merge_pending or cookie.user_id is None or self._id_mode in ("legacy", "spid"):
             return ResolvedIdentity(cookie=cookie, identity=identity)

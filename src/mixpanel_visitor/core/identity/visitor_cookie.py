@@ -53,8 +53,6 @@ _DEVICE_ID = re.compile(r"[0-9A-Za-z_.:-]{1,64}")
 # 43 characters of base64 hold two bits more than 32 bytes do. In the only form that is ours these are zero.
 _SIGNED = re.compile(r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]+\.[0-9A-Za-z_-]{42}[AEIMQUYcgkosw048]")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
-_CACHE_SIZE = 4096
-
 _MARKS = frozenset("wbsavun")
 
 
@@ -136,7 +134,6 @@ class VisitorCookieCodec:
         self._max_age_s = max_age_s
         self._count = count
         self._foreign = foreign
-        self._verified: dict[str, VisitorCookie] = {}
         host_only = domain is None
         scope = "; Path=/" if host_only else f"; Domain={domain}; Path=/"
         self._names = _names(name, host_only=host_only)
@@ -241,14 +238,9 @@ class VisitorCookieCodec:
 
     def decode(self, value: str, *, now_s: float) -> VisitorCookie | None:
         """Verify one value; None, and a count of the reason, where it is not ours or too old."""
-        cookie = self._verified.get(value)
+        cookie = self._verify(value)
         if cookie is None:
-            cookie = self._verify(value)
-            if cookie is None:
-                return None
-            if len(self._verified) >= _CACHE_SIZE:
-                self._verified.clear()
-            self._verified[value] = cookie
+            return None
         since_s, until_s = self.validity_window(cookie)
         if not since_s <= now_s <= until_s:
             self._count("cookie_expired")
