@@ -9,7 +9,6 @@ from .exchange import Exchange
 from .identity.identity import Identity
 from .identity.visitor_cookie import RENEW_AFTER_S
 from .policy import is_part_of_page, is_prefetch, opted_out, privacy_signal_set, withholds_cookies
-from .request import sole_cookie_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,20 +19,18 @@ if TYPE_CHECKING:
     from .request import RequestFacts
     from .site_rules import SiteRules
 
-REMEMBERED_HEADERS = 1024
-REMEMBERED_CHARS = 4096
-"""As many Cookie headers are remembered with what they said, and none that is longer."""
-
 REMEMBERED_VISITORS = 4096
-REMEMBERED_ID_CHARS = 1024
-"""As many visitors are remembered by the cookies that name them, and none whose SDK's cookie is longer."""
+REMEMBERED_CHARS = 2048
+"""As many visitors are remembered by their cookies, and none whose cookies are longer together."""
+
+_MP = "mp"
+"""How names of cookies begin: all of mixpanel-browser's, and ours, unless the settings give it another."""
+
+_PREFIXES = ("", "__", "__Host-")
 
 
 class RememberedVisitor(NamedTuple):
-    """Who a request's cookies name, from when until when that holds, and until when no cookie is to be set.
-
-    Our cookie is signed, so nobody fills this with visitors of his own making.
-    """
+    """Whom cookies name, from when until when that holds, and until when no cookie has to be set."""
 
     resolved: ResolvedIdentity
     since_s: float
@@ -47,24 +44,25 @@ class ExchangeOpener:
     def __init__(self, rules: SiteRules, fresh_id: Callable[[], str]) -> None:
         self._rules = rules
         self._fresh_id = fresh_id
-        self._headers: dict[tuple[str, str], RememberedVisitor] = {}
-        self._visitors: dict[tuple[str, str, str], RememberedVisitor] = {}
+        self._visitors: dict[tuple[str, ...], RememberedVisitor] = {}
+        own = rules.codec.name(secure=False)
+        self._in_names = _MP if _MP in own else ""
+        self._names = tuple(f"{prefix}{name}" for prefix in _PREFIXES for name in (_MP, own))
 
     def open(self, facts: RequestFacts, *, now_s: float, in_background: bool = False) -> Exchange:
         """Begin an exchange. `in_background`: its records are committed by a thread, not by the caller."""
         rules = self._rules
         if rules.refusal() is not None or (rules.is_excluded is not None and rules.is_excluded(facts)):
             return self.open_inert(facts)
-        remembered = self._headers.get((facts.scheme, facts.cookies))
+        key = self._key(facts)
+        remembered = self._visitors.get(key)
         if remembered is not None:
-            # The very same Cookie header: a page's requests mostly send the same. No opt-out is in it.
+            # The same cookies as before, but for those that say nothing to us. No opt-out is among them.
             refused = privacy_signal_set(facts, rules.respect_dnt, rules.respect_gpc)
         else:
             refused = rules.set_cookies.has_opted_out(facts) or opted_out(
                 facts, token=rules.token, respect_dnt=rules.respect_dnt, respect_gpc=rules.respect_gpc
             )
-            if not refused:
-                remembered = self._recalled(facts)
         if remembered is not None and remembered.since_s <= now_s <= remembered.until_s:
             resolved: ResolvedIdentity | None = remembered.resolved
             received: VisitorCookie | None = remembered.resolved.cookie
@@ -145,45 +143,27 @@ class ExchangeOpener:
             return None
         return self._rules.codec.find(facts.cookies, secure=facts.scheme == "https", now_s=now_s)
 
-    def _recalled(self, facts: RequestFacts) -> RememberedVisitor | None:
-        """Return the visitor whom the cookies name, though other cookies have changed."""
-        named = self._named_by(facts)
-        remembered = None if named is None else self._visitors.get(named)
-        if remembered is not None:
-            self._remember_header(facts, remembered)
-        return remembered
-
-    def _named_by(self, facts: RequestFacts) -> tuple[str, str, str] | None:
-        """Return what alone decides who the visitor is; None: there is more to look at."""
-        rules, secure = self._rules, facts.scheme == "https"
-        own = sole_cookie_value(facts.cookies, rules.codec.name(secure=secure))
-        if not own or rules.set_cookies.pending.any_in(facts.cookies, secure=secure):
-            return None
-        mixpanel = rules.resolver.mixpanel
-        sdks = "" if mixpanel is None else sole_cookie_value(facts.cookies, mixpanel.name)
-        return None if sdks is None else (facts.scheme, own, sdks)
+    def _key(self, facts: RequestFacts) -> tuple[str, ...]:
+        """Return what of a request decides who the visitor is, and whether that one has opted out."""
+        text, names = self._in_names, self._names
+        # Behind a comma there may be another cookie.
+        pieces = [
+            piece
+            for piece in facts.cookies.split(";")
+            if text in piece and (piece.lstrip().startswith(names) or "," in piece)
+        ]
+        return (facts.scheme, *pieces)
 
     def _remember(self, facts: RequestFacts, resolved: ResolvedIdentity) -> None:
+        key = self._key(facts)
         # Only what nothing but the cookies decides: SPiD's sessions end with time.
-        if self._rules.resolver.spid is not None:
+        if self._rules.resolver.spid is not None or sum(map(len, key)) > REMEMBERED_CHARS:
             return
+        if len(self._visitors) >= REMEMBERED_VISITORS:
+            self._visitors.clear()
         cookie = resolved.cookie
-        remembered = RememberedVisitor(
-            resolved,
-            *self._rules.codec.validity_window(cookie),
-            cookie.issued_at_s + RENEW_AFTER_S if cookie.sdk_confirmed or cookie.sdk_cookie_sent else 0.0,
+        since_s, until_s = self._rules.codec.validity_window(cookie)
+        no_cookie_until_s = (
+            cookie.issued_at_s + RENEW_AFTER_S if cookie.sdk_confirmed or cookie.sdk_cookie_sent else 0.0
         )
-        self._remember_header(facts, remembered)
-        named = self._named_by(facts)
-        # A cookie of the SDK's that is not believed is counted whenever it comes.
-        if named and len(named[2]) <= REMEMBERED_ID_CHARS and (not named[2] or cookie.device_id in named[2]):
-            if len(self._visitors) >= REMEMBERED_VISITORS:
-                self._visitors.clear()
-            self._visitors[named] = remembered
-
-    def _remember_header(self, facts: RequestFacts, remembered: RememberedVisitor) -> None:
-        if len(facts.cookies) > REMEMBERED_CHARS:
-            return
-        if len(self._headers) >= REMEMBERED_HEADERS:
-            self._headers.clear()
-        self._headers[facts.scheme, facts.cookies] = remembered
+        self._visitors[key] = RememberedVisitor(resolved, since_s, until_s, no_cookie_until_s)

@@ -186,7 +186,7 @@ class _ScopeFacts(_AskedFacts):
 
 def _text(value: Any) -> str:
     """Return what is on the wire as text; frameworks' test clients give text where ASGI says bytes."""
-    return value if isinstance(value, str) else bytes(value).decode("latin-1")
+    return value if isinstance(value, str) else str(value, "latin-1")
 
 
 def _listed(address: Any) -> Iterable[Any]:
@@ -338,23 +338,6 @@ def cookie_values(
         if count is not None:
             count("cookie_values_cut")
     return values
-
-
-def sole_cookie_value(header: str, name: str) -> str | None:
-    """Return the value of a cookie that is there once, as browsers write it, `""` where it is absent.
-
-    None: it takes `cookie_values` to say.
-    """
-    needle = name + "="
-    begin = header.find(needle)
-    if begin < 0:
-        return ""
-    if begin and not header.startswith("; ", begin - 2):
-        return None
-    begin += len(needle)
-    end = header.find(";", begin)
-    value = header[begin:] if end < 0 else header[begin:end]
-    return None if "," in value or end > 0 <= header.find(needle, end) else value.strip(_BLANKS)
 
 
 def all_cookie_values(header: str, name: str, *, commas: bool = False) -> list[str]:
