@@ -83,7 +83,7 @@ class DetachedExchange:
         if resumed is not None:
             self.request_properties = CarriedRequestProperties(resumed.event_properties)
             self.exported_at_ms, self.registered = resumed.exported_at_ms, resumed.registered
-        self.is_bot = bool(self.request_properties.event_properties.get("is_bot"))
+        self.is_bot = resumed is not None and bool(resumed.event_properties.get("is_bot"))
 
     @property
     def refusal(self) -> str | None:

@@ -18,7 +18,7 @@ from urllib.parse import quote
 from mixpanel_visitor.errors import NoRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, MutableMapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
 
 MAX_CANDIDATES = 200
 """So many cookies of one name are looked at: more is an attack, not a browser."""
@@ -82,6 +82,11 @@ class RequestFacts:
         pair = _pairs(name, ";").search(f";{self.cookies}")
         return pair[1].rstrip(_BLANKS) if pair else ""
 
+    def page_key(self) -> tuple[Hashable, ...]:
+        """Return all that tells which page is asked for or asks, in any form that is the same each time."""
+        named = tuple(map(self.header, ("referer", "accept", "sec-fetch-dest")))
+        return (self.protocol, self.scheme, self.host, self.path, self.query, *named, *self.purposes)
+
     def replaced(self, **changes: Any) -> RequestFacts:
         """Return the same request but for `changes`."""
         names = [name for name in RequestFacts.__slots__ if name not in ("purposes", "has_privacy_signal")]
@@ -143,7 +148,7 @@ class _AskedFacts(RequestFacts, ABC):
         return object.__getattribute__(self, name)
 
 
-_SAID = ("type", "method", "path", "raw_path", "query_string", "client", "server")
+_SAID = ("method", "path", "raw_path", "query_string", "server")
 _said = itemgetter(*_SAID)
 _PURPOSE_NAMES = frozenset(name.encode() for name in _PURPOSES)
 
@@ -159,7 +164,10 @@ class _ScopeFacts(_AskedFacts):
             self._said = _said(scope)
         except KeyError:  # a socket has no method, and most keys may be absent
             self._said = tuple(map(scope.get, _SAID))
+        self.protocol = "websocket" if scope.get("type") == "websocket" else "http"
         self.scheme = "https" if scope.get("scheme") in _SECURE else "http"
+        client = scope.get("client")
+        self.client = client[0] if type(client) is tuple and client else next(iter(_listed(client)), None)
         cookies = raw.get(b"cookie")
         self.cookies = _text(cookies) if cookies else ""
         self.has_privacy_signal = b"dnt" in raw or b"sec-gpc" in raw
@@ -171,17 +179,23 @@ class _ScopeFacts(_AskedFacts):
     def _purposes(self) -> Sequence[str]:
         return () if _PURPOSE_NAMES.isdisjoint(self._raw) else super()._purposes()
 
+    def page_key(self) -> tuple[Hashable, ...]:
+        _, path, raw_path, query, _ = self._said
+        get = self._raw.get
+        host = get(b"host") or self.host
+        purposes = () if self._raw.keys().isdisjoint(_PURPOSE_NAMES) else self.purposes
+        named = get(b"referer"), get(b"accept"), get(b"sec-fetch-dest")
+        return (self.protocol, self.scheme, host, raw_path or path, query, *named, *purposes)
+
     def _read(self) -> None:
-        kind, method, path, raw_path, query, client, server = self._said
+        method, path, raw_path, query, server = self._said
         self.headers = _ScopeHeaders(self._raw)
         self.purposes = self._purposes()
         # As on the wire; some servers leave the query in `raw_path`, some have none.
         self.path = (_text(raw_path) if raw_path else quote(path or "")).partition("?")[0]
         self.host = self.header("host") or ":".join(map(str, _listed(server)))
         self.query = _text(query) if query else ""
-        self.method = "GET" if kind == "websocket" else method or "GET"
-        self.protocol = "websocket" if kind == "websocket" else "http"
-        self.client = next(iter(_listed(client)), None)
+        self.method = "GET" if self.protocol == "websocket" else method or "GET"
 
 
 def _text(value: Any) -> str:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from mixpanel_visitor import release
 from mixpanel_visitor.core.enrichment.request_properties import EmptyRequestProperties, RequestProperties
-from mixpanel_visitor.core.events.encoding import converted
+from mixpanel_visitor.core.events.encoding import converted, encoded
 from mixpanel_visitor.core.events.record_builder import (
     IDENTITY_EVENTS,
     IDENTITY_PROPERTIES,
     PROFILE_OPERATIONS,
-    encode_common,
+    encoded_identity,
     event_record,
+    join_parts,
     profile_record,
     record_with_common,
 )
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Protocol
 
+    from mixpanel_visitor.core.events.record_builder import EncodedCommon
     from mixpanel_visitor.core.identity.identity import Identity, IdMode
     from mixpanel_visitor.core.request import RequestFacts
     from mixpanel_visitor.observability.counters import EventCounters
@@ -109,7 +111,14 @@ class EventBuilder:
     ) -> None:
         self.token = token
         self.id_mode: IdMode = id_mode
-        self._lib_version = lib_version
+        self._own_part = encoded(
+            {
+                "token": token,
+                # Not the official library's word: reports show which of the two it was.
+                "mp_lib": release.NAME,
+                "$lib_version": lib_version,
+            }
+        )
         self._clock = clock
         self._insert_id = insert_id
         self._counters = counters
@@ -210,7 +219,7 @@ class EventBuilder:
     ) -> Record:
         stamped: dict[str, Any] = {"$token": self.token, "$time": round(self._clock(), 3)}
         if endpoint == "engage":
-            stamped["$ip"] = request_properties.event_properties["ip"]
+            stamped["$ip"] = request_properties.parts[0].properties["ip"]
         for part in parts:
             if part is not None and not isinstance(part, Mapping):
                 raise InvalidEventError("bad_update", f"it takes a dict, not {type_name(type(part))}")
@@ -309,25 +318,38 @@ class EventBuilder:
         """
         if not isinstance(request_properties, RequestProperties):
             return None
-        identity, encoded = sink.identity, request_properties.encoded_common
-        if encoded is None or encoded.identity is not identity:
-            common = self._common(sink, request_properties, None)
-            common.update(identity_properties(self.id_mode, identity))
-            request_properties.encoded_common = encoded = encode_common(identity, common)
-            if encoded is None:
+        common = request_properties.encoded_common
+        if common is None or common.identity is not sink.identity:
+            request_properties.encoded_common = common = self._encoded_common(sink, request_properties)
+            if common is None:
                 return None
         if properties is None:
             properties = {}
-        elif type(properties) is not dict or not encoded.reserved_names.isdisjoint(properties):
+        elif type(properties) is not dict or not common.reserved_names.isdisjoint(properties):
             return None
         return record_with_common(
             name,
             properties if self._redactor.is_plain(properties) else self._converted(properties),
-            encoded,
+            common,
             time_ms=round(self._clock() * 1000),
             insert_id=self._insert_id(),
             on_stringified=self.stringified,
         )
+
+    def _encoded_common(self, sink: Sink, request_properties: RequestProperties) -> EncodedCommon | None:
+        """Return what all events of the request have in common; None: each has to be checked by itself."""
+        identity = sink.identity
+        of_visitor = encoded_identity(self.id_mode, identity)
+        if of_visitor is None:
+            return None
+        parts = [self._own_part, *request_properties.parts]
+        if self._extra_properties:
+            parts.append(encoded(self._extra(sink.facts)))
+        common = join_parts(identity, [*parts, of_visitor])
+        if common is None:
+            merged = {name: value for part in parts for name, value in part.properties.items()}
+            common = join_parts(identity, [encoded(merged), of_visitor])
+        return common
 
     def _common(
         self,
@@ -336,12 +358,9 @@ class EventBuilder:
         registered: Mapping[str, Any] | None,
     ) -> dict[str, Any]:
         """Return what is said of every event, whoever has built it, but for who it is of."""
-        common: dict[str, Any] = {
-            "token": self.token,
-            "mp_lib": release.NAME,  # not the official library's word: reports show which of the two it was
-            "$lib_version": self._lib_version,
-            **request_properties.event_properties,
-        }
+        common: dict[str, Any] = {}
+        for part in (self._own_part, *request_properties.parts):
+            common.update(part.properties)
         if self._extra_properties:
             common.update(self._extra(sink.facts))
         if registered:

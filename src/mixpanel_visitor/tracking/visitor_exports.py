@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mixpanel_visitor.core.carried_exchange import HEADER
 from mixpanel_visitor.core.carried_exchange import MAX_AGE_S as HEADER_MAX_AGE_S
+from mixpanel_visitor.core.events.encoding import properties_of
 from mixpanel_visitor.core.exported_visitor import ExportedVisitor, ExportError, VisitorExportCodec
 from mixpanel_visitor.core.request import JobFacts
 from mixpanel_visitor.observability.rate_limited_log import call_site
@@ -67,7 +68,7 @@ class VisitorExports:
                     scope.identity,
                     # Who exports again what was resumed does not make it younger.
                     int(self._clock() * 1000) if exported_at_ms is None else exported_at_ms,
-                    scope.request_properties.event_properties,
+                    properties_of(scope.request_properties.parts),
                     scope.registered,
                 )
             )

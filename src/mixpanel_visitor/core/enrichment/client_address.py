@@ -36,7 +36,6 @@ class ClientAddresses:
         self._trusted = tuple(trusted)
         self._mode = mode
         self._is_trusted = lru_cache(1024)(self._in_networks)
-        self._sent = lru_cache(4096)(self._sent_of)
 
     def behind_proxies(self, facts: RequestFacts) -> RequestFacts:
         """Return the facts as the first trusted proxy has seen them: the client's address, and the scheme."""
@@ -61,11 +60,8 @@ class ClientAddresses:
         address = None if client is None else _address(client)
         return address is not None and self._is_trusted(address)
 
-    def of_event(self, facts: RequestFacts) -> str:
+    def of_event(self, client: str | None) -> str:
         """Return what is sent as `ip`: the address, its network (/24, /48), or `"0"` for nowhere."""
-        return self._sent(facts.client)
-
-    def _sent_of(self, client: str | None) -> str:
         if self._mode == "off" or client is None:
             return NO_GEOLOCATION
         address = _address(client)

@@ -7,17 +7,22 @@ came before that page is not known here.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from mixpanel_visitor.core.events.encoding import encoded
+from mixpanel_visitor.core.identity.mixpanel_browser import persisted
 from mixpanel_visitor.core.policy import asks_for_page, is_prefetch
 from mixpanel_visitor.hosts import hostname
 
 from . import url_properties
+from .user_agents import MAX_CHARS as USER_AGENT_MAX_CHARS
 from .user_agents import properties_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
 
+    from mixpanel_visitor.core.events.encoding import EncodedPart
     from mixpanel_visitor.core.events.redaction import Redactor
     from mixpanel_visitor.core.identity.mixpanel_browser import MixpanelBrowser
     from mixpanel_visitor.core.request import RequestFacts
@@ -31,8 +36,17 @@ PERSISTED = ("$initial_referrer", "$initial_referring_domain", "$search_engine",
 """What the SDK remembers of the first visit, or of the last search, and sends with every event."""
 
 
+REMEMBERED = 1024
+REMEMBERED_CHARS = 1024
+"""So many clients, pages and SDKs' cookies are remembered with what they say, and none that is longer."""
+
+
 class Enricher:
-    """Reads requests; `mixpanel` is None where the site's pages have another SDK, or none."""
+    """Reads requests; `mixpanel` is None where the site's pages have another SDK, or none.
+
+    Most requests have a browser, and a page, that others have as well: what is said of each is remembered,
+    in JSON.
+    """
 
     def __init__(
         self, *, addresses: ClientAddresses, redactor: Redactor, mixpanel: MixpanelBrowser | None
@@ -40,15 +54,52 @@ class Enricher:
         self._addresses = addresses
         self._is_secret = redactor.is_secret
         self._mixpanel = mixpanel
+        self._client_part = lru_cache(REMEMBERED)(self._describe_client)
+        self._persisted_part = lru_cache(REMEMBERED)(_describe_persisted)
+        self._pages: dict[Hashable, tuple[EncodedPart, EncodedPart]] = {}
 
     def properties(self, facts: RequestFacts, *, is_new: bool, is_bot: bool) -> dict[str, Any]:
         """Return the event properties of a request; `is_new`: it is the first of its visitor."""
-        properties: dict[str, Any] = {"ip": self._addresses.of_event(facts)}
-        user_agent = facts.header("user-agent")
+        properties: dict[str, Any] = {}
+        for part in self.parts(facts, is_new=is_new, is_bot=is_bot):
+            properties.update(part.properties)
+        return properties
+
+    def parts(self, facts: RequestFacts, *, is_new: bool, is_bot: bool) -> list[EncodedPart]:
+        """Return the same in parts; where two have the same name, the later one counts."""
+        user_agent = facts.header("user-agent")[:USER_AGENT_MAX_CHARS]
+        page, search = self._page_parts(facts, is_new=is_new)
+        parts = [self._client_part(facts.client, user_agent, is_bot), page]
+        if self._mixpanel is not None and (cookie := self._mixpanel.first_value(facts.cookies)):
+            is_long = len(cookie) > REMEMBERED_CHARS
+            parts.append((_describe_persisted if is_long else self._persisted_part)(cookie))
+        return [*parts, search]
+
+    def _describe_client(self, client: str | None, user_agent: str, is_bot: bool) -> EncodedPart:
+        properties: dict[str, Any] = {"ip": self._addresses.of_event(client)}
         if user_agent:
             properties.update(properties_of(user_agent))
         if is_bot:
             properties["is_bot"] = True
+        return encoded(properties)
+
+    def _page_parts(self, facts: RequestFacts, *, is_new: bool) -> tuple[EncodedPart, EncodedPart]:
+        key = (is_new, *facts.page_key())
+        try:
+            parts = self._pages.get(key)
+        except TypeError:  # a server's own types
+            return self._describe_page(facts, is_new=is_new)
+        if parts is None:
+            parts = self._describe_page(facts, is_new=is_new)
+            if sum(len(each) for each in key if isinstance(each, (str, bytes))) <= REMEMBERED_CHARS:
+                if len(self._pages) >= REMEMBERED:
+                    self._pages.clear()
+                self._pages[key] = parts
+        return parts
+
+    def _describe_page(self, facts: RequestFacts, *, is_new: bool) -> tuple[EncodedPart, EncodedPart]:
+        """Return what is said of a page, and of the search that has led to it."""
+        properties: dict[str, Any] = {}
         if is_prefetch(facts):
             properties["prefetched"] = True
         url, referrer = _places(facts)
@@ -68,11 +119,8 @@ class Enricher:
             if is_new:
                 properties["$initial_referrer"] = shown or url_properties.DIRECT
                 properties["$initial_referring_domain"] = domain or url_properties.DIRECT
-        if self._mixpanel is not None and (persisted := self._mixpanel.persisted(facts.cookies, PERSISTED)):
-            properties.update(_cut(persisted))
-        if referrer and (search := url_properties.search_info(referrer)):
-            properties.update(_cut(search))
-        return properties
+        search = url_properties.search_info(referrer) if referrer else {}
+        return encoded(properties), encoded(_cut(search))
 
     def first_touch(self, facts: RequestFacts) -> Mapping[str, Any]:
         """Return what `$set_once` puts on the profile of a new visitor who came by a campaign."""
@@ -106,6 +154,10 @@ def _places(facts: RequestFacts) -> tuple[str, str | None]:
         return own, referrer
     # Fetched by a page: its own address is the Referer, whole if the page is of this site.
     return (referrer if _is_own(referrer, facts) else ""), None
+
+
+def _describe_persisted(cookie: str) -> EncodedPart:
+    return encoded(_cut(persisted(cookie, PERSISTED)))
 
 
 def _is_own(referrer: str, facts: RequestFacts) -> bool:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mixpanel_visitor.core.events.encoding import encoded
+
 from .client_address import NO_GEOLOCATION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from mixpanel_visitor.core.events.encoding import EncodedPart
     from mixpanel_visitor.core.events.record_builder import EncodedCommon
     from mixpanel_visitor.core.request import RequestFacts
 
@@ -16,14 +19,18 @@ if TYPE_CHECKING:
     from .enricher import Enricher
 
 
+NOWHERE = encoded({"ip": NO_GEOLOCATION})
+_NOWHERE_PARTS = (NOWHERE,)
+
+
 class RequestProperties:
     """One look at a request; `is_first`: it is the first that is known of its visitor."""
 
     __slots__ = (
         "_enricher",
-        "_event_properties",
         "_facts",
         "_is_first",
+        "_parts",
         "bot",
         "encoded_common",
         "has_first_touch",
@@ -33,22 +40,19 @@ class RequestProperties:
         self._enricher = enricher
         self._facts = facts
         self._is_first = is_first
-        self._event_properties: dict[str, Any] | None = None
+        self._parts: Sequence[EncodedPart] | None = None
         self.has_first_touch = is_first
         """Whether there may be a first touch that nobody has taken yet."""
         self.bot = bot
         self.encoded_common: EncodedCommon | None = None
 
     @property
-    def event_properties(self) -> Mapping[str, Any]:
-        """Event properties: browser, page, referrer, campaign, address."""
-        if self._event_properties is None:
-            # First, should it fail: then events go without.
-            self._event_properties = {"ip": NO_GEOLOCATION}
-            self._event_properties = self._enricher.properties(
-                self._facts, is_new=self._is_first, is_bot=bool(self.bot)
-            )
-        return self._event_properties
+    def parts(self) -> Sequence[EncodedPart]:
+        """Event properties: browser, page, referrer, campaign, address; the last one of a name counts."""
+        if self._parts is None:
+            self._parts = [NOWHERE]  # should it fail: then events go without
+            self._parts = self._enricher.parts(self._facts, is_new=self._is_first, is_bot=bool(self.bot))
+        return self._parts
 
     def first_touch(self) -> Mapping[str, Any]:
         """Return what the first campaign puts on a new visitor's profile; once."""
@@ -62,9 +66,6 @@ class RequestProperties:
         return self._enricher.page_view(self._facts, route)
 
 
-_NO_ADDRESS: Mapping[str, Any] = {"ip": NO_GEOLOCATION}
-
-
 class EmptyRequestProperties:
     """Outside of a request there is nothing to look at."""
 
@@ -74,9 +75,9 @@ class EmptyRequestProperties:
     bot: BotKind = ""
 
     @property
-    def event_properties(self) -> Mapping[str, Any]:
+    def parts(self) -> Sequence[EncodedPart]:
         """There is only to say that the address is not the visitor's."""
-        return _NO_ADDRESS
+        return _NOWHERE_PARTS
 
     def first_touch(self) -> Mapping[str, Any]:
         """There is no campaign."""
@@ -90,12 +91,15 @@ class EmptyRequestProperties:
 class CarriedRequestProperties(EmptyRequestProperties):
     """Outside of the request that has said these event properties."""
 
-    __slots__ = ("_event_properties",)
+    __slots__ = ("_event_properties", "_parts")
 
     def __init__(self, event_properties: Mapping[str, Any]) -> None:
         self._event_properties = event_properties
+        self._parts: Sequence[EncodedPart] | None = None
 
     @property
-    def event_properties(self) -> Mapping[str, Any]:
+    def parts(self) -> Sequence[EncodedPart]:
         """What the request has said; the address as well, where the settings allowed it there."""
-        return self._event_properties
+        if self._parts is None:
+            self._parts = (encoded({"ip": NO_GEOLOCATION, **self._event_properties}),)
+        return self._parts

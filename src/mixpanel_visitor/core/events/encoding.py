@@ -6,7 +6,7 @@ which JSON does not have, become null.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -15,7 +15,7 @@ from mixpanel_visitor.errors import InvalidEventError
 from .values import EVENT, MAX_RECORD_BYTES, RECORD, Converter, Limits, ignore_stringified
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from .values import OnStringified
 
@@ -71,6 +71,24 @@ def encode_part(properties: Mapping[Any, Any], on_stringified: OnStringified = i
     except (TypeError, ValueError):
         # Half a character, or an integer beyond 64 bits.
         return orjson.dumps(Converter(EVENT, on_stringified, exact=True).properties(properties))[1:-1]
+
+
+class EncodedPart(NamedTuple):
+    """Plain properties, and the same in JSON without the braces around them."""
+
+    properties: Mapping[str, Any]
+    names: tuple[str, ...]
+    body: bytes
+
+
+def encoded(properties: Mapping[str, Any]) -> EncodedPart:
+    """Return plain properties as a part that is joined with others."""
+    return EncodedPart(properties, tuple(properties), encode_part(properties))
+
+
+def properties_of(parts: Iterable[EncodedPart]) -> dict[str, Any]:
+    """Return the properties of parts; of those with the same name the last one."""
+    return {name: value for part in parts for name, value in part.properties.items()}
 
 
 def checked_size(body: bytes) -> bytes:

@@ -12,12 +12,12 @@ from functools import lru_cache
 from operator import length_hint
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mixpanel_visitor.core.identity.identity import DISALLOWED_IDS, read_id, refusal
+from mixpanel_visitor.core.identity.identity import DISALLOWED_IDS, identity_properties, read_id, refusal
 from mixpanel_visitor.errors import InvalidEventError
 from mixpanel_visitor.quoting import quoted, type_name
 from mixpanel_visitor.records import Record
 
-from .encoding import checked_size, converted, encode_part, encode_text, plain_value, written
+from .encoding import checked_size, converted, encode_part, encode_text, encoded, plain_value, written
 from .values import (
     MAX_PROFILE_PROPERTY_BYTES,
     MAX_RECORD_BYTES,
@@ -27,10 +27,12 @@ from .values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from mixpanel_visitor.core.identity.identity import Identity, IdMode
     from mixpanel_visitor.records import Endpoint
 
+    from .encoding import EncodedPart
     from .values import OnStringified
 
 MAX_NAME_CHARS = 255
@@ -111,7 +113,7 @@ def _with_ids(properties: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 class EncodedCommon(NamedTuple):
-    """What all events of one visitor in one request have in common, encoded once.
+    """What all events of one visitor in one request have in common, joined once.
 
     `reserved_names`: an event whose own properties use one of these is not built from this;
     `middle` is what stands between the event's name and its time.
@@ -123,18 +125,29 @@ class EncodedCommon(NamedTuple):
     middle: bytes
 
 
-def encode_common(identity: object, properties: Mapping[str, Any]) -> EncodedCommon | None:
-    """Return the stamps of these plain properties; None where each event has to be checked by itself."""
-    if refusal(properties.get("distinct_id")) is not None:
+def join_parts(identity: object, parts: Sequence[EncodedPart]) -> EncodedCommon | None:
+    """Return what these parts say together; None: two of them say something of the same name."""
+    reserved_names, property_count = _reserved_names(*[part.names for part in parts])
+    if property_count is None:
         return None
-    _check_size(properties)
-    middle = b',"properties":{%b,"time":' % encode_part(properties)
-    return EncodedCommon(identity, _taken(tuple(properties)), len(properties) + 2, middle)
+    middle = b',"properties":{%b,"time":' % b",".join([part.body for part in parts if part.body])
+    return EncodedCommon(identity, reserved_names, property_count, middle)
 
 
-@lru_cache(256)
-def _taken(names: tuple[str, ...]) -> frozenset[str]:
-    return frozenset((*names, *IDENTITY_PROPERTIES, "time", "$insert_id"))
+@lru_cache(1024)
+def _reserved_names(*parts: tuple[str, ...]) -> tuple[frozenset[str], int | None]:
+    """Return the names that these parts use, and how many properties there are; None: one is used twice."""
+    names = [name for part in parts for name in part]
+    used = frozenset(names)
+    count = len(names) + 2 if len(used) == len(names) else None
+    return used.union(IDENTITY_PROPERTIES, ("time", "$insert_id")), count
+
+
+@lru_cache(4096)
+def encoded_identity(mode: IdMode, identity: Identity) -> EncodedPart | None:
+    """Return the identity properties of an event; None: Mixpanel would refuse the ID."""
+    properties = identity_properties(mode, identity)
+    return None if refusal(properties["distinct_id"]) is not None else encoded(properties)
 
 
 def record_with_common(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
@@ -100,12 +99,10 @@ class MixpanelBrowser:
             self._count("mixpanel_cookie_refused")
         return claims[0]
 
-    def persisted(self, cookies: str, names: tuple[str, ...]) -> Mapping[str, str]:
-        """Return those super properties in the SDK's cookie that have these names and are texts."""
+    def first_value(self, cookies: str) -> str:
+        """Return the value of the SDK's cookie, `""` where there is none that it would have written."""
         values = cookie_values(cookies, self.name)
-        if not values or len(values[0]) > MAX_COOKIE_CHARS:
-            return {}
-        return _persisted(values[0], names)
+        return values[0] if values and len(values[0]) <= MAX_COOKIE_CHARS else ""
 
     def occupied(self, cookies: str) -> bool:
         """Return whether there is a cookie that the SDK would take over, and that a seed would destroy.
@@ -221,13 +218,11 @@ def _properties(raw: str) -> dict[str, Any] | None:
     return properties if isinstance(properties, dict) else None
 
 
-@lru_cache(1024)
-def _persisted(raw: str, names: tuple[str, ...]) -> Mapping[str, str]:
+def persisted(raw: str, names: tuple[str, ...]) -> Mapping[str, str]:
+    """Return those super properties in a cookie's value that have these names and are texts."""
     if not any(name.removeprefix("$") in raw for name in names):
         return {}  # as right after a first visit
-    properties = _properties(raw)
-    if properties is None:
-        return {}
+    properties = _properties(raw) or {}
     return {name: value for name in names if isinstance(value := properties.get(name), str) and value}
 
 
