@@ -51,6 +51,8 @@ TRACKER_KEY = "mixpanel_visitor.tracker"
 ROUTE_KEY = "mixpanel_visitor.route"
 """In the scope: the template of the route, from a door whose framework does not keep it there."""
 
+_PAIR_TYPES = frozenset((tuple, list))
+
 _STATE_NAMES = frozenset(("visitor", "visitor_id"))
 
 _HEADS = frozenset(("http.response.start", "websocket.accept", "websocket.http.response.start"))
@@ -244,24 +246,25 @@ def _responder(engine: Engine, exchange: Exchange, send: Send, scope: Scope, bef
                 message = _with_headers(engine, exchange, message, status, scope)
         if exchange.pending is None:
             return send(message)
-        return _send_and_commit(engine, exchange, send, message, before)
+        if before:
+            return _commit_and_send(engine, exchange, send, message)
+        if exchange.state is not OPEN:
+            # With the last part, and between the parts of a stream, which may never end. No thread waits here
+            # for the disk: another one is given them.
+            engine.commit(exchange, in_background=True)
+        return send(message)
 
     # Bridges to sync code ask whether this can be awaited.
     marked: Send = _marked_as_coroutine_function(respond)
     return marked
 
 
-async def _send_and_commit(
-    engine: Engine, exchange: Exchange, send: Send, message: Message, before: bool
-) -> None:
-    if before and exchange.has_records:
+async def _commit_and_send(engine: Engine, exchange: Exchange, send: Send, message: Message) -> None:
+    if exchange.has_records:
         # Any message may complete the response for the client: the head of a 204, the part that fills the
         # Content-Length.
         await _commit_before_response(engine, exchange)
     await send(message)
-    if exchange.has_records and exchange.state is not OPEN:
-        # After the last part, and between the parts of a stream, which may never end.
-        engine.commit(exchange, in_background=True)
 
 
 async def _commit_before_response(engine: Engine, exchange: Exchange) -> None:
@@ -283,7 +286,7 @@ def _with_headers(engine: Engine, exchange: Exchange, message: Message, status: 
 
     def read_headers() -> list[tuple[str, str]]:
         nonlocal raw, message
-        if type(raw) is not list or any(type(pair) not in (tuple, list) for pair in raw):
+        if type(raw) is not list or not _PAIR_TYPES.issuperset(map(type, raw)):
             # Any iterables, which can perhaps be read only once: what is sent on is what we have read.
             raw = [pair if type(pair) in (tuple, list) else (*pair,) for pair in raw]
             message = {**message, "headers": raw}

@@ -5,14 +5,15 @@ from urllib.parse import quote
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.facts import BROWSER_DOCUMENT, BROWSER_FETCH, facts
 
 from mixpanel_visitor.core.enrichment.client_address import ClientAddresses
-from mixpanel_visitor.core.enrichment.enricher import Enricher
+from mixpanel_visitor.core.enrichment.enricher import REMEMBERED, REMEMBERED_CHARS, Enricher
 from mixpanel_visitor.core.events.redaction import Redactor
 from mixpanel_visitor.core.identity.mixpanel_browser import MixpanelBrowser
+from mixpanel_visitor.core.request import facts_from_environ, facts_from_scope
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 MAC = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10.15; rv:128.0) Gecko/20100101 Firefox/128.0"
@@ -189,3 +190,82 @@ def test_any_bytes_in_any_header_give_properties_that_can_be_sent(headers, text,
     enricher = Enricher(addresses=ClientAddresses((), mode="truncate"), redactor=Redactor(), mixpanel=None)
     found = enricher.properties(request, is_new=is_new, is_bot=False) | enricher.page_view(request, text)
     orjson.dumps(found | dict(enricher.first_touch(request)))
+
+
+REQUESTS = st.fixed_dictionaries(
+    {
+        "path": st.sampled_from(["/", "/a"]),
+        "query": st.sampled_from(["", "utm_source=x", "q=" + "x" * REMEMBERED_CHARS]),
+        "client": st.sampled_from([None, "203.0.113.7"]),
+        "headers": st.fixed_dictionaries(
+            {},
+            optional={
+                "user-agent": st.sampled_from([MAC, "curl/8"]),
+                "referer": st.sampled_from(
+                    ["https://www.google.com/search?q=a", "http://shop.example.com/a"]
+                ),
+                "sec-fetch-dest": st.sampled_from(["document", "empty"]),
+                "accept": st.sampled_from(["text/html", "*/*"]),
+                "sec-purpose": st.just("prefetch"),
+                "cookie": st.sampled_from(
+                    [
+                        persisted(mp_keyword="b", **{"$initial_referrer": "c"}),
+                        persisted(x="y" * 2000),
+                        "mp_=1",
+                    ]
+                ),
+            },
+        ),
+    }
+)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(REQUESTS, st.booleans(), st.booleans()), min_size=2, max_size=4))
+def test_what_is_remembered_changes_nothing(requests):
+    """Whatever other requests have said before, a request says the same, read by either server."""
+    addresses = ClientAddresses([], mode="send")
+    mixpanel = MixpanelBrowser(
+        TOKEN, persistence_name=None, cross_subdomain=True, cookie_domain=None, max_age_s=1, count=print
+    )
+    old = Enricher(addresses=addresses, redactor=Redactor(), mixpanel=mixpanel)
+    for request, is_new, is_bot in [*requests, *requests]:
+        for read in (facts, from_scope, from_environ):
+            new = Enricher(addresses=addresses, redactor=Redactor(), mixpanel=mixpanel)
+            said = [each.properties(read(**request), is_new=is_new, is_bot=is_bot) for each in (old, new)]
+            assert said[0] == said[1]
+
+
+def from_scope(headers, *, path, query, client):
+    """The request as ASGI has it."""
+    raw = [
+        (name.encode(), value.encode()) for name, value in [("host", "shop.example.com"), *headers.items()]
+    ]
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": query.encode(), "headers": raw}
+    return facts_from_scope({**scope, "client": None if client is None else (client, 1)})
+
+
+def from_environ(headers, *, path, query, client):
+    """The request as WSGI has it."""
+    given = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in headers.items()}
+    said = {"HTTP_HOST": "shop.example.com", "PATH_INFO": path, "QUERY_STRING": query}
+    return facts_from_environ({**said, **given, **({} if client is None else {"REMOTE_ADDR": client})})
+
+
+def test_no_more_pages_are_remembered_than_come_soon(enricher):
+    """Somebody who asks for another page each time fills no memory, and a long address is not kept."""
+    for number in range(REMEMBERED + 10):
+        enricher.properties(facts(path=f"/{number}"), is_new=False, is_bot=False)
+    enricher.properties(facts(path="/" + "x" * REMEMBERED_CHARS), is_new=False, is_bot=False)
+    assert len(enricher._pages) == 10
+
+
+def test_a_header_of_a_type_of_the_servers_own_is_read_each_time(enricher):
+    """What cannot be looked up is not remembered."""
+    raw = [
+        (b"host", b"shop.example.com"),
+        (b"referer", bytearray(b"https://a.test/")),
+        (b"accept", b"text/html"),
+    ]
+    request = facts_from_scope({"type": "http", "method": "GET", "path": "/", "headers": raw})
+    assert enricher.properties(request, is_new=False, is_bot=False)["$referrer"] == "https://a.test/"

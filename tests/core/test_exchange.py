@@ -584,7 +584,7 @@ PIECES = [
 ]
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(
     st.lists(st.lists(st.sampled_from(PIECES), max_size=4), min_size=2, max_size=6),
     st.sampled_from(["; ", ";", ", "]),

@@ -203,8 +203,8 @@ class Exchange(HoldsRecords):
         if (
             self.state is ENDED
             or is_much
-            or self.facts.protocol == "websocket"  # there is no "after the response" for a socket
             or waiting >= COMMIT_AT_RECORDS
+            or self.facts.protocol == "websocket"  # there is no "after the response" for a socket
         ):
             return self.take()
         return ()

@@ -56,8 +56,9 @@ class ExchangeOpener:
             return self.open_inert(facts)
         key = self._key(facts)
         remembered = self._visitors.get(key)
-        if remembered is not None:
-            # The same cookies as before, but for those that say nothing to us. No opt-out is among them.
+        has_ours = len(key) > 1
+        if remembered is not None or not has_ours:
+            # The same cookies as before, or none that say anything to us. No opt-out is among them.
             refused = privacy_signal_set(facts, rules.respect_dnt, rules.respect_gpc)
         else:
             refused = rules.set_cookies.has_opted_out(facts) or opted_out(
@@ -69,7 +70,7 @@ class ExchangeOpener:
             no_cookie_until_s = remembered.no_cookie_until_s
         else:
             resolved, no_cookie_until_s = None, 0.0
-            received = self._received_cookie(facts, now_s)
+            received = self._received_cookie(facts, now_s) if has_ours else None
         consent: Consent = "granted"
         if refused:
             consent = "denied"
@@ -81,7 +82,8 @@ class ExchangeOpener:
                 rules, facts, Identity(device_id=self._fresh_id()), consent, now_s, received, in_background
             )
         if resolved is None:
-            return self._resolve(facts, received, now_s, in_background)
+            cookies = facts.cookies if has_ours or rules.resolver.spid is not None else ""
+            return self._resolve(facts, cookies, received, now_s, in_background)
         return Exchange(
             rules,
             facts,
@@ -101,13 +103,18 @@ class ExchangeOpener:
         return Exchange(self._rules, facts, identity, "unknown", request_properties=no_bot)
 
     def _resolve(
-        self, facts: RequestFacts, received: VisitorCookie | None, now_s: float, in_background: bool
+        self,
+        facts: RequestFacts,
+        cookies: str,
+        received: VisitorCookie | None,
+        now_s: float,
+        in_background: bool,
     ) -> Exchange:
         rules = self._rules
         secure = facts.scheme == "https"
-        pending = rules.set_cookies.pending.find(facts.cookies, secure=secure, now_s=now_s)
+        pending = rules.set_cookies.pending.find(cookies, secure=secure, now_s=now_s)
         known = received or pending.cookie
-        resolved = rules.resolver.resolve(known, facts.cookies, now_s=now_s, fresh_id=self._fresh_id)
+        resolved = rules.resolver.resolve(known, cookies, now_s=now_s, fresh_id=self._fresh_id)
         if resolved.cookie is received and not (resolved.merge_events or pending.user_id):
             self._remember(facts, resolved)
         exchange = Exchange(

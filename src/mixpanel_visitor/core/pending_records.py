@@ -40,6 +40,11 @@ class PendingRecords:
         """Whether a fresh device ID waits for its response, and nothing may leave yet."""
         return bool(self._fresh) and self._remembered is None
 
+    @property
+    def may_leave(self) -> bool:
+        """Whether something waits, and not for the response."""
+        return bool(self._waiting) and not (self._fresh and self._remembered is None)
+
     def made(self, device_id: str) -> None:
         """Note a device ID that was made in this exchange."""
         self._fresh |= {device_id}
@@ -91,7 +96,7 @@ class PendingRecords:
 
     def take(self) -> list[Record]:
         """Return what may leave, and forget it here."""
-        if self.is_held:
+        if not self.may_leave:
             return []
         self.size_bytes = 0
         return self._take_all()
@@ -106,7 +111,7 @@ class HoldsRecords:
     @property
     def has_records(self) -> bool:
         """Whether a `take` would return anything."""
-        return self.pending is not None and bool(self.pending) and not self.pending.is_held
+        return self.pending is not None and self.pending.may_leave
 
     @property
     def holds_back(self) -> bool:

@@ -63,7 +63,7 @@ def is_document(facts: RequestFacts) -> bool:
 
 def asks_for_page(facts: RequestFacts) -> bool:
     """Return whether a page is asked for: by the browser's own word; of an old one by what it accepts."""
-    destination = facts.header("sec-fetch-dest")
+    destination = facts.destination
     return destination == "document" if destination else "text/html" in facts.header("accept")
 
 
@@ -76,14 +76,12 @@ def may_set_cookie(facts: RequestFacts, *, tracked: bool) -> bool:
     """
     if facts.method in ("HEAD", "OPTIONS", "TRACE") or is_prefetch(facts) or withholds_cookies(facts):
         return False
-    return not is_part_of_page(facts) or (
-        tracked and facts.header("sec-fetch-site") in ("same-origin", "same-site", "none")
-    )
+    return not is_part_of_page(facts) or (tracked and facts.site in ("same-origin", "same-site", "none"))
 
 
 def is_part_of_page(facts: RequestFacts) -> bool:
     """Return whether a browser says that a page asks for this, and that it is no page itself."""
-    return facts.header("sec-fetch-dest") not in ("", "document")
+    return facts.destination not in ("", "document")
 
 
 def withholds_cookies(facts: RequestFacts) -> bool:
@@ -93,9 +91,9 @@ def withholds_cookies(facts: RequestFacts) -> bool:
     safe method; and whatever is embedded where it may not use its cookies. Of a browser that sends no fetch
     metadata only `Origin` tells, in unsafe requests.
     """
-    if facts.header("sec-fetch-storage-access") in ("none", "inactive"):
+    if facts.storage_access in ("none", "inactive"):
         return True
-    site = facts.header("sec-fetch-site")
+    site = facts.site
     is_safe = facts.method in ("GET", "HEAD", "OPTIONS", "TRACE")
     if site:
         return site == "cross-site" and not (is_safe and not is_part_of_page(facts))
@@ -149,7 +147,10 @@ def keeping_it_private(headers: Sequence[tuple[str, str]]) -> list[tuple[str, st
     Set-Cookie does not forbid that (RFC 9111, 7.3), and neither do `no-cache` and `max-age=0`: an answer that
     was stored, and is found to be still valid, is handed out with the cookie that it was stored with.
     """
-    names = {name.lower() for name, _ in headers if name.lower().endswith(_TARGETED)}
+    names = {name.lower() for name, _ in headers if name.lower().endswith("cache-control")}
+    if not names:
+        return [("cache-control", "private")]
+    names.discard("cache-control")
     return [
         (name, "private")
         for name in ("cache-control", *sorted(names))  # who reads one of these reads no Cache-Control

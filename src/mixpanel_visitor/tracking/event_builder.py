@@ -331,9 +331,9 @@ class EventBuilder:
             name,
             properties if self._redactor.is_plain(properties) else self._converted(properties),
             common,
-            time_ms=round(self._clock() * 1000),
-            insert_id=self._insert_id(),
-            on_stringified=self.stringified,
+            round(self._clock() * 1000),
+            self._insert_id(),
+            self.stringified,
         )
 
     def _encoded_common(self, sink: Sink, request_properties: RequestProperties) -> EncodedCommon | None:

@@ -73,7 +73,9 @@ class Enricher:
         if self._mixpanel is not None and (cookie := self._mixpanel.first_value(facts.cookies)):
             is_long = len(cookie) > REMEMBERED_CHARS
             parts.append((_describe_persisted if is_long else self._persisted_part)(cookie))
-        return [*parts, search]
+        if search.names:
+            parts.append(search)
+        return parts
 
     def _describe_client(self, client: str | None, user_agent: str, is_bot: bool) -> EncodedPart:
         properties: dict[str, Any] = {"ip": self._addresses.of_event(client)}
@@ -150,7 +152,7 @@ def _places(facts: RequestFacts) -> tuple[str, str | None]:
         return "", None
     own = f"{facts.scheme}://{facts.host}{facts.path}{'?' if facts.query else ''}{facts.query}"
     own, referrer = own[: url_properties.MAX_CHARS], facts.header("referer")[: url_properties.MAX_CHARS]
-    if asks_for_page(facts) or not (facts.header("sec-fetch-dest") or _is_own(referrer, facts)):
+    if asks_for_page(facts) or not (facts.destination or _is_own(referrer, facts)):
         return own, referrer
     # Fetched by a page: its own address is the Referer, whole if the page is of this site.
     return (referrer if _is_own(referrer, facts) else ""), None

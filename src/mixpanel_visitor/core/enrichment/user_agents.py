@@ -10,6 +10,7 @@ server would say what no browser says. A Safari that pretends to be another brow
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 MAX_CHARS = 1024
 """What comes behind is not looked at; real ones have 80 to 400 characters."""
 
+CACHED = 1024
 MAX_VERSION = 1_000_000
 
 _I = re.ASCII | re.IGNORECASE
@@ -70,8 +72,8 @@ class UserAgent(NamedTuple):
 
 
 def properties_of(user_agent: str) -> Mapping[str, str | int | float]:
-    """Return the event properties of a User-Agent header."""
-    return describe(user_agent).properties()
+    """Return the event properties of a User-Agent header, for everybody who sends it the same ones."""
+    return _properties_of(user_agent[:MAX_CHARS])
 
 
 def describe(user_agent: str) -> UserAgent:
@@ -79,6 +81,11 @@ def describe(user_agent: str) -> UserAgent:
     user_agent = user_agent[:MAX_CHARS]
     browser = _browser(user_agent)
     return UserAgent(browser, _version(browser, user_agent), _os(user_agent), _device(user_agent))
+
+
+@lru_cache(maxsize=CACHED)
+def _properties_of(user_agent: str) -> Mapping[str, str | int | float]:
+    return describe(user_agent).properties()
 
 
 def _browser(text: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from operator import length_hint
+from operator import attrgetter, length_hint
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mixpanel_visitor.core.identity.identity import DISALLOWED_IDS, identity_properties, read_id, refusal
@@ -125,12 +125,15 @@ class EncodedCommon(NamedTuple):
     middle: bytes
 
 
+_names_of, _body_of = attrgetter("names"), attrgetter("body")
+
+
 def join_parts(identity: object, parts: Sequence[EncodedPart]) -> EncodedCommon | None:
     """Return what these parts say together; None: two of them say something of the same name."""
-    reserved_names, property_count = _reserved_names(*[part.names for part in parts])
+    reserved_names, property_count = _reserved_names(*map(_names_of, parts))
     if property_count is None:
         return None
-    middle = b',"properties":{%b,"time":' % b",".join([part.body for part in parts if part.body])
+    middle = b',"properties":{%b,"time":' % b",".join(filter(None, map(_body_of, parts)))
     return EncodedCommon(identity, reserved_names, property_count, middle)
 
 
@@ -154,19 +157,27 @@ def record_with_common(
     name: str,
     properties: Mapping[str, Any],
     common: EncodedCommon,
-    *,
     time_ms: int,
     insert_id: str,
     on_stringified: OnStringified = ignore_stringified,
 ) -> Record:
-    """Return the record of an event whose plain `properties` use no reserved name."""
+    """Return the record of an event whose plain `properties` use no reserved name, and are not too long."""
     encoded_name = _encoded_name(name) if type(name) is str else _checked_name(name)
-    _check_size(properties, more=common.property_count)
-    head = encoded_name, common.middle, time_ms, insert_id.encode()
+    count = len(properties) + common.property_count
+    if count >= MAX_PROPERTIES:
+        raise _too_many(count)
+    middle = common.middle
     if properties:
-        body = b'{"event":%b%b%d,"$insert_id":"%b",%b}}' % (*head, encode_part(properties, on_stringified))
+        own = encode_part(properties, on_stringified)
+        body = b'{"event":%b%b%d,"$insert_id":"%b",%b}}' % (
+            encoded_name,
+            middle,
+            time_ms,
+            insert_id.encode(),
+            own,
+        )
     else:
-        body = b'{"event":%b%b%d,"$insert_id":"%b"}}' % head
+        body = b'{"event":%b%b%d,"$insert_id":"%b"}}' % (encoded_name, middle, time_ms, insert_id.encode())
     return Record("import", checked_size(body))
 
 
@@ -231,14 +242,10 @@ def _check_name(name: object) -> None:
         )
 
 
-def _check_size(properties: Mapping[str, Any], *, more: int = 0) -> None:
+def _check_size(properties: Mapping[str, Any]) -> None:
     """Refuse what has too many properties, or too long ones, before it is written."""
-    count = len(properties) + more
-    if count >= MAX_PROPERTIES:
-        raise InvalidEventError(
-            "too_many_properties",
-            f"it has {count} properties and Mixpanel takes fewer than {MAX_PROPERTIES}",
-        )
+    if len(properties) >= MAX_PROPERTIES:
+        raise _too_many(len(properties))
     # The length of texts; of what has none it is 0.
     if sum(map(length_hint, properties.values())) >= MAX_RECORD_BYTES:
         raise InvalidEventError(
@@ -246,6 +253,13 @@ def _check_size(properties: Mapping[str, Any], *, more: int = 0) -> None:
             f"its texts have more than {MAX_RECORD_BYTES:,} characters, and Mixpanel takes less; send "
             "fewer or shorter properties",
         )
+
+
+def _too_many(count: int) -> InvalidEventError:
+    return InvalidEventError(
+        "too_many_properties",
+        f"it has {count} properties and Mixpanel takes fewer than {MAX_PROPERTIES}",
+    )
 
 
 def _check_group(update: Mapping[str, Any]) -> None:

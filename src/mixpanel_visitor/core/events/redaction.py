@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from .json_values import FLAT_TYPES, MANY, levels
+from .values import MAX_RECORD_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -67,8 +68,15 @@ class Redactor:
         return all(isinstance(name, str) and not self.is_secret(name) for name in names)
 
     def is_plain(self, properties: Mapping[Any, Any]) -> bool:
-        """Return whether there is nothing to look at: names that are strings and no secrets, flat values."""
-        return FLAT_TYPES.issuperset(map(type, properties.values())) and self._are_plain(tuple(properties))
+        """Return whether there is nothing to look at: names that are no secrets, and short flat values."""
+        chars = 0
+        for value in properties.values():
+            kind = type(value)
+            if kind is str:
+                chars += len(value)
+            elif kind not in FLAT_TYPES:
+                return False
+        return chars < MAX_RECORD_BYTES and self._are_plain(tuple(properties))
 
     def clean(self, properties: Mapping[str, Any], on_secret: Callable[[str], None]) -> Mapping[str, Any]:
         """Return properties with secrets replaced: the same object where there are none, else a copy.

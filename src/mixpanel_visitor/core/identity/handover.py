@@ -99,7 +99,7 @@ def is_same_origin(facts: RequestFacts) -> bool:
 
     `Sec-Fetch-Site` decides where it is sent; else `Origin` has to be ours; neither of them: no.
     """
-    site = facts.header("sec-fetch-site")
+    site = facts.site
     if site:
         return site == "same-origin"
     scheme, separator, host = facts.header("origin").lower().partition("://")

@@ -101,15 +101,18 @@ class MixpanelBrowser:
 
     def first_value(self, cookies: str) -> str:
         """Return the value of the SDK's cookie, `""` where there is none that it would have written."""
-        values = cookie_values(cookies, self.name)
-        return values[0] if values and len(values[0]) <= MAX_COOKIE_CHARS else ""
+        before, _, behind = cookies.partition(f"{self.name}=")
+        value = behind.partition(";")[0].rstrip(" \t")
+        if before and not before.endswith("; "):
+            value = next(iter(cookie_values(cookies, self.name)), "")
+        return value if len(value) <= MAX_COOKIE_CHARS else ""
 
     def occupied(self, cookies: str) -> bool:
         """Return whether there is a cookie that the SDK would take over, and that a seed would destroy.
 
         What is longer than we decode is left alone as well.
         """
-        return any(
+        return self.name in cookies and any(
             len(value) > MAX_COOKIE_CHARS or _properties(value) is not None
             for value in cookie_values(cookies, self.name)[:MAX_TRIED]
         )

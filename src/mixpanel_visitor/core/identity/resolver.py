@@ -237,8 +237,8 @@ def _with_session(cookie: VisitorCookie, visitor: SpidVisitor, *, signed: bool) 
 
 def _new(device_id: str, now_s: float) -> ResolvedIdentity:
     return ResolvedIdentity(
-        cookie=VisitorCookie(device_id=device_id, issued_at_s=int(now_s)),
-        identity=Identity(device_id=device_id, source="generated", vouched=True, is_new=True),
+        VisitorCookie(device_id, int(now_s)),
+        Identity(device_id, source="generated", vouched=True, is_new=True),
     )
 
 
