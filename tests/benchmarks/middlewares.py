@@ -73,11 +73,13 @@ DJANGO_SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"
 DJANGO_OURS = "mixpanel_visitor.django.VisitorMiddleware"
 
 
-def cookies(*more: str, device: str = DEVICE) -> str:
+def cookies(*more: str, device: str = DEVICE, issued_at_s: float = NOW_S) -> str:
     """The Cookie header of a known visitor of a site that has cookies of its own."""
     sdk = f"mp_{TOKEN}_mixpanel={quoted_identity(device)}"
     own = ["theme=dark", "_ga=GA1.1.1234567890.1700000000", "csrftoken=3f2a9c", "lang=nb"]
-    return "; ".join([*own, known(device, sdk_confirmed=True)["cookie"], sdk, *more])
+    return "; ".join(
+        [*own, known(device, sdk_confirmed=True, issued_at_s=int(issued_at_s))["cookie"], sdk, *more]
+    )
 
 
 def changing(cookie: str) -> Callable[[], str]:

@@ -1,8 +1,10 @@
-"""This package beside its peers: `python tests/benchmarks/peers [calls] [delivery] [requests] [imports]`.
+"""This package beside its peers: `python tests/benchmarks/peers [work] [calls] [delivery] [requests] ...`.
 
-Makes an environment of its own, `.venv-peers`, with the peers' packages from PyPI and this checkout. Each SDK
-runs in a process of its own against a server in another, all on this machine; the order is shuffled anew in
-each round. Prints the median of the rounds, and the lowest and highest. Not collected by pytest.
+Makes an environment of its own, `.venv-peers`, with the peers' packages from PyPI and a wheel of this
+checkout: everybody's bytecode is compiled. `work`: the same request with the same events in the same
+application, delivered. Each runs in a process of its own against a server in another, all on this machine;
+the order is shuffled anew in each round. Prints the median of the rounds, and the lowest and highest. Not
+collected by pytest.
 """
 
 from __future__ import annotations
@@ -26,7 +28,12 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 PYTHON = ROOT / ".venv-peers" / "bin" / "python"
-PARTS = ("calls", "delivery", "requests", "imports")
+PARTS = ("work", "calls", "delivery", "requests", "imports")
+
+FRAMEWORKS = ("starlette", "flask", "django")
+TRACKERS = ("mixpanel_buffered", "posthog", "segment", "ours")
+WORK_EVENTS = (1, 3, 10)
+WORK_REQUESTS = 2_000
 
 CALLS = [
     ("ours_in_requests", 3),
@@ -58,13 +65,14 @@ def make_environment() -> None:
     """Install the peers and this checkout, once for each version of the list."""
     wanted = (HERE / "requirements.txt").read_text() + sys.version
     stamp = ROOT / ".venv-peers" / "stamp"
-    if stamp.exists() and stamp.read_text() == wanted:
-        return
-    print("Setting up .venv-peers ...", file=sys.stderr)
-    subprocess.run([sys.executable, "-m", "venv", ROOT / ".venv-peers"], check=True)
     pip = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "-r", HERE / "requirements.txt", "-e", f"{ROOT}[starlette,flask,isal]"], check=True)
-    stamp.write_text(wanted)
+    if not (stamp.exists() and stamp.read_text() == wanted):
+        print("Setting up .venv-peers ...", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", ROOT / ".venv-peers"], check=True)
+        ours = f"{ROOT}[starlette,fastapi,flask,django,isal]"
+        subprocess.run([*pip, "-r", HERE / "requirements.txt", ours], check=True)
+        stamp.write_text(wanted)
+    subprocess.run([*pip, "--force-reinstall", "--no-deps", ROOT], check=True)
 
 
 @contextmanager
@@ -148,6 +156,45 @@ def delivery(number: int) -> None:
         )
 
 
+def work(number: int) -> None:
+    """Do the same work in the same application, all in, and see that every event has arrived."""
+    print("\n## A request, its events, storing and delivery: microseconds of processor time added\n")
+    print("| | events | added | of what mixpanel's adds |\n|---|---|---|---|")
+    for framework in FRAMEWORKS:
+        cases = [("alone", 0), ("session", 0), ("sentry", 0), ("ours", 0)]
+        cases += [
+            (who, n) for n in WORK_EVENTS for who in ("mixpanel_buffered", "posthog", "segment", "ours")
+        ]
+        added: dict[tuple[str, int], list[float]] = defaultdict(list)
+        for _ in range(number):
+            took = {case: worked(framework, *case) for case in random.sample(cases, len(cases))}
+            for case, took_us in took.items():
+                added[case].append(took_us - took["alone", 0])
+        for (who, events), figures in sorted(added.items(), key=lambda item: (item[0][1], item[0][0])):
+            against = added[("mixpanel_buffered", events) if events else ("session", 0)]
+            ratio = statistics.median(figures) / statistics.median(against)
+            print(f"| {framework}, {who} | {events} | {shown(figures)} | {ratio:.2f} |", flush=True)
+
+
+def worked(framework: str, who: str, events: int) -> float:
+    """Return the microseconds of a request; raise RuntimeError where an event is missing or came twice."""
+    with server() as (url, figures), tempfile.TemporaryDirectory() as directory:
+        arguments = [framework, who, url, str(WORK_REQUESTS), str(events)]
+        done = subprocess.run(
+            [PYTHON, HERE / "application.py", *arguments],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**os.environ, "TMPDIR": directory},
+        )
+        came = figures()
+    measured: dict[str, float] = json.loads(done.stdout)
+    if not measured["tracked"] == came["events"] == came["different"]:
+        raise RuntimeError(f"{arguments}: {measured['tracked']} were tracked, and came: {came}")
+    return measured["cpu_us"]
+
+
 def requests(_number: int) -> None:
     """What a middleware adds to a request, with PostHog's and Sentry's."""
     print("\n## What a middleware adds to a request\n", flush=True)
@@ -180,6 +227,7 @@ def main() -> None:
     given = arguments.parse_args()
     make_environment()
     parts: dict[str, Callable[[int], Any]] = {
+        "work": work,
         "calls": calls,
         "delivery": delivery,
         "requests": requests,
