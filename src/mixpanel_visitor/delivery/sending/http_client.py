@@ -24,10 +24,10 @@ from mixpanel_visitor.settings.proxy import ENVIRONMENT
 
 from .egress import authorities, proxy_for
 from .failures import failure
-from .request_attempt import Deadline, RequestAttempt, Response
+from .request_attempt import ANSWER_MAX_BYTES, Deadline, RequestAttempt, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from urllib3.connection import HTTPConnection
 
@@ -91,7 +91,7 @@ class MixpanelAPI:
             credentials = f"{username}:{secret}"
             project = f"&project_id={urllib.parse.quote(project_id, safe='')}"
         self._authorization = f"Basic {base64.b64encode(credentials.encode()).decode()}"
-        prefix = url.path.rstrip("/")
+        self._prefix = prefix = url.path.rstrip("/")
         # ip=0: a profile's place must not become that of our server.
         self._targets: dict[Endpoint, str] = {
             "import": f"{prefix}/import?strict=1{project}",
@@ -110,20 +110,45 @@ class MixpanelAPI:
 
         Never raises for trouble on the network: that is a `Response` with a `failure`.
         """
-        if self._pid != os.getpid() or self._primitives != threads.primitives():
-            self._reset_after_fork()
         payload = b"[" + b",".join(bodies) + b"]"
         if endpoint == "import":
             # Not for profiles: "This API does not support gzip encoding" (Mixpanel's reference, profile-set).
             payload = self._compress(payload)
+
+        def send(attempt: RequestAttempt) -> None:
+            connection = self._connect(attempt)
+            headers = self._headers(endpoint, payload)
+            attempt.run(connection, self._target(self._targets[endpoint]), headers, payload)
+
+        return self._attempt(send, timeout_s, self._on_sent, ANSWER_MAX_BYTES)
+
+    def get(
+        self, path: str, headers: Mapping[str, str], *, timeout_s: float, max_bytes: int = ANSWER_MAX_BYTES
+    ) -> Response:
+        """Ask for what is at `path`, with the project's credentials; as `post`, it does not raise."""
+
+        def send(attempt: RequestAttempt) -> None:
+            connection = self._connect(attempt)
+            common = {**self._common_headers(), "Authorization": self._authorization}
+            attempt.run(connection, self._target(f"{self._prefix}{path}"), {**common, **headers}, None)
+
+        return self._attempt(send, timeout_s, None, max_bytes)
+
+    def _attempt(
+        self,
+        send: Callable[[RequestAttempt], None],
+        timeout_s: float | None,
+        on_sent: Callable[[], None] | None,
+        max_bytes: int,
+    ) -> Response:
+        if self._pid != os.getpid() or self._primitives != threads.primitives():
+            self._reset_after_fork()
         total_s = self._timeouts.total_s if timeout_s is None else min(self._timeouts.total_s, timeout_s)
         deadline = Deadline(self._monotonic, total_s, self._timeouts.read_s)
-        attempt = RequestAttempt(deadline, self._on_sent)
+        attempt = RequestAttempt(deadline, on_sent, max_bytes=max_bytes)
         with self._lock:
             try:
-                connection = self._connect(attempt)
-                headers = self._headers(endpoint, payload)
-                attempt.run(connection, self._target(endpoint), headers, payload)
+                send(attempt)
             except Exception as error:
                 attempt.failure = failure(error, self._proxy.url if self._proxy else "")
             finally:
@@ -233,21 +258,24 @@ class MixpanelAPI:
         if connection is not None:
             connection.close()
 
-    def _target(self, endpoint: Endpoint) -> str:
+    def _target(self, path: str) -> str:
         # A proxy that forwards needs the whole address; through a tunnel it sees nothing.
         forwards = self._proxy is not None and not self._secure
-        return f"{self._origin if forwards else ''}{self._targets[endpoint]}"
+        return f"{self._origin if forwards else ''}{path}"
 
     def _headers(self, endpoint: Endpoint, payload: bytes) -> dict[str, str]:
         headers = {
-            "User-Agent": f"mixpanel-visitor/{release.VERSION}",
-            "Accept": "application/json",
+            **self._common_headers(),
             "Content-Type": "application/json",
             "Content-Length": str(len(payload)),
         }
         if endpoint == "import":  # a profile update carries the token itself
             headers["Content-Encoding"] = "gzip"
             headers["Authorization"] = self._authorization
+        return headers
+
+    def _common_headers(self) -> dict[str, str]:
+        headers = {"User-Agent": f"mixpanel-visitor/{release.VERSION}", "Accept": "application/json"}
         if self._proxy is not None and self._proxy.authorization and not self._secure:
             headers["Proxy-Authorization"] = self._proxy.authorization
         return headers

@@ -59,9 +59,16 @@ class Deadline:
 class RequestAttempt:
     """One request and its answer on an open connection; keeps what has come until something fails."""
 
-    def __init__(self, deadline: Deadline, on_sent: Callable[[], None] | None) -> None:
+    def __init__(
+        self,
+        deadline: Deadline,
+        on_sent: Callable[[], None] | None,
+        *,
+        max_bytes: int = ANSWER_MAX_BYTES,
+    ) -> None:
         self.deadline = deadline
         self._on_sent = on_sent
+        self._max_bytes = max_bytes
         self.failure = ""
         self.complete = False
         self._status = 0
@@ -69,14 +76,18 @@ class RequestAttempt:
         self._body = bytearray()
         self._sent = False
 
-    def run(self, connection: HTTPConnection, target: str, headers: dict[str, str], payload: bytes) -> None:
-        """Send the request and read its answer; raise what fails."""
+    def run(
+        self, connection: HTTPConnection, target: str, headers: dict[str, str], payload: bytes | None
+    ) -> None:
+        """Send the request and read its answer; raise what fails. Without a `payload` it is a GET."""
         connection.timeout = self.deadline.left_s()
         connection.response_class = self.timed_response  # type: ignore[assignment]
         try:
-            pieces = self._pieces(connection, payload)
+            method, pieces = "GET", None
+            if payload is not None:
+                method, pieces = "POST", self._pieces(connection, payload)
             connection.request(
-                "POST", target, body=pieces, headers=headers, preload_content=False, decode_content=False
+                method, target, body=pieces, headers=headers, preload_content=False, decode_content=False
             )
             self._sent = True
             if self._on_sent is not None:
@@ -90,8 +101,8 @@ class RequestAttempt:
         try:
             self._status = response.status
             self._headers = {name.lower(): value for name, value in response.headers.items()}
-            while len(self._body) < ANSWER_MAX_BYTES:
-                piece = response.read(min(_PIECE_BYTES, ANSWER_MAX_BYTES - len(self._body)))
+            while len(self._body) < self._max_bytes:
+                piece = response.read(min(_PIECE_BYTES, self._max_bytes - len(self._body)))
                 if not piece:
                     break
                 self._body += piece
