@@ -72,9 +72,9 @@ TRACKER_NAMES = {
     "stats", "track", "visitor",
 }  # fmt: skip
 VISITOR_NAMES = {
-    "alias", "consent", "device_id", "distinct_id", "export", "group_delete", "group_remove", "group_set",
-    "group_set_once", "group_union", "group_unset", "group_update", "id", "identify", "is_bot", "is_new",
-    "mixpanel", "opt_in", "opt_out", "people_append", "people_clear_charges", "people_delete",
+    "alias", "consent", "device_id", "distinct_id", "export", "flag", "flags", "group_delete", "group_remove",
+    "group_set", "group_set_once", "group_union", "group_unset", "group_update", "id", "identify", "is_bot",
+    "is_new", "mixpanel", "opt_in", "opt_out", "people_append", "people_clear_charges", "people_delete",
     "people_increment", "people_remove", "people_set", "people_set_once", "people_track_charge",
     "people_union", "people_unset", "people_update", "register", "reset", "set_group", "source",
     "spid_user_id", "track", "user_id", "vouched",

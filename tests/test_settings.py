@@ -118,6 +118,7 @@ def test_every_default_is_the_one_of_the_contract():
         "extra_properties": None,
         "request_filter": None,
         "identify_users": True,
+        "flags": "off",
         "plan": None,
         "enabled": True,
         "dry_run": False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,6 +20,15 @@ def mixpanel_events() -> Iterator[TrackedEvents]:
 
     with capture_events() as events:
         yield events
+
+
+@pytest.fixture
+def mixpanel_flags() -> Iterator[dict[str, Any]]:
+    """What feature flags are in this test: `mixpanel_flags["new-checkout"] = True`; others: their default."""
+    from .testing import force_flags  # noqa: PLC0415
+
+    with force_flags() as flags:
+        yield flags
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ import orjson
 from .core.events.encoding import encode
 from .core.identity.identity import DEVICE_PREFIX
 from .plan.models import EVENT_NAME, values_of
-from .tracking import recorder
+from .tracking import forced_flags, recorder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .plan import Declared
     from .records import Endpoint, Record
 
-__all__ = ["TrackedEvent", "TrackedEvents", "TrackedUpdate", "capture_events"]
+__all__ = ["TrackedEvent", "TrackedEvents", "TrackedUpdate", "capture_events", "force_flags"]
 
 _ANY = object()
 _MAX_SHOWN = 5
@@ -221,6 +221,28 @@ def capture_events() -> Iterator[TrackedEvents]:
         yield events
     finally:
         recorder.end(events)
+
+
+@contextlib.contextmanager
+def force_flags(values: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+    """Say what feature flags are within the block, for all visitors; all others have their default.
+
+    Values may be set while it runs. Nothing is fetched for it, the setting `flags` does not matter, and no
+    exposure is tracked.
+
+    >>> from mixpanel_visitor import Tracker
+    >>> visitor = Tracker(enabled=False).visitor("user-42")
+    >>> with force_flags({"new-checkout": True}) as flags:
+    ...     flags["layout"] = "wide"
+    ...     visitor.flag("new-checkout"), visitor.flag("layout"), visitor.flag("other", default="no")
+    (True, 'wide', 'no')
+    """
+    forced = dict(values or {})
+    forced_flags.begin(forced)
+    try:
+        yield forced
+    finally:
+        forced_flags.end(forced)
 
 
 def _wanted(event: str | Declared | type, properties: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -18,7 +18,7 @@ from support.journals import (
 
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.delivery.redis_streams import RedisSpool
-from mixpanel_visitor.delivery.spool import DeadReason, OptOutHistorySpool, OptOutSpool
+from mixpanel_visitor.delivery.spool import DeadReason, FlagSharingSpool, OptOutHistorySpool, OptOutSpool
 from mixpanel_visitor.delivery.subject_digest import digests
 from mixpanel_visitor.errors import SpoolFullError
 from mixpanel_visitor.records import Record
@@ -377,3 +377,29 @@ def test_dead_letters_of_somebody_who_opts_out_go_too(opt_out_spool):
     assert opt_out_spool.claim("import", 10, ALL) is None
     assert opt_out_spool.counts().store_dead == 1
     assert balanced(opt_out_spool)
+
+
+@pytest.fixture
+def two_sharing_spools(make_spool):
+    """Return two spools at one place that declare that they share feature flags."""
+    one, other = make_spool(), make_spool()
+    if not isinstance(one, FlagSharingSpool):
+        pytest.skip("this spool does not declare it")
+    return one, other
+
+
+def test_what_one_process_shares_the_others_see_once(two_sharing_spools):
+    """Until there is something else."""
+    one, other = two_sharing_spools
+    assert one.leads()
+    assert other.shared_flags() is None
+    for document in (b"first", b"second" * 100_000, b""):
+        one.share_flags(document)
+        assert other.shared_flags() == document
+        assert other.shared_flags() is None
+
+
+def test_one_process_at_a_time_fetches_flags(two_sharing_spools):
+    """And it stays that one."""
+    one, other = two_sharing_spools
+    assert [one.leads(), other.leads(), one.leads(), other.leads()] == [True, False, True, False]

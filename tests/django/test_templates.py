@@ -32,6 +32,14 @@ def test_the_context_processor(request_of):
     assert rendered("{{ visitor.id }}", RequestFactory().get("/")) == ""
 
 
+def test_a_flag_of_the_visitor(request_of, mixpanel_flags):
+    """By its key, where that is an identifier."""
+    template = "{% if visitor.flags.banner %}Sale!{% endif %}{{ visitor.flags.gone }}"
+    assert rendered(template, request_of) == ""
+    mixpanel_flags["banner"] = True
+    assert rendered(template, request_of) == "Sale!"
+
+
 class Nonce:
     """Lazy, and false until it is read, as Django's own."""
 

@@ -4,7 +4,7 @@
 
 import uuid
 from dataclasses import dataclass
-from typing import Literal, assert_type
+from typing import Any, Literal, assert_type
 
 import msgspec
 import pydantic
@@ -78,6 +78,8 @@ def handler(request: Request) -> None:
     visitor.people_set({"$email": "a@example.com"})
     visitor.people_unset(["a"])
     visitor.set_group("company", "Acme")
+    if visitor.flag("new-checkout") or visitor.flag("layout", default="wide") == "wide":
+        assert_type(visitor.flags().get("layout"), Any)
     current_visitor.track("x")
     flask_visitor.track("x")
     if current_visitor:

@@ -44,6 +44,7 @@ class DetachedExchange:
         "_scheduled_merge",
         "_unfinished",
         "exported_at_ms",
+        "flag_decisions",
         "identity",
         "is_bot",
         "registered",
@@ -52,6 +53,7 @@ class DetachedExchange:
 
     facts: RequestFacts | None = None
     consent: Consent = "granted"
+    has_lasting_id = True
     spid_user_id: int | None = None
     holds_back = False
     in_background = False
@@ -84,6 +86,7 @@ class DetachedExchange:
             self.request_properties = CarriedRequestProperties(resumed.event_properties)
             self.exported_at_ms, self.registered = resumed.exported_at_ms, resumed.registered
         self.is_bot = resumed is not None and bool(resumed.event_properties.get("is_bot"))
+        self.flag_decisions: dict[str, Any] | None = None
 
     @property
     def refusal(self) -> str | None:

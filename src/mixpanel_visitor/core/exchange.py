@@ -94,6 +94,9 @@ class Exchange(HoldsRecords):
     exported_at_ms: int | None = None
     """When another service has exported this visitor, in unix milliseconds; None: none has."""
 
+    flag_decisions: dict[str, Any] | None = None
+    """What was decided of feature flags, by key; of the class, so that requests without flags pay nothing."""
+
     def __init__(
         self,
         rules: SiteRules,
@@ -171,6 +174,11 @@ class Exchange(HoldsRecords):
     def is_bot(self) -> bool:
         """Whether this is no visit of a person."""
         return bool(self.request_properties.bot)
+
+    @property
+    def has_lasting_id(self) -> bool:
+        """Whether the device ID is more than this request's: a later one may come with it."""
+        return self.consent == "granted" and not (self._is_anonymous or self.is_bot)
 
     @property
     def _records(self) -> PendingRecords:

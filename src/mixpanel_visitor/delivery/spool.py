@@ -4,8 +4,9 @@ A spool is any class with the seven methods of `Spool`. Writers (`put`) may be m
 processes; the reading side (`claim` and what settles a claim) is called by one thread, the sender.
 
 What a spool can do besides, it declares by one of the Protocols below: `SyncableSpool`, `OptOutSpool`,
-`OptOutHistorySpool`, `CrashTrackingSpool`, `DirectorySpool`, `VolatileSpool`. Ours inherit from them, so that
-a type checker sees that they keep what they declare; of any other, having the methods is declaration enough.
+`OptOutHistorySpool`, `CrashTrackingSpool`, `FlagSharingSpool`, `DirectorySpool`, `VolatileSpool`. Ours
+inherit from them, so that a type checker sees that they keep what they declare; of any other, having the
+methods is declaration enough.
 Users of a spool ask with `isinstance` and one of these Protocols, and do without what it does not declare.
 """
 
@@ -161,6 +162,26 @@ class CrashTrackingSpool(Protocol):
 
     def note_settled(self) -> None:
         """Note that the outcome of a request that was sent with `once` is known and settled."""
+        ...
+
+
+@runtime_checkable
+class FlagSharingSpool(Protocol):
+    """A spool through which the processes that use it share the definitions of feature flags.
+
+    All methods may raise `SpoolError` or OSError.
+    """
+
+    def leads(self) -> bool:
+        """Return whether this process is the one to fetch them. Called by the sender's thread."""
+        ...
+
+    def share_flags(self, document: bytes) -> None:
+        """Replace what is shared. Any thread may call it."""
+        ...
+
+    def shared_flags(self) -> bytes | None:
+        """Return what is shared; None: nothing, or it is what the last call has returned."""
         ...
 
 

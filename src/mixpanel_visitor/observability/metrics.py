@@ -40,9 +40,9 @@ def collect_metrics(stats: Mapping[str, Any]) -> Iterator[ExportedMetric]:
     >>> metrics["events.accepted"].values, metrics["spool.size"].values
     ({'': 3.0}, {})
     """
-    spool, sender = stats.get("spool", {}), stats.get("sender", {})
+    spool, sender, flags = stats.get("spool", {}), stats.get("sender", {}), stats.get("flags") or {}
     for source, key, name, kind, unit, description in _UNLABELLED:
-        value = {"": stats, "spool": spool, "sender": sender}[source].get(key)
+        value = {"": stats, "spool": spool, "sender": sender, "flags": flags}[source].get(key)
         yield ExportedMetric(name, kind, unit, description, {} if value is None else {"": float(value)})
     for source, key, name, unit, description, label in _LABELLED:
         values = {"": stats, "sender": sender}[source].get(key, {})
@@ -93,6 +93,18 @@ _UNLABELLED: tuple[tuple[str, str, str, Kind, str, str], ...] = (
     ("sender", "shortfall", "events.shortfall", "counter", "{event}", "Acknowledged but not imported."),
     ("sender", "errors", "errors", "counter", "{error}", "Errors of the sender or its spool."),
     ("sender", "clock_offset_s", "clock_offset", "gauge", "s", "Mixpanel's clock minus this host's."),
+    ("flags", "definitions", "flags.definitions", "gauge", "{flag}", "Feature flags that are known here."),
+    ("flags", "age_s", "flags.age", "gauge", "s", "How long ago their definitions were fetched."),
+    ("flags", "fetched", "flags.fetched", "counter", "{request}", "Answers with definitions of flags."),
+    ("flags", "failed", "flags.failed", "counter", "{request}", "Requests for them that failed."),
+    (
+        "flags",
+        "malformed",
+        "flags.malformed",
+        "counter",
+        "{request}",
+        "Answers with a malformed part.",
+    ),
 )
 
 _LABELLED = (

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mixpanel_visitor.core.flags.exposures import EVENT as EXPOSURE_EVENT
 from mixpanel_visitor.core.identity.identity import IDENTIFIED_EVENT
 from mixpanel_visitor.errors import InvalidEventError
 from mixpanel_visitor.observability.rate_limited_log import call_site
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from .plan import Plan
 
 _MOST_LOGGED = 5
+_OWN_EVENTS = (IDENTIFIED_EVENT, EXPOSURE_EVENT)
+"""What this package writes by itself stands in no plan."""
 
 
 class PlanGuard:
@@ -37,7 +40,7 @@ class PlanGuard:
         if not isinstance(event, str):
             event, values = self._plan.read(event)
             properties = {**values, **properties} if isinstance(properties, Mapping) else properties or values
-        if event == IDENTIFIED_EVENT or not (properties is None or isinstance(properties, Mapping)):
+        if event in _OWN_EVENTS or not (properties is None or isinstance(properties, Mapping)):
             return event, properties
         try:
             differences = self._plan.differences(event, properties)

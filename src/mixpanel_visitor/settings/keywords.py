@@ -59,6 +59,7 @@ class SettingsKeywords(TypedDict, total=False):
     extra_properties: Mapping[str, Any] | Callable[..., Mapping[str, Any]] | None
     request_filter: Callable[[Any], Any] | None
     identify_users: bool | str | Callable[..., Any] | None
+    flags: Literal["off", "local"] | None
     plan: EventPlan | None
     enabled: bool | None
     dry_run: bool | None

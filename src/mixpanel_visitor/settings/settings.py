@@ -91,6 +91,8 @@ class Settings:
     | `identify_users` | where the framework tells of log-ins (Django, Flask-Login): True: they are the |
     | | visitor's; or `(user, request) -> str or None`, or its dotted name, says which ID, None: not this |
     | | one; False: off |
+    | `flags` | Mixpanel's feature flags, for `visitor.flag`: `"off"`, or `"local"`: evaluated here, from |
+    | | definitions that the process that delivers fetches |
     | `plan` | a `mixpanel_visitor.plan.Plan`, with which every event is compared |
     | `enabled`, `dry_run` | False: track nothing; True: check and log, but send nothing |
     | `on_ambiguous` | `$add`, `$append`, `$remove` that Mixpanel may have applied, for the answer was lost: |
@@ -179,6 +181,7 @@ class Settings:
     identify_users: bool | str | Callable[..., Any] = field(
         default=True, metadata=_setting(parsers.identify_users)
     )
+    flags: Literal["off", "local"] = field(default="off", metadata=_setting(one_of("off", "local")))
     plan: EventPlan | None = field(
         default=None, metadata=_setting(parsers.plan, allows_none=True, code_only=True)
     )

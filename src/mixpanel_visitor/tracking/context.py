@@ -12,6 +12,8 @@ from mixpanel_visitor.errors import NoVisitorError
 from mixpanel_visitor.observability.counters import Tally
 from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog, call_site
 
+from . import forced_flags
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Token
@@ -126,6 +128,8 @@ class CurrentVisitor:
         visitor = get_current()
         if visitor is not None:
             return getattr(visitor, name)
+        if name in ("flag", "flags"):
+            return _default_flag if name == "flag" else _no_flags
         if name.startswith(("people_", "group_")) or name in _CALLS:
             return _refuse(name)
         if name.startswith("__"):
@@ -133,6 +137,16 @@ class CurrentVisitor:
         raise NoVisitorError(
             f"current_visitor.{name}: there is no request here, so there is no visitor. {_ADVICE}"
         )
+
+
+def _default_flag(key: str, default: Any = False) -> Any:
+    """Return what a test forces, else the default: outside of a request there is nobody to decide for."""
+    forced = forced_flags.active()
+    return default if forced is None else forced.get(key, default)
+
+
+def _no_flags() -> dict[str, Any]:
+    return dict(forced_flags.active() or {})
 
 
 _ADVICE = (

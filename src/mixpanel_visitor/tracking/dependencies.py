@@ -12,6 +12,7 @@ from mixpanel_visitor.process.fork import fork_detector
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from mixpanel_visitor.delivery.flags.fetcher import Answer
     from mixpanel_visitor.delivery.sending.http_client import Response
     from mixpanel_visitor.delivery.spool import Spool
     from mixpanel_visitor.process.fork import ForkDetector
@@ -70,3 +71,4 @@ class Dependencies(NamedTuple):
     insert_id: Callable[[], str] = _insert_id
     spool: Spool | None = None
     post: Callable[[Endpoint, Sequence[bytes]], Response] | None = None
+    fetch_flags: Callable[[str], Answer] | None = None

@@ -57,6 +57,21 @@ class Diagnostics:
         if self._tell_local is not None:
             self._tell_local(message)
 
+    def no_flag_key(self, key: object) -> None:
+        """Note that a feature flag was asked for by something else than its key."""
+        site = call_site()
+        message = "visitor.flag at %s has its default: the key of a flag is a str, not %s."
+        self._log(logging.WARNING, f"flag key {site}", message, site, type_name(type(key)))
+
+    def flags_off(self, key: object) -> None:
+        """Note that a feature flag was asked for where none are evaluated."""
+        site = call_site()
+        message = (
+            "visitor.flag(%s) at %s has its default: feature flags are off. Set flags='local' "
+            "(MIXPANEL_VISITOR_FLAGS=local)."
+        )
+        self._log(logging.WARNING, f"flags off {site}", message, quoted(key), site)
+
     def identity_given(self, event: object) -> None:
         """Say that properties which are the visitor's own were left out."""
         site = call_site()

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from mixpanel_visitor.settings import Settings
 
     from .dependencies import Dependencies
+    from .flags import VisitorFlags
     from .handover_script import HandoverScript
     from .stats import Stats
 
@@ -61,7 +62,10 @@ class Engine:
         self._closed = False
         self._started = False
         self.waits_for_delivery = settings.durability == "delivered"
-        self.pipeline = DeliveryPipeline(self.settings, dependencies, counters=self._counters, log=self._log)
+        self._flags = self._visitor_flags(dependencies)
+        self.pipeline = DeliveryPipeline(
+            self.settings, dependencies, counters=self._counters, log=self._log, flags=self._flags
+        )
         redactor = Redactor(self.settings.scrub)
         self._exchanges = ExchangeFactory(
             self.settings,
@@ -90,6 +94,7 @@ class Engine:
             export=self.exports.export,
             tell_local=self.pipeline.tell_local,
             plan=self._plan_guard(),
+            flags=self._flags,
             raise_errors=self.settings.on_error == "raise",
         )
         self._clock, self._fresh_id = dependencies.clock, dependencies.fresh_id
@@ -285,7 +290,8 @@ class Engine:
         drain_at_exit(self)  # a process that only stores has a queue to empty, too
         if self.pipeline.stores:
             # Where others deliver, it only sees to it that the disk has what was put.
-            self.pipeline.sender.start()
+            runs = self.pipeline.sender.start()
+            self.pipeline.load_flags(may_lead=runs)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until Mixpanel has acknowledged everything so far; False: not within `timeout_s`.
@@ -311,7 +317,9 @@ class Engine:
 
     def stats(self) -> Stats:
         """Return the counters of this process."""
-        return balance(self._counters, self.pipeline.counts(), self.pipeline.stats())
+        return balance(
+            self._counters, self.pipeline.counts(), self.pipeline.stats(), self.pipeline.flag_figures()
+        )
 
     def store_unfinished(self) -> None:
         """Store what open requests and jobs hold, and what waits for a thread to store it."""
@@ -336,6 +344,19 @@ class Engine:
         plan = cast("Plan", self.settings.plan)  # the settings are below the plan's room
         return PlanGuard(plan, counters=self._counters, log=self._log)
 
+    def _visitor_flags(self, dependencies: Dependencies) -> VisitorFlags | None:
+        if self.settings.flags == "off":
+            return None
+        from .flags import VisitorFlags  # noqa: PLC0415  # who has no flags does not pay for them
+
+        return VisitorFlags(
+            token=self.settings.token,
+            id_mode=self.settings.id_mode,
+            counters=self._counters,
+            log=self._log,
+            clock=dependencies.clock,
+        )
+
     def _refusal(self) -> str | None:
         if self._closed:
             return "closed"
@@ -352,5 +373,6 @@ class Engine:
         """In a forked child: what the parent accepted is the parent's."""
         self._counters.reset()
         self._started = False
+        self.pipeline.forget_flag_counts()
         for each in list(self._rules.unfinished):
             each.forget()

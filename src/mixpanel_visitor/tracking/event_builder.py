@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from mixpanel_visitor.plan.checker import PlanGuard
     from mixpanel_visitor.records import Endpoint, Record
 
+    from .flags import VisitorFlags
+
     class Sink(Protocol):
         """Where a visitor's records go: an exchange, or its like outside of any request."""
 
@@ -107,6 +109,7 @@ class EventBuilder:
         export: Callable[[Sink], str] = lambda _sink: "",
         tell_local: Callable[[str], None] | None = None,
         plan: PlanGuard | None = None,
+        flags: VisitorFlags | None = None,
         raise_errors: bool = False,
     ) -> None:
         self.token = token
@@ -131,6 +134,7 @@ class EventBuilder:
         self.withdraw = withdraw or (lambda _identity: None)
         self.export = export
         self._plan = plan
+        self.flags = flags
         self._is_strict = raise_errors
         # Who has the last word on an event, or adds to each one, sees it whole.
         extra = self._extra_properties
@@ -181,6 +185,14 @@ class EventBuilder:
         self._diagnostics.refused(reason, what, message)
         if self._raise_errors:
             raise InvalidEventError(reason, message)
+
+    def note_no_flag_key(self, key: object) -> None:
+        """Log once a minute that a feature flag was asked for by what is no key."""
+        self._diagnostics.no_flag_key(key)
+
+    def note_flags_off(self, key: object) -> None:
+        """Log once a minute that a feature flag was asked for, and none are evaluated."""
+        self._diagnostics.flags_off(key)
 
     # --- inside ---------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from mixpanel_visitor.delivery.sending import local_notice
 from mixpanel_visitor.delivery.sending.sender import Sender
 from mixpanel_visitor.delivery.spool import (
     CrashTrackingSpool,
+    DirectorySpool,
     OptOutHistorySpool,
     OptOutSpool,
     SpoolCounts,
@@ -32,8 +33,10 @@ from mixpanel_visitor.settings.project import project_of
 from . import recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from mixpanel_visitor.delivery.flags.fetcher import Answer
+    from mixpanel_visitor.delivery.flags.refresher import FlagFigures, FlagRefresher
     from mixpanel_visitor.delivery.sending.http_client import MixpanelAPI, Response
     from mixpanel_visitor.delivery.sending.stats import SenderFigures
     from mixpanel_visitor.delivery.spool import Spool
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from mixpanel_visitor.settings import Settings
 
     from .dependencies import Dependencies
+    from .flags import VisitorFlags
 
 _POLL_S = 0.02
 _WITHDRAW_S = 0.5
@@ -52,7 +56,13 @@ class DeliveryPipeline:
     """Stores and delivers by one tracker's settings; nothing is opened or started before it has to be."""
 
     def __init__(
-        self, settings: Settings, dependencies: Dependencies, *, counters: EventCounters, log: RateLimitedLog
+        self,
+        settings: Settings,
+        dependencies: Dependencies,
+        *,
+        counters: EventCounters,
+        log: RateLimitedLog,
+        flags: VisitorFlags | None = None,
     ) -> None:
         self._settings = settings
         self._dependencies = dependencies
@@ -68,6 +78,8 @@ class DeliveryPipeline:
         )
         crash_tracking = self.spool if isinstance(self.spool, CrashTrackingSpool) else None
         self._api: MixpanelAPI | None = None
+        self._flags = flags
+        self._flag_refresher = None if flags is None else self._refresher(flags)
         self.sender = Sender(
             self.spool,
             dependencies.post or self._post,
@@ -75,13 +87,84 @@ class DeliveryPipeline:
             clock=dependencies.clock,
             monotonic=dependencies.monotonic,
             endpoints=ENDPOINTS if self.delivers else (),
-            sync=self.spool.sync if isinstance(self.spool, SyncableSpool) else None,
+            sync=self._each_round(),
             log=log,
             crash_tracking=crash_tracking,
             revision=self.spool.revision if isinstance(self.spool, OptOutSpool) else None,
             retry_ambiguous=settings.on_ambiguous == "retry",
         )
         self.committer = BackgroundWriter(self.store)
+
+    def _each_round(self) -> Callable[[], None] | None:
+        """Return what the sender's thread has to do besides sending."""
+        sync = self.spool.sync if isinstance(self.spool, SyncableSpool) else None
+        refresher = self._flag_refresher
+        if refresher is None:
+            return sync
+
+        def each_round() -> None:
+            if sync is not None:
+                sync()
+            refresher.refresh()
+
+        return each_round
+
+    def _refresher(self, flags: VisitorFlags) -> FlagRefresher:
+        from mixpanel_visitor.delivery.flags import refresher  # noqa: PLC0415  # for those who have flags
+
+        is_local = local_notice.is_local(self._settings.api_host)
+        return refresher.FlagRefresher(
+            self.spool,
+            flags,
+            fetch=self._flag_fetch(),
+            every_s=refresher.LOCAL_EVERY_S if is_local else refresher.FETCH_EVERY_S,
+            is_paused=lambda: recorder.active() is not None,
+            clock=self._dependencies.clock,
+            monotonic=self._dependencies.monotonic,
+            log=self._log,
+        )
+
+    def _flag_fetch(self) -> Callable[[str], Answer] | None:
+        fetch = self._dependencies.fetch_flags
+        if not self.delivers or fetch is not None or self._dependencies.post is not None:
+            return fetch if self.delivers else None
+        from mixpanel_visitor.delivery.flags.fetcher import DefinitionsFetcher  # noqa: PLC0415
+
+        settings, account = self._settings, self._settings.service_account
+        return DefinitionsFetcher(
+            settings.api_host,
+            settings.token,
+            (account.username, account.secret, account.project_id) if account else None,
+            proxy=settings.proxy,
+        ).fetch
+
+    def load_flags(self, *, may_lead: bool) -> None:
+        """Take the definitions of feature flags from the disk, so that the first request has them.
+
+        Then begin to fetch, where this process leads; one without a thread that delivers must not
+        (`may_lead`). From Redis the sender's thread gets them.
+        """
+        if self._flag_refresher is not None and self._is_at_hand:
+            guarded(self._flag_refresher.refresh)(at_once=True, may_lead=may_lead)
+
+    @property
+    def _is_at_hand(self) -> bool:
+        """Whether a look into the spool asks no other machine."""
+        return isinstance(self.spool, (DirectorySpool, VolatileSpool))
+
+    def flag_figures(self) -> FlagFigures | None:
+        """The figures of feature flags; None: they are off."""
+        if self._flag_refresher is None or self._flags is None:
+            return None
+        return self._flag_refresher.figures(
+            definitions=len(self._flags.definitions.flags), malformed=self._flags.malformed
+        )
+
+    def forget_flag_counts(self) -> None:
+        """Begin to count anew, in a forked child; its definitions are those of its parent."""
+        if self._flag_refresher is not None and self._flags is not None:
+            self._flag_refresher.forget()
+            self._flags.malformed = 0
 
     def store(self, records: list[Record]) -> None:
         """Put records into the spool, or refuse and count them; never raises."""

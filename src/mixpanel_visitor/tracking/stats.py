@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 from .context import refused_outside
 
 if TYPE_CHECKING:
+    from mixpanel_visitor.delivery.flags.refresher import FlagFigures
     from mixpanel_visitor.delivery.sending.stats import SenderFigures
     from mixpanel_visitor.delivery.spool import SpoolCounts
     from mixpanel_visitor.observability.counters import EventCounters
@@ -28,7 +29,8 @@ class Stats(TypedDict):
     """What `Tracker.stats()` returns: what became of the events of this process.
 
     `accepted == delivered + pending + dead_lettered + sum(refused.values())`, always; `pending` are those in
-    open requests (`buffered`) and those that wait in the spool (`spooled`).
+    open requests (`buffered`) and those that wait in the spool (`spooled`). `flags` is None where they are
+    off.
     """
 
     accepted: int
@@ -42,9 +44,12 @@ class Stats(TypedDict):
     notes: dict[str, int]
     spool: SpoolFigures
     sender: SenderFigures
+    flags: FlagFigures | None
 
 
-def balance(counters: EventCounters, counts: SpoolCounts, sender: SenderFigures) -> Stats:
+def balance(
+    counters: EventCounters, counts: SpoolCounts, sender: SenderFigures, flags: FlagFigures | None = None
+) -> Stats:
     """Join the books of the writer, the spool and the sender; `Tracker.stats` says what is in it."""
     written = counters.snapshot()
     refused = dict(written["refused"])
@@ -71,4 +76,5 @@ def balance(counters: EventCounters, counts: SpoolCounts, sender: SenderFigures)
             "leader": counts.leader,
         },
         "sender": sender,
+        "flags": flags,
     }

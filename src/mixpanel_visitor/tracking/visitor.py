@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mixpanel_visitor.core.identity.identity import DEVICE_PREFIX, alias_properties, distinct_id, read_id
 
+from . import forced_flags
 from .automatic_events import track_merge
 
 if TYPE_CHECKING:
@@ -18,9 +19,13 @@ if TYPE_CHECKING:
     from mixpanel_visitor.sdk import Mixpanel
 
     from .event_builder import EventBuilder, Sink
+    from .flags import DecidedFlag, FlagScope, FlagValues
 
     class TrackingScope(Sink, Protocol):
         """The exchange behind a request's visitor, or its like outside of a request."""
+
+        flag_decisions: dict[str, DecidedFlag] | None
+        """What was decided of feature flags in this request, by key; None: nothing yet."""
 
         @property
         def consent(self) -> Consent:
@@ -30,6 +35,11 @@ if TYPE_CHECKING:
         @property
         def is_bot(self) -> bool:
             """Whether it is no person."""
+            ...
+
+        @property
+        def has_lasting_id(self) -> bool:
+            """Whether the device ID is more than this request's."""
             ...
 
         @property
@@ -244,6 +254,54 @@ class Visitor:
         from mixpanel_visitor.sdk import bound_mixpanel  # noqa: PLC0415  # the official package takes 0.2 s to import
 
         return bound_mixpanel(self._writer, self._scope)
+
+    # --- feature flags --------------------------------------------------------------------------
+
+    def flag(self, key: str, default: Any = False) -> Any:
+        """Return what a feature flag is for this visitor: its variant's value, else `default`.
+
+        It is evaluated here (setting `flags`), once in a request: a log-in in between changes nothing. The
+        first time in a day that a visitor is shown a variant is an event, `$experiment_started`. `default` is
+        returned where no rule selects a variant, where the flag is not known, and until its definition has
+        come. People who are not tracked, and bots, get what everybody gets: no share is drawn for them.
+        """
+        decisions = self._scope.flag_decisions
+        try:
+            decided = None if decisions is None else decisions.get(key)
+        except TypeError:
+            decided = None  # no key at all: a list, say
+        if decided is None or not decided.exposed:
+            return self._decide(key, default)
+        return default if decided.variant is None else decided.variant.own_value()
+
+    def flags(self) -> FlagValues:
+        """Return the values of all flags that a rule decides for this visitor, by key, for templates.
+
+        To look one up is to show it, as `flag` does; to list them is not.
+        """
+        from .flags import FlagValues  # noqa: PLC0415  # who has no flags does not pay for it
+
+        forced, flags = forced_flags.active(), self._writer.flags
+        if forced is not None or flags is None:
+            return FlagValues(forced or {}, lambda _key, value: value)
+        return flags.values(self._scope, self._expose)
+
+    def _decide(self, key: str, default: Any) -> Any:
+        forced, flags = forced_flags.active(), self._writer.flags
+        if not isinstance(key, str):
+            self._writer.note_no_flag_key(key)
+            return default
+        if forced is not None:
+            return forced.get(key, default)
+        if flags is None:
+            self._writer.note_flags_off(key)
+            return default
+        return flags.value(self._scope, self._expose, key, default)
+
+    def _expose(self, scope: FlagScope, properties: Mapping[str, Any]) -> None:
+        from mixpanel_visitor.core.flags.exposures import EVENT  # noqa: PLC0415  # as above
+
+        self._writer.event(self._scope, EVENT, properties, None, scope.registered)
 
     # --- people ---------------------------------------------------------------------------------
 

@@ -134,6 +134,12 @@ class JournalConsumer:
                 ambiguous=ambiguous,
             )
 
+    def leads(self) -> bool:
+        """Lead if that can be, also before anything was put; raise OSError where there is no directory."""
+        with self.lock:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return self._index_if_leader() is not None
+
     def ack(self, claim: Claim, indexes: Iterable[int]) -> None:
         """Forget these: they have been delivered."""
         with self.lock:

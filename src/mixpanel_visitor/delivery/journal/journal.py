@@ -6,6 +6,7 @@ leader.lock        the process that holds the lock on it delivers, for all, and 
 sending            what the leader is sending at this moment
 withdrawn/         of whom nothing more is to be sent, and until when
 opted-out/         who has opted out in the last days, for jobs
+flags.json         definitions of feature flags, where these are used
 acks.json          how far each segment has been delivered
 *.seg              segments: records as lines of text, each file written by one process
 dead/*.jsonl       dead letters
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING
 from mixpanel_visitor.delivery.spool import (
     CrashTrackingSpool,
     DirectorySpool,
+    FlagSharingSpool,
     OptOutHistorySpool,
     OptOutSpool,
     SpoolCounts,
@@ -35,6 +37,7 @@ from mixpanel_visitor.process.imports import importing
 
 from .per_process import PerProcess
 from .segments import sync_path
+from .shared_flags import SharedFlagsFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -50,7 +53,9 @@ SEGMENT_AGE_S = 600.0
 MAINTAIN_EVERY_S = 1.0
 
 
-class Journal(SyncableSpool, OptOutSpool, OptOutHistorySpool, CrashTrackingSpool, DirectorySpool):
+class Journal(
+    SyncableSpool, OptOutSpool, OptOutHistorySpool, CrashTrackingSpool, FlagSharingSpool, DirectorySpool
+):
     """A `Spool` in a directory. Nothing is opened or created before the first `put`.
 
     `max_bytes` bounds the segments (None: 1 GB, or 10 % of the volume if that is less), `dead_bytes` the
@@ -77,6 +82,7 @@ class Journal(SyncableSpool, OptOutSpool, OptOutHistorySpool, CrashTrackingSpool
         # Absolute, because a daemon may change its working directory.
         self.directory = directory = Path(directory).absolute()
         self._clock = clock
+        self._flags_file = SharedFlagsFile(directory)
 
         def make() -> tuple[JournalProducer, JournalConsumer]:
             # Late: a process that stores and delivers nothing yet starts without them.
@@ -168,6 +174,18 @@ class Journal(SyncableSpool, OptOutSpool, OptOutHistorySpool, CrashTrackingSpool
     def note_settled(self) -> None:
         """Note that the outcome of a request that was sent with `once` is settled."""
         self._consumer.note_settled()
+
+    def leads(self) -> bool:
+        """Return whether this process delivers what all have put there, and so fetches feature flags."""
+        return self._consumer.leads()
+
+    def share_flags(self, document: bytes) -> None:
+        """Replace the definitions of feature flags that all processes share."""
+        self._flags_file.write(document)
+
+    def shared_flags(self) -> bytes | None:
+        """Return these definitions where they have changed since the last call."""
+        return self._flags_file.read_if_changed()
 
     def counts(self) -> SpoolCounts:
         """Return current counts. Those of the store are estimates until all segments were scanned once."""

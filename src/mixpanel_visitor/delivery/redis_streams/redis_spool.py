@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from mixpanel_visitor.delivery.sending.crash_isolation import CRASH_LIMIT
 from mixpanel_visitor.delivery.sending.idempotency import is_repeatable
-from mixpanel_visitor.delivery.spool import OptOutHistorySpool, OptOutSpool
+from mixpanel_visitor.delivery.spool import FlagSharingSpool, OptOutHistorySpool, OptOutSpool
 from mixpanel_visitor.errors import SettingsError, SpoolUnavailableError
 from mixpanel_visitor.observability.rate_limited_log import logger
 from mixpanel_visitor.process import fork
@@ -25,6 +25,7 @@ from .config_check import judge
 from .dead_letters import RedisDeadLetters
 from .heartbeat import Heartbeat
 from .in_flight import Entry, InFlight, still_claimed
+from .shared_flags import RedisFlags
 from .stats import RedisSpoolStats
 from .streams import LEASE_S, Streams
 from .takeover import is_suspect
@@ -54,7 +55,7 @@ _READ_ENTRIES = 100
 _ORDERED: frozenset[Endpoint] = frozenset({"engage", "groups"})
 
 
-class RedisSpool(OptOutSpool, OptOutHistorySpool):
+class RedisSpool(OptOutSpool, OptOutHistorySpool, FlagSharingSpool):
     """A `Spool` in Redis Streams, shared by all machines that name the same address and project.
 
     `max_bytes` bounds the compressed bytes that may wait in it. Counted as written, delivered and pending are
@@ -104,6 +105,7 @@ class RedisSpool(OptOutSpool, OptOutHistorySpool):
         self._last_takeover_s: dict[Endpoint, float] = {}
         self._tombstones = RedisTombstones(self._streams, self._monotonic)
         self._dead_letters = RedisDeadLetters(self._streams, self._clock)
+        self._flags = RedisFlags(self._streams)
         self._heartbeat = Heartbeat(self, every_s=min(LEASE_S, self.address.idle_s) / 3)
 
     # --- put ------------------------------------------------------------------------------------
@@ -322,6 +324,20 @@ class RedisSpool(OptOutSpool, OptOutHistorySpool):
     def revision(self) -> int:
         """Return how often something was withdrawn; known a second late where another process did it."""
         return self._tombstones.revision()
+
+    # --- feature flags --------------------------------------------------------------------------
+
+    def leads(self) -> bool:
+        """Return whether this process fetches the definitions of feature flags for all."""
+        return self._flags.leads()
+
+    def share_flags(self, document: bytes) -> None:
+        """Replace the definitions that all processes share."""
+        self._flags.write(document)
+
+    def shared_flags(self) -> bytes | None:
+        """Return these definitions where they have changed since the last call."""
+        return self._flags.read_if_changed()
 
     # --- figures --------------------------------------------------------------------------------
 

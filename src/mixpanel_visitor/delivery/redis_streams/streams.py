@@ -78,6 +78,8 @@ class Streams:
         self.consumer = consumer
         self.dead_key = f"{self._root}}}:dead"
         self.withdrawn_key = f"{self._root}}}:withdrawn"
+        self.flags_key = f"{self._root}}}:flags"
+        self.flags_lease_key = f"{self._root}}}:flags-lease"
 
     def key(self, endpoint: Endpoint, partition: int) -> str:
         """Return the name of a stream."""
