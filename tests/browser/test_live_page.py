@@ -6,6 +6,7 @@ import base64
 import json
 
 import pytest
+from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor.emulator import LocalMixpanel
 
@@ -60,6 +61,25 @@ def test_an_event_is_shown_as_it_arrives(local, live, story):
     assert "browser" in row
     assert "u-1" in row
     assert page.do(lambda it: it.locator("#nothing").is_hidden())
+
+
+def test_a_flag_is_added_and_switched(local, live, story):
+    """On the page; what was shown to whom stands in the person's timeline."""
+    page = live(local)
+    page.click("Flags", "tab")
+    page.see("#no-flags", "No feature flags")
+    page.do(lambda it: it.fill("#new-flag", "checkout"))
+    page.click("Add")
+    page.see("#flags .flag", "checkout")
+    page.do(lambda it: it.select_option("#flags select", "off"))
+    page.see("#flags .flag", "device_id")
+    assert wait_until(lambda: local.flags.variants({"device_id": "d"}) == {}, PATIENCE_S)
+    page.do(lambda it: it.select_option("#flags select", "on"))
+    assert wait_until(lambda: "checkout" in local.flags.variants({"device_id": "d"}), PATIENCE_S)
+    shown = {"Experiment name": "checkout", "Variant name": "on"}
+    story.send(local, [story.event("$experiment_started", distinct_id="anna", **shown)])
+    page.click("People", "tab")
+    page.see("#timeline .moment", "shown: checkout = on")
 
 
 def test_the_newest_is_on_top(local, live, story):

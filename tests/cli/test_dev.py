@@ -283,3 +283,22 @@ def test_chaos_can_be_asked_for():
             post(url, "/track", [event()])
         with urllib.request.urlopen(url + "/_local/chaos", timeout=PATIENCE_S) as answer:
             assert json.load(answer) == {"500": 1.0}
+
+
+def test_flags_come_from_a_file(tmp_path):
+    """As its definitions say."""
+    path = tmp_path / "flags.json"
+    path.write_text('{"flags": []}')
+    with dev("--port", "0", "--json", "--flags", str(path)) as process:
+        url = json.loads(line(process))["url"]
+        with urllib.request.urlopen(url + "/flags/definitions", timeout=PATIENCE_S) as answer:
+            assert json.load(answer) == {"code": 200, "flags": []}
+
+
+def test_a_file_without_flags_is_a_usage_error(tmp_path):
+    """Before anything is served."""
+    path = tmp_path / "flags.json"
+    path.write_text("{")
+    result = CliRunner().invoke(main, ["dev", "--port", "0", "--flags", str(path)])
+    assert result.exit_code == 2
+    assert "is not JSON" in result.output

@@ -66,6 +66,7 @@ def test_the_page_fetches_only_what_exists(client, page):
         "/_local/people",
         "/_local/profiles",
         "/_local/groups",
+        "/_local/flags",
     }
     assert {client.get(path.replace("limit=", "limit=1")).status for path in paths} == {200}
 

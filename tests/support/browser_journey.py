@@ -49,6 +49,7 @@ class Plan:
     snippet: Any = "none"
     extra_head: str = ""
     days_ago: float = 0.0
+    flags_served: tuple[dict[str, Any], ...] = ()
     settings: dict[str, Any]
 
 
@@ -71,6 +72,8 @@ class Journey(Browsing):
     def __enter__(self) -> Self:
         with self._running as running:
             self._mixpanel = running.enter_context(LocalMixpanel(id_merge=self.plan.id_merge))
+            for flag in self.plan.flags_served:
+                self._mixpanel.flags.put(flag)
             self.inbox = Inbox(self._mixpanel.url)
             self._front.key = self.token
             self._front.mixpanel_url = self._mixpanel.url
@@ -145,6 +148,16 @@ class Journey(Browsing):
             return path
         scheme, default = ("https", "shop.example.com") if self.plan.https else ("http", "127.0.0.1")
         return f"{scheme}://{host or self.plan.host or default}:{self._port}{path}"
+
+    def wait_for_flags(self) -> None:
+        """Wait until the server knows all flags."""
+        self._tracker.start()
+
+        def known() -> bool:
+            figures = self._tracker.stats()["flags"]
+            return figures is not None and figures["definitions"] == len(self.plan.flags_served)
+
+        assert wait_until(known, PATIENCE_S)
 
     # --- what visitors do -----------------------------------------------------------------------
 

@@ -123,6 +123,9 @@ def starlette_shop(shop: Shop, tracker: Tracker | None) -> Any:
     async def api_order(request: Request) -> Response:
         return JSONResponse(_order(visitor_of(request), request.path_params["item"]))
 
+    async def api_flags(request: Request) -> Response:
+        return JSONResponse(dict(visitor_of(request).flags()))
+
     async def api_log_in(request: Request) -> Response:
         _log_in(visitor_of(request), **(await request.json()))
         return JSONResponse({})
@@ -137,6 +140,7 @@ def starlette_shop(shop: Shop, tracker: Tracker | None) -> Any:
             Route("/log-in", log_in, methods=["POST"]),
             Route("/log-out", log_out, methods=["POST"]),
             Route("/paid", paid, methods=["POST"]),
+            Route("/api/flags", api_flags),
             Route("/who", who),
             Route("/api/order/{item}", api_order, methods=["POST"]),
             Route("/api/log-in", api_log_in, methods=["POST"]),

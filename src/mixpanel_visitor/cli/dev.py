@@ -60,6 +60,11 @@ _MESSAGE_CHARS = 200
     metavar="KIND=SHARE",
     help=f"Let a share of requests fail, as in 429=0.1. Kinds: {', '.join(KINDS)}.",
 )
+@click.option(
+    "--flags",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A JSON file with definitions of feature flags, as /flags/definitions has them; read as it changes.",
+)
 @click.option("--quiet", is_flag=True, help="Print where it listens and nothing more.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 def command(
@@ -70,6 +75,7 @@ def command(
     id_merge: IdMerge,
     keep: Path | None,
     chaos: tuple[str, ...],
+    flags: Path | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -88,6 +94,7 @@ def command(
             id_merge=id_merge,
             keep=keep,
             chaos=dict(map(_share, chaos)),
+            flags=flags,
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from error

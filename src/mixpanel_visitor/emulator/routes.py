@@ -9,6 +9,7 @@ from mixpanel_visitor.hosts import address, hostname, is_loopback
 
 from . import stub_endpoints
 from .chaos import STATUSES, Chaos, NoAnswerError, refusal
+from .flags import FlagEndpoints
 from .http import Reply, Request, error_reply
 from .ingestion import Ingestion
 from .json_api import Listing
@@ -19,6 +20,7 @@ from .stream import Stream
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from .flags import LocalFlags
     from .store import Store
 
 Kind = Literal["ingestion", "local"]
@@ -50,6 +52,7 @@ class Site:
         gzip_profiles: bool,
         any_host: bool,
         chaos: Chaos,
+        flags: LocalFlags,
     ) -> None:
         self._store = store
         self._any_host = any_host
@@ -59,6 +62,7 @@ class Site:
         )
         listing = Listing(store=store, chaos=chaos)
         self._stream = Stream(store=store)
+        flag_endpoints = FlagEndpoints(flags, token=token)
         both, get, post = ("GET", "POST"), ("GET",), ("POST",)
         self._routes: Mapping[str, Route] = {
             # The reference has POST only; the official Node library's `import` sends one event by GET.
@@ -66,16 +70,15 @@ class Site:
             "/track": Route(kind="ingestion", methods=both, answer=ingestion.track),
             "/engage": Route(kind="ingestion", methods=both, answer=ingestion.engage),
             "/groups": Route(kind="ingestion", methods=both, answer=ingestion.groups),
-            "/flags": Route(kind="ingestion", methods=both, answer=stub_endpoints.flags),
-            "/flags/definitions": Route(
-                kind="ingestion", methods=get, answer=stub_endpoints.flag_definitions
-            ),
+            "/flags": Route(kind="ingestion", methods=both, answer=flag_endpoints.variants),
+            "/flags/definitions": Route(kind="ingestion", methods=get, answer=flag_endpoints.definitions),
             "/settings": Route(kind="ingestion", methods=both, answer=stub_endpoints.settings),
             "/record": Route(kind="ingestion", methods=post, answer=stub_endpoints.record),
             "/decide": Route(kind="ingestion", methods=both, answer=stub_endpoints.decide),
             "/": Route(kind="local", methods=get, answer=page),
             "/_local/stream": Route(kind="local", methods=get, answer=self._stream.events),
             "/_local/chaos": Route(kind="local", methods=both, answer=listing.chaos_rates),
+            "/_local/flags": Route(kind="local", methods=both, answer=flag_endpoints.listing),
             "/_local/count": Route(kind="local", methods=get, answer=listing.count),
             "/_local/two-ids": Route(kind="local", methods=get, answer=listing.two_ids),
             "/_local/events": Route(kind="local", methods=get, answer=listing.events),

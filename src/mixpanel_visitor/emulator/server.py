@@ -21,6 +21,7 @@ from mixpanel_visitor.hosts import is_loopback
 from .bodies import UnreadableBodyError, read_body
 from .chaos import Chaos, NoAnswerError
 from .event_log import EventLog
+from .flags import LocalFlags
 from .http import Reply, Request, error_reply
 from .payload import PayloadError, parse_form
 from .routes import Site
@@ -50,7 +51,7 @@ class LocalMixpanel:
     and has no password, so it binds to a loopback address unless `allow_remote` is given. `now_ms` is its
     wall clock, for rules about time and the Date header. `id_merge` is the project's setting "Identity
     Merge". Arrivals are lost at the end, unless `keep` is a directory for the last `max_events`. `chaos` are
-    shares of requests that fail, see `chaos.KINDS`.
+    shares of requests that fail, see `chaos.KINDS`; `flags` is a file with definitions of feature flags.
 
     >>> with LocalMixpanel() as mixpanel:
     ...     mixpanel.url.startswith("http://127.0.0.1:"), mixpanel.store.stats()["received"]
@@ -71,6 +72,7 @@ class LocalMixpanel:
         id_merge: IdMerge = "simplified",
         keep: Path | None = None,
         chaos: Mapping[str, float] | None = None,
+        flags: Path | None = None,
     ) -> None:
         if not allow_remote and not is_loopback(host):
             raise ValueError(
@@ -80,6 +82,7 @@ class LocalMixpanel:
         if token == "":
             raise ValueError("the token must not be empty; leave it out to let any in")
         self.chaos = Chaos(chaos)
+        self.flags = LocalFlags(flags)
         self._event_log = None if keep is None else EventLog(keep, max_lines=max_events)
         self.store = Store(max_events=max_events, now_ms=now_ms, id_merge=id_merge, event_log=self._event_log)
         self.host = host
@@ -92,6 +95,7 @@ class LocalMixpanel:
             gzip_profiles=gzip_profiles,
             any_host=not is_loopback(host),
             chaos=self.chaos,
+            flags=self.flags,
         )
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None

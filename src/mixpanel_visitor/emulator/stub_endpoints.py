@@ -1,7 +1,7 @@
 """Stub endpoints: other endpoints that SDKs call, answered as for a project without these features.
 
-Sources: mixpanel-browser 2.83 (`api_routes`), the official Python library 5.4 (`flags`). There are no flags,
-no remote settings and no notifications here; session recordings are taken and forgotten.
+Source: mixpanel-browser 2.83 (`api_routes`). There are no remote settings and no notifications here; session
+recordings are taken and forgotten.
 """
 
 from __future__ import annotations
@@ -12,16 +12,6 @@ from .http import json_reply
 
 if TYPE_CHECKING:
     from .http import Reply, Request
-
-
-def flags(_request: Request) -> Reply:
-    """`/flags`: the variants of one visitor, of which there are none."""
-    return json_reply({"code": 200, "flags": {}})
-
-
-def flag_definitions(_request: Request) -> Reply:
-    """`/flags/definitions`: what a server evaluates by itself."""
-    return json_reply({"code": 200, "flags": []})
 
 
 def settings(_request: Request) -> Reply:

@@ -1,7 +1,7 @@
 """Page: the one page that shows what arrives, put together from the files beside this one.
 
-`index.html` is its frame, `page.css` its looks; `basics.js`, `events.js`, `timeline.js` and `page.js` are one
-script, in this order. What it shows comes from `/_local/stream` and `/_local/*`.
+`index.html` is its frame, `page.css` its looks; `basics.js`, `events.js`, `timeline.js`, `flags.js` and
+`page.js` are one script, in this order. What it shows comes from `/_local/stream` and `/_local/*`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _POLICY = (
     "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; "
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_SCRIPTS = ("basics.js", "events.js", "timeline.js", "page.js")
+_SCRIPTS = ("basics.js", "events.js", "timeline.js", "flags.js", "page.js")
 
 
 def page(_request: Request) -> Reply:

@@ -1,5 +1,5 @@
 // The frame: counts, problems, views, keys and the stream.
-const VIEWS = ["events", "people", "problems", "profiles"];
+const VIEWS = ["events", "people", "problems", "profiles", "flags"];
 const MAX_RATES = 60;
 let view = "events";
 let paused = false;
@@ -84,6 +84,7 @@ const drawView = async () => {
     if (view === "people") await refreshPeople();
     else if (view === "problems") drawProblems();
     else if (view === "profiles") await drawProfiles();
+    else if (view === "flags") await refreshFlags();
   } catch {
     stale = true; // the server went away in the middle: the stream tells, and it is drawn again later
   }
@@ -141,7 +142,7 @@ setInterval(() => {
   drawRate();
   if (stale && !paused && !document.hidden) {
     stale = false;
-    if (view === "people" || view === "profiles") drawView();
+    if (view === "people" || view === "profiles" || view === "flags") drawView();
   }
 }, 1000);
 
@@ -154,6 +155,8 @@ for (const id of ["address", "hint", "hint-browser"]) {
 byId("project").addEventListener("input", () => { drawEvents(); drawView(); });
 byId("reset").addEventListener("click", () => fetch("/_local/reset", { method: "POST" }));
 byId("pause").addEventListener("click", pause);
+byId("add-flag").addEventListener("click", addFlag);
+byId("new-flag").addEventListener("keydown", (press) => { if (press.key === "Enter") addFlag(); });
 for (const id of ["search", "lane", "name"]) byId(id).addEventListener("input", drawEvents);
 for (const name of VIEWS) byId("tab-" + name).addEventListener("click", () => select(name));
 document.querySelector("[role=tablist]").addEventListener("keydown", (press) => {

@@ -9,9 +9,12 @@ const trouble = (person, ids, token) => twoIds.find((each) => {
   const mine = new Set([person, ...ids]);
   return each.token === token && (mine.has(each.browser_id) || mine.has(each.server_id));
 });
+// An exposure says what was shown.
+const titleOf = (each) => (each.event === "$experiment_started"
+  ? "shown: " + short(each.properties["Experiment name"] + " = " + each.properties["Variant name"], 40) : each.event);
 const moment = (each, colour, bad) => {
   const card = button(null, () => { select("events"); openEvent(each); byId("copy-json").focus(); }, "card");
-  card.append(make("strong", each.event), make("span", short(each.own_id ?? "nobody", 30)));
+  card.append(make("strong", titleOf(each)), make("span", short(each.own_id ?? "nobody", 30)));
   const at = within("span", "at", make("span", null, "dot"), make("span", stamp(each.time_ms)));
   const element = within("li", "moment " + each.lane + " id-" + colour + (bad ? " bad" : ""), card, at);
   element.setAttribute("aria-label", each.lane + ": " + each.event);
