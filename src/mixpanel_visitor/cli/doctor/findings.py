@@ -65,6 +65,9 @@ IDS = {
     "E104": "a visitor cookie without Secure",
     "E105": "a visitor cookie for another site",
     "W106": "the script that hands IDs over is not there",
+    "E107": "definitions of feature flags that cannot be had",
+    "W108": "a feature flag that cannot be evaluated",
+    "W109": "definitions of feature flags that are old",
 }
 """Findings keep their IDs, because people write them into their CI. E: problem, W: warning."""
 
