@@ -42,6 +42,7 @@ PAGES = [
     "how-to/testing.md",
     "operate/serverless.md",
     "how-to/services.md",
+    "how-to/flags.md",
     "how-to/jobs-recipes.md",
 ]
 
