@@ -45,7 +45,7 @@ def test_the_root_holds_doors_and_leaves_only():
     doors = {
         "__init__", "__main__", "errors", "asgi", "wsgi", "starlette", "fastapi", "flask", "werkzeug",
         "litestar", "quart", "sdk", "testing", "pytest_plugin", "prometheus", "opentelemetry",
-        "aiohttp", "dramatiq", "httpx", "requests", "taskiq",
+        "aiohttp", "celery", "dramatiq", "httpx", "requests", "rq", "taskiq",
     }  # fmt: skip
     assert {path.stem for path in SOURCE.glob("*.py")} == doors | {
         "hosts",

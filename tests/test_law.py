@@ -38,6 +38,8 @@ PLANTED = [
     ("tracking/visitor_exports.py", "import dramatiq"),
     ("tracking/visitor_exports.py", "import taskiq"),
     ("dramatiq.py", "from mixpanel_visitor import taskiq"),
+    ("tracking/job_visitors.py", "import celery"),
+    ("tracking/job_visitors.py", "import rq"),
     ("settings/settings.py", "if TYPE_CHECKING:\n    from mixpanel_visitor.plan import Plan"),
     ("core/site_rules.py", "if TYPE_CHECKING:\n    from .exchange import Exchange"),
     ("tracking/visitor.py", "if TYPE_CHECKING:\n    from mixpanel import Mixpanel as Official"),
