@@ -43,6 +43,7 @@ PAGES = [
     "operate/serverless.md",
     "how-to/services.md",
     "how-to/flags.md",
+    "how-to/jobs.md",
     "how-to/jobs-recipes.md",
 ]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from processes import say
 
 README = Path(__file__).parent.parent / "README.md"
-PARTS = ("kill", "outage", "drain", "network", "rows", "serverless", "mutants")
+PARTS = ("kill", "outage", "drain", "network", "rows", "serverless", "jobs", "mutants")
 
 
 def record(part: str, text: str) -> None:
@@ -43,7 +43,7 @@ def main() -> int:
     parser.add_argument(
         "--requests",
         type=int,
-        help="outage: requests to each application (3,000); serverless: requests (1,000)",
+        help="outage: requests to each application (3,000); serverless: requests (1,000); jobs: jobs (200)",
     )
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     parser.add_argument("--record", action="store_true", help="write the result into the README")
