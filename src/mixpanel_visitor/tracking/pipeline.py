@@ -76,6 +76,8 @@ class DeliveryPipeline:
         self.spool: Spool = dependencies.spool or open_spool(
             settings.spool, project=project_of(settings.token)
         )
+        # To ask a Protocol takes longer than all else that resuming a visitor does.
+        self._opt_out_history = self.spool if isinstance(self.spool, OptOutHistorySpool) else None
         crash_tracking = self.spool if isinstance(self.spool, CrashTrackingSpool) else None
         self._api: MixpanelAPI | None = None
         self._flags = flags
@@ -226,10 +228,11 @@ class DeliveryPipeline:
 
         Where that cannot be known, because a disk or a server is away, it is counted.
         """
-        if here.inside or not isinstance(self.spool, OptOutHistorySpool):
+        history = self._opt_out_history
+        if here.inside or history is None:
             return False
         try:
-            return guarded(self.spool.opted_out_since)(digests(ids), since_ms)
+            return guarded(history.opted_out_since)(digests(ids), since_ms)
         except SpoolError as error:
             self._counters.note("opt_out_unknown")
             self._log(
