@@ -10,6 +10,7 @@ from support.inbox import Inbox
 from support.job_sites import COMMANDS, Sites, celery_enqueues, rq_enqueues, working
 from support.redis_servers import running
 from support.trackers import TOKEN, known
+from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.emulator import LocalMixpanel
 
@@ -36,7 +37,7 @@ def mixpanel():
 @pytest.fixture
 def sites(redis, tmp_path, kind):
     """The two sites; what is tracked there waits in a directory."""
-    with Redis.from_url(redis.url) as client:
+    with Redis.from_url(redis.url, socket_timeout=2 * PATIENCE_S) as client:
         client.flushall()
         enqueue = rq_enqueues(client) if kind.startswith("rq") else celery_enqueues(redis.url, redis.url)
         sites = Sites(tmp_path / "spool", enqueue)

@@ -85,12 +85,17 @@ class Sites:
         install(self.tracker)
         self.results: list[Callable[[], Any]] = []
         self._enqueue = enqueue
-        self._clients = {"flask": self._flask().test_client(), "fastapi": TestClient(self._fastapi())}
+        flask_app, fastapi_app = self._flask(), self._fastapi()
+        # Neither remembers a cookie: each request is that of another visitor.
+        self._clients = {
+            "flask": lambda: flask_app.test_client(use_cookies=False),
+            "fastapi": lambda: TestClient(fastapi_app),
+        }
 
     def post(self, site: str, path: str = "/pay?utm_source=mail", **headers: str) -> None:
         """Have a visitor with these headers pay at one of the two, or opt out."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        assert self._clients[site].post(path, headers=named).status_code == 200
+        assert self._clients[site]().post(path, headers=named).status_code == 200
 
     def _pay(self) -> str:
         current_visitor.track("Ordered")

@@ -6,6 +6,7 @@ Configured by the environment; in their processes only, so that each has a track
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 import celery
@@ -15,13 +16,16 @@ from mixpanel_visitor import Tracker, current_visitor
 from mixpanel_visitor.celery import install
 from mixpanel_visitor.rq import VisitorWorker, VisitorWorkerMixin
 
+WORK_S = 0.05
+"""So long a job that counts goes on after its first event, so that it can be killed there."""
+
 tracker = Tracker.from_env()
 app = celery.Celery("jobs", broker=os.environ["JOBS_BROKER"], backend=os.environ["JOBS_RESULTS"])
 app.conf.update(
     broker_connection_retry_on_startup=True,
     broker_transport_options={"visibility_timeout": 3},
     task_acks_late=True,
-    worker_prefetch_multiplier=1,
+    worker_prefetch_multiplier=16,
 )
 install(tracker)
 
@@ -49,6 +53,7 @@ def charge() -> str | None:
 def count(number: int, at_s: float, run_id: str) -> None:
     """Track an event that is the same when the job runs again, and one that is another each time."""
     current_visitor.track("Counted", n=number, time=at_s, **{"$insert_id": run_id})
+    time.sleep(WORK_S)
     current_visitor.track("Ran", n=number)
 
 
