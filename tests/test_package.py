@@ -17,7 +17,18 @@ HEAVY = (
     "mixpanel", "redis", "requests", "urllib3", "starlette", "fastapi", "flask", "werkzeug", "httpx", "click",
     "msgspec", "pydantic",
 )  # fmt: skip
-DOORS = ("starlette", "fastapi", "flask", "werkzeug", "litestar", "quart", "celery", "rq", "dramatiq", "taskiq")
+DOORS = (
+    "starlette",
+    "fastapi",
+    "flask",
+    "werkzeug",
+    "litestar",
+    "quart",
+    "celery",
+    "rq",
+    "dramatiq",
+    "taskiq",
+)
 MODULES = ["mixpanel_visitor", "mixpanel_visitor.asgi", "mixpanel_visitor.wsgi", "mixpanel_visitor.plan"]
 
 PROBE = """

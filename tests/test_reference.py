@@ -23,8 +23,8 @@ from mixpanel_visitor.tracking.stats import SpoolFigures
 SOURCE = Path(mixpanel_visitor.__file__).parent
 GENERATED = generated(ROOT)
 DOORS = (
-    "aiohttp", "asgi", "django", "dramatiq", "emulator", "fastapi", "flask", "httpx", "litestar",
-    "opentelemetry", "plan", "prometheus", "pytest_plugin", "quart", "requests", "sdk", "starlette", "taskiq",
+    "aiohttp", "asgi", "celery", "django", "dramatiq", "emulator", "fastapi", "flask", "httpx", "litestar",
+    "opentelemetry", "plan", "prometheus", "pytest_plugin", "quart", "requests", "rq", "sdk", "starlette", "taskiq",
     "testing", "werkzeug", "wsgi",
 )  # fmt: skip
 
