@@ -66,7 +66,6 @@ class VisitorWorkerMixin:
     max_age_s: ClassVar[float] = MAX_AGE_S
     """So many seconds after the request a job still has its visitor; 7 days at most."""
 
-    is_horse: Any
     _job_visitors: JobVisitors | None = None
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
@@ -86,7 +85,7 @@ class VisitorWorkerMixin:
             with visitors.of(job.meta.get(JOB_KEY)):
                 return bool(super().perform_job(*args, **kwargs))  # type: ignore[misc]
         finally:
-            if self.is_horse:  # RQ ends this process by os._exit
+            if super().is_horse:  # type: ignore[misc]  # RQ ends this process by os._exit
                 visitors.end()
 
     def _visitors(self) -> JobVisitors:
