@@ -61,7 +61,10 @@ README = ROOT / "README.md"
 REPOSITORY = "https://github.com/mixpanel-visitor/mixpanel-visitor/"
 PICTURES = "https://raw.githubusercontent.com/mixpanel-visitor/mixpanel-visitor/main/"
 SITE = "https://mixpanel-visitor.readthedocs.io/"
-RUN_ELSEWHERE = {"start/recipes.md", "how-to/testing.md", "operate/serverless.md"}
+RUN_ELSEWHERE = {
+    "start/recipes.md", "how-to/flags.md", "how-to/jobs.md", "how-to/jobs-recipes.md", "how-to/services.md",
+    "how-to/testing.md", "operate/serverless.md",
+}  # fmt: skip
 """By their sections, in `test_recipes.py`."""
 
 PROJECTS = {"start/django.md", "how-to/django.md"}

@@ -24,8 +24,8 @@ SOURCE = Path(mixpanel_visitor.__file__).parent
 GENERATED = generated(ROOT)
 DOORS = (
     "aiohttp", "asgi", "celery", "django", "dramatiq", "emulator", "fastapi", "flask", "httpx", "litestar",
-    "opentelemetry", "plan", "prometheus", "pytest_plugin", "quart", "requests", "rq", "sdk", "starlette", "taskiq",
-    "testing", "werkzeug", "wsgi",
+    "opentelemetry", "plan", "prometheus", "pytest_plugin", "quart", "requests", "rq", "sdk", "starlette",
+    "taskiq", "testing", "werkzeug", "wsgi",
 )  # fmt: skip
 
 
