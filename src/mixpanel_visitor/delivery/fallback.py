@@ -19,7 +19,7 @@ from mixpanel_visitor.records import Record
 
 from .sending.http_client import Response
 from .sending.sender import Sender
-from .spool import FlagSharingSpool, OptOutHistorySpool, OptOutSpool, SyncableSpool
+from .spool import BoundedSpool, FlagSharingSpool, OptOutHistorySpool, OptOutSpool, SyncableSpool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -35,7 +35,7 @@ _CHECK_EVERY_S = 0.05
 _ACCEPTED = b'{"code":200,"status":1,"num_records_imported":%d}'
 
 
-class FallbackSpool(SyncableSpool, OptOutSpool, OptOutHistorySpool, FlagSharingSpool):
+class FallbackSpool(SyncableSpool, BoundedSpool, OptOutSpool, OptOutHistorySpool, FlagSharingSpool):
     """A `Spool`: `server`, and `journal` for what it does not take; nothing is lost between the two.
 
     What the server may or may not have taken (no answer in time) is written to the journal as well and comes
@@ -190,6 +190,10 @@ class FallbackSpool(SyncableSpool, OptOutSpool, OptOutHistorySpool, FlagSharingS
     def shared_flags(self) -> bytes | None:
         """Return the server's definitions where they have changed since the last call."""
         return self.server.shared_flags()
+
+    def fill(self) -> float:
+        """Return how much of the one that takes records at the moment is used."""
+        return self.journal.fill() if self._failed_over else self.server.fill()
 
     def sync(self) -> None:
         """Make what is on this machine survive a power failure; tell the server what it has missed."""

@@ -13,7 +13,15 @@ from mixpanel_visitor.process import fork
 from mixpanel_visitor.records import ENDPOINTS
 
 from .dead_letter import DeadLetter
-from .spool import OPT_OUTS_KEPT_S, Claim, OptOutHistorySpool, OptOutSpool, SpoolCounts, VolatileSpool
+from .spool import (
+    OPT_OUTS_KEPT_S,
+    BoundedSpool,
+    Claim,
+    OptOutHistorySpool,
+    OptOutSpool,
+    SpoolCounts,
+    VolatileSpool,
+)
 from .subject_digest import owners
 
 if TYPE_CHECKING:
@@ -41,7 +49,7 @@ class _Entry:
     is_withdrawn: bool = False
 
 
-class MemorySpool(OptOutSpool, OptOutHistorySpool, VolatileSpool):
+class MemorySpool(BoundedSpool, OptOutSpool, OptOutHistorySpool, VolatileSpool):
     """A `Spool` in memory, of `max_bytes` of bodies at most; of the dead letters it keeps the last 1000.
 
     A forked child starts with an empty one: what was put before is the parent's.
@@ -100,6 +108,10 @@ class MemorySpool(OptOutSpool, OptOutHistorySpool, VolatileSpool):
                 entry = _Entry(self._written, time_ms, record.endpoint, record.body)
                 self._unsettled[entry.sequence] = entry
                 self._waiting[record.endpoint].append(entry)
+
+    def fill(self) -> float:
+        """Return how much of its bound is used."""
+        return self._bytes / self._max_bytes if self._max_bytes else 1.0
 
     def claim(self, endpoint: Endpoint, max_records: int, max_bytes: int) -> Claim | None:
         """Take the oldest unclaimed records of an endpoint."""

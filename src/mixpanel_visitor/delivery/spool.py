@@ -4,9 +4,9 @@ A spool is any class with the seven methods of `Spool`. Writers (`put`) may be m
 processes; the reading side (`claim` and what settles a claim) is called by one thread, the sender.
 
 What a spool can do besides, it declares by one of the Protocols below: `SyncableSpool`, `OptOutSpool`,
-`OptOutHistorySpool`, `CrashTrackingSpool`, `FlagSharingSpool`, `DirectorySpool`, `VolatileSpool`. Ours
-inherit from them, so that a type checker sees that they keep what they declare; of any other, having the
-methods is declaration enough.
+`OptOutHistorySpool`, `CrashTrackingSpool`, `FlagSharingSpool`, `BoundedSpool`, `DirectorySpool`,
+`VolatileSpool`. Ours inherit from them, so that a type checker sees that they keep what they declare; of any
+other, having the methods is declaration enough.
 Users of a spool ask with `isinstance` and one of these Protocols, and do without what it does not declare.
 """
 
@@ -182,6 +182,15 @@ class FlagSharingSpool(Protocol):
 
     def shared_flags(self) -> bytes | None:
         """Return what is shared; None: nothing, or it is what the last call has returned."""
+        ...
+
+
+@runtime_checkable
+class BoundedSpool(Protocol):
+    """A spool that knows how full it is."""
+
+    def fill(self) -> float:
+        """Return how much of its bound is used, from 0.0 to 1.0; by figures that may be a second old."""
         ...
 
 

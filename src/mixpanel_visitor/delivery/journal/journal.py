@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixpanel_visitor.delivery.spool import (
+    BoundedSpool,
     CrashTrackingSpool,
     DirectorySpool,
     FlagSharingSpool,
@@ -54,7 +55,13 @@ MAINTAIN_EVERY_S = 1.0
 
 
 class Journal(
-    SyncableSpool, OptOutSpool, OptOutHistorySpool, CrashTrackingSpool, FlagSharingSpool, DirectorySpool
+    SyncableSpool,
+    BoundedSpool,
+    OptOutSpool,
+    OptOutHistorySpool,
+    CrashTrackingSpool,
+    FlagSharingSpool,
+    DirectorySpool,
 ):
     """A `Spool` in a directory. Nothing is opened or created before the first `put`.
 
@@ -124,6 +131,10 @@ class Journal(
     def put(self, records: Sequence[Record]) -> None:
         """Store all of `records` with one write, or none and raise `SpoolError`."""
         self._producer.put(records)
+
+    def fill(self) -> float:
+        """Return how much of what it may hold is used, by figures of a second ago at most."""
+        return self._producer.fill()
 
     def claim(self, endpoint: Endpoint, max_records: int, max_bytes: int) -> Claim | None:
         """Take the oldest unclaimed records of an endpoint; None: nothing waits, or another process leads.

@@ -110,6 +110,15 @@ class JournalProducer:
             self._log.flush()
         self.has_new_records = True
 
+    def fill(self) -> float:
+        """Return how much of what the spool may hold is used; 1.0 where another thread's write hangs."""
+        if not self.acquire(LOCK_TIMEOUT_S):
+            return 1.0
+        try:
+            return self._quota.fill(self._monotonic())
+        finally:
+            self.release()
+
     def maintain(self, *, every_s: float = 0.0) -> None:
         """Sync, seal an old segment, notice what was removed; not within `every_s` of the last time.
 

@@ -30,16 +30,12 @@ class DiskQuota:
         self._directory = directory
         self._max_bytes = max_bytes
         self._measure_again_s = float("-inf")
-        self._room_bytes = MAX_BYTES if max_bytes is None else max_bytes
+        self._room_bytes = self._limit_bytes = MAX_BYTES if max_bytes is None else max_bytes
         self._reason = "what it holds cannot be measured, and this process has written so much"
 
     def reserve(self, count_bytes: int, now_s: float) -> None:
         """Reserve room for so many bytes more, or raise `SpoolFullError`; `now_s` is monotonic."""
-        if now_s >= self._measure_again_s:
-            # What cannot be measured is no reason to refuse: the write itself tells whether there is room.
-            with contextlib.suppress(OSError):
-                self._measure()
-            self._measure_again_s = now_s + MEASURE_EVERY_S
+        self._measure_if_due(now_s)
         if count_bytes > self._room_bytes:
             raise SpoolFullError(
                 f"The spool {self._directory} is full: {self._reason}. New records are refused until some "
@@ -47,6 +43,19 @@ class DiskQuota:
                 "volume, or allow the spool more."
             )
         self._room_bytes -= count_bytes
+
+    def fill(self, now_s: float) -> float:
+        """Return how much of what it may hold is used, from 0.0 to 1.0; `now_s` is monotonic."""
+        self._measure_if_due(now_s)
+        return 1.0 if self._limit_bytes <= 0 else 1.0 - max(0, self._room_bytes) / self._limit_bytes
+
+    def _measure_if_due(self, now_s: float) -> None:
+        if now_s < self._measure_again_s:
+            return
+        # What cannot be measured is no reason to refuse: the write itself tells whether there is room.
+        with contextlib.suppress(OSError):
+            self._measure()
+        self._measure_again_s = now_s + MEASURE_EVERY_S
 
     def _measure(self) -> None:
         sizes, _ = list_segments(self._directory)
@@ -67,3 +76,4 @@ class DiskQuota:
         else:
             self._reason = f"it may hold {limit:,} bytes and holds {used:,}"
             self._room_bytes = limit - used
+        self._limit_bytes = used + self._room_bytes

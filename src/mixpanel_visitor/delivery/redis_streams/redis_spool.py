@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from mixpanel_visitor.delivery.sending.crash_isolation import CRASH_LIMIT
 from mixpanel_visitor.delivery.sending.idempotency import is_repeatable
-from mixpanel_visitor.delivery.spool import FlagSharingSpool, OptOutHistorySpool, OptOutSpool
+from mixpanel_visitor.delivery.spool import BoundedSpool, FlagSharingSpool, OptOutHistorySpool, OptOutSpool
 from mixpanel_visitor.errors import SettingsError, SpoolUnavailableError
 from mixpanel_visitor.observability.rate_limited_log import logger
 from mixpanel_visitor.process import fork
@@ -55,7 +55,7 @@ _READ_ENTRIES = 100
 _ORDERED: frozenset[Endpoint] = frozenset({"engage", "groups"})
 
 
-class RedisSpool(OptOutSpool, OptOutHistorySpool, FlagSharingSpool):
+class RedisSpool(BoundedSpool, OptOutSpool, OptOutHistorySpool, FlagSharingSpool):
     """A `Spool` in Redis Streams, shared by all machines that name the same address and project.
 
     `max_bytes` bounds the compressed bytes that may wait in it. Counted as written, delivered and pending are
@@ -133,6 +133,10 @@ class RedisSpool(OptOutSpool, OptOutHistorySpool, FlagSharingSpool):
                     self._stats.note_flushed(stream, claimed, before=entry_id)
                 size = len(fields[codec.BODIES])
                 self._stats.put(stream, entry_id, len(together) if own else 0, size)
+
+    def fill(self) -> float:
+        """Return how much of what may wait is used, by figures of the last `put`."""
+        return self._stats.fill()
 
     # --- claim and settle -----------------------------------------------------------------------
 

@@ -87,6 +87,10 @@ class RedisSpoolStats:
                 "is kept. Check that Mixpanel is reachable, and that workers run."
             )
 
+    def fill(self) -> float:
+        """Return how much of what may wait is used, as the last `check_space` has found it."""
+        return max(self._waiting_bytes / self._max_bytes, self._share / FULL_SHARE)
+
     def refresh(self, streams: Streams, in_flight: Collection[bytes]) -> None:
         """Ask Redis for its counts, unless that was done within a second and nothing was done here since."""
         now_s = self._monotonic()
