@@ -14,6 +14,7 @@ MAP = (SOURCE / "README.md").read_text("utf-8")
 ROOMS = (
     "tracking",
     "core",
+    "core/collector",
     "core/identity",
     "core/enrichment",
     "core/events",

@@ -100,6 +100,8 @@ def test_every_default_is_the_one_of_the_contract():
         "spid_sign_secret": None,
         "spid_production": True,
         "handover_path": "/_visitor",
+        "collector_path": None,
+        "collector_trust": "keep",
         "cookie_name": "mpv_3eb1bd43",
         "cookie_domain": None,
         "cookie_max_age_s": 31_536_000,
@@ -192,6 +194,8 @@ def test_every_text_setting_can_come_from_the_environment():
             "MIXPANEL_VISITOR_SPID_SIGN_SECRET": "foobar",
             "MIXPANEL_VISITOR_SPID_PRODUCTION": "no",
             "MIXPANEL_VISITOR_HANDOVER_PATH": "none",
+            "MIXPANEL_VISITOR_COLLECTOR_PATH": "/m",
+            "MIXPANEL_VISITOR_COLLECTOR_TRUST": "refuse",
             "MIXPANEL_VISITOR_COOKIE_NAME": "who",
             "MIXPANEL_VISITOR_COOKIE_DOMAIN": "example.com",
             "MIXPANEL_VISITOR_COOKIE_MAX_AGE_S": "86400",
@@ -220,6 +224,8 @@ def test_every_text_setting_can_come_from_the_environment():
         spid_sign_secret="foobar",
         spid_production=False,
         handover_path=None,
+        collector_path="/m",
+        collector_trust="refuse",
         cookie_name="who",
         cookie_domain="example.com",
         cookie_max_age_s=86_400,
@@ -1135,3 +1141,27 @@ def test_a_strange_value_cannot_break_the_report():
 
     assert "Strange" in problem(bots=Strange())
     assert len(problem(bots="x" * 10_000)) < 300
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("/m", "/m"), ("/m/", "/m"), ("/a/b", "/a/b"), ("none", None), (None, None)]
+)
+def test_the_collector_path_has_no_slash_at_its_end(given, meant):
+    """The names of its routes are added to it."""
+    assert resolve(collector_path=given).collector_path == meant
+
+
+@pytest.mark.parametrize("path", ["m", "//m", "/", "/m?x", "/m#x", "/a b", "/%6d", 7, True])
+def test_the_collector_path_is_one_of_this_host(path):
+    """Anything else is a mistake."""
+    assert problem(collector_path=path).startswith("collector_path=")
+
+
+def test_a_collector_path_of_the_projects_own():
+    """The same each time, and another for another project."""
+    path = resolve(collector_path="auto").collector_path
+    assert path.startswith("/")
+    assert len(path) == 7
+    assert resolve(collector_path=" AUTO ").collector_path == path
+    assert dataclasses.replace(resolve(collector_path="auto")).collector_path == path
+    assert resolve(collector_path="auto", token="another").collector_path != path

@@ -21,7 +21,7 @@ from .core.request import facts_from_scope
 from .observability.rate_limited_log import RateLimitedLog
 from .process.exit_hooks import EXIT_TIMEOUT_S
 from .tracking import context
-from .tracking.handover_endpoint import BODY_LIMIT_BYTES, HandoverEndpoint
+from .tracking.own_endpoints import OwnEndpoints
 from .tracking.tracker import engine_of, given_or_made
 from .tracking.visitor import Visitor
 
@@ -31,8 +31,11 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from .core.exchange import Exchange
+    from .core.request import RequestFacts
     from .settings.keywords import SettingsKeywords
     from .tracking.engine import Engine
+    from .tracking.handover_endpoint import Reply
+    from .tracking.own_endpoints import OwnEndpoint
     from .tracking.tracker import Tracker
 
     Message = MutableMapping[str, Any]
@@ -47,6 +50,9 @@ SCOPE_KEY = "mixpanel_visitor.visitor"
 
 TRACKER_KEY = "mixpanel_visitor.tracker"
 """The tracker in the scope, for what templates need."""
+
+MAX_HELD_BYTES = 8 * 2**20
+"""Bodies that are not complete yet may take so much memory together."""
 
 ROUTE_KEY = "mixpanel_visitor.route"
 """In the scope: the template of the route, from a door whose framework does not keep it there."""
@@ -88,7 +94,7 @@ class VisitorMiddleware:
         self.app = app
         self._error: Exception | None = None
         self._served: tuple[str, ...] = ("http", "websocket")
-        self._paths: tuple[str, ...] = ()
+        self._endings: tuple[str, ...] = ()
         try:
             self.tracker = given_or_made(tracker, settings)
         except Exception as error:
@@ -97,8 +103,9 @@ class VisitorMiddleware:
             self._error, self._served = error, ()
             return
         self._engine = engine_of(self.tracker)
-        self._handover = HandoverEndpoint(self._engine)
-        self._paths = self._handover.paths
+        self._endpoints = OwnEndpoints(self._engine)
+        self._endings = self._endpoints.endings
+        self._bodies = _Bodies()
         self._behind_proxies = bool(self.tracker.settings.trusted_proxies)
         self._before = self.tracker.settings.durability != "after-response"
         self._log = RateLimitedLog()
@@ -107,7 +114,7 @@ class VisitorMiddleware:
         """Serve one request, one socket or the lifespan."""
         try:
             kind = scope["type"]
-            ours = kind == "http" and scope["path"].endswith(self._paths)
+            ours = kind == "http" and scope["path"].endswith(self._endings)
         except (KeyError, AttributeError, TypeError):  # what ASGI asks for is not there
             kind, ours = scope.get("type"), False
         if kind not in self._served or SCOPE_KEY in scope:
@@ -152,14 +159,19 @@ class VisitorMiddleware:
             facts = self._engine.behind_proxies(facts_from_scope(scope))
             # Servers and frameworks differ in whether `path` begins with the `root_path`.
             path = scope["path"].removeprefix(scope.get("root_path", ""))
-            if not self._handover.matches(path, facts):
+            endpoint = self._endpoints.find(path, facts)
+            if endpoint is None:
                 return False
-            reply = self._handover.reply(path, facts)
+            reply = endpoint.reply(path, facts)
         except Exception:
             self._engine.failed("the ASGI middleware")
             return False
         if reply is None:
-            reply = self._handover.take(facts, await _body(receive), in_background=True)
+            body = await self._bodies.read(receive, endpoint)
+            if body is None:
+                reply = endpoint.unavailable("slow_body", facts)
+            else:
+                reply = await _taken(endpoint, path, facts, body)
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body, "more_body": False})
@@ -303,15 +315,58 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else bytes(value).decode("latin-1")
 
 
-async def _body(receive: Receive) -> bytes:
-    """Read a short body; of a longer one, enough to see that it is too long."""
-    body = b""
-    while len(body) < BODY_LIMIT_BYTES:
-        message = await receive()
-        body += message.get("body", b"")
-        if not message.get("more_body"):
-            break  # or the client has gone, and what there is will do
-    return body
+class _Bodies:
+    """Reads the bodies of requests that are not the application's, within bounds of time and memory."""
+
+    def __init__(self) -> None:
+        self._held_bytes = 0
+
+    async def read(self, receive: Receive, endpoint: OwnEndpoint) -> bytes | None:
+        """Read a short body; of a longer one, enough to see that it is too long. None: not within bounds."""
+        deadline_s = endpoint.body_deadline_s
+        if deadline_s is None or not _on_asyncio():
+            return await self._read(receive, endpoint.body_limit_bytes)
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await self._read(receive, endpoint.body_limit_bytes)
+        except TimeoutError:
+            return None
+
+    async def _read(self, receive: Receive, limit_bytes: int) -> bytes | None:
+        parts: list[bytes] = []
+        size = 0
+        try:
+            while size < limit_bytes:
+                message = await receive()
+                part = message.get("body", b"")
+                parts.append(part)
+                size += len(part)
+                self._held_bytes += len(part)
+                if not message.get("more_body"):
+                    break  # or the client has gone, and what there is will do
+                if self._held_bytes > MAX_HELD_BYTES:
+                    return None
+            return b"".join(parts)
+        finally:
+            self._held_bytes -= size
+
+
+async def _taken(endpoint: OwnEndpoint, path: str, facts: RequestFacts, body: bytes) -> Reply:
+    """Have a request taken: by a thread where that may block, and the loop has threads."""
+    if endpoint.body_deadline_s is None or not _on_asyncio():
+        return endpoint.take(path, facts, body, in_background=True)
+    future = endpoint.submit(path, facts, body)
+    if future is None:
+        return endpoint.unavailable("busy", facts)
+    return await asyncio.wrap_future(future)
+
+
+def _on_asyncio() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False  # the loop of another library, such as trio's
+    return True
 
 
 def _route(scope: Scope) -> str | None:

@@ -18,12 +18,12 @@ then; wrap the whole application, `mixpanel_visitor.asgi.VisitorMiddleware(app)`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .asgi import SCOPE_KEY, VisitorMiddleware, begin_serving, end_serving
 from .errors import MissingExtraError, NoVisitorError
 from .tracking.context import current_visitor
-from .tracking.handover_endpoint import HandoverEndpoint
+from .tracking.own_endpoints import OwnEndpoints
 from .tracking.tracker import engine_of, given_or_made
 from .tracking.visitor import Visitor
 
@@ -51,6 +51,14 @@ CurrentVisitor: TypeAlias = NamedDependency[Visitor]
 """The type of the parameter `visitor` of handlers, and of other dependencies."""
 
 
+class _Middleware(VisitorMiddleware):
+    """Litestar takes the slash at the end of a path away before it asks a middleware."""
+
+    def __init__(self, app: Any, *, tracker: Tracker) -> None:
+        super().__init__(app, tracker=tracker)
+        self._endings = tuple(ending.removesuffix("/") for ending in self._endings)
+
+
 class VisitorPlugin(InitPlugin):
     """Attach a visitor to every request of the application; handlers get it as the dependency `visitor`.
 
@@ -64,10 +72,10 @@ class VisitorPlugin(InitPlugin):
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add to an application what it needs; Litestar calls this."""
         engine = engine_of(self.tracker)
-        app_config.middleware.insert(0, DefineMiddleware(VisitorMiddleware, tracker=self.tracker))
+        app_config.middleware.insert(0, DefineMiddleware(_Middleware, tracker=self.tracker))
         app_config.dependencies.setdefault("visitor", Provide(_visitor, sync_to_thread=False))
         app_config.signature_types.append(Visitor)
-        paths = HandoverEndpoint(engine).paths
+        paths = OwnEndpoints(engine).paths
         if paths:
             # Where there is a handler the middleware is asked, which answers these paths itself. Others that
             # are before it are asked to let these requests through: they come from visitors of all kinds.

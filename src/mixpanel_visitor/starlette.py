@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from .asgi import SCOPE_KEY, TRACKER_KEY, VisitorMiddleware
 from .errors import MissingExtraError, NoVisitorError
 from .tracking.context import current_visitor
+from .tracking.page_script import page_script
 from .tracking.tracker import engine_of
 
 try:
@@ -65,16 +66,16 @@ def visitor_context(request: HTTPConnection) -> dict[str, Any]:
     """Return `visitor`, `visitor_id`, `visitor_script` and `sign_traits` for templates.
 
     `Jinja2Templates(..., context_processors=[visitor_context])`, and in a page's head
-    `{{ visitor_script(nonce) }}`: the script that hands the browser's own ID over, where no cookie does. The
-    nonce is that of the site's Content-Security-Policy; None: it has none.
+    `{{ visitor_script(nonce) }}`: the script that hands the browser's own ID over, where no cookie does, and
+    with a `collector_path` the options for `mixpanel.init`, as `visitorOptions`. The nonce is that of the
+    site's Content-Security-Policy; None: it has none.
     """
     visitor = get_visitor(request)
     tracker: Tracker | None = request.scope.get(TRACKER_KEY)
 
     def visitor_script(nonce: str | None = None) -> str:
-        handover_script = None if tracker is None else engine_of(tracker).handover_script
         root_path = request.scope.get("root_path", "")
-        return "" if handover_script is None else handover_script.inline(root_path=root_path, nonce=nonce)
+        return "" if tracker is None else page_script(engine_of(tracker), root_path=root_path, nonce=nonce)
 
     return {
         "visitor": visitor,

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from .core.exchange import ENDED
 from .core.request import facts_from_environ
+from .process.timed_read import read_within
 from .tracking import context
-from .tracking.handover_endpoint import BODY_LIMIT_BYTES, HandoverEndpoint
+from .tracking.own_endpoints import OwnEndpoints
 from .tracking.tracker import engine_of, given_or_made
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .settings.keywords import SettingsKeywords
     from .tracking.engine import Engine
     from .tracking.handover_endpoint import Reply
+    from .tracking.own_endpoints import OwnEndpoint
     from .tracking.tracker import Tracker
     from .tracking.visitor import Visitor
 
@@ -62,8 +64,8 @@ class VisitorMiddleware:
         self.app = app
         self.tracker = given_or_made(tracker, settings)
         self._engine = engine_of(self.tracker)
-        self._handover = HandoverEndpoint(self._engine)
-        self._paths = self._handover.paths
+        self._endpoints = OwnEndpoints(self._engine)
+        self._endings = self._endpoints.endings
         self._behind_proxies = bool(self.tracker.settings.trusted_proxies)
         self._before = self.tracker.settings.durability != "after-response"
 
@@ -74,7 +76,7 @@ class VisitorMiddleware:
         path = environ.get("PATH_INFO", "")
         if (
             type(path) is str
-            and path.endswith(self._paths)
+            and path.endswith(self._endings)
             and (reply := self._received(path, environ)) is not None
         ):
             status = HTTPStatus(reply.status)
@@ -117,11 +119,15 @@ class VisitorMiddleware:
         """Answer what is not the application's; None: it is."""
         try:
             facts = self._engine.behind_proxies(facts_from_environ(environ))
-            if not self._handover.matches(path, facts):
+            endpoint = self._endpoints.find(path, facts)
+            if endpoint is None:
                 return None
-            reply = self._handover.reply(path, facts)
+            reply = endpoint.reply(path, facts)
             if reply is None:
-                reply = self._handover.take(facts, _body(environ), in_background=False)
+                body = _body(environ, endpoint)
+                if body is None:
+                    return endpoint.unavailable("slow_body", facts)
+                reply = endpoint.take(path, facts, body, in_background=False)
         except Exception:
             self._engine.failed("the WSGI middleware")
             return None
@@ -133,16 +139,19 @@ class VisitorMiddleware:
         return f"{environ.get('SCRIPT_NAME', '')}{rule}" if isinstance(rule, str) else None
 
 
-def _body(environ: Environ) -> bytes:
-    """Read a short body; of a longer one, enough to see that it is too long."""
+def _body(environ: Environ, endpoint: OwnEndpoint) -> bytes | None:
+    """Read a short body; of a longer one, enough to see that it is too long. None: it takes too long."""
     length = environ.get("CONTENT_LENGTH") or ""
     if length:
-        size = min(int(length), BODY_LIMIT_BYTES)
+        size = min(int(length), endpoint.body_limit_bytes)
     else:
         # Without a length only some servers say that reading ends (gunicorn's and werkzeug's extension).
-        size = BODY_LIMIT_BYTES if environ.get("wsgi.input_terminated") else 0
-    body: bytes = environ["wsgi.input"].read(size)
-    return body
+        size = endpoint.body_limit_bytes if environ.get("wsgi.input_terminated") else 0
+    if endpoint.body_deadline_s is None or not size or "uwsgi.version" in environ:
+        # uWSGI runs no threads unless it is asked to, and has a time-out for bodies of its own.
+        body: bytes = environ["wsgi.input"].read(size)
+        return body
+    return read_within(environ["wsgi.input"].read, size, timeout_s=endpoint.body_deadline_s)
 
 
 def _starter(

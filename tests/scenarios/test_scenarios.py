@@ -7,8 +7,10 @@ import time
 
 import pytest
 from support.apps import APPS_COOKIE, CHUNKS, ENDLESS_CHUNK, FILE, UNWRAPPED, USER
+from support.collecting import PAGE, form
+from support.collecting import event as browser_event
 from support.components import needs
-from support.harnesses import TOKEN
+from support.harnesses import COLLECTOR, TOKEN
 from support.inbox import Inbox
 from support.responses import cookie_name
 from support.servers import served
@@ -265,3 +267,38 @@ def test_curl(started, tmp_path):
     first = curl()
     assert f"\t{cookie_name(TOKEN)}\t" in jar.read_text()
     assert curl() == first
+
+
+# --- the browser's events through the application ---------------------------------------------------
+
+
+def collect(harness, body, **headers):
+    """Send a body to the collector as a page of the site does."""
+    return harness.request("POST", f"{COLLECTOR}/track/", headers={**PAGE, **headers}, body=body)
+
+
+def test_the_browsers_events_are_taken_in(story):
+    """Each server and framework passes them to the collector, and they arrive as they were sent."""
+    device = story.page().text
+    now_s = time.time()
+    sent = [
+        browser_event(f"Clicked {each}", token=TOKEN, device=device, time=now_s) for each in ("tea", "mug")
+    ]
+    for number, each in enumerate(sent):
+        each["properties"]["$insert_id"] = f"collected-{number}"
+    answer = collect(story.harness, form(sent))
+    assert (answer.status, answer.text) == (200, "1")
+    arrived = [each for each in story.harness.events(3) if each["event"] != "Page"]
+    assert [each["event"] for each in arrived] == ["Clicked tea", "Clicked mug"]
+    for each, one in zip(arrived, sent, strict=True):
+        expected = {**one["properties"], "time": round(now_s * 1000)}
+        assert expected.items() <= {**each["properties"], "token": TOKEN}.items()
+        assert each["deliveries"] == 1
+    assert story.harness.inbox.stats()["rejected"] == 0
+
+
+def test_a_batch_of_another_site_is_not(story):
+    """It is answered by the collector, and not by the application."""
+    answer = collect(story.harness, form([browser_event(token=TOKEN)]), **{"sec-fetch-site": "cross-site"})
+    assert answer.status == 403
+    assert story.harness.events(0) == []

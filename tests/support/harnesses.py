@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
 TOKEN = "scenarios"
 
+COLLECTOR = "/m"
+"""Where each of these sites takes in the events of browsers."""
+
 
 class Harness(Protocol):
     """An application that somebody serves, a browser, and a local Mixpanel."""
@@ -384,7 +387,11 @@ def spool_in(directory: Path) -> str:
 def _tracked(directory: Path) -> Iterator[tuple[Tracker, Inbox]]:
     with LocalMixpanel() as mixpanel:
         tracker = Tracker(
-            token=TOKEN, secret_key=SECRET_KEY, api_host=mixpanel.url, spool=spool_in(directory)
+            token=TOKEN,
+            secret_key=SECRET_KEY,
+            api_host=mixpanel.url,
+            spool=spool_in(directory),
+            collector_path=COLLECTOR,
         )
         try:
             yield tracker, Inbox(mixpanel.url)
@@ -425,6 +432,7 @@ def _django(
                 "MIXPANEL_TOKEN": TOKEN,
                 "MIXPANEL_API_HOST": mixpanel.url,
                 "MIXPANEL_VISITOR_SPOOL": spool_in(directory),
+                "MIXPANEL_VISITOR_COLLECTOR_PATH": COLLECTOR,
             }
             try:
                 yield kind(settings, Inbox(mixpanel.url))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mixpanel_visitor.emulator import LocalMixpanel
 
 from .apps import UNWRAPPED
-from .harnesses import TOKEN, Harness
+from .harnesses import COLLECTOR, TOKEN, Harness
 from .inbox import Inbox
 from .mutants import python_path
 from .responses import Jar, Response
@@ -171,6 +171,7 @@ def served(name: str, inbox: Inbox, directory: Path) -> Iterator[ServerHarness]:
                     "MIXPANEL_API_HOST": inbox.url,
                     "MIXPANEL_VISITOR_SECRET_KEY": SECRET_KEY,
                     "MIXPANEL_VISITOR_SPOOL": str(directory / "spool"),
+                    "MIXPANEL_VISITOR_COLLECTOR_PATH": COLLECTOR,
                 },
                 pass_fds=[listener.fileno()],
                 stdout=log,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,11 @@ def tracker_into(spool: Spool, *, dependencies: Mapping[str, Any] | None = None,
 
 
 def recording_tracker(
-    *, now_s: float = NOW_S, clock: Callable[[], float] | None = None, **settings: Any
+    *,
+    now_s: float = NOW_S,
+    clock: Callable[[], float] | None = None,
+    monotonic: Callable[[], float] = time.monotonic,
+    **settings: Any,
 ) -> tuple[Tracker, RecordingSpool]:
     """Build a tracker with its spool, a clock that stands (or `clock`) and IDs that count up."""
     clock = clock or (lambda: now_s)
@@ -54,6 +59,7 @@ def recording_tracker(
     numbers = count(1)
     dependencies = {
         "clock": clock,
+        "monotonic": monotonic,
         "fresh_id": lambda: f"00000000-0000-4000-8000-{next(numbers):012}",
         "insert_id": lambda: f"insert-{next(numbers)}",
     }

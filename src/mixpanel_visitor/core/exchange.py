@@ -154,6 +154,11 @@ class Exchange(HoldsRecords):
         return "bot" if self._rules.bots == "drop" and self.request_properties.bot else None
 
     @property
+    def received_cookie(self) -> VisitorCookie | None:
+        """The visitor cookie that came with the request, signed by us; None: there was none."""
+        return self._received_cookie
+
+    @property
     def spid_user_id(self) -> int | None:
         """SPiD's ID of who is logged in there, as long as the session lasts that SPiD has signed."""
         cookie = self._cookie

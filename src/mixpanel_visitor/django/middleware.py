@@ -13,8 +13,8 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 
+from mixpanel_visitor.process.timed_read import read_within
 from mixpanel_visitor.tracking import context
-from mixpanel_visitor.tracking.handover_endpoint import BODY_LIMIT_BYTES
 
 from .logins import learn_last_login
 from .requests import facts_of, visitor_of
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
     from mixpanel_visitor.core.request import RequestFacts
+    from mixpanel_visitor.tracking.handover_endpoint import Reply
+    from mixpanel_visitor.tracking.own_endpoints import OwnEndpoint
 
     from .site import Site
 
@@ -58,6 +60,8 @@ class VisitorMiddleware:
             return self.get_response(request)
         if isinstance(visit, HttpResponseBase):
             return visit
+        if isinstance(visit, OwnAnswer):
+            return visit.response()
         token = context.enter(visit.visitor)
         try:
             response = self.get_response(request)
@@ -76,6 +80,8 @@ class VisitorMiddleware:
             return await self.get_response(request)
         if isinstance(visit, HttpResponseBase):
             return visit
+        if isinstance(visit, OwnAnswer):
+            return await in_thread(visit.response)
         token = context.enter(visit.visitor)
         try:
             response = await self.get_response(request)
@@ -90,7 +96,7 @@ class VisitorMiddleware:
         return response
 
 
-def _begin(request: HttpRequest, *, in_background: bool) -> Visit | HttpResponse | None:
+def _begin(request: HttpRequest, *, in_background: bool) -> Visit | HttpResponse | OwnAnswer | None:
     """Attach the visitor to the request. Return a response where it is not the application's to answer."""
     site = current_site()
     engine = site.engine
@@ -100,7 +106,7 @@ def _begin(request: HttpRequest, *, in_background: bool) -> Visit | HttpResponse
             facts = facts_of(request)
             if site.behind_proxies:
                 facts = engine.behind_proxies(facts)
-            if request.path_info.endswith(site.paths):
+            if request.path_info.endswith(site.endings):
                 answer = _received(site, request, facts, in_background=in_background)
                 if answer is not None:
                     return answer
@@ -118,14 +124,47 @@ def _begin(request: HttpRequest, *, in_background: bool) -> Visit | HttpResponse
 
 def _received(
     site: Site, request: HttpRequest, facts: RequestFacts, *, in_background: bool
-) -> HttpResponse | None:
+) -> HttpResponse | OwnAnswer | None:
     """Answer what is not the application's; None: it is."""
     path = request.path_info
-    if not site.handover.matches(path, facts):
+    endpoint = site.endpoints.find(path, facts)
+    if endpoint is None:
         return None
-    reply = site.handover.reply(path, facts)
-    if reply is None:
-        reply = site.handover.take(facts, request.read(BODY_LIMIT_BYTES), in_background=in_background)
+    reply = endpoint.reply(path, facts)
+    if reply is not None:
+        return _response(reply)
+    answer = OwnAnswer(endpoint, request, facts, in_background=in_background)
+    return answer if endpoint.body_deadline_s is not None else answer.response()
+
+
+class OwnAnswer:
+    """The answer to a request that is not the application's; to get it may block."""
+
+    def __init__(
+        self, endpoint: OwnEndpoint, request: HttpRequest, facts: RequestFacts, *, in_background: bool
+    ) -> None:
+        self._endpoint = endpoint
+        self._request = request
+        self._facts = facts
+        self._in_background = in_background
+
+    def response(self) -> HttpResponse:
+        """Read the body, and have it taken."""
+        endpoint, facts = self._endpoint, self._facts
+        body: bytes | None
+        if endpoint.body_deadline_s is None or self._in_background:
+            body = self._request.read(endpoint.body_limit_bytes)  # Django's ASGI handler has it already
+        else:
+            body = read_within(
+                self._request.read, endpoint.body_limit_bytes, timeout_s=endpoint.body_deadline_s
+            )
+        if body is None:
+            return _response(endpoint.unavailable("slow_body", facts))
+        path = self._request.path_info
+        return _response(endpoint.take(path, facts, body, in_background=self._in_background))
+
+
+def _response(reply: Reply) -> HttpResponse:
     response = HttpResponse(reply.body, status=reply.status)
     del response["Content-Type"]
     add_headers(response, reply.headers)

@@ -125,9 +125,9 @@ class Visit:
             self._site.engine.commit(self._exchange, in_background=in_background)  # a stream may never end
 
 
-async def in_thread(function: Callable[..., None], *arguments: object) -> None:
-    """Call a function that may block, in a thread that no other code waits for."""
-    await sync_to_async(function, thread_sensitive=False)(*arguments)
+async def in_thread(function: Callable[..., Any], *arguments: object) -> Any:
+    """Call a function that may block, in a thread that no other code waits for; return its result."""
+    return await sync_to_async(function, thread_sensitive=False)(*arguments)
 
 
 class _Cookies(SimpleCookie):

@@ -11,8 +11,8 @@ from typing import Any
 from django.conf import settings
 from django.core.signals import setting_changed
 
-from mixpanel_visitor.tracking.handover_endpoint import HandoverEndpoint
 from mixpanel_visitor.tracking.logins import UserLogins
+from mixpanel_visitor.tracking.own_endpoints import OwnEndpoints
 from mixpanel_visitor.tracking.tracker import Tracker, engine_of
 
 from .configuration import concerns, configured
@@ -24,8 +24,8 @@ class Site:
     def __init__(self, tracker: Tracker) -> None:
         self.tracker = tracker
         self.engine = engine_of(tracker)
-        self.handover = HandoverEndpoint(self.engine)
-        self.paths = self.handover.paths
+        self.endpoints = OwnEndpoints(self.engine)
+        self.endings = self.endpoints.endings
         self.behind_proxies = bool(tracker.settings.trusted_proxies)
         self.stores_before = tracker.settings.durability != "after-response"
         self.logins = UserLogins(tracker.settings.identify_users, lambda user: user.pk)

@@ -49,6 +49,10 @@ class EventCounters:
         # Bound once, because each event calls it: counts one call of `track`.
         self.accept = self._accepted.add_one
 
+    def accept_several(self, count: int) -> None:
+        """Count events that have come together."""
+        self._accepted.add(count)
+
     def refuse(self, reason: str, count: int = 1) -> None:
         """Count records that will not be delivered."""
         _tally(self._refused, reason).add(count)

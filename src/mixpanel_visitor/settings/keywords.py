@@ -41,6 +41,8 @@ class SettingsKeywords(TypedDict, total=False):
     spid_sign_secret: str | None
     spid_production: bool | None
     handover_path: str | None
+    collector_path: str | None
+    collector_trust: Literal["keep", "refuse"] | None
     cookie_name: str | None
     cookie_domain: str | None
     cookie_max_age_s: int | timedelta | None

@@ -26,6 +26,9 @@ MAX_COOKIE_AGE_S = 400 * 86_400
 
 MAX_DELIVERY_TIMEOUT_S = 60.0
 
+OWN_COLLECTOR_PATH = "auto"
+"""Stands for a path that is made of the token."""
+
 _IDENTIFIER = re.compile(r"[0-9A-Za-z_-]+")
 _COOKIE_NAME = re.compile(r"[0-9A-Za-z!#$%&'*+.^_`|~-]{1,64}")  # a token: RFC 6265, 4.1.1
 _COOKIE_PREFIXES = ("__host-", "__secure-", "__http-")  # browsers compare them without regard to case
@@ -214,6 +217,23 @@ def handover_path(value: Any) -> str:
             "must be a path that begins with one '/', such as '/_visitor', or None to turn it off"
         )
     return text
+
+
+def collector_path(value: Any) -> str:
+    """Parse a path below the root of the application, without a slash at its end, or `auto`."""
+    text = _text(value, "must be a path as str, or None")
+    if text.strip().lower() == OWN_COLLECTOR_PATH:
+        return OWN_COLLECTOR_PATH
+    try:
+        path = handover_path(text).rstrip("/")
+    except ValueError:
+        path = ""
+    if not path or "%" in path:
+        raise ValueError(
+            "must be a path that begins with one '/', such as '/m', 'auto' for one of this project's own, or "
+            "None to turn it off"
+        )
+    return path
 
 
 def hook(value: Any) -> Callable[..., Any] | None:

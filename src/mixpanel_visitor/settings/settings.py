@@ -66,6 +66,10 @@ class Settings:
     | `persistence_name`, `cross_subdomain_cookie` | as in the `mixpanel.init` of the site's pages |
     | `spid_client_id`, `spid_sign_secret`, `spid_production` | the client at SPiD, for `"spid"` |
     | `handover_path` | where the browser posts its ID; None turns it off |
+    | `collector_path` | a path under which mixpanel-browser sends its events through the application: |
+    | | `"/m"`, or `"auto"` for one of this project's own; None: it sends them to Mixpanel |
+    | `collector_trust` | events there under an ID that is not the signed visitor's: `"keep"` (marked and |
+    | | counted) or `"refuse"` them |
     | `cookie_name` | sent with `__Host-` before it on https without a `cookie_domain`; default: `mpv_` |
     | | and eight hex digits of the token's hash, so that each project on a host has its own |
     | `cookie_domain`, `cookie_max_age_s` | the cookie's domain, also for the browser SDK's cookie; its life |
@@ -138,6 +142,12 @@ class Settings:
     spid_production: bool = field(default=True, metadata=_setting(boolean))
     handover_path: str | None = field(
         default="/_visitor", metadata=_setting(optional(parsers.handover_path), allows_none=True)
+    )
+    collector_path: str | None = field(
+        default=None, metadata=_setting(optional(parsers.collector_path), allows_none=True)
+    )
+    collector_trust: Literal["keep", "refuse"] = field(
+        default="keep", metadata=_setting(one_of("keep", "refuse"))
     )
     cookie_name: str = field(default="", metadata=_setting(parsers.cookie_name))
     cookie_domain: str | None = field(

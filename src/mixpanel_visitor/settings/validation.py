@@ -6,8 +6,8 @@ import secrets
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .api_host import HOSTS, region_of
-from .parsers import FrameworkKey, boolean
-from .project import default_cookie_name
+from .parsers import OWN_COLLECTOR_PATH, FrameworkKey, boolean
+from .project import default_cookie_name, own_word
 from .sources import RawValue
 from .spool import MEMORY, default_spool
 
@@ -50,6 +50,8 @@ def check(
         *_check_keys(settings),
         *_check_durability(settings),
     ]
+    if values.get("collector_path") == OWN_COLLECTOR_PATH and "token" in values:
+        values["collector_path"] = f"/{own_word(values['token'], 'collector path')}"
     if "cookie_name" not in raw and "token" in values:
         values["cookie_name"] = default_cookie_name(values["token"])
     if "spool" not in raw and "token" in values and "api_host" in values:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast
 
+from .page_script import page_script
 from .tracker import Tracker, engine_of
 
 if TYPE_CHECKING:
@@ -100,14 +101,12 @@ class PageHelpers:
         """Return the script that hands the browser's ID over where no cookie does, as HTML for a page's head.
 
         In templates `{{ visitor_script(csp_nonce) }}`; without a Content-Security-Policy it takes no nonce.
+        With a `collector_path`, it also says what `mixpanel.init` has to be told, as `visitorOptions`.
         """
         tracker: Tracker | None = self._app.extensions.get(EXTENSION)
-        handover_script = None if tracker is None else engine_of(tracker).handover_script
-        return (
-            ""
-            if handover_script is None
-            else handover_script.inline(root_path=self._root_path(), nonce=nonce)
-        )
+        if tracker is None:
+            return ""
+        return page_script(engine_of(tracker), root_path=self._root_path(), nonce=nonce)
 
 
 def visitor_without_middleware(tracker: Tracker, facts: RequestFacts) -> Visitor:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from mixpanel_visitor.records import Record
     from mixpanel_visitor.settings import Settings
 
+    from .browser_events import BrowserEvents
     from .dependencies import Dependencies
     from .flags import VisitorFlags
     from .handover_script import HandoverScript
@@ -66,7 +67,7 @@ class Engine:
         self.pipeline = DeliveryPipeline(
             self.settings, dependencies, counters=self._counters, log=self._log, flags=self._flags
         )
-        redactor = Redactor(self.settings.scrub)
+        self._redactor = redactor = Redactor(self.settings.scrub)
         self._exchanges = ExchangeFactory(
             self.settings,
             dependencies,
@@ -98,6 +99,7 @@ class Engine:
             raise_errors=self.settings.on_error == "raise",
         )
         self._clock, self._fresh_id = dependencies.clock, dependencies.fresh_id
+        self._insert_id, self.monotonic = dependencies.insert_id, dependencies.monotonic
         call_after_fork(self._forget)
         weakref.finalize(self, self.pipeline.retire).atexit = False  # at exit it is drained
         recorder.join(self)
@@ -107,11 +109,34 @@ class Engine:
         """The script that hands the browser's ID over; None: the settings call for none."""
         return self._exchanges.handover_script
 
+    @property
+    def counters(self) -> EventCounters:
+        """What this process has accepted, refused and stored."""
+        return self._counters
+
+    def browser_events(self) -> BrowserEvents:
+        """Return what makes records of the browser's own events; for the collector."""
+        from .browser_events import BrowserEvents  # noqa: PLC0415  # without a collector nobody pays for it
+
+        return BrowserEvents(
+            self.settings,
+            clock=self._clock,
+            insert_id=self._insert_id,
+            redactor=self._redactor,
+            plan=self._plan_guard(),
+            counters=self._counters,
+            log=self._log,
+        )
+
     # --- for the adapters: none of these raises ---------------------------------------------------
 
     def behind_proxies(self, facts: RequestFacts) -> RequestFacts:
         """Return the request as the first trusted proxy has seen it; to be called before `begin`."""
         return self._exchanges.addresses.behind_proxies(facts) if self.settings.trusted_proxies else facts
+
+    def client_ip(self, facts: RequestFacts) -> str:
+        """Return what is sent as a client's address, by the setting `client_ip`; `"0"`: no address."""
+        return self._exchanges.addresses.of_event(facts.client)
 
     def begin(self, facts: RequestFacts, *, in_background: bool) -> tuple[Exchange, Visitor]:
         """Begin an exchange. `in_background`: a thread commits its records, for callers in an event loop."""

@@ -43,6 +43,9 @@ class Reply(NamedTuple):
 class HandoverEndpoint:
     """Answers for one tracker, whatever the protocol."""
 
+    body_limit_bytes = BODY_LIMIT_BYTES
+    body_deadline_s = None
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._handover_script = engine.handover_script
@@ -70,7 +73,22 @@ class HandoverEndpoint:
         # RFC 9110, 9.3.2: not every server takes the body off the answer to a HEAD.
         return reply._replace(body=b"") if facts.method == "HEAD" else reply
 
-    def take(self, facts: RequestFacts, body: bytes, *, in_background: bool) -> Reply:
+    def submit(self, path: str, facts: RequestFacts, body: bytes) -> None:  # noqa: ARG002  # OwnEndpoint's
+        """Return None: a hand-over is taken at once, it waits for nothing."""
+        return
+
+    def unavailable(self, note: str, facts: RequestFacts) -> Reply:  # noqa: ARG002  # OwnEndpoint's
+        """Answer a hand-over that was not read."""
+        return _untaken(note)
+
+    def take(
+        self,
+        path: str,  # noqa: ARG002  # OwnEndpoint's
+        facts: RequestFacts,
+        body: bytes,
+        *,
+        in_background: bool,
+    ) -> Reply:
         """Answer a hand-over; sets the cookie that stands for the ID from now on."""
         engine = self._engine
         try:

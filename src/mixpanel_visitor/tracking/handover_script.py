@@ -86,7 +86,7 @@ class HandoverScript:
         return self._filled(self._path).encode()
 
     def _filled(self, path: str) -> str:
-        arguments = ",".join(_literal(each) for each in (f"{path}.js", *self._names))
+        arguments = ",".join(javascript(each) for each in (f"{path}.js", *self._names))
         return _read(self._file).replace(_PLACE, arguments, 1)
 
 
@@ -98,7 +98,7 @@ def _read(name: str) -> str:
     return package.joinpath("handover_script_js", name).read_text("utf-8").strip()
 
 
-def _literal(value: Any) -> str:
+def javascript(value: Any) -> str:
     """Write a value as JavaScript that may stand in HTML; beyond ASCII `json` escapes everything itself."""
     text = json.dumps(value, separators=(",", ":"))
     return re.sub("[<>&]", lambda found: _IN_HTML[found[0]], text)

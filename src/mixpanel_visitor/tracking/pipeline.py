@@ -10,6 +10,7 @@ from mixpanel_visitor.delivery.background_writer import BackgroundWriter
 from mixpanel_visitor.delivery.sending import local_notice
 from mixpanel_visitor.delivery.sending.sender import Sender
 from mixpanel_visitor.delivery.spool import (
+    BoundedSpool,
     CrashTrackingSpool,
     DirectorySpool,
     OptOutHistorySpool,
@@ -20,7 +21,7 @@ from mixpanel_visitor.delivery.spool import (
 )
 from mixpanel_visitor.delivery.spool_factory import open_spool
 from mixpanel_visitor.delivery.subject_digest import digests
-from mixpanel_visitor.errors import SpoolError
+from mixpanel_visitor.errors import SpoolError, SpoolFullError
 from mixpanel_visitor.observability.rate_limited_log import logger
 from mixpanel_visitor.process import threads
 from mixpanel_visitor.process.exit_hooks import drain_at_exit
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from mixpanel_visitor.delivery.flags.fetcher import Answer
     from mixpanel_visitor.delivery.flags.refresher import FlagFigures, FlagRefresher
     from mixpanel_visitor.delivery.sending.http_client import MixpanelAPI, Response
+    from mixpanel_visitor.delivery.sending.pass_through import PassThrough
     from mixpanel_visitor.delivery.sending.stats import SenderFigures
     from mixpanel_visitor.delivery.spool import Spool
     from mixpanel_visitor.observability.counters import EventCounters
@@ -79,7 +81,9 @@ class DeliveryPipeline:
         # To ask a Protocol takes longer than all else that resuming a visitor does.
         self._opt_out_history = self.spool if isinstance(self.spool, OptOutHistorySpool) else None
         crash_tracking = self.spool if isinstance(self.spool, CrashTrackingSpool) else None
+        self._bounded = self.spool if isinstance(self.spool, BoundedSpool) else None
         self._api: MixpanelAPI | None = None
+        self._pass_through: PassThrough | None = None
         self._flags = flags
         self._flag_refresher = None if flags is None else self._refresher(flags)
         self.sender = Sender(
@@ -170,35 +174,62 @@ class DeliveryPipeline:
 
     def store(self, records: list[Record]) -> None:
         """Put records into the spool, or refuse and count them; never raises."""
-        catcher = recorder.active()
-        if catcher is not None:
-            catcher.catch(records)
-            self._counters.refuse("captured", len(records))
-            return
-        if self._settings.dry_run:
-            for record in records:
-                logger.info("dry run, not sent: %s %s", record.endpoint, record.body.decode())
-            self._counters.refuse("dry_run", len(records))
+        if self._is_kept_back(records):
             return
         if here.inside:
             # A signal handler, a finalizer or a log handler, while this very thread is in a spool.
             late.append(partial(self.store, records))
             return
+        self._put(records)
+
+    def store_within_share(self, records: list[Record], max_share: float) -> bool:
+        """Put records into the spool unless more than a share of it is used; never raises.
+
+        Return whether they are safe there. If not, they are counted as refused, and nothing is done later.
+        """
+        if self._is_kept_back(records):
+            return True
+        if here.inside:
+            self._counters.refuse("internal_error", len(records))
+            return False
+        return self._put(records, max_share)
+
+    def _is_kept_back(self, records: list[Record]) -> bool:
+        """Show records to the test that captures, or log them in a dry run; False: they are to be stored."""
+        catcher = recorder.active()
+        if catcher is not None:
+            catcher.catch(records)
+            self._counters.refuse("captured", len(records))
+            return True
+        if self._settings.dry_run:
+            for record in records:
+                logger.info("dry run, not sent: %s %s", record.endpoint, record.body.decode())
+            self._counters.refuse("dry_run", len(records))
+            return True
+        return False
+
+    def _put(self, records: list[Record], max_share: float | None = None) -> bool:
         here.inside = True
         try:
+            if max_share is not None and self._bounded is not None:
+                _check_share(self._bounded.fill(), max_share)
             self.spool.put(records)
         except SpoolError as error:
-            self._unstored += 1
+            if max_share is None:  # else the browser keeps them, and sends them again
+                self._unstored += 1
             self._counters.refuse(error.reason, len(records))
             number = several(len(records), "event was", "events were")
             self._log(logging.ERROR, error.reason, "%s refused: %s", number, error)
+            return False
         except Exception:
             self._counters.refuse("internal_error", len(records))
             self.failed("commit")
+            return False
         else:
             self._counters.commit(len(records))
             if self.delivers:
                 self.sender.notify(len(records))
+            return True
         finally:
             here.inside = False
             if late:
@@ -210,6 +241,20 @@ class DeliveryPipeline:
             self.committer.submit(records)
         else:
             self.store(records)
+
+    def pass_through(self) -> PassThrough:
+        """Return the way to ask Mixpanel on a browser's behalf; nothing is opened yet."""
+        with importing:  # few need it
+            from mixpanel_visitor.delivery.sending.http_client import MixpanelAPI  # noqa: PLC0415
+            from mixpanel_visitor.delivery.sending.pass_through import PassThrough  # noqa: PLC0415
+
+        if self._pass_through is None:
+            settings = self._settings
+            self._pass_through = PassThrough(
+                lambda: MixpanelAPI(settings.api_host, settings.token, proxy=settings.proxy),
+                monotonic=self._dependencies.monotonic,
+            )
+        return self._pass_through
 
     def withdraw(self, ids: Iterable[str]) -> None:
         """Somebody has opted out: what waits of them is not sent any more; never raises."""
@@ -303,6 +348,8 @@ class DeliveryPipeline:
         guarded(self.spool.close)()
         if self._api is not None:
             self._api.close(left_s())
+        if self._pass_through is not None:
+            self._pass_through.close()
         return settled and not self.counts().pending
 
     def retire(self) -> None:
@@ -326,6 +373,8 @@ class DeliveryPipeline:
                 guarded(self.spool.close)()
             if self._api is not None:
                 self._api.close()
+            if self._pass_through is not None:
+                self._pass_through.close()
         except Exception:
             self.failed("retire")
 
@@ -359,3 +408,12 @@ class DeliveryPipeline:
                 on_sent=self.spool.note_sent if isinstance(self.spool, CrashTrackingSpool) else None,
             )
         return self._api.post(endpoint, bodies, timeout_s=timeout_s)
+
+
+def _check_share(fill: float, max_share: float) -> None:
+    if fill > max_share:
+        raise SpoolFullError(
+            f"The browser's events may fill {max_share:.0%} of the spool, and {fill:.0%} of it is used. They "
+            "are refused until some are delivered, and wait in the browsers; the server's own are stored. "
+            "Check that Mixpanel is reachable."
+        )

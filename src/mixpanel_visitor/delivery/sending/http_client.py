@@ -134,6 +134,23 @@ class MixpanelAPI:
 
         return self._attempt(send, timeout_s, None, max_bytes)
 
+    def request(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes = b"", *, timeout_s: float
+    ) -> Response:
+        """Send any other request to the same host, with the token as credentials; `target` is path and query.
+
+        As `post`, it does not raise.
+        """
+
+        def send(attempt: RequestAttempt) -> None:
+            connection = self._connect(attempt)
+            sent = {**headers, **self._egress_headers(), "Authorization": self._authorization}
+            if body:
+                sent["Content-Length"] = str(len(body))
+            attempt.run(connection, self._target(f"{self._prefix}{target}"), sent, body, method)
+
+        return self._attempt(send, timeout_s, None, ANSWER_MAX_BYTES)
+
     def _attempt(
         self,
         send: Callable[[RequestAttempt], None],
@@ -263,6 +280,12 @@ class MixpanelAPI:
         forwards = self._proxy is not None and not self._secure
         return f"{self._origin if forwards else ''}{path}"
 
+    def _egress_headers(self) -> dict[str, str]:
+        """Return what the proxy of the open connection wants to have; through a tunnel it has it already."""
+        if self._proxy is not None and self._proxy.authorization and not self._secure:
+            return {"Proxy-Authorization": self._proxy.authorization}
+        return {}
+
     def _headers(self, endpoint: Endpoint, payload: bytes) -> dict[str, str]:
         headers = {
             **self._common_headers(),
@@ -276,8 +299,7 @@ class MixpanelAPI:
 
     def _common_headers(self) -> dict[str, str]:
         headers = {"User-Agent": f"mixpanel-visitor/{release.VERSION}", "Accept": "application/json"}
-        if self._proxy is not None and self._proxy.authorization and not self._secure:
-            headers["Proxy-Authorization"] = self._proxy.authorization
+        headers |= self._egress_headers()
         return headers
 
 

@@ -77,15 +77,19 @@ class RequestAttempt:
         self._sent = False
 
     def run(
-        self, connection: HTTPConnection, target: str, headers: dict[str, str], payload: bytes | None
+        self,
+        connection: HTTPConnection,
+        target: str,
+        headers: dict[str, str],
+        payload: bytes | None,
+        method: str = "",
     ) -> None:
         """Send the request and read its answer; raise what fails. Without a `payload` it is a GET."""
         connection.timeout = self.deadline.left_s()
         connection.response_class = self.timed_response  # type: ignore[assignment]
         try:
-            method, pieces = "GET", None
-            if payload is not None:
-                method, pieces = "POST", self._pieces(connection, payload)
+            method = method or ("GET" if payload is None else "POST")
+            pieces = self._pieces(connection, payload) if payload else None
             connection.request(
                 method, target, body=pieces, headers=headers, preload_content=False, decode_content=False
             )

@@ -8,6 +8,7 @@ from django import template
 from django.utils.module_loading import import_string
 
 from mixpanel_visitor.django.site import current_site
+from mixpanel_visitor.tracking.page_script import page_script
 
 get_nonce: Any
 try:
@@ -26,8 +27,8 @@ def visitor_script(context: Any) -> str:
     django-csp.
     """
     request = getattr(context, "request", None) or context.get("request")
-    handover_script = current_site().engine.handover_script
-    if handover_script is None:
+    engine = current_site().engine
+    if engine.handover_script is None and engine.settings.collector_path is None:
         return ""
     nonce = context.get("csp_nonce")
     if nonce is None:
@@ -36,4 +37,4 @@ def visitor_script(context: Any) -> str:
         nonce = get_nonce(request)
     root_path = "" if request is None else request.META.get("SCRIPT_NAME", "")
     # Both nonces are lazy, and false until somebody has read them.
-    return handover_script.inline(root_path=root_path, nonce=None if nonce is None else str(nonce))
+    return page_script(engine, root_path=root_path, nonce=None if nonce is None else str(nonce))

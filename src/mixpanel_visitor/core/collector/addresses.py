@@ -1,0 +1,57 @@
+"""Addresses in the browser's events, without the secrets that stand in their queries."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mixpanel_visitor.core.enrichment.url_properties import without_secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_MAX_DEPTH = 8
+
+
+def cleaned(value: Any, is_secret: Callable[[str], bool], depth: int = 0) -> Any:
+    """Return a JSON value whose addresses are clean, at any depth; the same object where they are already.
+
+    The SDK writes the page's address into `$current_url`, its query into `current_url_search`, and the links
+    that were clicked, with what is around them, into lists of objects.
+    """
+    kind = type(value)
+    if kind is str:
+        return _clean_text(value, is_secret)
+    if depth >= _MAX_DEPTH:
+        return value
+    if kind is dict:
+        changed = {}
+        for name, given in value.items():
+            # Most values are texts that are no address: a call for each would cost more than all else here.
+            if type(given) is str:
+                if "=" in given or "@" in given or "%" in given:
+                    item: Any = _clean_text(given, is_secret)
+                else:
+                    continue
+            elif type(given) is dict or type(given) is list:
+                item = cleaned(given, is_secret, depth + 1)
+            else:
+                continue
+            if item is not given:
+                changed[name] = item
+        return {**value, **changed} if changed else value
+    if kind is list:
+        items = [cleaned(each, is_secret, depth + 1) for each in value]
+        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+    return value
+
+
+def _clean_text(text: str, is_secret: Callable[[str], bool]) -> str:
+    """Return a text without secrets; the same object where there are none."""
+    shown = without_secrets(text, is_secret) if _may_be_address(text) else text
+    return text if shown == text else shown
+
+
+def _may_be_address(text: str) -> bool:
+    if "=" not in text and "@" not in text and "%3" not in text and "%40" not in text:
+        return False
+    return "://" in text or text.startswith(("/", "?", "#", "&")) or "%3a%2f%2f" in text.lower()

@@ -1,0 +1,79 @@
+"""Admission: which requests to the collector are looked at at all; decided before their bodies are read.
+
+The SDK sends from the site's own pages and to their own origin, so that no other origin has to be allowed. A
+beacon needs no preflight, therefore it is not the content type that keeps other sites out, but who asks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from mixpanel_visitor.core.request import RequestFacts
+
+    from .routes import Route
+
+MAX_BODY_BYTES = 2**20
+"""The SDK sends at most 50 events of some 0.7 KB at once; what is larger it halves after a 413."""
+
+MAX_REPORT_BYTES = 65_536
+"""What is passed on to Mixpanel may have so much: it is a few IDs."""
+
+METHODS: dict[Route, tuple[str, ...]] = {
+    "track": ("POST",),
+    "engage": ("POST",),
+    "groups": ("POST",),
+    "record": ("POST",),
+    "flags": ("GET", "POST"),
+    "settings": ("GET",),
+}
+"""By GET events would stand in addresses, which every proxy writes into its log."""
+
+
+class CollectorError(ValueError):
+    """A request that is refused: the HTTP `status` of the answer, and the note it is counted under."""
+
+    def __init__(self, status: int, note: str, message: str) -> None:
+        self.status = status
+        self.note = note
+        super().__init__(message)
+
+
+def too_large(what: str) -> CollectorError:
+    """Return the refusal of something that is larger than it may be; the SDK sends it in halves then."""
+    return CollectorError(413, "collector_too_large", what)
+
+
+def check(route: Route, facts: RequestFacts) -> None:
+    """Check a request's head; raise `CollectorError` where its body need not be read."""
+    if facts.method not in METHODS[route]:
+        allowed = " or ".join(METHODS[route])
+        raise CollectorError(405, "collector_method", f"the browser SDK sends this with {allowed}")
+    if route == "record":
+        message = "session recordings are not taken here: let the proxy pass them on"
+        raise CollectorError(404, "collector_record", message)
+    if not is_of_own_page(facts):
+        raise CollectorError(403, "collector_cross_site", "only this site's own pages may send events here")
+    length = facts.header("content-length").strip()
+    if length and not (length.isascii() and length.isdigit() and len(length) < 16):
+        raise CollectorError(400, "collector_malformed", "the Content-Length is no number")
+    most = MAX_REPORT_BYTES if route == "flags" else MAX_BODY_BYTES
+    if length and int(length) > most:
+        raise too_large(f"the body may have {most:,} bytes")
+
+
+def is_of_own_page(facts: RequestFacts) -> bool:
+    """Return whether a page of this very origin has sent a request.
+
+    `Sec-Fetch-Site` decides where it is sent; else `Origin` has to be ours, else `Referer`; none of them: no.
+    """
+    site = facts.header("sec-fetch-site")
+    if site:
+        return site == "same-origin"
+    try:
+        sender = urlsplit(facts.header("origin") or facts.header("referer"))
+    except ValueError:
+        return False
+    own = (facts.scheme, facts.host.lower())
+    return bool(facts.host) and (sender.scheme.lower(), sender.netloc.lower()) == own

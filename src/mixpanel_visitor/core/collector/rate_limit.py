@@ -1,0 +1,66 @@
+"""RateLimit: token buckets for many keys, in bounded memory; the clock is an argument.
+
+Each key has a bucket that holds `burst` units and gains `per_s` a second; a request takes out what it costs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+from functools import lru_cache
+
+VISITOR_PER_S, VISITOR_BURST = 5.0, 150.0
+"""One visitor's browser sends a batch every five seconds, several tabs and its first page some more."""
+
+ADDRESS_PER_S, ADDRESS_BURST = 100.0, 1_000.0
+"""Behind one address there may be a whole company: five hundred people who click at the same time."""
+
+BYTES_PER_UNIT = 16_384
+"""A request costs one unit, and one more for so many bytes."""
+
+MAX_KEYS = 10_000
+"""Of more visitors or addresses those are forgotten that have been silent for longest."""
+
+_IPV6_SITE_BITS = 64
+
+
+class RateLimit:
+    """Buckets by key. Without a lock: threads that meet in one bucket may count one request too few."""
+
+    def __init__(self, *, per_s: float, burst: float, max_keys: int = MAX_KEYS) -> None:
+        self._per_s = per_s
+        self._burst = burst
+        self._max_keys = max_keys
+        self._buckets: dict[str, tuple[float, float]] = {}
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def take(self, key: str, cost: float, now_s: float) -> bool:
+        """Take `cost` units out of a key's bucket; False: it does not hold so many. `now_s` is monotonic."""
+        # Put in anew at each use: the first in the dictionary is the one that was silent for longest.
+        level, since_s = self._buckets.pop(key, (self._burst, now_s))
+        level = min(self._burst, level + max(0.0, now_s - since_s) * self._per_s)
+        is_allowed = level >= cost
+        self._buckets[key] = (level - cost if is_allowed else level, now_s)
+        if len(self._buckets) > self._max_keys:
+            with contextlib.suppress(StopIteration, RuntimeError, KeyError):  # another thread was faster
+                del self._buckets[next(iter(self._buckets))]
+        return is_allowed
+
+
+def cost_of(body_bytes: int) -> float:
+    """Return what a request with a body of this size takes out of a bucket."""
+    return 1.0 + body_bytes // BYTES_PER_UNIT
+
+
+@lru_cache(4096)
+def address_key(client: str | None) -> str:
+    """Return the bucket of an address; one subscriber has a whole /64 of IPv6."""
+    try:
+        address = ipaddress.ip_address((client or "").partition("%")[0])
+    except ValueError:
+        return ""
+    if address.version == 4:
+        return str(address)
+    return str(ipaddress.ip_network((address, _IPV6_SITE_BITS), strict=False))
