@@ -69,26 +69,26 @@ def test_definitions_that_are_malformed_are_named(examine, local):
     """Each with what is wrong."""
     local.flags.put({"key": "broken"})
     ids = dict(examine())
-    assert "flag 'broken': ruleset is missing" in ids["W108"]
+    assert "flag 'broken': ruleset is missing" in ids["W112"]
 
 
 @pytest.mark.parametrize("chaos", ["401", "500"])
 def test_definitions_that_are_refused(examine, local, chaos):
     """With Mixpanel's answer."""
     local.chaos.set({chaos: 1.0})
-    assert f"status {chaos}" in dict(examine())["E107"]
+    assert f"status {chaos}" in dict(examine())["E111"]
 
 
 def test_old_definitions_in_the_spool(examine, tmp_path):
     """Somebody should have fetched new ones."""
     share(tmp_path, 3600)
-    assert dict(examine())["W109"] == "the definitions of feature flags in the spool are 60 minutes old"
+    assert dict(examine())["W113"] == "the definitions of feature flags in the spool are 60 minutes old"
 
 
 def test_a_damaged_file_in_the_spool(examine, tmp_path):
     """It says so."""
     share(tmp_path, 1)
-    assert "W109" not in dict(examine())
+    assert "W113" not in dict(examine())
     (path,) = tmp_path.glob("spool/*/flags.json")
     path.write_bytes(b"[]")
-    assert "cannot be read" in dict(examine())["W109"]
+    assert "cannot be read" in dict(examine())["W113"]

@@ -1,8 +1,8 @@
 """`mixpanel-visitor doctor`: what is wrong, why it matters, and the fix; one module for each subject.
 
 `system` checks the installation, `settings` and `cookie` the settings, `network` the way to Mixpanel, `flags`
-the definitions of feature flags, `spool` the spool, `site` a page of the running application. `application`
-finds settings that are given in code.
+the definitions of feature flags, `spool` the spool, `site` a page of the running application, `collector` how
+its browsers' events come in. `application` finds settings that are given in code.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from mixpanel_visitor.quoting import several
 from mixpanel_visitor.settings.masked import without_userinfo
 
 from .application import settings_of_application
+from .collector import check_options
 from .cookie import check_cookie
 from .findings import IDS, Finding, Level
 from .flags import check_flags
@@ -144,6 +145,7 @@ def _findings(location: str | None, app: str | None, url: str | None) -> Iterato
         )
         yield from check_settings(settings)
         yield from check_cookie(settings)
+        yield from check_options(settings)
         yield from check_network(settings)
         yield from check_flags(settings)
     if location or settings is not None:

@@ -65,9 +65,13 @@ IDS = {
     "E104": "a visitor cookie without Secure",
     "E105": "a visitor cookie for another site",
     "W106": "the script that hands IDs over is not there",
-    "E107": "definitions of feature flags that cannot be had",
-    "W108": "a feature flag that cannot be evaluated",
-    "W109": "definitions of feature flags that are old",
+    "E107": "a collector that takes no events",
+    "E108": "a collector that takes events from other sites",
+    "E109": "events of browsers that are located at a proxy",
+    "W110": "flags or settings that the collector does not pass on",
+    "E111": "definitions of feature flags that cannot be had",
+    "W112": "a feature flag that cannot be evaluated",
+    "W113": "definitions of feature flags that are old",
 }
 """Findings keep their IDs, because people write them into their CI. E: problem, W: warning."""
 

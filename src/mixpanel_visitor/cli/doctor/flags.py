@@ -34,7 +34,7 @@ def check_flags(settings: Settings) -> Iterator[Finding]:
     answer = DefinitionsFetcher(settings.api_host, settings.token, credentials, proxy=settings.proxy).fetch()
     if answer.body is None:
         yield Finding(
-            "E107",
+            "E111",
             f"{settings.api_host} does not give the definitions of feature flags: {answer.error}",
             "flags keep what they were, or have their defaults",
             "check MIXPANEL_API_HOST and the credentials; feature flags must be in the project's plan",
@@ -50,7 +50,7 @@ def check_definitions(body: bytes) -> Iterator[Finding]:
         definitions = read_answer(body, NO_DEFINITIONS)
     except DefinitionsError as error:
         yield Finding(
-            "E107",
+            "E111",
             f"the definitions of feature flags cannot be read: {error}",
             "flags keep what they were, or have their defaults",
             "check MIXPANEL_API_HOST, and the proxy behind it",
@@ -61,7 +61,7 @@ def check_definitions(body: bytes) -> Iterator[Finding]:
     )
     for line in definitions.malformed:
         yield Finding(
-            "W108",
+            "W112",
             f"a feature flag cannot be evaluated here: {line}",
             "it keeps what it was, or has its default",
             "save the flag anew at Mixpanel; update mixpanel-visitor",
@@ -77,7 +77,7 @@ def _check_shared(settings: Settings) -> Iterator[Finding]:
         shared = None if document is None else SharedDefinitions.decode(document)
     except (OSError, SpoolError, ValueError) as error:
         yield Finding(
-            "W109",
+            "W113",
             f"the definitions of feature flags in the spool cannot be read: {error}",
             "processes that do not fetch them have none",
             "run this and the application as the same user",
@@ -90,7 +90,7 @@ def _check_shared(settings: Settings) -> Iterator[Finding]:
     age_s = time.time() - shared.fetched_at_s
     if age_s > OLD_S:
         yield Finding(
-            "W109",
+            "W113",
             f"the definitions of feature flags in the spool are {age_s / 60:.0f} minutes old",
             "a flag that was changed at Mixpanel since then is not changed here",
             "see that the process that delivers runs, with MIXPANEL_VISITOR_FLAGS=local",

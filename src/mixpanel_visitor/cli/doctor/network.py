@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mixpanel_visitor.settings.proxy import Proxy
 
 CONNECT_S = 5.0
+_ANSWER_BYTES = 4_096
 CLOCK_WARNING_S = 5.0
 CLOCK_PROBLEM_S = 3600.0
 
@@ -50,11 +51,12 @@ _UNKNOWN_AUTHORITY = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseHead:
-    """Status and headers of an answer; names of `headers` are in lower case."""
+    """Status and headers of an answer; names of `headers` are in lower case. `body` is its beginning."""
 
     status: int
     headers: Mapping[str, str]
     set_cookies: tuple[str, ...] = ()
+    body: bytes = b""
 
 
 def check_network(settings: Settings) -> Iterator[Finding]:
@@ -96,8 +98,9 @@ def ask(
     headers: Mapping[str, str] | None = None,
     *,
     proxy: Proxy | None = None,
+    body: bytes | None = None,
 ) -> ResponseHead:
-    """Send one request; return the answer's head.
+    """Send one request; return the answer's head, and where a `body` was sent the beginning of its own.
 
     Raise OSError, HTTPException or UnicodeError (not a name for DNS) where no answer comes.
     """
@@ -107,11 +110,12 @@ def ask(
         path = f"{origin}{path}"
         sent |= _proxy_headers(proxy)
     with contextlib.closing(connection):
-        connection.request(method, path, headers=sent)
+        connection.request(method, path, body, headers=sent)
         response = connection.getresponse()
+        answer = b"" if body is None else response.read(_ANSWER_BYTES)
         pairs = [(name.lower(), value) for name, value in response.getheaders()]
     cookies = tuple(value for name, value in pairs if name == "set-cookie")
-    return ResponseHead(status=response.status, headers=_joined(pairs), set_cookies=cookies)
+    return ResponseHead(status=response.status, headers=_joined(pairs), set_cookies=cookies, body=answer)
 
 
 def _connection(origin: str, proxy: Proxy | None) -> http.client.HTTPConnection:

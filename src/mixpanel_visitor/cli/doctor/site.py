@@ -11,6 +11,7 @@ from mixpanel_visitor.core.policy import keeping_it_private
 from mixpanel_visitor.delivery.sending.local_notice import is_local
 from mixpanel_visitor.settings.masked import without_userinfo
 
+from .collector import check_collector
 from .cookie import check_domain
 from .findings import Finding
 from .network import ResponseHead, ask, connection_finding
@@ -55,6 +56,8 @@ def check_site(url: str, settings: Settings | None) -> Iterator[Finding]:
     handover = settings.handover_path if settings is not None else DEFAULT_HANDOVER
     if handover is not None and (settings is None or settings.browser_sdk):
         yield from _script(url, f"{handover}.js")
+    if settings is not None:
+        yield from check_collector(url, settings, {"User-Agent": _BROWSER["User-Agent"]})
 
 
 def check_cookies(url: str, name: str | None, first: ResponseHead, second: ResponseHead) -> Iterator[Finding]:
