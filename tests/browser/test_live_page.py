@@ -175,6 +175,20 @@ def test_a_timeline_grows_while_it_is_looked_at(local, live, story):
     page.see(".moment.browser", "Came back")
 
 
+def test_an_event_that_is_not_the_signed_visitors_is_red(local, live, story):
+    """The collector has marked it; opened, it says what differs."""
+    page = live(local)
+    story.send(
+        local,
+        [
+            story.event("Fine", distinct_id="u-1", **story.BROWSER),
+            story.event("Strange", distinct_id="u-2", visitor_mismatch="user", **story.BROWSER),
+        ],
+    )
+    page.see("li.bad .what", "Strange")
+    assert page.texts("#events li.bad .what") == ["Strange"]
+
+
 def test_two_ids_of_one_visit_are_red_with_the_fix(local, live, story):
     """In the list, as an alarm, and on the timeline that shows both."""
     story.shop(local)

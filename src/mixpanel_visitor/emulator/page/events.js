@@ -33,7 +33,7 @@ const wanted = () => {
   const project = byId("project").value;
   return (each) => (!project || each.token === project) && (!lane || each.lane === lane) && (!name || each.event === name) && (!search || textOf(each).includes(search));
 };
-const isRed = (each) => redIds.has(idOf(each.token, each.own_id)) || Boolean(each.identity_failure);
+const isRed = (each) => redIds.has(idOf(each.token, each.own_id)) || Boolean(each.identity_failure || each.properties.visitor_mismatch);
 const drawRow = (each) => {
   const what = make("span", each.event, "what");
   if (each.deliveries > 1) what.append(make("span", " ×" + each.deliveries + (each.altered ? " altered" : ""), "again"));
@@ -126,7 +126,7 @@ const openEvent = (each, row) => {
     facts([
       ["sent by", each.lane + " to /" + each.endpoint], ["person", each.person ?? "nobody"], ["own ID", each.own_id], ["project", each.token],
       ["happened", new Date(each.time_ms).toISOString()], ["delivered", each.deliveries + (each.deliveries === 1 ? " time" : " times") + (each.altered ? ", altered" : "")],
-      ["not merged", each.identity_failure],
+      ["not merged", each.identity_failure], ["not the signed visitor's", each.properties.visitor_mismatch],
     ]),
     coloured(asSent(each)),
   );
