@@ -16,6 +16,15 @@ settings.load_profile("mutant" if IN_A_MUTANT in os.environ else "patient")
 SENT = "sent to the local Mixpanel"
 
 
+def pytest_addoption(parser):
+    """Add the option with which all journeys of `tests/browser` go through the collector."""
+    parser.addoption(
+        "--through-collector",
+        action="store_true",
+        help="send the events of the browsers in tests/browser through the application",
+    )
+
+
 @pytest.fixture(autouse=True)
 def _no_abandoned_senders():
     """A tracker that a test has dropped, with events that nobody takes, would try to send them for ever."""

@@ -60,22 +60,28 @@ def id_merge(request):
     return request.param
 
 
+@pytest.fixture(scope="session")
+def through_collector(request):
+    """Return whether all journeys send the browser's events through the shop: `--through-collector`."""
+    return request.config.getoption("--through-collector")
+
+
 @pytest.fixture
-def start(chromium, front, certificate, id_merge):
+def start(chromium, front, certificate, id_merge, through_collector):
     """Start a journey: fields of `Plan` as keywords, and settings of ours."""
-    with _starting(chromium, front, certificate, id_merge) as started:
+    with _starting(chromium, front, certificate, id_merge, through_collector) as started:
         yield started
 
 
 @pytest.fixture
-def start_in_firefox(firefox, front, certificate, id_merge):
+def start_in_firefox(firefox, front, certificate, id_merge, through_collector):
     """Start a journey in Firefox."""
-    with _starting(firefox, front, certificate, id_merge) as started:
+    with _starting(firefox, front, certificate, id_merge, through_collector) as started:
         yield started
 
 
 @contextlib.contextmanager
-def _starting(browser, front, certificate, id_merge):
+def _starting(browser, front, certificate, id_merge, through_collector):
     from support.browser_journey import Journey, Plan
 
     of_plan = set(Plan.__dataclass_fields__) - {"settings"}
@@ -83,7 +89,10 @@ def _starting(browser, front, certificate, id_merge):
 
         def started(**given):
             settings = {name: given.pop(name) for name in set(given) - of_plan}
-            plan = Plan(**{"id_merge": id_merge, "config": {}, **given}, settings=settings)
+            if through_collector and not given.get("installed", True):
+                pytest.skip("without the middleware there is no collector")
+            usual = {"id_merge": id_merge, "config": {}, "collector": through_collector}
+            plan = Plan(**{**usual, **given}, settings=settings)
             journey = running.enter_context(Journey(browser, front, certificate, plan))
             running.callback(_check_that_all_was_ours, journey)
             return journey

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
+from mixpanel_visitor.core.collector.routes import CollectorRoutes
 from mixpanel_visitor.emulator import LocalMixpanel
 from mixpanel_visitor.tracking.dependencies import Dependencies
 from mixpanel_visitor.tracking.tracker import Tracker
@@ -37,7 +38,10 @@ _DAY_S = 86_400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a journey needs: who serves the shop and where, how its pages load the SDK, and our settings."""
+    """What a journey needs: who serves the shop and where, how its pages load the SDK, and our settings.
+
+    `collector`: the SDK sends its events to the shop, and not to Mixpanel.
+    """
 
     id_merge: Any
     framework: str = "starlette"
@@ -50,6 +54,7 @@ class Plan:
     extra_head: str = ""
     days_ago: float = 0.0
     flags_served: tuple[dict[str, Any], ...] = ()
+    collector: bool = False
     settings: dict[str, Any]
 
 
@@ -95,6 +100,8 @@ class Journey(Browsing):
 
     def _made_tracker(self) -> Tracker:
         settings: dict[str, Any] = {"id_mode": self.plan.id_merge, **self.plan.settings}
+        if self.plan.collector:
+            settings["collector_path"] = "auto"
         return Tracker(
             token=self.token,
             secret_key=SECRET_KEY,
@@ -115,7 +122,7 @@ class Journey(Browsing):
             base_url=base + "/sdk",
             token=self.token,
             loading=self.plan.loading,
-            config={"api_host": api_host, "track_pageview": True, **self.plan.config},
+            config={**self._way(api_host), "track_pageview": True, **self.plan.config},
             snippet=self.plan.snippet,
             extra_head=self.plan.extra_head,
         )
@@ -126,6 +133,11 @@ class Journey(Browsing):
             )
         front.shop = starlette_shop(self.shop, tracker)
         return front.https_port if self.plan.https else front.http_port
+
+    def _way(self, api_host: str) -> dict[str, object]:
+        """Return what the SDK is told of where to send: straight to Mixpanel, or to the shop's collector."""
+        path = self._tracker.settings.collector_path
+        return {"api_host": api_host} if path is None else CollectorRoutes(path, self.token).init_options()
 
     def install(self, **changes: Any) -> None:
         """Install our middleware in a shop that ran without it; `changes` are fields of `Shop`."""
