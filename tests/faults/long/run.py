@@ -14,7 +14,7 @@ from pathlib import Path
 from processes import say
 
 README = Path(__file__).parent.parent / "README.md"
-PARTS = ("kill", "outage", "drain", "network", "rows", "serverless", "jobs", "mutants")
+PARTS = ("kill", "outage", "drain", "network", "rows", "serverless", "jobs", "collector", "hostile", "mutants")
 
 
 def record(part: str, text: str) -> None:
@@ -38,7 +38,7 @@ def main() -> int:
     """Run the parts that were asked for; 1: a goal was missed."""
     parser = argparse.ArgumentParser(prog="scripts/faults", description=__doc__)
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; default: all")
-    parser.add_argument("--rounds", type=int, help="kill: kills (300); rows: rounds (3)")
+    parser.add_argument("--rounds", type=int, help="kill, collector: kills (300); rows: rounds (3)")
     parser.add_argument("--events", type=int, help="kill, drain: events (1,000,000)")
     parser.add_argument(
         "--requests",
