@@ -164,7 +164,7 @@ def test_a_page_runs_and_its_tests_pass(name, mixpanel, mixpanel_events, request
 def test_every_block_of_a_page_is_of_a_known_language(name):
     """One with a title or highlighted lines would not be executed, and nobody would notice."""
     opened = re.findall(r"^ *(?:```|~~~)(.*)$", (DOCS / name).read_text("utf-8"), re.MULTILINE)
-    assert set(opened[::2]) <= {"python", "console", "text", "html", "ini"}
+    assert set(opened[::2]) <= {"python", "console", "text", "html", "ini", "nginx"}
     assert set(opened[1::2]) <= {""}
     assert opened[::2].count("python") == fences(name).count("python")
 

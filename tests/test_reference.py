@@ -126,7 +126,7 @@ def counted():
                 elif called(node) == "ExportError":
                     notes.update(literals(node.args[0]))
                     reasons.update(name for name in literals(node.args[0]) if name.startswith("resume_"))
-                elif called(node) == "HandoverError":
+                elif called(node) == "CollectorError" or called(node) == "HandoverError":
                     notes.update(literals(node.args[1]))
             elif isinstance(node, ast.FunctionDef) and node.name in ("_refusal", "refusal"):
                 returned = [each for each in ast.walk(node) if isinstance(each, ast.Return) and each.value]

@@ -1,4 +1,4 @@
-"""The lines for nginx in docs/collector.md: session recordings go to Mixpanel, the rest to us."""
+"""The lines for nginx in docs/how-to/collector.md: session recordings go to Mixpanel, the rest to us."""
 
 import contextlib
 import http.client
@@ -17,7 +17,7 @@ from mixpanel_visitor.emulator import LocalMixpanel
 
 pytestmark = pytest.mark.servers
 
-PAGE = Path(__file__).parents[2] / "docs" / "collector.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "collector.md"
 TOKEN = "0123456789abcdef0123456789abcdef"
 
 

@@ -149,14 +149,15 @@ class BrowserEvents:
             elif not ownership.is_signed:
                 self._counters.note("collector_unsigned")
             return ""
-        reason = "collector_unknown_user" if mismatch == "unknown-user" else "collector_differs"
+        is_unknown = mismatch == "unknown-user"
         if self._refuses_strangers:
             what = mismatch.removeprefix("unknown-")
             raise InvalidEventError(
-                reason, f"its {what} is not the signed visitor's, and collector_trust is 'refuse'"
+                "collector_unknown_user" if is_unknown else "collector_differs",
+                f"its {what} is not the signed visitor's, and collector_trust is 'refuse'",
             )
-        self._counters.note(reason)
-        return "" if mismatch == "unknown-user" else mismatch
+        self._counters.note("collector_unknown_user" if is_unknown else "collector_differs")
+        return "" if is_unknown else mismatch
 
     def _clean(self, properties: dict[str, Any]) -> dict[str, Any]:
         """Return properties within Mixpanel's limits and without secrets."""

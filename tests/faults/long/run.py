@@ -14,7 +14,9 @@ from pathlib import Path
 from processes import say
 
 README = Path(__file__).parent.parent / "README.md"
-PARTS = ("kill", "outage", "drain", "network", "rows", "serverless", "jobs", "collector", "hostile", "mutants")
+PARTS = (
+    "kill", "outage", "drain", "network", "rows", "serverless", "jobs", "collector", "hostile", "mutants",
+)  # fmt: skip
 
 
 def record(part: str, text: str) -> None:
