@@ -26,6 +26,7 @@ ANN = ExportedVisitor(
     int(NOW_S * 1000),
     {"ip": "0", "$browser": "Firefox"},
     {"plan": "pro", "company": ["Acme"]},
+    {"new-checkout": "on", "old-menu": None},
 )
 
 scalars = st.none() | st.booleans() | st.integers(-(2**80), 2**80) | st.text(max_size=300)
@@ -50,7 +51,7 @@ def reason(codec, text, **more):
 
 
 def test_all_of_a_visitor_comes_back(codec):
-    """Identity, time, the request's words, super properties and groups."""
+    """Identity, time, the request's words, super properties and groups, feature flags."""
     text, left_out = codec.encode(ANN)
     assert read(codec, text) == ANN
     assert not left_out
@@ -163,7 +164,15 @@ def test_a_visitor_cookie_is_no_export(codec):
 def test_signed_nonsense_is_refused(codec):
     """It can only come from somebody with the key, and raises nothing all the same."""
     signer = make_signer(["new-key"], b"mixpanel-visitor.export:" + TOKEN.encode())
-    strange = b"", b"[]", b"{}", b"[1", b"x\x9c", b"[1,2,3,4,5,6,7,8]", b'["a",null,null,null,"","",{},{}]'
+    strange = (
+        b"",
+        b"[]",
+        b"{}",
+        b"[1",
+        b"x\x9c",
+        b"[1,2,3,4,5,6,7,8,9]",
+        b'["a",null,null,null,"","",{},{},{}]',
+    )
     for content in strange:
         text = signer.sign("1." + base64.urlsafe_b64encode(content).rstrip(b"=").decode())
         assert reason(codec, text.decode()) == "resume_malformed"

@@ -375,3 +375,16 @@ def test_without_flags_their_code_is_not_imported_and_with_them_httpx_is_not():
     off, local = done.stdout.splitlines()
     assert off == "[]"
     assert local == repr(sorted(watched[3:]))
+
+
+def test_a_job_sees_what_its_request_saw(started):
+    """Though the definitions have changed since, and nothing is exposed again."""
+    flags = [a_b_test(f"flag-{number}") for number in range(12)]
+    tracker, changed = started(*flags), started(*(on_off(f"flag-{number}", 0) for number in range(12)))
+    _, visitor = begin(tracker)
+    seen = {key: visitor.flag(key, "default") for key in (flag["key"] for flag in flags)}
+    with tracker.resume(visitor.export()) as job, capture_events() as events:
+        assert {key: job.flag(key, "default") for key in seen} == seen
+    assert not events
+    with changed.resume(visitor.export()) as job:
+        assert job.flag("flag-0", "default") == "default"  # a variant that is no more

@@ -4,7 +4,7 @@ The text is `1.<content>.<signature>`: the version of the format, base64url of J
 long), and HMAC-SHA256 by the site's secret key with a salt of its own, for one project. All of it is safe in
 a header. The JSON is a list:
 
-`[exported at, device ID, user ID, uid, marks, source, request properties, super properties]`
+`[exported at, device ID, user ID, uid, marks, source, request properties, super properties, flags]`
 
 The time is in unix milliseconds. Who may not be tracked is exported as the empty text.
 """
@@ -40,6 +40,7 @@ _CONTENT_CHARS = MAX_CHARS - len("1..") - SIGNATURE_CHARS
 _CONTENT_BYTES = _CONTENT_CHARS * 3 // 4
 _SALT = b"mixpanel-visitor.export:"
 _VERSION = "1"
+_FLAGS = "feature flags"
 _LEAST_WANTED = ("$referrer", "$initial_referrer", "$current_url")
 
 
@@ -55,13 +56,15 @@ class ExportedVisitor(NamedTuple):
     """One visitor at the moment of the export, which was at `exported_at_ms` (unix milliseconds).
 
     `event_properties` are those that the request said of every event, `registered` the super properties with
-    the groups.
+    the groups; `flags` are the feature flags that were decided, each with its variant's key (None: no rule
+    has decided it).
     """
 
     identity: Identity
     exported_at_ms: int
     event_properties: Mapping[str, Any]
     registered: Mapping[str, Any] | None = None
+    flags: Mapping[str, str | None] | None = None
 
 
 class VisitorExportCodec:
@@ -135,7 +138,7 @@ def _packed(visitor: ExportedVisitor) -> bytes:
         ]
     )
     properties, registered = encode_part(visitor.event_properties), encode_part(visitor.registered or {})
-    content = b"%b,{%b},{%b}]" % (head[:-1], properties, registered)
+    content = b"%b,{%b},{%b},%b]" % (head[:-1], properties, registered, orjson.dumps(visitor.flags or {}))
     return content if len(content) <= _CONTENT_BYTES else zlib.compress(content)
 
 
@@ -144,14 +147,19 @@ def _shortened(visitor: ExportedVisitor) -> tuple[bytes, Sequence[str]]:
     properties, registered = dict(visitor.event_properties), dict(visitor.registered or {})
     sizes = {name: len(encode_part({name: value})) for name, value in (properties | registered).items()}
     by_need = sorted(sizes, key=lambda name: (name in registered, name not in _LEAST_WANTED, -sizes[name]))
+    flags = visitor.flags
+    if flags:  # before what the application has registered
+        by_need.insert(sum(name not in registered for name in by_need), _FLAGS)
+        sizes[_FLAGS] = len(orjson.dumps(flags))
     size = sum(sizes.values())
     for at, name in enumerate(by_need, 1):
         properties.pop(name, None)
         registered.pop(name, None)
+        flags = None if name == _FLAGS else flags
         size -= sizes[name]
         if size > MAX_PROPERTY_BYTES:
             continue  # however well that is compressed, it is not worth the time
-        content = _packed(visitor._replace(event_properties=properties, registered=registered))
+        content = _packed(visitor._replace(event_properties=properties, registered=registered, flags=flags))
         if len(content) <= _CONTENT_BYTES:
             return content, by_need[:at]
     raise ExportError("export_too_large", "the IDs alone do not fit; use shorter user IDs")
@@ -163,7 +171,9 @@ def _unpacked(text: str) -> ExportedVisitor:
         content = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         if content[:1] != b"[":
             content = zlib.decompressobj().decompress(content, _MAX_CONTENT_BYTES)
-        exported_at_ms, device_id, user_id, uid, marks, source, properties, registered = orjson.loads(content)
+        exported_at_ms, device_id, user_id, uid, marks, source, properties, registered, flags = orjson.loads(
+            content
+        )
         identity = Identity(
             device_id=device_id,
             user_id=user_id,
@@ -173,6 +183,6 @@ def _unpacked(text: str) -> ExportedVisitor:
             vouched="v" in marks,
             device_unverified="u" in marks,
         )
-        return ExportedVisitor(identity, int(exported_at_ms), properties, registered or None)
+        return ExportedVisitor(identity, int(exported_at_ms), properties, registered or None, flags or None)
     except (TypeError, ValueError, zlib.error) as error:
         raise ExportError("resume_malformed", "it is signed, but cannot be read") from error

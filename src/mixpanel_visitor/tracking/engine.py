@@ -262,7 +262,10 @@ class Engine:
         """Return the visitor of an exported text; who cannot or may not be resumed tracks nothing."""
         exported, refusal = self.exports.read(text, max_age_s=max_age_s)
         identity = None if exported is None else exported.identity
-        return self._offline(self.detached(identity, refusal=refusal, resumed=exported))
+        exchange = self.detached(identity, refusal=refusal, resumed=exported)
+        if self._flags is not None and exported is not None and exported.flags:
+            self._flags.restore(exchange, exported.flags)
+        return self._offline(exchange)
 
     def _offline(self, exchange: DetachedExchange) -> OfflineVisitor:
         return OfflineVisitor(exchange, self.writer, fresh_id=self._fresh_id, end=self._end_batch)

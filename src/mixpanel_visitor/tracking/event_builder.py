@@ -71,6 +71,11 @@ if TYPE_CHECKING:
             ...
 
         @property
+        def flag_decisions(self) -> Mapping[str, Any] | None:
+            """What was decided of feature flags, by key; None: nothing yet."""
+            ...
+
+        @property
         def exported_at_ms(self) -> int | None:
             """When a request has exported this visitor, in unix milliseconds; None: none has."""
             ...

@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from mixpanel_visitor.observability.counters import EventCounters
     from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
 
+    class DecidedScope(Protocol):
+        """What keeps the decisions of a request."""
+
+        @property
+        def flag_decisions(self) -> Mapping[str, DecidedFlag] | None:
+            """By key; None: nothing was decided yet."""
+            ...
+
     class FlagScope(Protocol):
         """Whom flags are evaluated for: an exchange, or its like outside of any request."""
 
@@ -258,7 +266,7 @@ class VisitorFlags:
         )
 
 
-def exported_variants(scope: FlagScope) -> dict[str, str | None]:
+def exported_variants(scope: DecidedScope) -> dict[str, str | None]:
     """Return what was decided so far, the variant's key by flag, for a job to go on with."""
     decisions = scope.flag_decisions or {}
     return {

@@ -14,7 +14,7 @@ from mixpanel_visitor.core.request import JobFacts
 from mixpanel_visitor.observability.rate_limited_log import call_site
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from mixpanel_visitor.core.policy import Consent
     from mixpanel_visitor.core.request import RequestFacts
@@ -70,6 +70,7 @@ class VisitorExports:
                     int(self._clock() * 1000) if exported_at_ms is None else exported_at_ms,
                     properties_of(scope.request_properties.parts),
                     scope.registered,
+                    _variants(scope),
                 )
             )
         except Exception as error:
@@ -173,3 +174,12 @@ class VisitorExports:
         identity = visitor.identity
         consent = self._consent(JobFacts(identity.device_id, identity.user_id))
         return None if consent == "granted" else f"consent_{consent}"
+
+
+def _variants(scope: Sink) -> Mapping[str, str | None] | None:
+    """Return the feature flags that were decided, so that a job sees what its request saw."""
+    if not scope.flag_decisions:
+        return None
+    from .flags import exported_variants  # noqa: PLC0415  # for those who have flags
+
+    return exported_variants(scope)
