@@ -262,7 +262,9 @@ def end_by_time():
         pass
 
 
-@pytest.mark.parametrize("end", [end_by_error, end_by_abort, end_by_time, "skipped"], ids=str)
+@pytest.mark.parametrize(
+    "end", [end_by_error, end_by_abort, end_by_time, "skipped"], ids=["error", "abort", "time", "skipped"]
+)
 @pytest.mark.parametrize("last", [True, False], ids=["added last", "added first"])
 def test_a_message_leaves_however_it_ends(end, last):
     """The same thread has no visitor then, neither for the next actor nor for what a middleware does."""
