@@ -70,10 +70,8 @@ if TYPE_CHECKING:
             """What the request says of the visitor besides."""
             ...
 
-        @property
-        def flag_decisions(self) -> Mapping[str, Any] | None:
-            """What was decided of feature flags, by key; None: nothing yet."""
-            ...
+        flag_decisions: dict[str, Any] | None
+        """What was decided of feature flags, by key; None: nothing yet."""
 
         @property
         def exported_at_ms(self) -> int | None:
