@@ -12,6 +12,7 @@ import pytest
 from support.trackers import recording_tracker
 
 import mixpanel_visitor
+from mixpanel_visitor.delivery.flags import refresher
 from mixpanel_visitor.delivery.sending import stats as delivery_stats
 from mixpanel_visitor.records import Endpoint
 from mixpanel_visitor.settings import ServiceAccount, Settings, keywords
@@ -97,13 +98,17 @@ def test_none_means_not_given(name):
 def checked(value, hint):
     """Whether a value has the type that a `TypedDict` says, down to the last number."""
     if typing.is_typeddict(hint):
+        if not isinstance(value, dict):
+            return False
         hints = typing.get_type_hints(
-            hint, localns={"Endpoint": Endpoint, **vars(delivery_stats), **vars(stats)}
+            hint, localns={"Endpoint": Endpoint, **vars(delivery_stats), **vars(refresher), **vars(stats)}
         )
         return value.keys() == hints.keys() and all(checked(value[name], hints[name]) for name in hints)
     if typing.get_origin(hint) is dict:
         key, item = typing.get_args(hint)
         return all(checked(k, key) and checked(v, item) for k, v in value.items())
+    if typing.get_origin(hint) in (UnionType, typing.Union):
+        return any(checked(value, part) for part in typing.get_args(hint))
     if typing.get_origin(hint) is typing.Literal:
         return value in typing.get_args(hint)
     if hint is float:

@@ -96,6 +96,7 @@ def test_every_scenario_in_this_process_comes_out_the_same(tmp_path):
     """The scenario suite, under each harness that starts no server."""
     done = python(
         *("-m", "pytest", "scenarios", "-q", "-m", "not servers", "-p", "no:cacheprovider", "-p", "no:xdist"),
+        *("-p", "no:platformdirs"),  # of a development tool: it asks for POSIX
         *("-k", "not pyramid"),  # what it imports takes a system without Windows' name for one with users
         *("--rootdir", TESTS.parent, "-c", TESTS.parent / "pyproject.toml", "--basetemp", tmp_path / "there"),
         cwd=TESTS,

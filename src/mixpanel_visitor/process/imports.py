@@ -6,12 +6,14 @@ the module's lock is held by a thread that the child does not have.
 
 from __future__ import annotations
 
+import atexit
 import threading
 from typing import TYPE_CHECKING
 
 from . import fork
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
 FORK_TIMEOUT_S = 0.5
@@ -55,3 +57,13 @@ class Importing:
 
 
 importing = Importing()
+
+
+def import_at_exit(load: Callable[[], object]) -> None:
+    """Have `load` import what has not been needed yet, when the process ends; asked again, once.
+
+    A finalizer that runs while the interpreter ends cannot import any more, not even what is loaded, and it
+    may track the first event: so `load` keeps what it has imported.
+    """
+    atexit.unregister(load)
+    atexit.register(load)

@@ -11,6 +11,7 @@ from mixpanel_visitor.core.identity.identity import (
     from_known_ids,
     read_id,
 )
+from mixpanel_visitor.process.imports import importing
 from mixpanel_visitor.settings import Settings
 from mixpanel_visitor.settings.masked import without_secrets
 
@@ -164,7 +165,9 @@ class Tracker:
 
     def consumer(self) -> SpoolConsumer:
         """Return a consumer for the official `mixpanel.Mixpanel(token, consumer=tracker.consumer())`."""
-        from mixpanel_visitor.sdk import SpoolConsumer  # noqa: PLC0415  # the official package takes 0.2 s to import
+        # The official package takes 0.2 s to import, and needs urllib3, as the sender's thread does.
+        with importing:
+            from mixpanel_visitor.sdk import SpoolConsumer  # noqa: PLC0415
 
         return SpoolConsumer(self._engine.writer, self._engine.detached())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mixpanel_visitor.core.identity.identity import DEVICE_PREFIX, alias_properties, distinct_id, read_id
+from mixpanel_visitor.process.imports import importing
 
 from . import forced_flags
 from .automatic_events import track_merge
@@ -251,7 +252,9 @@ class Visitor:
 
         Its methods take a distinct ID as ever: pass `visitor.distinct_id`.
         """
-        from mixpanel_visitor.sdk import bound_mixpanel  # noqa: PLC0415  # the official package takes 0.2 s to import
+        # The official package takes 0.2 s to import, and needs urllib3, as the sender's thread does.
+        with importing:
+            from mixpanel_visitor.sdk import bound_mixpanel  # noqa: PLC0415
 
         return bound_mixpanel(self._writer, self._scope)
 

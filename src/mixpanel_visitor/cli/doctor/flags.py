@@ -33,10 +33,8 @@ def check_flags(settings: Settings) -> Iterator[Finding]:
     credentials = (account.username, account.secret, account.project_id) if account else None
     answer = DefinitionsFetcher(settings.api_host, settings.token, credentials, proxy=settings.proxy).fetch()
     if answer.body is None:
-        yield Finding(
-            "E111",
+        yield _unavailable(
             f"{settings.api_host} does not give the definitions of feature flags: {answer.error}",
-            "flags keep what they were, or have their defaults",
             "check MIXPANEL_API_HOST and the credentials; feature flags must be in the project's plan",
         )
     else:
@@ -49,10 +47,8 @@ def check_definitions(body: bytes) -> Iterator[Finding]:
     try:
         definitions = read_answer(body, NO_DEFINITIONS)
     except DefinitionsError as error:
-        yield Finding(
-            "E111",
+        yield _unavailable(
             f"the definitions of feature flags cannot be read: {error}",
-            "flags keep what they were, or have their defaults",
             "check MIXPANEL_API_HOST, and the proxy behind it",
         )
         return
@@ -76,9 +72,8 @@ def _check_shared(settings: Settings) -> Iterator[Finding]:
         document = spool.shared_flags()
         shared = None if document is None else SharedDefinitions.decode(document)
     except (OSError, SpoolError, ValueError) as error:
-        yield Finding(
-            "W113",
-            f"the definitions of feature flags in the spool cannot be read: {error}",
+        yield _old(
+            f"cannot be read: {error}",
             "processes that do not fetch them have none",
             "run this and the application as the same user",
         )
@@ -89,11 +84,18 @@ def _check_shared(settings: Settings) -> Iterator[Finding]:
         return
     age_s = time.time() - shared.fetched_at_s
     if age_s > OLD_S:
-        yield Finding(
-            "W113",
-            f"the definitions of feature flags in the spool are {age_s / 60:.0f} minutes old",
+        yield _old(
+            f"are {age_s / 60:.0f} minutes old",
             "a flag that was changed at Mixpanel since then is not changed here",
             "see that the process that delivers runs, with MIXPANEL_VISITOR_FLAGS=local",
         )
     else:
         yield Finding("ok", f"the definitions in the spool are {max(0.0, age_s):.0f} s old")
+
+
+def _unavailable(problem: str, fix: str) -> Finding:
+    return Finding("E111", problem, "flags keep what they were, or have their defaults", fix)
+
+
+def _old(problem: str, reason: str, fix: str) -> Finding:
+    return Finding("W113", f"the definitions of feature flags in the spool {problem}", reason, fix)

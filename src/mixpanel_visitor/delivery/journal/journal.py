@@ -20,6 +20,7 @@ be stored. Records leave in the order of their segments, oldest first.
 from __future__ import annotations
 
 import time
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ from mixpanel_visitor.delivery.spool import (
     SyncableSpool,
 )
 from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
-from mixpanel_visitor.process.imports import importing
+from mixpanel_visitor.process.imports import import_at_exit, importing
 
 from .per_process import PerProcess
 from .segments import sync_path
@@ -92,14 +93,9 @@ class Journal(
         self._flags_file = SharedFlagsFile(directory)
 
         def make() -> tuple[JournalProducer, JournalConsumer]:
-            # Late: a process that stores and delivers nothing yet starts without them.
-            with importing:
-                from .consumer import JournalConsumer  # noqa: PLC0415
-                from .dead_letters import MAX_BYTES  # noqa: PLC0415
-                from .producer import JournalProducer  # noqa: PLC0415
-
+            producer_type, consumer_type, max_dead_bytes = _parts()
             log = RateLimitedLog(monotonic)
-            producer = JournalProducer(
+            producer = producer_type(
                 directory,
                 clock=clock,
                 monotonic=monotonic,
@@ -109,16 +105,17 @@ class Journal(
                 log=log,
                 sync_path=sync_path,
             )
-            consumer = JournalConsumer(
+            consumer = consumer_type(
                 directory,
                 clock=clock,
                 monotonic=monotonic,
-                dead_bytes=MAX_BYTES if dead_bytes is None else dead_bytes,
+                dead_bytes=max_dead_bytes if dead_bytes is None else dead_bytes,
                 log=log,
             )
             return producer, consumer
 
         self._per_process = PerProcess(make)
+        import_at_exit(_parts)
 
     @property
     def _producer(self) -> JournalProducer:
@@ -233,3 +230,14 @@ class Journal(
         """Sync, close the segment, forget all claims and let another process lead; needs no thread."""
         self._producer.seal()
         self._consumer.close()
+
+
+@cache
+def _parts() -> tuple[type[JournalProducer], type[JournalConsumer], int]:
+    """Import late: a process that stores and delivers nothing yet starts without them."""
+    with importing:
+        from .consumer import JournalConsumer  # noqa: PLC0415
+        from .dead_letters import MAX_BYTES  # noqa: PLC0415
+        from .producer import JournalProducer  # noqa: PLC0415
+
+    return JournalProducer, JournalConsumer, MAX_BYTES
