@@ -17,11 +17,16 @@ SENT = "sent to the local Mixpanel"
 
 
 def pytest_addoption(parser):
-    """Add the option with which all journeys of `tests/browser` go through the collector."""
+    """Add what `tests/browser` can be asked for besides."""
     parser.addoption(
         "--through-collector",
         action="store_true",
         help="send the events of the browsers in tests/browser through the application",
+    )
+    parser.addoption(
+        "--every-id-merge",
+        action="store_true",
+        help="walk each journey of tests/browser in both ways of merging IDs, not most in one of them",
     )
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
+from zlib import crc32
 
 import pytest
 from support.components import needs, needs_module
 
 NEEDED = (needs("npm"), needs_module("playwright"), needs_module("trustme"))
+HERE = Path(__file__).parent
+ALWAYS_IN_BOTH_WAYS = {"test_log_in", "test_log_out", "test_sites", "test_collector", "test_flags"}
 BROWSERS = {"chromium": (needs("chromium"),), "firefox": (needs("firefox-esr"), needs_module("websockets"))}
 
 
@@ -17,6 +21,27 @@ def pytest_runtest_setup(item):
         for mark in (*needed, *NEEDED) if browser in item.fixturenames else ():
             if mark.args[0]:
                 pytest.skip(mark.kwargs["reason"])
+
+
+def pytest_collection_modifyitems(config, items):
+    """Walk most journeys in one of the two ways of merging IDs; `--every-id-merge` walks all in both.
+
+    Who logs in and out is walked in both ways always. Which way it is depends on the test's name, so that
+    each way has its share.
+    """
+    if config.getoption("--every-id-merge"):
+        return
+    both = []
+    for item in items:
+        one = getattr(item, "callspec", None) and item.callspec.params.get("id_merge")
+        if one and item.path.parent == HERE and item.path.stem not in ALWAYS_IN_BOTH_WAYS:
+            without = item.name.replace(one, "")
+            if one != ("simplified", "original")[crc32(without.encode()) % 2]:
+                both.append(item)
+    if both:
+        config.hook.pytest_deselected(items=both)
+        left_out = set(both)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")
