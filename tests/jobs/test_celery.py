@@ -82,6 +82,10 @@ def pay_once(self, paid_at):
 texts = []
 
 
+# Now: tasks of other modules are shared with each application that is completed after them.
+app.finalize()
+
+
 @pytest.fixture(scope="module")
 def worker():
     """A worker with two threads."""
