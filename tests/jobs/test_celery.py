@@ -1,5 +1,6 @@
 """Celery: the tasks of a worker in this process, in two threads of a pool, over a broker in memory."""
 
+import logging
 import uuid
 
 import celery
@@ -89,10 +90,15 @@ app.finalize()
 @pytest.fixture(scope="module")
 def worker():
     """A worker with two threads."""
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
     with start_worker(
         app, pool="threads", concurrency=2, perform_ping_check=False, shutdown_timeout=PATIENCE_S
     ):
+        # It has set the level of all loggers to ERROR.
+        root.setLevel(level)
         yield
+    root.handlers[:] = handlers
 
 
 @pytest.fixture
