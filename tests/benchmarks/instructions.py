@@ -30,6 +30,9 @@ from starlette.middleware.sessions import SessionMiddleware
 from support.trackers import recording_tracker
 
 from mixpanel_visitor import Tracker
+
+# Imported late otherwise, by the sender's thread, in the middle of what is counted.
+from mixpanel_visitor.delivery.sending import endpoint_worker, transport  # noqa: F401
 from mixpanel_visitor.records import Record
 from mixpanel_visitor.starlette import VisitorMiddleware
 from mixpanel_visitor.tracking.tracker import engine_of

@@ -36,7 +36,6 @@ class DetachedExchange:
     __slots__ = (
         "_gathers",
         "_id_mode",
-        "_is_resumed",
         "_opted_out",
         "_records",
         "_refusal",
@@ -69,7 +68,6 @@ class DetachedExchange:
         resumed: ExportedVisitor | None = None,
     ) -> None:
         self.identity = identity
-        self._is_resumed = resumed is not None
         self.request_properties: EmptyRequestProperties = _NO_REQUEST
         self.exported_at_ms: int | None = None
         """When a request has exported this visitor, in unix milliseconds; None: none has."""
@@ -105,7 +103,7 @@ class DetachedExchange:
 
     def begin_batch(self) -> None:
         """Keep records until `end`, so that they are stored with one write."""
-        if self._is_resumed:
+        if self.exported_at_ms is not None:
             return
         self._gathers = True
         self._unfinished.add(self)
@@ -129,7 +127,7 @@ class DetachedExchange:
         before = self.identity
         linked = before.user_id == user_id
         another = before.device_id is not None and before.user_id is not None and not linked
-        if self._is_resumed and not linked:
+        if self.exported_at_ms is not None and not linked:
             # Who uses the device by now only a request knows.
             before, another = before._replace(device_unverified=True), False
         login = log_in(

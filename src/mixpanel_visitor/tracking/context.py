@@ -75,6 +75,17 @@ def keep_visitor(function: Callable[Parameters, Result]) -> Callable[Parameters,
     'user-42'
     """
     visitor = get_current()
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def kept_async(*args: Any, **kwargs: Any) -> Any:
+            token = enter(visitor)
+            try:
+                return await function(*args, **kwargs)
+            finally:
+                leave(token)
+
+        return cast("Callable[Parameters, Result]", kept_async)
 
     @functools.wraps(function)
     def kept(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
@@ -84,15 +95,7 @@ def keep_visitor(function: Callable[Parameters, Result]) -> Callable[Parameters,
         finally:
             leave(token)
 
-    @functools.wraps(function)
-    async def kept_async(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Any:
-        token = enter(visitor)
-        try:
-            return await cast("Any", function(*args, **kwargs))
-        finally:
-            leave(token)
-
-    return cast("Any", kept_async) if inspect.iscoroutinefunction(function) else kept
+    return kept
 
 
 class CurrentVisitor:
