@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import logging
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
@@ -74,6 +73,8 @@ def keep_visitor(function: Callable[Parameters, Result]) -> Callable[Parameters,
     ...     pool.submit(keep_visitor(user)).result()
     'user-42'
     """
+    import inspect  # noqa: PLC0415  # it takes longer to import than all that `current_visitor` needs
+
     visitor = get_current()
     if inspect.iscoroutinefunction(function):
 
