@@ -1,12 +1,10 @@
 """`mixpanel-visitor doctor`: do the browser's events come in, through everything before the application?"""
 
-import contextlib
 import json
-import threading
 
 import pytest
 from click.testing import CliRunner
-from werkzeug.serving import WSGIRequestHandler, make_server
+from support.wsgi_site import served
 
 from mixpanel_visitor.cli import main
 from mixpanel_visitor.cli.doctor.collector import check_collector
@@ -18,27 +16,6 @@ from mixpanel_visitor.wsgi import VisitorMiddleware
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 BROWSER = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"}
-
-
-class Quiet(WSGIRequestHandler):
-    protocol_version = "HTTP/1.0"  # no thread waits for a second request
-
-    def log(self, type, message, *args):  # noqa: A002
-        """Say nothing."""
-
-
-@contextlib.contextmanager
-def served(app):
-    """Serve an application on loopback; give its address."""
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
-        thread.join(10)
-        server.server_close()
 
 
 def page(environ, start_response):

@@ -1,16 +1,14 @@
 """`mixpanel-visitor doctor --url`: what do two new browsers get from the running application?"""
 
-import contextlib
 import json
 import ssl
 import sys
-import threading
 
 import pytest
 import trustme
 from click.testing import CliRunner
 from support.scripted_server import ScriptedServer, answering_once, http, resetting
-from werkzeug.serving import WSGIRequestHandler, make_server
+from support.wsgi_site import served
 
 from mixpanel_visitor.cli import main
 from mixpanel_visitor.cli.doctor.network import ResponseHead
@@ -19,27 +17,6 @@ from mixpanel_visitor.tracking.tracker import Tracker
 from mixpanel_visitor.wsgi import VisitorMiddleware
 
 SETTINGS = {"token": "0123456789abcdef0123456789abcdef", "secret_key": "a-key-of-some-length"}
-
-
-class Quiet(WSGIRequestHandler):
-    protocol_version = "HTTP/1.0"  # no thread waits for a second request
-
-    def log(self, type, message, *args):  # noqa: A002
-        """Say nothing."""
-
-
-@contextlib.contextmanager
-def served(app, context=None):
-    """Serve an application on loopback; give its address."""
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet, ssl_context=context)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield f"{'https' if context else 'http'}://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
-        thread.join(10)
-        server.server_close()
 
 
 @pytest.fixture
