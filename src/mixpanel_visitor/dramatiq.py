@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import MissingExtraError
 from .tracking import context
 from .tracking.context import current_visitor
-from .tracking.tracker import Tracker, engine_of
+from .tracking.job_visitors import JOB_KEY, JobVisitors, exported_visitor
 from .tracking.visitor_exports import MAX_AGE_S
 
 try:
@@ -36,21 +36,18 @@ except ImportError as error:  # pragma: no cover
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextvars import Token
+    from contextlib import AbstractContextManager
 
     from dramatiq import Broker, Message, Worker
     from dramatiq.broker import MessageProxy
     from dramatiq.worker import ConsumerThread, WorkerThread
 
-    from .tracking.visitor import Visitor
+    from .tracking.tracker import Tracker
 
 __all__ = ["OPTION", "VisitorMiddleware", "current_visitor"]
 
-OPTION = "mixpanel_visitor"
+OPTION = JOB_KEY
 """The option of a message that says who its visitor is; one that you give yourself is kept."""
-
-DRAIN_S = 3.0
-"""So long a worker that ends waits for Mixpanel; what is not delivered then stays in the spool."""
 
 
 class VisitorMiddleware(Middleware):
@@ -63,17 +60,16 @@ class VisitorMiddleware(Middleware):
 
     def __init__(self, tracker: Tracker | Callable[[], Tracker], *, max_age_s: float = MAX_AGE_S) -> None:
         """Take a tracker, or a function that returns it when it is needed, as Django's `get_tracker`."""
-        if not (isinstance(tracker, Tracker) or callable(tracker)):
-            raise TypeError(f"it takes a mixpanel_visitor.Tracker, or a function for one, not {tracker!r}")
-        self._given = tracker
-        self._max_age_s = max_age_s
+        self._visitors = JobVisitors(tracker, max_age_s=max_age_s)
         self._here = _ThreadState()
 
     def before_enqueue(self, broker: Broker, message: Message[Any], delay: int | None) -> None:  # noqa: ARG002
         """Note the visitor in a message that is sent, unless there is one in it already."""
-        visitor = context.get_current()
-        if visitor is not None and OPTION not in message.options:
-            message.options[OPTION] = visitor.export()
+        if OPTION in message.options:
+            return
+        text = exported_visitor()
+        if text is not None:
+            message.options[OPTION] = text
             self._here.noted_in = message.options
 
     def after_enqueue(self, broker: Broker, message: Message[Any], delay: int | None) -> None:  # noqa: ARG002
@@ -84,9 +80,9 @@ class VisitorMiddleware(Middleware):
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:  # noqa: ARG002
         """Make the message's visitor the current one; of a message that has none, nobody is."""
-        exported = message.options.get(OPTION)
-        visitor = None if exported is None else self._tracker.resume(exported, max_age_s=self._max_age_s)
-        self._here.entered.append((message, context.enter(visitor)))
+        block = self._visitors.of(message.options.get(OPTION))
+        block.__enter__()
+        self._here.entered.append((message, block))
 
     def after_process_message(
         self,
@@ -107,11 +103,11 @@ class VisitorMiddleware(Middleware):
         """Begin to deliver, and come before all other middleware."""
         # In a new list, for Dramatiq is going through the other one.
         broker.middleware = [self, *(each for each in broker.middleware if each is not self)]
-        self._tracker.start()
+        self._visitors.begin()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         """Deliver what is left, when the last actor has ended."""
-        engine_of(self._tracker).drain(DRAIN_S)
+        self._visitors.end()
 
     def after_worker_thread_boot(self, broker: Broker, thread: WorkerThread) -> None:  # noqa: ARG002
         """Begin without a visitor: free-threaded Python gives a thread the context of who started it."""
@@ -121,16 +117,12 @@ class VisitorMiddleware(Middleware):
         """Begin without a visitor: delayed messages are sent again from here."""
         context.enter(None)
 
-    @property
-    def _tracker(self) -> Tracker:
-        return self._given if isinstance(self._given, Tracker) else self._given()
-
     def _leave(self, message: MessageProxy) -> None:
         # Dramatiq comes here twice where an actor's time is over just as it ends, and also with messages that
         # another middleware has skipped before we have seen them.
         entered = self._here.entered
         if entered and entered[-1][0] is message:
-            context.leave(entered.pop()[1])
+            entered.pop()[1].__exit__(None, None, None)
 
 
 class _ThreadState(threading.local):
@@ -138,4 +130,4 @@ class _ThreadState(threading.local):
 
     def __init__(self) -> None:
         self.noted_in: dict[str, Any] | None = None
-        self.entered: list[tuple[MessageProxy, Token[Visitor | None]]] = []
+        self.entered: list[tuple[MessageProxy, AbstractContextManager[object]]] = []

@@ -26,9 +26,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from .errors import MissingExtraError
-from .tracking import context
 from .tracking.context import current_visitor
-from .tracking.tracker import Tracker, engine_of
+from .tracking.job_visitors import JOB_KEY, JobVisitors, exported_visitor
 from .tracking.visitor_exports import MAX_AGE_S
 
 try:
@@ -39,21 +38,20 @@ except ImportError as error:  # pragma: no cover
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextvars import Token
+    from contextlib import AbstractContextManager
 
     from taskiq import TaskiqMessage, TaskiqResult
 
-    from .tracking.visitor import Visitor
+    from .tracking.tracker import Tracker
 
 __all__ = ["LABEL", "VisitorMiddleware", "current_visitor"]
 
-LABEL = "mixpanel_visitor"
+LABEL = JOB_KEY
 """The label of a task that says who its visitor is; one that you give yourself is kept."""
 
-DRAIN_S = 3.0
-"""So long a worker that ends waits for Mixpanel; what is not delivered then stays in the spool."""
-
-_entered: ContextVar[tuple[tuple[str, Token[Visitor | None]], ...]] = ContextVar("taskiq tasks", default=())
+_entered: ContextVar[tuple[tuple[str, AbstractContextManager[object]], ...]] = ContextVar(
+    "taskiq tasks", default=()
+)
 """The tasks that run here, by their IDs; with a broker in memory, one may run inside of another."""
 
 
@@ -68,35 +66,32 @@ class VisitorMiddleware(TaskiqMiddleware):
     def __init__(self, tracker: Tracker | Callable[[], Tracker], *, max_age_s: float = MAX_AGE_S) -> None:
         """Take a tracker, or a function that returns it when it is needed, as Django's `get_tracker`."""
         super().__init__()
-        if not (isinstance(tracker, Tracker) or callable(tracker)):
-            raise TypeError(f"it takes a mixpanel_visitor.Tracker, or a function for one, not {tracker!r}")
-        self._given = tracker
-        self._max_age_s = max_age_s
+        self._visitors = JobVisitors(tracker, max_age_s=max_age_s)
 
     def startup(self) -> None:
         """Come before all other middleware; in a worker, begin to deliver."""
         # In a new list, for the broker is going through the other one.
         self.broker.middlewares = [self, *(each for each in self.broker.middlewares if each is not self)]
         if self.broker.is_worker_process:
-            self._tracker.start()
+            self._visitors.begin()
 
     async def shutdown(self) -> None:
         """Deliver what is left, in a worker; an application does so at its own end."""
         if self.broker.is_worker_process:
-            await asyncio.to_thread(engine_of(self._tracker).drain, DRAIN_S)
+            await asyncio.to_thread(self._visitors.end)
 
     def pre_send(self, message: TaskiqMessage) -> TaskiqMessage:
         """Note the visitor in a task that is sent, unless there is one in it already."""
-        visitor = context.get_current()
-        if visitor is not None and LABEL not in message.labels:
-            message.labels[LABEL] = visitor.export()
+        text = None if LABEL in message.labels else exported_visitor()
+        if text is not None:
+            message.labels[LABEL] = text
         return message
 
     def pre_execute(self, message: TaskiqMessage) -> TaskiqMessage:
         """Make the task's visitor the current one; of a task that has none, nobody is."""
-        exported = message.labels.get(LABEL)
-        visitor = None if exported is None else self._tracker.resume(exported, max_age_s=self._max_age_s)
-        _entered.set((*_entered.get(), (message.task_id, context.enter(visitor))))
+        block = self._visitors.of(message.labels.get(LABEL))
+        block.__enter__()
+        _entered.set((*_entered.get(), (message.task_id, block)))
         return message
 
     def post_execute(self, message: TaskiqMessage, result: TaskiqResult[Any]) -> None:
@@ -108,17 +103,14 @@ class VisitorMiddleware(TaskiqMiddleware):
         """Bring back who was current before; only now, for others send the next task when this is saved."""
         _leave(message)
 
-    @property
-    def _tracker(self) -> Tracker:
-        return self._given if isinstance(self._given, Tracker) else self._given()
-
 
 def _leave(message: TaskiqMessage) -> None:
     entered = list(_entered.get())
-    while entered:
-        task_id, token = entered.pop()
-        if task_id == message.task_id:
-            # What is above it has been broken off by an error of another middleware, and goes with it.
-            context.leave(token)
-            _entered.set(tuple(entered))
-            return
+    if message.task_id not in dict(entered):
+        return
+    task_id = None
+    while task_id != message.task_id:
+        # What is above it has been broken off by an error of another middleware, and goes with it.
+        task_id, block = entered.pop()
+        block.__exit__(None, None, None)
+    _entered.set(tuple(entered))

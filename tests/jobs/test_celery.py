@@ -322,7 +322,7 @@ def test_the_tracker_may_be_made_later(site, worker):
 
 def test_what_is_no_tracker_is_refused_at_once():
     """A mistake in the configuration."""
-    with pytest.raises(TypeError, match="a function for it"):
+    with pytest.raises(TypeError, match="a function for one"):
         install("a token")
 
 

@@ -239,8 +239,9 @@ def test_who_sends_keeps_their_visitor():
     assert shop.users == [*one, ("outer", "bob"), *one, ("outer", None)]
 
 
-def test_a_middleware_that_fails_inside_costs_the_outer_task_nothing():
-    """Its task was entered, and is never ended."""
+@pytest.mark.parametrize("sender", ["ann", None])
+def test_a_middleware_that_fails_inside_costs_the_outer_task_nothing(sender):
+    """Its task was entered for somebody else, and is never ended."""
 
     class Fail(TaskiqMiddleware):
         def pre_execute(self, message):
@@ -257,10 +258,10 @@ def test_a_middleware_that_fails_inside_costs_the_outer_task_nothing():
     @shop.task
     async def outer():
         with contextlib.suppress(SendTaskError):
-            await inner.kiq()
+            await inner.kicker().with_labels(**{LABEL: shop.tracker.visitor("bob").export()}).kiq()
 
     async def send():
-        with request_of(shop.tracker) as visitor:
+        with request_of(shop.tracker, sender) if sender else contextlib.nullcontext() as visitor:
             await outer.kiq()
             assert current_visitor == visitor
 

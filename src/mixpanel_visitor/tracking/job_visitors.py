@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 JOB_KEY = "mixpanel_visitor"
 """The name under which a message or a job has the text of its visitor."""
 
-
 _NOBODY_IS_CURRENT = nullcontext()
 
 
@@ -37,7 +36,7 @@ class JobVisitors:
     def __init__(self, tracker: Tracker | Callable[[], Tracker], *, max_age_s: float = MAX_AGE_S) -> None:
         """Take a tracker, or a function that returns it and is called when it is needed."""
         if not (isinstance(tracker, Tracker) or callable(tracker)):
-            raise TypeError(f"it takes a mixpanel_visitor.Tracker, or a function for it, not {tracker!r}")
+            raise TypeError(f"it takes a mixpanel_visitor.Tracker, or a function for one, not {tracker!r}")
         self._given = tracker
         self._max_age_s = max_age_s
 
