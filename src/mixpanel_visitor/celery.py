@@ -41,7 +41,7 @@ _visitors: JobVisitors | None = None
 
 
 def install(tracker: Tracker | Callable[[], Tracker], *, max_age_s: float = MAX_AGE_S) -> None:
-    """Give every task of this process the visitor for whom it was called; call it in sites and workers.
+    """Make the visitor for whom a task was called the current one in it; call this in sites and workers.
 
     `tracker` may be a function that returns it, such as `mixpanel_visitor.django.get_tracker`. A visitor
     counts for `max_age_s` from the request on, 7 days at most, however long the task waits. There is one

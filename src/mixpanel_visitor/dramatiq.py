@@ -51,7 +51,7 @@ OPTION = JOB_KEY
 
 
 class VisitorMiddleware(Middleware):
-    """Give each message the visitor who is current where it is sent, and its actor the same one.
+    """Carry the visitor who is current where a message is sent to its actor, and make them current there.
 
     A worker puts it before all other middleware, wherever it was added: so those that send messages after an
     actor, as Pipelines and Callbacks do, send them for its visitor. Messages that are processed more than

@@ -56,7 +56,7 @@ _entered: ContextVar[tuple[tuple[str, AbstractContextManager[object]], ...]] = C
 
 
 class VisitorMiddleware(TaskiqMiddleware):
-    """Give each task the visitor who is current where it is sent.
+    """Carry the visitor who is current where a task is sent to where it runs, and make them current there.
 
     When the broker starts, it puts this before all other middleware: so those that send tasks after a task
     send them for its visitor. Tasks that run more than `max_age_s` after the request (7 days at most) track
