@@ -2,7 +2,12 @@
 
 import orjson
 import pytest
-from support.trackers import NOW_S, recording_tracker
+from support.inbox import Inbox
+from support.trackers import NOW_S, SECRET_KEY, TOKEN, recording_tracker
+from support.waiting import PATIENCE_S, wait_until
+
+from mixpanel_visitor import Tracker
+from mixpanel_visitor.emulator import LocalMixpanel
 
 
 class Site:
@@ -35,6 +40,50 @@ class Site:
     def refused(self):
         """How many events were refused, by reason."""
         return self.tracker.stats()["refused"]
+
+
+class Delivery:
+    """A tracker that has not begun to deliver, and an event of an earlier process that waits in its spool."""
+
+    def __init__(self, directory, mixpanel):
+        settings = {
+            "token": TOKEN, "secret_key": SECRET_KEY, "spool": str(directory), "api_host": mixpanel.url
+        }  # fmt: skip
+        earlier = Tracker(deliver=False, **settings)
+        earlier.track("ann", "Waits")
+        earlier.close()
+        self.tracker = Tracker(**settings)
+        self._inbox = Inbox(mixpanel.url)
+
+    @property
+    def has_begun(self):
+        """Whether Mixpanel has the event, at once or soon."""
+        return wait_until(lambda: [each["event"] for each in self._inbox.events()] == ["Waits"], PATIENCE_S)
+
+    @property
+    def goes_on(self):
+        """Whether the tracker's thread runs."""
+        return self.tracker.stats()["sender"]["running"]
+
+    @property
+    def has_ended(self):
+        """Whether the tracker's thread has ended, at once or soon."""
+        return wait_until(lambda: not self.goes_on, PATIENCE_S)
+
+
+@pytest.fixture
+def delivery(tmp_path):
+    """A tracker that has not begun to deliver."""
+    with LocalMixpanel() as mixpanel:
+        delivery = Delivery(tmp_path, mixpanel)
+        yield delivery
+        delivery.tracker.close()
+
+
+def assert_takes_trackers_only(door):
+    """Check that what is no tracker is refused at once: a mistake in the configuration."""
+    with pytest.raises(TypeError, match=r"a mixpanel_visitor\.Tracker, or a function for one, not 'token'"):
+        door("token")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from mixpanel_visitor import current_visitor
 from mixpanel_visitor.celery import install
 from mixpanel_visitor.tracking import context
 
-from .conftest import Site
+from .conftest import Site, assert_takes_trackers_only
 
 app = celery.Celery("jobs", broker="memory://", backend="cache+memory://", set_as_current=False)
 app.conf.update(
@@ -321,9 +321,18 @@ def test_the_tracker_may_be_made_later(site, worker):
 
 
 def test_what_is_no_tracker_is_refused_at_once():
-    """A mistake in the configuration."""
-    with pytest.raises(TypeError, match="a function for one"):
-        install("a token")
+    """Where it is installed."""
+    assert_takes_trackers_only(install)
+
+
+@pytest.mark.parametrize("ending", [signals.worker_shutdown, signals.worker_process_shutdown])
+def test_a_worker_delivers_from_its_start_to_its_end(delivery, ending):
+    """Whether it has children or not; `test_workers.py` has real ones."""
+    install(delivery.tracker)
+    signals.worker_ready.send(sender=None)
+    assert delivery.has_begun
+    ending.send(sender=None)
+    assert delivery.has_ended
 
 
 def test_a_visitor_counts_for_as_long_as_was_said(site, worker):

@@ -1,8 +1,6 @@
 """The door for Dramatiq: in this process by its own broker for tests, and with Redis and a real worker."""
 
 import contextlib
-import importlib
-import sys
 import threading
 
 import dramatiq
@@ -19,12 +17,12 @@ from dramatiq.middleware import (
 )
 from dramatiq.rate_limits.backends import StubBackend
 from support import redis_servers
-from support.inbox import Inbox
-from support.job_visitors import assert_as_ordered, environment, order_all, request_of, tracked, worker
+from support.job_visitors import assert_as_ordered, imported_shop, order_all, request_of, tracked, worker
 from support.trackers import NOW_S, recording_tracker
 
 from mixpanel_visitor.dramatiq import OPTION, VisitorMiddleware, current_visitor
-from mixpanel_visitor.emulator import LocalMixpanel
+
+from .conftest import assert_takes_trackers_only
 
 PATIENCE_MS = 60_000
 
@@ -43,12 +41,16 @@ class Shop:
         self.users = []
 
     def actor(self, function=None, **options):
-        """Declare an actor that first notes who is current."""
+        """Declare an actor of this broker."""
 
         def declare(function):
             return dramatiq.actor(function, broker=self.broker, **options)
 
         return declare if function is None else declare(function)
+
+    def noting(self, name, **options):
+        """Declare an actor that does nothing else than to note who is current."""
+        return self.actor(lambda: self.note(name), actor_name=name, **options)
 
     def note(self, label):
         """Note whose job this is."""
@@ -159,21 +161,11 @@ def test_what_follows_an_actor_is_its_visitors(last):
     """The next one of a pipeline, a callback, and that of a group; in whatever order middleware was added."""
     shop = Shop(last=last, middleware=[GroupCallbacks(StubBackend())])
 
-    @shop.actor
-    def first():
-        shop.note("first")
-
-    @shop.actor
-    def second():
-        shop.note("second")
+    first, second, complete = map(shop.noting, ("first", "second", "complete"))
 
     @shop.actor
     def success(_message, _result):
         shop.note("success")
-
-    @shop.actor
-    def complete():
-        shop.note("complete")
 
     with request_of(shop.tracker):
         messages = [first.message(), second.message_with_options(pipe_ignore=True)]
@@ -193,10 +185,7 @@ def test_what_follows_an_actor_is_its_visitors(last):
 def test_an_actor_that_sends_sends_for_its_visitor():
     """Delayed, too."""
     shop = Shop()
-
-    @shop.actor
-    def inner():
-        shop.note("inner")
+    inner = shop.noting("inner")
 
     @shop.actor
     def outer():
@@ -211,11 +200,7 @@ def test_an_actor_that_sends_sends_for_its_visitor():
 def test_an_option_that_an_application_gives_is_kept():
     """A job for somebody else than who is current."""
     shop = Shop()
-
-    @shop.actor
-    def pay():
-        shop.note("pay")
-
+    pay = shop.noting("pay")
     with request_of(shop.tracker):
         pay.send_with_options(**{OPTION: shop.tracker.visitor("bob").export()})
     shop.work()
@@ -225,12 +210,7 @@ def test_an_option_that_an_application_gives_is_kept():
 def test_a_message_that_is_sent_again_is_the_next_visitors():
     """An application may make a pipeline once, and run it in each request."""
     shop = Shop()
-
-    @shop.actor
-    def pay():
-        shop.note("pay")
-
-    message = pay.message()
+    message = shop.noting("pay").message()
     for user in ("ann", "bob"):
         with request_of(shop.tracker, user):
             shop.broker.enqueue(message)
@@ -383,25 +363,29 @@ def test_the_tracker_may_be_made_when_it_is_needed():
 
 def test_what_is_no_tracker_says_so():
     """Where the middleware is made."""
-    with pytest.raises(TypeError, match=r"a mixpanel_visitor\.Tracker, or a function for one, not 'token'"):
-        VisitorMiddleware("token")
+    assert_takes_trackers_only(VisitorMiddleware)
+
+
+def test_a_worker_delivers_from_its_start_to_its_end(delivery):
+    """What waits in the spool before the first message, too."""
+    broker = StubBroker(middleware=[VisitorMiddleware(delivery.tracker)])
+    worker = dramatiq.Worker(broker, worker_timeout=10, worker_threads=1)
+    worker.start()
+    assert delivery.has_begun
+    worker.stop()
+    assert delivery.has_ended
 
 
 @pytest.mark.servers
 @pytest.mark.skipif(redis_servers.executable() is None, reason="there is no redis-server")
 def test_a_site_and_its_workers(tmp_path, monkeypatch):
     """Redis, and two processes of Dramatiq's own command: events are as in the request, and a no is kept."""
-    with LocalMixpanel() as mixpanel, redis_servers.running(tmp_path / "redis") as redis:
-        for name, value in environment(tmp_path, mixpanel.url, redis.url).items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.delitem(sys.modules, "support.dramatiq_shop", raising=False)
-        shop = importlib.import_module("support.dramatiq_shop")
+    with imported_shop("support.dramatiq_shop", tmp_path, monkeypatch) as (shop, inbox, _):
         order_all(shop.app.test_client)
         assert shop.tracker.flush(timeout_s=60)
         with worker(
             tmp_path, "dramatiq", "support.dramatiq_shop:broker", "--processes", "2", "--threads", "2"
         ):
             shop.broker.join("default", interval=20, timeout=PATIENCE_MS)
-        assert_as_ordered(Inbox(mixpanel.url).events())
-        shop.tracker.close()
+        assert_as_ordered(inbox)
         shop.broker.close()

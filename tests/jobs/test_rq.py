@@ -51,7 +51,12 @@ def pay_once(paid_at):
     current_visitor.track("Paid", time=paid_at, **{"$insert_id": rq.get_current_job().id})
 
 
+def note_delivery():
+    seen.append(deliveries[0].has_begun)
+
+
 texts = []
+deliveries, seen = [], []
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +231,15 @@ def test_a_job_that_runs_again_can_track_the_same_event_again(site, queue, work)
     work()
     first, second = site.spool.records
     assert first.body == second.body
+
+
+def test_a_worker_delivers_from_its_start_to_its_end(delivery, queue, work):
+    """Whatever its jobs do."""
+    deliveries[:], seen[:] = [delivery], []
+    queue.enqueue(note_delivery)
+    work(tracker=delivery.tracker)
+    assert seen == [True]
+    assert delivery.has_ended
 
 
 def test_without_a_tracker_the_worker_makes_one_from_the_environment(monkeypatch, queue, work, site):

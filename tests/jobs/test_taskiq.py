@@ -3,16 +3,13 @@
 import asyncio
 import contextlib
 import datetime as dt
-import importlib
-import sys
 from typing import Annotated
 
 import pytest
 from fastapi.testclient import TestClient
 from support import redis_servers
-from support.inbox import Inbox
-from support.job_visitors import assert_as_ordered, environment, order_all, request_of, tracked, worker
-from support.trackers import NOW_S, SECRET_KEY, TOKEN, recording_tracker
+from support.job_visitors import assert_as_ordered, imported_shop, order_all, request_of, tracked, worker
+from support.trackers import NOW_S, recording_tracker
 from support.waiting import PATIENCE_S, wait_until
 from taskiq import (
     AsyncBroker,
@@ -25,9 +22,9 @@ from taskiq import (
 from taskiq.exceptions import SendTaskError
 from taskiq.schedule_sources import LabelScheduleSource
 
-from mixpanel_visitor import Tracker
-from mixpanel_visitor.emulator import LocalMixpanel
 from mixpanel_visitor.taskiq import LABEL, VisitorMiddleware, current_visitor
+
+from .conftest import assert_takes_trackers_only
 
 
 class Shop:
@@ -300,49 +297,49 @@ def test_the_middleware_comes_first():
     assert [type(each) for each in shop.broker.middlewares] == [VisitorMiddleware, SimpleRetryMiddleware]
 
 
-def test_a_worker_delivers_from_its_start_to_its_end(tmp_path):
-    """What waits in the spool before the first task, too; the application's process does so itself."""
-    with LocalMixpanel() as mixpanel:
-        tracker = Tracker(token=TOKEN, secret_key=SECRET_KEY, spool=str(tmp_path), api_host=mixpanel.url)
-        broker = InMemoryBroker()
-        broker.add_middlewares(VisitorMiddleware(lambda: tracker))
-        broker.is_worker_process = True
-        tracker.track("ann", "Waits")
+def test_a_worker_delivers_from_its_start_to_its_end(delivery):
+    """What waits in the spool before the first task, too; the tracker may be made when it is needed."""
+    broker = InMemoryBroker()
+    broker.add_middlewares(VisitorMiddleware(lambda: delivery.tracker))
+    broker.is_worker_process = True
 
-        async def run():
-            await AsyncBroker.startup(broker)
-            await AsyncBroker.shutdown(broker)
+    async def run():
+        await AsyncBroker.startup(broker)
+        assert delivery.has_begun
+        await AsyncBroker.shutdown(broker)
 
-        asyncio.run(run())
-        assert [event["event"] for event in Inbox(mixpanel.url).events()] == ["Waits"]
-        tracker.close()
+    asyncio.run(run())
+    assert delivery.has_ended
+
+
+def test_an_application_delivers_on_when_its_broker_ends(delivery):
+    """It begins and ends by itself, and its requests may go on."""
+    broker = InMemoryBroker()
+    broker.add_middlewares(VisitorMiddleware(delivery.tracker))
+    delivery.tracker.start()
+    assert delivery.has_begun
+    asyncio.run(AsyncBroker.shutdown(broker))
+    assert delivery.goes_on
 
 
 def test_what_is_no_tracker_says_so():
     """Where the middleware is made."""
-    with pytest.raises(TypeError, match=r"a mixpanel_visitor\.Tracker, or a function for one, not 'token'"):
-        VisitorMiddleware("token")
+    assert_takes_trackers_only(VisitorMiddleware)
 
 
 @pytest.mark.servers
 @pytest.mark.skipif(redis_servers.executable() is None, reason="there is no redis-server")
 def test_a_site_and_its_workers(tmp_path, monkeypatch):
     """Redis, and two processes of taskiq's own command: events are as in the request, and a no is kept."""
-    with LocalMixpanel() as mixpanel, redis_servers.running(tmp_path / "redis") as redis:
-        for name, value in environment(tmp_path, mixpanel.url, redis.url).items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.delitem(sys.modules, "support.taskiq_shop", raising=False)
-        shop = importlib.import_module("support.taskiq_shop")
+    with imported_shop("support.taskiq_shop", tmp_path, monkeypatch) as (shop, inbox, redis):
         with TestClient(shop.app) as site:
             order_all(lambda: with_no_cookies(site))
             assert shop.tracker.flush(timeout_s=60)
-            inbox = Inbox(mixpanel.url)
             command = ("taskiq", "worker", "support.taskiq_shop:broker", "--workers", "2")
             with redis.client() as client, worker(tmp_path, *command):
                 assert wait_until(lambda: client.llen("taskiq") == 0, PATIENCE_S)
                 # The last one may still run: the worker ends it before it ends.
-        assert_as_ordered(inbox.events())
-        shop.tracker.close()
+        assert_as_ordered(inbox)
 
 
 def with_no_cookies(client):

@@ -17,7 +17,10 @@ from mixpanel_visitor.celery import install
 from mixpanel_visitor.rq import VisitorWorker, VisitorWorkerMixin
 
 WORK_S = 0.05
-"""So long a job that counts goes on after its first event, so that it can be killed there."""
+"""So long a job that counts goes on after its first event, so that it can be killed there.
+
+A time, for there is no event to wait for: most jobs are not killed, and who kills does so from outside.
+"""
 
 tracker = Tracker.from_env()
 app = celery.Celery("jobs", broker=os.environ["JOBS_BROKER"], backend=os.environ["JOBS_RESULTS"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import signal
 import subprocess
@@ -12,19 +13,26 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from mixpanel_visitor.emulator import LocalMixpanel
 from mixpanel_visitor.tracking import context
 from mixpanel_visitor.tracking.tracker import engine_of
 
+from . import redis_servers
 from .facts import facts
+from .inbox import Inbox
 from .mutants import python_path
 from .trackers import SECRET_KEY, TOKEN, known
-from .waiting import PATIENCE_S
+from .waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import ModuleType
+
+    import pytest
 
     from mixpanel_visitor import Tracker, Visitor
 
+    from .redis_servers import RedisServer
     from .spools import RecordingSpool
 
 TESTS = Path(__file__).parent.parent
@@ -78,8 +86,11 @@ def order_all(new_client: Callable[[], Any]) -> None:
             client.post("/opt-out", headers=browser)
 
 
-def assert_as_ordered(events: list[dict[str, Any]]) -> None:
+def assert_as_ordered(inbox: Inbox) -> None:
     """Check that each event of a job is like its request's, and that there are those of two people only."""
+    # What a worker has not delivered when it ends, the site delivers.
+    wait_until(lambda: sum(event["event"] == "Paid" for event in inbox.events()) >= 2, PATIENCE_S)
+    events = inbox.events()
     ordered, paid = (
         {event["properties"]["name"]: event["properties"] for event in events if event["event"] == name}
         for name in ("Ordered", "Paid")
@@ -94,15 +105,25 @@ def assert_as_ordered(events: list[dict[str, Any]]) -> None:
         assert properties["utm_source"] == "mail"
 
 
-def environment(directory: Path, mixpanel_url: str, redis_url: str) -> dict[str, str]:
-    """Return what a site and its worker have in common."""
-    return {
-        "MIXPANEL_TOKEN": TOKEN,
-        "MIXPANEL_API_HOST": mixpanel_url,
-        "MIXPANEL_VISITOR_SECRET_KEY": SECRET_KEY,
-        "MIXPANEL_VISITOR_SPOOL": str(directory / "spool"),
-        "JOBS_REDIS": redis_url,
-    }
+@contextlib.contextmanager
+def imported_shop(
+    name: str, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[ModuleType, Inbox, RedisServer]]:
+    """Import a site with its jobs anew; its workers share its spool, a Redis and a local Mixpanel."""
+    with LocalMixpanel() as mixpanel, redis_servers.running(directory / "redis") as redis:
+        environment = {
+            "MIXPANEL_TOKEN": TOKEN,
+            "MIXPANEL_API_HOST": mixpanel.url,
+            "MIXPANEL_VISITOR_SECRET_KEY": SECRET_KEY,
+            "MIXPANEL_VISITOR_SPOOL": str(directory / "spool"),
+            "JOBS_REDIS": redis.url,
+        }
+        for variable, value in environment.items():
+            monkeypatch.setenv(variable, value)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        shop = importlib.import_module(name)
+        yield shop, Inbox(mixpanel.url), redis
+        shop.tracker.close()
 
 
 @contextlib.contextmanager
