@@ -5,6 +5,7 @@ from support.components import needs
 from support.mutants import (
     delivered,
     engine,
+    flags,
     guarded,
     letters,
     logins,
@@ -23,6 +24,7 @@ MUTANTS = [
     *letters.MUTANTS,
     *network.MUTANTS,
     *travels.MUTANTS,
+    *flags.MUTANTS,
     *delivered.MUTANTS,
     *logins.MUTANTS,
 ]

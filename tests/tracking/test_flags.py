@@ -17,7 +17,6 @@ from mixpanel_visitor.delivery.flags.fetcher import Answer
 from mixpanel_visitor.plan import Plan
 from mixpanel_visitor.testing import capture_events, force_flags
 from mixpanel_visitor.tracking.context import current_visitor
-from mixpanel_visitor.tracking.flags import exported_variants
 from mixpanel_visitor.tracking.tracker import engine_of
 
 DEVICE = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"
@@ -122,8 +121,13 @@ def test_a_visitor_is_exposed_once_a_day(started):
 
 
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0 Safari/537.36"
+BOT = "Googlebot/2.1 (+http://www.google.com/bot.html)"
 NOT_TRACKED = [
-    pytest.param({"user-agent": "Googlebot/2.1 (+http://www.google.com/bot.html)"}, id="bot"),
+    pytest.param({"user-agent": BOT}, id="bot"),
+    pytest.param({**known(user_id="user-42"), "user-agent": BOT}, id="bot that is logged in"),
+    pytest.param(
+        {**known(user_id="user-42"), "user-agent": BROWSER, "sec-gpc": "1"}, id="GPC of who is logged in"
+    ),
     pytest.param({"user-agent": BROWSER, "sec-gpc": "1"}, id="GPC"),
     pytest.param({"user-agent": BROWSER, "dnt": "1"}, id="DNT"),
 ]
@@ -143,7 +147,7 @@ def test_who_is_not_tracked_gets_what_everybody_gets_and_is_not_exposed(started,
             )
             end(tracker, exchange)
         assert events.names == []
-    assert tracker.stats()["accepted"] == 0
+    assert (tracker.stats()["accepted"], tracker.stats()["refused"]) == (0, {})
 
 
 def test_a_default_is_no_exposure(started):
@@ -194,17 +198,17 @@ def test_a_job_has_flags(started):
     assert [event.distinct_id for event in events] == ["user-42"]
 
 
-def test_a_job_sees_what_the_request_saw(started):
-    """What was decided can be carried over; it is not exposed again."""
+def test_what_was_decided_is_exported(started):
+    """And holds for whoever resumes it, by whichever ID the flags are assigned; it is not exposed again."""
     tracker = started(*(a_b_test(f"flag-{number}", assigned_by="distinct_id") for number in range(9)))
-    exchange, visitor = begin(tracker)
+    _, visitor = begin(tracker)
     before = dict(visitor.flags())
     visitor.flag("gone")
-    carried = exported_variants(exchange)
-    assert carried == {**before, "gone": None}
+    exported, _ = engine_of(tracker).exports.read(visitor.export(), max_age_s=60)
+    assert exported.flags == {**before, "gone": None}
     with capture_events() as events, tracker.visitor("user-42") as resumed:
         tracker_flags = engine_of(tracker).writer.flags
-        tracker_flags.restore(resumed._scope, carried)
+        tracker_flags.restore(resumed._scope, exported.flags)
         assert {key: resumed.flag(key) for key in before} == before
     assert events.names == []
 
@@ -379,12 +383,18 @@ def test_without_flags_their_code_is_not_imported_and_with_them_httpx_is_not():
 
 def test_a_job_sees_what_its_request_saw(started):
     """Though the definitions have changed since, and nothing is exposed again."""
-    flags = [a_b_test(f"flag-{number}") for number in range(12)]
-    tracker, changed = started(*flags), started(*(on_off(f"flag-{number}", 0) for number in range(12)))
+    keys = [f"flag-{number}" for number in range(12)]
+    by_now_b = [a_b_test(key) for key in keys]
+    for flag in by_now_b:
+        flag["ruleset"]["rollout"][0]["variant_override"] = {"key": "b"}
+    tracker, changed = started(*map(a_b_test, keys)), started(*by_now_b)
+    emptied = started(*(on_off(key, 0) for key in keys))
     _, visitor = begin(tracker)
-    seen = {key: visitor.flag(key, "default") for key in (flag["key"] for flag in flags)}
-    with tracker.resume(visitor.export()) as job, capture_events() as events:
-        assert {key: job.flag(key, "default") for key in seen} == seen
-    assert not events
-    with changed.resume(visitor.export()) as job:
+    seen = {key: visitor.flag(key, "default") for key in keys}
+    assert set(seen.values()) == {"a", "b"}
+    for each in (tracker, changed):
+        with each.resume(visitor.export()) as job, capture_events() as events:
+            assert {key: job.flag(key, "default") for key in seen} == seen
+        assert not events
+    with emptied.resume(visitor.export()) as job:
         assert job.flag("flag-0", "default") == "default"  # a variant that is no more

@@ -23,14 +23,6 @@ if TYPE_CHECKING:
     from mixpanel_visitor.observability.counters import EventCounters
     from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
 
-    class DecidedScope(Protocol):
-        """What keeps the decisions of a request."""
-
-        @property
-        def flag_decisions(self) -> Mapping[str, DecidedFlag] | None:
-            """By key; None: nothing was decided yet."""
-            ...
-
     class FlagScope(Protocol):
         """Whom flags are evaluated for: an exchange, or its like outside of any request."""
 
@@ -127,7 +119,6 @@ class VisitorFlags:
         self.malformed = 0
         self._token = token
         self._id_mode: IdMode = id_mode
-        self._is_ready = False
         self._counters = counters
         self._log = log
         self._clock = clock
@@ -139,7 +130,6 @@ class VisitorFlags:
         """Take Mixpanel's answer; return the definitions as they are to be shared."""
         before = self.definitions
         self.definitions = definitions = read_answer(body, before)
-        self._is_ready = True
         if definitions.malformed:
             self.malformed += 1
             if definitions.malformed != before.malformed:
@@ -156,7 +146,6 @@ class VisitorFlags:
     def read_shared(self, entries: bytes) -> None:
         """Take definitions that another process has fetched."""
         self.definitions = read_entries(entries)
-        self._is_ready = True
 
     # --- for visitors: none of these raises -----------------------------------------------------
 
@@ -191,14 +180,11 @@ class VisitorFlags:
     # --- for jobs -------------------------------------------------------------------------------
 
     def restore(self, scope: FlagScope, variants: Mapping[str, str | None]) -> None:
-        """Let flags be what they were elsewhere, as `exported_variants` has returned them."""
+        """Let flags be what they were elsewhere, as the visitor was exported with them."""
         for key, variant_key in variants.items():
             flag = self.definitions.flags.get(key)
-            if variant_key is None or flag is None:
-                decided = DecidedFlag(None, exposed=True)
-            else:
-                decided = DecidedFlag(flag.variant_of(variant_key), exposed=True)
-            _note(scope, key, decided)
+            variant = None if flag is None or variant_key is None else flag.variant_of(variant_key)
+            _note(scope, key, DecidedFlag(variant, exposed=True))
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -237,7 +223,7 @@ class VisitorFlags:
             expose(scope, properties)
 
     def _note_unknown(self, key: str) -> None:
-        if not self._is_ready:
+        if self.definitions is NO_DEFINITIONS:
             self._counters.note("flags_not_ready")
             self._log(
                 logging.WARNING,
@@ -264,14 +250,6 @@ class VisitorFlags:
             key,
             exc_info=True,
         )
-
-
-def exported_variants(scope: DecidedScope) -> dict[str, str | None]:
-    """Return what was decided so far, the variant's key by flag, for a job to go on with."""
-    decisions = scope.flag_decisions or {}
-    return {
-        key: None if decided.variant is None else decided.variant.key for key, decided in decisions.items()
-    }
 
 
 def _note(scope: FlagScope, key: str, decided: DecidedFlag) -> DecidedFlag:

@@ -177,9 +177,8 @@ class VisitorExports:
 
 
 def _variants(scope: Sink) -> Mapping[str, str | None] | None:
-    """Return the feature flags that were decided, so that a job sees what its request saw."""
-    if not scope.flag_decisions:
+    """Return the variants' keys of the feature flags that were decided; a job sees what its request saw."""
+    decisions = scope.flag_decisions
+    if not decisions:
         return None
-    from .flags import exported_variants  # noqa: PLC0415  # for those who have flags
-
-    return exported_variants(scope)
+    return {key: None if each.variant is None else each.variant.key for key, each in decisions.items()}
