@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from . import scripts
 
 if TYPE_CHECKING:
     from .streams import Streams
@@ -22,16 +24,8 @@ class RedisFlags:
 
     def leads(self) -> bool:
         """Take the lease if it is free, and keep it; raise SpoolUnavailableError."""
-        key, consumer = self._streams.flags_lease_key, self._streams.consumer.encode()
-
-        def call(client: Any) -> bool:
-            if client.set(key, consumer, nx=True, px=LEASE_MS):
-                return True
-            if client.get(key) != consumer:
-                return False
-            return bool(client.pexpire(key, LEASE_MS))
-
-        return bool(self._streams.do(call))
+        arguments = (scripts.LEASE, 1, self._streams.flags_lease_key, self._streams.consumer, LEASE_MS)
+        return bool(self._streams.do(lambda client: client.eval(*arguments)))
 
     def write(self, document: bytes) -> None:
         """Replace the document; raise SpoolUnavailableError."""
