@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from mixpanel_visitor import release
-from mixpanel_visitor.delivery.sending.http_client import MixpanelAPI
+from mixpanel_visitor.delivery.sending.http_client import USER_AGENT, MixpanelAPI
 
 if TYPE_CHECKING:
     from mixpanel_visitor.delivery.sending.http_client import Response
@@ -45,9 +45,13 @@ class DefinitionsFetcher:
 
     def fetch(self, etag: str = "") -> Answer:
         """Ask once; `etag` is that of the definitions which are known. Raises nothing."""
-        headers = {"If-None-Match": etag} if etag else {}
+        headers = {"User-Agent": USER_AGENT, "Accept": "application/json"}
+        if etag:
+            headers["If-None-Match"] = etag
         try:
-            response = self._api.get(self._target, headers, timeout_s=TIMEOUT_S, max_bytes=MAX_BYTES)
+            response = self._api.request(
+                "GET", self._target, headers, timeout_s=TIMEOUT_S, max_bytes=MAX_BYTES
+            )
         finally:
             self._api.close()  # the next one comes in a minute
         return _read(response)

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from mixpanel_visitor.records import Endpoint
     from mixpanel_visitor.settings.proxy import Proxy
 
-__all__ = ["MixpanelAPI", "Response", "Timeouts"]
+__all__ = ["USER_AGENT", "MixpanelAPI", "Response", "Timeouts"]
+
+USER_AGENT = f"mixpanel-visitor/{release.VERSION}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,28 +120,23 @@ class MixpanelAPI:
         def send(attempt: RequestAttempt) -> None:
             connection = self._connect(attempt)
             headers = self._headers(endpoint, payload)
-            attempt.run(connection, self._target(self._targets[endpoint]), headers, payload)
+            attempt.run(connection, self._target(self._targets[endpoint]), headers, payload, "POST")
 
         return self._attempt(send, timeout_s, self._on_sent, ANSWER_MAX_BYTES)
 
-    def get(
-        self, path: str, headers: Mapping[str, str], *, timeout_s: float, max_bytes: int = ANSWER_MAX_BYTES
-    ) -> Response:
-        """Ask for what is at `path`, with the project's credentials; as `post`, it does not raise."""
-
-        def send(attempt: RequestAttempt) -> None:
-            connection = self._connect(attempt)
-            common = {**self._common_headers(), "Authorization": self._authorization}
-            attempt.run(connection, self._target(f"{self._prefix}{path}"), {**common, **headers}, None)
-
-        return self._attempt(send, timeout_s, None, max_bytes)
-
     def request(
-        self, method: str, target: str, headers: Mapping[str, str], body: bytes = b"", *, timeout_s: float
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        *,
+        timeout_s: float,
+        max_bytes: int = ANSWER_MAX_BYTES,
     ) -> Response:
-        """Send any other request to the same host, with the token as credentials; `target` is path and query.
+        """Send any other request to the same host, with the credentials of `/import`.
 
-        As `post`, it does not raise.
+        `target` is path and query; of the answer `max_bytes` are read. As `post`, it does not raise.
         """
 
         def send(attempt: RequestAttempt) -> None:
@@ -149,7 +146,7 @@ class MixpanelAPI:
                 sent["Content-Length"] = str(len(body))
             attempt.run(connection, self._target(f"{self._prefix}{target}"), sent, body, method)
 
-        return self._attempt(send, timeout_s, None, ANSWER_MAX_BYTES)
+        return self._attempt(send, timeout_s, None, max_bytes)
 
     def _attempt(
         self,
@@ -288,18 +285,15 @@ class MixpanelAPI:
 
     def _headers(self, endpoint: Endpoint, payload: bytes) -> dict[str, str]:
         headers = {
-            **self._common_headers(),
+            "User-Agent": USER_AGENT,
+            "Accept": "application/json",
+            **self._egress_headers(),
             "Content-Type": "application/json",
             "Content-Length": str(len(payload)),
         }
         if endpoint == "import":  # a profile update carries the token itself
             headers["Content-Encoding"] = "gzip"
             headers["Authorization"] = self._authorization
-        return headers
-
-    def _common_headers(self) -> dict[str, str]:
-        headers = {"User-Agent": f"mixpanel-visitor/{release.VERSION}", "Accept": "application/json"}
-        headers |= self._egress_headers()
         return headers
 
 

@@ -81,14 +81,13 @@ class RequestAttempt:
         connection: HTTPConnection,
         target: str,
         headers: dict[str, str],
-        payload: bytes | None,
-        method: str = "",
+        payload: bytes,
+        method: str,
     ) -> None:
-        """Send the request and read its answer; raise what fails. Without a `payload` it is a GET."""
+        """Send the request and read its answer; raise what fails."""
         connection.timeout = self.deadline.left_s()
         connection.response_class = self.timed_response  # type: ignore[assignment]
         try:
-            method = method or ("GET" if payload is None else "POST")
             pieces = self._pieces(connection, payload) if payload else None
             connection.request(
                 method, target, body=pieces, headers=headers, preload_content=False, decode_content=False
