@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, RedirectResponse
 from starlette.routing import Route
 from support.facts import facts
 from support.spools import RecordingSpool
-from support.trackers import NOW_S, known, recording_tracker, tracker_into
+from support.trackers import WallClock, known, recording_tracker, tracker_into
 from support.waiting import PATIENCE_S, wait_until
 from werkzeug.serving import make_server
 
@@ -175,17 +175,9 @@ def test_who_may_not_be_tracked_is_not_tracked_there_either(shop, billing, spool
 # --- what the service that is called believes ------------------------------------------------------
 
 
-class Clock:
-    def __init__(self):
-        self.now_s = NOW_S
-
-    def __call__(self):
-        return self.now_s
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return WallClock()
 
 
 @pytest.fixture

@@ -26,6 +26,17 @@ SECRET_KEY = "a-key-of-some-length"
 COOKIE = cookie_name(TOKEN)
 
 
+class WallClock:
+    """The wall clock of a `recording_tracker`; it moves only when a test changes `now_s`."""
+
+    def __init__(self) -> None:
+        self.now_s = NOW_S
+
+    def __call__(self) -> float:
+        """Return Unix time, in seconds."""
+        return self.now_s
+
+
 def known(
     device_id: str = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b", *, token: str = TOKEN, **more: Any
 ) -> dict[str, str]:

@@ -10,7 +10,7 @@ import orjson
 import pytest
 from support.facts import facts
 from support.spools import RecordingSpool
-from support.trackers import NOW_S, TOKEN, known, recording_tracker, tracker_into
+from support.trackers import TOKEN, WallClock, known, recording_tracker, tracker_into
 
 from mixpanel_visitor import Tracker, current_visitor
 from mixpanel_visitor.errors import SpoolUnavailableError
@@ -21,17 +21,9 @@ FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.
 GOOGLEBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
 
 
-class Clock:
-    def __init__(self):
-        self.now_s = NOW_S
-
-    def __call__(self):
-        return self.now_s
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return WallClock()
 
 
 @pytest.fixture
