@@ -3,6 +3,7 @@
 import pytest
 from support.components import needs
 from support.mutants import (
+    collector,
     delivered,
     engine,
     flags,
@@ -27,9 +28,10 @@ MUTANTS = [
     *flags.MUTANTS,
     *delivered.MUTANTS,
     *logins.MUTANTS,
+    *collector.MUTANTS,
 ]
 IN_REDIS = [pytest.param(each, marks=needs("redis-server"), id=str(each)) for each in redis_streams.MUTANTS]
-ROWS = {*range(1, 36), *range(37, 42)}
+ROWS = {*range(1, 36), *range(37, 44)}
 
 
 @pytest.mark.mutants

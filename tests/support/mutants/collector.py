@@ -1,0 +1,83 @@
+"""Defects of the collector, which takes the browser's events in."""
+
+from __future__ import annotations
+
+from . import Mutant
+
+ADMITTED = "core/test_collector.py"
+COLLECTED = "tracking/test_collector_endpoint.py"
+
+MUTANTS = [
+    Mutant(
+        defect="the collector takes a post of another site",
+        rows=(43,),
+        file="core/collector/admission.py",
+        old='        return site == "same-origin"',
+        new="        return True",
+        test=f"{COLLECTED}::test_other_sites",
+    ),
+    Mutant(
+        defect="the collector takes events of another project",
+        rows=(43,),
+        file="tracking/browser_events.py",
+        old="        if token != self._token:",
+        new="        if False:",
+        test=f"{COLLECTED}::test_another_projects_token",
+    ),
+    Mutant(
+        defect="the collector says 200 to what the spool has refused",
+        rows=(42,),
+        file="tracking/collector_endpoint.py",
+        old="            if not engine.pipeline.store_within_share(records, MAX_SHARE):",
+        new="            if not engine.pipeline.store_within_share(records, MAX_SHARE) and False:",
+        test=f"{COLLECTED}::test_what_the_spool_does_not_take",
+    ),
+    Mutant(
+        defect="the collector fills the whole spool",
+        rows=(43,),
+        file="tracking/pipeline.py",
+        old="    if fill > max_share:",
+        new="    if fill > max_share + 1:",
+        test=f"{COLLECTED}::test_half_of_the_spool_is_the_servers",
+    ),
+    Mutant(
+        defect="the collector takes events of those who said no",
+        rows=(),
+        file="tracking/collector_endpoint.py",
+        old="        reason = exchange.refusal\n",
+        new="        reason = None\n",
+        test=f"{COLLECTED}::test_who_is_not_tracked",
+    ),
+    Mutant(
+        defect="the collector lets a browser merge people",
+        rows=(43,),
+        file="tracking/browser_events.py",
+        old="        if name == MERGE_EVENT:",
+        new="        if False:",
+        test=f"{COLLECTED}::test_one_bad_event_is_left_out",
+    ),
+    Mutant(
+        defect="the collector takes any number of requests of a visitor",
+        rows=(43,),
+        file="tracking/collector_endpoint.py",
+        old="        if not self._by_visitor.take(",
+        new="        if False and not self._by_visitor.take(",
+        test=f"{COLLECTED}::test_one_visitor_who_sends_too_much",
+    ),
+    Mutant(
+        defect="the collector takes any number of requests of an address",
+        rows=(43,),
+        file="tracking/collector_endpoint.py",
+        old="        if not self._by_address.take(",
+        new="        if False and not self._by_address.take(",
+        test=f"{COLLECTED}::test_one_address_that_sends_too_much",
+    ),
+    Mutant(
+        defect="the rate limit of the collector never ends",
+        rows=(),
+        file="core/collector/rate_limit.py",
+        old="* self._per_s)",
+        new="* 0)",
+        test=f"{ADMITTED}::test_a_bucket_fills_again",
+    ),
+]
