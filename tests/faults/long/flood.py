@@ -20,8 +20,7 @@ AT_ONCE = 10
 class Connection:
     """Requests on one connection, of which a few are under way; a new one where the server has closed it.
 
-    Not more of them: what a server makes of a client that never waits for answers is its own matter
-    (uvicorn with h11 keeps all that has come).
+    Not more of them: what a server makes of a client that never waits for answers is its own matter.
     """
 
     def __init__(self, port: int, request: bytes) -> None:
