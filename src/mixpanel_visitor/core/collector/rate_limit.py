@@ -9,6 +9,8 @@ import contextlib
 import ipaddress
 from functools import lru_cache
 
+from mixpanel_visitor.core.enrichment.client_address import read_address
+
 VISITOR_PER_S, VISITOR_BURST = 5.0, 150.0
 """One visitor's browser sends a batch every five seconds, several tabs and its first page some more."""
 
@@ -57,9 +59,8 @@ def cost_of(body_bytes: int) -> float:
 @lru_cache(4096)
 def address_key(client: str | None) -> str:
     """Return the bucket of an address; one subscriber has a whole /64 of IPv6."""
-    try:
-        address = ipaddress.ip_address((client or "").partition("%")[0])
-    except ValueError:
+    address = read_address(client or "")
+    if address is None:
         return ""
     if address.version == 4:
         return str(address)

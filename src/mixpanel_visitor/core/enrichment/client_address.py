@@ -41,7 +41,7 @@ class ClientAddresses:
         """Return the facts as the first trusted proxy has seen them: the client's address, and the scheme."""
         if not self._trusted or facts.client is None:
             return facts
-        peer = _address(facts.client)
+        peer = read_address(facts.client)
         if peer is None or not self._is_trusted(peer):
             return facts
         forwarded = facts.header("x-forwarded-for")
@@ -57,14 +57,14 @@ class ClientAddresses:
 
     def knows(self, client: str | None) -> bool:
         """Return whether this address is in one of the networks."""
-        address = None if client is None else _address(client)
+        address = None if client is None else read_address(client)
         return address is not None and self._is_trusted(address)
 
     def of_event(self, client: str | None) -> str:
         """Return what is sent as `ip`: the address, its network (/24, /48), or `"0"` for nowhere."""
         if self._mode == "off" or client is None:
             return NO_GEOLOCATION
-        address = _address(client)
+        address = read_address(client)
         if address is None:
             return NO_GEOLOCATION
         if self._mode == "truncate":
@@ -77,7 +77,7 @@ class ClientAddresses:
     ) -> tuple[IPv4Address | IPv6Address, str]:
         client, scheme = peer, ""
         for text, said in reversed(hops):
-            address = _address(text)
+            address = read_address(text)
             if address is None:
                 break  # "unknown", a hidden name, or rubbish: whoever wrote it is the last we know
             client, scheme = address, said or scheme
@@ -93,13 +93,13 @@ def is_local(client: str | None) -> bool:
     """Return whether the peer is on this very host: a loopback address, a Unix socket, a test client."""
     if not client:
         return True
-    address = _address(client)
+    address = read_address(client)
     return address is None or address.is_loopback
 
 
 @lru_cache(4096)
-def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """Read an address, with or without a port and brackets; an IPv4 one in IPv6 is IPv4."""
+def read_address(text: str) -> IPv4Address | IPv6Address | None:
+    """Return an address, with or without a port and brackets; an IPv4 one in IPv6 is IPv4; None: none."""
     text = text.strip().strip('"')
     if text.startswith("["):
         text = text[1:].partition("]")[0]
