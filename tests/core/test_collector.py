@@ -15,7 +15,7 @@ from support.facts import facts
 from support.trackers import TOKEN
 
 from mixpanel_visitor.core.collector.addresses import cleaned
-from mixpanel_visitor.core.collector.admission import MAX_BODY_BYTES, CollectorError, check, is_of_own_page
+from mixpanel_visitor.core.collector.admission import MAX_BODY_BYTES, CollectorError, check
 from mixpanel_visitor.core.collector.decoding import MAX_CONTAINERS, MAX_ITEMS, decode
 from mixpanel_visitor.core.collector.ownership import KnownVisitor
 from mixpanel_visitor.core.collector.rate_limit import RateLimit, address_key, cost_of
@@ -23,6 +23,7 @@ from mixpanel_visitor.core.collector.routes import ROUTES, CollectorRoutes, own_
 from mixpanel_visitor.core.events.redaction import Redactor
 from mixpanel_visitor.core.identity.identity import Identity
 from mixpanel_visitor.core.identity.visitor_cookie import VisitorCookie
+from mixpanel_visitor.core.policy import is_same_origin
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=20),
@@ -124,7 +125,8 @@ def test_the_options_for_the_page_name_all_six_routes():
 )
 def test_only_pages_of_this_origin_are_listened_to(headers, own):
     """By Sec-Fetch-Site; without it by Origin, without that by Referer; without all of them not."""
-    assert is_of_own_page(facts(method="POST", host="localhost", headers=headers)) is own
+    asked = facts(method="POST", host="localhost", headers=headers)
+    assert is_same_origin(asked, or_referer=True) is own
 
 
 @pytest.mark.parametrize(

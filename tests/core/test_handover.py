@@ -10,9 +10,9 @@ from mixpanel_visitor.core.identity.handover import (
     HandoverClaim,
     HandoverError,
     check,
-    is_same_origin,
     read_claim,
 )
+from mixpanel_visitor.core.policy import is_same_origin
 
 POST = {"sec-fetch-site": "same-origin", "content-type": "application/json"}
 VECTOR = VECTORS["same_origin_post"]

@@ -28,6 +28,7 @@ _TARGETED = "-cache-control"
 _SURROGATES = ("surrogate-control", "edge-control")
 """Who is addressed by these looks at no Cache-Control, and some of them at the first line only."""
 
+_ORIGIN = re.compile("[a-z]+://[^/?#]*", re.IGNORECASE)
 _NO_TIME = re.compile("0{1,20}")
 _DIRECTIVE = re.compile(r'(!?[0-9A-Za-z_-]+)(?:\s*=\s*(?:"([^"]*)"|([^,\s"]*)))?')
 
@@ -98,6 +99,22 @@ def withholds_cookies(facts: RequestFacts) -> bool:
     if site:
         return site == "cross-site" and not (is_safe and not is_part_of_page(facts))
     return not is_safe and _is_of_another_site(facts.header("origin"), facts.host)
+
+
+def is_same_origin(facts: RequestFacts, *, or_referer: bool = False) -> bool:
+    """Return whether a page of this very origin has sent an unsafe request.
+
+    `Sec-Fetch-Site` decides where it is sent; else `Origin` has to be ours; with `or_referer` else `Referer`;
+    none of them: no.
+    """
+    site = facts.site
+    if site:
+        return site == "same-origin"
+    origin = facts.header("origin")
+    if not origin and or_referer and (match := _ORIGIN.match(facts.header("referer"))):
+        origin = match[0]
+    scheme, separator, host = origin.lower().partition("://")
+    return bool(separator and facts.host) and (scheme, host) == (facts.scheme, facts.host.lower())
 
 
 def _is_of_another_site(origin: str, host: str) -> bool:

@@ -378,6 +378,16 @@ def _pairs(name: str, separators: str) -> re.Pattern[str]:
     return re.compile(f"[{separators}][{_BLANKS}]*+{re.escape(name)}=[{_BLANKS}]*+([^{separators}]*+)")
 
 
+def content_length(facts: RequestFacts) -> int | None:
+    """Return how many bytes the body is said to have; None: it is not said. Raise `ValueError`: no number."""
+    length = facts.header("content-length").strip()
+    if not length:
+        return None
+    if not (length.isascii() and length.isdigit() and len(length) < 16):
+        raise ValueError("the Content-Length is no number")
+    return int(length)
+
+
 def response_header(headers: Iterable[tuple[str, str]], name: str) -> str | None:
     """Return all values of a response header by its lower-case name joined with commas; None: absent."""
     values = [value for key, value in headers if key.lower() == name]

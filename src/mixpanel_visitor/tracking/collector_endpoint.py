@@ -34,6 +34,7 @@ from mixpanel_visitor.core.collector.rate_limit import (
 )
 from mixpanel_visitor.core.collector.routes import CollectorRoutes
 from mixpanel_visitor.core.enrichment.client_address import NO_GEOLOCATION, is_local
+from mixpanel_visitor.core.request import content_length
 from mixpanel_visitor.process.worker_threads import WorkerThreads
 
 from .browser_events import BrowserEvents, Sender
@@ -98,8 +99,7 @@ class CollectorEndpoint:
         route = self._route(path)
         try:
             check(route, facts)
-            length = facts.header("content-length")
-            self._limit_address(facts, cost_of(int(length) if length else 0))
+            self._limit_address(facts, cost_of(content_length(facts) or 0))
         except CollectorError as error:
             return self._refused(error, facts)
         return None

@@ -12,8 +12,8 @@ MUTANTS = [
         defect="the collector takes a post of another site",
         rows=(43,),
         file="core/collector/admission.py",
-        old='        return site == "same-origin"',
-        new="        return True",
+        old="    if not is_same_origin(facts, or_referer=True):",
+        new="    if False:",
         test=f"{COLLECTED}::test_other_sites",
     ),
     Mutant(

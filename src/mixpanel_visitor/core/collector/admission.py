@@ -7,7 +7,9 @@ beacon needs no preflight, therefore it is not the content type that keeps other
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+
+from mixpanel_visitor.core.policy import is_same_origin
+from mixpanel_visitor.core.request import content_length
 
 if TYPE_CHECKING:
     from mixpanel_visitor.core.request import RequestFacts
@@ -53,27 +55,12 @@ def check(route: Route, facts: RequestFacts) -> None:
     if route == "record":
         message = "session recordings are not taken here: let the proxy pass them on"
         raise CollectorError(404, "collector_record", message)
-    if not is_of_own_page(facts):
+    if not is_same_origin(facts, or_referer=True):
         raise CollectorError(403, "collector_cross_site", "only this site's own pages may send events here")
-    length = facts.header("content-length").strip()
-    if length and not (length.isascii() and length.isdigit() and len(length) < 16):
-        raise CollectorError(400, "collector_malformed", "the Content-Length is no number")
-    most = MAX_REPORT_BYTES if route == "flags" else MAX_BODY_BYTES
-    if length and int(length) > most:
-        raise too_large(f"the body may have {most:,} bytes")
-
-
-def is_of_own_page(facts: RequestFacts) -> bool:
-    """Return whether a page of this very origin has sent a request.
-
-    `Sec-Fetch-Site` decides where it is sent; else `Origin` has to be ours, else `Referer`; none of them: no.
-    """
-    site = facts.header("sec-fetch-site")
-    if site:
-        return site == "same-origin"
     try:
-        sender = urlsplit(facts.header("origin") or facts.header("referer"))
-    except ValueError:
-        return False
-    own = (facts.scheme, facts.host.lower())
-    return bool(facts.host) and (sender.scheme.lower(), sender.netloc.lower()) == own
+        length_bytes = content_length(facts)
+    except ValueError as error:
+        raise CollectorError(400, "collector_malformed", str(error)) from None
+    most = MAX_REPORT_BYTES if route == "flags" else MAX_BODY_BYTES
+    if length_bytes is not None and length_bytes > most:
+        raise too_large(f"the body may have {most:,} bytes")

@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
+from mixpanel_visitor.core.policy import is_same_origin
+from mixpanel_visitor.core.request import content_length
+
 from .identity import refusal
 from .mixpanel_browser import BrowserClaim
 from .visitor_cookie import is_device_id
@@ -87,23 +90,12 @@ def check(facts: RequestFacts) -> None:
         raise HandoverError(
             415, "handover_content_type", "the body must be JSON, and the Content-Type application/json"
         )
-    length = facts.header("content-length").strip()
-    if length and not (length.isascii() and length.isdigit() and len(length) < 16):
-        raise _malformed()
-    if length and int(length) > MAX_BODY_BYTES:
+    try:
+        length_bytes = content_length(facts)
+    except ValueError:
+        raise _malformed() from None
+    if length_bytes is not None and length_bytes > MAX_BODY_BYTES:
         raise _too_large()
-
-
-def is_same_origin(facts: RequestFacts) -> bool:
-    """Return whether a page of this very origin has sent an unsafe request.
-
-    `Sec-Fetch-Site` decides where it is sent; else `Origin` has to be ours; neither of them: no.
-    """
-    site = facts.site
-    if site:
-        return site == "same-origin"
-    scheme, separator, host = facts.header("origin").lower().partition("://")
-    return bool(separator and facts.host) and (scheme, host) == (facts.scheme, facts.host.lower())
 
 
 def read_claim(body: bytes) -> HandoverClaim:
