@@ -131,8 +131,8 @@ MUTANTS = [
         defect="room that cannot be measured is no room",
         rows=(38,),
         file="delivery/journal/quota.py",
-        old="            with contextlib.suppress(OSError):\n                self._measure()\n",
-        new="            self._measure()\n",
+        old="        with contextlib.suppress(OSError):\n            self._measure()\n",
+        new="        self._measure()\n",
         test="delivery/test_places.py::test_a_write_that_needs_no_descriptor_is_done_while_there_are_none",
     ),
     Mutant(
