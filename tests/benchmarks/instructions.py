@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 FEW, MANY = 50, 150
 ALONE, SESSION = "alone", "session, read"
+SAME = "known visitor, the very same Cookie header"
 FRAMEWORKS = ("Django, ", "FastAPI, ", "Flask, ")
 """Cases that begin with one of these are compared with that framework alone."""
 
@@ -57,7 +58,7 @@ USUAL = (
     SESSION,
     "session, written",
     "known visitor",
-    "known visitor, the very same Cookie header",
+    SAME,
     "known visitor, not seen before",
     *TIMES,
     "one event, neither visitor nor page seen before",
@@ -68,6 +69,7 @@ USUAL = (
     DELIVERED_WITH_ZLIB,
     *(PEER + times for times in TIMES),
     *(f"{framework}{case}" for framework in FRAMEWORKS for case in (SESSION, "known visitor")),
+    f"Django, {SAME}",
 )
 
 
@@ -118,7 +120,7 @@ def starlette_batch(case: str, url: str) -> Callable[[], object]:
         SESSION: (starlette(session, use="read"), with_session),
         "session, written": (starlette(session, use="write"), with_session),
         "known visitor": (starlette(ours), changing(cookies())),
-        "known visitor, the very same Cookie header": (starlette(ours), unchanging(cookies())),
+        SAME: (starlette(ours), unchanging(cookies())),
         "known visitor, not seen before": (starlette(ours), middlewares.many_visitors(MANY)),
         "one event, neither visitor nor page seen before": (
             starlette(ours, events=1),
@@ -168,6 +170,7 @@ def django_batch(case: str) -> Callable[[], object]:
         ALONE: ((), with_session),
         SESSION: ((middlewares.DJANGO_SESSIONS,), with_session),
         "known visitor": ((middlewares.DJANGO_OURS,), changing(cookies())),
+        SAME: ((middlewares.DJANGO_OURS,), unchanging(cookies())),
     }[case]
     return middlewares.wsgi(middlewares.django_app(*middleware), sent)
 

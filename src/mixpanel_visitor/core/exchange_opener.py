@@ -23,6 +23,9 @@ REMEMBERED_VISITORS = 4096
 REMEMBERED_CHARS = 2048
 """As many visitors are remembered by their cookies, and none whose cookies are longer together."""
 
+REMEMBERED_HEADERS = 1024
+"""As many whole Cookie headers are remembered with their visitor: mostly the next request sends the same."""
+
 _MP = "mp"
 """How names of cookies begin: all of mixpanel-browser's, and ours, unless the settings give it another."""
 
@@ -45,6 +48,7 @@ class ExchangeOpener:
         self._rules = rules
         self._fresh_id = fresh_id
         self._visitors: dict[tuple[str, ...], RememberedVisitor] = {}
+        self._headers: dict[tuple[str, str], RememberedVisitor] = {}
         own = rules.codec.name(secure=False)
         self._in_names = _MP if _MP in own else ""
         self._names = tuple(f"{prefix}{name}" for prefix in _PREFIXES for name in (_MP, own))
@@ -54,9 +58,17 @@ class ExchangeOpener:
         rules = self._rules
         if rules.refusal() is not None or (rules.is_excluded is not None and rules.is_excluded(facts)):
             return self.open_inert(facts)
-        key = self._key(facts)
-        remembered = self._visitors.get(key)
-        has_ours = len(key) > 1
+        has_ours = True
+        header = (facts.scheme, facts.cookies)
+        remembered = self._headers.get(header)
+        if remembered is None:
+            key = self._key(facts)
+            has_ours = len(key) > 1
+            remembered = self._visitors.get(key)
+            if remembered is not None and len(facts.cookies) <= REMEMBERED_CHARS:
+                if len(self._headers) >= REMEMBERED_HEADERS:
+                    self._headers.clear()
+                self._headers[header] = remembered
         if remembered is not None or not has_ours:
             # The same cookies as before, or none that say anything to us. No opt-out is among them.
             refused = privacy_signal_set(facts, rules.respect_dnt, rules.respect_gpc)
