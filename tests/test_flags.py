@@ -174,7 +174,8 @@ def test_a_damaged_file_beside_the_spool_hurts_nobody(local, start, tmp_path, da
     local.flags.put(on_off("checkout"))
     tracker = start()
     assert has_flags(tracker, 1)
-    assert wait_until(lambda: any(tmp_path.glob("spool/*/flags.json")), PATIENCE_S)  # it is written after that
+    # The file is written after that.
+    assert wait_until(lambda: any(tmp_path.glob("spool/*/flags.json")), PATIENCE_S)
     (path,) = tmp_path.glob("spool/*/flags.json")
     tracker.close()
     path.write_bytes(damage)
