@@ -205,7 +205,7 @@ def test_a_gzip_bomb_is_too_large():
         (b"data=%%%", {}, 400),
         (b"data=W10", {"content_encoding": "br"}, 415),
         (b"data=W10", {"content_encoding": "gzip"}, 400),
-        (gzip.compress(b"[]")[:-4], {"content_encoding": "gzip"}, 400),
+        (gzip.compress(b"[]", mtime=0)[:-4], {"content_encoding": "gzip"}, 400),
         (b"[NaN]", {}, 400),
         (b"[1e999999", {}, 400),
         (b"[" + b"9" * 5_000 + b"]", {}, 400),
