@@ -88,7 +88,7 @@ OTHERS = [
     "sqlite3",
     "urllib3",
 ]
-NETWORK = ["gzip", "http.client", "ssl"]
+NETWORK = ["http.client", "ssl"]
 """Only to be looked for where no framework has imported them."""
 
 

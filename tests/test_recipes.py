@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import importlib
 import importlib.metadata
+import inspect
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ import pytest
 from bottle import WSGIRefServer
 from packaging.requirements import Requirement
 from packaging.version import Version
+from starlette.testclient import TestClient
 from support import django_site  # noqa: F401  # configures Django
 from support.inbox import Inbox
 from support.pages import DOCS, MODULE, SHOWN_ONLY, fences, run_tests, section_of, sections
@@ -53,9 +55,16 @@ WITH_FORMS = pytest.mark.skipif(
     Version(fastapi.__version__) < Version("0.115.3"),
     reason="this FastAPI reads no forms with today's packages",
 )
+WITH_CLIENTS = pytest.mark.skipif(
+    "client" not in inspect.signature(TestClient).parameters,
+    reason="this Starlette's test client has no address of its own",
+)
+MARKS = {"fastapi_users": WITH_FORMS, "TestClient(app, client=": WITH_CLIENTS}
 SECTIONS = [
     pytest.param(
-        each, id=f"{page}: {each.title}", marks=[WITH_FORMS] if "fastapi_users" in each.source else []
+        each,
+        id=f"{page}: {each.title}",
+        marks=[mark for text, mark in MARKS.items() if text in each.source],
     )
     for page in PAGES
     for each in sections(page)
