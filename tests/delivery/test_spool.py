@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mixpanel_visitor.delivery.fallback import FallbackSpool
+from mixpanel_visitor.delivery.forwarding import ForwardingSpool
 from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.delivery.redis_streams import RedisSpool
@@ -69,7 +69,7 @@ def redis() -> RedisSpool:
         (Journal, {SyncableSpool, OptOutSpool, CrashTrackingSpool, DirectorySpool}),
         (lambda path: MemorySpool(), {OptOutSpool, VolatileSpool}),
         (lambda path: redis(), {OptOutSpool}),
-        (lambda path: FallbackSpool(redis(), Journal(path)), {OptOutSpool, SyncableSpool}),
+        (lambda path: ForwardingSpool(redis(), Journal(path)), {OptOutSpool, SyncableSpool}),
         (lambda path: SevenMethods(), set()),
         (lambda path: WithSync(), {SyncableSpool}),
     ],

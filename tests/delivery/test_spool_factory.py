@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.journals import event
 
-from mixpanel_visitor.delivery.fallback import FallbackSpool
+from mixpanel_visitor.delivery.forwarding import ForwardingSpool
 from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.delivery.spool_factory import open_spool
@@ -52,8 +52,8 @@ def test_redis_has_a_journal_beside_it(location, tmp_path, monkeypatch):
     """In the user's state directory, one for each Redis and project; nothing is created or connected."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     first, second = (open_spool(location, project=project) for project in ("a", "b"))
-    assert isinstance(first, FallbackSpool)
-    assert isinstance(second, FallbackSpool)
+    assert isinstance(first, ForwardingSpool)
+    assert isinstance(second, ForwardingSpool)
     assert first.journal.directory.is_relative_to(tmp_path)
     assert first.journal.directory != second.journal.directory
     assert list(tmp_path.iterdir()) == []
@@ -62,7 +62,7 @@ def test_redis_has_a_journal_beside_it(location, tmp_path, monkeypatch):
 def test_the_journal_beside_a_redis_can_be_named(tmp_path):
     """Where the user has no home."""
     spool = open_spool(f"redis://localhost/0?fallback={tmp_path}/here")
-    assert isinstance(spool, FallbackSpool)
+    assert isinstance(spool, ForwardingSpool)
     assert spool.journal.directory == tmp_path / "here"
 
 

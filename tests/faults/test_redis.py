@@ -35,14 +35,14 @@ class Machine:
     """A host whose applications track into Redis; its pauses end when the test says so."""
 
     def __init__(self, server, directory, query="", *, url="", later_s=0):
-        from mixpanel_visitor.delivery.fallback import FallbackSpool
+        from mixpanel_visitor.delivery.forwarding import ForwardingSpool
         from mixpanel_visitor.delivery.redis_streams import RedisSpool
 
         self.clock = Clock()
         self.clock.tick(later_s)
         self.server = RedisSpool(url or f"{server.url}{query}", monotonic=self.clock.monotonic)
         self.journal = open_journal(directory, self.clock)
-        self.spool = FallbackSpool(self.server, self.journal, monotonic=self.clock.monotonic)
+        self.spool = ForwardingSpool(self.server, self.journal, monotonic=self.clock.monotonic)
         self.put_so_far = 0
 
     def put(self, count):

@@ -73,7 +73,7 @@ def _warn_of_memory() -> None:
 
 def _open_redis(location: str, project: str, max_bytes: int | None) -> Spool:
     # Late: who has no Redis has no use for either.
-    from .fallback import FallbackSpool  # noqa: PLC0415
+    from .forwarding import ForwardingSpool  # noqa: PLC0415
     from .journal import Journal  # noqa: PLC0415
     from .redis_streams import RedisSpool  # noqa: PLC0415
 
@@ -89,4 +89,4 @@ def _open_redis(location: str, project: str, max_bytes: int | None) -> Spool:
             reason = "this user has no home directory to keep events in while Redis is away"
             fix = "name one in the address: redis://host/0?fallback=/some/directory"
             raise SettingsError([f"spool: {reason}; {fix}"]) from None
-    return FallbackSpool(server, Journal(expanded(fallback)))
+    return ForwardingSpool(server, Journal(expanded(fallback)))

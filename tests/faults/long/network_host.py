@@ -12,7 +12,7 @@ from counting import event_body
 from processes import TOKEN
 from support.waiting import wait_until
 
-from mixpanel_visitor.delivery.fallback import FallbackSpool
+from mixpanel_visitor.delivery.forwarding import ForwardingSpool
 from mixpanel_visitor.delivery.spool_factory import open_spool
 from mixpanel_visitor.records import Record
 from mixpanel_visitor.settings.project import project_of
@@ -25,7 +25,7 @@ def main() -> int:
     """Do what the arguments say; 1: something is left here."""
     url, writer, seconds, per_second = sys.argv[1], *map(int, sys.argv[2:5])
     spool = open_spool(url, project=project_of(TOKEN))
-    assert isinstance(spool, FallbackSpool)
+    assert isinstance(spool, ForwardingSpool)
     accepted, diverted = 0, 0
     began_s = time.monotonic()
     while (now_s := time.monotonic() - began_s) < seconds:

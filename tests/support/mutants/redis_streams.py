@@ -12,7 +12,7 @@ MUTANTS = [
     Mutant(
         defect="what Redis does not take is dropped",
         rows=(29,),
-        file="delivery/fallback.py",
+        file="delivery/forwarding.py",
         old="            self._failed_over = True\n            self._write_to_journal(records)",
         new="            self._failed_over = True",
         test=FAULTS + "test_redis_is_killed_and_comes_back",
@@ -20,7 +20,7 @@ MUTANTS = [
     Mutant(
         defect="what is new overtakes what waits on the host",
         rows=(29,),
-        file="delivery/fallback.py",
+        file="delivery/forwarding.py",
         old="self._failed_over = is_waiting",
         new="self._failed_over = False",
         test=FAULTS + "test_redis_refuses",
@@ -28,7 +28,7 @@ MUTANTS = [
     Mutant(
         defect="what an earlier process left on the host is forgotten",
         rows=(29,),
-        file="delivery/fallback.py",
+        file="delivery/forwarding.py",
         old="self._failed_over: bool | None = None\n",
         new="self._failed_over: bool | None = False\n",
         test=FAULTS + "test_what_an_earlier_process_has_left_on_the_host_goes_first",

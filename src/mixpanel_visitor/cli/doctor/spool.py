@@ -13,7 +13,7 @@ import click
 
 from mixpanel_visitor.cli.spool.location import inspect_all, locate_spool, user_name
 from mixpanel_visitor.cli.spool.redis import is_redis, open_redis_spool, server_of
-from mixpanel_visitor.delivery.fallback import FallbackSpool
+from mixpanel_visitor.delivery.forwarding import ForwardingSpool
 from mixpanel_visitor.delivery.journal.quota import MAX_BYTES, MAX_SHARE_OF_VOLUME, MIN_FREE_SHARE_OF_VOLUME
 from mixpanel_visitor.delivery.spool import DirectorySpool
 from mixpanel_visitor.delivery.spool_factory import open_spool
@@ -111,7 +111,7 @@ def check_spool(location: str, *, delivers: bool = True) -> Iterator[Finding]:
 
 def _redis(location: str) -> Iterator[Finding]:
     spool = open_redis_spool(location)
-    fallback_directory = spool.journal.directory if isinstance(spool, FallbackSpool) else None
+    fallback_directory = spool.journal.directory if isinstance(spool, ForwardingSpool) else None
     try:
         shortcomings = server_of(spool).preflight()
     except SpoolUnavailableError as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mixpanel_visitor.cli.settings_source import resolve, setting_text
-from mixpanel_visitor.delivery.fallback import FallbackSpool
+from mixpanel_visitor.delivery.forwarding import ForwardingSpool
 from mixpanel_visitor.delivery.spool_factory import open_spool
 from mixpanel_visitor.errors import SettingsError, SpoolUnavailableError
 from mixpanel_visitor.quoting import several
@@ -32,7 +32,7 @@ def is_redis(location: str) -> bool:
     return location.partition("://")[0].lower() in SCHEMES and "://" in location
 
 
-def open_redis_spool(location: str) -> FallbackSpool | RedisSpool:
+def open_redis_spool(location: str) -> ForwardingSpool | RedisSpool:
     """Open the spool of the project in MIXPANEL_TOKEN; raise `SettingsError` without a token.
 
     There is no journal beside it where there are no file locks (Windows).
@@ -44,9 +44,9 @@ def open_redis_spool(location: str) -> FallbackSpool | RedisSpool:
     return spool  # type: ignore[no-any-return]
 
 
-def server_of(spool: FallbackSpool | RedisSpool) -> RedisSpool:
+def server_of(spool: ForwardingSpool | RedisSpool) -> RedisSpool:
     """Return the spool at the server, without the journal beside it."""
-    return spool.server if isinstance(spool, FallbackSpool) else spool
+    return spool.server if isinstance(spool, ForwardingSpool) else spool
 
 
 def show_status(location: str, *, as_json: bool) -> None:

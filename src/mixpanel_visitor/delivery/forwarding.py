@@ -1,4 +1,4 @@
-"""FallbackSpool: a spool on a server, and a journal on this machine for what the server does not take.
+"""ForwardingSpool: a spool on a server, and a journal on this machine for what the server does not take.
 
 While the journal holds something it takes all that comes, so that the order stays; a sender of its own
 forwards it to the server, with the same pauses, batches and leadership as if that were Mixpanel.
@@ -35,7 +35,7 @@ _CHECK_EVERY_S = 0.05
 _ACCEPTED = b'{"code":200,"status":1,"num_records_imported":%d}'
 
 
-class FallbackSpool(SyncableSpool, BoundedSpool, OptOutSpool, OptOutHistorySpool, FlagSharingSpool):
+class ForwardingSpool(SyncableSpool, BoundedSpool, OptOutSpool, OptOutHistorySpool, FlagSharingSpool):
     """A `Spool`: `server`, and `journal` for what it does not take; nothing is lost between the two.
 
     What the server may or may not have taken (no answer in time) is written to the journal as well and comes
