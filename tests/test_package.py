@@ -3,9 +3,11 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 from support.facts import facts
 from support.trackers import recording_tracker
 
@@ -38,6 +40,26 @@ names = {heavy!r}
 files = os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else []
 print([name for name in names if name in sys.modules], threading.active_count(), len(files))
 """
+
+
+@pytest.mark.parametrize(
+    ("system", "needed"),
+    [
+        ({"platform_machine": "x86_64"}, True),
+        ({"platform_machine": "aarch64"}, True),
+        ({"platform_machine": "arm64", "sys_platform": "darwin"}, True),
+        ({"platform_machine": "AMD64", "sys_platform": "win32"}, True),
+        ({"platform_machine": "ARM64", "sys_platform": "win32"}, False),
+        ({"platform_machine": "riscv64"}, False),
+        ({"platform_machine": "x86_64", "platform_python_implementation": "PyPy"}, False),
+    ],
+)
+def test_isal_is_asked_for_where_it_has_wheels(system, needed):
+    """Elsewhere it would need a compiler to install this package, and zlib does the same."""
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    (isal,) = (each for each in map(Requirement, project["dependencies"]) if each.name == "isal")
+    system = {"platform_python_implementation": "CPython", "python_version": "3.12", **system}
+    assert isal.marker.evaluate(system) is needed
 
 
 def probe(module):

@@ -11,6 +11,7 @@ REQUIREMENTS = [
     "urllib3 >=2.2",
     "flask>=3.0; extra == 'flask'",
     'pytest>=8.3; extra == "dev"',
+    "isal>=1.7; platform_machine == 'x86_64'",
     "odd @ https://example.com/odd.zip",
 ]
 
@@ -24,10 +25,11 @@ REQUIREMENTS = [
         ({"click": "8.0.9", "urllib3": "2.2"}, ["click 8.0.9 is older than 8.1"]),
         ({"click": "8.1"}, ["urllib3 is not installed"]),
         ({"click": "8.1", "urllib3": "2.2", "flask": "2.3.3"}, ["flask 2.3.3 is older than 3.0"]),
+        ({"click": "8.1", "urllib3": "2.2", "isal": "1.6"}, ["isal 1.6 is older than 1.7"]),
     ],
 )
 def test_packages_that_are_missing_or_too_old_are_found(installed, told):
-    """Those of extras only if they are there; those of the package's own development never."""
+    """Those of extras, or of some systems, only if they are there; those for development never."""
     findings = list(old_packages(REQUIREMENTS, installed.get))
     assert [finding.what for finding in findings] == told
     assert all(finding.level == "problem" and finding.fix.startswith("pip install") for finding in findings)

@@ -41,7 +41,7 @@ def check_system() -> Iterator[Finding]:
 
 
 def old_packages(requirements: Sequence[str], installed: Callable[[str], str | None]) -> Iterator[Finding]:
-    """Find requirements that are missing or too old; a package of an extra may be missing."""
+    """Find what is missing or too old; a package of an extra, or of some systems, may be missing."""
     for requirement in requirements:
         matched = _REQUIREMENT.match(requirement.replace(" ", ""))
         if matched is None:
@@ -52,7 +52,7 @@ def old_packages(requirements: Sequence[str], installed: Callable[[str], str | N
             continue
         version = installed(name)
         if version is None:
-            if extra is None:
+            if not marker:
                 yield Finding(
                     "E011",
                     f"{name} is not installed",
