@@ -23,7 +23,7 @@ from .offsets import CommittedOffsets
 from .opt_out_history import OptOutHistory
 from .segment_index import SegmentIndex
 from .segment_reader import Outcome, read_time_ms
-from .segments import list_segments
+from .segments import list_segments, writer_of
 from .tombstones import OptOutTombstones
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from .offsets import SegmentCounts
     from .segment_index import Position
 
-REFRESH_EVERY_S = 0.25
 PRUNE_EVERY_S = 60
 SCAN_BYTES = 4 * 2**20
 """So much is scanned in one call: about ten milliseconds, most of them with the interpreter's lock held."""
@@ -72,6 +71,7 @@ class JournalConsumer:
         clock: Callable[[], float],
         monotonic: Callable[[], float],
         dead_bytes: int,
+        refresh_every_s: float,
         log: RateLimitedLog,
     ) -> None:
         # Reentrant: a signal handler may ask for the counts in the middle of a claim.
@@ -79,6 +79,7 @@ class JournalConsumer:
         self._directory = directory
         self._clock = clock
         self._monotonic = monotonic
+        self._refresh_every_s = refresh_every_s
         self._log = log
         self._offsets = CommittedOffsets(directory / "acks.json", log)
         self._in_flight_log = InFlightLog(directory / "sending")
@@ -104,7 +105,7 @@ class JournalConsumer:
                 return None
             now_s = self._monotonic()
             if has_new_records or now_s >= self._refresh_again_s:
-                self._refresh_again_s = now_s + REFRESH_EVERY_S
+                self._refresh_again_s = now_s + self._refresh_every_s
                 index.refresh()
                 index.scan(SCAN_BYTES)
                 self._collect_garbage(index)
@@ -214,6 +215,11 @@ class JournalConsumer:
             if self._index is not None:
                 self._apply_opt_outs()
             return self._tombstones.revision
+
+    @staticmethod
+    def writers(claim: Claim, indexes: Iterable[int]) -> list[str]:
+        """Return which process has put each of these records of a claim."""
+        return [writer_of(reader.name) for reader, _ in _positions(claim, indexes)]
 
     def note_sending(self, claim: Claim, indexes: Iterable[int], *, once: bool = False) -> None:
         """Note that a request is about to be made of these, in case this process dies of it."""

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 SEGMENT_BYTES = 8 * 2**20
 SEGMENT_AGE_S = 600.0
 MAINTAIN_EVERY_S = 1.0
+REFRESH_EVERY_S = 0.25
 
 
 class Journal(
@@ -68,7 +69,7 @@ class Journal(
 
     `max_bytes` bounds the segments (None: 1 GB, or 10 % of the volume if that is less), `dead_bytes` the
     dead letters (None: 64 MiB). A segment is closed at `segment_bytes`, or when it is `segment_age_s` seconds
-    old.
+    old. Every `refresh_every_s` seconds the leader looks for what other processes have put.
 
     `sync_path` makes a file or a directory survive a power failure; tests watch it.
 
@@ -85,6 +86,7 @@ class Journal(
         segment_bytes: int = SEGMENT_BYTES,
         segment_age_s: float = SEGMENT_AGE_S,
         dead_bytes: int | None = None,
+        refresh_every_s: float = REFRESH_EVERY_S,
         sync_path: Callable[[Path], None] = sync_path,
     ) -> None:
         # Absolute, because a daemon may change its working directory.
@@ -110,6 +112,7 @@ class Journal(
                 clock=clock,
                 monotonic=monotonic,
                 dead_bytes=max_dead_bytes if dead_bytes is None else dead_bytes,
+                refresh_every_s=refresh_every_s,
                 log=log,
             )
             return producer, consumer
@@ -136,7 +139,7 @@ class Journal(
     def claim(self, endpoint: Endpoint, max_records: int, max_bytes: int) -> Claim | None:
         """Take the oldest unclaimed records of an endpoint; None: nothing waits, or another process leads.
 
-        Looks for work of other processes four times a second, and for the lead once a second.
+        Looks for the lead once a second.
         """
         producer, consumer = self._producer, self._consumer
         producer.maintain(every_s=MAINTAIN_EVERY_S)
@@ -170,6 +173,15 @@ class Journal(
     def revision(self) -> int:
         """Return how often something was withdrawn: what was claimed before should be released."""
         return self._consumer.revision()
+
+    @property
+    def writer(self) -> str:
+        """What stands for this process among those that put here."""
+        return self._producer.writer
+
+    def writers(self, claim: Claim, indexes: Iterable[int]) -> list[str]:
+        """Return which process has put each of these records of a claim."""
+        return self._consumer.writers(claim, indexes)
 
     def note_sending(self, claim: Claim, indexes: Iterable[int], *, once: bool = False) -> None:
         """Note that a request is about to be made of these, in case this process dies of it."""

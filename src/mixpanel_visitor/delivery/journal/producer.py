@@ -18,7 +18,7 @@ from .directory import distrust, fix_for
 from .offsets import CommittedOffsets
 from .producer_stats import OwnSegment, ProducerStats
 from .quota import DiskQuota
-from .segments import NO_LINKS, FileId, SegmentWriter, list_segments, segment_name, sync_path
+from .segments import NO_LINKS, FileId, SegmentWriter, list_segments, new_writer, segment_name, sync_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,7 +40,8 @@ LOCK_TIMEOUT_S = 5.0
 class JournalProducer:
     """Writes frames, rolls segments, and notices when somebody removes them.
 
-    Made for many threads. `has_new_records` is set by every put, for the reader in the same process to clear.
+    Made for many threads. `writer` stands for this process in the names of its segments. `has_new_records` is
+    set by every put, for the reader in the same process to clear.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class JournalProducer:
         sync_path: Callable[[Path], None] = sync_path,
     ) -> None:
         self.has_new_records = False
+        self.writer = new_writer()
         self.lock = threading.RLock()
         self._directory = directory
         self._clock = clock
@@ -250,7 +252,7 @@ class JournalProducer:
         self._opened += 1
         # Two in one millisecond, or a clock that was set back, must not change the order.
         self._opened_ms = max(int(self._clock() * 1000), self._opened_ms + 1)
-        name = segment_name(time_ms=self._opened_ms, sequence=self._opened)
+        name = segment_name(time_ms=self._opened_ms, writer=self.writer, sequence=self._opened)
         path = self._directory / name
         try:
             writer = SegmentWriter(path, opened_s=now_s)

@@ -121,10 +121,23 @@ def close_inherited(fd: int, identity: FileId) -> None:
             os.close(fd)
 
 
-def segment_name(*, time_ms: int, sequence: int) -> str:
+def new_writer() -> str:
+    """Return what the names of this process' segments have in common, and no other's."""
+    return f"{_boot_id()}-{os.getpid()}-{os.urandom(4).hex()}"
+
+
+def segment_name(*, time_ms: int, writer: str, sequence: int) -> str:
     """Return a name that no other segment has; names sort by age."""
-    unique = os.urandom(4).hex()
-    return f"{max(time_ms, 0):016d}-{_boot_id()}-{os.getpid()}-{unique}-{sequence:06d}{SUFFIX}"
+    return f"{max(time_ms, 0):016d}-{writer}-{sequence:06d}{SUFFIX}"
+
+
+def writer_of(name: str) -> str:
+    """Return which process has written a segment.
+
+    >>> writer_of("0001763934567890-6f1c2d3e-4711-0a1b2c3d-000001.seg")
+    '6f1c2d3e-4711-0a1b2c3d'
+    """
+    return "-".join(name.split("-")[1:4])
 
 
 @cache
