@@ -33,7 +33,7 @@ def url(server, tmp_path):
         client.flushall()
         client.config_set("maxmemory-policy", "noeviction")
         client.config_set("appendonly", "yes")
-    return f"{server.url}?fallback={tmp_path}/here"
+    return f"{server.url}?journal={tmp_path}/here"
 
 
 def run(*arguments, spool):
@@ -89,7 +89,7 @@ def test_a_worker_warns_and_works(server, url):
 
 def test_a_redis_that_is_not_there_is_told(tmp_path):
     """And where events wait until it is."""
-    url = f"redis://:hush@127.0.0.1:1/0?fallback={tmp_path}/here"
+    url = f"redis://:hush@127.0.0.1:1/0?journal={tmp_path}/here"
     result = run("doctor", spool=url)
     assert result.exit_code == 1
     assert f"until it is, events wait in {tmp_path}/here" in result.output
@@ -169,7 +169,7 @@ def test_an_opt_out_reaches_dead_letters_of_every_page(spool):
 
 def test_dead_letters_of_a_redis_that_is_not_there(tmp_path):
     """That is said, and no password is."""
-    url = f"redis://:hush@127.0.0.1:1/0?fallback={tmp_path}/here"
+    url = f"redis://:hush@127.0.0.1:1/0?journal={tmp_path}/here"
     for command in (["list"], ["retry", "--all"], ["purge", "--all", "--yes"]):
         result = run("spool", "dead", *command, spool=url)
         assert result.exit_code == 1

@@ -38,7 +38,7 @@ def spool(request, tmp_path):
     from support import redis_servers
 
     with redis_servers.running(tmp_path / "redis") as server:
-        yield f"{server.url}?idle_s=1&fallback={tmp_path}/fallback"
+        yield f"{server.url}?idle_s=1&journal={tmp_path}/journal"
 
 
 @pytest.fixture

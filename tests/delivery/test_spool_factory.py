@@ -61,9 +61,18 @@ def test_redis_has_a_journal_beside_it(location, tmp_path, monkeypatch):
 
 def test_the_journal_beside_a_redis_can_be_named(tmp_path):
     """Where the user has no home."""
-    spool = open_spool(f"redis://localhost/0?fallback={tmp_path}/here")
+    spool = open_spool(f"redis://localhost/0?journal={tmp_path}/here", project="a")
     assert isinstance(spool, ForwardingSpool)
-    assert spool.journal.directory == tmp_path / "here"
+    assert spool.journal.directory == tmp_path / "here" / "a"
+
+
+def test_the_old_name_of_the_journal_beside_a_redis_is_known(tmp_path, caplog):
+    """What 0.1 has left there is found; the log says, once, how it is called now."""
+    for _ in range(2):
+        spool = open_spool(f"redis://localhost/0?fallback={tmp_path}/here", project="a")
+        assert isinstance(spool, ForwardingSpool)
+        assert spool.journal.directory == tmp_path / "here"
+    assert [record.getMessage().count("it is ?journal= now") for record in caplog.records] == [1]
 
 
 @pytest.mark.parametrize(

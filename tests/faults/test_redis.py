@@ -15,6 +15,7 @@ from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor.delivery.spool import DeadReason
 from mixpanel_visitor.delivery.subject_digest import digests
+from mixpanel_visitor.errors import SpoolUnavailableError
 from mixpanel_visitor.records import Record
 
 pytestmark = needs("redis-server")
@@ -34,7 +35,7 @@ def server(tmp_path):
 class Machine:
     """A host whose applications track into Redis; its pauses end when the test says so."""
 
-    def __init__(self, server, directory, query="", *, url="", later_s=0):
+    def __init__(self, server, directory, query="", *, url="", later_s=0, waits=False):
         from mixpanel_visitor.delivery.forwarding import ForwardingSpool
         from mixpanel_visitor.delivery.redis_streams import RedisSpool
 
@@ -42,7 +43,7 @@ class Machine:
         self.clock.tick(later_s)
         self.server = RedisSpool(url or f"{server.url}{query}", monotonic=self.clock.monotonic)
         self.journal = open_journal(directory, self.clock)
-        self.spool = ForwardingSpool(self.server, self.journal, monotonic=self.clock.monotonic)
+        self.spool = ForwardingSpool(self.server, self.journal, waits=waits, monotonic=self.clock.monotonic)
         self.put_so_far = 0
 
     def put(self, count):
@@ -51,6 +52,20 @@ class Machine:
         self.put_so_far += count
         self.spool.put([event(number) for number in numbers])
         return [str(number) for number in numbers]
+
+    def put_through(self, count):
+        """Track so many, and see them forwarded."""
+        put = self.put(count)
+        assert self.forwarded()
+        return put
+
+    def forwards(self):
+        """Have it try once, whatever its pauses; gives whether nothing waits here."""
+        self.clock.tick(LONG_S)
+        with contextlib.suppress(SpoolUnavailableError):
+            if (claim := self.spool.claim("import", 1, ALL)) is not None:
+                self.spool.release(claim, [0])
+        return self.diverted == 0
 
     @property
     def diverted(self):
@@ -72,8 +87,8 @@ def machine(server, tmp_path):
     """Return machines that use the server."""
     with contextlib.ExitStack() as closing:
 
-        def machine(name="host", query="", *, later_s=0):
-            made = Machine(server, tmp_path / name, query, later_s=later_s)
+        def machine(name="host", query="", *, later_s=0, waits=False):
+            made = Machine(server, tmp_path / name, query, later_s=later_s, waits=waits)
             closing.callback(made.spool.close)
             return made
 
@@ -89,10 +104,14 @@ def delivered(spool, endpoint="import"):
     return found
 
 
-def test_redis_is_killed_and_comes_back(server, machine):
+WAITS = pytest.mark.parametrize("waits", [False, True], ids=["journal-first", "before-response"])
+
+
+@WAITS
+def test_redis_is_killed_and_comes_back(server, machine, waits):
     """With its append-only file it has all that it took; what came meanwhile waited on the host."""
-    host = machine()
-    put = host.put(500)
+    host = machine(waits=waits)
+    put = host.put_through(500)
     server.kill()
     put += host.put(500)
     assert host.diverted == 500
@@ -114,11 +133,12 @@ def replica(client):
     return lambda: client.replicaof("NO", "ONE")
 
 
+@WAITS
 @pytest.mark.parametrize("trouble", [full, replica])
-def test_redis_refuses(server, machine, trouble):
+def test_redis_refuses(server, machine, trouble, waits):
     """The host keeps what comes, in order, and nothing is delivered twice."""
-    host = machine()
-    put = host.put(10)
+    host = machine(waits=waits)
+    put = host.put_through(10)
     with server.client() as client:
         end = trouble(client)
         put += host.put(10)
@@ -132,38 +152,43 @@ def test_redis_refuses(server, machine, trouble):
     assert delivered(host.spool) == put
 
 
-def test_redis_is_nearly_full(server, machine):
+@WAITS
+def test_redis_is_nearly_full(server, machine, waits):
     """Others use it as well: from four fifths of its memory on the host keeps what comes."""
-    host = machine()
+    host = machine(waits=waits)
     with server.client() as client:
         for number in range(200):  # of one large value, Redis holds a second copy for a while
             client.set(f"somebody's {number}", b"x" * 100_000)
         used = client.info("memory")["used_memory"]
         client.config_set("maxmemory", int(used / 0.9))
         put = host.put(10)
+        assert not host.forwards()
         assert host.diverted == 10
         client.config_set("maxmemory", 0)
     assert host.forwarded()
     assert delivered(host.spool) == put
 
 
-def test_redis_has_no_connection_left(server, machine):
+@WAITS
+def test_redis_has_no_connection_left(server, machine, waits):
     """The limit of clients is reached."""
-    host = machine()
+    host = machine(waits=waits)
     with server.client() as client:
         client.ping()
         client.config_set("maxclients", 1)
         put = host.put(10)
+        assert not host.forwards()
         assert host.diverted == 10
         client.config_set("maxclients", 100)
     assert host.forwarded()
     assert delivered(host.spool) == put
 
 
-def test_redis_is_loading(server, machine):
+@WAITS
+def test_redis_is_loading(server, machine, waits):
     """After a start it answers, but not yet with data."""
-    host = machine()
-    put = host.put(10)
+    host = machine(waits=waits)
+    put = host.put_through(10)
     with server.client() as client:
         for number in range(20):
             client.set(f"key{number}", os.urandom(10_000))
@@ -195,10 +220,11 @@ def is_loading(server):
     pytest.fail("it was too fast")
 
 
-def test_redis_hangs(server, machine):
+@WAITS
+def test_redis_hangs(server, machine, waits):
     """A stopped server holds nobody up for long, and what it may have taken comes again."""
-    host = machine()
-    put = host.put(10)
+    host = machine(waits=waits)
+    put = host.put_through(10)
     server.send_signal(signal.SIGSTOP)
     began_s = time.monotonic()
     put += host.put(10)
@@ -213,10 +239,10 @@ def test_redis_hangs(server, machine):
 def test_redis_is_emptied(server, machine):
     """What was only there is gone, and counted as lost; what comes then is delivered."""
     host = machine()
-    host.put(10)
+    host.put_through(10)
     with server.client() as client:
         client.flushall()
-    put = host.put(10)
+    put = host.put_through(10)
     assert delivered(host.spool) == put
     counts = host.spool.counts()
     assert (counts.written, counts.delivered, counts.lost, counts.pending) == (20, 10, 10, 0)
@@ -241,6 +267,7 @@ def test_somebody_opts_out_while_redis_is_away(server, machine):
     host, worker = machine(), machine("worker")
     event_of = b'{"event":"%b","properties":{"distinct_id":"%b"}}'
     host.spool.put([Record("import", event_of % (b"1", b"ann")), Record("import", event_of % (b"2", b"bob"))])
+    assert host.forwarded()
     server.kill()
     host.spool.withdraw(digests(["ann"]))
     server.start()
@@ -282,7 +309,7 @@ def test_what_an_earlier_process_has_left_on_the_host_goes_first(server, machine
 def test_two_workers_do_not_get_the_same(machine):
     """What one has in hand the other one does not see; at a stop it is given back at once, and in order."""
     first, second = machine("first"), machine("second")
-    put = first.put(10) + first.put(10)
+    put = first.put_through(10) + first.put_through(10)
     assert len(first.spool.claim("import", 5, ALL)) == 5
     assert second.spool.claim("import", 100, ALL) is None
     first.spool.close()
@@ -321,12 +348,13 @@ def put_all(host):
     """Put 1,000 events in bundles of 100, and two updates."""
     put = [name for _ in range(10) for name in host.put(100)]
     host.spool.put([add(1), Record("engage", b'{"$distinct_id":"anna","$set":{"n":1}}')])
+    assert host.diverted == 0
     return put
 
 
 def test_a_worker_is_killed_in_the_middle(server, machine):
     """Its heir gets what was not acknowledged, no more, and is told of the death and what is in doubt."""
-    host = machine(query="?idle_s=1")
+    host = machine(query="?idle_s=1", waits=True)
     put = put_all(host)
     worker = start_worker(server, "SIGKILL")
     assert worker.wait(PATIENCE_S) == -signal.SIGKILL
@@ -356,7 +384,7 @@ def test_a_worker_is_killed_in_the_middle(server, machine):
 
 def test_a_worker_is_stopped_for_too_long(server, machine):
     """Another one takes over; what the first one says when it wakes up breaks nothing."""
-    host = machine(query="?idle_s=1")
+    host = machine(query="?idle_s=1", waits=True)
     put = put_all(host)
     worker = start_worker(server, "SIGSTOP")
     found = []
@@ -379,13 +407,14 @@ def test_a_worker_is_stopped_for_too_long(server, machine):
 # --- failover ---------------------------------------------------------------------------------------
 
 
-def test_a_replica_becomes_the_primary(tmp_path):
+@WAITS
+def test_a_replica_becomes_the_primary(tmp_path, waits):
     """What was on the replica is delivered; what comes until there is a primary again waits on the host."""
     from support import redis_servers
 
     with redis_servers.watched_pair(tmp_path / "redis") as (url, primary, replica):
-        host = Machine(primary, tmp_path / "host", url=url)
-        put = host.put(100)
+        host = Machine(primary, tmp_path / "host", url=url, waits=waits)
+        put = host.put_through(100)
         wanted = replication(primary)["master_repl_offset"]
         assert wait_until(lambda: replication(replica).get("slave_repl_offset", 0) >= wanted, PATIENCE_S)
         primary.kill()
@@ -397,16 +426,18 @@ def test_a_replica_becomes_the_primary(tmp_path):
         host.spool.close()
 
 
-def test_a_replica_that_stands_still_stores_nothing(tmp_path):
+@WAITS
+def test_a_replica_that_stands_still_stores_nothing(tmp_path, waits):
     """With wait=1 a record that is on one server only is kept on the host as well."""
     from support import redis_servers
 
     with redis_servers.watched_pair(tmp_path / "redis") as (_, primary, replica):
         assert wait_until(lambda: is_linked(replica), PATIENCE_S)
-        host = Machine(primary, tmp_path / "host", "?wait=1")
-        put = host.put(10)
+        host = Machine(primary, tmp_path / "host", "?wait=1", waits=waits)
+        put = host.put_through(10)
         replica.send_signal(signal.SIGSTOP)
         put += host.put(10)
+        assert not host.forwards()
         assert host.diverted == 10
         replica.send_signal(signal.SIGCONT)
         assert host.forwarded()
@@ -534,7 +565,7 @@ def test_what_was_forwarded_and_then_flushed_is_lost(server, machine):
 def test_a_dead_letter_of_another_worker_is_not_delivered(machine):
     """Who has put it is told."""
     host, worker = machine(), machine("worker")
-    host.put(10)
+    host.put_through(10)
     claim = worker.spool.claim("import", 10, ALL)
     worker.spool.bury(claim, {3: DeadReason(message="bad"), 4: DeadReason(message="bad")})
     worker.spool.ack(claim, [each for each in range(10) if each not in (3, 4)])
@@ -547,7 +578,7 @@ def test_flush_waits_for_mixpanel_not_for_redis(server, tmp_path, paused):
     """By whichever way the event came into Redis: without a worker it is not delivered, and flush says so."""
     from mixpanel_visitor.tracking.tracker import Tracker
 
-    spool = f"{server.url}?fallback={tmp_path}/fallback"
+    spool = f"{server.url}?journal={tmp_path}/journal"
     tracker = Tracker(token="t", secret_key="a-key-of-some-length", spool=spool, deliver=False)
     with contextlib.closing(tracker), server.client() as client:
         if paused:

@@ -1,7 +1,7 @@
-"""ForwardingSpool: a spool on a server, and a journal on this machine for what the server does not take.
+"""ForwardingSpool: a journal on this machine, and a spool on a server to which all of it is forwarded.
 
-While the journal holds something it takes all that comes, so that the order stays; a sender of its own
-forwards it to the server, with the same pauses, batches and leadership as if that were Mixpanel.
+What is put goes into the journal, so that no request waits for the server. A sender of its own forwards it in
+bundles of many requests, with the same pauses, batches and leadership as if the server were Mixpanel.
 """
 
 from __future__ import annotations
@@ -10,16 +10,24 @@ import contextlib
 import logging
 import threading
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mixpanel_visitor.errors import SpoolError, SpoolUnavailableError
 from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
+from mixpanel_visitor.process import fork
 from mixpanel_visitor.records import Record
 
+from .group_commit import GroupCommit
 from .sending.http_client import Response
 from .sending.sender import Sender
-from .spool import BoundedSpool, FlagSharingSpool, OptOutHistorySpool, OptOutSpool, SyncableSpool
+from .spool import (
+    BoundedSpool,
+    CrashTrackingSpool,
+    FlagSharingSpool,
+    OptOutHistorySpool,
+    OptOutSpool,
+    SyncableSpool,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -30,17 +38,29 @@ if TYPE_CHECKING:
     from .redis_streams import RedisSpool
     from .spool import Claim, DeadReason, SpoolCounts
 
+LINGER_S = 0.05
+"""So long an event waits for others to be forwarded with it; so often those of other processes are found."""
+
+FORWARD_BYTES = 2**20
+"""Of bodies, in one step: compressed, that passes a slow network within the time-out."""
+
+_FORWARD_S = 0.25
+_THREAD_S = 1.0
 _STOP_S = 0.6
-_CHECK_EVERY_S = 0.05
 _ACCEPTED = b'{"code":200,"status":1,"num_records_imported":%d}'
 
 
 class ForwardingSpool(SyncableSpool, BoundedSpool, OptOutSpool, OptOutHistorySpool, FlagSharingSpool):
-    """A `Spool`: `server`, and `journal` for what it does not take; nothing is lost between the two.
+    """A `Spool`: `journal`, and `server`, to which it is forwarded; nothing is lost between the two.
 
-    What the server may or may not have taken (no answer in time) is written to the journal as well and comes
-    twice: events have an insert ID, an `$add` counts twice then. What the journal has forwarded is pending
-    until it is settled at the server. Claims come from the server only.
+    With `waits` a put returns when the server has the records: all that wait at a time are put together. What
+    the server does not take then goes into the journal, and so does all that comes as long as the journal
+    holds something, so that the order stays. Without a journal (its disk is full, or cannot be written), all
+    wait for the server.
+
+    What the server may or may not have taken (no answer in time, or this process was killed before it had
+    noted the answer) comes twice: events have an insert ID, an `$add` counts twice then. What was forwarded
+    is pending until it is settled at the server. Claims come from the server only.
     """
 
     def __init__(
@@ -48,73 +68,122 @@ class ForwardingSpool(SyncableSpool, BoundedSpool, OptOutSpool, OptOutHistorySpo
         server: RedisSpool,
         journal: Journal,
         *,
+        waits: bool = False,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.server = server
         self.journal = journal
         self._monotonic = monotonic
+        self._waits = waits
+        self._at_server = GroupCommit(server.put)
+        self._in_flight = _InFlight(journal)
         self._forwarder = Sender(
             journal,
             self._forward,
             monotonic=monotonic,
-            linger_s=_CHECK_EVERY_S,
-            sync=journal.sync,
+            linger_s=LINGER_S,
+            poll_s=LINGER_S,
+            max_bytes=FORWARD_BYTES,
             retry_ambiguous=True,
             log=self._log_forwarding,
+            crash_tracking=self._in_flight,
+            revision=journal.revision,
         )
         self._quiet_log = RateLimitedLog(monotonic)
-        self._lock = threading.Lock()
-        self._failed_over: bool | None = None
-        self._checked_s = 0.0
         self._withdrawals: set[str] = set()
+        self._reset_after_fork()
+        fork.call_after_fork(self._reset_after_fork)
+
+    def _reset_after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self._has_new_records = False
+        self._unproven_since_s: float | None = None
+        self._journal_is_empty: bool | None = None
+        self._checked_s = 0.0
 
     def put(self, records: Sequence[Record]) -> None:
         """Store all of `records` in one of the two, or raise what the journal raises."""
-        if self._has_failed_over():
-            self._write_to_journal(records)
-            return
+        if self._waits and not self._must_queue():
+            try:
+                self._at_server.put(records)
+            except SpoolError as error:
+                self._log_waiting(error)
+            else:
+                return
         try:
-            self.server.put(records)
+            self.journal.put(records)
         except SpoolError as error:
-            self._quiet_log(
-                logging.WARNING, "diverted", "Records wait on this machine and are forwarded later: %s", error
-            )
-            self._failed_over = True
-            self._write_to_journal(records)
+            self._put_without_journal(records, error)
+        else:
+            self._has_new_records, self._journal_is_empty = True, False
+            self._forwarder.notify(len(records))
+            if self._lacks_thread():
+                self._forwarder.drain(_FORWARD_S)
 
-    def _write_to_journal(self, records: Sequence[Record]) -> None:
-        self.journal.put(records)
-        self._forwarder.notify(len(records))
-        self._forwarder.start()
+    def _put_without_journal(self, records: Sequence[Record], problem: SpoolError) -> None:
+        try:
+            self._at_server.put(records)
+        except SpoolError:
+            raise problem from None
+        self._quiet_log(logging.WARNING, "no journal", "Requests wait for Redis, for: %s", problem)
 
-    def _has_failed_over(self) -> bool:
+    def _must_queue(self) -> bool:
+        """Return whether the journal holds something, which must not be overtaken."""
         # At first: what an earlier process has left on this machine is older than all that comes.
-        if self._failed_over is False:
+        if self._journal_is_empty:
             return False
         now_s = self._monotonic()
-        if self._failed_over is None or now_s - self._checked_s >= _CHECK_EVERY_S:
-            with self._lock:
-                self._checked_s = now_s
-                is_waiting = self.journal.directory.exists() and self.journal.counts().store_pending > 0
-                if is_waiting and self._failed_over is None:
-                    self._forwarder.notify()
-                    self._forwarder.start()
-                self._failed_over = is_waiting
-        return bool(self._failed_over)
+        if self._journal_is_empty is None or now_s - self._checked_s >= LINGER_S:
+            self._checked_s = now_s
+            self._journal_is_empty = not self.journal.counts().store_pending
+            if not self._journal_is_empty:
+                self._forwarder.start()
+        return not self._journal_is_empty
+
+    def _lacks_thread(self) -> bool:
+        """Return whether callers have to forward: no thread can be started, or it never runs (uWSGI)."""
+        if not self._forwarder.start():
+            return True
+        if self._forwarder.has_run():
+            self._unproven_since_s = None
+            return False
+        now_s = self._monotonic()
+        if self._unproven_since_s is None:
+            self._unproven_since_s = now_s
+        return now_s - self._unproven_since_s >= _THREAD_S
+
+    def _log_waiting(self, error: SpoolError) -> None:
+        message = "Records wait on this machine and are forwarded later: %s"
+        self._quiet_log(logging.WARNING, "diverted", message, error)
 
     def _log_forwarding(self, level: int, kind: str, message: str, *args: object) -> None:
-        self._quiet_log(level, kind, f"While forwarding to Redis, in Mixpanel's place: {message}", *args)
+        if not kind.startswith("network "):  # that advises on the way to Mixpanel; `_forward` has logged it
+            self._quiet_log(level, kind, f"While forwarding to Redis, in Mixpanel's place: {message}", *args)
 
     def _forward(self, endpoint: Endpoint, bodies: Sequence[bytes]) -> Response:
         try:
-            self.server.put([Record(endpoint, body) for body in bodies], own=False)
+            records = [Record(endpoint, body) for body in bodies]
+            self.server.forward(records, self._in_flight.writers, self.journal.writer)
         except SpoolError as error:
+            self._log_waiting(error)
             return Response(status=0, failure=f"refused: {error}")
+        except (
+            ValueError
+        ) as error:  # for a record that no entry can hold, which is searched for and set aside
+            self._quiet_log(logging.ERROR, "unfit", "A record cannot be forwarded to Redis: %s", error)
+            return Response(status=400)
         return Response(status=200, body=_ACCEPTED % len(bodies))
 
     def claim(self, endpoint: Endpoint, max_records: int, max_bytes: int) -> Claim | None:
-        """Take the oldest unclaimed records of an endpoint from the server."""
+        """Take the oldest unclaimed records of an endpoint from the server.
+
+        What this process has put is forwarded before, without lingering: at exit there is no later.
+        """
         self._withdraw_at_server()
+        if self._has_new_records:
+            self._has_new_records = False
+            if not self._forwarder.drain(_FORWARD_S):
+                self._has_new_records = True
         return self.server.claim(endpoint, max_records, max_bytes)
 
     def ack(self, claim: Claim, indexes: Iterable[int]) -> None:
@@ -137,6 +206,8 @@ class ForwardingSpool(SyncableSpool, BoundedSpool, OptOutSpool, OptOutHistorySpo
         people = set(people)
         if self.journal.directory.exists():
             self.journal.withdraw(people)
+            # What is under way from there must have reached the server before they do.
+            self._forwarder.drain(_FORWARD_S)
         with self._lock:
             self._withdrawals |= people
         with contextlib.suppress(SpoolUnavailableError):
@@ -161,23 +232,7 @@ class ForwardingSpool(SyncableSpool, BoundedSpool, OptOutSpool, OptOutHistorySpo
 
     def counts(self) -> SpoolCounts:
         """Return the counts of both: what the journal has delivered, the server has still to deliver."""
-        if not self.journal.directory.exists():
-            return self.server.counts()
-        on_this_machine = self.journal.counts()
-        server = self.server.counts(forwarded=on_this_machine.delivered)
-        return replace(
-            server,
-            written=server.written + on_this_machine.written - on_this_machine.delivered,
-            dead_lettered=server.dead_lettered + on_this_machine.dead_lettered,
-            pending=server.pending + on_this_machine.pending,
-            lost=server.lost + on_this_machine.lost,
-            store_pending=server.store_pending + on_this_machine.store_pending,
-            store_dead=server.store_dead + on_this_machine.store_dead,
-            store_bytes=server.store_bytes + on_this_machine.store_bytes,
-            oldest_age_s=max(server.oldest_age_s, on_this_machine.oldest_age_s),
-            corrupt_bytes=on_this_machine.corrupt_bytes,
-            torn_tails=on_this_machine.torn_tails,
-        )
+        return self.server.counts(self.journal.counts(), self.journal.writer)
 
     def leads(self) -> bool:
         """Return whether this process fetches the definitions of feature flags, as the server says."""
@@ -193,20 +248,47 @@ class ForwardingSpool(SyncableSpool, BoundedSpool, OptOutSpool, OptOutHistorySpo
 
     def fill(self) -> float:
         """Return how much of the one that takes records at the moment is used."""
-        return self.journal.fill() if self._failed_over else self.server.fill()
+        is_at_server = self._waits and self._journal_is_empty
+        return self.server.fill() if is_at_server else self.journal.fill()
 
     def sync(self) -> None:
-        """Make what is on this machine survive a power failure; tell the server what it has missed."""
+        """Make what is on this machine survive a power failure; tell the server what it has missed.
+
+        Forwards what earlier processes have left on this machine, though nothing is put.
+        """
         with contextlib.suppress(SpoolUnavailableError):
             self._withdraw_at_server()
-        if self._failed_over:
+        if self.journal.directory.exists():
             self.journal.sync()
+            self._forwarder.start()
 
     def close(self) -> None:
         """Forward what can be forwarded at once, and close both; a later `put` opens them again."""
-        if self._failed_over:
+        if self.journal.directory.exists():
             self._forwarder.drain(_STOP_S)
         self._forwarder.stop(_STOP_S)
         self.journal.close()
         self.server.close()
-        self._failed_over = None
+        self._journal_is_empty = None
+
+
+class _InFlight(CrashTrackingSpool):
+    """What is being forwarded: the journal has it for a crash, and this which process has put each record."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.writers: list[str] = []
+        self._journal = journal
+
+    def note_sending(self, claim: Claim, indexes: Iterable[int], *, once: bool = False) -> None:
+        """Note that these are about to be forwarded."""
+        indexes = list(indexes)
+        self._journal.note_sending(claim, indexes, once=once)
+        self.writers = self._journal.writers(claim, indexes)
+
+    def note_sent(self) -> None:
+        """Note that the server has answered, or has not."""
+        self._journal.note_sent()
+
+    def note_settled(self) -> None:
+        """Note that the outcome is settled."""
+        self._journal.note_settled()

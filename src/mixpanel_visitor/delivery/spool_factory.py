@@ -15,19 +15,24 @@ from mixpanel_visitor.settings.masked import without_secrets
 from mixpanel_visitor.settings.spool import HAS_FILE_LOCKS, NO_FILE_LOCKS, default_spool, expanded
 
 if TYPE_CHECKING:
+    from mixpanel_visitor.settings.redis_address import RedisAddress
+
     from .journal import Journal
     from .spool import Spool
 
 _FORMS = "a directory, file:///a/directory, redis://host:6379/0, or memory:"
 
 
-def open_spool(location: str | os.PathLike[str], *, project: str = "", max_bytes: int | None = None) -> Spool:
+def open_spool(
+    location: str | os.PathLike[str], *, project: str = "", max_bytes: int | None = None, waits: bool = False
+) -> Spool:
     """Return the spool at `location`; nothing is opened or created before its first use.
 
     A directory (`~` is the user's home), `file://` and a directory, `redis://` and its like, or `memory:`.
     SettingsError for what is none of these; MissingExtraError without the extra `redis`. `project` names a
     place of its own inside of it: the leader of a spool delivers all that is in there, so two projects must
-    not share one. `max_bytes` bounds what may wait; None: the storage's own bound.
+    not share one. `max_bytes` bounds what may wait; None: the storage's own bound. `waits`: a put returns
+    when the records are where they outlive this machine, if the spool is such a place.
     """
     if not isinstance(location, str):
         return _open_journal(expanded(str(location)) / project, max_bytes)
@@ -39,7 +44,7 @@ def open_spool(location: str | os.PathLike[str], *, project: str = "", max_bytes
 
         return MemorySpool() if max_bytes is None else MemorySpool(max_bytes)
     if scheme in redis_address.SCHEMES:
-        return _open_redis(location, project, max_bytes)
+        return _open_redis(location, project, max_bytes, waits=waits)
     if scheme == "file":
         parts = urlsplit(location)
         if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
@@ -71,22 +76,39 @@ def _warn_of_memory() -> None:
     )
 
 
-def _open_redis(location: str, project: str, max_bytes: int | None) -> Spool:
+def _open_redis(location: str, project: str, max_bytes: int | None, *, waits: bool) -> Spool:
     # Late: who has no Redis has no use for either.
-    from .forwarding import ForwardingSpool  # noqa: PLC0415
+    from .forwarding import LINGER_S, ForwardingSpool  # noqa: PLC0415
     from .journal import Journal  # noqa: PLC0415
     from .redis_streams import RedisSpool  # noqa: PLC0415
 
     server = RedisSpool(location, project=project, max_bytes=max_bytes)
     if not HAS_FILE_LOCKS:
-        return server  # without a journal for the time that it is away
-    fallback = server.address.fallback
-    if not fallback:
-        host = urlsplit(server.address.url).hostname or "local"
-        try:
-            fallback = default_spool(f"{project}{server.address.url}", f"redis://{host}", os.environ)
-        except ValueError:
-            reason = "this user has no home directory to keep events in while Redis is away"
-            fix = "name one in the address: redis://host/0?fallback=/some/directory"
-            raise SettingsError([f"spool: {reason}; {fix}"]) from None
-    return ForwardingSpool(server, Journal(expanded(fallback)))
+        return server  # without a journal before it
+    directory = _journal_directory(server.address, project)
+    return ForwardingSpool(server, Journal(directory, refresh_every_s=LINGER_S), waits=waits)
+
+
+def _journal_directory(address: RedisAddress, project: str) -> Path:
+    if address.journal:
+        return expanded(address.journal) / project
+    if address.fallback:
+        _warn_of_fallback(address.fallback)
+        return expanded(address.fallback)  # as in 0.1, which may have left something there
+    host = urlsplit(address.url).hostname or "local"
+    try:
+        return expanded(default_spool(f"{project}{address.url}", f"redis://{host}", os.environ))
+    except ValueError:
+        reason = "this user has no home directory to keep events in until they are forwarded to Redis"
+        fix = "name one in the address: redis://host/0?journal=/some/directory"
+        raise SettingsError([f"spool: {reason}; {fix}"]) from None
+
+
+@cache
+def _warn_of_fallback(directory: str) -> None:
+    logger.warning(
+        "?fallback=%s in the spool's address is an old name: it is ?journal= now, for every event is there "
+        "until it is forwarded to Redis. The old name works as it did. Under the new one each project has a "
+        "directory of its own in there; change it when nothing waits in the old one.",
+        directory,
+    )

@@ -8,7 +8,7 @@ MASK = "***"
 
 _HARMLESS = {
     *("db", "fallback", "health_check_interval", "idle_s", "max_connections", "partitions", "prefix"),
-    *("protocol", "socket_connect_timeout", "socket_keepalive", "socket_timeout", "ssl_ca_certs"),
+    *("journal", "protocol", "socket_connect_timeout", "socket_keepalive", "socket_timeout", "ssl_ca_certs"),
     *("ssl_ca_path", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile", "wait"),
 }
 """Query parameters whose values are shown; of all others, known or misspelt, only the names are."""

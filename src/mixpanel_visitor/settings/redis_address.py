@@ -26,17 +26,19 @@ class RedisAddress:
     """`url` as given, less what is ours.
 
     `partitions` must be the same for all who share it; `idle_s` is how long a worker may be silent before
-    others take what it has in hand; `prefix` is that of all keys; `fallback` a directory for the records of
-    this machine while Redis is away ("": one under the user's state directory); `wait` is how many replicas
-    must have a record before it counts as stored.
+    others take what it has in hand; `prefix` is that of all keys; `journal` a directory in which the records
+    of this machine are until they are in Redis ("": one under the user's state directory), and `fallback` is
+    how 0.1 called it; `wait` is how many replicas must have a record before it counts as stored.
     """
 
     url: str = field(repr=False)  # a password may be in it
     partitions: int = 1
     idle_s: float = 300.0
     prefix: str = "mpv"
+    journal: str = ""
     fallback: str = ""
     wait: int = 0
+    is_cluster: bool = False
 
 
 def parse(location: str) -> RedisAddress:
@@ -74,7 +76,7 @@ def parse(location: str) -> RedisAddress:
     prefix = options.pop("prefix", "mpv")
     if not prefix or set(prefix) & set("{} \t\r\n"):
         raise ValueError(f"prefix must be a word without braces, not {prefix!r}")
-    fallback = options.pop("fallback", "")
+    journal, fallback = options.pop("journal", ""), options.pop("fallback", "")
     # Not by urlunsplit, which leaves the slashes out where there is no host.
     remainder = f"?{urlencode(options)}" if options else ""
     return RedisAddress(
@@ -82,8 +84,10 @@ def parse(location: str) -> RedisAddress:
         partitions=partitions,
         idle_s=idle_s,
         prefix=prefix,
+        journal=journal,
         fallback=fallback,
         wait=wait,
+        is_cluster=clustered,
     )
 
 

@@ -76,7 +76,9 @@ class DeliveryPipeline:
         self._unstored = self._flushed_unstored = 0
         self._owns_spool = dependencies.spool is None
         self.spool: Spool = dependencies.spool or open_spool(
-            settings.spool, project=project_of(settings.token)
+            settings.spool,
+            project=project_of(settings.token),
+            waits=settings.durability != "after-response",
         )
         # To ask a Protocol takes longer than all else that resuming a visitor does.
         self._opt_out_history = self.spool if isinstance(self.spool, OptOutHistorySpool) else None

@@ -124,7 +124,7 @@ def run(options: Namespace) -> Result:
             return json.loads(asking.communicate(timeout=60)[0])
 
         def url(name: str) -> str:
-            return f"redis://{address}:6379/0?idle_s=5&fallback={directory}/{name}"
+            return f"redis://{address}:6379/0?idle_s=5&journal={directory}/{name}"
 
         worker = network.start(
             *("worker", sys.executable, "-m", "mixpanel_visitor", "worker"),

@@ -24,7 +24,8 @@ FORWARD_S = 150.0
 def main() -> int:
     """Do what the arguments say; 1: something is left here."""
     url, writer, seconds, per_second = sys.argv[1], *map(int, sys.argv[2:5])
-    spool = open_spool(url, project=project_of(TOKEN))
+    # One host has the journal first; the requests of the other one wait until their events are in Redis.
+    spool = open_spool(url, project=project_of(TOKEN), waits=bool(writer))
     assert isinstance(spool, ForwardingSpool)
     accepted, diverted = 0, 0
     began_s = time.monotonic()

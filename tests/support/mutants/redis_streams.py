@@ -7,31 +7,64 @@ STREAMS = "delivery/redis_streams/streams.py"
 FAULTS = "faults/test_redis.py::"
 HOSTILE = "faults/test_redis_hostile.py::"
 OWN = "delivery/test_redis_spool.py::"
+FORWARDING = "delivery/test_forwarding.py::"
 
 MUTANTS = [
     Mutant(
         defect="what Redis does not take is dropped",
         rows=(29,),
         file="delivery/forwarding.py",
-        old="            self._failed_over = True\n            self._write_to_journal(records)",
-        new="            self._failed_over = True",
+        old='return Response(status=0, failure=f"refused: {error}")',
+        new="return Response(status=200, body=_ACCEPTED % len(bodies))",
         test=FAULTS + "test_redis_is_killed_and_comes_back",
     ),
     Mutant(
         defect="what is new overtakes what waits on the host",
         rows=(29,),
         file="delivery/forwarding.py",
-        old="self._failed_over = is_waiting",
-        new="self._failed_over = False",
+        old="self._journal_is_empty = not self.journal.counts().store_pending",
+        new="self._journal_is_empty = True",
         test=FAULTS + "test_redis_refuses",
     ),
     Mutant(
         defect="what an earlier process left on the host is forgotten",
         rows=(29,),
         file="delivery/forwarding.py",
-        old="self._failed_over: bool | None = None\n",
-        new="self._failed_over: bool | None = False\n",
-        test=FAULTS + "test_what_an_earlier_process_has_left_on_the_host_goes_first",
+        old="            self.journal.sync()\n            self._forwarder.start()",
+        new="            self.journal.sync()",
+        test=FORWARDING + "test_what_an_earlier_process_has_left_is_forwarded_though_nothing_is_put",
+    ),
+    Mutant(
+        defect="a process that ends leaves what it has just put on the host",
+        rows=(29,),
+        file="delivery/forwarding.py",
+        old="        if self._has_new_records:",
+        new="        if False:",
+        test=FORWARDING + "test_a_claim_forwards_before_it_looks",
+    ),
+    Mutant(
+        defect="a full disk refuses what Redis would take",
+        rows=(29,),
+        file="delivery/forwarding.py",
+        old="            self._put_without_journal(records, error)",
+        new="            raise error",
+        test=FORWARDING + "test_without_room_in_the_journal_requests_wait_for_redis",
+    ),
+    Mutant(
+        defect="each request that waits has a round trip of its own",
+        rows=(29,),
+        file="delivery/group_commit.py",
+        old="while self._is_busy and not group.is_done:",
+        new="while False:",
+        test="delivery/test_group_commit.py::test_what_comes_during_a_commit_shares_the_next_one",
+    ),
+    Mutant(
+        defect="dead letters of what another process has forwarded count as delivered",
+        rows=(29,),
+        file=STREAMS,
+        old="            if writer:",
+        new="            if not writer:",
+        test=FORWARDING + "test_dead_letters_are_counted_where_they_were_put",
     ),
     Mutant(
         defect="a group that was destroyed is made anew at the end",

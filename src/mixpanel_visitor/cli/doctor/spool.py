@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import re
 import stat
@@ -37,6 +38,17 @@ NEARLY_FULL = 0.8
 
 _REDIS = {"version": "E074", "eviction": "E086", "append-only": "W087", "replicas": "W088"}
 """The IDs of what a Redis lacks."""
+
+_NOT_WRITABLE, _NOT_LASTING = "E071", "W075"
+
+_BEFORE_REDIS = {
+    _NOT_WRITABLE: {"why": "requests wait for Redis, and events that it does not take are refused"},
+    _NOT_LASTING: {
+        "fix": "put it on a local volume (?journal=/a/directory), or set durability to before-response: then "
+        "responses wait for Redis, and only what it does not take is here"
+    },
+}
+"""What is different where the directory is but a journal from which events are forwarded."""
 
 _MEMORY = "it is in memory and gone with the next boot"
 _NETWORK = "locks and kill -9 mean less on a network file system, and several machines must not share a spool"
@@ -86,7 +98,7 @@ def check_spool(location: str, *, delivers: bool = True) -> Iterator[Finding]:
     existing = next(path for path in (directory, *directory.parents) if _exists(path))
     if not (os.access(existing, os.W_OK | os.X_OK) and _is_dir(existing)):
         yield Finding(
-            "E071",
+            _NOT_WRITABLE,
             f"the spool {directory} cannot be written: {existing} does not allow it",
             "every event is refused",
             "run this and the application as the user who owns it, or name another directory",
@@ -111,15 +123,15 @@ def check_spool(location: str, *, delivers: bool = True) -> Iterator[Finding]:
 
 def _redis(location: str) -> Iterator[Finding]:
     spool = open_redis_spool(location)
-    fallback_directory = spool.journal.directory if isinstance(spool, ForwardingSpool) else None
+    journal_directory = spool.journal.directory if isinstance(spool, ForwardingSpool) else None
     try:
         shortcomings = server_of(spool).preflight()
     except SpoolUnavailableError as error:
         yield Finding(
             "E073",
             f"{without_secrets(location)} is not there: {error}",
-            f"until it is, events wait in {fallback_directory}"
-            if fallback_directory
+            f"until it is, events wait in {journal_directory}"
+            if journal_directory
             else "until it is, every event is refused",
             "start it, or correct the address",
         )
@@ -129,16 +141,17 @@ def _redis(location: str) -> Iterator[Finding]:
     yield Finding("ok", f"the spool {without_secrets(location)} answers")
     for each in shortcomings:
         yield Finding(_REDIS[each.name], each.problem, each.impact, each.fix)
-    # What is on this machine as well, while Redis is away.
-    if fallback_directory is not None:
-        yield from check_spool(str(fallback_directory), delivers=False)
+    if journal_directory is not None:
+        for finding in check_spool(str(journal_directory), delivers=False):
+            yield dataclasses.replace(finding, **_BEFORE_REDIS.get(finding.id, {}))
 
 
 def check_volume_kind(directory: Path, kind: str) -> Iterator[Finding]:
     """Check the type of the file system, such as `nfs4`."""
     fleeting = _FLEETING.get(kind)
     if fleeting:
-        yield Finding("W075", f"the spool {directory} may not last", fleeting, "put it on a local volume")
+        fix = "put it on a local volume"
+        yield Finding(_NOT_LASTING, f"the spool {directory} may not last", fleeting, fix)
 
 
 def check_free_space(volume: os.statvfs_result) -> Iterator[Finding]:

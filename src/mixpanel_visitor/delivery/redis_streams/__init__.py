@@ -1,9 +1,10 @@
 """RedisSpool: the spool of several machines, in Redis Streams.
 
-Producers add one compressed bundle of records for each put; workers of one consumer group take bundles,
-deliver, and delete what Mixpanel has acknowledged. `client` knows how Redis is reached, `streams` what is
-said to it (and how many may be sent a second, over all workers), `codec` what an entry holds, `in_flight`
-what this process has claimed, `producer_stats` what became of its own records, `stats` counts and room,
+What a journal forwards (`delivery/forwarding.py`), and what waits for Redis, is added as compressed bundles.
+Workers of one consumer group take bundles, deliver, and delete what Mixpanel has acknowledged. `client` knows
+how Redis is reached, `streams` what is said to it (and how many may be sent a second, over all workers),
+`codec` what an entry holds, `in_flight` what this process has claimed, `producer_stats` what became of its
+own records, `forwarded` what became of those that another process has forwarded, `stats` counts and room,
 `tombstones` who has opted out, `heartbeat` and `takeover` what happens to the entries of the dead,
 `config_check` which settings of Redis would lose records.
 """

@@ -1,7 +1,8 @@
-"""Forwarded: what became of records of this process that a journal has put into Redis for it.
+"""Forwarded: what became of records of this process that another one of its machine has put into Redis.
 
-A process does not know the entries that they are in: any process of the machine may have forwarded them. It
-knows how far the streams went when it heard of it. Once all up to there is settled, theirs is as well.
+A process does not know the entries that they are in. It knows how far the streams went when it heard of it.
+Once all up to there is settled, theirs is as well. How many of them are dead letters, a worker has noted in
+Redis; one of 0.1 does not, and then they count as delivered.
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 
+MAX_BATCHES = 1_000
+"""Of a process that is asked for its counts while Mixpanel is away for long; the older half becomes one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Batch:
     """A number of records, and the newest entry of each stream when they had all been forwarded."""
@@ -25,17 +30,30 @@ class Batch:
 
 @dataclass(slots=True, kw_only=True)
 class Forwarded:
-    """Counts of records: `total == settled + lost + pending`. Not thread-safe."""
+    """Counts of records: `total == settled + lost + pending`; `dead` are settled ones. Not thread-safe."""
 
     total: int = 0
     settled: int = 0
     lost: int = 0
+    noted_dead: int = 0
+    forgotten_dead: int = 0
     batches: list[Batch] = field(default_factory=list)
 
     @property
     def pending(self) -> int:
         """Records that are not known to be settled."""
         return self.total - self.settled - self.lost
+
+    @property
+    def dead(self) -> int:
+        """Settled records that are dead letters."""
+        return min(self.settled, self.forgotten_dead + self.noted_dead)
+
+    def note_dead(self, records: int) -> None:
+        """Note how many dead letters Redis knows of, which forgets them when there was none for a day."""
+        if records < self.noted_dead:
+            self.forgotten_dead += self.noted_dead
+        self.noted_dead = records
 
     @property
     def has_unmarked(self) -> bool:
@@ -47,6 +65,10 @@ class Forwarded:
         noted = self.settled + self.lost + sum(batch.records for batch in self.batches)
         if total > noted:
             self.batches.append(Batch(records=total - noted, marks=marks))
+        if len(self.batches) > MAX_BATCHES:
+            older = self.batches[: MAX_BATCHES // 2]
+            records = sum(batch.records for batch in older)
+            self.batches[: len(older)] = [Batch(records=records, marks=older[-1].marks)]
 
     @staticmethod
     def find_done(

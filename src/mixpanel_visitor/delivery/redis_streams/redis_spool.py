@@ -8,16 +8,22 @@ import secrets
 import socket
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from mixpanel_visitor.delivery.sending.crash_isolation import CRASH_LIMIT
 from mixpanel_visitor.delivery.sending.idempotency import is_repeatable
-from mixpanel_visitor.delivery.spool import BoundedSpool, FlagSharingSpool, OptOutHistorySpool, OptOutSpool
+from mixpanel_visitor.delivery.spool import (
+    BoundedSpool,
+    FlagSharingSpool,
+    OptOutHistorySpool,
+    OptOutSpool,
+    SpoolCounts,
+)
 from mixpanel_visitor.errors import SettingsError, SpoolUnavailableError
 from mixpanel_visitor.observability.rate_limited_log import logger
 from mixpanel_visitor.process import fork
-from mixpanel_visitor.records import ENDPOINTS, Record
+from mixpanel_visitor.records import ENDPOINTS
 from mixpanel_visitor.settings import redis_address
 
 from . import client, codec
@@ -34,8 +40,8 @@ from .tombstones import RedisTombstones
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from mixpanel_visitor.delivery.spool import Claim, DeadReason, SpoolCounts
-    from mixpanel_visitor.records import Endpoint
+    from mixpanel_visitor.delivery.spool import Claim, DeadReason
+    from mixpanel_visitor.records import Endpoint, Record
 
     from .config_check import ConfigProblem
     from .in_flight import Position
@@ -51,8 +57,21 @@ MAX_SENDERS = 16
 MAX_IN_FLIGHT_BYTES = 64 * 2**20
 """With so much of an endpoint in memory nothing more of it is taken."""
 
+_FIRST_ENTRIES = 4
+"""Of a journal's bundles that is enough for a batch; small ones are read in larger and larger steps."""
+
 _READ_ENTRIES = 100
 _ORDERED: frozenset[Endpoint] = frozenset({"engage", "groups"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _NewEntry:
+    """An entry to be added; `own` of its records count as put by this process."""
+
+    endpoint: Endpoint
+    stream: str
+    fields: Mapping[bytes, bytes]
+    own: int
 
 
 class RedisSpool(BoundedSpool, OptOutSpool, OptOutHistorySpool, FlagSharingSpool):
@@ -110,29 +129,56 @@ class RedisSpool(BoundedSpool, OptOutSpool, OptOutHistorySpool, FlagSharingSpool
 
     # --- put ------------------------------------------------------------------------------------
 
-    def put(self, records: Sequence[Record], *, own: bool = True) -> None:
-        """Store all of `records`, or raise SpoolError; without `own` they do not count as put here.
+    def put(self, records: Sequence[Record]) -> None:
+        """Store all of `records`, or none and raise SpoolError; without an answer in time it may be either.
 
-        One entry for each endpoint and partition, several where it is much. That is not one step: where the
-        second of two entries fails, the first one is there, and a second try delivers it twice.
+        One entry for each endpoint and partition, several where it is much. All are added in one step, but in
+        a cluster: there it is one step for each partition, and a second try delivers twice what the first one
+        had stored.
         """
+        self._put(records, None, "")
+
+    def forward(self, records: Sequence[Record], writers: Sequence[str], own: str) -> None:
+        """Do the same for a journal, which names the writer of each record; this process is the writer `own`.
+
+        Records of each writer have entries of their own, so that it is known whose the dead letters are.
+        """
+        self._put(records, writers, own)
+
+    def _put(self, records: Sequence[Record], writers: Sequence[str] | None, own: str) -> None:
         if not records:
             return
         if self._pid != os.getpid():
             self._begin()
-        by_partition = codec.by_partition(records, self.address.partitions, self._partition)
         self._stats.check_space(self._streams, sum(len(record.body) for record in records))
         time_ms = int(self._clock() * 1000)
-        for (endpoint, partition), bodies in by_partition.items():
+        steps: dict[int, list[_NewEntry]] = {}
+        for (endpoint, partition, writer), bodies in codec.by_partition(
+            records, self.address.partitions, self._partition, writers
+        ).items():
             stream = self._streams.key(endpoint, partition)
-            for together in codec.split(bodies):
-                fields = codec.encode(together, time_ms)
-                entry_id, new = self._streams.add(stream, fields)
-                if new:
-                    claimed = self._ids(self._in_flight[endpoint], stream)
-                    self._stats.note_flushed(stream, claimed, before=entry_id)
-                size = len(fields[codec.BODIES])
-                self._stats.put(stream, entry_id, len(together) if own else 0, size)
+            is_own = writer == own
+            step = steps.setdefault(partition if self.address.is_cluster else 0, [])
+            step += [
+                _NewEntry(
+                    endpoint=endpoint,
+                    stream=stream,
+                    fields=codec.encode(together, time_ms, writer="" if is_own else writer),
+                    own=len(together) if is_own else 0,
+                )
+                for together in codec.split(bodies)
+            ]
+        for step in steps.values():
+            self._add(step, forwarded=writers is not None)
+
+    def _add(self, entries: Sequence[_NewEntry], *, forwarded: bool) -> None:
+        added = self._streams.add([(entry.stream, entry.fields) for entry in entries])
+        for entry, (entry_id, new) in zip(entries, added, strict=True):
+            if new:
+                claimed = self._ids(self._in_flight[entry.endpoint], entry.stream)
+                self._stats.note_flushed(entry.stream, claimed, before=entry_id)
+            size = len(entry.fields[codec.BODIES])
+            self._stats.put(entry.stream, entry_id, entry.own, size, forwarded=forwarded)
 
     def fill(self) -> float:
         """Return how much of what may wait is used, by figures of the last `put`."""
@@ -184,11 +230,13 @@ class RedisSpool(BoundedSpool, OptOutSpool, OptOutHistorySpool, FlagSharingSpool
                     continue
             elif self._takeover_is_due(endpoint):
                 self._take_over(endpoint, in_flight, stream, ordered=False)
+            count = _FIRST_ENTRIES
             while len(in_flight) < max_records and in_flight.size < MAX_IN_FLIGHT_BYTES:
-                taken = self._streams.read(stream, _READ_ENTRIES)
+                taken = self._streams.read(stream, count)
                 self._take_in(endpoint, in_flight, taken)
-                if len(taken) < _READ_ENTRIES:
+                if len(taken) < count:
                     break
+                count = min(2 * count, _READ_ENTRIES)
         if self._takeover_is_due(endpoint):
             self._last_takeover_s[endpoint] = self._monotonic()
 
@@ -283,7 +331,7 @@ class RedisSpool(BoundedSpool, OptOutSpool, OptOutHistorySpool, FlagSharingSpool
             by_entry.setdefault(id(entry), (entry, []))[1].append(index)
         if dead:
             for entry, indexes in by_entry.values():
-                self._streams.note_dead(entry.stream, entry.entry_id, len(indexes))
+                self._streams.note_dead(entry.stream, entry.entry_id, entry.bundle.writer, len(indexes))
         # Noted here after Redis has it: what fails is settled again.
         done = [(entry, indexes) for entry, indexes in by_entry.values() if len(entry.open) == len(indexes)]
         self._delete([entry for entry, _ in done])
@@ -345,16 +393,18 @@ class RedisSpool(BoundedSpool, OptOutSpool, OptOutHistorySpool, FlagSharingSpool
 
     # --- figures --------------------------------------------------------------------------------
 
-    def counts(self, *, forwarded: int = 0) -> SpoolCounts:
+    def counts(self, journal: SpoolCounts | None = None, writer: str = "") -> SpoolCounts:
         """Return current counts; those of the store are up to a second old, and older while Redis is away.
 
-        So many records of this process, `forwarded`, were put here by a journal: they count as put here.
+        With the counts of the `journal` whose records are forwarded, those of both as one spool: what the
+        journal has delivered, Redis has still to deliver. `writer` stands for this process in the journal.
         """
-        self._stats.forwarded(forwarded)
+        if journal is not None:
+            self._stats.note_forwarded(journal.delivered)
         entry_ids = {entry_id for each in self._in_flight.values() for _, entry_id in list(each.entries)}
         with contextlib.suppress(SpoolUnavailableError):
-            self._stats.refresh(self._streams, entry_ids)
-        return self._stats.counts()
+            self._stats.refresh(self._streams, entry_ids, writer)
+        return self._stats.counts(SpoolCounts() if journal is None else journal)
 
     @property
     def dead_letters(self) -> RedisDeadLetters:

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 ADD = """
-local new = redis.call('EXISTS', KEYS[1]) == 0
-if new then redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM') end
-local id = redis.call('XADD', KEYS[1], '*', 't', ARGV[2], 'n', ARGV[3], 'z', ARGV[4])
-redis.call('HINCRBY', KEYS[2], 'records', ARGV[3])
-redis.call('HINCRBY', KEYS[2], 'bytes', #ARGV[4])
-return {id, new and 1 or 0}
+local added = {}
+for number = 0, #KEYS / 2 - 1 do
+  local stream, sizes = KEYS[2 * number + 1], KEYS[2 * number + 2]
+  local new = redis.call('EXISTS', stream) == 0
+  if new then redis.call('XGROUP', 'CREATE', stream, ARGV[1], '0', 'MKSTREAM') end
+  local records, bodies, writer = unpack(ARGV, 3 * number + 3, 3 * number + 5)
+  local fields = {'t', ARGV[2], 'n', records, 'z', bodies}
+  if writer ~= '' then fields[7], fields[8] = 'w', writer end
+  local id = redis.call('XADD', stream, '*', unpack(fields))
+  redis.call('HINCRBY', sizes, 'records', records)
+  redis.call('HINCRBY', sizes, 'bytes', #bodies)
+  added[#added + 1] = {id, new and 1 or 0}
+end
+return added
+"""
+EDGE = """
+local entry = redis.call(ARGV[1], KEYS[1], ARGV[2], ARGV[3], 'COUNT', 1)[1]
+if not entry then return {} end
+local time = ''
+for at = 1, #entry[2], 2 do
+  if entry[2][at] == 't' then time = entry[2][at + 1] end
+end
+return {entry[1], time}
 """
 SETTLE = """
 local records, bytes = 0, 0

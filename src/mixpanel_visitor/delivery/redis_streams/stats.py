@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from mixpanel_visitor.delivery.spool import SpoolCounts
 from mixpanel_visitor.errors import SpoolFullError
 
-from . import codec
 from .forwarded import Forwarded
 from .producer_stats import RedisProducerStats
 
@@ -33,6 +33,7 @@ class RedisSpoolStats:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._own = RedisProducerStats()
+        self._forwarded_here = 0
         self._forwarded = Forwarded()
         self._store = SpoolCounts(leader=True)
         self._waiting_bytes = 0
@@ -41,11 +42,16 @@ class RedisSpoolStats:
         self._refreshed_s: float | None = None
         self._changed = False
 
-    def put(self, stream: str, entry_id: bytes, own: int, size: int) -> None:
-        """Count an added entry of `size` compressed bytes; `own` of its records are this process' own."""
+    def put(self, stream: str, entry_id: bytes, own: int, size: int, *, forwarded: bool) -> None:
+        """Count an added entry of `size` compressed bytes; `own` of its records are this process' own.
+
+        `forwarded`: they were in the journal of this machine before.
+        """
         with self._lock:
             if own:
                 self._own.put(stream, entry_id, own)
+            if forwarded:
+                self._forwarded_here += own
             self._waiting_bytes += size
             self._changed = True
 
@@ -62,10 +68,10 @@ class RedisSpoolStats:
         with self._lock:
             self._own.note_flushed(stream, in_flight, before)
 
-    def forwarded(self, total: int) -> None:
-        """Note how many of this process' records a journal has put here, in all, from whatever process."""
+    def note_forwarded(self, total: int) -> None:
+        """Note how many of this process' records the journal has put here, in all, from whatever process."""
         with self._lock:
-            self._forwarded.total = max(self._forwarded.total, total)
+            self._forwarded.total = max(self._forwarded.total, total - self._forwarded_here)
             self._changed = self._changed or self._forwarded.has_unmarked
 
     def check_space(self, streams: Streams, size: int) -> None:
@@ -91,8 +97,11 @@ class RedisSpoolStats:
         """Return how much of what may wait is used, as the last `check_space` has found it."""
         return max(self._waiting_bytes / self._max_bytes, self._share / FULL_SHARE)
 
-    def refresh(self, streams: Streams, in_flight: Collection[bytes]) -> None:
-        """Ask Redis for its counts, unless that was done within a second and nothing was done here since."""
+    def refresh(self, streams: Streams, in_flight: Collection[bytes], writer: str) -> None:
+        """Ask Redis for its counts, unless that was done within a second and nothing was done here since.
+
+        `writer` stands for this process where others have forwarded its records.
+        """
         now_s = self._monotonic()
         if (
             not self._changed
@@ -102,9 +111,7 @@ class RedisSpoolStats:
             return
         self._changed, self._refreshed_s = False, now_s
         sizes, dead = streams.sizes(), streams.count_dead()
-        stamps = [
-            int(stamp) for fields in sizes.first.values() if (stamp := fields.get(codec.TIME, b"")).isdigit()
-        ]
+        stamps = [int(stamp) for stamp in sizes.first.values() if stamp.isdigit()]
         age_s = max(0.0, self._clock() - min(stamps) / 1000) if stamps else 0.0
         with self._lock:
             self._store = SpoolCounts(
@@ -117,26 +124,43 @@ class RedisSpoolStats:
             waiting = {stream: dict(entries) for stream, entries in self._own.waiting.items() if entries}
             total, batches = self._forwarded.total, list(self._forwarded.batches)
         marks = streams.last_ids() if self._forwarded.has_unmarked else {}
-        done = self._forwarded.find_done(batches, streams.first_id)
-        vanished, gone = RedisProducerStats(waiting=waiting).find_settled(streams.first_id, streams.has)
+        first_id = cache(streams.first_id)  # of a moment: what is settled meanwhile is found the next time
+        done = self._forwarded.find_done(batches, first_id)
+        vanished, gone = RedisProducerStats(waiting=waiting).find_settled(first_id, streams.has)
         settled = [each for each in gone if each[1] not in in_flight]
         dead_counts = streams.dead_of(settled)
+        dead_elsewhere = streams.dead_of_writer(writer) if total else 0
         with self._lock:
             for stream in vanished:
                 self._own.note_flushed(stream, in_flight)
             self._own.note_settled_elsewhere((*each, dead_counts.get(each, 0)) for each in settled)
             self._forwarded.note_done(done)
+            self._forwarded.note_dead(dead_elsewhere)
             self._forwarded.mark(total, marks)
 
-    def counts(self) -> SpoolCounts:
-        """Return the counts as far as they are known."""
+    def counts(self, journal: SpoolCounts) -> SpoolCounts:
+        """Return the counts as far as they are known, with those of the journal that is forwarded."""
         with self._lock:
             own, forwarded = self._own, self._forwarded
+            # Not what the journal says is delivered: it hears of it a moment after Redis.
+            left_journal = self._forwarded_here + forwarded.total
+            store = self._store
             return replace(
-                self._store,
-                written=own.written + forwarded.total,
-                delivered=own.delivered + forwarded.settled,
-                dead_lettered=own.dead_lettered,
-                pending=own.pending + forwarded.pending,
-                lost=own.lost + forwarded.lost,
+                store,
+                written=journal.written - left_journal + own.written + forwarded.total,
+                delivered=own.delivered + forwarded.settled - forwarded.dead,
+                dead_lettered=journal.dead_lettered + own.dead_lettered + forwarded.dead,
+                pending=journal.written
+                - journal.dead_lettered
+                - journal.lost
+                - left_journal
+                + own.pending
+                + forwarded.pending,
+                lost=journal.lost + own.lost + forwarded.lost,
+                store_pending=journal.store_pending + store.store_pending,
+                store_dead=journal.store_dead + store.store_dead,
+                store_bytes=journal.store_bytes + store.store_bytes,
+                oldest_age_s=max(journal.oldest_age_s, store.oldest_age_s),
+                corrupt_bytes=journal.corrupt_bytes,
+                torn_tails=journal.torn_tails,
             )

@@ -4,8 +4,8 @@ Keys of one partition share a hash tag, so that each script and transaction stay
 
 - `PREFIX:{PROJECT-P}:import` (engage, groups): the stream, an entry for each bundle;
 - `...:sizes`: how many records and bytes of bodies are in it; `...:settled`: for entries of which a part is
-  done, which records those are; `...:dead`: how many of them are dead letters; `...:lease`: who may read a
-  stream in which the order counts.
+  done, which records those are; `...:dead`: how many of an entry, or of a writer, are dead letters;
+  `...:lease`: who may read a stream in which the order counts.
 
 Entries are deleted once they are settled, and by nothing else: a MAXLEN would remove what nobody has read.
 What is given back unsettled belongs to the consumer `returned`, from which everybody may take at once.
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from mixpanel_visitor.errors import SpoolUnavailableError
 from mixpanel_visitor.records import ENDPOINTS
 
-from . import replies, scripts
+from . import codec, replies, scripts
 from .client import unavailable
 from .takeover import choose
 
@@ -56,11 +56,11 @@ class ClaimedEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """What is in all streams: `first` is the oldest entry's fields, by stream."""
+    """What is in all streams: `first` is the time that the oldest entry has, by stream."""
 
     records: int
     stored_bytes: int
-    first: Mapping[str, Mapping[bytes, bytes]]
+    first: Mapping[str, bytes]
 
 
 class Streams:
@@ -109,21 +109,19 @@ class Streams:
 
     # --- writing --------------------------------------------------------------------------------
 
-    def add(self, stream: str, fields: Mapping[bytes, bytes]) -> tuple[bytes, bool]:
-        """Add an entry; return its ID, and whether the stream was not there before."""
-        arguments = (
-            scripts.ADD,
-            2,
-            stream,
-            f"{stream}:sizes",
-            GROUP,
-            fields[b"t"],
-            fields[b"n"],
-            fields[b"z"],
-        )
+    def add(self, entries: Sequence[tuple[str, Mapping[bytes, bytes]]]) -> list[tuple[bytes, bool]]:
+        """Add entries in one step; return the ID of each, and whether its stream was not there before.
+
+        In a cluster all must be of one partition.
+        """
+        keys = [key for stream, _ in entries for key in (stream, f"{stream}:sizes")]
+        names = (codec.COUNT, codec.BODIES, codec.WRITER)
+        bundles = [fields[name] for _, fields in entries for name in names]
+        time_ms = entries[0][1][codec.TIME]
+        arguments = (scripts.ADD, len(keys), *keys, GROUP, time_ms, *bundles)
         if not self._replicas:
             reply = self.do(lambda client: client.eval(*arguments))
-            return reply[0], bool(reply[1])
+            return [(entry_id, bool(new)) for entry_id, new in reply]
 
         def call(client: Any) -> tuple[Any, int]:
             # In one connection: WAIT is about what that has written.
@@ -138,7 +136,7 @@ class Streams:
             raise SpoolUnavailableError(
                 f"{replicas} replicas have the records, and {self._replicas} are asked for (wait)"
             )
-        return reply[0], bool(reply[1])
+        return [(entry_id, bool(new)) for entry_id, new in reply]
 
     # --- taking ---------------------------------------------------------------------------------
 
@@ -258,17 +256,22 @@ class Streams:
         text = ",".join(map(str, sorted(indexes)))
         self.do(lambda client: client.hset(f"{stream}:settled", entry_id, text))
 
-    def note_dead(self, stream: str, entry_id: bytes, records: int) -> None:
-        """Note how many records of an entry are dead letters, for the process that has put it."""
+    def note_dead(self, stream: str, entry_id: bytes, writer: bytes, records: int) -> None:
+        """Note how many records of an entry are dead letters, for the process that has put them."""
 
         def call(client: Any) -> None:
             client.hincrby(f"{stream}:dead", entry_id, records)
+            if writer:
+                client.hincrby(f"{stream}:dead", writer, records)
             client.expire(f"{stream}:dead", DEAD_KNOWN_S)
 
         self.do(call)
 
     def dead_of(self, entries: Iterable[tuple[str, bytes]]) -> dict[tuple[str, bytes], int]:
-        """Return how many records of these entries, given with streams, are dead letters; without zeros."""
+        """Return how many records of these entries, or writers, are dead letters; without zeros.
+
+        They are given with their streams.
+        """
         by_stream: dict[str, list[bytes]] = {}
         for stream, entry_id in entries:
             by_stream.setdefault(stream, []).append(entry_id)
@@ -341,7 +344,7 @@ class Streams:
 
         def call(client: Any) -> Sizes:
             records = size = 0
-            first: dict[str, Mapping[bytes, bytes]] = {}
+            first: dict[str, bytes] = {}
             for stream in streams:
                 counted = client.hmget(f"{stream}:sizes", "records", "bytes")
                 # What others have added there, nobody has counted: each entry is one record at least.
@@ -350,8 +353,8 @@ class Streams:
                     continue
                 records += records_there
                 size += max(0, int(counted[1] or 0))
-                for _, fields in client.xrange(stream, count=1):
-                    first[stream] = fields
+                if oldest := _edge(client, stream, *_FIRST):
+                    first[stream] = oldest[1]
             return Sizes(records=records, stored_bytes=size, first=first)
 
         reply: Sizes = self.do(call)
@@ -361,26 +364,31 @@ class Streams:
         """Return whether a stream exists, and the ID of its oldest entry."""
 
         def call(client: Any) -> tuple[bool, bytes | None]:
-            reply = client.xrange(stream, count=1)
-            return bool(reply) or bool(client.exists(stream)), reply[0][0] if reply else None
+            oldest = _edge(client, stream, *_FIRST)
+            return bool(oldest) or bool(client.exists(stream)), oldest[0] if oldest else None
 
         reply: tuple[bool, bytes | None] = self.do(call)
         return reply
+
+    def dead_of_writer(self, writer: str) -> int:
+        """Return how many dead letters there were of a process whose records another one has forwarded."""
+        streams = [stream for endpoint in ENDPOINTS for stream in self.keys(endpoint)]
+        return sum(self.dead_of((stream, writer.encode()) for stream in streams).values())
 
     def last_ids(self) -> dict[str, bytes]:
         """Return the ID of the newest entry of each stream that holds any."""
         streams = [stream for endpoint in ENDPOINTS for stream in self.keys(endpoint)]
 
         def call(client: Any) -> dict[str, bytes]:
-            reply = {stream: client.xrevrange(stream, count=1) for stream in streams}
-            return {stream: entries[0][0] for stream, entries in reply.items() if entries}
+            reply = {stream: _edge(client, stream, "XREVRANGE", "+", "-") for stream in streams}
+            return {stream: newest[0] for stream, newest in reply.items() if newest}
 
         ids: dict[str, bytes] = self.do(call)
         return ids
 
     def has(self, stream: str, entry_id: bytes) -> bool:
         """Return whether an entry exists."""
-        return bool(self.do(lambda client: client.xrange(stream, entry_id, entry_id, count=1)))
+        return bool(self.do(lambda client: _edge(client, stream, "XRANGE", entry_id, entry_id)))
 
     def memory_share(self) -> float:
         """Return how much of its `maxmemory` Redis uses, from 0 to 1; 0 where it has none."""
@@ -396,3 +404,12 @@ class Streams:
 
         info = self.do(call)
         return [info] if "used_memory" in info else list(info.values())
+
+
+_FIRST = ("XRANGE", "-", "+")
+
+
+def _edge(client: Any, stream: str, command: str, begin: str | bytes, end: str | bytes) -> list[bytes]:
+    """Return ID and time of the first entry of a range, without its records; an empty list: there is none."""
+    reply: list[bytes] = client.eval(scripts.EDGE, 1, stream, command, begin, end)
+    return reply

@@ -53,6 +53,7 @@ class EndpointWorker:
         monotonic: Callable[[], float],
         uniform: Callable[[float, float], float],
         poll_s: float,
+        max_bytes: int | None,
         log: LogFunction,
         stats: SenderStats,
         retry_ambiguous: bool,
@@ -66,7 +67,7 @@ class EndpointWorker:
         self._poll_s = poll_s
         self._retry_ambiguous = retry_ambiguous
         self._has_opt_outs = has_opt_outs
-        self._limits = Limits()
+        self._limits = Limits() if max_bytes is None else Limits(max_bytes=max_bytes)
         self._queue = SendQueue()
         self._settlements = Settlements(spool)
         self._retries = RetryPolicy(clock=clock, monotonic=monotonic, uniform=uniform)

@@ -59,7 +59,8 @@ class Sender:
     hold `drain` up beyond its deadline for as long as one `post` takes.
 
     After the first `notify` the thread waits `linger_s` seconds, so that what is put together is sent
-    together; every `poll_s` seconds it looks for what other processes have put. Clock, chance and waiting
+    together; every `poll_s` seconds it looks for what other processes have put. `max_bytes` is the size of a
+    request before the server has said anything (None: as Mixpanel documents it). Clock, chance and waiting
     are arguments for the tests.
     """
 
@@ -81,6 +82,7 @@ class Sender:
         wait: Callable[[float], object] | None = None,
         linger_s: float = 1.0,
         poll_s: float = 0.5,
+        max_bytes: int | None = None,
         endpoints: Sequence[Endpoint] = ENDPOINTS,
         sync: Callable[[], None] | None = None,
         log: LogFunction | None = None,
@@ -112,6 +114,7 @@ class Sender:
                     monotonic=monotonic,
                     uniform=uniform,
                     poll_s=poll_s,
+                    max_bytes=max_bytes,
                     log=self._log_safely,
                     stats=self._stats,
                     retry_ambiguous=retry_ambiguous,
@@ -243,6 +246,10 @@ class Sender:
         """
         self._run_of_thread.retired = (may_end, let_go)
         self._state.notifications.wake()
+
+    def has_run(self) -> bool:
+        """Return whether the thread has been seen to run: in some processes it starts and never does."""
+        return self._run_of_thread.running
 
     def stats(self) -> SenderFigures:
         """Return counts, the state of each endpoint, and whether the thread has been seen to run."""
