@@ -35,7 +35,7 @@ _CHOICES = (
     (
         ("Does the disk outlive the process?", "a virtual machine, or a volume"),
         "no",
-        ("spool=redis://..., and workers", "events wait in Redis"),
+        ("spool=redis://..., and workers", 'durability="before-response": events wait in Redis'),
     ),
     (
         ("More than 20 machines, or 2,000 events/s?", "Mixpanel advises few connections"),
