@@ -27,9 +27,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
 
 from sdks import SECRET_KEY, TOKEN, USER, properties
+from support import redis_servers
 
 from mixpanel_visitor import Tracker
 from mixpanel_visitor.tracking.tracker import engine_of
@@ -119,12 +121,12 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def servers(url: str, directory: str, *, deliver: bool) -> Iterator[list[int]]:
+def servers(url: str, spool: str, *, deliver: bool) -> Iterator[list[int]]:
     """Run four uvicorn processes; gives their ports."""
     environ = {
         **os.environ,
         "BENCH_URL": url,
-        "BENCH_SPOOL": directory,
+        "BENCH_SPOOL": spool,
         "BENCH_DELIVERS": str(int(deliver)),
         "PYTHONPATH": str(HERE),
     }
@@ -154,10 +156,17 @@ class Client:
     async def connect(self) -> None:
         """Open all connections, and become a visitor who is known."""
         for port in self._ports:
-            self._streams.append(await asyncio.open_connection("127.0.0.1", port))
+            self._streams.append(await self._open(port))
         head = await self._ask(0)
         cookies = re.findall(r"(?im)^set-cookie: ([^;]*)", head.decode())
         self._cookie = f"Cookie: {'; '.join(cookies)}\r\n"
+
+    async def _open(self, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        for _ in range(300):  # a process on a busy machine takes its time to listen
+            with contextlib.suppress(ConnectionRefusedError):
+                return await asyncio.open_connection("127.0.0.1", port)
+            await asyncio.sleep(0.1)
+        raise TimeoutError(f"nobody listens on {port}")
 
     async def window(self, seconds: float) -> list[float]:
         """Ask for so long; gives how long each answer took, in microseconds."""
@@ -197,15 +206,19 @@ class Client:
 AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142"
 
 
-async def latency(rounds: int) -> None:
-    """Compare windows with delivery and without."""
+async def latency(rounds: int, *, by_redis: bool = False) -> None:
+    """Compare windows with delivery and without; `by_redis`: those that deliver share a Redis."""
     found: dict[bool, list[list[float]]] = {True: [], False: []}
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory())
         url = stack.enter_context(mixpanel())
         clients = {}
         for deliver in (True, False):
-            ports = stack.enter_context(servers(url, f"{directory}/{deliver}", deliver=deliver))
+            spool = f"{directory}/{deliver}"
+            if by_redis and deliver:
+                server = stack.enter_context(redis_servers.running(Path(directory) / "redis"))
+                spool = f"{server.url}?journal={spool}"
+            ports = stack.enter_context(servers(url, spool, deliver=deliver))
             clients[deliver] = Client(ports)
         await asyncio.sleep(3)  # until they listen and have imported all
         for client in clients.values():
@@ -379,10 +392,11 @@ def main() -> None:
             arguments = argparse.ArgumentParser(description=__doc__)
             arguments.add_argument("parts", nargs="*", choices=[[], *PARTS], default=[])
             arguments.add_argument("--rounds", type=int, default=6)
+            arguments.add_argument("--redis", action="store_true", help="latency: deliver by way of a Redis")
             given = arguments.parse_args()
             for name in given.parts or PARTS:
                 if name == "latency":
-                    asyncio.run(latency(given.rounds))
+                    asyncio.run(latency(given.rounds, by_redis=given.redis))
                 else:
                     {"memory": memory, "backlog": backlog, "processes": processes}[name]()
 
