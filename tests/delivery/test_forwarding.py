@@ -1,6 +1,7 @@
 """Forwarding: the journal of this machine takes events first, and Redis has them soon."""
 
 import contextlib
+import os
 import threading
 
 import pytest
@@ -9,6 +10,7 @@ from support.journals import ALL, Clock, deliver, event, names, open_journal, pr
 from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor.delivery.forwarding import ForwardingSpool
+from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.redis_streams import RedisSpool
 from mixpanel_visitor.delivery.spool import DeadReason
 from mixpanel_visitor.delivery.subject_digest import digests
@@ -170,6 +172,53 @@ def test_an_opt_out_finds_what_waits_on_this_machine(hosts):
     spool.withdraw(digests(["ann"]))
     spool.close()
     assert deliver(worker) == ["3"]
+
+
+def test_who_has_opted_out_is_known_on_every_machine(hosts):
+    """A job may run on another one, and ask before anything was put there."""
+    spool, other = hosts(), hosts("other")
+    spool.put([event(1)])
+    spool.withdraw(digests(["ann"]))
+    assert spool.opted_out_since(digests(["ann"]), 0)
+    assert other.opted_out_since(digests(["ann"]), 0)
+    assert not other.opted_out_since(digests(["bob"]), 0)
+
+
+def test_who_opts_out_while_redis_is_away_is_known_on_this_machine(hosts):
+    """Redis hears of it later; a job of this machine need not wait for that."""
+    spool = hosts(url=NOWHERE)
+    spool.put([event(1)])
+    spool.withdraw(digests(["ann"]))
+    assert spool.opted_out_since(digests(["ann"]), 0)
+    with pytest.raises(SpoolUnavailableError):
+        spool.opted_out_since(digests(["bob"]), 0)
+
+
+def test_one_process_of_all_machines_fetches_flags_and_all_have_them(hosts):
+    """The lease and the definitions are in Redis, whatever is in the journals."""
+    spool, other = hosts(), hosts("other")
+    assert spool.leads()
+    assert not other.leads()
+    spool.share_flags(b"definitions")
+    assert other.shared_flags() == b"definitions"
+    assert other.shared_flags() is None
+
+
+def test_the_journal_says_how_much_room_is_left(hosts):
+    """It takes all records first; that Redis has room as well helps no request."""
+    spool = hosts(max_bytes=1_000)
+    assert spool.fill() == 0
+    spool.put([Record("import", b'{"event":"%s"}' % (b"x" * 700))])
+    assert spool.fill() > 0.7
+
+
+def test_redis_says_how_much_room_is_left_where_requests_wait_for_it(redis_url, tmp_path):
+    """As long as nothing waits in the journal, which has no room at all here."""
+    server = RedisSpool(redis_url("redis"), max_bytes=1_000)
+    with contextlib.closing(ForwardingSpool(server, Journal(tmp_path, max_bytes=1), waits=True)) as spool:
+        spool.put([Record("import", b'{"event":"%s"}' % os.urandom(450).hex().encode())])
+        spool.put([event(1)])
+        assert 0.4 < spool.fill() < 0.9
 
 
 def test_without_room_in_the_journal_requests_wait_for_redis(hosts, caplog):

@@ -9,15 +9,28 @@ from mixpanel_visitor.delivery.journal import Journal
 from mixpanel_visitor.delivery.memory import MemorySpool
 from mixpanel_visitor.delivery.redis_streams import RedisSpool
 from mixpanel_visitor.delivery.spool import (
+    BoundedSpool,
     CrashTrackingSpool,
     DirectorySpool,
+    FlagSharingSpool,
+    OptOutHistorySpool,
     OptOutSpool,
     SpoolCounts,
     SyncableSpool,
     VolatileSpool,
 )
 
-CAPABILITIES = {SyncableSpool, OptOutSpool, CrashTrackingSpool, DirectorySpool, VolatileSpool}
+CAPABILITIES = {
+    SyncableSpool,
+    OptOutSpool,
+    OptOutHistorySpool,
+    CrashTrackingSpool,
+    FlagSharingSpool,
+    BoundedSpool,
+    DirectorySpool,
+    VolatileSpool,
+}
+OVER_REDIS = {OptOutSpool, OptOutHistorySpool, FlagSharingSpool, BoundedSpool}
 
 
 class SevenMethods:
@@ -66,14 +79,14 @@ def redis() -> RedisSpool:
 @pytest.mark.parametrize(
     ("make", "declared"),
     [
-        (Journal, {SyncableSpool, OptOutSpool, CrashTrackingSpool, DirectorySpool}),
-        (lambda path: MemorySpool(), {OptOutSpool, VolatileSpool}),
-        (lambda path: redis(), {OptOutSpool}),
-        (lambda path: ForwardingSpool(redis(), Journal(path)), {OptOutSpool, SyncableSpool}),
+        (Journal, CAPABILITIES - {VolatileSpool}),
+        (lambda path: MemorySpool(), {OptOutSpool, OptOutHistorySpool, BoundedSpool, VolatileSpool}),
+        (lambda path: redis(), OVER_REDIS),
+        (lambda path: ForwardingSpool(redis(), Journal(path)), OVER_REDIS | {SyncableSpool}),
         (lambda path: SevenMethods(), set()),
         (lambda path: WithSync(), {SyncableSpool}),
     ],
-    ids=["journal", "memory", "redis", "fallback", "seven methods", "seven and sync"],
+    ids=["journal", "memory", "redis", "forwarding", "seven methods", "seven and sync"],
 )
 def test_a_spool_is_asked_only_for_what_it_declares(make, declared, tmp_path):
     """By inheriting from a Protocol, or by having its methods."""
