@@ -56,8 +56,9 @@ class Settings:
     | `spool` | where accepted events wait: a directory, `redis://...`, or `memory:`; default: a |
     | | directory under the user's state directory, one for each token and host |
     | `durability` | `"after-response"`: written to the spool right after the response; |
-    | | `"before-response"`: before its last byte leaves; `"delivered"`: acknowledged by Mixpanel before |
-    | | that, for processes that are frozen after the response (AWS Lambda, Cloud Run) |
+    | | `"before-response"`: before its last byte leaves, and to Redis itself where that is the spool; |
+    | | `"delivered"`: acknowledged by Mixpanel before that, for processes that are frozen after the |
+    | | response (AWS Lambda, Cloud Run) |
     | `delivery_timeout_s` | how long a response waits for `"delivered"`, in seconds, up to 60; what is left |
     | | then waits in the spool |
     | `deliver` | False: this process only spools, another one that shares the spool sends |
