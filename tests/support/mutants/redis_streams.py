@@ -186,4 +186,12 @@ MUTANTS = [
         new='options["ssl_check_hostname"] = False',
         test=HOSTILE + "test_the_name_in_the_certificate_has_to_be_the_host_s[other.example]",
     ),
+    Mutant(
+        defect="Redis says how full the spool is, where the journal takes what comes",
+        rows=(29,),
+        file="delivery/forwarding.py",
+        old="is_at_server = self._waits and self._journal_is_empty",
+        new="is_at_server = True",
+        test=FORWARDING + "test_the_journal_says_how_much_room_is_left",
+    ),
 ]
