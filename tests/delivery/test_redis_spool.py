@@ -11,6 +11,7 @@ from support.waiting import PATIENCE_S
 
 from mixpanel_visitor.delivery.redis_streams import RedisSpool, codec
 from mixpanel_visitor.delivery.spool import DeadReason
+from mixpanel_visitor.delivery.subject_digest import digests
 from mixpanel_visitor.records import Record
 
 IDLE_S = 300
@@ -238,3 +239,27 @@ def test_what_others_have_delivered_is_known_in_the_end(make, clock):
     counts = producer.counts()
     assert (counts.written, counts.delivered, counts.pending) == (3, 3, 0)
     assert worker.counts().written == 0
+
+
+def test_an_opt_out_does_not_read_all_the_others(make, client):
+    """Anybody can opt out, at any rate, and there may be a hundred thousand."""
+    spool = make()
+    spool.withdraw(digests(["first"]))
+    client.config_resetstat()
+    for number in range(20):
+        spool.withdraw(digests([f"person-{number}"]))
+    assert "cmdstat_hgetall" not in client.info("commandstats")
+    assert spool.revision() == 21
+
+
+def test_opt_outs_of_two_processes_are_known_to_both(make, clock):
+    """Also where both add some in turn."""
+    first, second = make(), make()
+    people = [f"person-{number}" for number in range(4)]
+    template = b'{"event":"E","properties":{"distinct_id":"%s"}}'
+    first.put([Record("import", template % person.encode()) for person in people])
+    for number, person in enumerate(people):
+        (first if number % 2 else second).withdraw(digests([person]))
+    clock.tick(2)
+    assert first.revision() == second.revision() == 4
+    assert first.claim("import", 10, ALL) is None

@@ -194,4 +194,12 @@ MUTANTS = [
         new="is_at_server = True",
         test=FORWARDING + "test_the_journal_says_how_much_room_is_left",
     ),
+    Mutant(
+        defect="who has opted out elsewhere is not asked for",
+        rows=(),
+        file="delivery/redis_streams/tombstones.py",
+        old="if revision == self._revision + 1 and revision % ",
+        new="if revision % ",
+        test=OWN + "test_opt_outs_of_two_processes_are_known_to_both",
+    ),
 ]

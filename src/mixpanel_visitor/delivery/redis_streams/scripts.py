@@ -71,6 +71,6 @@ return given
 """
 WITHDRAW = """
 for at = 3, #ARGV do redis.call('HSET', KEYS[1], ARGV[at], ARGV[2]) end
-redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
+return redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
 """
 RELEASE_LEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"

@@ -18,6 +18,8 @@ REVISION = b"revision"
 KEEP_S = 30 * 86_400
 _FETCH_EVERY_S = 1.0
 _BATCH_SIZE = 500
+_FETCH_EVERY_REVISIONS = 1000
+"""So often all are fetched, for the sake of those that are too old."""
 
 
 class RedisTombstones:
@@ -34,17 +36,28 @@ class RedisTombstones:
         """Have no worker send what was put until now of these people."""
         digests = list(people)
 
-        def call(client: Any) -> None:
-            now_ms = _time_ms(client)
+        def call(client: Any) -> tuple[int, int]:
+            now_ms, revision = _time_ms(client), 0
             # A script: clients before redis 6.1 have no transactions in a cluster.
             for at in range(0, len(digests), _BATCH_SIZE):
                 batch = digests[at : at + _BATCH_SIZE]
-                client.eval(scripts.WITHDRAW, 1, self._streams.withdrawn_key, REVISION, now_ms, *batch)
+                revision = client.eval(
+                    scripts.WITHDRAW, 1, self._streams.withdrawn_key, REVISION, now_ms, *batch
+                )
             while _time_ms(client) <= now_ms:  # a millisecond: what comes after it has a later ID
                 pass
+            return now_ms, revision
 
-        if digests:
-            self._streams.do(call)
+        if not digests:
+            return
+        added: tuple[int, int] = self._streams.do(call)
+        until_ms, revision = added
+        if revision == self._revision + 1 and revision % _FETCH_EVERY_REVISIONS:
+            # Nobody else has added any since the last look: the others, who may be many, are known. In place,
+            # because another thread may have fetched all meanwhile.
+            self._until_ms.update(dict.fromkeys(digests, until_ms))
+            self._revision = revision
+        else:
             self._fetch()
 
     def opted_out_since(self, people: Collection[str], since_ms: int) -> bool:
