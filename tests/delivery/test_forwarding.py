@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from support.components import needs
-from support.journals import ALL, Clock, deliver, event, names, open_journal, profile, waiting
+from support.journals import ALL, Clock, deliver, event, names, open_journal, profile, run_python, waiting
 from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor.delivery.forwarding import ForwardingSpool
@@ -20,6 +20,22 @@ from mixpanel_visitor.records import Record
 pytestmark = needs("redis-server")
 
 NOWHERE = "redis://127.0.0.1:1/0"
+
+FINALIZER = """
+import sys
+from support.journals import event
+from mixpanel_visitor.delivery.forwarding import ForwardingSpool
+from mixpanel_visitor.delivery.journal import Journal
+from mixpanel_visitor.delivery.redis_streams import RedisSpool
+
+class Last:
+    def __del__(self):
+        assert sys.meta_path is None  # so that nothing can be imported
+        spool.put([event("last")])
+
+spool = ForwardingSpool(RedisSpool("redis://127.0.0.1:1/0"), Journal(sys.argv[1]))
+sys.modules["last"] = Last()
+"""
 
 
 @pytest.fixture
@@ -103,6 +119,12 @@ def test_what_an_earlier_process_has_left_is_forwarded_though_nothing_is_put(hos
 
     assert wait_until(is_forwarded, PATIENCE_S)
     assert deliver(worker) == ["1"]
+
+
+def test_what_a_finalizer_puts_while_the_interpreter_ends_stays_in_the_journal(tmp_path):
+    """There is no thread and no import any more: another process forwards it, and nobody is alarmed."""
+    assert run_python(FINALIZER, tmp_path) == ""
+    assert waiting(open_journal(tmp_path, Clock())) == ["last"]
 
 
 def test_one_process_of_a_machine_forwards_for_all(hosts):

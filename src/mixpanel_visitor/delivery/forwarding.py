@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
 
 from mixpanel_visitor.errors import SpoolError, SpoolUnavailableError
-from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
+from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog, place_of
 from mixpanel_visitor.process import fork
 from mixpanel_visitor.records import Record
 
@@ -118,7 +119,18 @@ class ForwardingSpool(SyncableSpool, BoundedSpool, OptOutSpool, OptOutHistorySpo
             self._has_new_records, self._journal_is_empty = True, False
             self._forwarder.notify(len(records))
             if self._lacks_thread():
-                self._forwarder.drain(_FORWARD_S)
+                self._forward_now()
+
+    def _forward_now(self) -> bool:
+        """Forward without lingering; return whether nothing is left. Raise nothing: all is stored already."""
+        try:
+            return self._forwarder.drain(_FORWARD_S)
+        except Exception as error:
+            # At the end of the interpreter nothing can be imported: another process forwards them.
+            if not sys.is_finalizing():
+                message = "Forwarding to Redis met an error of its own (%s at %s: %s) and goes on."
+                self._quiet_log(logging.ERROR, "own", message, type(error).__name__, place_of(error), error)
+            return False
 
     def _put_without_journal(self, records: Sequence[Record], problem: SpoolError) -> None:
         try:
@@ -182,7 +194,7 @@ class ForwardingSpool(SyncableSpool, BoundedSpool, OptOutSpool, OptOutHistorySpo
         self._withdraw_at_server()
         if self._has_new_records:
             self._has_new_records = False
-            if not self._forwarder.drain(_FORWARD_S):
+            if not self._forward_now():
                 self._has_new_records = True
         return self.server.claim(endpoint, max_records, max_bytes)
 
@@ -207,7 +219,7 @@ class ForwardingSpool(SyncableSpool, BoundedSpool, OptOutSpool, OptOutHistorySpo
         if self.journal.directory.exists():
             self.journal.withdraw(people)
             # What is under way from there must have reached the server before they do.
-            self._forwarder.drain(_FORWARD_S)
+            self._forward_now()
         with self._lock:
             self._withdrawals |= people
         with contextlib.suppress(SpoolUnavailableError):
