@@ -114,6 +114,7 @@ def test_redis_is_killed_and_comes_back(server, machine, waits):
     put = host.put_through(500)
     server.kill()
     put += host.put(500)
+    assert not host.forwards()
     assert host.diverted == 500
     server.start()
     put += host.put(1)

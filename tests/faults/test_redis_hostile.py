@@ -13,6 +13,7 @@ from itertools import pairwise
 import pytest
 from support.components import needs
 from support.journals import ALL, Clock, event, names
+from support.mutants import python_path
 from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor.delivery.redis_streams import takeover
@@ -140,7 +141,12 @@ def test_a_worker_with_little_memory_survives_a_bomb(server, tmp_path):
         tracker.close()
         ended = subprocess.run(
             [sys.executable, "-c", LIMITED, spool],
-            env={"MIXPANEL_TOKEN": "t", "MIXPANEL_API_HOST": mixpanel.url, "HOME": str(tmp_path)},
+            env={
+                "MIXPANEL_TOKEN": "t",
+                "MIXPANEL_API_HOST": mixpanel.url,
+                "HOME": str(tmp_path),
+                "PYTHONPATH": python_path(),
+            },
             capture_output=True,
             text=True,
             timeout=2 * PATIENCE_S,
