@@ -17,7 +17,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from .core.exchange import OPEN
-from .core.request import facts_from_scope
+from .core.request import facts_from_scope, header_text
 from .observability.rate_limited_log import RateLimitedLog
 from .process.exit_hooks import EXIT_TIMEOUT_S
 from .tracking import context
@@ -302,17 +302,13 @@ def _with_headers(engine: Engine, exchange: Exchange, message: Message, status: 
             # Any iterables, which can perhaps be read only once: what is sent on is what we have read.
             raw = [pair if type(pair) in (tuple, list) else (*pair,) for pair in raw]
             message = {**message, "headers": raw}
-        return [(_text(name), _text(value)) for name, value in raw]
+        return [(header_text(name), header_text(value)) for name, value in raw]
 
     added = engine.on_response_start(exchange, status, read_headers, lambda: _route(scope))
     if not added:
         return message
     ours = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in added]
     return {**message, "headers": [*raw, *ours]}
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else bytes(value).decode("latin-1")
 
 
 class _Bodies:

@@ -445,6 +445,8 @@ class Exchange(HoldsRecords):
         )
 
     def _cookies(self, status: int, headers: Headers) -> list[tuple[str, str]]:
+        # What is looked at here, and of most responses nothing is left.
+        headers = [each for each in headers if each[0].lower().endswith(("cookie", "control", "expires"))]
         skipped = self._rules.set_cookies.reason_not_to_set(status, headers, self.facts, now_s=self._now_s)
         skipped = skipped or self._reason_not_to_set()
         if skipped is not None:

@@ -123,6 +123,8 @@ class ExchangeOpener:
         in_background: bool,
     ) -> Exchange:
         rules = self._rules
+        if received is None:
+            facts._read()  # noqa: SLF001  # RequestFacts is what users see
         secure = facts.scheme == "https"
         pending = rules.set_cookies.pending.find(cookies, secure=secure, now_s=now_s)
         known = received or pending.cookie

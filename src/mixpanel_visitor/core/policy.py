@@ -130,7 +130,6 @@ def _is_of_another_site(origin: str, host: str) -> bool:
 
 def shared_cacheable(headers: Sequence[tuple[str, str]], *, now_s: float) -> bool:
     """Return whether the application wants shared caches to store this response: then it gets no cookie."""
-    headers = [header for header in headers if header[0].lower().endswith(("control", "expires"))]
     if not headers:
         return False  # as most are that make something for one visitor
     for name, value in headers:

@@ -8,7 +8,6 @@ at `;`, then at the first `=`, trim space and tab; quotes belong to the value.
 from __future__ import annotations
 
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from operator import itemgetter
@@ -88,6 +87,9 @@ class RequestFacts:
         named = tuple(map(self.header, ("referer", "accept", "sec-fetch-dest")))
         return (self.protocol, self.scheme, self.host, self.path, self.query, *named, *self.purposes)
 
+    def _read(self) -> None:
+        """Set what has not been set yet: without that, the first question costs an exception."""
+
     def replaced(self, **changes: Any) -> RequestFacts:
         """Return the same request but for `changes`."""
         read = ("purposes", "destination", "site", "storage_access", "has_privacy_signal")
@@ -139,17 +141,13 @@ class HeaderLookup(Protocol):
         ...
 
 
-class _AskedFacts(RequestFacts, ABC):
+class _AskedFacts(RequestFacts):
     """Reads the Cookie header, and all else when something of it is asked for: most requests want no more.
 
     It keeps neither scope nor environ: applications change theirs, and what they find there leads back here.
     """
 
     __slots__ = ()
-
-    @abstractmethod
-    def _read(self) -> None:
-        """Set what has not been set yet."""
 
     def __getattr__(self, name: str) -> Any:
         if name in RequestFacts.__slots__:
@@ -177,12 +175,12 @@ class _ScopeFacts(_AskedFacts):
         client = scope.get("client")
         self.client = client[0] if type(client) is tuple and client else next(iter(_listed(client)), None)
         cookies = raw.get(b"cookie")
-        self.cookies = _text(cookies) if cookies else ""
+        self.cookies = header_text(cookies) if cookies else ""
         self.has_privacy_signal = b"dnt" in raw or b"sec-gpc" in raw
 
     def header(self, name: str) -> str:
         value = self._raw.get(name.encode())
-        return _text(value) if value else ""
+        return header_text(value) if value else ""
 
     def _purposes(self) -> Sequence[str]:
         raw = self._raw
@@ -198,18 +196,21 @@ class _ScopeFacts(_AskedFacts):
 
     def _read(self) -> None:
         method, path, raw_path, query, server = self._said
-        self.headers = _ScopeHeaders(self._raw)
-        self._read_purpose()
-        # As on the wire; some servers leave the query in `raw_path`, some have none.
-        self.path = (_text(raw_path) if raw_path else quote(path or "")).partition("?")[0]
         get = self._raw.get
+        self.headers = _ScopeHeaders(self._raw)
+        self.purposes = self._purposes()
+        self.destination = header_text(get(b"sec-fetch-dest", ""))
+        self.site = header_text(get(b"sec-fetch-site", ""))
+        self.storage_access = header_text(get(b"sec-fetch-storage-access", ""))
+        # As on the wire; some servers leave the query in `raw_path`, some have none.
+        self.path = (header_text(raw_path) if raw_path else quote(path or "")).partition("?")[0]
         host = get(b"host")
-        self.host = _text(host) if host else ":".join(map(str, _listed(server)))
-        self.query = _text(query) if query else ""
+        self.host = header_text(host) if host else ":".join(map(str, _listed(server)))
+        self.query = header_text(query) if query else ""
         self.method = "GET" if self.protocol == "websocket" else method or "GET"
 
 
-def _text(value: Any) -> str:
+def header_text(value: Any) -> str:
     """Return what is on the wire as text; frameworks' test clients give text where ASGI says bytes."""
     if type(value) is bytes:  # as nearly all are, and the fastest way for them
         return value.decode("latin-1")
@@ -232,7 +233,7 @@ class _ScopeHeaders:
     def get(self, name: str, /) -> str | None:
         """Return a header's value."""
         value = self._headers.get(name.encode())
-        return None if value is None else _text(value)
+        return None if value is None else header_text(value)
 
 
 class _EnvironFacts(_AskedFacts):
