@@ -14,6 +14,9 @@ from mixpanel_visitor.hosts import hostname
 MAX_HOST_CHARS = 253
 """A host name has no more (RFC 1035), and the SDK's expressions are slow on longer ones."""
 
+REMEMBERED = 1024
+"""So many Host headers are remembered with their Domain."""
+
 _SIMPLE = re.compile(r"[a-z0-9][a-z0-9-]*\.[a-z]+\Z")
 # For two-part endings such as `ac.uk`.
 _WITH_SHORT_ENDING = re.compile(r"[a-z0-9][a-z0-9-]+\.[a-z.]{2,6}\Z")
@@ -25,12 +28,16 @@ class CookieDomain:
     def __init__(self, configured: str | None, *, cross_subdomain: bool) -> None:
         self._configured = (configured or "").removeprefix(".").lower()
         self._cross_subdomain = cross_subdomain
+        self._remembered = lru_cache(REMEMBERED)(self._chosen)
 
     def on(self, host: str) -> str:
         """Return the Domain for a request's Host header; `""`: none, the cookie is for this host alone.
 
         A Domain that does not cover the host would make browsers refuse the cookie: then there is none.
         """
+        return (self._chosen if len(host) > MAX_HOST_CHARS else self._remembered)(host)
+
+    def _chosen(self, host: str) -> str:
         name = hostname(host)
         domain = self._configured or (sdk_domain(name) if self._cross_subdomain else "")
         return domain if name == domain or name.endswith(f".{domain}") else ""
@@ -38,11 +45,8 @@ class CookieDomain:
 
 def sdk_domain(name: str) -> str:
     """Return what the SDK's two expressions make of a host name in lower case; `""`: nothing."""
-    return "" if len(name) > MAX_HOST_CHARS else _extracted(name)
-
-
-@lru_cache(1024)
-def _extracted(name: str) -> str:
+    if len(name) > MAX_HOST_CHARS:
+        return ""
     top_level = name.rpartition(".")[2]
     is_simple = len(top_level) > 4 or top_level in ("com", "org")
     match = (_SIMPLE if is_simple else _WITH_SHORT_ENDING).search(name)

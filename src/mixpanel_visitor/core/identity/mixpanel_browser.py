@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 import orjson
 
@@ -191,7 +191,7 @@ def read_claim(raw: str) -> BrowserClaim | None:
 
 def quoted_identity(device_id: str, *, unprefixed: bool = False) -> str:
     """Encode an anonymous visitor as the SDK's cookie does."""
-    quoted = quote(device_id, safe="")
+    quoted = device_id.replace(":", "%3A")  # all that is quoted of what a device ID may consist of
     return f"{_DISTINCT_ID}{'' if unprefixed else _PREFIX}{quoted}{_DEVICE_ID}{quoted}%22%7D"
 
 

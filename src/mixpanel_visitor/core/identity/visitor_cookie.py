@@ -173,7 +173,7 @@ class VisitorCookieCodec:
         if self._former_names is None:
             return []
         former = self._former_names[secure]
-        old = cookie_values(cookies, former)
+        old = cookie_values(cookies, former) if former in cookies else []
         if succeeded and old:
             new = cookie_values(cookies, self._names[secure])
             if not new or old[0].split("~")[1:2] != new[0].split("~")[1:2]:
