@@ -1,5 +1,7 @@
 """Exchange: the life of one request, driven by hand."""
 
+import sys
+import threading
 from collections import Counter
 from itertools import count
 from uuid import uuid4
@@ -394,6 +396,28 @@ def test_large_records_hand_over_early(house):
     """So do a few large ones."""
     exchange = house.open()
     assert [len(exchange.add(Record("import", b"x" * 600_000))) for _ in range(3)] == [0, 2, 0]
+
+
+def test_threads_that_track_the_first_event_at_once_lose_none(house):
+    """The queue is made by the first event, and there is one, however many threads come for it at once."""
+
+    def track(exchange, ready):
+        ready.wait()
+        exchange.add(RECORD)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(100):
+            exchange, ready = house.open(house.cookie()), threading.Barrier(4)
+            threads = [threading.Thread(target=track, args=(exchange, ready)) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert len(exchange.take()) == 4
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_what_comes_after_the_end_is_handed_over_at_once(house):

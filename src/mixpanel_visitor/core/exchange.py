@@ -133,6 +133,9 @@ class Exchange(HoldsRecords):
         self._handover: HandoverClaim | None = None
         self._scheduled_merge: MergeEvent | None = None
         self._is_anonymous = self._tracked = self._page_view_decided = False
+        self._queues: list[PendingRecords] = []
+        self._fresh_id: str | None = None
+        self._remembered: bool | None = None  # set before `pending` is looked at, as that is before this
         if resolved is None:
             self._cookie: VisitorCookie | None = None
             self.merge_events: tuple[MergeEvent, ...] = ()
@@ -141,7 +144,7 @@ class Exchange(HoldsRecords):
             self._cookie = resolved.cookie
             self.merge_events = resolved.merge_events
             if identity.is_new:
-                self._records.made(resolved.cookie.device_id)
+                self._fresh_id = resolved.cookie.device_id
 
     @property
     def refusal(self) -> str | None:
@@ -188,13 +191,19 @@ class Exchange(HoldsRecords):
     @property
     def _records(self) -> PendingRecords:
         if self.pending is None:
-            self.pending = PendingRecords(self._rules.refuse)
+            records = PendingRecords(self._rules.refuse)
+            if self._fresh_id is not None:
+                records.made(self._fresh_id)
+            self._queues.append(records)
+            self.pending = self._queues[0]  # whichever thread was first
+            if self._remembered is not None:
+                self.pending.decide(remembered=self._remembered)
         return self.pending
 
     def anonymize(self, identity: Identity) -> None:
         """Go by this identity, and make no person of the device ID that was made."""
         self.identity = identity
-        self._records.decide(remembered=False)
+        self._remembered = False
         self._is_anonymous = True
 
     # --- the visitor's side ---------------------------------------------------------------------
@@ -404,8 +413,10 @@ class Exchange(HoldsRecords):
             return UNCHANGED
         self.state = STARTED
         headers = self._cookies(status, read_headers()) if self.needs_set_cookie else []
-        if self.pending is not None and not self._is_anonymous:
-            self.pending.decide(remembered=bool(headers))
+        if not self._is_anonymous:
+            self._remembered = bool(headers)
+            if self.pending is not None:
+                self.pending.decide(remembered=self._remembered)
         due: tuple[MergeEvent, ...] = ()
         if headers:
             due, self.merge_events = self.merge_events, ()
@@ -420,6 +431,7 @@ class Exchange(HoldsRecords):
         What is left then is returned by `take`.
         """
         if self.state is not ENDED:
+            self._remembered = bool(self._remembered)
             if self.pending is not None and self.pending.is_held:  # there was no response, as far as we saw
                 self.pending.decide(remembered=False)
             self.state = ENDED
