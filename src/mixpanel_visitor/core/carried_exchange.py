@@ -107,7 +107,7 @@ class CarriedExchangeOpener(ExchangeOpener):
         self._services = services
         self._read = read
 
-    def open(self, facts: RequestFacts, *, now_s: float, in_background: bool = False) -> Exchange:
+    def open(self, facts: RequestFacts, now_s: float, in_background: bool = False) -> Exchange:
         """Begin an exchange, of the visitor whom the header names, if it may be believed."""
         text = facts.header(HEADER)
         if text and self._is_believed(facts):
@@ -119,7 +119,7 @@ class CarriedExchangeOpener(ExchangeOpener):
                 return CarriedExchange(
                     self._rules, facts, visitor, consent=consent, now_s=now_s, in_background=in_background
                 )
-        return super().open(facts, now_s=now_s, in_background=in_background)
+        return super().open(facts, now_s, in_background)
 
     def _is_believed(self, facts: RequestFacts) -> bool:
         if not self._services.knows(facts.client):

@@ -51,9 +51,12 @@ class ExchangeOpener:
         self._headers: dict[tuple[str, str], RememberedVisitor] = {}
         own = rules.codec.name(secure=False)
         self._in_names = _MP if _MP in own else ""
-        self._names = tuple(f"{prefix}{name}" for prefix in _PREFIXES for name in (_MP, own))
+        names = (_MP,) if own.startswith(_MP) else (_MP, own)
+        self._names = tuple(
+            f"{blank}{each}{name}" for blank in (" ", "") for each in _PREFIXES for name in names
+        )
 
-    def open(self, facts: RequestFacts, *, now_s: float, in_background: bool = False) -> Exchange:
+    def open(self, facts: RequestFacts, now_s: float, in_background: bool = False) -> Exchange:
         """Begin an exchange. `in_background`: its records are committed by a thread, not by the caller."""
         rules = self._rules
         if rules.refusal() is not None or (rules.is_excluded is not None and rules.is_excluded(facts)):
@@ -71,7 +74,9 @@ class ExchangeOpener:
                 self._headers[header] = remembered
         if remembered is not None or not has_ours:
             # The same cookies as before, or none that say anything to us. No opt-out is among them.
-            refused = privacy_signal_set(facts, rules.respect_dnt, rules.respect_gpc)
+            refused = facts.has_privacy_signal and privacy_signal_set(
+                facts, rules.respect_dnt, rules.respect_gpc
+            )
         else:
             refused = rules.set_cookies.has_opted_out(facts) or opted_out(
                 facts, token=rules.token, respect_dnt=rules.respect_dnt, respect_gpc=rules.respect_gpc
@@ -171,7 +176,7 @@ class ExchangeOpener:
         pieces = [
             piece
             for piece in facts.cookies.split(";")
-            if text in piece and (piece.lstrip().startswith(names) or "," in piece)
+            if text in piece and (piece.startswith(names) or "," in piece or piece.lstrip().startswith(names))
         ]
         return (facts.scheme, *pieces)
 

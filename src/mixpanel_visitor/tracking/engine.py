@@ -142,7 +142,7 @@ class Engine:
         """Begin an exchange. `in_background`: a thread commits its records, for callers in an event loop."""
         opener = self._exchanges.opener
         try:
-            exchange = opener.open(facts, now_s=self._clock(), in_background=in_background)
+            exchange = opener.open(facts, self._clock(), in_background)
         except Exception:
             self.failed("begin")
             exchange = opener.open_inert(facts)
@@ -215,8 +215,7 @@ class Engine:
         merge = exchange.on_response_end()
         if merge is not None:
             track_merge(self.writer, exchange, merge)
-        records = exchange.take()
-        if records:
+        if exchange.pending is not None and (records := exchange.take()):
             self._commit(records, in_background)
             if self.waits_for_delivery and not in_background:
                 self.wait_for_delivery()
