@@ -1,8 +1,9 @@
 """The browser's events through a server that is killed: what was answered 200 arrives.
 
 In each round browsers send batches to a server, Mixpanel is away in most of them, and the server is killed by
-kill -9 in the middle. Some browsers are closed before they have an answer. At the end Mixpanel is back, and a
-worker delivers what is left.
+kill -9 in the middle. The next one is started at once on the same listening socket, as a supervisor does, so
+that requests that wait there meanwhile are its first. Some browsers are closed before they have an answer. At
+the end Mixpanel is back, and a worker delivers what is left.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ BROWSERS = 3
 AWAY_SHARE = 0.7
 LEAVES_SHARE = 0.1
 ROUND_S = 0.4
+TAKEN_WITHIN_S = 60.0
 SERVERS = {
     "uvicorn": ("-m", "uvicorn", "--fd", "{fd}", "--log-level", "warning", "collected_app:asgi_app"),
     "gunicorn gthread": (
@@ -134,8 +136,11 @@ class Browser:
         self._thread.start()
 
     def end(self) -> None:
-        """Send no more."""
+        """Send no more after what is under way."""
         self._ended.set()
+
+    def wait(self) -> None:
+        """Wait for what is under way."""
         self._thread.join(60)
 
     def _run(self) -> None:
@@ -205,14 +210,19 @@ def _one(server: str, rounds: int, seed: int) -> tuple[tuple[object, ...], list[
             browsers += now
             options = {"pass_fds": (listener.fileno(),), "cwd": HERE, "start_new_session": True}
             with running(*command, env=environment, **options) as process:
-                wait_until(lambda now=now: any(each.taken for each in now), 60)
+                if not wait_until(lambda now=now: any(each.taken for each in now), TAKEN_WITHIN_S):
+                    raise RuntimeError(f"{server} took nothing in round {done + 1}")
                 wait_until(lambda: False, chance.uniform(0, ROUND_S))
                 _kill(process)
+            # Their last requests may wait for the next server: the wait for their answers is not ours.
             for each in now:
                 each.end()
             if (done + 1) % 25 == 0:
                 taken = sum(len(each.taken) for each in browsers)
                 say(f"collector, {server}: round {done + 1}, {taken} taken")
+        listener.close()
+        for each in browsers:
+            each.wait()
         mixpanel.is_away = False
         worker = (sys.executable, "-m", "mixpanel_visitor", "worker", "--once")
         drained = subprocess.run(worker, env={**os.environ, **environment}, check=False, timeout=300)
