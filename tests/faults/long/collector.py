@@ -9,6 +9,7 @@ the end Mixpanel is back, and a worker delivers what is left.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import http.client
 import http.server
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from kill import retry_dead_letters
 from processes import HERE, KEY, TOKEN, Result, running, say
 from support.collecting import PAGE, QUERY, event, form
 from support.waiting import wait_until
@@ -59,6 +61,7 @@ COLUMNS = (
     "altered",
     "delivered again",
     "not answered, but there",
+    "set aside and sent again",
     "seconds",
     "seed",
 )
@@ -225,7 +228,13 @@ def _one(server: str, rounds: int, seed: int) -> tuple[tuple[object, ...], list[
             each.wait()
         mixpanel.is_away = False
         worker = (sys.executable, "-m", "mixpanel_visitor", "worker", "--once")
-        drained = subprocess.run(worker, env={**os.environ, **environment}, check=False, timeout=300)
+        drain = functools.partial(
+            subprocess.run, worker, env={**os.environ, **environment}, check=False, timeout=300
+        )
+        is_drained = drain().returncode == 0
+        set_aside = retry_dead_letters(Path(place) / "spool")
+        if set_aside:
+            is_drained = drain().returncode == 0 and is_drained
     taken = set().union(*(each.taken for each in browsers))
     sent = set().union(*(each.sent for each in browsers))
     outcomes: Counter[str] = sum((each.outcomes for each in browsers), Counter())
@@ -234,6 +243,7 @@ def _one(server: str, rounds: int, seed: int) -> tuple[tuple[object, ...], list[
         *(server, rounds, away, sum(outcomes.values())),
         *(outcomes["200"], outcomes["no answer"], outcomes["closed"]),
         *(len(taken), len(lost), mixpanel.altered, mixpanel.again, len(mixpanel.bodies.keys() - taken)),
+        set_aside,
         *(round(time.monotonic() - began_s), seed),
     )
     missed = [f"{server}: {len(lost)} lost"] if lost else []
@@ -241,7 +251,7 @@ def _one(server: str, rounds: int, seed: int) -> tuple[tuple[object, ...], list[
         missed.append(f"{server}: {mixpanel.altered} altered")
     if mixpanel.bodies.keys() - sent:
         missed.append(f"{server}: events that nobody has sent")
-    if drained.returncode:
+    if not is_drained:
         missed.append(f"{server}: the worker did not empty the spool")
     return row, missed
 

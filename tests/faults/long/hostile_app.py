@@ -1,4 +1,7 @@
-"""The application of the hostile part: a page that tracks, and a collector that takes nobody's word."""
+"""The application of the hostile part, which tracks in its page, with a collector that refuses strangers.
+
+`bare_app` is the same without us: by it one sees what the server alone makes of an attack.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,12 @@ async def _app(scope, receive, send):
     body = b"ok"
     if scope["path"] == "/stats":
         body = json.dumps(asgi_app.tracker.stats()).encode()
-    elif scope["path"] == "/":
+    elif scope["path"] == "/" and SCOPE_KEY in scope:
         scope[SCOPE_KEY].track("Viewed")
     headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
+bare_app = _app
 asgi_app = VisitorMiddleware(_app)

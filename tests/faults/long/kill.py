@@ -98,8 +98,8 @@ def _stopped(writers: list[Writer]) -> RuntimeError:
     return RuntimeError("the writers have stopped")
 
 
-def _retry_dead_letters(spool: Path) -> int:
-    """Put back what was set aside because five processes in a row were killed while they sent it."""
+def retry_dead_letters(spool: Path) -> int:
+    """Put back what was set aside because five processes were killed while they sent it; return how many."""
     number = DeadLetters(spool / "dead").count()
     if number:
         command = (
@@ -173,7 +173,7 @@ def run(options: Namespace) -> Result:
         arrived = ask(port, "/figures")["received"]
         with running(HERE / "writer.py", port, directory / "spool", "drain") as last:
             drained = last.wait(400) == 0
-        set_aside = _retry_dead_letters(directory / "spool")
+        set_aside = retry_dead_letters(directory / "spool")
         if set_aside:
             with running(HERE / "writer.py", port, directory / "spool", "drain") as last:
                 drained = last.wait(400) == 0 and drained
