@@ -12,6 +12,7 @@ Nothing of this package raises into the application or the server, and nothing o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from .tracking.tracker import engine_of, given_or_made
 from .tracking.visitor import Visitor
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import Awaitable, Callable, Iterator, MutableMapping
     from types import FrameType
     from typing import Unpack
 
@@ -52,7 +53,10 @@ TRACKER_KEY = "mixpanel_visitor.tracker"
 """The tracker in the scope, for what templates need."""
 
 MAX_HELD_BYTES = 8 * 2**20
-"""Bodies that are not complete yet may take so much memory together."""
+"""Bodies that are not answered yet may take so much memory together."""
+
+SHORT_BODY_BYTES = 16_384
+"""A body of so much is taken even then: the endpoints bound how many wait."""
 
 ROUTE_KEY = "mixpanel_visitor.route"
 """In the scope: the template of the route, from a door whose framework does not keep it there."""
@@ -167,12 +171,15 @@ class VisitorMiddleware:
             self._engine.failed("the ASGI middleware")
             return False
         if reply is None:
-            body = await self._bodies.read(receive, endpoint)
-            if body is None:
-                reply = endpoint.unavailable("slow_body", facts)
-            else:
-                reply = await _taken(endpoint, path, facts, body)
+            with self._bodies.reading() as hold:
+                body = await _read(receive, endpoint, hold)
+                if body is None:
+                    reply = endpoint.unavailable("slow_body", facts)
+                else:
+                    reply = await _taken(endpoint, path, facts, body)
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers]
+        if reply.closes and scope.get("http_version") == "1.1":  # HTTP/2 has no such header
+            headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body, "more_body": False})
         return True
@@ -312,39 +319,54 @@ def _with_headers(engine: Engine, exchange: Exchange, message: Message, status: 
 
 
 class _Bodies:
-    """Reads the bodies of requests that are not the application's, within bounds of time and memory."""
+    """Counts the bytes of requests that are not the application's, from their arrival to their answer."""
 
     def __init__(self) -> None:
         self._held_bytes = 0
 
-    async def read(self, receive: Receive, endpoint: OwnEndpoint) -> bytes | None:
-        """Read a short body; of a longer one, enough to see that it is too long. None: not within bounds."""
-        deadline_s = endpoint.body_deadline_s
-        if deadline_s is None or not _on_asyncio():
-            return await self._read(receive, endpoint.body_limit_bytes)
-        try:
-            async with asyncio.timeout(deadline_s):
-                return await self._read(receive, endpoint.body_limit_bytes)
-        except TimeoutError:
-            return None
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Callable[[int], bool]]:
+        """Give what counts a part of one body; it returns whether there is room for more."""
+        own_bytes = 0
 
-    async def _read(self, receive: Receive, limit_bytes: int) -> bytes | None:
-        parts: list[bytes] = []
-        size = 0
+        def hold(part_bytes: int) -> bool:
+            nonlocal own_bytes
+            own_bytes += part_bytes
+            self._held_bytes += part_bytes
+            return self._held_bytes <= MAX_HELD_BYTES
+
         try:
-            while size < limit_bytes:
-                message = await receive()
-                part = message.get("body", b"")
-                parts.append(part)
-                size += len(part)
-                self._held_bytes += len(part)
-                if not message.get("more_body"):
-                    break  # or the client has gone, and what there is will do
-                if self._held_bytes > MAX_HELD_BYTES:
-                    return None
-            return b"".join(parts)
+            yield hold
         finally:
-            self._held_bytes -= size
+            self._held_bytes -= own_bytes
+
+
+async def _read(receive: Receive, endpoint: OwnEndpoint, hold: Callable[[int], bool]) -> bytes | None:
+    """Read a short body; of a longer one, enough to see that it is too long. None: not within bounds."""
+    deadline_s = endpoint.body_deadline_s
+    if deadline_s is None or not _on_asyncio():
+        return await _read_parts(receive, endpoint.body_limit_bytes, hold)
+    try:
+        async with asyncio.timeout(deadline_s):
+            return await _read_parts(receive, endpoint.body_limit_bytes, hold)
+    except TimeoutError:
+        return None
+
+
+async def _read_parts(receive: Receive, limit_bytes: int, hold: Callable[[int], bool]) -> bytes | None:
+    parts: list[bytes] = []
+    size = 0
+    while size < limit_bytes:
+        message = await receive()
+        part = message.get("body", b"")
+        parts.append(part)
+        size += len(part)
+        is_whole = not message.get("more_body")  # or the client has gone, and what there is will do
+        if not hold(len(part)) and not (is_whole and size <= SHORT_BODY_BYTES):
+            return None
+        if is_whole:
+            break
+    return b"".join(parts)
 
 
 async def _taken(endpoint: OwnEndpoint, path: str, facts: RequestFacts, body: bytes) -> Reply:

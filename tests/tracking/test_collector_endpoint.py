@@ -1,14 +1,19 @@
 """The collector over both protocols: what is taken in, what is refused, and what becomes of it."""
 
+import asyncio
 import gzip
 import json
 import threading
 
 import pytest
+from support.asgi_driver import Conversation, http_scope, run
 from support.clients import CLIENTS
 from support.collecting import DEVICE, OTHER_DEVICE, PAGE, QUERY, event, form, plain, update
 from support.trackers import NOW_S, TOKEN, known, recording_tracker
 
+from mixpanel_visitor.asgi import MAX_HELD_BYTES
+from mixpanel_visitor.asgi import VisitorMiddleware as AsgiMiddleware
+from mixpanel_visitor.core.collector.admission import MAX_BODY_BYTES
 from mixpanel_visitor.core.collector.routes import own_names
 from mixpanel_visitor.errors import SpoolFullError, SpoolUnavailableError
 from mixpanel_visitor.plan import Plan
@@ -553,6 +558,64 @@ def test_a_slow_body_holds_no_wsgi_worker(monkeypatch):
         slow.ended.set()
     assert statuses == ["503 Service Unavailable"] * (timed_read.MAX_READERS + 4)
     assert site.notes["collector_slow_body"] == len(statuses)
+
+
+# --- floods ---------------------------------------------------------------------------------------------
+
+
+def asked(app, body=b"", headers=None, **more):
+    """Return a conversation with a page's request."""
+    scope = http_scope("POST", "/m/track/", {"host": "testserver", **PAGE, **(headers or {})}, **more)
+    conversation = Conversation(scope, [{"type": "http.request", "body": body, "more_body": False}])
+    return conversation, conversation.with_app(app)
+
+
+def test_bodies_that_wait_for_the_spool_take_bounded_memory():
+    """While one event is stored, more bodies come than may wait: the SDK keeps those."""
+    may_go_on = threading.Event()
+    site = Site("asgi", before_send=lambda given: given if may_go_on.wait(60) else None)
+    app = AsgiMiddleware(lambda *_: None, tracker=site.tracker)
+    body = b"!" * 1_000_000
+    short = (asked(app, form([event()])), asked(app, form([event("Short")])))
+    long = [asked(app, body) for _ in range(MAX_HELD_BYTES // len(body) + 2)]
+
+    async def flood():
+        first = asyncio.create_task(short[0][1])
+        tasks = [asyncio.create_task(run) for _, run in long]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        last = asyncio.create_task(short[1][1])
+        may_go_on.set()
+        await asyncio.gather(first, last, *tasks)
+
+    asyncio.run(flood())
+    statuses = [conversation.response.status for conversation, _ in long]
+    assert statuses == [400] * (len(long) - 2) + [503] * 2
+    assert [conversation.response.status for conversation, _ in short] == [200, 200]
+
+
+@pytest.mark.parametrize(
+    ("length_bytes", "closes"), [(MAX_BODY_BYTES + 1, False), (45 * 2**20, True), ("much", True)]
+)
+def test_what_is_far_too_large_is_not_read(length_bytes, closes):
+    """The connection ends with the answer; not where a browser could be too large: it has to see the 413."""
+    conversation, run_ = asked(
+        AsgiMiddleware(lambda *_: None, tracker=Site("asgi").tracker),
+        headers={"content-length": str(length_bytes)},
+    )
+    run(run_)
+    assert conversation.response.values("connection") == ["close"] * closes
+
+
+@pytest.mark.parametrize(("version", "closes"), [("1.1", True), ("2", False)])
+def test_a_connection_that_sends_too_much_ends(version, closes):
+    """With what it has sent already, which the server need not look at."""
+    tracker = Site("asgi", monotonic=lambda: 0.0).tracker
+    app = AsgiMiddleware(lambda *_: None, tracker=tracker)
+    for expected in [400] * 16 + [429]:
+        conversation, run_ = asked(app, b"!", {"content-length": "1000000"}, http_version=version)
+        run(run_)
+        ends = conversation.response.values("connection") == ["close"]
+        assert (conversation.response.status, ends) == (expected, closes and expected == 429)
 
 
 # --- what Mixpanel answers --------------------------------------------------------------------------------

@@ -57,8 +57,12 @@ BODY_DEADLINE_S = 10.0
 MAX_SHARE = 0.5
 """The browser's events may use half of the spool, so that the server's own find room in the other half."""
 
+MAX_UNREAD_BYTES = 4 * MAX_BODY_BYTES
+"""So much of a refused body the server may read and discard; the connection of a larger one is closed."""
+
 RETRY_AFTER_S = 10
 MAX_QUERY_CHARS = 8_192
+SLOW_BODY = "collector_slow_body"
 
 _ENDPOINTS: dict[Route, Endpoint] = {"track": "import", "engage": "engage", "groups": "groups"}
 _NO_FLAGS = b'{"code":200,"flags":{}}'
@@ -234,7 +238,7 @@ class CollectorEndpoint:
             reply.headers.append(("retry-after", str(RETRY_AFTER_S)))
         if error.status == 405:
             reply.headers.append(("allow", "POST"))
-        return reply
+        return reply._replace(closes=_closes(error, facts))
 
     def _answer(self, facts: RequestFacts, status: int, error: str, **more: str) -> Reply:
         """Answer as Mixpanel does: JSON where the SDK asks for it with `verbose=1`, else one digit."""
@@ -243,6 +247,23 @@ class CollectorEndpoint:
             return _sized(status, [("content-type", "text/plain; charset=utf-8")], b"1" if is_taken else b"0")
         said = {"status": int(is_taken), "error": error or None, **more}
         return _sized(status, [("content-type", "application/json")], orjson.dumps(said))
+
+
+def _closes(error: CollectorError, facts: RequestFacts) -> bool:
+    """Return whether a connection should end with a refusal, so that the server need not read what is left.
+
+    A browser whose body is somewhat too large has to see the 413: on a connection that ends before all of
+    the body is read, it may see nothing but that.
+    """
+    if error.status == 429 or error.note == SLOW_BODY:
+        return True
+    try:
+        length_bytes = content_length(facts)
+    except ValueError:
+        return True
+    if length_bytes is None:
+        return error.status == 413
+    return length_bytes > MAX_UNREAD_BYTES
 
 
 def _sized(status: int, headers: list[tuple[str, str]], body: bytes) -> Reply:

@@ -33,11 +33,12 @@ BODY_LIMIT_BYTES = MAX_BODY_BYTES + 1
 
 
 class Reply(NamedTuple):
-    """A whole answer."""
+    """A whole answer; `closes`: the connection should end with it, where the server lets us say so."""
 
     status: int
     headers: list[tuple[str, str]]
     body: bytes = b""
+    closes: bool = False
 
 
 class HandoverEndpoint:
