@@ -14,7 +14,7 @@ from support.collecting import DEVICE, OTHER_DEVICE, event, form, plain, update
 from support.facts import facts
 from support.trackers import TOKEN
 
-from mixpanel_visitor.core.collector.addresses import cleaned
+from mixpanel_visitor.core.collector.addresses import cleaned, has_no_address
 from mixpanel_visitor.core.collector.admission import MAX_BODY_BYTES, CollectorError, check
 from mixpanel_visitor.core.collector.decoding import MAX_CONTAINERS, MAX_ITEMS, decode
 from mixpanel_visitor.core.collector.ownership import KnownVisitor
@@ -381,6 +381,24 @@ def test_what_holds_no_address_is_the_same(value):
     """Cleaning twice is cleaning once."""
     once = cleaned(value, is_secret)
     assert cleaned(once, is_secret) == once
+
+
+@given(
+    st.dictionaries(
+        st.text(), JSON_VALUES | st.sampled_from(["https://a/?token=b", "//a:b@c", "%3Ftoken%3Db"])
+    )
+)
+def test_where_there_is_no_address_there_is_no_secret(properties):
+    """Asked before each value is looked at."""
+    if has_no_address(properties):
+        assert cleaned(properties, is_secret) is properties
+
+
+@pytest.mark.parametrize("value", ["\ud83d https://a/?token=b", 2**70, "https://a/?token=b", ["a@b"]])
+def test_what_may_be_an_address_is_looked_at(value):
+    """And so is what is not known: half a character, a large number."""
+    assert not has_no_address({"value": value})
+    assert has_no_address({"value": "tea", "size": 3, "more": [{"a": None}]})
 
 
 def test_depth_is_bounded():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mixpanel_visitor.core.collector.addresses import cleaned
+from mixpanel_visitor.core.collector.addresses import cleaned, has_no_address
 from mixpanel_visitor.core.events.encoding import converted
 from mixpanel_visitor.core.events.record_builder import IDENTITY_EVENTS, event_record, profile_record
 from mixpanel_visitor.core.events.timestamps import time_ms
@@ -95,24 +95,24 @@ class BrowserEvents:
         mismatch = self._judge(sender.visitor.of_event(given))
         if self._plan is not None and name not in IDENTITY_EVENTS:
             self._plan(name, given, strict=False)
-        properties = {key: value for key, value in given.items() if key not in ("token", "ip", MISMATCH)}
+        properties = dict(given)
+        for ours in ("token", "ip", MISMATCH):
+            properties.pop(ours, None)
         properties = self._clean(properties)
-        whole = {
-            "$insert_id": self._insert_id(),
-            **properties,
-            # The SDK says seconds with a fraction; `/import` takes whole numbers only.
-            "time": time_ms(properties.get("time"), now_ms=round(self._clock() * 1000)),
-            "token": self._token,
-            "ip": sender.ip,
-        }
+        # The SDK says seconds with a fraction; `/import` takes whole numbers only.
+        properties["time"] = time_ms(properties.get("time"), now_ms=round(self._clock() * 1000))
+        properties["token"] = self._token
+        properties["ip"] = sender.ip
+        if "$insert_id" not in properties:
+            properties["$insert_id"] = self._insert_id()
         if sender.is_bot:
-            whole["is_bot"] = True
+            properties["is_bot"] = True
         if mismatch:
-            whole[MISMATCH] = mismatch
-        event: Mapping[str, Any] = {"event": name, "properties": whole}
+            properties[MISMATCH] = mismatch
+        event = {"event": name, "properties": properties}
         if self._before_send is None:
             return event_record(event, is_plain=True)
-        return event_record(last_word(self._before_send, {"event": name, "properties": whole}))
+        return event_record(last_word(self._before_send, event))
 
     def _profile(self, endpoint: Endpoint, item: Any, sender: Sender) -> Record:
         if type(item) is not dict:
@@ -163,6 +163,8 @@ class BrowserEvents:
         """Return properties within Mixpanel's limits and without secrets."""
         if not self._redactor.is_plain(properties):
             properties = dict(self._redactor.clean(converted(properties), self._secret))
+        if has_no_address(properties):
+            return properties
         clean: dict[str, Any] = cleaned(properties, self._redactor.is_secret)
         return clean
 

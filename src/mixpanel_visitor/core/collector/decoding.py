@@ -68,7 +68,8 @@ def _payload(form: bytes) -> bytes:
     value = unquote_to_bytes(value).strip()
     if value.startswith((b"{", b"[")):
         return value
-    value = value.translate(_URLSAFE)
+    if b"-" in value or b"_" in value or b" " in value:
+        value = value.translate(_URLSAFE)
     try:
         return binascii.a2b_base64(value + b"=" * (-len(value) % 4), strict_mode=True)
     except binascii.Error:
