@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 FEW, MANY = 50, 150
 ALONE, SESSION = "alone", "session, read"
 SAME = "known visitor, the very same Cookie header"
+COLLECTING = "known visitor, with a collector"
 FRAMEWORKS = ("Django, ", "FastAPI, ", "Flask, ")
 """Cases that begin with one of these are compared with that framework alone."""
 
@@ -58,6 +59,7 @@ USUAL = (
     SESSION,
     "session, written",
     "known visitor",
+    COLLECTING,
     SAME,
     "known visitor, not seen before",
     *TIMES,
@@ -120,6 +122,10 @@ def starlette_batch(case: str, url: str) -> Callable[[], object]:
         SESSION: (starlette(session, use="read"), with_session),
         "session, written": (starlette(session, use="write"), with_session),
         "known visitor": (starlette(ours), changing(cookies())),
+        COLLECTING: (
+            starlette(Middleware(VisitorMiddleware, tracker=not_storing(collector_path="/m"))),
+            changing(cookies()),
+        ),
         SAME: (starlette(ours), unchanging(cookies())),
         "known visitor, not seen before": (starlette(ours), middlewares.many_visitors(MANY)),
         "one event, neither visitor nor page seen before": (
