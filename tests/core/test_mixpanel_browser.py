@@ -35,11 +35,11 @@ def notes():
 
 
 @pytest.fixture
-def sdk(notes):
-    return make(notes)
+def mixpanel_sdk(notes):
+    return make_mixpanel_sdk(notes)
 
 
-def make(notes=None, **more):
+def make_mixpanel_sdk(notes=None, **more):
     notes = Counter() if notes is None else notes
 
     def count(name):
@@ -128,10 +128,10 @@ def claimed_by(case):
 
 @pytest.mark.parametrize("known", [None, OTHER + "0"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["case"])
-def test_captured_cookies(sdk, case, known):
+def test_captured_cookies(mixpanel_sdk, case, known):
     """Every cookie captured from the SDK gives its device, and says who is logged in."""
-    assert case["cookie_name"] == sdk.name
-    claim = sdk.claim(cookies(case["raw"]), known_device_id=known)
+    assert case["cookie_name"] == mixpanel_sdk.name
+    claim = mixpanel_sdk.claim(cookies(case["raw"]), known_device_id=known)
     assert claim == claimed_by(case)
     states = {"anonymous": (True, False), "identified": (True, True), "unknown": (False, False)}
     if case["case"] != "short-end-nodevice":
@@ -141,39 +141,39 @@ def test_captured_cookies(sdk, case, known):
 @pytest.mark.parametrize(
     "case", [case for case in CASES if claimed_by(case) is not None], ids=lambda case: case["case"]
 )
-def test_captured_cookies_of_a_known_device(sdk, case):
+def test_captured_cookies_of_a_known_device(mixpanel_sdk, case):
     """The common path without decoding says the same, but for whom the browser calls logged in."""
-    claim = sdk.claim(cookies(case["raw"]), known_device_id=case["$device_id"])
+    claim = mixpanel_sdk.claim(cookies(case["raw"]), known_device_id=case["$device_id"])
     assert claim._replace(user_id=case["$user_id"]) == claimed_by(case)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["case"])
-def test_captured_cookies_are_never_seeded_over(sdk, case):
+def test_captured_cookies_are_never_seeded_over(mixpanel_sdk, case):
     """Also those that we do not believe: they are the SDK's, and hold more than an ID."""
-    assert sdk.occupied(cookies(case["raw"]))
+    assert mixpanel_sdk.occupied(cookies(case["raw"]))
 
 
 @pytest.mark.parametrize("case", VECTORS["mixpanel_cookie_invalid"], ids=lambda case: case["why"])
-def test_invalid_cookies_are_refused(sdk, notes, case):
+def test_invalid_cookies_are_refused(mixpanel_sdk, notes, case):
     """Nothing is believed of them, and it is counted."""
-    assert sdk.claim(cookies(case["raw"]), known_device_id=DEVICE) is None
+    assert mixpanel_sdk.claim(cookies(case["raw"]), known_device_id=DEVICE) is None
     assert notes == {"mixpanel_cookie_refused": 1}
 
 
-def test_no_cookie_is_no_claim_and_nothing_is_counted(sdk, notes):
+def test_no_cookie_is_no_claim_and_nothing_is_counted(mixpanel_sdk, notes):
     """Most browsers that come for the first time have none."""
-    assert sdk.claim("", known_device_id=DEVICE) is None
-    assert sdk.claim(f"x{NAME}=1; {NAME}x={anonymous()}", known_device_id=None) is None
+    assert mixpanel_sdk.claim("", known_device_id=DEVICE) is None
+    assert mixpanel_sdk.claim(f"x{NAME}=1; {NAME}x={anonymous()}", known_device_id=None) is None
     assert not notes
 
 
-def test_a_plus_stays_a_plus(sdk):
+def test_a_plus_stays_a_plus(mixpanel_sdk):
     """Percent-encoding is not form encoding."""
     case = VECTORS["mixpanel_plus_sign"]
     assert decode_uri_component(case["raw"]) == json.dumps({"distinct_id": case["distinct_id"]}).replace(
         " ", ""
     )
-    claim = sdk.claim(cookies(identified("a+b").replace("%2B", "+")), known_device_id=None)
+    claim = mixpanel_sdk.claim(cookies(identified("a+b").replace("%2B", "+")), known_device_id=None)
     assert claim.user_id == "a+b"
 
 
@@ -181,10 +181,10 @@ def test_a_plus_stays_a_plus(sdk):
 
 
 @pytest.mark.parametrize("banned", [*VECTORS["mixpanel_disallowed_ids"], "NULL", "Undefined"])
-def test_disallowed_ids_are_refused(sdk, notes, banned):
+def test_disallowed_ids_are_refused(mixpanel_sdk, notes, banned):
     """An ID that bugs send for many people is no device, after `$device:` or in `$device_id`."""
     for value in (anonymous(banned), identified("user-1", banned), encoded(distinct_id=f"$device:{banned}")):
-        assert sdk.claim(cookies(value), known_device_id=None) is None
+        assert mixpanel_sdk.claim(cookies(value), known_device_id=None) is None
     assert notes == {"mixpanel_cookie_refused": 3}
 
 
@@ -192,36 +192,36 @@ def test_disallowed_ids_are_refused(sdk, notes, banned):
     "device_id",
     ["a b", "a\nb", 'a"b', "<b>", "å", "a/b", "a" * 65, "$device:a", "a;b", "\ud83d", " a", "a\n"],
 )
-def test_a_device_id_has_a_strict_alphabet(sdk, device_id):
+def test_a_device_id_has_a_strict_alphabet(mixpanel_sdk, device_id):
     """It goes into logs, HTML, a cookie and headers."""
-    assert sdk.claim(cookies(anonymous(device_id)), known_device_id=None) is None
-    assert sdk.claim(cookies(identified("user-1", device_id)), known_device_id=None) is None
+    assert mixpanel_sdk.claim(cookies(anonymous(device_id)), known_device_id=None) is None
+    assert mixpanel_sdk.claim(cookies(identified("user-1", device_id)), known_device_id=None) is None
 
 
 @pytest.mark.parametrize("device_id", [DEVICE, OLD, "a" * 64, "A.b_c:d-0"])
-def test_believable_device_ids(sdk, device_id):
+def test_believable_device_ids(mixpanel_sdk, device_id):
     """UUIDs, the SDK's old IDs, and what an application gave as a device ID of its own."""
     claim = BrowserClaim(device_id=device_id, user_id=None, settled=False)
-    assert sdk.claim(cookies(anonymous(device_id)), known_device_id=None) == claim
-    assert sdk.claim(cookies(anonymous(device_id)), known_device_id=device_id) == claim
+    assert mixpanel_sdk.claim(cookies(anonymous(device_id)), known_device_id=None) == claim
+    assert mixpanel_sdk.claim(cookies(anonymous(device_id)), known_device_id=device_id) == claim
 
 
 @pytest.mark.parametrize("known", [None, DEVICE, OTHER])
-def test_prefix_and_device_id_have_to_agree(sdk, known):
+def test_prefix_and_device_id_have_to_agree(mixpanel_sdk, known):
     """A cookie that contradicts itself names nobody, also not a device that we know."""
     value = encoded(distinct_id=f"$device:{OTHER}", **{"$device_id": DEVICE})
-    assert sdk.claim(cookies(value), known_device_id=known) is None
+    assert mixpanel_sdk.claim(cookies(value), known_device_id=known) is None
 
 
 @pytest.mark.parametrize("known", [None, DEVICE])
-def test_a_bare_id_must_have_the_shape_of_an_old_device_id(sdk, known):
+def test_a_bare_id_must_have_the_shape_of_an_old_device_id(mixpanel_sdk, known):
     """Without the prefix it may be a user's: nobody may write into a profile by naming its ID.
 
     Also not in two steps, by getting the ID known as a device's first.
     """
     value = encoded(distinct_id=DEVICE, **{"$device_id": DEVICE})
-    assert sdk.claim(cookies(value), known_device_id=known) is None
-    assert sdk.claim(cookies(encoded(distinct_id=DEVICE)), known_device_id=known) is None
+    assert mixpanel_sdk.claim(cookies(value), known_device_id=known) is None
+    assert mixpanel_sdk.claim(cookies(encoded(distinct_id=DEVICE)), known_device_id=known) is None
 
 
 @pytest.mark.parametrize(
@@ -240,151 +240,155 @@ def test_a_bare_id_must_have_the_shape_of_an_old_device_id(sdk, known):
         ("user-42", False),
     ],
 )
-def test_the_shape_of_old_device_ids(sdk, device_id, old):
+def test_the_shape_of_old_device_ids(mixpanel_sdk, device_id, old):
     """Five dash-joined hexadecimal parts, 40 to 64 characters: a UUID is shorter."""
     value = encoded(distinct_id=device_id, **{"$device_id": device_id})
-    claim = sdk.claim(cookies(value), known_device_id=None)
+    claim = mixpanel_sdk.claim(cookies(value), known_device_id=None)
     assert (claim is not None) is old
     assert claim is None or claim.unprefixed
 
 
-def test_a_very_old_cookie_has_its_distinct_id_only(sdk):
+def test_a_very_old_cookie_has_its_distinct_id_only(mixpanel_sdk):
     """The SDK takes it for the device's ID at the next `identify`; so do we, if it has the old shape."""
-    claim = sdk.claim(cookies(encoded(distinct_id=OLD)), known_device_id=None)
+    claim = mixpanel_sdk.claim(cookies(encoded(distinct_id=OLD)), known_device_id=None)
     assert claim == BrowserClaim(device_id=OLD, unprefixed=True)
 
 
 @pytest.mark.parametrize("device_id", [None, "", 0, False])
-def test_an_empty_device_id_is_none(sdk, device_id):
+def test_an_empty_device_id_is_none(mixpanel_sdk, device_id):
     """To JavaScript they are all false, so that the SDK does as if there were none."""
     value = encoded(distinct_id=OLD, **{"$device_id": device_id})
-    assert sdk.claim(cookies(value), known_device_id=None) == BrowserClaim(device_id=OLD, unprefixed=True)
+    assert mixpanel_sdk.claim(cookies(value), known_device_id=None) == BrowserClaim(
+        device_id=OLD, unprefixed=True
+    )
 
 
 @pytest.mark.parametrize(("device_id", "believed"), [(OLD, True), ("olduser", False), (DEVICE, False)])
-def test_a_device_id_that_was_a_distinct_id_needs_the_old_shape(sdk, device_id, believed):
+def test_a_device_id_that_was_a_distinct_id_needs_the_old_shape(mixpanel_sdk, device_id, believed):
     """`$had_persisted_distinct_id`: it stood alone before somebody logged in."""
     value = identified("user-9", device_id, **{"$had_persisted_distinct_id": True})
-    assert (sdk.claim(cookies(value), known_device_id=None) is not None) is believed
-    assert (sdk.claim(cookies(value), known_device_id=OTHER) is not None) is believed
+    assert (mixpanel_sdk.claim(cookies(value), known_device_id=None) is not None) is believed
+    assert (mixpanel_sdk.claim(cookies(value), known_device_id=OTHER) is not None) is believed
 
 
 @pytest.mark.parametrize("distinct_id", ["", None, 0, False, True, [], ["a"], {}, 1.5])
-def test_no_distinct_id_is_no_identity(sdk, distinct_id):
+def test_no_distinct_id_is_no_identity(mixpanel_sdk, distinct_id):
     """The SDK makes a new one then, or it is nothing that `identify` could have written."""
     value = encoded(distinct_id=distinct_id, **{"$device_id": DEVICE})
-    assert sdk.claim(cookies(value), known_device_id=None) is None
-    assert sdk.claim(cookies(value), known_device_id=DEVICE) is None
+    assert mixpanel_sdk.claim(cookies(value), known_device_id=None) is None
+    assert mixpanel_sdk.claim(cookies(value), known_device_id=DEVICE) is None
 
 
 @pytest.mark.parametrize("device_id", [5, True, ["a"], {"a": 1}, 1.5])
-def test_a_device_id_is_text(sdk, device_id):
+def test_a_device_id_is_text(mixpanel_sdk, device_id):
     """JSON has other things."""
-    assert sdk.claim(cookies(identified("user-1", device_id)), known_device_id=None) is None
+    assert mixpanel_sdk.claim(cookies(identified("user-1", device_id)), known_device_id=None) is None
 
 
 # --- whom the browser calls logged in ----------------------------------------------------------
 
 
-def test_the_device_is_taken_and_never_the_user(sdk):
+def test_the_device_is_taken_and_never_the_user(mixpanel_sdk):
     """After `identify` the distinct ID is the user's; the device's stands beside it."""
-    claim = sdk.claim(cookies(identified("user-123")), known_device_id=None)
+    claim = mixpanel_sdk.claim(cookies(identified("user-123")), known_device_id=None)
     assert claim == BrowserClaim(device_id=DEVICE, user_id="user-123")
 
 
-def test_a_numeric_user_id_is_kept_as_text(sdk):
+def test_a_numeric_user_id_is_kept_as_text(mixpanel_sdk):
     """`identify(42)` puts a number into the cookie; the device is the same."""
-    assert sdk.claim(cookies(identified(42)), known_device_id=None).user_id == "42"
-    assert sdk.claim(cookies(identified(-1)), known_device_id=None) == BrowserClaim(device_id=DEVICE)
+    assert mixpanel_sdk.claim(cookies(identified(42)), known_device_id=None).user_id == "42"
+    assert mixpanel_sdk.claim(cookies(identified(-1)), known_device_id=None) == BrowserClaim(device_id=DEVICE)
 
 
-def test_a_distinct_id_beside_a_device_id_is_a_users(sdk):
+def test_a_distinct_id_beside_a_device_id_is_a_users(mixpanel_sdk):
     """SDKs from before `$user_id` said it in this way."""
     value = encoded(distinct_id="user-7", **{"$device_id": DEVICE})
-    assert sdk.claim(cookies(value), known_device_id=None).user_id == "user-7"
+    assert mixpanel_sdk.claim(cookies(value), known_device_id=None).user_id == "user-7"
 
 
 @pytest.mark.parametrize("user_id", ["null", "a\nb", "\x1b[31m", "u" * 256, "\ud83d"])
-def test_an_unusable_user_id_does_not_hide_the_device(sdk, user_id):
+def test_an_unusable_user_id_does_not_hide_the_device(mixpanel_sdk, user_id):
     """The user is for comparison only, so he is left out and the device counts."""
-    claim = sdk.claim(cookies(identified(user_id)), known_device_id=None)
+    claim = mixpanel_sdk.claim(cookies(identified(user_id)), known_device_id=None)
     assert claim == BrowserClaim(device_id=DEVICE)
 
 
-def test_an_alias_leaves_the_distinct_id_and_names_a_user(sdk):
+def test_an_alias_leaves_the_distinct_id_and_names_a_user(mixpanel_sdk):
     """After `alias` the cookie says both."""
     value = anonymous(**{"__alias": "ali-1", "$user_id": "ali-1"})
-    assert sdk.claim(cookies(value), known_device_id=None) == BrowserClaim(device_id=DEVICE, user_id="ali-1")
+    assert mixpanel_sdk.claim(cookies(value), known_device_id=None) == BrowserClaim(
+        device_id=DEVICE, user_id="ali-1"
+    )
 
 
 # --- seeds that come back ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("known", [None, DEVICE])
-def test_a_seed_that_came_back_is_not_settled(sdk, known):
+def test_a_seed_that_came_back_is_not_settled(mixpanel_sdk, known):
     """Whether the page has the SDK at all is not known yet."""
-    claim = sdk.claim(cookies(quoted_identity(DEVICE)), known_device_id=known)
+    claim = mixpanel_sdk.claim(cookies(quoted_identity(DEVICE)), known_device_id=known)
     assert claim == BrowserClaim(device_id=DEVICE, settled=False)
 
 
 @pytest.mark.parametrize("known", [None, DEVICE])
-def test_what_the_sdk_has_written_is_settled(sdk, known):
+def test_what_the_sdk_has_written_is_settled(mixpanel_sdk, known):
     """It adds the referrer at once, and its queues."""
-    claim = sdk.claim(cookies(anonymous(**{"$initial_referrer": "$direct"})), known_device_id=known)
+    claim = mixpanel_sdk.claim(cookies(anonymous(**{"$initial_referrer": "$direct"})), known_device_id=known)
     assert claim == BrowserClaim(device_id=DEVICE, settled=True)
 
 
-def test_a_bare_seed_that_came_back_is_not_settled(sdk):
+def test_a_bare_seed_that_came_back_is_not_settled(mixpanel_sdk):
     """The same for an ID of the old shape."""
-    claim = sdk.claim(cookies(quoted_identity(OLD, unprefixed=True)), known_device_id=OLD)
+    claim = mixpanel_sdk.claim(cookies(quoted_identity(OLD, unprefixed=True)), known_device_id=OLD)
     assert claim == BrowserClaim(device_id=OLD, unprefixed=True, settled=False)
 
 
 # --- several cookies ---------------------------------------------------------------------------
 
 
-def test_the_first_cookie_counts(sdk, notes):
+def test_the_first_cookie_counts(mixpanel_sdk, notes):
     """As in the SDK; that they contradict each other is counted."""
-    claim = sdk.claim(cookies(anonymous(OTHER), anonymous(DEVICE)), known_device_id=None)
+    claim = mixpanel_sdk.claim(cookies(anonymous(OTHER), anonymous(DEVICE)), known_device_id=None)
     assert claim.device_id == OTHER
     assert notes == {"mixpanel_cookie_conflict": 1}
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])
-def test_the_cookie_of_the_known_device_counts(sdk, notes, position):
+def test_the_cookie_of_the_known_device_counts(mixpanel_sdk, notes, position):
     """A sibling host can toss one in that comes first; what we know already is not given up for it."""
     values = [anonymous(OTHER), anonymous("third")]
     values.insert(position, anonymous(DEVICE))
-    assert sdk.claim(cookies(*values), known_device_id=DEVICE).device_id == DEVICE
+    assert mixpanel_sdk.claim(cookies(*values), known_device_id=DEVICE).device_id == DEVICE
     assert notes == {"mixpanel_cookie_conflict": 1}
 
 
-def test_the_same_device_twice_is_no_conflict(sdk, notes):
+def test_the_same_device_twice_is_no_conflict(mixpanel_sdk, notes):
     """A seed for this host alone and the SDK's own cookie, for example."""
-    claim = sdk.claim(cookies(quoted_identity(DEVICE), identified("u")), known_device_id=DEVICE)
+    claim = mixpanel_sdk.claim(cookies(quoted_identity(DEVICE), identified("u")), known_device_id=DEVICE)
     assert claim.device_id == DEVICE
     assert not notes
 
 
-def test_an_unusable_first_cookie_is_not_skipped(sdk, notes):
+def test_an_unusable_first_cookie_is_not_skipped(mixpanel_sdk, notes):
     """The SDK reads the first one, ignores it and starts anew, whatever comes after it."""
-    assert sdk.claim(cookies("%E0%A4%A", anonymous(OTHER)), known_device_id=None) is None
+    assert mixpanel_sdk.claim(cookies("%E0%A4%A", anonymous(OTHER)), known_device_id=None) is None
     assert notes == {"mixpanel_cookie_refused": 1}
 
 
-def test_the_known_device_behind_junk_is_found(sdk, notes):
+def test_the_known_device_behind_junk_is_found(mixpanel_sdk, notes):
     """Junk in front of it changes nothing."""
-    assert sdk.claim(cookies("junk", anonymous(DEVICE)), known_device_id=DEVICE).device_id == DEVICE
+    assert mixpanel_sdk.claim(cookies("junk", anonymous(DEVICE)), known_device_id=DEVICE).device_id == DEVICE
     assert not notes
 
 
-def test_only_a_few_cookies_are_decoded(sdk):
+def test_only_a_few_cookies_are_decoded(mixpanel_sdk):
     """Thousands of them are an attack; what stands behind the first few is not looked at."""
     junk = ["junk"] * (MAX_TRIED - 1)
-    assert sdk.claim(cookies(*junk, anonymous()), known_device_id=DEVICE) is not None
-    assert sdk.claim(cookies(*junk, "junk", anonymous()), known_device_id=DEVICE) is None
-    assert sdk.occupied(cookies(*junk, anonymous()))
-    assert not sdk.occupied(cookies(*junk, "junk", anonymous()))
+    assert mixpanel_sdk.claim(cookies(*junk, anonymous()), known_device_id=DEVICE) is not None
+    assert mixpanel_sdk.claim(cookies(*junk, "junk", anonymous()), known_device_id=DEVICE) is None
+    assert mixpanel_sdk.occupied(cookies(*junk, anonymous()))
+    assert not mixpanel_sdk.occupied(cookies(*junk, "junk", anonymous()))
 
 
 # --- the known device ---------------------------------------------------------------------------
@@ -400,37 +404,37 @@ def test_only_a_few_cookies_are_decoded(sdk):
         identified("user-1", OTHER, prefs={"a": "b", "$device_id": DEVICE}),
     ],
 )
-def test_the_known_device_must_be_the_cookies_own(sdk, value):
+def test_the_known_device_must_be_the_cookies_own(mixpanel_sdk, value):
     """Its ID may stand elsewhere in the cookie as well; the one of the browser counts."""
-    claim = sdk.claim(cookies(value), known_device_id=DEVICE)
+    claim = mixpanel_sdk.claim(cookies(value), known_device_id=DEVICE)
     assert claim is not None
     assert claim.device_id != DEVICE
 
 
-def test_a_known_device_is_recognised_right_behind_the_distinct_id(sdk):
+def test_a_known_device_is_recognised_right_behind_the_distinct_id(mixpanel_sdk):
     """Behind another property of its own it may be contradicted later in the cookie."""
     value = encoded(xistinct_id="a", **{"$device_id": DEVICE, "distinct_id": f"$device:{OTHER}"})
-    assert sdk.claim(cookies(value), known_device_id=DEVICE) is None
+    assert mixpanel_sdk.claim(cookies(value), known_device_id=DEVICE) is None
 
 
 # --- oversize and odd JSON ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("known", [None, DEVICE])
-def test_an_oversized_cookie_is_refused_unread(sdk, notes, known):
+def test_an_oversized_cookie_is_refused_unread(mixpanel_sdk, notes, known):
     """Browsers keep 4096 characters; a longer one would be good otherwise."""
     longest = anonymous(padding="")
     longest = anonymous(padding="x" * (MAX_COOKIE_CHARS - len(longest)))
     assert len(longest) == MAX_COOKIE_CHARS
-    assert sdk.claim(cookies(longest), known_device_id=known).device_id == DEVICE
+    assert mixpanel_sdk.claim(cookies(longest), known_device_id=known).device_id == DEVICE
     too_long = longest.replace("xx", "xxx", 1)
-    assert sdk.claim(cookies(too_long), known_device_id=known) is None
+    assert mixpanel_sdk.claim(cookies(too_long), known_device_id=known) is None
     assert notes == {"mixpanel_cookie_refused": 1}
 
 
-def test_an_oversized_cookie_is_left_alone(sdk):
+def test_an_oversized_cookie_is_left_alone(mixpanel_sdk):
     """What we do not read we do not destroy either."""
-    assert sdk.occupied(cookies(anonymous(padding="x" * MAX_COOKIE_CHARS)))
+    assert mixpanel_sdk.occupied(cookies(anonymous(padding="x" * MAX_COOKIE_CHARS)))
 
 
 @pytest.mark.parametrize(
@@ -451,40 +455,40 @@ def test_an_oversized_cookie_is_left_alone(sdk):
         anonymous() + "x",
     ],
 )
-def test_odd_json_is_ignored_as_the_sdk_does(sdk, value):
+def test_odd_json_is_ignored_as_the_sdk_does(mixpanel_sdk, value):
     """Nesting, huge numbers, constants that are no JSON, a byte order mark, other kinds of values."""
-    assert sdk.claim(cookies(value), known_device_id=None) is None
+    assert mixpanel_sdk.claim(cookies(value), known_device_id=None) is None
 
 
-def test_a_lone_surrogate_in_a_property_is_no_reason_to_refuse(sdk):
+def test_a_lone_surrogate_in_a_property_is_no_reason_to_refuse(mixpanel_sdk):
     """JSON.stringify escapes it, and JSON.parse takes it back."""
     value = quote(f'{{"distinct_id":"$device:{DEVICE}","$device_id":"{DEVICE}","x":"\\ud83d"}}', safe="")
-    assert sdk.claim(cookies(value), known_device_id=None) == BrowserClaim(device_id=DEVICE)
-    assert sdk.occupied(cookies(value))
+    assert mixpanel_sdk.claim(cookies(value), known_device_id=None) == BrowserClaim(device_id=DEVICE)
+    assert mixpanel_sdk.occupied(cookies(value))
 
 
 # --- occupied ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [anonymous(), quoted_identity(DEVICE), encoded(), encoded(plan="pro")])
-def test_a_cookie_of_the_sdks_is_occupied(sdk, value):
+def test_a_cookie_of_the_sdks_is_occupied(mixpanel_sdk, value):
     """It would take any JSON object over, with the properties in it."""
-    assert sdk.occupied(cookies(value))
-    assert sdk.occupied(cookies("junk", value))
+    assert mixpanel_sdk.occupied(cookies(value))
+    assert mixpanel_sdk.occupied(cookies("junk", value))
 
 
 @pytest.mark.parametrize(
     "value", ["", "junk", "%E0%A4%A", "%5B1%5D", "null", "5", anonymous()[:-1], "%", '{"x":NaN}']
 )
-def test_a_cookie_that_the_sdk_ignores_is_free(sdk, value):
+def test_a_cookie_that_the_sdk_ignores_is_free(mixpanel_sdk, value):
     """Broken percent-encoding or JSON means a new visitor to the SDK: a seed does no harm."""
-    assert not sdk.occupied(cookies(value))
+    assert not mixpanel_sdk.occupied(cookies(value))
 
 
-def test_no_cookie_is_free(sdk):
+def test_no_cookie_is_free(mixpanel_sdk):
     """Cookies of other projects do not count."""
-    assert not sdk.occupied("")
-    assert not sdk.occupied(f"mp_other_mixpanel={anonymous()}")
+    assert not mixpanel_sdk.occupied("")
+    assert not mixpanel_sdk.occupied(f"mp_other_mixpanel={anonymous()}")
 
 
 # --- seeds and removals ------------------------------------------------------------------------
@@ -493,90 +497,101 @@ def test_no_cookie_is_free(sdk):
 @pytest.mark.parametrize("case", VECTORS["mixpanel_seed"], ids=lambda case: case["device_id"])
 def test_seed_vectors(case):
     """The seed that Chromium and the SDK took over, byte for byte."""
-    seeds = make(cross_subdomain=False).seed(case["device_id"], host="www.example.com", secure=True)
+    seeds = make_mixpanel_sdk(cross_subdomain=False).seed(
+        case["device_id"], host="www.example.com", secure=True
+    )
     assert seeds == [case["set_cookie"]]
     assert seeds[0].startswith(f"{case['cookie_name']}={case['cookie_value']};")
 
 
-def test_a_seed_carries_the_sdks_domain(sdk):
+def test_a_seed_carries_the_sdks_domain(mixpanel_sdk):
     """Only so it takes effect on a page that is open, and is the same cookie as the SDK's."""
-    assert sdk.seed(DEVICE, host="shop.example.com:8443", secure=False) == [
+    assert mixpanel_sdk.seed(DEVICE, host="shop.example.com:8443", secure=False) == [
         f"{NAME}={quoted_identity(DEVICE)}; Domain=example.com; Path=/; Max-Age={YEAR_S}; SameSite=Lax"
     ]
 
 
-def test_a_seed_of_ours_is_believed_when_it_comes_back(sdk):
+def test_a_seed_of_ours_is_believed_when_it_comes_back(mixpanel_sdk):
     """What we write we can read."""
     for device_id in (DEVICE, "a:b", OLD):
-        value = sdk.seed(device_id, host="localhost", secure=False)[0].partition("=")[2].partition(";")[0]
-        assert sdk.claim(cookies(value), known_device_id=None).device_id == device_id
+        value = (
+            mixpanel_sdk.seed(device_id, host="localhost", secure=False)[0]
+            .partition("=")[2]
+            .partition(";")[0]
+        )
+        assert mixpanel_sdk.claim(cookies(value), known_device_id=None).device_id == device_id
 
 
-def test_a_bare_seed_lacks_the_prefix(sdk):
+def test_a_bare_seed_lacks_the_prefix(mixpanel_sdk):
     """An old browser's ID is copied verbatim, never repaired."""
     value = (
-        sdk.seed(OLD, unprefixed=True, host="localhost", secure=False)[0].partition("=")[2].partition(";")[0]
+        mixpanel_sdk.seed(OLD, unprefixed=True, host="localhost", secure=False)[0]
+        .partition("=")[2]
+        .partition(";")[0]
     )
     assert decode_uri_component(value) == f'{{"distinct_id":"{OLD}","$device_id":"{OLD}"}}'
 
 
-def test_a_replacing_seed_removes_a_cookie_of_this_host(sdk):
+def test_a_replacing_seed_removes_a_cookie_of_this_host(mixpanel_sdk):
     """Such a cookie would come first and shadow the new one."""
-    removal, seed = sdk.seed(DEVICE, host="www.example.com", secure=True, replace=True)
+    removal, seed = mixpanel_sdk.seed(DEVICE, host="www.example.com", secure=True, replace=True)
     assert removal == f"{NAME}=; Path=/; Max-Age=0"
-    assert [seed] == sdk.seed(DEVICE, host="www.example.com", secure=True)
+    assert [seed] == mixpanel_sdk.seed(DEVICE, host="www.example.com", secure=True)
 
 
-def test_a_replacing_seed_for_this_host_alone_replaces_by_itself(sdk):
+def test_a_replacing_seed_for_this_host_alone_replaces_by_itself(mixpanel_sdk):
     """A removal of the same cookie in the same answer would be pointless."""
-    assert len(sdk.seed(DEVICE, host="localhost", secure=False, replace=True)) == 1
+    assert len(mixpanel_sdk.seed(DEVICE, host="localhost", secure=False, replace=True)) == 1
 
 
 @pytest.mark.parametrize(("max_age_s", "expected"), [(86_400, 86_400), (400 * 86_400, YEAR_S)])
 def test_a_seed_lives_no_longer_than_the_sdks_own_cookie(max_age_s, expected):
     """365 days, or less where our own cookie is to live shorter."""
-    seed = make(max_age_s=max_age_s).seed(DEVICE, host="localhost", secure=False)[0]
+    seed = make_mixpanel_sdk(max_age_s=max_age_s).seed(DEVICE, host="localhost", secure=False)[0]
     assert f"; Max-Age={expected};" in seed
 
 
-def test_the_cookie_is_removed_in_both_scopes(sdk):
+def test_the_cookie_is_removed_in_both_scopes(mixpanel_sdk):
     """It may be there for this host alone, and with the SDK's Domain."""
-    assert sdk.expire(host="www.example.com") == [
+    assert mixpanel_sdk.expire(host="www.example.com") == [
         f"{NAME}=; Path=/; Max-Age=0",
         f"{NAME}=; Domain=example.com; Path=/; Max-Age=0",
     ]
-    assert sdk.expire(host="localhost:8000") == [f"{NAME}=; Path=/; Max-Age=0"]
+    assert mixpanel_sdk.expire(host="localhost:8000") == [f"{NAME}=; Path=/; Max-Age=0"]
 
 
-def test_an_opt_out_is_written_as_the_sdk_does(sdk):
+def test_an_opt_out_is_written_as_the_sdk_does(mixpanel_sdk):
     """`0` for a year with the SDK's Domain; a choice of this host alone goes, and so does the identity."""
-    assert sdk.opt_out(host="www.example.com", secure=True) == [
+    assert mixpanel_sdk.opt_out(host="www.example.com", secure=True) == [
         f"{OPT_OUT}=; Path=/; Max-Age=0",
         f"{OPT_OUT}=0; Domain=example.com; Path=/; Max-Age={YEAR_S}; SameSite=Lax; Secure",
-        *sdk.expire(host="www.example.com"),
+        *mixpanel_sdk.expire(host="www.example.com"),
     ]
 
 
-def test_an_opt_out_on_a_host_without_a_domain(sdk):
+def test_an_opt_out_on_a_host_without_a_domain(mixpanel_sdk):
     """There is only one scope."""
-    assert sdk.opt_out(host="localhost", secure=False) == [
+    assert mixpanel_sdk.opt_out(host="localhost", secure=False) == [
         f"{OPT_OUT}=0; Path=/; Max-Age={YEAR_S}; SameSite=Lax",
-        *sdk.expire(host="localhost"),
+        *mixpanel_sdk.expire(host="localhost"),
     ]
 
 
 def test_an_opt_out_lasts_a_year_whatever_our_cookie_does():
     """A choice is not forgotten with the ID."""
-    assert f"=0; Path=/; Max-Age={YEAR_S};" in make(max_age_s=60).opt_out(host="localhost", secure=False)[0]
+    assert (
+        f"=0; Path=/; Max-Age={YEAR_S};"
+        in make_mixpanel_sdk(max_age_s=60).opt_out(host="localhost", secure=False)[0]
+    )
 
 
-def test_an_opt_in_removes_the_choice_in_both_scopes(sdk):
+def test_an_opt_in_removes_the_choice_in_both_scopes(mixpanel_sdk):
     """What is left is what the browser would say by itself."""
-    assert sdk.opt_in(host="www.example.com") == [
+    assert mixpanel_sdk.opt_in(host="www.example.com") == [
         f"{OPT_OUT}=; Path=/; Max-Age=0",
         f"{OPT_OUT}=; Domain=example.com; Path=/; Max-Age=0",
     ]
-    assert sdk.opt_in(host="localhost") == [f"{OPT_OUT}=; Path=/; Max-Age=0"]
+    assert mixpanel_sdk.opt_in(host="localhost") == [f"{OPT_OUT}=; Path=/; Max-Age=0"]
 
 
 def is_opted_out(header):
@@ -584,27 +599,27 @@ def is_opted_out(header):
 
 
 @pytest.mark.parametrize("case", VECTORS["mixpanel_opt_cookie"], ids=lambda case: case["cookie"] or "none")
-def test_opt_cookie_vectors(sdk, case):
+def test_opt_cookie_vectors(mixpanel_sdk, case):
     """The SDK's own choices are read as the SDK reads them."""
     assert is_opted_out(case["cookie"]) is case["state"].startswith("legacy opt-out")
-    assert sdk.opt_out_name in case["cookie"] or case["state"] != "opted in"
+    assert mixpanel_sdk.opt_out_name in case["cookie"] or case["state"] != "opted in"
 
 
-def test_the_opt_out_that_we_write_is_one_that_we_read(sdk):
+def test_the_opt_out_that_we_write_is_one_that_we_read(mixpanel_sdk):
     """In a browser that keeps the last cookie of each name."""
-    written = sdk.opt_out(host="localhost", secure=False)
+    written = mixpanel_sdk.opt_out(host="localhost", secure=False)
     assert is_opted_out("; ".join(value.partition(";")[0] for value in written))
-    taken_back = sdk.opt_in(host="localhost")
+    taken_back = mixpanel_sdk.opt_in(host="localhost")
     assert not is_opted_out("; ".join(value.partition(";")[0] for value in taken_back))
 
 
-def test_no_cookie_of_the_sdks_is_http_only(sdk):
+def test_no_cookie_of_the_sdks_is_http_only(mixpanel_sdk):
     """The SDK could neither read nor replace it, and the two would disagree for ever."""
     written = [
-        *sdk.seed(DEVICE, host="www.example.com", secure=True, replace=True),
-        *sdk.expire(host="www.example.com"),
-        *sdk.opt_out(host="www.example.com", secure=True),
-        *sdk.opt_in(host="www.example.com"),
+        *mixpanel_sdk.seed(DEVICE, host="www.example.com", secure=True, replace=True),
+        *mixpanel_sdk.expire(host="www.example.com"),
+        *mixpanel_sdk.opt_out(host="www.example.com", secure=True),
+        *mixpanel_sdk.opt_in(host="www.example.com"),
     ]
     assert not any("httponly" in value.lower() for value in written)
 
@@ -614,7 +629,7 @@ def test_no_cookie_of_the_sdks_is_http_only(sdk):
 
 def domain(host, **options):
     """Return the Domain that a seed carries on this host; `""`: none."""
-    seed = make(**options).seed(DEVICE, host=host, secure=True)[0]
+    seed = make_mixpanel_sdk(**options).seed(DEVICE, host=host, secure=True)[0]
     return seed.partition("; Domain=")[2].partition(";")[0]
 
 

@@ -45,11 +45,11 @@ def notes():
 
 
 @pytest.fixture
-def sdk(notes):
-    return make(notes)
+def spid_sdk(notes):
+    return make_spid_sdk(notes)
 
 
-def make(notes=None, *, sign_secret=SECRET, production=True):
+def make_spid_sdk(notes=None, *, sign_secret=SECRET, production=True):
     notes = Counter() if notes is None else notes
 
     def count(name):
@@ -129,26 +129,26 @@ def test_js_unescape_by_the_letter(escaped, text):
 
 
 @pytest.mark.parametrize("case", VECTORS["spid_uid"]["samples"], ids=lambda case: case["uid"])
-def test_uid_samples_are_believed(sdk, case):
+def test_uid_samples_are_believed(spid_sdk, case):
     """Twenty characters in three groups; a short group is padded."""
-    assert sdk.unsigned(case["uid"]) == SpidVisitor(uid=case["uid"], signed=False)
+    assert spid_sdk.unsigned(case["uid"]) == SpidVisitor(uid=case["uid"], signed=False)
 
 
 @pytest.mark.parametrize("uid", VECTORS["spid_uid"]["reject"], ids=lambda uid: repr(uid[:30]))
-def test_uids_to_reject(sdk, notes, uid):
+def test_uids_to_reject(spid_sdk, notes, uid):
     """Empty, too short, too long, other characters, IDs that bugs send."""
-    assert sdk.unsigned(uid) is None
+    assert spid_sdk.unsigned(uid) is None
     assert notes == {"spid_uid_refused": 1}
-    assert sdk.find(cookie({"visitor": {"uid": uid}}), now_s=NOW_S) is None
-    assert sdk.verified(signed(session(uid)), now_s=NOW_S) is None
+    assert spid_sdk.find(cookie({"visitor": {"uid": uid}}), now_s=NOW_S) is None
+    assert spid_sdk.verified(signed(session(uid)), now_s=NOW_S) is None
 
 
 @pytest.mark.parametrize(
     "uid", [None, True, 0, 12345678, 1.5, float("nan"), [UID], {"uid": UID}, UID.encode(), UID + "\ud83d"]
 )
-def test_what_is_no_text_is_no_uid(sdk, notes, uid):
+def test_what_is_no_text_is_no_uid(spid_sdk, notes, uid):
     """JSON from a browser may hold anything."""
-    assert sdk.unsigned(uid) is None
+    assert spid_sdk.unsigned(uid) is None
     assert notes == {"spid_uid_refused": 1}
 
 
@@ -171,19 +171,19 @@ def test_the_shape_of_a_uid(uid, valid):
 @pytest.mark.parametrize(
     "uid", ["anonymous", "undefined", "ANONYMOUS", "00000000-0000-0000-0000-000000000000"]
 )
-def test_disallowed_ids_of_the_right_shape(sdk, uid):
+def test_disallowed_ids_of_the_right_shape(spid_sdk, uid):
     """They look like uids and Mixpanel refuses them."""
-    assert sdk.unsigned(uid) is None
+    assert spid_sdk.unsigned(uid) is None
 
 
 # --- captured cookies --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("case", VECTORS["spid_cookies"], ids=lambda case: case["case"])
-def test_captured_cookies(sdk, notes, case):
+def test_captured_cookies(spid_sdk, notes, case):
     """Every captured cookie gives its visitor, signed where SPiD has signed it."""
     header = f"a=1; {case['cookie_name']}={case['raw']}; b=2"
-    found = make(notes).find(header, now_s=NOW_S)
+    found = make_spid_sdk(notes).find(header, now_s=NOW_S)
     assert found == (SIGNED if case["sig_verifies"] else UNSIGNED)
     assert case["visitor"]["uid"] == UID
     assert json.loads(js_unescape(case["raw"])) == case["json"]
@@ -192,9 +192,9 @@ def test_captured_cookies(sdk, notes, case):
 
 @pytest.mark.parametrize("name", [V1, V2])
 @pytest.mark.parametrize("case", VECTORS["spid_cookie_invalid"], ids=lambda case: case["why"])
-def test_invalid_cookies_name_nobody(sdk, notes, case, name):
+def test_invalid_cookies_name_nobody(spid_sdk, notes, case, name):
     """Nothing is believed of them, and it is counted."""
-    assert sdk.find(f"{name}={case['raw']}", now_s=NOW_S) is None
+    assert spid_sdk.find(f"{name}={case['raw']}", now_s=NOW_S) is None
     assert notes.total() == 1
     assert set(notes) < {"spid_cookie_malformed", "spid_uid_refused"}
 
@@ -204,31 +204,31 @@ def test_the_visitor_is_read_from_what_is_signed():
     case = VECTORS["spid_cookie_tampered"]
     assert json.loads(js_unescape(case["raw"]))["visitor"]["uid"] == case["outer_uid"]
     assert case["signed_uid"] == UID
-    assert make(sign_secret=case["secret"]).find(f"{V2}={case['raw']}", now_s=NOW_S) == SIGNED
+    assert make_spid_sdk(sign_secret=case["secret"]).find(f"{V2}={case['raw']}", now_s=NOW_S) == SIGNED
 
 
 @pytest.mark.parametrize(
     "sig", ["", None, "x", 5, ["x"], signed(session(), secret="other"), signed(session(serverTime=1))]
 )
-def test_beside_a_bad_signature_the_uid_is_taken_unsigned(sdk, notes, sig):
+def test_beside_a_bad_signature_the_uid_is_taken_unsigned(spid_sdk, notes, sig):
     """As an anonymous one is, which looks the same: the browser goes on counting by it."""
-    found = sdk.find(cookie({"visitor": {"uid": OTHER_UID}, "sig": sig}), now_s=NOW_S)
+    found = spid_sdk.find(cookie({"visitor": {"uid": OTHER_UID}, "sig": sig}), now_s=NOW_S)
     assert found == SpidVisitor(uid=OTHER_UID, signed=False, logged_in=True)
     assert notes.total() == 1
 
 
 @pytest.mark.parametrize("uid", [None, "null", "<script>"])
-def test_beside_a_bad_signature_there_has_to_be_a_uid(sdk, notes, uid):
+def test_beside_a_bad_signature_there_has_to_be_a_uid(spid_sdk, notes, uid):
     """Two bad words do not make a good one."""
-    assert sdk.find(cookie({"visitor": {"uid": uid}, "sig": "x"}), now_s=NOW_S) is None
+    assert spid_sdk.find(cookie({"visitor": {"uid": uid}, "sig": "x"}), now_s=NOW_S) is None
     assert notes == {"spid_sig_malformed": 1, "spid_uid_refused": 1}
 
 
 @pytest.mark.parametrize("sign_secret", [None, ""])
 def test_without_a_secret_a_signed_session_is_taken_unsigned(notes, sign_secret):
     """There is nothing to verify with; an empty secret is none, since anybody can sign with that."""
-    sdk = make(notes, sign_secret=sign_secret)
-    found = sdk.find(cookie(LOGGED_IN), now_s=NOW_S)
+    spid_sdk = make_spid_sdk(notes, sign_secret=sign_secret)
+    found = spid_sdk.find(cookie(LOGGED_IN), now_s=NOW_S)
     assert found == SpidVisitor(uid=UID, signed=False, logged_in=True)
     assert notes == {"spid_no_sign_secret": 1}
 
@@ -236,84 +236,84 @@ def test_without_a_secret_a_signed_session_is_taken_unsigned(notes, sign_secret)
 @pytest.mark.parametrize("sign_secret", [None, ""])
 def test_without_a_secret_no_signature_verifies(notes, sign_secret):
     """A signature alone names nobody then."""
-    sdk = make(notes, sign_secret=sign_secret)
-    assert sdk.verified(signed(session(), secret=""), now_s=NOW_S) is None
+    spid_sdk = make_spid_sdk(notes, sign_secret=sign_secret)
+    assert spid_sdk.verified(signed(session(), secret=""), now_s=NOW_S) is None
     assert notes == {"spid_no_sign_secret": 1}
 
 
-def test_the_anonymous_answer_is_unsigned(sdk):
+def test_the_anonymous_answer_is_unsigned(spid_sdk):
     """It names a visitor and carries no signature; `user_id` is no user of ours."""
     case = SIGS["anonymous_response_is_unsigned"]
     stored = case["response"]["response"]
     assert "sig" not in stored
-    found = sdk.find(cookie(stored), now_s=NOW_S)
+    found = spid_sdk.find(cookie(stored), now_s=NOW_S)
     assert found == SpidVisitor(uid=case["visitor"]["uid"], signed=case["verified"])
 
 
-def test_last_known_as_is_no_log_in(sdk):
+def test_last_known_as_is_no_log_in(spid_sdk):
     """`visitor.user_id` can name a user while nobody is logged in."""
     stored = {"result": False, "visitor": {"uid": UID, "user_id": "270177"}}
-    assert sdk.find(cookie(stored), now_s=NOW_S) == UNSIGNED
-    assert sdk.verified(signed(session()), now_s=NOW_S).user_id is None
+    assert spid_sdk.find(cookie(stored), now_s=NOW_S) == UNSIGNED
+    assert spid_sdk.verified(signed(session()), now_s=NOW_S).user_id is None
 
 
-def test_the_stored_session_of_sdk_v2_verifies(sdk):
+def test_the_stored_session_of_sdk_v2_verifies(spid_sdk):
     """It is in localStorage by default: the page hands its `sig` over."""
     stored = json.loads(VECTORS["spid_local_storage"]["value"])
     assert VECTORS["spid_local_storage"]["key"] == V2
-    assert sdk.verified(stored["sig"], now_s=NOW_S) == SIGNED
+    assert spid_sdk.verified(stored["sig"], now_s=NOW_S) == SIGNED
 
 
-def test_what_the_sdks_do_not_store_names_nobody(sdk, notes):
+def test_what_the_sdks_do_not_store_names_nobody(spid_sdk, notes):
     """By default no SDK keeps a cookie for somebody who is not logged in."""
     assert not any(case["stored"] for case in VECTORS["spid_not_stored"])
-    assert sdk.find("SP_ID=x; vgs_4321abc0000=y; theme=dark", now_s=NOW_S) is None
+    assert spid_sdk.find("SP_ID=x; vgs_4321abc0000=y; theme=dark", now_s=NOW_S) is None
     assert not notes
 
 
 # --- which cookie ------------------------------------------------------------------------------
 
 
-def test_the_last_of_several_v1_cookies_counts(sdk):
+def test_the_last_of_several_v1_cookies_counts(spid_sdk):
     """As in SDK v1."""
     header = f"{cookie({'visitor': {'uid': OTHER_UID}}, V1)}; {cookie({'visitor': {'uid': UID}}, V1)}"
-    assert sdk.find(header, now_s=NOW_S) == UNSIGNED
+    assert spid_sdk.find(header, now_s=NOW_S) == UNSIGNED
 
 
-def test_of_several_v2_cookies_none_counts(sdk, notes):
+def test_of_several_v2_cookies_none_counts(spid_sdk, notes):
     """As in SDK v2; it is counted."""
     header = f"{cookie({'visitor': {'uid': OTHER_UID}})}; {cookie({'visitor': {'uid': UID}})}"
-    assert sdk.find(header, now_s=NOW_S) is None
+    assert spid_sdk.find(header, now_s=NOW_S) is None
     assert notes == {"spid_cookie_duplicate": 1}
 
 
-def test_a_v2_cookie_comes_before_a_v1_cookie(sdk):
+def test_a_v2_cookie_comes_before_a_v1_cookie(spid_sdk):
     """A site that has changed from one to the other may have both."""
     header = f"{cookie({'visitor': {'uid': OTHER_UID}}, V1)}; {cookie({'visitor': {'uid': UID}}, V2)}"
-    assert sdk.find(header, now_s=NOW_S) == UNSIGNED
+    assert spid_sdk.find(header, now_s=NOW_S) == UNSIGNED
 
 
 @pytest.mark.parametrize("suffix", ["_prd12345", "_sub12345", "0"])
 @pytest.mark.parametrize("name", [V1, V2])
-def test_cookies_of_products_and_other_clients_are_not_ours(sdk, notes, name, suffix):
+def test_cookies_of_products_and_other_clients_are_not_ours(spid_sdk, notes, name, suffix):
     """Their answers carry no visitor, or another client's."""
-    assert sdk.find(cookie(LOGGED_IN, name + suffix), now_s=NOW_S) is None
+    assert spid_sdk.find(cookie(LOGGED_IN, name + suffix), now_s=NOW_S) is None
     assert not notes
 
 
 def test_outside_of_production_v1_has_another_name():
     """`prod: false`."""
     test_name = f"vgs_js_test_{CLIENT}"
-    staging = make(production=False)
+    staging = make_spid_sdk(production=False)
     assert staging.find(cookie(LOGGED_IN, test_name), now_s=NOW_S) == SIGNED
     assert staging.find(cookie(LOGGED_IN, V1), now_s=NOW_S) is None
     assert staging.find(cookie(LOGGED_IN, V2), now_s=NOW_S) == SIGNED
-    assert make().find(cookie(LOGGED_IN, test_name), now_s=NOW_S) is None
+    assert make_spid_sdk().find(cookie(LOGGED_IN, test_name), now_s=NOW_S) is None
 
 
-def test_no_cookie_is_no_visitor(sdk, notes):
+def test_no_cookie_is_no_visitor(spid_sdk, notes):
     """And nothing is counted."""
-    assert sdk.find("", now_s=NOW_S) is None
+    assert spid_sdk.find("", now_s=NOW_S) is None
     assert not notes
 
 
@@ -336,7 +336,7 @@ def test_invalid_signatures(case):
 @pytest.mark.parametrize("case", SIGS["valid"], ids=lambda case: f"{case['origin']} {case['secret']}")
 def test_which_valid_signatures_name_a_visitor(notes, case):
     """Those over a session of now; the published ones are old or are about other things."""
-    found = make(notes, sign_secret=case["secret"]).verified(case["sig"], now_s=NOW_S)
+    found = make_spid_sdk(notes, sign_secret=case["secret"]).verified(case["sig"], now_s=NOW_S)
     assert (found is not None) is ("visitor" in case["payload"])
     assert notes.total() == (found is None)
 
@@ -348,16 +348,16 @@ def test_freshness_vectors(case):
     assert is_fresh(session, now_s=case["now"], skew_s=case["skew"]) is case["fresh"]
 
 
-def test_a_verified_session_gives_its_visitor(sdk):
+def test_a_verified_session_gives_its_visitor(spid_sdk):
     """The uid, when SPiD has signed it, and SPiD's own user."""
-    assert sdk.verified(LOGGED_IN["sig"], now_s=NOW_S) == SIGNED
-    assert sdk.find(cookie(LOGGED_IN), now_s=NOW_S) == SIGNED
+    assert spid_sdk.verified(LOGGED_IN["sig"], now_s=NOW_S) == SIGNED
+    assert spid_sdk.find(cookie(LOGGED_IN), now_s=NOW_S) == SIGNED
 
 
-def test_a_refused_signature_is_counted_by_its_reason(sdk, notes):
+def test_a_refused_signature_is_counted_by_its_reason(spid_sdk, notes):
     """And names nobody."""
-    assert sdk.verified(LOGGED_IN["sig"], now_s=NOW_S + 10 * MAX_AGE_S) is None
-    assert sdk.verified(signed(session(), secret="other"), now_s=NOW_S) is None
+    assert spid_sdk.verified(LOGGED_IN["sig"], now_s=NOW_S + 10 * MAX_AGE_S) is None
+    assert spid_sdk.verified(signed(session(), secret="other"), now_s=NOW_S) is None
     assert notes == {"spid_sig_stale": 1, "spid_sig_wrong": 1}
 
 
@@ -378,27 +378,27 @@ def test_a_refused_signature_is_counted_by_its_reason(sdk, notes):
         (-(10**400), 0),
     ],
 )
-def test_how_long_a_signed_session_lasts(sdk, expires_in, lasts_s):
+def test_how_long_a_signed_session_lasts(spid_sdk, expires_in, lasts_s):
     """As long as it says, two hours at most and if it does not say: SPiD's own limit is not trusted."""
     sig = signed(session(expiresIn=expires_in))
-    assert sdk.verified(sig, now_s=NOW_S + lasts_s + SKEW_S) is not None
-    assert sdk.verified(sig, now_s=NOW_S + lasts_s + SKEW_S + 1) is None
+    assert spid_sdk.verified(sig, now_s=NOW_S + lasts_s + SKEW_S) is not None
+    assert spid_sdk.verified(sig, now_s=NOW_S + lasts_s + SKEW_S + 1) is None
 
 
-def test_a_session_may_say_nothing_of_its_end(sdk):
+def test_a_session_may_say_nothing_of_its_end(spid_sdk):
     """Later answers lack `expiresIn`."""
     stored = session()
     del stored["expiresIn"]
-    assert sdk.verified(signed(stored), now_s=NOW_S + MAX_AGE_S + SKEW_S) is not None
-    assert sdk.verified(signed(stored), now_s=NOW_S + MAX_AGE_S + SKEW_S + 1) is None
+    assert spid_sdk.verified(signed(stored), now_s=NOW_S + MAX_AGE_S + SKEW_S) is not None
+    assert spid_sdk.verified(signed(stored), now_s=NOW_S + MAX_AGE_S + SKEW_S + 1) is None
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999"])
-def test_a_session_without_end_lasts_two_hours_at_most(sdk, number):
+def test_a_session_without_end_lasts_two_hours_at_most(spid_sdk, number):
     """JSON has numbers that are infinite in Python."""
     text = json.dumps(session(algorithm="HMAC-SHA256")).replace("7111", number)
-    assert sdk.verified(signed(text), now_s=NOW_S) is not None
-    assert sdk.verified(signed(text), now_s=NOW_S + MAX_AGE_S + SKEW_S + 1) is None
+    assert spid_sdk.verified(signed(text), now_s=NOW_S) is not None
+    assert spid_sdk.verified(signed(text), now_s=NOW_S + MAX_AGE_S + SKEW_S + 1) is None
 
 
 @pytest.mark.parametrize(
@@ -410,17 +410,17 @@ def test_a_session_must_say_when_it_was_issued(server_time):
     assert reason(signed(session(serverTime=server_time))) == "spid_sig_stale"
 
 
-def test_a_fractional_time_is_cut(sdk):
+def test_a_fractional_time_is_cut(spid_sdk):
     """Older answers carry fractions of a second."""
-    assert sdk.verified(signed(session(serverTime=NOW_S + 0.75)), now_s=NOW_S).issued_at_s == NOW_S
+    assert spid_sdk.verified(signed(session(serverTime=NOW_S + 0.75)), now_s=NOW_S).issued_at_s == NOW_S
 
 
 @pytest.mark.parametrize("user_id", [None, True, "270177", 1.5, [1], {}])
-def test_a_user_id_is_a_whole_number(sdk, user_id):
+def test_a_user_id_is_a_whole_number(spid_sdk, user_id):
     """Anything else is left out; the visitor is the same."""
-    found = sdk.verified(signed(session(userId=user_id)), now_s=NOW_S)
+    found = spid_sdk.verified(signed(session(userId=user_id)), now_s=NOW_S)
     assert (found.uid, found.user_id) == (UID, None)
-    assert sdk.verified(signed(session(userId=7)), now_s=NOW_S).user_id == 7
+    assert spid_sdk.verified(signed(session(userId=7)), now_s=NOW_S).user_id == 7
 
 
 @pytest.mark.parametrize("visitor", [None, UID, [], {}, {"uid": None}, {"uid": 5}, {"uid": "null"}])
@@ -521,19 +521,19 @@ def test_signatures_are_compared_in_constant_time():
 # --- oversize and odd JSON ---------------------------------------------------------------------
 
 
-def test_a_cookie_is_read_as_javascript_escapes(sdk):
+def test_a_cookie_is_read_as_javascript_escapes(spid_sdk):
     """Also where it escapes what it need not, or has characters beyond ASCII in it."""
     raw = f'%u007B"name":"%C5%u0141å","visitor":{{"uid":"%u0031{UID[1:]}"}}}}'
-    assert sdk.find(f"{V2}={raw}", now_s=NOW_S) == UNSIGNED
+    assert spid_sdk.find(f"{V2}={raw}", now_s=NOW_S) == UNSIGNED
 
 
-def test_an_oversized_cookie_is_refused_unread(sdk, notes):
+def test_an_oversized_cookie_is_refused_unread(spid_sdk, notes):
     """Browsers keep 4096 characters; a longer one would be good otherwise."""
     raw = cookie({"visitor": {"uid": UID}}).partition("=")[2].partition("=")[2]
     longest = raw + "%20" * ((MAX_CHARS - len(raw)) // 3)
     assert MAX_CHARS - 3 < len(longest) <= MAX_CHARS
-    assert sdk.find(f"{V2}={longest}", now_s=NOW_S) == UNSIGNED
-    assert sdk.find(f"{V2}={longest}%20", now_s=NOW_S) is None
+    assert spid_sdk.find(f"{V2}={longest}", now_s=NOW_S) == UNSIGNED
+    assert spid_sdk.find(f"{V2}={longest}%20", now_s=NOW_S) is None
     assert notes == {"spid_cookie_malformed": 1}
 
 
@@ -552,24 +552,24 @@ def test_an_oversized_cookie_is_refused_unread(sdk, notes):
         "\xff",
     ],
 )
-def test_odd_json_is_no_session(sdk, notes, raw):
+def test_odd_json_is_no_session(spid_sdk, notes, raw):
     """Nesting, digits without end, constants that are no JSON, halves of characters."""
-    assert sdk.find(f"{V2}={raw}", now_s=NOW_S) is None
+    assert spid_sdk.find(f"{V2}={raw}", now_s=NOW_S) is None
     assert notes == {"spid_cookie_malformed": 1}
 
 
-def test_a_number_of_any_length_is_no_reason_to_fail(sdk):
+def test_a_number_of_any_length_is_no_reason_to_fail(spid_sdk):
     """Python limits how many digits an int may have, and raises."""
     raw = '{"serverTime":' + "9" * 3900 + f',"visitor":{{"uid":"{UID}"}}}}'
-    assert sdk.find(f"{V2}={raw}", now_s=NOW_S) == UNSIGNED
+    assert spid_sdk.find(f"{V2}={raw}", now_s=NOW_S) == UNSIGNED
 
 
-def test_halves_of_characters_do_not_get_into_a_uid(sdk):
+def test_halves_of_characters_do_not_get_into_a_uid(spid_sdk):
     """`%ud83d` is a lone surrogate, which no header, log or file takes."""
     raw = f'{{"visitor":{{"uid":"{UID}%ud83d"}}}}'
-    assert sdk.find(f"{V2}={raw}", now_s=NOW_S) is None
+    assert spid_sdk.find(f"{V2}={raw}", now_s=NOW_S) is None
     beside = f'{{"name":"%ud83d","visitor":{{"uid":"{UID}"}}}}'
-    assert sdk.find(f"{V2}={beside}", now_s=NOW_S) == UNSIGNED
+    assert spid_sdk.find(f"{V2}={beside}", now_s=NOW_S) == UNSIGNED
 
 
 # --- traits ------------------------------------------------------------------------------------------

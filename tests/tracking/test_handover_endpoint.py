@@ -24,7 +24,7 @@ SPID = {"browser_sdk": "spid", "id_mode": "spid", "spid_client_id": "4321abc", "
 
 
 @pytest.fixture(params=list(CLIENTS))
-def make(request):
+def make_client(request):
     """Return a client over either protocol, its tracker and its spool."""
 
     def build(handler=lambda _visitor: None, **settings):
@@ -64,9 +64,9 @@ def knows(client):
     return client.request("GET", "/").text
 
 
-def test_a_device_id_becomes_the_visitors(make):
+def test_a_device_id_becomes_the_visitors(make_client):
     """204 without a body, not to be stored by any cache; the next request knows."""
-    client, _, _ = make()
+    client, _, _ = make_client()
     answer = hand_over(client, {"device_id": DEVICE})
     assert (answer.status, answer.body) == (204, b"")
     assert answer.values("cache-control") == ["no-store"]
@@ -74,43 +74,43 @@ def test_a_device_id_becomes_the_visitors(make):
     assert knows(client) == DEVICE
 
 
-def test_the_script_is_told_that_it_was_heard(make):
+def test_the_script_is_told_that_it_was_heard(make_client):
     """In a cookie for this session which it can read, so that it says it once."""
-    client, _, _ = make()
+    client, _, _ = make_client()
     hand_over(client, {"device_id": DEVICE})
     assert client.jar[SEEN] == DEVICE
 
 
-def test_a_log_out_makes_the_script_speak_again(make):
+def test_a_log_out_makes_the_script_speak_again(make_client):
     """What it has been told is no longer so."""
-    client, _, _ = make(lambda visitor: visitor.reset())
+    client, _, _ = make_client(lambda visitor: visitor.reset())
     hand_over(client, {"device_id": DEVICE})
     client.request("POST", "/logout")
     assert SEEN not in client.jar
 
 
-def test_a_lost_cookie_makes_the_script_speak_again(make):
+def test_a_lost_cookie_makes_the_script_speak_again(make_client):
     """The server has made a new ID, and the browser still has its own."""
-    client, _, _ = make()
+    client, _, _ = make_client()
     hand_over(client, {"device_id": DEVICE})
     del client.jar[COOKIE]
     assert knows(client) != DEVICE
     assert SEEN not in client.jar
 
 
-def test_a_signed_session_gives_the_uid(make):
+def test_a_signed_session_gives_the_uid(make_client):
     """SPiD's word, for which we vouch."""
     seen = []
-    client, _, _ = make(lambda visitor: seen.append((visitor.vouched, visitor.distinct_id)), **SPID)
+    client, _, _ = make_client(lambda visitor: seen.append((visitor.vouched, visitor.distinct_id)), **SPID)
     assert hand_over(client, {"sig": signed()}).status == 204
     assert knows(client) == UID
     assert seen == [(True, UID)]
 
 
-def test_an_anonymous_uid_is_the_browsers_word(make):
+def test_an_anonymous_uid_is_the_browsers_word(make_client):
     """Nobody has signed it, but the site's own page has said it."""
     seen = []
-    client, _, _ = make(lambda visitor: seen.append((visitor.vouched, visitor.distinct_id)), **SPID)
+    client, _, _ = make_client(lambda visitor: seen.append((visitor.vouched, visitor.distinct_id)), **SPID)
     assert hand_over(client, {"uid": UID}).status == 204
     assert knows(client) == UID
     assert seen == [(False, UID)]
@@ -127,41 +127,43 @@ def test_an_anonymous_uid_is_the_browsers_word(make):
     ],
     ids=["no secret", "rotated", "old", "clock ahead", "another algorithm"],
 )
-def test_a_signature_that_is_not_to_be_believed_leaves_the_uid(make, settings, session):
+def test_a_signature_that_is_not_to_be_believed_leaves_the_uid(make_client, settings, session):
     """As an unsigned one: the browser counts by it, and so does the server."""
     seen = []
     settings = {**SPID, **settings}
-    client, _, _ = make(lambda visitor: seen.append((visitor.vouched, visitor.distinct_id)), **settings)
+    client, _, _ = make_client(
+        lambda visitor: seen.append((visitor.vouched, visitor.distinct_id)), **settings
+    )
     assert hand_over(client, {"sig": signed(**session), "uid": UID}).status == 204
     assert knows(client) == UID
     assert seen == [(False, UID)]
 
 
 @pytest.mark.parametrize("word", [{}, {"uid": "null"}, {"uid": "<script>"}])
-def test_without_a_uid_a_bad_signature_is_refused(make, word):
+def test_without_a_uid_a_bad_signature_is_refused(make_client, word):
     """There is nothing to take."""
-    client, _, _ = make(**SPID)
+    client, _, _ = make_client(**SPID)
     assert hand_over(client, {"sig": "x", **word}).status == 400
 
 
-def test_of_a_good_signature_the_uid_beside_it_is_not_believed(make):
+def test_of_a_good_signature_the_uid_beside_it_is_not_believed(make_client):
     """What is signed counts."""
-    client, _, _ = make(**SPID)
+    client, _, _ = make_client(**SPID)
     hand_over(client, {"sig": signed(), "uid": OTHER_UID})
     assert knows(client) == UID
 
 
 @pytest.mark.parametrize("word", [{"uid": OTHER_UID}, {"uid": OTHER_UID, "sig": "unbelievable"}])
-def test_what_the_page_says_now_replaces_a_signed_uid(make, word):
+def test_what_the_page_says_now_replaces_a_signed_uid(make_client, word):
     """The session at SPiD has ended: the next, anonymous person is not counted as the one before."""
-    client, _, _ = make(**SPID)
+    client, _, _ = make_client(**SPID)
     hand_over(client, {"sig": signed(), "uid": UID})
     assert hand_over(client, word).status == 204
     assert knows(client) == OTHER_UID
 
 
 @pytest.mark.parametrize("user", ["own-7", "7" * 200])
-def test_the_services_own_user_goes_with_the_user_of_spid(make, user):
+def test_the_services_own_user_goes_with_the_user_of_spid(make_client, user):
     """Somebody else signs in at SPiD on the same browser."""
     users = []
 
@@ -170,7 +172,7 @@ def test_the_services_own_user_goes_with_the_user_of_spid(make, user):
         if len(users) == 1:
             visitor.identify(user)
 
-    client, _, _ = make(handler, **SPID)
+    client, _, _ = make_client(handler, **SPID)
     hand_over(client, {"sig": signed(), "uid": UID})
     for _ in range(2):
         client.request("GET", "/")
@@ -180,9 +182,9 @@ def test_the_services_own_user_goes_with_the_user_of_spid(make, user):
     assert knows(client) == OTHER_UID
 
 
-def test_the_script_is_told_which_session_was_judged(make):
+def test_the_script_is_told_which_session_was_judged(make_client):
     """The beginning of its signature, so that a later session of the same uid is handed over."""
-    client, _, _ = make(**SPID)
+    client, _, _ = make_client(**SPID)
     hand_over(client, {"uid": UID})
     device_id = client.jar[SEEN].partition("~")[0]
     assert client.jar[SEEN] == f"{device_id}~{UID}~"
@@ -193,10 +195,10 @@ def test_the_script_is_told_which_session_was_judged(make):
     assert client.jar[SEEN] == f"{device_id}~{UID}~stale123"
 
 
-def test_a_later_signature_vouches_for_a_uid_that_was_known(make):
+def test_a_later_signature_vouches_for_a_uid_that_was_known(make_client):
     """The uid stays at a log-in, and now SPiD has signed it."""
     vouched = []
-    client, _, _ = make(lambda visitor: vouched.append(visitor.vouched), **SPID)
+    client, _, _ = make_client(lambda visitor: vouched.append(visitor.vouched), **SPID)
     hand_over(client, {"uid": UID})
     knows(client)
     hand_over(client, {"uid": UID, "sig": signed()})
@@ -204,10 +206,12 @@ def test_a_later_signature_vouches_for_a_uid_that_was_known(make):
     assert vouched == [False, True]
 
 
-def test_the_user_of_a_signed_session_is_the_handlers(make):
+def test_the_user_of_a_signed_session_is_the_handlers(make_client):
     """SPiD's own ID, as long as the session lasts; it is remembered, where no cookie of SPiD's is sent."""
     users, now_s = [], [NOW_S]
-    client, _, _ = make(lambda visitor: users.append(visitor.spid_user_id), **SPID, clock=lambda: now_s[0])
+    client, _, _ = make_client(
+        lambda visitor: users.append(visitor.spid_user_id), **SPID, clock=lambda: now_s[0]
+    )
     hand_over(client, {"sig": signed(userId=270177), "uid": UID})
     for later_s in (0, 7199, 7201):
         now_s[0] = NOW_S + later_s
@@ -225,10 +229,10 @@ def test_the_user_of_a_signed_session_is_the_handlers(make):
     ],
     ids=["log-out at SPiD", "another visitor", "no signature to believe", "opt-out"],
 )
-def test_the_user_of_a_session_goes_with_it(make, ends):
+def test_the_user_of_a_session_goes_with_it(make_client, ends):
     """Whom nobody vouches for any more is nobody."""
     users = []
-    client, _, _ = make(lambda visitor: users.append(visitor.spid_user_id), **SPID)
+    client, _, _ = make_client(lambda visitor: users.append(visitor.spid_user_id), **SPID)
     hand_over(client, {"sig": signed(userId=270177), "uid": UID})
     knows(client)
     ends(client)
@@ -237,19 +241,19 @@ def test_the_user_of_a_session_goes_with_it(make, ends):
 
 
 @pytest.mark.parametrize("user_id", [None, "270177", True, 0, -1, 2**70, 1.5])
-def test_what_is_no_user_of_spids_is_none(make, user_id):
+def test_what_is_no_user_of_spids_is_none(make_client, user_id):
     """And the uid counts all the same."""
     users = []
-    client, _, _ = make(lambda visitor: users.append(visitor.spid_user_id), **SPID)
+    client, _, _ = make_client(lambda visitor: users.append(visitor.spid_user_id), **SPID)
     assert hand_over(client, {"sig": signed(userId=user_id), "uid": UID}).status == 204
     assert knows(client) == UID
     assert users == [None]
 
 
-def test_the_user_of_an_unsigned_session_is_nobodys(make):
+def test_the_user_of_an_unsigned_session_is_nobodys(make_client):
     """`visitor.user_id` names the last one known, logged in or not."""
     users = []
-    client, _, _ = make(
+    client, _, _ = make_client(
         lambda visitor: users.append(visitor.spid_user_id), **{**SPID, "spid_sign_secret": None}
     )
     hand_over(client, {"sig": signed(userId=270177), "uid": UID})
@@ -257,19 +261,19 @@ def test_the_user_of_an_unsigned_session_is_nobodys(make):
     assert users == [None]
 
 
-def test_the_session_in_a_cookie_of_v1_has_its_user(make):
+def test_the_session_in_a_cookie_of_v1_has_its_user(make_client):
     """Read with each request."""
     users = []
-    client, _, _ = make(lambda visitor: users.append(visitor.spid_user_id), **SPID)
+    client, _, _ = make_client(lambda visitor: users.append(visitor.spid_user_id), **SPID)
     session = {"visitor": {"uid": UID}, "userId": 8, "sig": signed(userId=7)}
     client.jar["vgs_js_4321abc"] = quote(json.dumps(session))
     knows(client)
     assert users == [7]
 
 
-def test_two_sdks_are_heard_in_one_hand_over(make):
+def test_two_sdks_are_heard_in_one_hand_over(make_client):
     """Two at once would each replace the other one's cookie."""
-    client, _, _ = make(**{**SPID, "browser_sdk": ("mixpanel", "spid")})
+    client, _, _ = make_client(**{**SPID, "browser_sdk": ("mixpanel", "spid")})
     assert hand_over(client, {"device_id": DEVICE, "uid": UID}).status == 204
     assert client.jar[SEEN] == f"{DEVICE}~{UID}~"
     assert knows(client) == UID
@@ -279,17 +283,17 @@ def test_two_sdks_are_heard_in_one_hand_over(make):
     "word",
     [{"device_id": "<script>", "uid": UID}, {"device_id": None, "uid": UID}, {"device_id": 5, "uid": UID}],
 )
-def test_what_is_bad_does_not_spoil_what_is_good(make, word):
+def test_what_is_bad_does_not_spoil_what_is_good(make_client, word):
     """The other SDK's ID is taken."""
-    client, _, _ = make(**{**SPID, "browser_sdk": ("mixpanel", "spid")})
+    client, _, _ = make_client(**{**SPID, "browser_sdk": ("mixpanel", "spid")})
     assert hand_over(client, word).status == 204
     assert knows(client) == UID
 
 
 @pytest.mark.parametrize(("order", "expected"), [(("mixpanel", "spid"), DEVICE), (("spid", "mixpanel"), UID)])
-def test_of_two_ids_in_one_hand_over_the_first_sdk_s_counts(make, order, expected):
+def test_of_two_ids_in_one_hand_over_the_first_sdk_s_counts(make_client, order, expected):
     """As with their cookies; and the script is told that both were heard."""
-    client, _, _ = make(**{**SPID, "id_mode": "simplified", "browser_sdk": order})
+    client, _, _ = make_client(**{**SPID, "id_mode": "simplified", "browser_sdk": order})
     hand_over(client, {"device_id": DEVICE, "uid": UID})
     assert knows(client) == expected
     assert {DEVICE, UID} <= set(client.jar[SEEN].split("~"))
@@ -297,9 +301,9 @@ def test_of_two_ids_in_one_hand_over_the_first_sdk_s_counts(make, order, expecte
     assert SEEN in client.jar
 
 
-def test_what_came_before_the_uid_is_joined_to_it(make):
+def test_what_came_before_the_uid_is_joined_to_it(make_client):
     """The page was served before SPiD had answered: its events were the device's."""
-    client, _, spool = make(lambda visitor: visitor.track("Page"), **SPID)
+    client, _, spool = make_client(lambda visitor: visitor.track("Page"), **SPID)
     device_id = knows(client)
     hand_over(client, {"uid": UID})
     hand_over(client, {"uid": UID})
@@ -311,14 +315,14 @@ def test_what_came_before_the_uid_is_joined_to_it(make):
     assert identified["properties"].items() >= {"$device_id": device_id, "$user_id": UID}.items()
 
 
-def test_what_came_before_the_browsers_id_is_joined_at_the_log_in(make):
+def test_what_came_before_the_browsers_id_is_joined_at_the_log_in(make_client):
     """Two device IDs only ever become one person through a user."""
 
     def handler(visitor):
         visitor.track("Page")
         visitor.identify("anna")
 
-    client, tracker, spool = make()
+    client, tracker, spool = make_client()
     first = knows(client)
     hand_over(client, {"device_id": DEVICE})
     assert spool.events == []
@@ -330,9 +334,9 @@ def test_what_came_before_the_browsers_id_is_joined_at_the_log_in(make):
     assert {link["$user_id"] for link in links} == {"anna"}
 
 
-def test_an_opt_out_is_heard(make):
+def test_an_opt_out_is_heard(make_client):
     """Our cookies go, the SDK's goes, and the next request is not tracked."""
-    client, tracker, spool = make(lambda visitor: visitor.track("Page"))
+    client, tracker, spool = make_client(lambda visitor: visitor.track("Page"))
     client.request("GET", "/", {"accept": "text/html"})
     assert {COOKIE, f"mp_{TOKEN}_mixpanel"} <= set(client.jar)
     assert hand_over(client, {"opted_out": True}).status == 204
@@ -345,25 +349,25 @@ def test_an_opt_out_is_heard(make):
     assert tracker.stats()["refused"] == {"consent_denied": 1}
 
 
-def test_an_opt_in_is_heard_and_touches_nothing_else(make):
+def test_an_opt_in_is_heard_and_touches_nothing_else(make_client):
     """The browser has its ID again already."""
-    client, _, _ = make()
+    client, _, _ = make_client()
     hand_over(client, {"opted_out": True})
     client.jar[f"mp_{TOKEN}_mixpanel"] = "theirs"
     hand_over(client, {"opted_out": False})
     assert client.jar == {f"mp_{TOKEN}_mixpanel": "theirs"}
 
 
-def test_without_consent_nothing_is_taken(make):
+def test_without_consent_nothing_is_taken(make_client):
     """It is not even an error of the page's."""
-    client, _, _ = make(consent=lambda _facts: "denied")
+    client, _, _ = make_client(consent=lambda _facts: "denied")
     assert_untaken(hand_over(client, {"device_id": DEVICE}), "consent_denied")
     assert client.jar == {}
 
 
-def test_a_seed_that_the_sdk_does_not_have_is_replaced(make):
+def test_a_seed_that_the_sdk_does_not_have_is_replaced(make_client):
     """The page has made a new ID after the server's log-out: the next request has that in both cookies."""
-    client, _, _ = make(lambda visitor: visitor.reset())
+    client, _, _ = make_client(lambda visitor: visitor.reset())
     client.request("GET", "/", {"accept": "text/html"})
     assert f"mp_{TOKEN}_mixpanel" in client.jar
     hand_over(client, {"device_id": DEVICE})
@@ -371,9 +375,11 @@ def test_a_seed_that_the_sdk_does_not_have_is_replaced(make):
     assert client.jar[SEEN] == DEVICE
 
 
-def test_an_unknown_consent_is_another_answer_than_a_taken_id(make):
+def test_an_unknown_consent_is_another_answer_than_a_taken_id(make_client):
     """So that the page can hand over again: then it is taken."""
-    client, _, _ = make(consent=lambda facts: "granted" if facts.cookie("consent") == "yes" else "unknown")
+    client, _, _ = make_client(
+        consent=lambda facts: "granted" if facts.cookie("consent") == "yes" else "unknown"
+    )
     assert_untaken(hand_over(client, {"device_id": DEVICE}), "consent_unknown")
     assert client.jar == {}
     client.jar["consent"] = "yes"
@@ -385,26 +391,26 @@ def test_an_unknown_consent_is_another_answer_than_a_taken_id(make):
     ("headers", "reason"),
     [({"user-agent": "Googlebot/2.1"}, "bot"), ({"sec-gpc": "1"}, "consent_denied")],
 )
-def test_who_is_not_remembered_is_told_so(make, headers, reason):
+def test_who_is_not_remembered_is_told_so(make_client, headers, reason):
     """A 204 would say that the ID is the visitor's from now on."""
-    client, _, _ = make()
+    client, _, _ = make_client()
     assert_untaken(hand_over(client, {"device_id": DEVICE}, {**OWN_PAGE, **headers}), reason)
     assert client.jar == {}
 
 
 @pytest.mark.parametrize("choice", [1, 0, "true", "no", [True]])
-def test_what_is_no_choice_takes_no_opt_out_back(make, choice):
+def test_what_is_no_choice_takes_no_opt_out_back(make_client, choice):
     """Only `false` does; what is neither is refused."""
-    client, _, _ = make()
+    client, _, _ = make_client()
     hand_over(client, {"opted_out": True})
     before = dict(client.jar)
     assert hand_over(client, {"opted_out": choice}).status == 400
     assert client.jar == before
 
 
-def test_an_opt_out_counts_before_the_ids_beside_it(make):
+def test_an_opt_out_counts_before_the_ids_beside_it(make_client):
     """The more private reading."""
-    client, _, _ = make()
+    client, _, _ = make_client()
     hand_over(client, {"opted_out": True, "device_id": DEVICE})
     assert client.jar[SEEN] == "0"
 
@@ -422,9 +428,9 @@ def test_an_opt_out_counts_before_the_ids_beside_it(make):
         ({"uid": UID}, OWN_PAGE, 400, "handover_not_expected"),
     ],
 )
-def test_what_is_refused_changes_nothing(make, word, headers, status, note):
+def test_what_is_refused_changes_nothing(make_client, word, headers, status, note):
     """The answer says why, the counters say so, and the visitor stays who he was."""
-    client, tracker, _ = make()
+    client, tracker, _ = make_client()
     before = knows(client)
     answer = hand_over(client, word, headers)
     assert (answer.status, answer.values("set-cookie")) == (status, [])
@@ -443,24 +449,24 @@ def test_a_body_without_a_length_is_read_where_the_server_ends_it():
     assert hand_over(client, too_long, **{"wsgi.input_terminated": True}).status == 413
 
 
-def test_only_post_hands_over(make):
+def test_only_post_hands_over(make_client):
     """And the answer says so."""
-    client, _, _ = make()
+    client, _, _ = make_client()
     answer = client.request("GET", "/_visitor")
     assert (answer.status, answer.values("allow")) == (405, ["POST"])
 
 
 @pytest.mark.parametrize("path", ["/_visitor", "/_visitor.js"])
 @pytest.mark.parametrize("headers", [{}, {"sec-fetch-site": "cross-site"}, OWN_PAGE])
-def test_the_answer_to_a_head_has_no_body(make, path, headers):
+def test_the_answer_to_a_head_has_no_body(make_client, path, headers):
     """Not every server takes it off, and then the next answer on the connection would not be found."""
-    client, _, _ = make()
+    client, _, _ = make_client()
     assert client.request("HEAD", path, headers).body == b""
 
 
-def test_the_script_is_served_and_cached(make):
+def test_the_script_is_served_and_cached(make_client):
     """Whoever has it asks whether it has changed."""
-    client, tracker, _ = make()
+    client, tracker, _ = make_client()
     answer = client.request("GET", "/_visitor.js")
     assert answer.status == 200
     assert answer.body == engine_of(tracker).handover_script.script()
@@ -475,25 +481,25 @@ def test_the_script_is_served_and_cached(make):
 
 
 @pytest.mark.parametrize("settings", [{"handover_path": None}, {"browser_sdk": None}])
-def test_the_path_can_be_the_applications(make, settings):
+def test_the_path_can_be_the_applications(make_client, settings):
     """Turned off, or without any SDK, nothing is answered in its place."""
-    client, _, _ = make(**settings)
+    client, _, _ = make_client(**settings)
     for path in ("/_visitor", "/_visitor.js"):
         assert client.request("GET", path).status == 200
 
 
-def test_a_path_of_ones_own(make):
+def test_a_path_of_ones_own(make_client):
     """Ad blockers know well-known paths."""
-    client, _, _ = make(handover_path="/a/b")
+    client, _, _ = make_client(handover_path="/a/b")
     assert client.request("GET", "/_visitor").status == 200
     assert client.request("GET", "/a/b").status == 405
     assert client.request("GET", "/a/b.js").status == 200
     assert client.request("GET", "/x/a/b").status == 200
 
 
-def test_requests_left_alone_reach_the_application(make):
+def test_requests_left_alone_reach_the_application(make_client):
     """`request_filter` has the last word on these as well."""
-    client, _, _ = make(request_filter=lambda facts: facts.path.startswith("/_visitor"))
+    client, _, _ = make_client(request_filter=lambda facts: facts.path.startswith("/_visitor"))
     assert client.request("GET", "/_visitor").status == 200
 
 
@@ -512,17 +518,17 @@ def test_a_mounted_wsgi_application():
     assert answer.status == 405
 
 
-def test_a_disabled_tracker_takes_nothing(make):
+def test_a_disabled_tracker_takes_nothing(make_client):
     """And breaks no page that still has the script."""
-    client, _, _ = make(enabled=False)
+    client, _, _ = make_client(enabled=False)
     for word in ({"device_id": DEVICE}, {"opted_out": True}):
         assert_untaken(hand_over(client, word), "disabled")
     assert client.jar == {}
 
 
-def test_a_known_visitor_confirms_its_id(make):
+def test_a_known_visitor_confirms_its_id(make_client):
     """The browser has the ID that we gave it, in its localStorage: now we know."""
-    client, _, _ = make()
+    client, _, _ = make_client()
     client.jar.update({COOKIE: known(DEVICE)["cookie"].removeprefix(f"{COOKIE}=")})
     hand_over(client, {"device_id": DEVICE})
     assert knows(client) == DEVICE
