@@ -211,7 +211,7 @@ MUTANTS = [
         file="asgi.py",
         old="            engine.on_response_end(exchange, in_background=True)",
         new="            pass",
-        test="test_asgi.py::test_cancellation_keeps_the_events_and_goes_on",
+        test="asgi/test_events.py::test_cancellation_keeps_the_events_and_goes_on",
     ),
     Mutant(
         defect="the leader waits for a writer that stands still",
