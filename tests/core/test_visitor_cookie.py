@@ -21,11 +21,6 @@ YEAR_S = 365 * 86_400
 
 
 @pytest.fixture
-def notes():
-    return Counter()
-
-
-@pytest.fixture
 def codec(notes):
     return make(notes)
 
