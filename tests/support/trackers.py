@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from mixpanel_visitor.core.identity.visitor_cookie import VisitorCookie, VisitorCookieCodec
 from mixpanel_visitor.delivery.sending.sender import Sender
 from mixpanel_visitor.tracking.dependencies import Dependencies
-from mixpanel_visitor.tracking.tracker import Tracker
+from mixpanel_visitor.tracking.tracker import Tracker, engine_of
 
+from .facts import facts
 from .responses import cookie_name
 from .spools import RecordingSpool
 
@@ -24,6 +25,7 @@ NOW_S = 1_763_900_000.5
 TOKEN = "0123456789abcdef0123456789abcdef"
 SECRET_KEY = "a-key-of-some-length"
 COOKIE = cookie_name(TOKEN)
+DEVICE = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"
 
 
 class WallClock:
@@ -84,3 +86,8 @@ def end_abandoned_senders(threads: Iterable[threading.Thread]) -> None:
         if isinstance(sender, Sender) and sender._run_of_thread.retired is not None:
             sender._run_of_thread.stopping = True
             sender._state.notifications.wake()
+
+
+def begin(tracker: Tracker, headers: dict[str, str] | None = None, **more: Any) -> Any:
+    """Begin the request of a visitor whom we know."""
+    return engine_of(tracker).begin(facts(headers or known(), **more), in_background=False)

@@ -163,7 +163,7 @@ MUTANTS = [
         file="process/exit_hooks.py",
         old="        atexit.register(_drain_all)",
         new="        pass",
-        test="tracking/test_tracker.py::test_a_process_that_only_stores_empties_its_queue_at_exit",
+        test="tracking/test_tracker_lifetime.py::test_a_process_that_only_stores_empties_its_queue_at_exit",
     ),
     Mutant(
         defect="a thread that falls behind is fed for ever",
