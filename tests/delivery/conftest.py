@@ -1,9 +1,14 @@
 """Real Redis servers for the spool of several machines: alone, as a cluster, and watched by a sentinel."""
 
+import contextlib
+
 import pytest
 from support.components import needs
 from support.journals import Clock, open_journal
+from support.scripted_server import ScriptedServer
 from support.sending import Rig
+
+from mixpanel_visitor.delivery.sending.http_client import MixpanelAPI, Timeouts
 
 NEEDED = needs("redis-server")
 KINDS = ("redis", "redis-cluster", "redis-sentinel")
@@ -89,3 +94,30 @@ def journal(open_spool):
 def rig() -> Rig:
     """A fresh sender."""
     return Rig()
+
+
+@pytest.fixture
+def serve():
+    """Start scripted servers, and end them with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*scenes, context=None) -> ScriptedServer:
+            server = ScriptedServer(*scenes, context=context)
+            stack.callback(server.close)
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def connect():
+    """Make clients, and close them with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def make(url: str, token="the-token", service_account=None, **options) -> MixpanelAPI:
+            options.setdefault("timeouts", Timeouts(connect_s=5.0, read_s=5.0, total_s=10.0))
+            api = MixpanelAPI(url, token, service_account, **options)
+            stack.callback(api.close)
+            return api
+
+        yield make

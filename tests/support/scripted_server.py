@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import ssl
 
+BODIES = [b'{"event":"A"}', b'{"event":"B"}']
 OK = b'{"code":200,"num_records_imported":2,"status":"OK"}'
 
 

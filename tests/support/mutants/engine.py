@@ -33,7 +33,7 @@ MUTANTS = [
         file="delivery/sending/http_client.py",
         old="known = self._known.get((host, port)) or _numeric(host, port)",
         new="known = self._known.get((host, port))",
-        test="delivery/test_http_client.py::test_an_address_needs_no_name_service",
+        test="delivery/test_http_client_failures.py::test_an_address_needs_no_name_service",
     ),
     Mutant(
         defect="an outage of the name service stops delivery",
@@ -41,7 +41,7 @@ MUTANTS = [
         file="delivery/sending/http_client.py",
         old="if self._secure:  # only",
         new="if False:  # only",
-        test="delivery/test_http_client.py::test_an_outage_of_the_name_service_is_survived",
+        test="delivery/test_http_client_failures.py::test_an_outage_of_the_name_service_is_survived",
     ),
     Mutant(
         defect="a leader that stands still is never replaced",
@@ -89,7 +89,7 @@ MUTANTS = [
         file="delivery/sending/http_client.py",
         old="        connect_by_name = connection._new_conn",
         new="        connection.assert_hostname = False\n        connect_by_name = connection._new_conn",
-        test="delivery/test_http_client.py::test_a_certificate_for_another_host_is_refused",
+        test="delivery/test_http_client_failures.py::test_a_certificate_for_another_host_is_refused",
     ),
     Mutant(
         defect="a put waits for the disk",

@@ -91,7 +91,7 @@ MUTANTS = [
         file="delivery/sending/request_attempt.py",
         old="        if left_s <= 0:\n            raise TimeoutError",
         new="        if left_s <= -1e9:\n            raise TimeoutError",
-        test="delivery/test_http_client.py::test_no_time_at_all_sends_nothing",
+        test="delivery/test_http_client_failures.py::test_no_time_at_all_sends_nothing",
     ),
     Mutant(
         defect="Retry-After is not cut",
