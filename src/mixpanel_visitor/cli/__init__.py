@@ -100,7 +100,7 @@ def _show_version(ctx: click.Context) -> None:
     is_flag=True,
     expose_value=False,
     is_eager=True,
-    callback=lambda ctx, _option, given: _show_version(ctx) if given else None,
+    callback=lambda ctx, _option, requested: _show_version(ctx) if requested else None,
     help="Show the version and exit.",
 )
 def main() -> None:

@@ -23,9 +23,9 @@ async def front_page(request: Request) -> Response:
     """Show what there is to buy."""
     request.state.visitor.track("Page viewed", page="front")
     links = "".join(f'<li><a href="/product/{name}">{name}</a></li>' for name in PRODUCTS)
-    who = escape(request.state.visitor.user_id or "visitor")
+    display_name = escape(request.state.visitor.user_id or "visitor")
     return HTMLResponse(
-        f"<!doctype html><title>Shop</title><h1>Hello, {who}</h1><ul>{links}</ul>"
+        f"<!doctype html><title>Shop</title><h1>Hello, {display_name}</h1><ul>{links}</ul>"
         f"<p>Your visitor ID is <code>{escape(request.state.visitor_id)}</code>.</p>"
         '<form method="post" action="/login"><input name="user" value="anna"><button>Log in</button></form>'
     )

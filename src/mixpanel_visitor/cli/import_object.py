@@ -25,14 +25,14 @@ _DOTTED = frozenset(string.ascii_letters + string.digits + "_.")
 class ImportSpec(NamedTuple):
     """What to import: the default name, an example, a description for messages, and a test for the object.
 
-    `others` are names that are tried where the default one is missing; a factory's name has its brackets.
+    `alternatives` are names to try where the default one is missing; a factory's name has its brackets.
     """
 
     default: str
     example: str
     description: str
     accepts: Callable[[object], bool]
-    others: tuple[str, ...] = ()
+    alternatives: tuple[str, ...] = ()
 
 
 def load(target: str, spec: ImportSpec) -> object:
@@ -44,7 +44,7 @@ def load(target: str, spec: ImportSpec) -> object:
     module_name, _, path = target.partition(":")
     module = _import(module_name, spec.example)
     if not path:
-        names = (spec.default, *spec.others)
+        names = (spec.default, *spec.alternatives)
         path = next((name for name in names if hasattr(module, name.partition("(")[0])), spec.default)
     call = _call(path)
     value: object = module
@@ -53,8 +53,10 @@ def load(target: str, spec: ImportSpec) -> object:
             value = getattr(value, name)
         except AttributeError:
             members = getattr(value, "__dict__", {})
-            others = [name for name, member in members.items() if spec.accepts(member)]
-            hint = did_you_mean(name, others) or (f"; it has {', '.join(others)}" if others else "")
+            candidates = [name for name, member in members.items() if spec.accepts(member)]
+            hint = did_you_mean(name, candidates) or (
+                f"; it has {', '.join(candidates)}" if candidates else ""
+            )
             raise click.UsageError(f"{module_name} has no {name!r}{hint}") from None
     if call is not None:
         value = _call_factory(value, call, f"{module_name}:{path}")

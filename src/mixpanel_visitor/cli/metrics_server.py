@@ -28,14 +28,14 @@ def serve(trackers: Sequence[Tracker], host: str, port: int) -> Iterator[int]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path == "/metrics":
-                self._answer(200, metrics())
+                self._respond(200, metrics())
             elif self.path == "/healthz":
                 well = all(tracker.stats()["sender"]["running"] for tracker in trackers)
-                self._answer(200 if well else 503, b"ok\n" if well else b"a sender does not run\n")
+                self._respond(200 if well else 503, b"ok\n" if well else b"a sender does not run\n")
             else:
-                self._answer(404, b"/metrics or /healthz\n")
+                self._respond(404, b"/metrics or /healthz\n")
 
-        def _answer(self, status: int, body: bytes) -> None:
+        def _respond(self, status: int, body: bytes) -> None:
             self.send_response(status)
             self.send_header("Content-Type", "text/plain; charset=utf-8")
             self.send_header("Content-Length", str(len(body)))

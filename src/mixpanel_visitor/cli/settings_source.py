@@ -41,9 +41,9 @@ def current_source() -> SettingsSource:
     return ENVIRONMENT if source is None else source
 
 
-def resolve(*, require_secret: bool = True, **given: Any) -> Settings:
+def resolve(*, require_secret: bool = True, **keywords: Any) -> Settings:
     """Return the settings of the running command; keywords win. Raise `SettingsError` with all mistakes."""
-    return Settings.resolve(given, mapping=current_source().read(), require_secret=require_secret)
+    return Settings.resolve(keywords, mapping=current_source().read(), require_secret=require_secret)
 
 
 def setting_text(key: str) -> str:

@@ -31,7 +31,7 @@ def settings_of_application(target: str) -> Settings:
         "shop.main:app",
         "application with the middleware, and no Tracker",
         lambda candidate: _find(candidate) is not None,
-        others=("application", "create_app()", "make_app()"),
+        alternatives=("application", "create_app()", "make_app()"),
     )
     try:
         source = _find(load(target, spec))

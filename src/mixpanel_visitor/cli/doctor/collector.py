@@ -46,7 +46,7 @@ def check_collector(url: str, settings: Settings, user_agent: Mapping[str, str])
     if settings.collector_path is None:
         return
     parts = urlsplit(url)
-    own = {
+    same_origin = {
         **user_agent,
         "Content-Type": "application/x-www-form-urlencoded",
         "Origin": f"{parts.scheme}://{parts.netloc}",
@@ -57,25 +57,27 @@ def check_collector(url: str, settings: Settings, user_agent: Mapping[str, str])
     try:
         for route in ("track", "engage", "groups"):
             path = f"{settings.collector_path}/{names[route]}/"
-            reply = ask(url, "POST", path + _QUERY, own, body=_NO_EVENTS)
+            reply = ask(url, "POST", path + _QUERY, same_origin, body=_NO_EVENTS)
             if not _is_taken(reply):
                 yield _not_taken(path, reply)
                 return
             address = json.loads(reply.body).get("address", "")
-        foreign = {**own, "Origin": "https://example.net", "Sec-Fetch-Site": "cross-site"}
+        cross_site = {**same_origin, "Origin": "https://example.net", "Sec-Fetch-Site": "cross-site"}
         path = f"{settings.collector_path}/{names['track']}/"
-        others = ask(url, "POST", path + _QUERY, foreign, body=_NO_EVENTS)
-        asked = ask(url, "GET", f"{settings.collector_path}/{names['settings']}/{_SDK_SETTINGS}", own)
+        cross_site_reply = ask(url, "POST", path + _QUERY, cross_site, body=_NO_EVENTS)
+        settings_reply = ask(
+            url, "GET", f"{settings.collector_path}/{names['settings']}/{_SDK_SETTINGS}", same_origin
+        )
     except (OSError, http.client.HTTPException) as error:
         yield connection_finding(url, error, "the browser's events do not come in")
         return
     yield Finding("ok", f"the browser's events come in under {settings.collector_path}")
-    yield from _others(path, others)
+    yield from _cross_site(path, cross_site_reply)
     yield from _address(address, is_remote=not is_local(url))
-    if asked.status != 200:
+    if settings_reply.status != 200:
         yield Finding(
             "W110",
-            f"what the SDK asks Mixpanel for is not passed on ({asked.status})",
+            f"what the SDK asks Mixpanel for is not passed on ({settings_reply.status})",
             "pages have neither feature flags nor remote settings",
             "see that this process delivers, and reaches MIXPANEL_API_HOST",
         )
@@ -89,17 +91,17 @@ def _is_taken(reply: ResponseHead) -> bool:
 
 
 def _not_taken(path: str, reply: ResponseHead) -> Finding:
-    said = f" and leads to {reply.headers['location']}" if "location" in reply.headers else ""
+    redirect = f" and leads to {reply.headers['location']}" if "location" in reply.headers else ""
     return Finding(
         "E107",
-        f"a batch sent to {path} is answered with {reply.status}{said}",
+        f"a batch sent to {path} is answered with {reply.status}{redirect}",
         "the browser SDK throws its events away: it keeps them after a 429 and a 503 only",
         "have the proxy pass all paths below it on, unchanged, with POST; put our middleware before what "
         "protects forms or asks for a log-in; see that the application has the same collector_path and token",
     )
 
 
-def _others(path: str, reply: ResponseHead) -> Iterator[Finding]:
+def _cross_site(path: str, reply: ResponseHead) -> Iterator[Finding]:
     if reply.status == 200:
         yield Finding(
             "E108",

@@ -31,14 +31,16 @@ def check_flags(settings: Settings) -> Iterator[Finding]:
         return
     account = settings.service_account
     credentials = (account.username, account.secret, account.project_id) if account else None
-    answer = DefinitionsFetcher(settings.api_host, settings.token, credentials, proxy=settings.proxy).fetch()
-    if answer.body is None:
+    response = DefinitionsFetcher(
+        settings.api_host, settings.token, credentials, proxy=settings.proxy
+    ).fetch()
+    if response.body is None:
         yield _unavailable(
-            f"{settings.api_host} does not give the definitions of feature flags: {answer.error}",
+            f"{settings.api_host} does not give the definitions of feature flags: {response.error}",
             "check MIXPANEL_API_HOST and the credentials; feature flags must be in the project's plan",
         )
     else:
-        yield from check_definitions(answer.body)
+        yield from check_definitions(response.body)
     yield from _check_shared(settings)
 
 

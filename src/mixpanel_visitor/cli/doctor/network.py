@@ -63,7 +63,7 @@ def check_network(settings: Settings) -> Iterator[Finding]:
     """Connect to Mixpanel's host, by a proxy if there is one, as delivery would; send no event."""
     host_url = settings.api_host
     path = urlsplit(host_url).path or "/"
-    why = "events wait in the spool until it is"
+    consequence = "events wait in the spool until it is"
     proxy: Proxy | None = None
     try:
         proxy = proxy_for(host_url, settings.proxy)
@@ -76,10 +76,10 @@ def check_network(settings: Settings) -> Iterator[Finding]:
         now_s = time.time()
     except ProxyError as error:
         fix = "give the address of an HTTP proxy in HTTPS_PROXY or MIXPANEL_VISITOR_PROXY"
-        yield Finding("E050", f"{host_url}: it is not reached: {error}", why, fix)
+        yield Finding("E050", f"{host_url}: it is not reached: {error}", consequence, fix)
         return
     except (OSError, http.client.HTTPException, UnicodeError) as error:
-        yield connection_finding(host_url, error, why, proxy=proxy)
+        yield connection_finding(host_url, error, consequence, proxy=proxy)
         return
     yield Finding("ok", f"{host_url} is reached{f' through the proxy {proxy.url}' if proxy else ''}")
     theirs_s = server_time_s(reply.headers)
@@ -112,10 +112,10 @@ def ask(
     with contextlib.closing(connection):
         connection.request(method, path, body, headers=sent)
         response = connection.getresponse()
-        answer = b"" if body is None else response.read(_ANSWER_BYTES)
+        body_start = b"" if body is None else response.read(_ANSWER_BYTES)
         pairs = [(name.lower(), value) for name, value in response.getheaders()]
     cookies = tuple(value for name, value in pairs if name == "set-cookie")
-    return ResponseHead(status=response.status, headers=_joined(pairs), set_cookies=cookies, body=answer)
+    return ResponseHead(status=response.status, headers=_joined(pairs), set_cookies=cookies, body=body_start)
 
 
 def _connection(origin: str, proxy: Proxy | None) -> http.client.HTTPConnection:
@@ -148,42 +148,46 @@ def _proxy_headers(proxy: Proxy) -> dict[str, str]:
     return {"Proxy-Authorization": proxy.authorization} if proxy.authorization else {}
 
 
-def connection_finding(url: str, error: Exception, why: str, *, proxy: Proxy | None = None) -> Finding:
+def connection_finding(
+    url: str, error: Exception, consequence: str, *, proxy: Proxy | None = None
+) -> Finding:
     """Return why no answer came, and what to check."""
     cause = f"{type(error).__name__}: {error}"
     if proxy is not None and not isinstance(error, ssl.SSLError):
         return Finding(
             "E051",
             f"{url}: it is not reached through the proxy {proxy.url} ({cause})",
-            why,
+            consequence,
             "check the proxy's address, user and password, and that it lets this host through; where none is "
             "needed, name the host in NO_PROXY or set MIXPANEL_VISITOR_PROXY=none",
         )
     if isinstance(error, ssl.SSLCertVerificationError):
         fix = _CERTIFICATE_FIXES.get(error.verify_code, _UNKNOWN_AUTHORITY)
-        return Finding("E052", f"{url}: its certificate is not accepted ({error.verify_message})", why, fix)
+        return Finding(
+            "E052", f"{url}: its certificate is not accepted ({error.verify_message})", consequence, fix
+        )
     if isinstance(error, ssl.SSLError):
         fix = "check scheme and port: does it speak TLS there, and no older version than 1.2?"
-        return Finding("E053", f"{url}: it is not reached by TLS ({cause})", why, fix)
+        return Finding("E053", f"{url}: it is not reached by TLS ({cause})", consequence, fix)
     if isinstance(error, (socket.gaierror, UnicodeError)):
         fix = (
             "check the spelling, and that this host can look names up (/etc/resolv.conf, the container's DNS)"
         )
-        return Finding("E054", f"{url}: it is not reached, its name is not found ({cause})", why, fix)
+        return Finding("E054", f"{url}: it is not reached, its name is not found ({cause})", consequence, fix)
     fix = "check address, firewall and security groups"
     if proxy is None:
         fix += "; where a proxy is the only way out, name it in HTTPS_PROXY or MIXPANEL_VISITOR_PROXY"
-    return Finding("E055", f"{url}: it is not reached ({cause})", why, fix)
+    return Finding("E055", f"{url}: it is not reached ({cause})", consequence, fix)
 
 
 def _clock(ahead_s: float) -> Finding:
     off_s = abs(ahead_s)
     if off_s <= CLOCK_WARNING_S:
         return Finding("ok", "this host's clock agrees with Mixpanel's")
-    which = "behind" if ahead_s > 0 else "ahead"
+    direction = "behind" if ahead_s > 0 else "ahead"
     return Finding(
         "E056" if off_s > CLOCK_PROBLEM_S else "W056",
-        f"this host's clock differs from Mixpanel's by {off_s:.0f} s: it is {which}",
+        f"this host's clock differs from Mixpanel's by {off_s:.0f} s: it is {direction}",
         "times in the future are rewritten, and over an hour ahead they are refused",
         "synchronise the clock (NTP)",
     )
@@ -261,7 +265,7 @@ def _probe_credentials(settings: Settings, host_url: str) -> Verdict:
         timeouts=Timeouts(connect_s=CONNECT_S, read_s=2 * CONNECT_S, total_s=2 * CONNECT_S),
     )
     try:
-        answer = api.post("import", [])
+        response = api.post("import", [])
     finally:
         api.close()
-    return interpret("import", answer, [], now_s=time.time())
+    return interpret("import", response, [], now_s=time.time())

@@ -110,7 +110,7 @@ def _shared(url: str, reply: ResponseHead) -> Finding:
     """Return the finding for a cache that serves one visitor's cookie to all visitors."""
     cache_control = reply.headers.get("cache-control", "")
     if not keeping_it_private([("cache-control", cache_control)]):
-        why = f"a cache on the way keeps it although the answer says Cache-Control: {cache_control}"
+        reason = f"a cache on the way keeps it although the answer says Cache-Control: {cache_control}"
         fix = (
             "have the cache obey that: nginx without proxy_ignore_headers Cache-Control, Varnish without a "
             "ttl of its own, a CDN without a rule that caches everything"
@@ -119,7 +119,7 @@ def _shared(url: str, reply: ResponseHead) -> Finding:
         arrives = (
             f"only Cache-Control: {cache_control} arrives" if cache_control else "no Cache-Control arrives"
         )
-        why = f"a cache on the way keeps it: {arrives}, and we say private with every cookie"
+        reason = f"a cache on the way keeps it: {arrives}, and we say private with every cookie"
         fix = (
             "let nothing behind the application replace Cache-Control (nginx: expires, proxy_hide_header; "
             "Apache: Header set; a CDN's rules); update mixpanel-visitor there if it is 0.1, which said "
@@ -128,7 +128,7 @@ def _shared(url: str, reply: ResponseHead) -> Finding:
     return Finding(
         "E103",
         f"two browsers got the same visitor cookie from {url}",
-        f"{why}; one visitor is made of everybody",
+        f"{reason}; one visitor is made of everybody",
         f"{fix}; then empty the cache",
     )
 

@@ -91,9 +91,9 @@ def _findings(project: ProjectStatus, spool: SpoolLocation) -> list[str]:
     lines = []
     name = project.path.name
     if project.dead_letters:
-        letters = several(project.dead_letters, "dead letter")
+        dead_letters = several(project.dead_letters, "dead letter")
         lines.append(
-            f"{name}: {letters}. See why with: mixpanel-visitor spool dead "
+            f"{name}: {dead_letters}. See why with: mixpanel-visitor spool dead "
             f"list --spool {shlex.quote(str(spool.root))}"
         )
     if project.oldest_age_s is not None and project.oldest_age_s > OLD_S:

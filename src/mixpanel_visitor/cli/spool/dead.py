@@ -38,7 +38,7 @@ def dead() -> None:
 
 
 def _selecting(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say which letters are meant."""
+    """Add the options that say which dead letters are meant."""
     for option in (
         click.option("--reason", metavar="TEXT", help="Those with this text in their reason."),
         click.option("--all", "everything", is_flag=True, help="All of them."),
@@ -59,19 +59,19 @@ def _selecting(function: Callable[..., Any]) -> Callable[..., Any]:
 )
 @SPOOL
 @AS_JSON
-def list_letters(*, reason: str | None, limit: int, location: str | None, as_json: bool) -> None:
+def list_dead_letters(*, reason: str | None, limit: int, location: str | None, as_json: bool) -> None:
     """List dead letters, oldest first, a line each.
 
     Number, time, endpoint, event or operation, reason, field, HTTP status. With --json an object a line.
     """
     newest: deque[_Entry] = deque(maxlen=limit or None)
-    seen = 0
+    matching = 0
     for entry in _entries(dead_letter_stores(location)):
-        if _has_reason(entry.letter, reason):
-            seen += 1
+        if _has_reason(entry.dead_letter, reason):
+            matching += 1
             newest.append(entry)
-    if not as_json and seen > len(newest):
-        click.echo(f"({seen - len(newest):,} older ones are not shown; --limit 0 shows all)")
+    if not as_json and matching > len(newest):
+        click.echo(f"({matching - len(newest):,} older ones are not shown; --limit 0 shows all)")
     for entry in newest:
         click.echo(json.dumps(entry.head()) if as_json else entry.line())
 
@@ -83,14 +83,14 @@ def list_letters(*, reason: str | None, limit: int, location: str | None, as_jso
 def show(*, number: str, location: str | None, as_json: bool) -> None:
     """Show one dead letter: the whole record, and why it was refused."""
     stores = dead_letter_stores(location)
-    (chosen,) = _by_number(stores, [number])
-    entry = next(entry for entry in _entries(stores) if entry.letter.id == chosen)
+    (chosen,) = _by_id_prefix(stores, [number])
+    entry = next(entry for entry in _entries(stores) if entry.dead_letter.id == chosen)
     if as_json:
-        click.echo(json.dumps({**entry.head(), "record": _parsed(entry.letter)}))
+        click.echo(json.dumps({**entry.head(), "record": _parsed(entry.dead_letter)}))
         return
     for name, value in entry.head().items():
         click.echo(f"{name:<9} {printable(value, 10_000)}")
-    record = json.dumps(_parsed(entry.letter), indent=2, ensure_ascii=False)
+    record = json.dumps(_parsed(entry.dead_letter), indent=2, ensure_ascii=False)
     click.echo(f"\n{escaped(record)}")
 
 
@@ -108,31 +108,31 @@ def retry(
     """
     stores = dead_letter_stores(location, to_change=True)
     chosen = _select(stores, numbers, everything=everything, reason=reason)
-    done, trouble, unled = 0, "", False
+    done, error_text, unled = 0, "", False
     with progress(len(chosen), "Putting back", quiet=as_json) as step:
         try:
             for store in stores:
                 with store.spool() as put:
 
-                    def put_back(letters: Sequence[DeadLetter], put: Callable[..., None] = put) -> None:
+                    def put_back(dead_letters: Sequence[DeadLetter], put: Callable[..., None] = put) -> None:
                         nonlocal done
-                        put(letters)
-                        done += len(letters)
-                        step(len(letters))
+                        put(dead_letters)
+                        done += len(dead_letters)
+                        step(len(dead_letters))
 
-                    for _ in store.letters.take(chosen, put_back):
+                    for _ in store.dead_letters.take(chosen, put_back):
                         unled = unled or not store.is_led
         except (SpoolError, OSError, ValueError) as error:
-            trouble = str(error)
+            error_text = str(error)
     if as_json:
-        click.echo(json.dumps({"put_back": done, "error": trouble or None}))
+        click.echo(json.dumps({"put_back": done, "error": error_text or None}))
     else:
-        letters = several(len(chosen), "dead letter was", "dead letters were")
-        click.echo(f"{done:,} of {letters} put back into the spool.")
+        dead_letters = several(len(chosen), "dead letter was", "dead letters were")
+        click.echo(f"{done:,} of {dead_letters} put back into the spool.")
         if unled:
             click.echo("No process delivers at the moment: they wait until one of the application does.")
-    if trouble:
-        raise click.ClickException(printable(trouble, 1000))
+    if error_text:
+        raise click.ClickException(printable(error_text, 1000))
 
 
 @dead.command("purge")
@@ -158,7 +158,7 @@ def purge(
     with progress(len(chosen), "Throwing away", quiet=as_json) as step:
         try:
             for store in stores:
-                for removed in store.letters.take(chosen, unreadable=everything):
+                for removed in store.dead_letters.take(chosen, unreadable=everything):
                     done += removed
                     step(removed)
         except (SpoolError, OSError) as error:
@@ -173,19 +173,19 @@ def _thrown_away(count: int) -> str:
 @dataclass(frozen=True, slots=True)
 class _Entry:
     project: str
-    letter: DeadLetter
+    dead_letter: DeadLetter
 
     def head(self) -> dict[str, Any]:
-        letter = self.letter
+        dead_letter = self.dead_letter
         return {
-            "number": letter.id,
+            "number": dead_letter.id,
             "project": self.project,
-            "time": _time(letter.time_ms),
-            "endpoint": letter.endpoint,
-            "name": _name(letter),
-            "reason": letter.reason.message,
-            "field": letter.reason.field,
-            "status": letter.reason.status,
+            "time": _time(dead_letter.time_ms),
+            "endpoint": dead_letter.endpoint,
+            "name": _name(dead_letter),
+            "reason": dead_letter.reason.message,
+            "field": dead_letter.reason.field,
+            "status": dead_letter.reason.status,
         }
 
     def line(self) -> str:
@@ -206,8 +206,8 @@ class _Entry:
 def _entries(stores: Sequence[DeadLetterStore]) -> Iterator[_Entry]:
     try:
         for store in stores:
-            for letter in store.letters.entries():
-                yield _Entry(store.name, letter)
+            for dead_letter in store.dead_letters.entries():
+                yield _Entry(store.name, dead_letter)
     except OSError as error:
         raise click.ClickException(
             f"the dead letters cannot be read: {error}. Run this as their owner."
@@ -219,29 +219,33 @@ def _entries(stores: Sequence[DeadLetterStore]) -> Iterator[_Entry]:
 def _select(
     stores: Sequence[DeadLetterStore], numbers: tuple[str, ...], *, everything: bool, reason: str | None
 ) -> frozenset[str]:
-    """Return the numbers of the letters that are meant and are there now."""
+    """Return the numbers of the dead letters that are meant and are there now."""
     if [bool(numbers), everything, reason is not None].count(True) != 1:
         raise click.UsageError("choose dead letters: by numbers, --all, or --reason TEXT")
     if numbers:
-        return _by_number(stores, numbers)
-    return frozenset(entry.letter.id for entry in _entries(stores) if _has_reason(entry.letter, reason))
+        return _by_id_prefix(stores, numbers)
+    return frozenset(
+        entry.dead_letter.id for entry in _entries(stores) if _has_reason(entry.dead_letter, reason)
+    )
 
 
-def _by_number(stores: Sequence[DeadLetterStore], wanted: Sequence[str]) -> frozenset[str]:
-    known = {entry.letter.id for entry in _entries(stores)}
+def _by_id_prefix(stores: Sequence[DeadLetterStore], id_prefixes: Sequence[str]) -> frozenset[str]:
+    known = {entry.dead_letter.id for entry in _entries(stores)}
     chosen = set()
-    for number in wanted:
-        matching = [other for other in known if number and other.startswith(number.lower())]
+    for id_prefix in id_prefixes:
+        matching = [other for other in known if id_prefix and other.startswith(id_prefix.lower())]
         if len(matching) > 1:
-            raise click.UsageError(f"{len(matching)} numbers begin with {printable(number)}: give more of it")
+            raise click.UsageError(
+                f"{len(matching)} numbers begin with {printable(id_prefix)}: give more of it"
+            )
         if not matching:
-            raise click.ClickException(f"there is no dead letter {printable(number)} (any more)")
+            raise click.ClickException(f"there is no dead letter {printable(id_prefix)} (any more)")
         chosen.add(matching[0])
     return frozenset(chosen)
 
 
-def _has_reason(letter: DeadLetter, text: str | None) -> bool:
-    return text is None or text.casefold() in letter.reason.message.casefold()
+def _has_reason(dead_letter: DeadLetter, text: str | None) -> bool:
+    return text is None or text.casefold() in dead_letter.reason.message.casefold()
 
 
 def _time(time_ms: int) -> str:
@@ -251,18 +255,18 @@ def _time(time_ms: int) -> str:
         return str(time_ms)  # edited by hand
 
 
-def _parsed(letter: DeadLetter) -> Any:
+def _parsed(dead_letter: DeadLetter) -> Any:
     try:
-        return json.loads(letter.body)
+        return json.loads(dead_letter.body)
     except (ValueError, RecursionError):
-        return letter.body.decode("utf-8", "backslashreplace")
+        return dead_letter.body.decode("utf-8", "backslashreplace")
 
 
-def _name(letter: DeadLetter) -> str:
+def _name(dead_letter: DeadLetter) -> str:
     """Return the event's name, or what a profile update does."""
-    record = _parsed(letter)
+    record = _parsed(dead_letter)
     if not isinstance(record, dict):
         return "?"
-    if letter.endpoint == "import":
+    if dead_letter.endpoint == "import":
         return str(record.get("event", "?"))
     return next((operation for operation in PROFILE_OPERATIONS if operation in record), "?")

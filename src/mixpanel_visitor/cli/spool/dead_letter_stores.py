@@ -30,13 +30,13 @@ class DeadLetterQueue(Protocol):
     """Dead letters that can be listed and taken out."""
 
     def entries(self) -> Iterator[DeadLetter]:
-        """All letters, oldest first."""
+        """All dead letters, oldest first."""
         ...
 
     def take(
         self, ids: Container[str], on_batch: PutBack | None = None, *, unreadable: bool = False
     ) -> Iterator[int]:
-        """Remove letters by ID, after `on_batch` has returned for them; yield how many."""
+        """Remove dead letters by ID, after `on_batch` has returned for them; yield how many."""
         ...
 
 
@@ -49,7 +49,7 @@ class DeadLetterStore(Protocol):
         ...
 
     @property
-    def letters(self) -> DeadLetterQueue:
+    def dead_letters(self) -> DeadLetterQueue:
         """Its dead letters."""
         ...
 
@@ -59,7 +59,7 @@ class DeadLetterStore(Protocol):
         ...
 
     def spool(self) -> AbstractContextManager[PutBack]:
-        """Open the spool; yield a function that stores letters in it, safe from a power failure."""
+        """Open the spool; yield a function that stores dead letters in it, safe from a power failure."""
         ...
 
 
@@ -76,7 +76,7 @@ def dead_letter_stores(location: str | None, *, to_change: bool = False) -> list
 
 @dataclass(frozen=True, slots=True)
 class DirectoryStore:
-    """The letters of a journal."""
+    """The dead letters of a journal."""
 
     project: Path
 
@@ -86,8 +86,8 @@ class DirectoryStore:
         return self.project.name
 
     @property
-    def letters(self) -> DeadLetters:
-        """The letters in the project's files."""
+    def dead_letters(self) -> DeadLetters:
+        """The dead letters in the project's files."""
         return DeadLetters(self.project / "dead")
 
     @property
@@ -100,8 +100,8 @@ class DirectoryStore:
         """Open the journal."""
         journal = Journal(self.project)
 
-        def put_back(letters: Sequence[DeadLetter]) -> None:
-            journal.put([Record(letter.endpoint, letter.body) for letter in letters])
+        def put_back(dead_letters: Sequence[DeadLetter]) -> None:
+            journal.put([Record(dead_letter.endpoint, dead_letter.body) for dead_letter in dead_letters])
             journal.sync()  # the dead letters must not go before this is safe from a power failure
 
         try:
@@ -112,7 +112,7 @@ class DirectoryStore:
 
 @dataclass(frozen=True, slots=True)
 class RedisStore:
-    """The letters of a spool in Redis."""
+    """The dead letters of a spool in Redis."""
 
     redis_spool: RedisSpool
     is_led: bool = True  # workers come and go; `spool status` shows how long the oldest record waits
@@ -123,16 +123,16 @@ class RedisStore:
         return self.redis_spool.dead_letters.key
 
     @property
-    def letters(self) -> DeadLetterQueue:
-        """The letters in the stream."""
+    def dead_letters(self) -> DeadLetterQueue:
+        """The dead letters in the stream."""
         return self.redis_spool.dead_letters
 
     @contextlib.contextmanager
     def spool(self) -> Iterator[PutBack]:
         """Put them into Redis itself, never into a journal on this machine."""
         try:
-            yield lambda letters: self.redis_spool.put(
-                [Record(letter.endpoint, letter.body) for letter in letters]
+            yield lambda dead_letters: self.redis_spool.put(
+                [Record(dead_letter.endpoint, dead_letter.body) for dead_letter in dead_letters]
             )
         finally:
             self.redis_spool.close()
