@@ -59,7 +59,7 @@ class LocalFlags:
             self._read_changed_file()
             if self._served is None:
                 entries = [self._switched(entry) for entry in self._entries]
-                body = _answer(entries)
+                body = _definitions_body(entries)
                 etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
                 self._served = body, etag, read_answer(body, NO_DEFINITIONS)
             return self._served
@@ -68,8 +68,8 @@ class LocalFlags:
         """Return the variants of somebody by flag; who has no `device_id` is known by the `distinct_id`."""
         ids = {name: value for name, value in context.items() if name != "custom_properties"}
         ids[DEVICE_ID] = ids.get(DEVICE_ID) or ids.get(DISTINCT_ID)
-        whom = FlagContext(ids, lambda: context.get("custom_properties"))
-        selected = {key: select(flag, whom) for key, flag in self.served()[2].flags.items()}
+        flag_context = FlagContext(ids, lambda: context.get("custom_properties"))
+        selected = {key: select(flag, flag_context) for key, flag in self.served()[2].flags.items()}
         return {key: variant for key, variant in selected.items() if variant is not None}
 
     def listed(self) -> dict[str, Any]:
@@ -98,8 +98,8 @@ class LocalFlags:
     def put(self, entry: Mapping[str, Any]) -> None:
         """Add a definition, or replace that of the same key."""
         with self._lock:
-            kept = [each for each in self._entries if _key(each) != entry.get("key")]
-            self._entries = [*kept, entry]
+            others = [each for each in self._entries if _key(each) != entry.get("key")]
+            self._entries = [*others, entry]
             self._served = None
 
     def _read_changed_file(self) -> None:
@@ -126,7 +126,10 @@ class LocalFlags:
 
     def _switched(self, entry: Any) -> Any:
         choice = self._switches.get(_key(entry), RULES)
-        if choice == RULES or entry.get("key") not in read_answer(_answer([entry]), NO_DEFINITIONS).flags:
+        if (
+            choice == RULES
+            or entry.get("key") not in read_answer(_definitions_body([entry]), NO_DEFINITIONS).flags
+        ):
             return entry
         ruleset = {**entry["ruleset"], "test": None, "rollout": []}
         if choice != OFF:
@@ -188,11 +191,11 @@ class FlagEndpoints:
     def _is_of_another_project(self, request: Request) -> bool:
         if self._token is None:
             return False
-        asked = request.query.get("token") or _basic_user(request.headers.get("authorization", ""))
-        return asked != self._token
+        requested_token = request.query.get("token") or _basic_user(request.headers.get("authorization", ""))
+        return requested_token != self._token
 
 
-def _answer(entries: list[Any]) -> bytes:
+def _definitions_body(entries: list[Any]) -> bytes:
     return orjson.dumps({"code": 200, "flags": entries})
 
 
@@ -211,8 +214,8 @@ def _json(variant: SelectedVariant) -> dict[str, Any]:
     }
 
 
-def _context(given: Any) -> Mapping[str, Any]:
-    context = _loaded(given.encode()) if isinstance(given, str) else given
+def _context(parameter: Any) -> Mapping[str, Any]:
+    context = _loaded(parameter.encode()) if isinstance(parameter, str) else parameter
     if not isinstance(context, dict):
         raise PayloadError(400, "context must be a JSON object with a distinct_id")
     return context

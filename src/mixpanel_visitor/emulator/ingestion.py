@@ -63,14 +63,14 @@ class Ingestion:
             return self._refuse(request, error_reply(error.status, str(error)), str(error))
         token = _token_of_credentials(request)
         problems = self._take_events("import", read.items, token=token, partial=request.partial)
-        taken = len(read.items) - len(problems)
+        accepted = len(read.items) - len(problems)
         strict = read.parameters.get("strict") == "1"
         if read.is_form and not strict:
             # What the official library's import_data sends; it looks for {"status": 1}.
-            return _received(read.parameters, taken, problems)
+            return _received(read.parameters, accepted, problems)
         if strict and problems:
-            return _failed(read.items, taken, problems, status=400)
-        return _imported(taken)
+            return _failed(read.items, accepted, problems, status=400)
+        return _imported(accepted)
 
     def track(self, request: Request) -> Reply:
         """`/track`: what browsers and the official library use; the token is in the properties."""
@@ -101,10 +101,10 @@ class Ingestion:
             text = "Invalid token"
             return self._refuse(request, json_reply({"error": text, "status": "error"}, status=401), text)
         problems = take(read.items)
-        taken = len(read.items) - len(problems)
+        accepted = len(read.items) - len(problems)
         if parameters.get("strict") == "1":
-            return _failed(read.items, taken, problems) if problems else _imported(taken)
-        return _received(parameters, taken, problems)
+            return _failed(read.items, accepted, problems) if problems else _imported(accepted)
+        return _received(parameters, accepted, problems)
 
     def _read(self, request: Request) -> payload.Payload:
         gzip = self.gzip_profiles or request.path in ("/import", "/track")
@@ -208,7 +208,7 @@ def _imported(count: int) -> Reply:
     return json_reply({"code": 200, "num_records_imported": count, "status": "OK"})
 
 
-def _failed(items: list[Any], taken: int, problems: Mapping[int, Problem], *, status: int = 200) -> Reply:
+def _failed(items: list[Any], accepted: int, problems: Mapping[int, Problem], *, status: int = 200) -> Reply:
     failed = [
         {
             "index": index,
@@ -223,7 +223,7 @@ def _failed(items: list[Any], taken: int, problems: Mapping[int, Problem], *, st
             "code": 400,
             "error": FAILED,
             "failed_records": failed,
-            "num_records_imported": taken,
+            "num_records_imported": accepted,
             "status": PHRASES[400],
         },
         status=status,
@@ -238,17 +238,16 @@ def _unreadable(error: payload.PayloadError) -> Reply:
     return _status_reply(error.parameters, str(error))
 
 
-def _received(parameters: Mapping[str, str], taken: int, problems: Mapping[int, Problem]) -> Reply:
+def _received(parameters: Mapping[str, str], accepted: int, problems: Mapping[int, Problem]) -> Reply:
     """Answer 1 if any record was valid, else 0; with `verbose` also the first problem."""
     first = next(iter(problems.values()), None)
     error = None
     if first is not None:
         error = first.message
-        if taken + len(problems) > 1:
-            error = (
-                f"{len(problems)} of {several(taken + len(problems), 'record')} refused, the first: {error}"
-            )
-    return _status_reply(parameters, error, status=1 if taken else 0)
+        if accepted + len(problems) > 1:
+            records = several(accepted + len(problems), "record")
+            error = f"{len(problems)} of {records} refused, the first: {error}"
+    return _status_reply(parameters, error, status=1 if accepted else 0)
 
 
 def _status_reply(parameters: Mapping[str, str], error: str | None, *, status: int = 0) -> Reply:

@@ -81,17 +81,17 @@ class People:
 
     def persons(self, own_ids: Iterable[str | None]) -> list[Person]:
         """Return the persons of events with these own IDs, in this order; the one seen last is last."""
-        seen: OrderedDict[str, Counter[str]] = OrderedDict()
+        counts: OrderedDict[str, Counter[str]] = OrderedDict()
         for own_id in own_ids:
             if own_id is not None:
                 person = self.canonical_id(own_id)
-                seen.setdefault(person, Counter())[own_id] += 1
-                seen.move_to_end(person)
-        ids = {person: dict.fromkeys(events) for person, events in seen.items()}
+                counts.setdefault(person, Counter())[own_id] += 1
+                counts.move_to_end(person)
+        ids = {person: dict.fromkeys(events) for person, events in counts.items()}
         for known_id, person in self._rules.joined():
             if person in ids:
                 ids[person][known_id] = None
         return [
             Person(person=person, ids=tuple(ids[person]), events=events.total())
-            for person, events in seen.items()
+            for person, events in counts.items()
         ]

@@ -32,7 +32,7 @@ class Route:
 
     kind: Kind
     methods: tuple[str, ...]
-    answer: Callable[[Request], Reply]
+    handler: Callable[[Request], Reply]
 
 
 class Site:
@@ -66,30 +66,30 @@ class Site:
         both, get, post = ("GET", "POST"), ("GET",), ("POST",)
         self._routes: Mapping[str, Route] = {
             # The reference has POST only; the official Node library's `import` sends one event by GET.
-            "/import": Route(kind="ingestion", methods=both, answer=ingestion.import_events),
-            "/track": Route(kind="ingestion", methods=both, answer=ingestion.track),
-            "/engage": Route(kind="ingestion", methods=both, answer=ingestion.engage),
-            "/groups": Route(kind="ingestion", methods=both, answer=ingestion.groups),
-            "/flags": Route(kind="ingestion", methods=both, answer=flag_endpoints.variants),
-            "/flags/definitions": Route(kind="ingestion", methods=get, answer=flag_endpoints.definitions),
-            "/settings": Route(kind="ingestion", methods=both, answer=stub_endpoints.settings),
-            "/record": Route(kind="ingestion", methods=post, answer=stub_endpoints.record),
-            "/decide": Route(kind="ingestion", methods=both, answer=stub_endpoints.decide),
-            "/": Route(kind="local", methods=get, answer=page),
-            "/_local/stream": Route(kind="local", methods=get, answer=self._stream.events),
-            "/_local/chaos": Route(kind="local", methods=both, answer=listing.chaos_rates),
-            "/_local/flags": Route(kind="local", methods=both, answer=flag_endpoints.listing),
-            "/_local/count": Route(kind="local", methods=get, answer=listing.count),
-            "/_local/two-ids": Route(kind="local", methods=get, answer=listing.two_ids),
-            "/_local/events": Route(kind="local", methods=get, answer=listing.events),
-            "/_local/stats": Route(kind="local", methods=get, answer=listing.stats),
-            "/_local/people": Route(kind="local", methods=get, answer=listing.people),
-            "/_local/profiles": Route(kind="local", methods=get, answer=listing.profiles),
-            "/_local/groups": Route(kind="local", methods=get, answer=listing.groups),
-            "/_local/rejected": Route(kind="local", methods=get, answer=listing.rejected),
-            "/_local/not-sent": Route(kind="local", methods=post, answer=listing.not_sent),
-            "/_local/health": Route(kind="local", methods=get, answer=listing.health),
-            "/_local/reset": Route(kind="local", methods=post, answer=listing.reset),
+            "/import": Route(kind="ingestion", methods=both, handler=ingestion.import_events),
+            "/track": Route(kind="ingestion", methods=both, handler=ingestion.track),
+            "/engage": Route(kind="ingestion", methods=both, handler=ingestion.engage),
+            "/groups": Route(kind="ingestion", methods=both, handler=ingestion.groups),
+            "/flags": Route(kind="ingestion", methods=both, handler=flag_endpoints.variants),
+            "/flags/definitions": Route(kind="ingestion", methods=get, handler=flag_endpoints.definitions),
+            "/settings": Route(kind="ingestion", methods=both, handler=stub_endpoints.settings),
+            "/record": Route(kind="ingestion", methods=post, handler=stub_endpoints.record),
+            "/decide": Route(kind="ingestion", methods=both, handler=stub_endpoints.decide),
+            "/": Route(kind="local", methods=get, handler=page),
+            "/_local/stream": Route(kind="local", methods=get, handler=self._stream.events),
+            "/_local/chaos": Route(kind="local", methods=both, handler=listing.chaos_rates),
+            "/_local/flags": Route(kind="local", methods=both, handler=flag_endpoints.listing),
+            "/_local/count": Route(kind="local", methods=get, handler=listing.count),
+            "/_local/two-ids": Route(kind="local", methods=get, handler=listing.two_ids),
+            "/_local/events": Route(kind="local", methods=get, handler=listing.events),
+            "/_local/stats": Route(kind="local", methods=get, handler=listing.stats),
+            "/_local/people": Route(kind="local", methods=get, handler=listing.people),
+            "/_local/profiles": Route(kind="local", methods=get, handler=listing.profiles),
+            "/_local/groups": Route(kind="local", methods=get, handler=listing.groups),
+            "/_local/rejected": Route(kind="local", methods=get, handler=listing.rejected),
+            "/_local/not-sent": Route(kind="local", methods=post, handler=listing.not_sent),
+            "/_local/health": Route(kind="local", methods=get, handler=listing.health),
+            "/_local/reset": Route(kind="local", methods=post, handler=listing.reset),
         }
 
     def now_ms(self) -> int:
@@ -106,7 +106,7 @@ class Site:
         self._stream.stopped.set()
         self._chaos.stopped.set()
 
-    def answer(self, request: Request) -> Reply:
+    def respond(self, request: Request) -> Reply:
         """Answer a request; those to ingestion endpoints and unknown paths are counted by path and status."""
         route = self._routes.get(request.path)
         if route is None:
@@ -125,12 +125,12 @@ class Site:
     def _ingested(self, route: Route, request: Request) -> Reply:
         failure = self._chaos.drawn()
         if failure is None:
-            return route.answer(request)
+            return route.handler(request)
         if failure in STATUSES:
             return refusal(failure)
         if failure == "hang":
             self._chaos.hang()
-        reply = route.answer(replace(request, partial=failure == "partial"))
+        reply = route.handler(replace(request, partial=failure == "partial"))
         if failure == "lost":
             raise NoAnswerError
         return reply
@@ -146,7 +146,7 @@ class Site:
         if method == "POST" and origin is not None and origin.partition("://")[2] != host:
             return error_reply(403, "another website may not do this")
         try:
-            return route.answer(request)
+            return route.handler(request)
         except PayloadError as error:
             return error_reply(error.status, str(error))
 

@@ -215,7 +215,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._send(error_reply(error.status, str(error)))
             return
         try:
-            reply = server.site.answer(request)
+            reply = server.site.respond(request)
         except NoAnswerError:
             self.close_connection = True
             return
