@@ -53,15 +53,15 @@ def check_settings(**_more: Any) -> list[CheckMessage]:
 def check_middleware(**_more: Any) -> list[CheckMessage]:
     """Return what is wrong with the place of our middleware."""
     classes = list(_middleware())
-    places = [index for index, each in enumerate(classes) if each is VisitorMiddleware]
-    if not places:
+    positions = [index for index, each in enumerate(classes) if each is VisitorMiddleware]
+    if not positions:
         return [_warning("W001", "VisitorMiddleware is not in MIDDLEWARE: no request has a visitor.", _PLACE)]
     messages: list[CheckMessage] = []
-    if len(places) > 1:
+    if len(positions) > 1:
         messages.append(
             _warning("W002", "VisitorMiddleware is in MIDDLEWARE more than once; the first counts.", _PLACE)
         )
-    cache = next((each for each in classes[: places[0]] if _is_a(each, *_CACHES)), None)
+    cache = next((each for each in classes[: positions[0]] if _is_a(each, *_CACHES)), None)
     if cache is not None:
         messages.append(
             _warning(
@@ -77,15 +77,19 @@ def check_middleware(**_more: Any) -> list[CheckMessage]:
 def check_surroundings(**_more: Any) -> list[CheckMessage]:
     """Return where Django's settings and ours, both right, do not go together."""
     try:
-        ours = current_site().tracker.settings
+        visitor_settings = current_site().tracker.settings
     except SettingsError:
         return []  # `check_settings` says so
-    return [*_check_proxies(ours), *_check_handover_path(ours), *_check_cookie_domain(ours)]
+    return [
+        *_check_proxies(visitor_settings),
+        *_check_handover_path(visitor_settings),
+        *_check_cookie_domain(visitor_settings),
+    ]
 
 
-def _check_proxies(ours: Settings) -> Iterator[CheckMessage]:
+def _check_proxies(visitor_settings: Settings) -> Iterator[CheckMessage]:
     names = [name for name in ("SECURE_PROXY_SSL_HEADER", "USE_X_FORWARDED_HOST") if getattr(settings, name)]
-    if names and not ours.trusted_proxies:
+    if names and not visitor_settings.trusted_proxies:
         yield _warning(
             "W004",
             f"{names[0]} says that a proxy is in front of this site, and trusted_proxies names none: every "
@@ -94,8 +98,8 @@ def _check_proxies(ours: Settings) -> Iterator[CheckMessage]:
         )
 
 
-def _check_handover_path(ours: Settings) -> Iterator[CheckMessage]:
-    path = ours.handover_path
+def _check_handover_path(visitor_settings: Settings) -> Iterator[CheckMessage]:
+    path = visitor_settings.handover_path
     if path is None or not settings.APPEND_SLASH or not settings.ROOT_URLCONF:
         return
     above: list[Any] = []
@@ -116,9 +120,9 @@ def _check_handover_path(ours: Settings) -> Iterator[CheckMessage]:
         )
 
 
-def _check_cookie_domain(ours: Settings) -> Iterator[CheckMessage]:
+def _check_cookie_domain(visitor_settings: Settings) -> Iterator[CheckMessage]:
     domain = settings.SESSION_COOKIE_DOMAIN
-    if domain and ours.cookie_domain is None:
+    if domain and visitor_settings.cookie_domain is None:
         yield _warning(
             "W006",
             f"SESSION_COOKIE_DOMAIN is {domain!r}, and the visitor cookie has no domain: who logs in on one "
@@ -129,16 +133,16 @@ def _check_cookie_domain(ours: Settings) -> Iterator[CheckMessage]:
 
 def _mistake(problem: str) -> Error:
     """Return the error for a problem, which says what is wrong and then the fix, or what is right."""
-    what, _, fix = problem.partition("; ")
+    message, _, fix = problem.partition("; ")
     if not fix:
-        what, _, fix = problem.partition(": ")
+        message, _, fix = problem.partition(": ")
     name = _SETTING.match(problem)
-    number = "E002" if name is not None and name[0] == "token" else "E001"
-    return Error(what, hint=fix or None, id=f"mixpanel_visitor.{number}")
+    code = "E002" if name is not None and name[0] == "token" else "E001"
+    return Error(message, hint=fix or None, id=f"mixpanel_visitor.{code}")
 
 
-def _warning(number: str, what: str, fix: str) -> Warning:
-    return Warning(what, hint=fix, id=f"mixpanel_visitor.{number}")
+def _warning(code: str, message: str, fix: str) -> Warning:
+    return Warning(message, hint=fix, id=f"mixpanel_visitor.{code}")
 
 
 def _middleware() -> Iterator[Any]:

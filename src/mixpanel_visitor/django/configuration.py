@@ -28,21 +28,21 @@ def concerns(name: str) -> bool:
 
 def configured(settings: Any) -> dict[str, Any]:
     """Read what concerns us; raises `SettingsError` where a dotted name leads nowhere."""
-    found = {name: getattr(settings, name) for name in dir(settings) if name.startswith(PREFIX)}
+    values = {name: getattr(settings, name) for name in dir(settings) if name.startswith(PREFIX)}
     problems: list[str] = []
-    for name in _FUNCTIONS.intersection(found):
-        value = found[name]
+    for name in _FUNCTIONS.intersection(values):
+        value = values[name]
         if isinstance(value, str) and "." in value:
             try:
-                found[name] = import_string(value)
+                values[name] = import_string(value)
             except ImportError as error:
                 problems.append(f"{name}={value!r}: {error}; give the dotted name of a function, or itself")
     if problems:
         raise SettingsError(sorted(problems))
     try:
-        found["SECRET_KEY"] = settings.SECRET_KEY
+        values["SECRET_KEY"] = settings.SECRET_KEY
     except ImproperlyConfigured:
-        return found  # an empty one: we may have a key of our own
+        return values  # an empty one: we may have a key of our own
     # Django has the latest of them first; with us the latest is the last, and signs.
-    found["SECRET_KEY_FALLBACKS"] = list(reversed(settings.SECRET_KEY_FALLBACKS))
-    return found
+    values["SECRET_KEY_FALLBACKS"] = list(reversed(settings.SECRET_KEY_FALLBACKS))
+    return values

@@ -12,5 +12,5 @@ if TYPE_CHECKING:
 
 def visitor(request: HttpRequest) -> dict[str, Any]:
     """Return `visitor` and `visitor_id` for templates; nothing where the request has no visitor."""
-    found = visitor_of(request)
-    return {} if found is None else {"visitor": found, "visitor_id": found.id}
+    current = visitor_of(request)
+    return {} if current is None else {"visitor": current, "visitor_id": current.id}

@@ -107,15 +107,15 @@ def _begin(request: HttpRequest, *, in_background: bool) -> Visit | HttpResponse
             if site.behind_proxies:
                 facts = engine.behind_proxies(facts)
             if request.path_info.endswith(site.endings):
-                answer = _received(site, request, facts, in_background=in_background)
-                if answer is not None:
-                    return answer
+                own_answer = _received(site, request, facts, in_background=in_background)
+                if own_answer is not None:
+                    return own_answer
             exchange, visitor = engine.begin(facts, in_background=in_background)
             visit = Visit(site, exchange, visitor, in_background=in_background)
         else:
             visit = None
-        ours: Any = request  # two attributes that Django's class does not know
-        ours.visitor, ours.visitor_id = visitor, visitor.id
+        attributes: Any = request  # two attributes that Django's class does not know
+        attributes.visitor, attributes.visitor_id = visitor, visitor.id
     except Exception:
         engine.failed("the Django middleware")
         return None
@@ -133,8 +133,8 @@ def _received(
     reply = endpoint.reply(path, facts)
     if reply is not None:
         return _response(reply)
-    answer = OwnAnswer(endpoint, request, facts, in_background=in_background)
-    return answer if endpoint.body_deadline_s is not None else answer.response()
+    own_answer = OwnAnswer(endpoint, request, facts, in_background=in_background)
+    return own_answer if endpoint.body_deadline_s is not None else own_answer.response()
 
 
 class OwnAnswer:

@@ -43,13 +43,13 @@ def visitor_of(request: Any) -> Visitor | None:
     The request may also be one around Django's, such as Django REST framework's.
     """
     # By its dictionary: each attribute that is not there would cost an exception.
-    own = vars(request)
-    if "META" not in own:
-        own = vars(getattr(request, "_request", request))
-    visitor = own.get("visitor")
+    attributes = vars(request)
+    if "META" not in attributes:
+        attributes = vars(getattr(request, "_request", request))
+    visitor = attributes.get("visitor")
     if not isinstance(visitor, Visitor):
-        scope = own.get("scope")
-        visitor = own.get("META", {}).get(VISITOR_KEY) if scope is None else scope.get(SCOPE_KEY)
+        scope = attributes.get("scope")
+        visitor = attributes.get("META", {}).get(VISITOR_KEY) if scope is None else scope.get(SCOPE_KEY)
     return visitor if isinstance(visitor, Visitor) else None
 
 
