@@ -61,7 +61,7 @@ class VisitorCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Return all metrics of now but those that cannot be had: a scrape asks for others' as well."""
-        found: dict[str, list[tuple[str, ExportedMetric]]] = {}
+        families: dict[str, list[tuple[str, ExportedMetric]]] = {}
         for name, tracker in self._trackers.items():
             try:
                 current = list(collect_metrics(tracker.stats()))
@@ -69,8 +69,8 @@ class VisitorCollector(Collector):
                 engine_of(tracker).failed("collect")
                 continue
             for figure in current:
-                found.setdefault(figure.name, []).append((name, figure))
-        for named in found.values():
+                families.setdefault(figure.name, []).append((name, figure))
+        for named in families.values():
             yield self._family(named)
 
     def _family(self, named: list[tuple[str, ExportedMetric]]) -> Metric:
@@ -84,7 +84,7 @@ class VisitorCollector(Collector):
             unit=_UNITS.get(figure.unit, ""),
         )
         for name, each in named:
-            of = [name] if labels else []
-            for which, value in each.values.items():
-                metric.add_metric([*of, which] if figure.label else of, value)
+            label_values = [name] if labels else []
+            for label_value, value in each.values.items():
+                metric.add_metric([*label_values, label_value] if figure.label else label_values, value)
         return metric

@@ -52,14 +52,13 @@ def get_visitor(request: HTTPConnection) -> Visitor:
 
     FastAPI takes it as a dependency: `mixpanel_visitor.fastapi.CurrentVisitor`.
     """
-    visitor = request.scope.get(SCOPE_KEY)
+    visitor: Visitor | None = request.scope.get(SCOPE_KEY)
     if visitor is None:
         raise NoVisitorError(
             "this request has no visitor: add the middleware with "
             "app.add_middleware(VisitorMiddleware, token=..., secret_key=...)"
         )
-    found: Visitor = visitor
-    return found
+    return visitor
 
 
 def visitor_context(request: HTTPConnection) -> dict[str, Any]:

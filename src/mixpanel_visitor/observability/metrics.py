@@ -46,7 +46,7 @@ def collect_metrics(stats: Mapping[str, Any]) -> Iterator[ExportedMetric]:
         yield ExportedMetric(name, kind, unit, description, {} if value is None else {"": float(value)})
     for source, key, name, unit, description, label in _LABELLED:
         values = {"": stats, "sender": sender}[source].get(key, {})
-        by_label = {str(which): float(value) for which, value in values.items()}
+        by_label = {str(label_value): float(value) for label_value, value in values.items()}
         yield ExportedMetric(name, "counter", unit, description, by_label, label)
     endpoints = sender.get("lanes", {})
     paused = {endpoint: float(bool(status.get("paused_until_s"))) for endpoint, status in endpoints.items()}

@@ -27,14 +27,14 @@ def read_within(read: Callable[[int], bytes], size: int, *, timeout_s: float) ->
     """
     if len(_readers) >= MAX_READERS:
         return None
-    answers: queue.SimpleQueue[bytes | BaseException] = queue.SimpleQueue()
+    results: queue.SimpleQueue[bytes | BaseException] = queue.SimpleQueue()
     reader = object()
 
     def run() -> None:
         try:
-            answers.put(read(size))
+            results.put(read(size))
         except BaseException as error:  # whatever it is, the caller is to have it
-            answers.put(error)
+            results.put(error)
         finally:
             _readers.discard(reader)
 
@@ -43,9 +43,9 @@ def read_within(read: Callable[[int], bytes], size: int, *, timeout_s: float) ->
         _readers.discard(reader)
         return read(size)
     try:
-        answer = answers.get(timeout=timeout_s)
+        result = results.get(timeout=timeout_s)
     except queue.Empty:
         return None
-    if isinstance(answer, BaseException):
-        raise answer
-    return answer
+    if isinstance(result, BaseException):
+        raise result
+    return result
