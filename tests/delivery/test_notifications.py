@@ -83,4 +83,4 @@ def test_a_wake_of_before_the_rest_is_not_lost():
     """A thread that rests a moment too late does not sleep through it."""
     real = Notifications(monotonic=Clock().monotonic, wait=None, linger_s=1.0)
     real.wake()
-    real.rest(600.0)
+    real.wait(600.0)

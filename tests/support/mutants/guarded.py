@@ -113,8 +113,8 @@ MUTANTS = [
         defect="the index is believed against the insert id",
         rows=(16,),
         file="delivery/sending/responses.py",
-        old="if given and (index is None or _insert_id(records[index]) not in (given, None)):",
-        new="if given and index is None:",
+        old="if reported_id and (index is None or _insert_id(records[index]) not in (reported_id, None)):",
+        new="if reported_id and index is None:",
         test="delivery/test_responses.py::test_the_id_overrules_a_wrong_index",
     ),
     Mutant(

@@ -84,8 +84,8 @@ MUTANTS = [
         defect="the index is believed where Mixpanel names an ID in its other spelling",
         rows=(16,),
         file="delivery/sending/responses.py",
-        old='given = entry.get("insert_id") or',
-        new="given =",
+        old='reported_id = entry.get("insert_id") or',
+        new="reported_id =",
         test=_TESTS + "test_refused_records_are_set_aside_once[insert_id-True]",
     ),
     Mutant(

@@ -144,8 +144,8 @@ class EndpointWorker:
                 claim, ambiguous, "the process that sent it has died before the answer"
             )
             self._reporter.inherited_ambiguous(len(ambiguous))
-            rest = ([index for index in run if index not in claim.ambiguous] for run in together)
-            together = [run for run in rest if run]
+            unambiguous = ([index for index in run if index not in claim.ambiguous] for run in together)
+            together = [run for run in unambiguous if run]
         for indexes in separate(together, claim.crash_counts, ordered=self.endpoint != "import"):
             crashes = claim.crash_counts.get(indexes[0], 0)
             if crashes < CRASH_LIMIT:

@@ -61,10 +61,10 @@ class Notifications:
             self.wake()
 
     def wake(self) -> None:
-        """End one `rest`, the current or the next one."""
+        """End one `wait`, the current or the next one."""
         self._wake.put(None)
 
-    def rest(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> None:
         """Wait until woken, for at most `seconds`."""
         if self._wait is not None:
             self._wait(seconds)
@@ -80,7 +80,7 @@ class Notifications:
                 left_s = first_at_s + self._linger_s - self._monotonic()
                 if left_s <= 0:
                     break
-                self.rest(left_s)
+                self.wait(left_s)
         # Before the claim, so that what is put from here on notifies again.
         self._records, self._first_at_s, self._flush_requested = 0, None, False
 

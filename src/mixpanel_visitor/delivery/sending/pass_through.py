@@ -61,8 +61,8 @@ class PassThrough:
 
         `target` is path and query.
         """
-        if is_shared and (kept := self._remembered.get(target)) is not None:
-            until_s, response = kept
+        if is_shared and (remembered := self._remembered.get(target)) is not None:
+            until_s, response = remembered
             if self._monotonic() < until_s:
                 return response
         try:

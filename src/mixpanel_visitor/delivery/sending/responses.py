@@ -94,8 +94,8 @@ class Verdict:
             return []
         if not self.dead and not self.retry:
             return list(range(count))
-        kept = set(self.retry)
-        return [index for index in range(count) if index not in self.dead and index not in kept]
+        to_retry = set(self.retry)
+        return [index for index in range(count) if index not in self.dead and index not in to_retry]
 
 
 def interpret(endpoint: Endpoint, response: Response, records: Sequence[bytes], *, now_s: float) -> Verdict:
@@ -261,13 +261,13 @@ def _failed_records(listed: object, records: Sequence[bytes]) -> dict[int, list[
         if isinstance(index, float) and index.is_integer():
             index = int(index)  # the OpenAPI calls it a number
         # Mixpanel's prose spells it `$insert_id`, its OpenAPI `insert_id`.
-        given = entry.get("insert_id") or entry.get("$insert_id")
+        reported_id = entry.get("insert_id") or entry.get("$insert_id")
         if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(records):
             index = None
-        if given and (index is None or _insert_id(records[index]) not in (given, None)):
+        if reported_id and (index is None or _insert_id(records[index]) not in (reported_id, None)):
             if by_id is None:
                 by_id = {insert_id: at for at, body in enumerate(records) if (insert_id := _insert_id(body))}
-            index = by_id.get(given) if isinstance(given, str) else None
+            index = by_id.get(reported_id) if isinstance(reported_id, str) else None
         if index is None:
             return {}
         problem = DeadReason(

@@ -213,7 +213,7 @@ class Sender:
             if min(waits_s) >= ends_s - self._monotonic():
                 return False
             if min(waits_s) > 0:
-                state.notifications.rest(min(waits_s))
+                state.notifications.wait(min(waits_s))
         return False
 
     def stop(self, timeout_s: float) -> bool:
@@ -256,7 +256,7 @@ class Sender:
         self._check_fork()
         workers = self._state.workers or self._make_workers()  # before the first round: as they will be
         return self._stats.figures(
-            lanes={worker.endpoint: worker.stats().figures() for worker in workers},
+            endpoints={worker.endpoint: worker.stats().figures() for worker in workers},
             running=self._run_of_thread.is_alive() and self._run_of_thread.running,
         )
 
@@ -327,7 +327,7 @@ class Sender:
                 message = "The sender met an error of its own (%s at %s: %s) and goes on."
                 self._log_safely(logging.ERROR, "loop", message, type(error).__name__, place_of(error), error)
             if not run.is_over():
-                state.notifications.rest(min(wait_s, MAX_IDLE_S))
+                state.notifications.wait(min(wait_s, MAX_IDLE_S))
         if state.workers is not self._state.workers or run.retired is not None:
             with state.busy:
                 self._release(state.workers or [])

@@ -107,7 +107,7 @@ class SenderStats:
         if server_s is not None:
             self.clock_offset_s = server_s - now_s
 
-    def figures(self, *, lanes: dict[Endpoint, EndpointFigures], running: bool) -> SenderFigures:
+    def figures(self, *, endpoints: dict[Endpoint, EndpointFigures], running: bool) -> SenderFigures:
         """Return the counts of now, with what the sender knows besides."""
         return {
             "batches": self.batches,
@@ -123,7 +123,7 @@ class SenderStats:
             "last_error": self.last_error,
             "last_error_at_s": self.last_error_at_s,
             "clock_offset_s": self.clock_offset_s,
-            "lanes": lanes,
+            "lanes": endpoints,
             "running": running,
         }
 
