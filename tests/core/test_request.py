@@ -175,3 +175,17 @@ def test_response_headers_are_found_in_any_case():
     headers = [("Cache-Control", "public"), ("cache-control", "max-age=1")]
     assert response_header(headers, "cache-control") == "public, max-age=1"
     assert response_header(headers, "expires") is None
+
+
+@pytest.mark.parametrize("protocol", ["asgi", "wsgi"])
+def test_what_was_corrected_is_not_read_again(protocol):
+    """Django knows the host of a request better than its server; who is new there has it, too."""
+    if protocol == "asgi":
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"inside:8000")]}
+        request = facts_from_scope(scope)
+    else:
+        request = facts_from_environ({"REQUEST_METHOD": "GET", "PATH_INFO": "/", "HTTP_HOST": "inside:8000"})
+    assert request.host == "inside:8000"
+    request.host = "shop.example.com"
+    request._complete()
+    assert request.host == "shop.example.com"

@@ -129,7 +129,7 @@ class ExchangeOpener:
     ) -> Exchange:
         rules = self._rules
         if received is None:
-            facts._read()  # noqa: SLF001  # RequestFacts is what users see
+            facts._complete()  # noqa: SLF001  # RequestFacts is what users see
         secure = facts.scheme == "https"
         pending = rules.set_cookies.pending.find(cookies, secure=secure, now_s=now_s)
         known = received or pending.cookie

@@ -87,7 +87,7 @@ class RequestFacts:
         named = tuple(map(self.header, ("referer", "accept", "sec-fetch-dest")))
         return (self.protocol, self.scheme, self.host, self.path, self.query, *named, *self.purposes)
 
-    def _read(self) -> None:
+    def _complete(self) -> None:
         """Set what has not been set yet: without that, the first question costs an exception."""
 
     def replaced(self, **changes: Any) -> RequestFacts:
@@ -147,12 +147,20 @@ class _AskedFacts(RequestFacts):
     It keeps neither scope nor environ: applications change theirs, and what they find there leads back here.
     """
 
-    __slots__ = ()
+    __slots__ = ("_is_read",)
+
+    def _complete(self) -> None:
+        if not self._is_read:  # else a framework may have corrected what was read
+            self._read()
 
     def __getattr__(self, name: str) -> Any:
         if name in RequestFacts.__slots__:
             self._read()
         return object.__getattribute__(self, name)
+
+    def _read(self) -> None:
+        """Set all but what was set at the beginning."""
+        raise NotImplementedError
 
 
 _SAID = ("method", "path", "raw_path", "query_string", "server")
@@ -166,6 +174,7 @@ class _ScopeFacts(_AskedFacts):
 
     def __init__(self, scope: Mapping[str, Any], raw: dict[bytes, bytes]) -> None:
         self._raw = raw
+        self._is_read = False
         try:
             self._said = _said(scope)
         except KeyError:  # a socket has no method, and most keys may be absent
@@ -195,6 +204,7 @@ class _ScopeFacts(_AskedFacts):
         return (self.protocol, self.scheme, host, raw_path or path, query, *named, *self._purposes())
 
     def _read(self) -> None:
+        self._is_read = True
         method, path, raw_path, query, server = self._said
         get = self._raw.get
         self.headers = _ScopeHeaders(self._raw)
@@ -243,6 +253,7 @@ class _EnvironFacts(_AskedFacts):
 
     def __init__(self, environ: dict[str, Any]) -> None:
         self._environ = environ
+        self._is_read = False
         self.scheme = "https" if environ.get("wsgi.url_scheme") == "https" else "http"
         self.cookies = str(environ.get("HTTP_COOKIE", ""))
         self.has_privacy_signal = "HTTP_DNT" in environ or "HTTP_SEC_GPC" in environ
@@ -258,6 +269,7 @@ class _EnvironFacts(_AskedFacts):
         return self._environ.get(_environ_key(name)) or ""
 
     def _read(self) -> None:
+        self._is_read = True
         get = self._environ.get
         self.headers = _EnvironHeaders(self._environ)
         self._read_purpose()
