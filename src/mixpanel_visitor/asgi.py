@@ -326,7 +326,7 @@ class _Bodies:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Callable[[int], bool]]:
-        """Give what counts a part of one body; it returns whether there is room for more."""
+        """Provide a function that counts a part of one body, and returns whether there is room for more."""
         own_bytes = 0
 
         def hold(part_bytes: int) -> bool:

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from support.asgi_apps import BODY, END, PART, START, answering, exchange
 from support.asgi_driver import Conversation, call_asgi, http_scope, run
+from support.failing import EACH_CALLABLE, failing
 from support.waiting import PATIENCE_S, wait_until
 
 from mixpanel_visitor.errors import SpoolFullError
@@ -154,20 +155,7 @@ def test_before_response_stores_what_a_stream_tracks(wrap, spool):
 # --- our own failures ------------------------------------------------------------------------
 
 
-def failing(*_anything):
-    """Fail, as a callable in the settings may."""
-    raise LookupError("of a callable in the settings")
-
-
-@pytest.mark.parametrize(
-    ("setting", "stored", "cookies"),
-    [
-        ("consent", [], 0),
-        ("request_filter", ["Page"], 1),
-        ("extra_properties", ["Page"], 1),
-        ("before_send", [], 1),
-    ],
-)
+@EACH_CALLABLE
 def test_a_failing_callable_in_the_settings_does_not_reach_the_application(
     wrap, spool, setting, stored, cookies
 ):

@@ -124,7 +124,11 @@ def test_sdk_forgets_after_a_week(start, persistence):
     journey.visit("/tea")
     journey.track("cup")
     journey.order("tea")
-    journey.assert_one_person(*PAGES, "Clicked cup", "Ordered tea")
+    pages = set(PAGES)
+    if journey.plan.collector:
+        # The server's clock is eight days behind: as Mixpanel, it takes nothing from so far ahead.
+        pages.remove("web_page_view /")
+    journey.assert_one_person(*pages, "Clicked cup", "Ordered tea")
 
 
 def test_our_cookie_is_lost(start):

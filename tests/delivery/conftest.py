@@ -23,6 +23,13 @@ def redis_alone(tmp_path_factory):
         yield server.url, [server]
 
 
+@pytest.fixture
+def client(redis_alone):
+    """Return a client of the test's own."""
+    with redis_alone[1][0].client() as client:
+        yield client
+
+
 @pytest.fixture(scope="session")
 def redis_cluster(tmp_path_factory):
     """Return the address of three that are one."""

@@ -58,13 +58,6 @@ def hosts(redis_url, tmp_path):
         yield host
 
 
-@pytest.fixture
-def client(redis_alone):
-    """Return a client of the test's own."""
-    with redis_alone[1][0].client() as client:
-        yield client
-
-
 def entries(client):
     """Return what the stream of events holds."""
     streams = client.keys("*:import")

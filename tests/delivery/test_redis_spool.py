@@ -31,13 +31,6 @@ def make(redis_url, clock):
         yield make
 
 
-@pytest.fixture
-def client(redis_alone):
-    """Return a client of the test's own."""
-    with redis_alone[1][0].client() as client:
-        yield client
-
-
 def stream_of(client, endpoint="import"):
     """Return the name of the only stream of an endpoint."""
     (stream,) = client.keys(f"*:{endpoint}")

@@ -61,8 +61,3 @@ def known(app):
     jar = Jar()
     jar.keep(call(app).headers)
     return jar.header
-
-
-def failing(*_anything):
-    """Fail, as a callable in the settings may."""
-    raise LookupError("of a callable in the settings")

@@ -1,23 +1,16 @@
 """Our own failures over WSGI: none of them reaches the application."""
 
 import pytest
+from support.failing import EACH_CALLABLE, failing
 from support.trackers import tracker_into
-from support.wsgi_apps import HEADERS, answering, call, failing
+from support.wsgi_apps import HEADERS, answering, call
 from support.wsgi_driver import environ_of
 
 from mixpanel_visitor.errors import SpoolFullError
 from mixpanel_visitor.wsgi import VISITOR_KEY, VisitorMiddleware
 
 
-@pytest.mark.parametrize(
-    ("setting", "stored", "cookies"),
-    [
-        ("consent", [], 0),
-        ("request_filter", ["Page"], 1),
-        ("extra_properties", ["Page"], 1),
-        ("before_send", [], 1),
-    ],
-)
+@EACH_CALLABLE
 def test_a_failing_callable_in_the_settings_does_not_reach_the_application(
     wrap, spool, setting, stored, cookies
 ):

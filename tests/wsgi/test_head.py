@@ -3,8 +3,9 @@
 import sys
 
 import pytest
+from support.failing import failing
 from support.trackers import COOKIE, tracker_into
-from support.wsgi_apps import HEADERS, answering, call, failing, known
+from support.wsgi_apps import HEADERS, answering, call, known
 from support.wsgi_driver import Starter, call_wsgi, environ_of
 
 from mixpanel_visitor.wsgi import VISITOR_KEY, VisitorMiddleware

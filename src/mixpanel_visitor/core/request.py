@@ -160,7 +160,6 @@ class _AskedFacts(RequestFacts):
 
     def _read(self) -> None:
         """Set all but what was set at the beginning."""
-        raise NotImplementedError
 
 
 _SAID = ("method", "path", "raw_path", "query_string", "server")

@@ -179,9 +179,8 @@ class ForwardingSpool(SyncableSpool, BoundedSpool, OptOutSpool, OptOutHistorySpo
         except SpoolError as error:
             self._log_waiting(error)
             return Response(status=0, failure=f"refused: {error}")
-        except (
-            ValueError
-        ) as error:  # for a record that no entry can hold, which is searched for and set aside
+        except ValueError as error:
+            # For a record that no entry can hold: it is searched for and set aside.
             self._quiet_log(logging.ERROR, "unfit", "A record cannot be forwarded to Redis: %s", error)
             return Response(status=400)
         return Response(status=200, body=_ACCEPTED % len(bodies))
