@@ -215,6 +215,37 @@ def test_the_plugin_needs_no_configuration(pytester):
     pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
 
 
+def test_no_module_of_ours_is_imported_beside_a_test(pytester):
+    """Python 3.11.7 cannot parse in two threads, and pytest parses what it imports of ours (gh-106905)."""
+    pytester.makeconftest(
+        """
+        import sys, threading
+
+        beside = []
+
+        def note(event, args):
+            if event == "import" and threading.current_thread() is not threading.main_thread():
+                beside.append(args[0])
+
+        sys.addaudithook(note)
+        """
+    )
+    pytester.makepyfile(
+        """
+        from conftest import beside
+        from mixpanel_visitor import Tracker
+
+        def test_it(live_mixpanel):
+            tracker = Tracker(token="t", secret_key="a-key-of-some-length")
+            tracker.track("ann", "Signed up")
+            tracker.close()
+            assert [event.name for event in live_mixpanel.store.events()] == ["Signed up"]
+            assert [name for name in beside if name.startswith("mixpanel_visitor")] == []
+        """
+    )
+    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
+
+
 @pytest.fixture
 def no_credentials(monkeypatch):
     """An environment as CI has it: nobody has set anything."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +13,19 @@ if TYPE_CHECKING:
 
     from .emulator import LocalMixpanel
     from .testing import TrackedEvents
+
+_LATE_MODULES = ("endpoint_worker", "transport", "http_client")
+
+
+def pytest_collection_finish() -> None:
+    """Import what the sender's thread would import in the middle of a test, where the tests use a tracker.
+
+    pytest rewrites the modules of a plugin's package, so importing one is parsing it; and CPython before
+    3.11.8 and 3.12.2 cannot parse in two threads: "AST constructor recursion depth mismatch" (gh-106905).
+    """
+    if "mixpanel_visitor.tracking.pipeline" in sys.modules:
+        for name in _LATE_MODULES:
+            importlib.import_module(f"mixpanel_visitor.delivery.sending.{name}")
 
 
 @pytest.fixture
