@@ -19,7 +19,7 @@ from mixpanel_visitor.quoting import quoted, type_name
 from .event_callbacks import DroppedError, last_word
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from mixpanel_visitor.core.collector.ownership import KnownVisitor, Ownership
     from mixpanel_visitor.core.events.redaction import Redactor
@@ -68,7 +68,7 @@ class BrowserEvents:
         self._counters = counters
         self._log = log
 
-    def records(self, endpoint: Endpoint, items: list[Any], sender: Sender) -> list[Record]:
+    def records(self, endpoint: Endpoint, items: Iterable[Any], sender: Sender) -> list[Record]:
         """Return the records of what can be sent; the rest is counted, by reason."""
         made: list[Record] = []
         for item in items:

@@ -35,6 +35,7 @@ from mixpanel_visitor.core.collector.rate_limit import (
 from mixpanel_visitor.core.collector.routes import CollectorRoutes
 from mixpanel_visitor.core.enrichment.client_address import NO_GEOLOCATION, is_local
 from mixpanel_visitor.core.request import content_length
+from mixpanel_visitor.process.time_slices import TimeSlices
 from mixpanel_visitor.process.worker_threads import WorkerThreads
 
 from .browser_events import BrowserEvents, Sender
@@ -90,6 +91,7 @@ class CollectorEndpoint:
         self.paths = self.routes.endings
         self._by_address = RateLimit(per_s=ADDRESS_PER_S, burst=ADDRESS_BURST)
         self._by_visitor = RateLimit(per_s=VISITOR_PER_S, burst=VISITOR_BURST)
+        self._time_slices = TimeSlices()
         # One that stores, and some that wait for Mixpanel: neither may keep the other from its work.
         self._storing = WorkerThreads("mixpanel-visitor-collector", max_threads=1, max_waiting=256)
         self._asking = WorkerThreads("mixpanel-visitor-asking", max_threads=4, max_waiting=16)
@@ -138,6 +140,7 @@ class CollectorEndpoint:
 
     def _collect(self, route: Route, facts: RequestFacts, body: bytes) -> Reply:
         engine = self._engine
+        self._time_slices.pause()
         if not facts.header("content-length"):
             self._limit_address(facts, cost_of(len(body)) - cost_of(0))
         exchange, _ = engine.begin(facts, in_background=False)
@@ -155,7 +158,7 @@ class CollectorEndpoint:
         sender = Sender(
             KnownVisitor(exchange.identity, exchange.received_cookie), self._ip(facts), exchange.is_bot
         )
-        records = self._events.records(_ENDPOINTS[route], items, sender)
+        records = self._events.records(_ENDPOINTS[route], self._time_slices.over(items), sender)
         if records:
             if not engine.pipeline.store_within_share(records, MAX_SHARE):
                 return self.unavailable("unavailable", facts)

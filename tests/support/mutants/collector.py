@@ -33,6 +33,14 @@ MUTANTS = [
         test=f"{COLLECTED}::test_what_the_spool_does_not_take",
     ),
     Mutant(
+        defect="a large body keeps the interpreter for itself",
+        rows=(43,),
+        file="process/time_slices.py",
+        old="            self._sleep(self._pause_s)",
+        new="            pass",
+        test="tracking/test_collector_pauses.py::test_others_run_in_the_middle_of_a_large_body",
+    ),
+    Mutant(
         defect="the collector fills the whole spool",
         rows=(43,),
         file="tracking/pipeline.py",
