@@ -16,7 +16,7 @@ from support.trackers import TOKEN
 
 from mixpanel_visitor.core.collector.addresses import cleaned, has_no_address
 from mixpanel_visitor.core.collector.admission import MAX_BODY_BYTES, CollectorError, check
-from mixpanel_visitor.core.collector.decoding import MAX_CONTAINERS, MAX_ITEMS, decode
+from mixpanel_visitor.core.collector.decoding import MAX_CONTAINERS, MAX_ITEMS, decode, inflated
 from mixpanel_visitor.core.collector.ownership import KnownVisitor
 from mixpanel_visitor.core.collector.rate_limit import RateLimit, address_key, cost_of
 from mixpanel_visitor.core.collector.routes import ROUTES, CollectorRoutes, own_names
@@ -38,10 +38,15 @@ def posted(**headers):
     return facts(method="POST", headers={"sec-fetch-site": "same-origin", **names})
 
 
+def read(body, facts):
+    """Return what a body holds."""
+    return decode(inflated(body, facts))
+
+
 def refused(body, **headers):
     """Return the status with which a body is refused."""
     with pytest.raises(CollectorError) as caught:
-        decode(body, posted(**headers))
+        read(body, posted(**headers))
     return caught.value.status
 
 
@@ -157,18 +162,18 @@ def test_what_is_refused_before_its_body_is_read(route, method, headers, status)
 @given(items=st.lists(JSON_VALUES, max_size=4))
 def test_what_the_sdk_sends_comes_out_as_it_was(encode, items):
     """As base64 or JSON in a form, and as JSON alone."""
-    assert decode(encode(items), posted()) == items
+    assert read(encode(items), posted()) == items
 
 
 def test_one_event_need_not_be_in_a_list():
     """With `send_immediately` the SDK sends an object."""
-    assert decode(form(event()), posted()) == [event()]
+    assert read(form(event()), posted()) == [event()]
 
 
 def test_other_fields_of_the_form_are_left_alone():
     """`data` need not be the first one."""
     body = b"ip=1&" + form([event()]) + b"&verbose=1"
-    assert decode(body, posted()) == [event()]
+    assert read(body, posted()) == [event()]
 
 
 def test_base64_that_nobody_has_escaped():
@@ -176,18 +181,18 @@ def test_base64_that_nobody_has_escaped():
     raw = json.dumps([{"event": "???>>>~~~"}]).encode()
     text = base64.b64encode(raw)
     for body in (text, text.replace(b"+", b" "), base64.urlsafe_b64encode(raw), text.rstrip(b"=")):
-        assert decode(b"data=" + body, posted()) == [{"event": "???>>>~~~"}]
+        assert read(b"data=" + body, posted()) == [{"event": "???>>>~~~"}]
 
 
 def test_half_an_emoji():
     """The SDK cuts texts at 255 characters of JavaScript's."""
-    (item,) = decode(b'data=[{"event":"\\ud83d"}]', posted())
+    (item,) = read(b'data=[{"event":"\\ud83d"}]', posted())
     assert item == {"event": "\ud83d"}
 
 
 def test_gzip_is_unpacked():
     """Whatever is in it."""
-    assert decode(gzip.compress(form([event()])), posted(content_encoding="gzip")) == [event()]
+    assert read(gzip.compress(form([event()])), posted(content_encoding="gzip")) == [event()]
 
 
 def test_a_gzip_bomb_is_too_large():
@@ -226,7 +231,7 @@ def test_any_bytes_are_decoded_or_refused(body):
     for headers in ({}, {"content_encoding": "gzip"}):
         for sent in (body, b"data=" + body):
             with contextlib.suppress(CollectorError):
-                assert isinstance(decode(sent, posted(**headers)), list)
+                assert isinstance(read(sent, posted(**headers)), list)
 
 
 # --- ownership ----------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
-"""The collector computes in short pieces: the application's own threads run in the middle of a large body."""
+"""Large bodies and the application beside them: computed in short pieces, and so many a second."""
 
+import gzip
 import sys
 import threading
 import time
@@ -61,3 +62,30 @@ def test_others_run_in_the_middle_of_a_large_body(protocol):
         tracker.close(0)
     assert len(spool.events) == EVENTS
     assert len(observer.seen - {0, EVENTS}) > 5
+
+
+@pytest.mark.parametrize("protocol", list(CLIENTS))
+@pytest.mark.parametrize("compressed", [False, True], ids=["plain", "gzip"])
+def test_large_bodies_are_taken_two_a_second(protocol, compressed):
+    """From all addresses together, by what they are unpacked; 429: the SDK keeps its batch, and waits."""
+    now_s = [0.0]
+    tracker, _ = recording_tracker(
+        collector_path="/m", monotonic=lambda: now_s[0], trusted_proxies="127.0.0.1"
+    )
+    client = CLIENTS[protocol](tracker, lambda _visitor: None)
+    more = {"QUERY_STRING": QUERY} if protocol == "wsgi" else {"query_string": QUERY.encode()}
+    large = form([event(time=NOW_S, token=TOKEN)] * 400)
+
+    def sent(body, address, **headers):
+        named = {**PAGE, **headers, "x-forwarded-for": f"9.9.9.{address}"}
+        return client.request("POST", "/m/track/", named, body, **more).status
+
+    if compressed:
+        statuses = [sent(gzip.compress(large), each, **{"content-encoding": "gzip"}) for each in range(32)]
+    else:
+        statuses = [sent(large, each) for each in range(32)]
+    assert statuses == [200] * 30 + [429] * 2
+    assert sent(form([event(time=NOW_S, token=TOKEN)] * 50), 250) == 200
+    now_s[0] = 1.0
+    assert [sent(large, 251) for _ in range(3)] == [200, 200, 429]
+    tracker.close(0)

@@ -4,7 +4,7 @@
 |---|---|---|
 | 200 | what is in the spool, or is not wanted (consent, bots, other tokens) | forgets it |
 | 503 | what the spool does not take, a body that is too slow | sends it again later |
-| 429 | a visitor or an address that sends too much | sends it again later |
+| 429 | a visitor or an address that sends too much, or too many large bodies | sends it again later |
 | 413 | a body that is too large | sends it in halves |
 | 400, 403, 405, 415 | what is no request of the SDK's on a page of this site | forgets it |
 | 404 | session recordings, which are not taken here | |
@@ -21,11 +21,14 @@ from urllib.parse import parse_qs
 import orjson
 
 from mixpanel_visitor.core.collector.admission import MAX_BODY_BYTES, CollectorError, check
-from mixpanel_visitor.core.collector.decoding import decode
+from mixpanel_visitor.core.collector.decoding import decode, inflated
 from mixpanel_visitor.core.collector.ownership import KnownVisitor
 from mixpanel_visitor.core.collector.rate_limit import (
     ADDRESS_BURST,
     ADDRESS_PER_S,
+    LARGE_BODY_BYTES,
+    LARGE_BURST,
+    LARGE_PER_S,
     VISITOR_BURST,
     VISITOR_PER_S,
     RateLimit,
@@ -91,6 +94,7 @@ class CollectorEndpoint:
         self.paths = self.routes.endings
         self._by_address = RateLimit(per_s=ADDRESS_PER_S, burst=ADDRESS_BURST)
         self._by_visitor = RateLimit(per_s=VISITOR_PER_S, burst=VISITOR_BURST)
+        self._by_size = RateLimit(per_s=LARGE_PER_S, burst=LARGE_BURST)
         self._time_slices = TimeSlices()
         # One that stores, and some that wait for Mixpanel: neither may keep the other from its work.
         self._storing = WorkerThreads("mixpanel-visitor-collector", max_threads=1, max_waiting=256)
@@ -105,7 +109,9 @@ class CollectorEndpoint:
         route = self._route(path)
         try:
             check(route, facts)
-            self._limit_address(facts, cost_of(content_length(facts) or 0))
+            length_bytes = content_length(facts) or 0
+            self._limit_address(facts, cost_of(length_bytes))
+            self._limit_large(length_bytes)
         except CollectorError as error:
             return self._refused(error, facts)
         return None
@@ -141,11 +147,15 @@ class CollectorEndpoint:
     def _collect(self, route: Route, facts: RequestFacts, body: bytes) -> Reply:
         engine = self._engine
         self._time_slices.pause()
-        if not facts.header("content-length"):
+        announced_bytes = content_length(facts) or 0
+        if not announced_bytes:
             self._limit_address(facts, cost_of(len(body)) - cost_of(0))
         exchange, _ = engine.begin(facts, in_background=False)
         self._limit_visitor(exchange, body)
-        items = decode(body, facts)
+        body = inflated(body, facts)
+        if announced_bytes <= LARGE_BODY_BYTES:
+            self._limit_large(len(body))
+        items = decode(body)
         if not items:
             return self._answer(facts, 200, "", address=self._address_seen(facts))
         reason = exchange.refusal
@@ -170,6 +180,10 @@ class CollectorEndpoint:
     def _limit_address(self, facts: RequestFacts, cost: float) -> None:
         if not self._by_address.take(address_key(facts.client), cost, self._monotonic()):
             raise CollectorError(429, "collector_rate", "too many requests from this address")
+
+    def _limit_large(self, body_bytes: int) -> None:
+        if body_bytes > LARGE_BODY_BYTES and not self._by_size.take("", 1.0, self._monotonic()):
+            raise CollectorError(429, "collector_rate", "too many large bodies")
 
     def _limit_visitor(self, exchange: Exchange, body: bytes) -> None:
         cookie = exchange.received_cookie

@@ -41,6 +41,14 @@ MUTANTS = [
         test="tracking/test_collector_pauses.py::test_others_run_in_the_middle_of_a_large_body",
     ),
     Mutant(
+        defect="a body that was small until it is unpacked is no large one",
+        rows=(43,),
+        file="tracking/collector_endpoint.py",
+        old="        if announced_bytes <= LARGE_BODY_BYTES:",
+        new="        if False:",
+        test="tracking/test_collector_pauses.py::test_large_bodies_are_taken_two_a_second",
+    ),
+    Mutant(
         defect="the collector fills the whole spool",
         rows=(43,),
         file="tracking/pipeline.py",

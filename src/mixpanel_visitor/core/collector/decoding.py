@@ -33,11 +33,16 @@ _FIELD = b"data="
 _URLSAFE = bytes.maketrans(b"-_ ", b"+/+")  # a plus sign that was not encoded has become a blank
 
 
-def decode(body: bytes, facts: RequestFacts) -> list[Any]:
-    """Return what a body holds, as JSON has it; raise `CollectorError`."""
+def inflated(body: bytes, facts: RequestFacts) -> bytes:
+    """Return a body without its compression; raise `CollectorError`, also where it would be too large."""
     body = _inflated(body, facts.header("content-encoding").strip().lower())
     if len(body) > MAX_BODY_BYTES:
         raise too_large(f"the body may have {MAX_BODY_BYTES:,} bytes")
+    return body
+
+
+def decode(body: bytes) -> list[Any]:
+    """Return what an inflated body holds, as JSON has it; raise `CollectorError`."""
     text = body.strip()
     if not text.startswith((b"{", b"[")):
         text = _payload(text)

@@ -20,6 +20,12 @@ ADDRESS_PER_S, ADDRESS_BURST = 100.0, 1_000.0
 BYTES_PER_UNIT = 16_384
 """A request costs one unit, and one more for so many bytes."""
 
+LARGE_BODY_BYTES = 131_072
+"""The SDK's batches have up to 50 events and half this size."""
+
+LARGE_PER_S, LARGE_BURST = 2.0, 30.0
+"""Larger bodies, of all senders: each is milliseconds of decoding, in which no page is answered."""
+
 MAX_KEYS = 10_000
 """Of more visitors or addresses those are forgotten that have been silent for longest."""
 
