@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -156,11 +156,11 @@ def delivery(number: int) -> None:
         )
 
 
-def work(number: int) -> None:
+def work(number: int, frameworks: Sequence[str] = FRAMEWORKS) -> None:
     """Do the same work in the same application, all in, and see that every event has arrived."""
     print("\n## A request, its events, storing and delivery: microseconds of processor time added\n")
     print("| | events | added | of what mixpanel's adds |\n|---|---|---|---|")
-    for framework in FRAMEWORKS:
+    for framework in frameworks:
         cases = [("alone", 0), ("session", 0), ("sentry", 0), ("ours", 0)]
         cases += [
             (who, n) for n in WORK_EVENTS for who in ("mixpanel_buffered", "posthog", "segment", "ours")
@@ -224,17 +224,18 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("parts", nargs="*", choices=[[], *PARTS], default=[])
     arguments.add_argument("--rounds", type=int, default=5)
-    given = arguments.parse_args()
+    arguments.add_argument("--framework", choices=FRAMEWORKS, action="append", help="work: only in this one")
+    options = arguments.parse_args()
     make_environment()
     parts: dict[str, Callable[[int], Any]] = {
-        "work": work,
+        "work": lambda rounds: work(rounds, options.framework or FRAMEWORKS),
         "calls": calls,
         "delivery": delivery,
         "requests": requests,
         "imports": imports,
     }
-    for name in given.parts or PARTS:
-        parts[name](given.rounds)
+    for name in options.parts or PARTS:
+        parts[name](options.rounds)
 
 
 if __name__ == "__main__":
