@@ -36,6 +36,16 @@ MERGE_EVENT = "$merge"
 """Mixpanel takes it with a project's own credentials only, which no browser has; we send with them."""
 
 
+_FOREIGN = frozenset({"collector_token", "collector_differs", "collector_unknown_user", "collector_merge"})
+
+
+class Taken(NamedTuple):
+    """What a batch has become; `foreign`: whether some of it was refused as another project's or person's."""
+
+    records: list[Record]
+    foreign: bool
+
+
 class Sender(NamedTuple):
     """Who has sent a batch: the visitor of the request, the address for Mixpanel, and whether it is a bot."""
 
@@ -68,9 +78,10 @@ class BrowserEvents:
         self._counters = counters
         self._log = log
 
-    def records(self, endpoint: Endpoint, items: Iterable[Any], sender: Sender) -> list[Record]:
+    def records(self, endpoint: Endpoint, items: Iterable[Any], sender: Sender) -> Taken:
         """Return the records of what can be sent; the rest is counted, by reason."""
         made: list[Record] = []
+        foreign = False
         for item in items:
             try:
                 if endpoint == "import":
@@ -78,12 +89,13 @@ class BrowserEvents:
                 else:
                     made.append(self._profile(endpoint, item, sender))
             except InvalidEventError as error:
+                foreign = foreign or error.reason in _FOREIGN
                 self._refused(error.reason, str(error))
             except DroppedError:
                 self._counters.refuse("before_send")
             except Exception as error:
                 self._refused("internal_error", f"it raised {type_name(type(error))}")
-        return made
+        return Taken(made, foreign)
 
     def _event(self, item: Any, sender: Sender) -> Record:
         name, given = (item.get("event"), item.get("properties")) if type(item) is dict else (None, None)

@@ -15,7 +15,7 @@ with `collector_` count what happened here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 import orjson
@@ -29,6 +29,8 @@ from mixpanel_visitor.core.collector.rate_limit import (
     LARGE_BODY_BYTES,
     LARGE_BURST,
     LARGE_PER_S,
+    SUSPECT_BURST,
+    SUSPECT_PER_S,
     VISITOR_BURST,
     VISITOR_PER_S,
     RateLimit,
@@ -48,7 +50,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from mixpanel_visitor.core.collector.routes import Route
-    from mixpanel_visitor.core.exchange import Exchange
     from mixpanel_visitor.core.request import RequestFacts
     from mixpanel_visitor.delivery.sending.pass_through import PassThrough
     from mixpanel_visitor.records import Endpoint
@@ -94,6 +95,8 @@ class CollectorEndpoint:
         self.paths = self.routes.endings
         self._by_address = RateLimit(per_s=ADDRESS_PER_S, burst=ADDRESS_BURST)
         self._by_visitor = RateLimit(per_s=VISITOR_PER_S, burst=VISITOR_BURST)
+        self._suspects = RateLimit(per_s=SUSPECT_PER_S, burst=SUSPECT_BURST)
+        self._cookie = f"{engine.settings.cookie_name}="
         self._by_size = RateLimit(per_s=LARGE_PER_S, burst=LARGE_BURST)
         self._time_slices = TimeSlices()
         # One that stores, and some that wait for Mixpanel: neither may keep the other from its work.
@@ -112,6 +115,8 @@ class CollectorEndpoint:
             length_bytes = content_length(facts) or 0
             self._limit_address(facts, cost_of(length_bytes))
             self._limit_large(length_bytes)
+            if self._cookie not in facts.header("cookie"):
+                self._limit_suspect(facts)
         except CollectorError as error:
             return self._refused(error, facts)
         return None
@@ -147,15 +152,20 @@ class CollectorEndpoint:
     def _collect(self, route: Route, facts: RequestFacts, body: bytes) -> Reply:
         engine = self._engine
         self._time_slices.pause()
-        announced_bytes = content_length(facts) or 0
-        if not announced_bytes:
+        if not facts.header("content-length"):
             self._limit_address(facts, cost_of(len(body)) - cost_of(0))
         exchange, _ = engine.begin(facts, in_background=False)
-        self._limit_visitor(exchange, body)
-        body = inflated(body, facts)
-        if announced_bytes <= LARGE_BODY_BYTES:
-            self._limit_large(len(body))
-        items = decode(body)
+        cookie = exchange.received_cookie
+        if cookie is None:
+            self._limit_suspect(facts)
+        else:
+            self._limit_visitor(cookie.device_id, body)
+        try:
+            items = self._items(facts, body)
+        except CollectorError as error:
+            if error.status == 400 and cookie is None:
+                self._suspect(facts)
+            raise
         if not items:
             return self._answer(facts, 200, "", address=self._address_seen(facts))
         reason = exchange.refusal
@@ -165,10 +175,10 @@ class CollectorEndpoint:
         if reason is not None:
             self._counters.refuse(reason, len(items))
             return self._answer(facts, 200, "")
-        sender = Sender(
-            KnownVisitor(exchange.identity, exchange.received_cookie), self._ip(facts), exchange.is_bot
-        )
-        records = self._events.records(_ENDPOINTS[route], self._time_slices.over(items), sender)
+        sender = Sender(KnownVisitor(exchange.identity, cookie), self._ip(facts), exchange.is_bot)
+        records, foreign = self._events.records(_ENDPOINTS[route], self._time_slices.over(items), sender)
+        if foreign and cookie is None:
+            self._suspect(facts)
         if records:
             if not engine.pipeline.store_within_share(records, MAX_SHARE):
                 return self.unavailable("unavailable", facts)
@@ -176,6 +186,13 @@ class CollectorEndpoint:
                 engine.wait_for_delivery()
         left_out = len(items) - len(records)
         return self._answer(facts, 200, f"{left_out} of {len(items)} were refused" if left_out else "")
+
+    def _items(self, facts: RequestFacts, body: bytes) -> list[Any]:
+        announced_bytes = content_length(facts) or 0
+        body = inflated(body, facts)
+        if announced_bytes <= LARGE_BODY_BYTES:
+            self._limit_large(len(body))
+        return decode(body)
 
     def _limit_address(self, facts: RequestFacts, cost: float) -> None:
         if not self._by_address.take(address_key(facts.client), cost, self._monotonic()):
@@ -185,12 +202,17 @@ class CollectorEndpoint:
         if body_bytes > LARGE_BODY_BYTES and not self._by_size.take("", 1.0, self._monotonic()):
             raise CollectorError(429, "collector_rate", "too many large bodies")
 
-    def _limit_visitor(self, exchange: Exchange, body: bytes) -> None:
-        cookie = exchange.received_cookie
-        if cookie is None:
-            return  # a visitor without a signed cookie is nobody but an address
-        if not self._by_visitor.take(cookie.device_id, cost_of(len(body)), self._monotonic()):
+    def _limit_visitor(self, device_id: str, body: bytes) -> None:
+        if not self._by_visitor.take(device_id, cost_of(len(body)), self._monotonic()):
             raise CollectorError(429, "collector_rate", "too many requests of this visitor")
+
+    def _limit_suspect(self, facts: RequestFacts) -> None:
+        """Refuse who has no signed cookie, at an address from which much junk came without one."""
+        if self._suspects.level(address_key(facts.client), self._monotonic()) < 1:
+            raise CollectorError(429, "collector_rate", "too many requests from this address were refused")
+
+    def _suspect(self, facts: RequestFacts) -> None:
+        self._suspects.take(address_key(facts.client), 1.0, self._monotonic())
 
     def _ip(self, facts: RequestFacts) -> str:
         """Return what is sent as the address; `"0"` where the page's `mixpanel.init` says `ip: false`."""

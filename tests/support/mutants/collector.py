@@ -38,7 +38,7 @@ MUTANTS = [
         file="process/time_slices.py",
         old="            self._sleep(self._pause_s)",
         new="            pass",
-        test="tracking/test_collector_pauses.py::test_others_run_in_the_middle_of_a_large_body",
+        test="tracking/test_collector_load.py::test_others_run_in_the_middle_of_a_large_body",
     ),
     Mutant(
         defect="a body that was small until it is unpacked is no large one",
@@ -46,7 +46,23 @@ MUTANTS = [
         file="tracking/collector_endpoint.py",
         old="        if announced_bytes <= LARGE_BODY_BYTES:",
         new="        if False:",
-        test="tracking/test_collector_pauses.py::test_large_bodies_are_taken_two_a_second",
+        test="tracking/test_collector_load.py::test_large_bodies_are_taken_two_a_second",
+    ),
+    Mutant(
+        defect="who sends junk is looked at again and again",
+        rows=(43,),
+        file="tracking/collector_endpoint.py",
+        old="        self._suspects.take(address_key(facts.client), 1.0, self._monotonic())",
+        new="        pass",
+        test="tracking/test_collector_load.py::test_an_address_that_sends_junk",
+    ),
+    Mutant(
+        defect="signed visitors pay for their neighbours",
+        rows=(43,),
+        file="tracking/collector_endpoint.py",
+        old='            if self._cookie not in facts.header("cookie"):',
+        new="            if True:",
+        test="tracking/test_collector_load.py::test_signed_visitors_at_an_address_that_sends_junk",
     ),
     Mutant(
         defect="the collector fills the whole spool",

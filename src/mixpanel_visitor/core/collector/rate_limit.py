@@ -20,6 +20,9 @@ ADDRESS_PER_S, ADDRESS_BURST = 100.0, 1_000.0
 BYTES_PER_UNIT = 16_384
 """A request costs one unit, and one more for so many bytes."""
 
+SUSPECT_PER_S, SUSPECT_BURST = 1.0, 50.0
+"""Bodies from one address, without a signed cookie, that are junk or about other projects or people."""
+
 LARGE_BODY_BYTES = 131_072
 """The SDK's batches have up to 50 events and half this size."""
 
@@ -44,11 +47,16 @@ class RateLimit:
     def __len__(self) -> int:
         return len(self._buckets)
 
+    def level(self, key: str, now_s: float) -> float:
+        """Return how many units a key's bucket holds."""
+        level, since_s = self._buckets.get(key, (self._burst, now_s))
+        return min(self._burst, level + max(0.0, now_s - since_s) * self._per_s)
+
     def take(self, key: str, cost: float, now_s: float) -> bool:
         """Take `cost` units out of a key's bucket; False: it does not hold so many. `now_s` is monotonic."""
+        level = self.level(key, now_s)
         # Put in anew at each use: the first in the dictionary is the one that was silent for longest.
-        level, since_s = self._buckets.pop(key, (self._burst, now_s))
-        level = min(self._burst, level + max(0.0, now_s - since_s) * self._per_s)
+        self._buckets.pop(key, None)
         is_allowed = level >= cost
         self._buckets[key] = (level - cost if is_allowed else level, now_s)
         if len(self._buckets) > self._max_keys:
