@@ -1,7 +1,8 @@
-"""Clients of an application, over either protocol."""
+"""Clients of an application, and sites with a collector, over either protocol."""
 
 import pytest
 from support.clients import CLIENTS
+from support.collector_sites import Site
 from support.trackers import recording_tracker
 
 
@@ -14,3 +15,17 @@ def make_client(request):
         return CLIENTS[request.param](tracker, handler), tracker, spool
 
     return build
+
+
+@pytest.fixture(params=list(CLIENTS))
+def make(request):
+    """Return a site over either protocol, with settings."""
+    sites = []
+
+    def make(**settings):
+        sites.append(Site(request.param, **settings))
+        return sites[-1]
+
+    yield make
+    for site in sites:
+        site.tracker.close(0)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from . import Mutant
 
 ADMITTED = "core/test_collector.py"
-COLLECTED = "tracking/test_collector_endpoint.py"
+REFUSED = "tracking/test_collector_endpoint_refused.py"
+LIMITED = "tracking/test_collector_endpoint_limits.py"
+OF_VISITORS = "tracking/test_collector_endpoint_visitors.py"
 
 MUTANTS = [
     Mutant(
@@ -14,7 +16,7 @@ MUTANTS = [
         file="core/collector/admission.py",
         old="    if not is_same_origin(facts, or_referer=True):",
         new="    if False:",
-        test=f"{COLLECTED}::test_other_sites",
+        test=f"{REFUSED}::test_other_sites",
     ),
     Mutant(
         defect="the collector takes events of another project",
@@ -22,7 +24,7 @@ MUTANTS = [
         file="tracking/browser_events.py",
         old="        if token != self._token:",
         new="        if False:",
-        test=f"{COLLECTED}::test_another_projects_token",
+        test=f"{REFUSED}::test_another_projects_token",
     ),
     Mutant(
         defect="the collector says 200 to what the spool has refused",
@@ -30,7 +32,7 @@ MUTANTS = [
         file="tracking/collector_endpoint.py",
         old="            if not engine.pipeline.store_within_share(records, MAX_SHARE):",
         new="            if not engine.pipeline.store_within_share(records, MAX_SHARE) and False:",
-        test=f"{COLLECTED}::test_what_the_spool_does_not_take",
+        test=f"{REFUSED}::test_what_the_spool_does_not_take",
     ),
     Mutant(
         defect="a large body keeps the interpreter for itself",
@@ -70,7 +72,7 @@ MUTANTS = [
         file="tracking/pipeline.py",
         old="    if fill > max_share:",
         new="    if fill > max_share + 1:",
-        test=f"{COLLECTED}::test_half_of_the_spool_is_the_servers",
+        test=f"{REFUSED}::test_half_of_the_spool_is_the_servers",
     ),
     Mutant(
         defect="the collector takes events of those who said no",
@@ -78,7 +80,7 @@ MUTANTS = [
         file="tracking/collector_endpoint.py",
         old="        reason = exchange.refusal\n",
         new="        reason = None\n",
-        test=f"{COLLECTED}::test_who_is_not_tracked",
+        test=f"{OF_VISITORS}::test_who_is_not_tracked",
     ),
     Mutant(
         defect="the collector lets a browser merge people",
@@ -86,7 +88,7 @@ MUTANTS = [
         file="tracking/browser_events.py",
         old="        if name == MERGE_EVENT:",
         new="        if False:",
-        test=f"{COLLECTED}::test_one_bad_event_is_left_out",
+        test=f"{REFUSED}::test_one_bad_event_is_left_out",
     ),
     Mutant(
         defect="the collector takes any number of requests of a visitor",
@@ -94,7 +96,7 @@ MUTANTS = [
         file="tracking/collector_endpoint.py",
         old="        if not self._by_visitor.take(",
         new="        if False and not self._by_visitor.take(",
-        test=f"{COLLECTED}::test_one_visitor_who_sends_too_much",
+        test=f"{LIMITED}::test_one_visitor_who_sends_too_much",
     ),
     Mutant(
         defect="the collector takes any number of requests of an address",
@@ -102,7 +104,7 @@ MUTANTS = [
         file="tracking/collector_endpoint.py",
         old="        if not self._by_address.take(",
         new="        if False and not self._by_address.take(",
-        test=f"{COLLECTED}::test_one_address_that_sends_too_much",
+        test=f"{LIMITED}::test_one_address_that_sends_too_much",
     ),
     Mutant(
         defect="the rate limit of the collector never ends",
