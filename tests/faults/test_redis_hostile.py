@@ -28,15 +28,6 @@ IDLE_S = 300
 
 
 @pytest.fixture
-def server(tmp_path):
-    """Return a Redis of one's own."""
-    from support import redis_servers
-
-    with redis_servers.running(tmp_path / "redis") as server:
-        yield server
-
-
-@pytest.fixture
 def clock():
     """Return a clock that stands still."""
     return Clock()

@@ -5,6 +5,7 @@ from . import Mutant
 SPOOL = "delivery/redis_streams/redis_spool.py"
 STREAMS = "delivery/redis_streams/streams.py"
 FAULTS = "faults/test_redis.py::"
+WORKERS = "faults/test_redis_workers.py::"
 HOSTILE = "faults/test_redis_hostile.py::"
 OWN = "delivery/test_redis_spool.py::"
 FORWARDING = "delivery/test_forwarding.py::"
@@ -104,7 +105,7 @@ MUTANTS = [
         file=STREAMS,
         old='client.xreadgroup(GROUP, self.consumer, {stream: ">"}, count=count)',
         new='client.xread({stream: "0"}, count=count)',
-        test=FAULTS + "test_two_workers_do_not_get_the_same",
+        test=WORKERS + "test_two_workers_do_not_get_the_same",
     ),
     Mutant(
         defect="what is settled of an entry is not noted",
@@ -112,7 +113,7 @@ MUTANTS = [
         file=STREAMS,
         old='client.hset(f"{stream}:settled", entry_id, text)',
         new="client.ping()",
-        test=FAULTS + "test_a_worker_is_killed_in_the_middle",
+        test=WORKERS + "test_a_worker_is_killed_in_the_middle",
     ),
     Mutant(
         defect="nobody takes over from the dead",
@@ -120,7 +121,7 @@ MUTANTS = [
         file=SPOOL,
         old="elif self._takeover_is_due(endpoint):",
         new="elif not endpoint:",
-        test=FAULTS + "test_a_worker_is_killed_in_the_middle",
+        test=WORKERS + "test_a_worker_is_killed_in_the_middle",
     ),
     Mutant(
         defect="updates in doubt are not told of",
@@ -128,7 +129,7 @@ MUTANTS = [
         file=SPOOL,
         old="if entry.from_dead and not",
         new="if not entry.from_dead and not",
-        test=FAULTS + "test_a_worker_is_killed_in_the_middle",
+        test=WORKERS + "test_a_worker_is_killed_in_the_middle",
     ),
     Mutant(
         defect="at a stop nothing is given back",
@@ -136,7 +137,7 @@ MUTANTS = [
         file=SPOOL,
         old="            self._streams.release(stream, entry_ids)",
         new="            pass",
-        test=FAULTS + "test_two_workers_do_not_get_the_same",
+        test=WORKERS + "test_two_workers_do_not_get_the_same",
     ),
     Mutant(
         defect="who is alive loses what is in hand",
