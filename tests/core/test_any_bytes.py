@@ -33,7 +33,7 @@ from hypothesis import strategies as st
 
 from mixpanel_visitor.core import policy
 from mixpanel_visitor.core.enrichment import bots
-from mixpanel_visitor.core.identity.identity import refusal
+from mixpanel_visitor.core.identity.identity import id_refusal
 from mixpanel_visitor.core.identity.mixpanel_browser import (
     BrowserClaim,
     decode_uri_component,
@@ -147,9 +147,9 @@ def check_claim(claim):
         return
     assert isinstance(claim, BrowserClaim)
     assert re.fullmatch(r"[0-9A-Za-z_.:-]{1,64}", claim.device_id)
-    assert refusal(claim.device_id) is None
+    assert id_refusal(claim.device_id) is None
     assert not claim.unprefixed or re.fullmatch(r"(?:[0-9a-fA-F]+-){4}[0-9a-fA-F]+", claim.device_id)
-    assert claim.user_id is None or (claim.user_id.isprintable() and refusal(claim.user_id) is None)
+    assert claim.user_id is None or (claim.user_id.isprintable() and id_refusal(claim.user_id) is None)
 
 
 def check_visitor(visitor):
@@ -158,7 +158,7 @@ def check_visitor(visitor):
         return
     assert isinstance(visitor, SpidVisitor)
     assert re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z_-]{7,63}", visitor.uid)
-    assert refusal(visitor.uid) is None
+    assert id_refusal(visitor.uid) is None
     assert visitor.user_id is None or type(visitor.user_id) is int
 
 

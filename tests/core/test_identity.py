@@ -9,11 +9,11 @@ from mixpanel_visitor.core.identity.identity import (
     alias_properties,
     distinct_id,
     from_any_id,
+    id_refusal,
     identity_properties,
     log_in,
     log_out,
     merge_events_between,
-    refusal,
 )
 
 DEVICE = "6f1c2a3b-4d5e-4f60-8a7b-9c0d1e2f3a4b"
@@ -157,13 +157,13 @@ def test_an_id_outside_of_a_request_may_be_a_uid():
 @pytest.mark.parametrize("dress", [str, str.upper, lambda s: "$device:" + s, lambda s: f" {s} "])
 def test_disallowed_ids_are_refused(banned, dress):
     """Mixpanel's 17, in any case and behind the device prefix."""
-    assert refusal(dress(banned)) is not None
+    assert id_refusal(dress(banned)) is not None
 
 
 @pytest.mark.parametrize("bad", ["", "  ", "x" * 256, "\ud800", chr(0xDFFF), None, 42, b"x"])
 def test_what_is_no_id_is_refused_with_a_reason(bad):
     """The message is for the developer, so there always is one."""
-    assert len(refusal(bad)) > 10
+    assert len(id_refusal(bad)) > 10
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_what_is_no_id_is_refused_with_a_reason(bad):
 )
 def test_ordinary_ids_are_fine(good):
     """Applications' own IDs have any form."""
-    assert refusal(good) is None
+    assert id_refusal(good) is None
 
 
 def test_with_a_spid_uid_no_device_is_named():

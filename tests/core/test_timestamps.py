@@ -99,14 +99,14 @@ def test_a_datetime_without_a_zone_is_local_time(local_zone):
     """As `datetime.timestamp()` has it: `datetime.now()` is this moment wherever the process runs."""
     told = []
     naive = dt.datetime.fromtimestamp(NOW_MS / 1000)  # noqa: DTZ006  # that is the point
-    assert time_ms(naive, now_ms=NOW_MS, naive=lambda: told.append(local_zone)) == NOW_MS
+    assert time_ms(naive, now_ms=NOW_MS, on_naive=lambda: told.append(local_zone)) == NOW_MS
     assert told == [local_zone]
 
 
 def test_a_datetime_with_a_zone_is_not_told_of(local_zone):
     """It is that moment, whatever the process's clock says."""
     aware = dt.datetime.fromtimestamp(NOW_MS / 1000, EAST)
-    assert time_ms(aware, now_ms=NOW_MS, naive=lambda: pytest.fail(local_zone)) == NOW_MS
+    assert time_ms(aware, now_ms=NOW_MS, on_naive=lambda: pytest.fail(local_zone)) == NOW_MS
 
 
 @needs_module("numpy")
@@ -132,6 +132,6 @@ def test_pandas_times(local_zone):
     told = []
     assert time_ms(pd.Timestamp("2025-01-01", tz="Asia/Tokyo"), now_ms=NOW_MS) == 1_735_657_200_000
     naive = pd.Timestamp(dt.datetime.fromtimestamp(NOW_MS / 1000))  # noqa: DTZ006
-    assert time_ms(naive, now_ms=NOW_MS, naive=lambda: told.append(local_zone)) == NOW_MS
+    assert time_ms(naive, now_ms=NOW_MS, on_naive=lambda: told.append(local_zone)) == NOW_MS
     assert told == [local_zone]
     assert time_ms(pd.NaT, now_ms=NOW_MS) == time_ms(pd.NA, now_ms=NOW_MS) == NOW_MS

@@ -153,7 +153,7 @@ def test_only_what_looks_like_ours_is_foreign(notes, change, calls):
     """The log line about another key is for cookies that this package has made somewhere."""
     said = []
     theirs = make(Counter(), keys=("their-key-of-some-length",)).encode(visitor_cookie())
-    codec = make(notes, foreign=lambda: said.append(1))
+    codec = make(notes, on_foreign=lambda: said.append(1))
     assert codec.decode(change(theirs), now_s=NOW_S) is None
     assert len(said) == calls
 

@@ -408,7 +408,7 @@ class EventBuilder:
 
     def _time(self, value: Any, latest_ms: int | None = None) -> int:
         now_ms = round(self._clock() * 1000)
-        return time_ms(value, now_ms=now_ms, latest_ms=latest_ms, naive=self._diagnostics.naive_time)
+        return time_ms(value, now_ms=now_ms, latest_ms=latest_ms, on_naive=self._diagnostics.naive_time)
 
     def _final(
         self,

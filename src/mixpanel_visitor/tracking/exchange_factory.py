@@ -62,7 +62,7 @@ class ExchangeFactory:
             domain=settings.cookie_domain,
             max_age_s=settings.cookie_max_age_s,
             count=counters.note,
-            foreign=_ForeignCookie(settings.cookie_name, log),
+            on_foreign=_ForeignCookie(settings.cookie_name, log),
         )
         seen_name = settings.cookie_name + SEEN_SUFFIX
         self.rules = SiteRules(

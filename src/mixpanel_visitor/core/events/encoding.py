@@ -1,6 +1,6 @@
-"""Encoding: properties to JSON, each event once and for good.
+"""Encoding: properties to JSON, each event once.
 
-What is plain JSON already is written as it is; for all else `values` says what it becomes. NaN and infinity,
+Plain JSON values are written as they are; `values` converts all others. NaN and infinity,
 which JSON does not have, become null.
 """
 
@@ -26,20 +26,20 @@ def converted(
     *,
     limits: Limits = EVENT,
 ) -> dict[str, Any]:
-    """Return properties as JSON has them; raises `InvalidEventError` where Mixpanel would refuse them.
+    """Return properties as JSON values; raise `InvalidEventError` if Mixpanel would refuse them.
 
-    `on_stringified` learns of each value that became its text, because nothing better is known of its type.
+    `on_stringified` is called for each value that is converted to its text, because its type is unknown.
     """
     return Converter(limits, on_stringified).properties(properties)
 
 
 def plain_value(value: Any, on_stringified: OnStringified = ignore_stringified, *, name: str) -> Any:
-    """Return one value as JSON has it, of a property of this name."""
+    """Return the value of the property of this name as a JSON value."""
     return converted({name: value}, on_stringified, limits=RECORD)[name]
 
 
 def encode(record: Mapping[Any, Any], on_stringified: OnStringified = ignore_stringified) -> bytes:
-    """Return any values in JSON; raises `InvalidEventError` for more than Mixpanel takes."""
+    """Return any values in JSON; raise `InvalidEventError` for more than Mixpanel takes."""
     return written(converted(record, on_stringified, limits=RECORD), on_stringified)
 
 
@@ -48,14 +48,14 @@ def written(record: Mapping[str, Any], on_stringified: OnStringified = ignore_st
     try:
         body = orjson.dumps(record)
     except (TypeError, ValueError):
-        exact = {
-            # The name that `on_stringified` learns is that of a property.
+        exact_values = {
+            # `on_stringified` gets the name of a property.
             name: Converter(RECORD, on_stringified, exact=True).properties(value)
             if isinstance(value, dict)
             else Converter(RECORD, on_stringified, exact=True).value(value)
             for name, value in record.items()
         }
-        body = orjson.dumps(exact)
+        body = orjson.dumps(exact_values)
     return checked_size(body)
 
 
@@ -87,12 +87,12 @@ def encoded(properties: Mapping[str, Any]) -> EncodedPart:
 
 
 def properties_of(parts: Iterable[EncodedPart]) -> dict[str, Any]:
-    """Return the properties of parts; of those with the same name the last one."""
+    """Return the properties of parts; of those with the same name the last one counts."""
     return {name: value for part in parts for name, value in part.properties.items()}
 
 
 def checked_size(body: bytes) -> bytes:
-    """Return the body of a record, which Mixpanel does not find too large."""
+    """Return the body of a record; raise `InvalidEventError` if it is too large for Mixpanel."""
     if len(body) >= MAX_RECORD_BYTES:
         raise InvalidEventError(
             "too_large",

@@ -1,6 +1,6 @@
 """JSON values: lists and objects that are JSON already, read level by level.
 
-Each level is read by functions in C: thousands of lists in a list cost little more than their encoding does.
+Functions in C read each level: thousands of lists in a list cost little more than their encoding.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 FLAT_TYPES = frozenset((str, int, float, bool, type(None)))
-"""Values of these types hold no others."""
+"""The types of values that contain no others."""
 
 MANY = 16
-"""From so many values on, reading them level by level is worth its beginning."""
+"""From this many values on, reading them level by level is faster."""
 
 _PLAIN_TYPES = FLAT_TYPES | {list, dict}
 
@@ -30,13 +30,13 @@ class Level:
         self.lists: list[list[Any]] = []
         self.objects: list[dict[Any, Any]] = []
         if list in kinds:
-            self.lists = [each for each in values if type(each) is list]
+            self.lists = [value for value in values if type(value) is list]
         if dict in kinds:
-            self.objects = [each for each in values if type(each) is dict]
+            self.objects = [value for value in values if type(value) is dict]
 
     @cached_property
     def values(self) -> list[Any]:
-        """What they hold; ask `size` first."""
+        """The values in them; check `size` first."""
         return [
             *chain.from_iterable(self.lists),
             *chain.from_iterable(map(dict.values, self.objects)),
@@ -44,17 +44,17 @@ class Level:
 
     @property
     def size(self) -> int:
-        """The number of values that they hold."""
+        """The number of values in them."""
         return sum(map(len, self.lists)) + sum(map(len, self.objects))
 
     @property
     def longest_list(self) -> int:
-        """The most items that one of them has."""
+        """The number of items in the longest list."""
         return max(map(len, self.lists), default=0)
 
     @property
     def largest_object(self) -> int:
-        """The most names that one of them has."""
+        """The number of names in the largest object."""
         return max(map(len, self.objects), default=0)
 
     @property
@@ -66,8 +66,8 @@ class Level:
 def levels(value: Any) -> Iterator[Level]:
     """Yield the levels of a list or object from the outside in.
 
-    What holds itself has no last level: whoever reads them stops somewhere. Behind what is not plain there is
-    no further level.
+    A value that contains itself has no last level: the caller has to stop. After a level that is not plain
+    there is no further one.
     """
     level = Level([value])
     while level.lists or level.objects or not level.is_plain:
@@ -77,13 +77,13 @@ def levels(value: Any) -> Iterator[Level]:
         level = Level(level.values)
 
 
-def is_part_of_itself(read: Iterable[Level], path: Iterable[int]) -> bool:
-    """Return whether something in these levels is also above itself, or is in the path that leads to them.
+def is_part_of_itself(read_levels: Iterable[Level], path: Iterable[int]) -> bool:
+    """Return whether a value in these levels is also in a level above, or in the path that leads to them.
 
-    Also True for what two levels share.
+    Also True for a value that two levels share.
     """
     seen = set(path)
-    for level in read:
+    for level in read_levels:
         ids = {*map(id, level.lists), *map(id, level.objects)}
         if not seen.isdisjoint(ids):
             return True
@@ -96,4 +96,4 @@ def chars(values: Sequence[Any]) -> int:
     kinds = set(map(type, values))
     if str not in kinds:
         return 0
-    return sum(map(len, values if len(kinds) == 1 else [each for each in values if type(each) is str]))
+    return sum(map(len, values if len(kinds) == 1 else [value for value in values if type(value) is str]))

@@ -1,4 +1,4 @@
-"""Events and profile updates in Mixpanel's shape: reserved names, limits, stamps.
+"""Records of events and profile updates: the rules for names, IDs and sizes.
 
 Limits are those of the reference ("Import Events"): a name, fewer than 255 properties, three levels of
 nesting, lists of fewer than 255 items, and for people and groups the operations of `/engage` and `/groups`.
@@ -12,7 +12,7 @@ from functools import lru_cache
 from operator import attrgetter, length_hint
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mixpanel_visitor.core.identity.identity import DISALLOWED_IDS, identity_properties, read_id, refusal
+from mixpanel_visitor.core.identity.identity import DISALLOWED_IDS, id_refusal, identity_properties, read_id
 from mixpanel_visitor.errors import InvalidEventError
 from mixpanel_visitor.quoting import quoted, type_name
 from mixpanel_visitor.records import Record
@@ -64,7 +64,7 @@ def event_record(
 ) -> Record:
     """Return the record of a whole event, `{"event": name, "properties": {...}}`, in its final bytes.
 
-    `is_plain`: its properties are known to be converted. `on_stringified` learns of values that became
+    `is_plain`: its properties are converted already. `on_stringified` is called for values that become
     their text.
     """
     name: Any = event.get("event")
@@ -74,8 +74,8 @@ def event_record(
         raise InvalidEventError(
             "bad_properties", f"properties must be a dict, not {type_name(type(properties))}"
         )
-    given = _with_ids(properties)
-    plain = given if is_plain else converted(given, on_stringified)
+    with_ids = _with_ids(properties)
+    plain = with_ids if is_plain else converted(with_ids, on_stringified)
     _check_size(plain)
     insert_id = plain.get("$insert_id")
     if (
@@ -87,7 +87,7 @@ def event_record(
             "bad_insert_id", f"$insert_id must be 1 to 36 of A-Z a-z 0-9 and '-', not {quoted(insert_id)}"
         )
     if name not in IDENTITY_EVENTS:
-        _, reason = read_id(given.get("distinct_id"))
+        _, reason = read_id(with_ids.get("distinct_id"))
         if reason is not None:
             raise InvalidEventError("banned_id", reason)
     return Record(
@@ -96,18 +96,18 @@ def event_record(
 
 
 def _with_ids(properties: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the properties with IDs that are numbers or UUIDs as the texts that they stand for."""
+    """Return the properties with those IDs as texts that are numbers or UUIDs."""
     changed: dict[str, Any] = {}
     for name in _ID_PROPERTIES:
-        given = properties.get(name)
-        if given is not None and type(given) is not str:
-            text, reason = read_id(given)
+        any_id = properties.get(name)
+        if any_id is not None and type(any_id) is not str:
+            text, reason = read_id(any_id)
             if reason is None:
                 changed[name] = text
-    pair = properties.get("$distinct_ids")
-    if isinstance(pair, (list, tuple)):
+    merged_ids = properties.get("$distinct_ids")
+    if isinstance(merged_ids, (list, tuple)):
         changed["$distinct_ids"] = [
-            given if reason else text for given in pair for text, reason in [read_id(given)]
+            any_id if reason else text for any_id in merged_ids for text, reason in [read_id(any_id)]
         ]
     return {**properties, **changed} if changed else properties
 
@@ -116,7 +116,7 @@ class EncodedCommon(NamedTuple):
     """What all events of one visitor in one request have in common, joined once.
 
     `reserved_names`: an event whose own properties use one of these is not built from this;
-    `middle` is what stands between the event's name and its time.
+    `middle` is the JSON between the event's name and its time.
     """
 
     identity: object
@@ -129,7 +129,7 @@ _names_of, _body_of = attrgetter("names"), attrgetter("body")
 
 
 def join_parts(identity: object, parts: Sequence[EncodedPart]) -> EncodedCommon | None:
-    """Return what these parts say together; None: two of them say something of the same name."""
+    """Return these parts joined; None: two of them have a property of the same name."""
     reserved_names, property_count = _reserved_names(*map(_names_of, parts))
     if property_count is None:
         return None
@@ -139,7 +139,7 @@ def join_parts(identity: object, parts: Sequence[EncodedPart]) -> EncodedCommon 
 
 @lru_cache(1024)
 def _reserved_names(*parts: tuple[str, ...]) -> tuple[frozenset[str], int | None]:
-    """Return the names that these parts use, and how many properties there are; None: one is used twice."""
+    """Return the names in these parts, and the number of properties; None: one name is used twice."""
     names = [name for part in parts for name in part]
     used = frozenset(names)
     count = len(names) + 2 if len(used) == len(names) else None
@@ -150,7 +150,7 @@ def _reserved_names(*parts: tuple[str, ...]) -> tuple[frozenset[str], int | None
 def encoded_identity(mode: IdMode, identity: Identity) -> EncodedPart | None:
     """Return the identity properties of an event; None: Mixpanel would refuse the ID."""
     properties = identity_properties(mode, identity)
-    return None if refusal(properties["distinct_id"]) is not None else encoded(properties)
+    return None if id_refusal(properties["distinct_id"]) is not None else encoded(properties)
 
 
 def record_with_common(
@@ -186,7 +186,7 @@ def _checked_name(name: str) -> bytes:
     return encode_text(name)
 
 
-_encoded_name = lru_cache(1024)(_checked_name)  # of the same few names most events are
+_encoded_name = lru_cache(1024)(_checked_name)  # most events have one of a few names
 
 
 def profile_record(
@@ -198,7 +198,7 @@ def profile_record(
 ) -> Record:
     """Return the record of a people or group update, `{"$distinct_id": ..., "$set": {...}}`.
 
-    `clean` is given the properties, converted, and returns them without secrets.
+    `clean` takes the converted properties, and returns them without secrets.
     """
     operations = [name for name in PROFILE_OPERATIONS if name in update]
     if len(operations) != 1:
@@ -207,9 +207,9 @@ def profile_record(
             f"an update holds exactly one of {', '.join(PROFILE_OPERATIONS)}, not {operations or 'none'}",
         )
     operation = operations[0]
-    given = dict(update)
+    updated = dict(update)
     if endpoint == "engage":
-        given["$distinct_id"], reason = read_id(update.get("$distinct_id"))
+        updated["$distinct_id"], reason = read_id(update.get("$distinct_id"))
         if reason is not None:
             raise InvalidEventError("banned_id", reason)
     _check_kind(operation, update[operation])
@@ -217,7 +217,7 @@ def profile_record(
         name: clean(converted(value, on_stringified, limits=PROFILE))
         if name == operation and isinstance(value, Mapping)
         else plain_value(value, on_stringified, name=name)
-        for name, value in given.items()
+        for name, value in updated.items()
     }
     if endpoint == "groups":
         _check_group(plain)
@@ -243,10 +243,10 @@ def _check_name(name: object) -> None:
 
 
 def _check_size(properties: Mapping[str, Any]) -> None:
-    """Refuse what has too many properties, or too long ones, before it is written."""
+    """Refuse too many properties, or too long ones, before they are written."""
     if len(properties) >= MAX_PROPERTIES:
         raise _too_many(len(properties))
-    # The length of texts; of what has none it is 0.
+    # The length of texts; 0 for values without a length.
     if sum(map(length_hint, properties.values())) >= MAX_RECORD_BYTES:
         raise InvalidEventError(
             "too_large",
@@ -266,7 +266,7 @@ def _check_group(update: Mapping[str, Any]) -> None:
     key, group_id = update.get("$group_key"), update.get("$group_id")
     if not (isinstance(key, str) and key):
         raise InvalidEventError("bad_update", "a group update needs a group key, such as 'company'")
-    # A number stays one: the browser SDK sends it so, and Mixpanel compares it with what events say.
+    # A number stays one: the browser SDK sends it so, and Mixpanel compares it with the events' value.
     if isinstance(group_id, bool) or not isinstance(group_id, (str, int, float)) or group_id == "":
         raise InvalidEventError(
             "bad_update", f"a group update needs the group's ID, such as 'Acme', not {quoted(group_id)}"
@@ -274,7 +274,7 @@ def _check_group(update: Mapping[str, Any]) -> None:
 
 
 def _check_nested(operand: Any) -> None:
-    """Refuse a list or object that is too large in JSON; only long numbers and signs come so far."""
+    """Refuse a list or object that is too large in JSON, because of long numbers or escapes."""
     for name, value in operand.items() if type(operand) is dict else ():
         if type(value) in (list, dict) and len(written(value)) > MAX_PROFILE_PROPERTY_BYTES:
             raise InvalidEventError("too_large", nested_too_large(name))

@@ -1,6 +1,6 @@
-"""Redaction: what must not leave the process although somebody has put it into an event.
+"""Redaction: takes secrets out of the properties of an event.
 
-A deny list of names. Values are not looked at: a card number under the name "note" is not found.
+A deny list of names. Values are not examined: a card number under the name "note" stays.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ SECRET_NAMES = (
     "password confirmation", "private key", "pwd", "refresh token", "secret", "secret key", "security code",
     "session id", "session key", "session token", "social security number", "ssn", "token", "xsrf token",
 )  # fmt: skip
-"""What the entry `"default"` stands for."""
+"""The names for which the entry `"default"` stands."""
 
 REDACTED = "REDACTED"
-"""What stands in place of a secret."""
+"""The text in place of a secret."""
 
 MAX_DEPTH = 8
-"""Nesting below this is not looked at; Mixpanel takes three levels."""
+"""Deeper levels are not examined; Mixpanel takes three levels."""
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")
 
@@ -43,32 +43,32 @@ _NAME_MAX_CHARS = 256
 
 
 class Redactor:
-    """Knows secrets by their names: `password`, `user[password]`, `newPassword2`, `API_KEY`, `apikey`.
+    """Recognizes secrets by their names: `password`, `user[password]`, `newPassword2`, `API_KEY`, `apikey`.
 
-    A name is secret if it ends with the words of an entry, however they are put together; so `token_count`
-    and `passwords_changed` are none. The entry `"default"` stands for `SECRET_NAMES`; without `names` no
+    A name is secret if it ends with the words of an entry, however they are joined; so `token_count` and
+    `passwords_changed` are not. The entry `"default"` stands for `SECRET_NAMES`; without `names` no
     name is secret.
     """
 
     def __init__(self, names: Iterable[str] = ("default",)) -> None:
-        given = {"".join(_words(name)) for name in names} - {""}
-        ours = {"".join(_words(name)) for name in SECRET_NAMES} if "default" in given else set()
-        entries = frozenset(given - {"default"} | ours)
+        configured = {"".join(_words(name)) for name in names} - {""}
+        defaults = {"".join(_words(name)) for name in SECRET_NAMES} if "default" in configured else set()
+        entries = frozenset(configured - {"default"} | defaults)
 
         def is_secret(name: str) -> bool:
             words = _words(name)
-            return any("".join(words[at:]) in entries for at in range(len(words)))
+            return any("".join(words[start:]) in entries for start in range(len(words)))
 
-        self._any = bool(entries)
+        self._has_entries = bool(entries)
         self.is_secret: Callable[[str], bool] = lru_cache(_NAMES_CACHED)(is_secret) if entries else _never
-        # The same call always has the same names: mostly one question for all of them.
+        # The same call always has the same names: mostly one look-up for all of them.
         self._are_plain = lru_cache(_CALLS_CACHED)(self._are_plain_names)
 
     def _are_plain_names(self, names: tuple[Any, ...]) -> bool:
         return all(isinstance(name, str) and not self.is_secret(name) for name in names)
 
     def is_plain(self, properties: Mapping[Any, Any]) -> bool:
-        """Return whether there is nothing to look at: names that are no secrets, and short flat values."""
+        """Return whether nothing needs redaction: no secret names, and short flat values."""
         chars = 0
         for value in properties.values():
             kind = type(value)
@@ -81,18 +81,18 @@ class Redactor:
     def clean(self, properties: Mapping[str, Any], on_secret: Callable[[str], None]) -> Mapping[str, Any]:
         """Return properties with secrets replaced: the same object where there are none, else a copy.
 
-        `on_secret` is told the name of each.
+        `on_secret` is called with the name of each.
         """
-        if not self._any or self.is_plain(properties):
+        if not self._has_entries or self.is_plain(properties):
             return properties
         cleaned: Mapping[str, Any] = self._cleaned(properties, on_secret, 0)
         return cleaned
 
     def _has_no_secret(self, value: Any, depth: int) -> bool:
-        """Return whether all is plain, with no secret's name at any depth that is looked at."""
+        """Return whether all is plain, without a secret's name at any depth that is examined."""
         for level in islice(levels(value), MAX_DEPTH + 1 - depth):
             names = set(level.names)
-            if not level.is_plain or any(type(each) is not str or self.is_secret(each) for each in names):
+            if not level.is_plain or any(type(name) is not str or self.is_secret(name) for name in names):
                 return False
         return True
 
@@ -127,7 +127,7 @@ class Redactor:
 
 
 def _words(name: str) -> list[str]:
-    """Split at signs, digits and humps, in lower case."""
+    """Split a name at signs, digits and capitals; return the words in lower case."""
     name = name[:_NAME_MAX_CHARS]
     return [word.lower() for word in _WORD.findall(unquote(name) if "%" in name else name)]
 

@@ -1,8 +1,8 @@
 """Timestamps: a caller's `time` as Mixpanel takes it, integer milliseconds since 1970.
 
-Seconds and milliseconds are told apart by their size, and any of Python's and numpy's numbers will do. A
-datetime with a zone is that moment; one without is the local time of this process, as `datetime.timestamp()`
-has it, and the caller is told. A `numpy.datetime64` has no zone and is in UTC, as numpy's own "now" is.
+The size of a number decides whether it is in seconds or milliseconds; all numbers of Python and numpy are
+accepted. A datetime without a zone is local time of this process, as for `datetime.timestamp()`, and is
+reported to the caller. A `numpy.datetime64` has no zone and is in UTC, as numpy's own "now" is.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ AHEAD_MS = 3_600_000
 """And up to an hour ahead of its clock (reference: import-events)."""
 
 FAR_MS = 4_102_444_800_000
-"""The year 2100: what lies beyond it is in another unit, whatever clock it was read from."""
+"""The year 2100: a later time is in another unit, even if the clock is wrong."""
 
 _SECONDS_BELOW = 100_000_000_000  # as milliseconds this is 1973; as seconds it is the year 5138
-_MOST = 2**63
+_INT64_LIMIT = 2**63
 _HINTS = ((1e14, 1e17, "microseconds", "1000"), (1e17, 1e20, "nanoseconds", "1_000_000"))
 
 
@@ -38,18 +38,18 @@ def time_ms(
     *,
     now_ms: int,
     latest_ms: int | None = None,
-    naive: Callable[[], object] = lambda: None,
+    on_naive: Callable[[], object] = lambda: None,
 ) -> int:
     """Return a caller's `time` in milliseconds; None and pandas' NaT are now.
 
-    Raises `InvalidEventError` for what is no time, and for one that Mixpanel does not take; `latest_ms` is an
-    hour from now where nothing else is given. `naive` is told of a datetime without a zone.
+    Raise `InvalidEventError` for what is no time, and for one that Mixpanel does not take; `latest_ms` is an
+    hour from now by default. `on_naive` is called for a datetime without a zone.
     """
     if value is None:
         return now_ms
     try:
-        milliseconds = _milliseconds(value, naive)
-    except Exception:  # a zone, or a number's own way to be one, is foreign code
+        milliseconds = _milliseconds(value, on_naive)
+    except Exception:  # a zone, or a number's own conversion, is foreign code
         milliseconds = None
         if isinstance(value, dt.datetime):
             raise _bad(f"{_shown(value)} is no moment that this machine knows") from None
@@ -66,13 +66,13 @@ def time_ms(
     return milliseconds
 
 
-def _milliseconds(value: Any, naive: Callable[[], object]) -> int | None:
+def _milliseconds(value: Any, on_naive: Callable[[], object]) -> int | None:
     number: Any
     if isinstance(value, dt.datetime):
         if _is_missing(value):
             return None
         if value.tzinfo is None:
-            naive()
+            on_naive()
             return round(dt.datetime.timestamp(value) * 1000)
         return round(value.timestamp() * 1000)
     kind = type(value)
@@ -81,7 +81,7 @@ def _milliseconds(value: Any, naive: Callable[[], object]) -> int | None:
             return None  # a list of times
         if value.dtype.kind == "M":
             number = value.astype("M8[ms]").astype("int64").tolist()
-            return None if number == -_MOST else int(number)  # NaT
+            return None if number == -_INT64_LIMIT else int(number)  # NaT
         value = value.tolist()
     if isinstance(value, (float, Decimal, Fraction)):
         number = float(value)
@@ -89,17 +89,17 @@ def _milliseconds(value: Any, naive: Callable[[], object]) -> int | None:
         return None
     else:
         number = operator.index(value)
-    if not -_MOST < number < _MOST:
+    if not -_INT64_LIMIT < number < _INT64_LIMIT:
         return None
     milliseconds: int = round(number * 1000) if abs(number) < _SECONDS_BELOW else round(number)
     return milliseconds
 
 
 def _is_missing(value: Any) -> bool:
-    """Return whether it is pandas' or numpy's word for a time that is not there."""
+    """Return whether this is pandas' or numpy's value for a missing time."""
     kind = type(value)
     if kind.__module__ == "numpy":
-        return bool(not value.shape and value.dtype.kind == "M" and value.astype("int64") == -_MOST)
+        return bool(not value.shape and value.dtype.kind == "M" and value.astype("int64") == -_INT64_LIMIT)
     return kind.__module__.startswith("pandas") and kind.__name__ in ("NaTType", "NAType")
 
 

@@ -1,8 +1,8 @@
-"""Value types: what a value of each type becomes in JSON.
+"""Value types: the conversion of a value of each type to JSON.
 
-What the standard library, numpy, pandas, pydantic, msgspec, attrs and Django have is known, and none of them
-is imported: their types are recognised by name, or by what they offer. Anything else becomes its text, and
-the caller is told.
+The types of the standard library, numpy, pandas, pydantic, msgspec, attrs and Django are known. None of these
+libraries is imported: a type is recognised by its name or its attributes. A value of another type becomes its
+text, which is reported to the caller.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Converter(Protocol):
-        """What turns the parts of a value into JSON's: `values.Converter`."""
+        """Converts the parts of a value: `values.Converter`."""
 
         def value(self, value: Any, depth: int = 0) -> Any:
-            """Return a value as JSON has it; `depth` is the number of lists and objects around it."""
+            """Return a value as a JSON value; `depth` is the number of lists and objects around it."""
             ...
 
         def items(self, owner: Any, items: Iterable[Any], depth: int) -> Any:
@@ -42,31 +42,31 @@ if TYPE_CHECKING:
             ...
 
         def expect_items(self, count: int) -> None:
-            """Refuse a list with so many items, before it is read."""
+            """Refuse a list with too many items, before it is read."""
             ...
 
         def expect_keys(self, count: int) -> None:
-            """Refuse an object with so many keys, before it is read."""
+            """Refuse an object with too many keys, before it is read."""
             ...
 
         def spend(self, size: int) -> None:
-            """Count what is written; refuse what is more than Mixpanel takes."""
+            """Count bytes of JSON; refuse more than Mixpanel takes."""
             ...
 
         def text(self, value: Any) -> str:
             """Return the text of a value, cut as Mixpanel cuts it."""
             ...
 
-        def noted(self, text: str, kind: type) -> str:
-            """Return the text that stands for a value of this type, and note that it does."""
+        def stringified(self, text: str, kind: type) -> str:
+            """Return the text in place of a value of this type, and report it."""
             ...
 
-    Way = Callable[[Converter, Any, int], Any]
+    Conversion = Callable[[Converter, Any, int], Any]
 
 _DIGITS = decimal.Context(
     prec=40, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, rounding=decimal.ROUND_HALF_EVEN, traps=[]
 )
-"""More than a number in JSON holds; what is rounded to it costs no more than its length."""
+"""More digits than a number in JSON has; rounding to them bounds the time."""
 
 _WHOLE_DIGITS = 18  # fit into 64 bits
 _TYPES_KNOWN = 1_024
@@ -85,7 +85,7 @@ def _set(convert: Converter, value: Any, depth: int) -> Any:
     try:
         return sorted(plain, key=str)  # so that equal events are equal bytes
     except ValueError:
-        return plain  # of an integer with very many digits Python makes no text
+        return plain  # Python makes no text of an integer with very many digits
 
 
 def _object(convert: Converter, value: Any, depth: int) -> Any:
@@ -94,20 +94,20 @@ def _object(convert: Converter, value: Any, depth: int) -> Any:
 
 
 def _array(convert: Converter, value: Any, depth: int) -> Any:
-    """Read a numpy array or scalar, or what offers its items in the same way."""
+    """Convert a numpy array or scalar, or a type with the same methods."""
     shape = getattr(value, "shape", None)
     if isinstance(shape, tuple):
         size = 1
-        for each in shape:
-            convert.expect_items(each)
-            size *= each
+        for length in shape:
+            convert.expect_items(length)
+            size *= length
         convert.spend(size)
     else:
         convert.expect_items(_length(value))
     if type(value).__module__ == "numpy" and value.dtype.kind in "mM":
         value = value.astype(f"{value.dtype.kind}8[us]")
     plain = value.tolist() if hasattr(value, "tolist") else value.to_list()
-    # Of what Python has no type for, numpy gives its own back.
+    # For types that Python does not have, numpy returns its own.
     return float(plain) if type(plain) is type(value) else convert.value(plain, depth)
 
 
@@ -115,7 +115,7 @@ def _length(value: Any) -> int:
     return len(value) if hasattr(type(value), "__len__") else 0
 
 
-# --- what has fields ------------------------------------------------------------------------------
+# --- types with fields ----------------------------------------------------------------------------
 
 
 def _fields(convert: Converter, value: Any, depth: int) -> Any:
@@ -131,12 +131,12 @@ def _struct(convert: Converter, value: Any, depth: int) -> Any:
     pairs = [(name, getattr(value, field)) for name, field in fields]
     if kind.__struct_config__.tag is not None:
         pairs.insert(0, (kind.__struct_config__.tag_field, kind.__struct_config__.tag))
-    given = (pair for pair in pairs if type(pair[1]).__name__ != "UnsetType")
-    return convert.pairs(value, given, depth)
+    set_pairs = (pair for pair in pairs if type(pair[1]).__name__ != "UnsetType")
+    return convert.pairs(value, set_pairs, depth)
 
 
 def _model(convert: Converter, value: Any, depth: int) -> Any:
-    # Its own way to write itself knows what is not to be shown.
+    # The model itself excludes fields that must not be shown.
     return convert.value(value.model_dump(by_alias=True), depth)
 
 
@@ -148,10 +148,10 @@ def _namespace(convert: Converter, value: SimpleNamespace, depth: int) -> Any:
 
 
 def _enum(convert: Converter, value: Enum, depth: int) -> Any:
-    # What has no form in JSON has a name at least.
-    within: Any = value.value
-    kind: Any = type(within)
-    return value.name if way_of(kind) is _unknown else convert.value(within, depth)
+    # A value without a form in JSON has a name at least.
+    inner: Any = value.value
+    kind: Any = type(inner)
+    return value.name if conversion_of(kind) is _unknown else convert.value(inner, depth)
 
 
 def _decimal(convert: Converter, value: decimal.Decimal, _depth: int) -> Any:
@@ -160,8 +160,8 @@ def _decimal(convert: Converter, value: decimal.Decimal, _depth: int) -> Any:
     if value.adjusted() < _WHOLE_DIGITS and value == value.to_integral_value():
         return int(value)
     rounded = _DIGITS.plus(value)
-    number = float(rounded)
-    return number if number - number == 0 else convert.noted(str(rounded), decimal.Decimal)
+    as_float = float(rounded)
+    return as_float if as_float - as_float == 0 else convert.stringified(str(rounded), decimal.Decimal)
 
 
 def _fraction(_convert: Converter, value: Fraction, _depth: int) -> Any:
@@ -190,26 +190,26 @@ def _error(convert: Converter, value: BaseException, _depth: int) -> Any:
 
 
 def _unknown(convert: Converter, value: Any, _depth: int) -> Any:
-    return convert.noted(convert.text(value), type(value))
+    return convert.stringified(convert.text(value), type(value))
 
 
-def _nothing(_convert: Converter, _value: Any, _depth: int) -> Any:
+def _null(_convert: Converter, _value: Any, _depth: int) -> Any:
     return None
 
 
-_BY_NAME: dict[tuple[str, str], Way] = {
+_BY_NAME: dict[tuple[str, str], Conversion] = {
     ("uuid", "UUID"): _text,
     ("ipaddress", "_IPAddressBase"): _text,
-    ("pandas", "NAType"): _nothing,
-    ("pandas", "NaTType"): _nothing,
+    ("pandas", "NAType"): _null,
+    ("pandas", "NaTType"): _null,
     ("pandas", "Interval"): _text,
     ("pandas", "Period"): _text,
-    ("django", "__proxy__"): _text,  # is translated when it is shown
+    ("django", "__proxy__"): _text,  # is translated when its text is read
     ("flask_babel", "LazyString"): _text,
 }
-"""Types of others, by the package that they are of and their name."""
+"""Types of other packages, by package and name."""
 
-_BY_TYPE: tuple[tuple[type | tuple[type, ...], Way], ...] = (
+_BY_TYPE: tuple[tuple[type | tuple[type, ...], Conversion], ...] = (
     # The order matters: an enum may be a string or a number, a datetime is a date.
     (Enum, _enum),
     (str, lambda convert, value, _depth: convert.value(str.__str__(value))),
@@ -226,21 +226,21 @@ _BY_TYPE: tuple[tuple[type | tuple[type, ...], Way], ...] = (
     (SimpleNamespace, _namespace),
     (BaseException, _error),
     ((complex, UserString), _text),
-    # What an iterator gives it gives once, to the application: it is not read.
+    # An iterator gives its items only once, to the application: it is not read.
     (Iterator, _unknown),
 )
 
 
 @lru_cache(_TYPES_KNOWN)
-def way_of(kind: Any) -> Way:
-    """Return how values of a type become JSON's."""
+def conversion_of(kind: Any) -> Conversion:
+    """Return the conversion of values of a type."""
     for base in kind.__mro__:
-        way = _BY_NAME.get((base.__module__.partition(".")[0], base.__name__))
-        if way is not None:
-            return way
-    for base, way in _BY_TYPE:
+        conversion = _BY_NAME.get((base.__module__.partition(".")[0], base.__name__))
+        if conversion is not None:
+            return conversion
+    for base, conversion in _BY_TYPE:
         if issubclass(kind, base):
-            return way
+            return conversion
     if hasattr(kind, "model_dump") and hasattr(kind, "model_fields"):
         return _model
     if hasattr(kind, "__struct_encode_fields__"):

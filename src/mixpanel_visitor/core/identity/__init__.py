@@ -1,1 +1,1 @@
-"""Identity: who the visitor is: our cookie, what the SDKs of the browser say, and how they are joined."""
+"""Identity: who the visitor is, by our cookie and by the claims of the browser's SDKs."""

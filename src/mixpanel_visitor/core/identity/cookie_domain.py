@@ -12,10 +12,10 @@ from functools import lru_cache
 from mixpanel_visitor.hosts import hostname
 
 MAX_HOST_CHARS = 253
-"""A host name has no more (RFC 1035), and the SDK's expressions are slow on longer ones."""
+"""The longest host name (RFC 1035); the SDK's expressions are slow on longer ones."""
 
 REMEMBERED = 1024
-"""So many Host headers are remembered with their Domain."""
+"""How many Host headers are remembered with their Domain."""
 
 _SIMPLE = re.compile(r"[a-z0-9][a-z0-9-]*\.[a-z]+\Z")
 # For two-part endings such as `ac.uk`.
@@ -23,21 +23,21 @@ _WITH_SHORT_ENDING = re.compile(r"[a-z0-9][a-z0-9-]+\.[a-z.]{2,6}\Z")
 
 
 class CookieDomain:
-    """Chooses the Domain of one site's cookies: the one that is configured, else as the SDK does."""
+    """Chooses the Domain of one site's cookies: the configured one, else the one that the SDK uses."""
 
     def __init__(self, configured: str | None, *, cross_subdomain: bool) -> None:
         self._configured = (configured or "").removeprefix(".").lower()
         self._cross_subdomain = cross_subdomain
-        self._remembered = lru_cache(REMEMBERED)(self._chosen)
+        self._remembered = lru_cache(REMEMBERED)(self._choose)
 
     def on(self, host: str) -> str:
         """Return the Domain for a request's Host header; `""`: none, the cookie is for this host alone.
 
         A Domain that does not cover the host would make browsers refuse the cookie: then there is none.
         """
-        return (self._chosen if len(host) > MAX_HOST_CHARS else self._remembered)(host)
+        return (self._choose if len(host) > MAX_HOST_CHARS else self._remembered)(host)
 
-    def _chosen(self, host: str) -> str:
+    def _choose(self, host: str) -> str:
         name = hostname(host)
         domain = self._configured or (sdk_domain(name) if self._cross_subdomain else "")
         return domain if name == domain or name.endswith(f".{domain}") else ""

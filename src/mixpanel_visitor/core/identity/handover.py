@@ -1,4 +1,4 @@
-"""Hand-over: the browser posts its visitor ID to the server, where no cookie does.
+"""Hand-over: the browser posts its visitor ID to the server, where no cookie carries it.
 
 Neither SPiD SDK leaves a cookie by default, and mixpanel-browser may keep its ID in localStorage. So a script
 posts it to one path of the site itself: a JSON object with `device_id`, with `uid` and where there is one its
@@ -19,7 +19,7 @@ import orjson
 from mixpanel_visitor.core.policy import is_same_origin
 from mixpanel_visitor.core.request import content_length
 
-from .identity import refusal
+from .identity import id_refusal
 from .mixpanel_browser import BrowserClaim
 from .visitor_cookie import is_device_id
 
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from .resolver import IdentityResolver, ResolvedIdentity
 
 MAX_BODY_BYTES = 2048
-"""A longer body is no ID; a `sig` is under 1 KB."""
+"""No ID needs a longer body; a `sig` is under 1 KB."""
 
 KINDS = ("opted_out", "device_id", "uid", "sig")
-"""What can be handed over. A choice counts before all IDs that stand beside it."""
+"""What can be handed over. With `opted_out` the IDs beside it are ignored."""
 
 _TAG = re.compile(r"[0-9A-Za-z_-]{8}")
 
 
 class HandoverError(ValueError):
-    """A hand-over that is refused, with the HTTP `status` of the answer and the name it is counted under."""
+    """A refused hand-over, with the HTTP `status` of the response and the note it is counted under."""
 
     def __init__(self, status: int, note: str, message: str) -> None:
         self.status = status
@@ -61,7 +61,7 @@ def _too_large() -> HandoverError:
 
 
 class HandoverClaim(NamedTuple):
-    """What the browser says: its IDs, or whether the visitor has opted out there. None: it says nothing."""
+    """What a page has posted: the browser's IDs, or whether the visitor has opted out. None: not posted."""
 
     device_id: object = None
     uid: object = None
@@ -70,16 +70,16 @@ class HandoverClaim(NamedTuple):
 
     @property
     def tag(self) -> str:
-        """The beginning of the `sig`, by which the script knows a session that was judged already."""
+        """The beginning of the `sig`, by which the script recognizes a session that it has handed over."""
         match = _TAG.match(self.sig) if isinstance(self.sig, str) else None
         return match[0] if match else ""
 
 
-_NOTHING = HandoverClaim()
+_EMPTY_CLAIM = HandoverClaim()
 
 
 def check(facts: RequestFacts) -> None:
-    """Check a request to the path before its body is read; raises `HandoverError`."""
+    """Check a hand-over's head before its body is read; raise `HandoverError`."""
     if facts.method != "POST":
         raise HandoverError(405, "handover_method", "a visitor ID is handed over with POST")
     if not is_same_origin(facts):
@@ -99,18 +99,18 @@ def check(facts: RequestFacts) -> None:
 
 
 def read_claim(body: bytes) -> HandoverClaim:
-    """Read the body; raises `HandoverError`."""
+    """Return the claim in a body; raise `HandoverError`."""
     if len(body) > MAX_BODY_BYTES:
         raise _too_large()
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise _malformed() from None
-    given = {kind: parsed[kind] for kind in KINDS if kind in parsed} if isinstance(parsed, dict) else {}
-    if not given or not isinstance(given.get("opted_out"), (bool, type(None))):
+    fields = {kind: parsed[kind] for kind in KINDS if kind in parsed} if isinstance(parsed, dict) else {}
+    if not fields or not isinstance(fields.get("opted_out"), (bool, type(None))):
         raise _malformed()
-    claim = HandoverClaim(**given)
-    if claim == _NOTHING:
+    claim = HandoverClaim(**fields)
+    if claim == _EMPTY_CLAIM:
         raise _malformed()
     return claim
 
@@ -123,34 +123,34 @@ def resolve_handover(
     now_s: float,
     fresh_id: Callable[[], str],
 ) -> ResolvedIdentity:
-    """Resolve the visitor anew with what was handed over; raises `HandoverError` if nothing of it counts."""
+    """Resolve the visitor anew with a posted claim; raise `HandoverError` if no ID in it is usable."""
     sdk_claim = visitor = None
     if resolver.mixpanel is not None and claim.device_id is not None:
-        sdk_claim = _claim(claim.device_id)
+        sdk_claim = _browser_claim(claim.device_id)
     if resolver.spid is not None:
         if claim.sig is not None:
             visitor = resolver.spid.claimed(claim.sig, claim.uid, now_s=now_s)
         elif claim.uid is not None:
             visitor = resolver.spid.unsigned(claim.uid)
     if sdk_claim is None and visitor is None:
-        raise _useless(resolver, claim)
+        raise _unusable(resolver, claim)
     after = resolver.merge_claims(before, sdk_claim, visitor, posted=True, now_s=now_s, fresh_id=fresh_id)
     assert after is not None
     return after
 
 
-def _claim(device_id: object) -> BrowserClaim | None:
-    if not isinstance(device_id, str) or refusal(device_id) is not None or not is_device_id(device_id):
+def _browser_claim(device_id: object) -> BrowserClaim | None:
+    if not (isinstance(device_id, str) and is_device_id(device_id)) or id_refusal(device_id) is not None:
         return None
     return BrowserClaim(device_id=device_id)
 
 
-def _useless(resolver: IdentityResolver, claim: HandoverClaim) -> HandoverError:
+def _unusable(resolver: IdentityResolver, claim: HandoverClaim) -> HandoverError:
     sdks = {"device_id": resolver.mixpanel, "uid": resolver.spid, "sig": resolver.spid}
-    given = [name for name in sdks if getattr(claim, name) is not None]
-    if any(sdks[name] is not None for name in given):
-        message = f"this {' or '.join(given)} is not to be believed"
+    names = [name for name in sdks if getattr(claim, name) is not None]
+    if any(sdks[name] is not None for name in names):
+        message = f"this {' or '.join(names)} is not to be believed"
         return HandoverError(400, "handover_refused", message)
     sdk = "mixpanel" if resolver.mixpanel is None and claim.device_id is not None else "spid"
-    message = f"{' or '.join(given)} is not expected here: the setting browser_sdk does not name {sdk!r}"
+    message = f"{' or '.join(names)} is not expected here: the setting browser_sdk does not name {sdk!r}"
     return HandoverError(400, "handover_not_expected", message)

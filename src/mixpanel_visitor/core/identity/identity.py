@@ -20,7 +20,7 @@ IdMode = Literal["simplified", "original", "legacy", "spid"]
 Source = Literal["cookie", "mixpanel", "spid", "spid-signed", "generated", "none"]
 
 AnyId: TypeAlias = Union[str, SupportsIndex, "UUID"]
-"""What is taken for an ID: a str, an int of any kind, a UUID."""
+"""The types that are accepted as an ID: a str, an int of any kind, a UUID."""
 
 DEVICE_PREFIX = "$device:"
 
@@ -28,7 +28,7 @@ NOBODY = ""
 """Mixpanel's distinct ID for an event that belongs to no user ("Server-side events with no user")."""
 
 IDENTIFIED_EVENT = "Visitor identified"
-"""What joins a device to a user in a Simplified project where no event of the application does."""
+"""The event that joins a device to a user in a Simplified project, if no event of the application does."""
 
 DISALLOWED_IDS = frozenset(
     (
@@ -41,7 +41,7 @@ DISALLOWED_IDS = frozenset(
 
 MAX_ID_CHARS = 255
 MAX_ID_BITS = 850
-"""An int with more has more digits than an ID may have."""
+"""An int of more bits has more digits than an ID may have."""
 
 _KINDS = "an ID is a str, an int or a UUID, not"
 _TRUTH = f"{_KINDS} a bool, one for all people; give what identifies the user, such as user.id"
@@ -63,11 +63,10 @@ _NONE_ID = "none"
 class Identity(NamedTuple):
     """One visitor at one moment.
 
-    `uid` is the SPiD visitor's ID, only set where the project counts by it, and by no user then: in ID mode
+    `uid` is the SPiD visitor's ID, only set where the project counts by it instead of the user: in ID mode
     `spid`, and in `legacy` where SPiD is the first SDK. `unprefixed`: the browser's anonymous distinct ID
-    lacks the `$device:`. `vouched`: the device ID was made by us, or SPiD
-    has signed the uid. `device_unverified`: the device ID was not in our signed cookie, so no user is joined
-    to it yet.
+    lacks the `$device:`. `vouched`: the device ID was made by us, or SPiD has signed the uid.
+    `device_unverified`: the device ID was not in our signed cookie, so no user is joined to it yet.
     """
 
     device_id: str | None
@@ -90,8 +89,8 @@ class MergeEvent(NamedTuple):
 class Login(NamedTuple):
     """The result of a log-in: the identity afterwards, and what has to be sent to Mixpanel.
 
-    `merge_events` are to be written now. `merge` is only needed where no other event of the visitor follows
-    in this request: in a Simplified project any event that carries device and user joins the two.
+    `merge_events` are to be written now. `merge` is only needed if no other event of the visitor follows in
+    this request: in a Simplified project any event that carries device and user joins the two.
     """
 
     identity: Identity
@@ -100,15 +99,15 @@ class Login(NamedTuple):
 
 
 def distinct_id(mode: IdMode, identity: Identity) -> str:
-    """Return exactly what Mixpanel will count this visitor by."""
-    known = identity.user_id if identity.uid is None and mode != "spid" else identity.uid
-    if known is not None:
-        return known
+    """Return the distinct ID by which Mixpanel will count this visitor."""
+    known_id = identity.user_id if identity.uid is None and mode != "spid" else identity.uid
+    if known_id is not None:
+        return known_id
     return anonymous_id(identity.device_id or _NONE_ID, unprefixed=identity.unprefixed)
 
 
 def anonymous_id(device_id: str, *, unprefixed: bool = False) -> str:
-    """Return the distinct ID of a device that nobody has logged in on."""
+    """Return the distinct ID of a device without a log-in."""
     return device_id if unprefixed else f"{DEVICE_PREFIX}{device_id}"
 
 
@@ -167,13 +166,13 @@ def log_in(
 ) -> Login:
     """Attach a user to the visitor.
 
-    `linked`: this pair of device and user has been told to Mixpanel already. `fresh_device_id`: the new
-    device ID where another user was here before; the two histories must not be merged. `earlier_id`: a
-    device ID under which we tracked this visit before we knew the browser's.
+    `linked`: Mixpanel already knows this pair of device and user. `fresh_device_id`: the new device ID if
+    another user was logged in before; the two histories must not be merged. `earlier_id`: a device ID under
+    which we tracked this visit before we knew the browser's.
     """
     after = before._replace(user_id=user_id)
     if mode == "spid":
-        return Login(identity=after)  # the uid is SPiD's to give and to change, logged in or not
+        return Login(identity=after)  # only SPiD gives and changes the uid, logged in or not
     if fresh_device_id is not None:
         after = with_new_device(after, fresh_device_id)
         linked = False
@@ -195,7 +194,7 @@ def log_out(before: Identity, fresh_device_id: str) -> Identity:
 
 
 def with_new_device(identity: Identity, fresh_device_id: str) -> Identity:
-    """Return the identity with a device ID that was made just now; a SPiD uid was the old one's and goes."""
+    """Return the identity with a fresh device ID; a SPiD uid belongs to the old device and is dropped."""
     return identity._replace(
         device_id=fresh_device_id,
         uid=None,
@@ -208,7 +207,7 @@ def with_new_device(identity: Identity, fresh_device_id: str) -> Identity:
 
 
 def from_any_id(mode: IdMode, any_id: str) -> Identity:
-    """Read an ID outside of a request: `$device:...` and UUIDs are device IDs, all else is a user's.
+    """Return the identity for an ID: `$device:...` and UUIDs are device IDs, all else is a user's.
 
     In ID mode `spid` all else is a SPiD uid.
     """
@@ -220,7 +219,7 @@ def from_any_id(mode: IdMode, any_id: str) -> Identity:
 
 
 def from_known_ids(mode: IdMode, *, device_id: str | None, user_id: str | None) -> Identity:
-    """Make the identity of somebody whose IDs the caller knows; in ID mode `spid` the user ID is the uid."""
+    """Return the identity for IDs that the caller knows; in ID mode `spid` the user ID is the uid."""
     if mode == "spid":
         return Identity(device_id=device_id, uid=user_id)
     return Identity(device_id=device_id, user_id=user_id)
@@ -234,37 +233,37 @@ def is_uuid(value: str) -> bool:
     )
 
 
-def read_id(given: object) -> tuple[str, str | None]:
+def read_id(value: object) -> tuple[str, str | None]:
     """Return an ID as text, and why Mixpanel would refuse it; None: it is fine.
 
-    A str is taken as it is; an int (whatever `operator.index` takes: numpy's, an IntEnum) and a UUID as their
-    text. All else is refused, each type with its own reason.
+    A str is returned as it is; an int (anything that `operator.index` accepts: numpy's, an IntEnum) and a
+    UUID as their text. All else is refused, each type with its own reason.
     """
-    kind = type(given)
-    text = given if kind is str else _id_text(given, kind)
+    kind = type(value)
+    text = value if kind is str else _id_text(value, kind)
     if isinstance(text, str):
-        return text, refusal(text)
+        return text, id_refusal(text)
     return "", _NO_IDS.get(kind.__name__) or (
         f"{_KINDS} a {type_name(kind)}; give what identifies the user, such as user.id, or its str(...)"
     )
 
 
-def _id_text(given: Any, kind: Any) -> str | None:
+def _id_text(value: Any, kind: Any) -> str | None:
     if issubclass(kind, str):
-        return str.__str__(given)
+        return str.__str__(value)
     if any((base.__module__, base.__name__) == ("uuid", "UUID") for base in kind.__mro__):
-        return str(given)
+        return str(value)
     if kind.__name__ in _NO_IDS or not hasattr(kind, "__index__"):
         return None
     try:
-        number = operator.index(given)
+        integer = operator.index(value)
     except Exception:  # numpy's arrays only look like numbers
         return None
-    return str(number) if number.bit_length() <= MAX_ID_BITS else "9" * (MAX_ID_CHARS + 1)
+    return str(integer) if integer.bit_length() <= MAX_ID_BITS else "9" * (MAX_ID_CHARS + 1)
 
 
-def refusal(any_id: object) -> str | None:
-    """Say why Mixpanel would refuse this as an ID; None: it is fine."""
+def id_refusal(any_id: object) -> str | None:
+    """Return why Mixpanel would refuse this as an ID; None: it is fine."""
     if not isinstance(any_id, str):
         return f"an ID must be a str, not {type(any_id).__name__}; use str(...)"
     unprefixed = any_id.removeprefix(DEVICE_PREFIX).strip()

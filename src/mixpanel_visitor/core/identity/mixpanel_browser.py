@@ -18,17 +18,17 @@ import orjson
 from mixpanel_visitor.core.request import cookie_values
 
 from .cookie_domain import CookieDomain
-from .identity import DEVICE_PREFIX, refusal
+from .identity import DEVICE_PREFIX, id_refusal
 from .visitor_cookie import is_device_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 MAX_COOKIE_CHARS = 4096
-"""Browsers keep no longer ones (RFC 6265bis, 5.6), so a longer one is no browser's and is not decoded."""
+"""Browsers store no longer cookie (RFC 6265bis, 5.6), so a longer value is not decoded."""
 
 MAX_TRIED = 4
-"""So many cookies of the SDK's name are decoded in one request; a browser sends one or two."""
+"""How many cookies of the SDK's name are decoded in one request; a browser sends one or two."""
 
 SDK_MAX_AGE_S = 365 * 86_400
 """How long the SDK keeps its cookie and its opt-out."""
@@ -38,19 +38,18 @@ SDK_MAX_AGE_S = 365 * 86_400
 _OLD_DEVICE_ID = re.compile(r"(?=.{40,64}\Z)(?:[0-9a-fA-F]+-){4}[0-9a-fA-F]+")
 _BROKEN_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
-# How a cookie of the SDK's begins and goes on, as encodeURIComponent writes it.
+# The pieces of the SDK's cookie, as encodeURIComponent writes them.
 _DISTINCT_ID = "%7B%22distinct_id%22%3A%22"
 _DEVICE_ID = "%22%2C%22%24device_id%22%3A%22"
 _PREFIX = "%24device%3A"
 
 
 class BrowserClaim(NamedTuple):
-    """The device that a browser says it is.
+    """The device ID that a browser claims.
 
     `unprefixed`: its anonymous distinct ID lacks the `$device:`, as in cookies from before 2.46. `settled`:
     the SDK has written the cookie; it is not just a seed that came back (right after its `reset()` the SDK's
-    own reads like one). `user_id`: whom the browser says is logged in; for comparison, it is nobody's
-    authority.
+    own reads like one). `user_id`: the user who is logged in, as the browser says; compared, never believed.
     """
 
     device_id: str
@@ -79,9 +78,9 @@ class MixpanelBrowser:
         self._count = count
 
     def claim(self, cookies: str, *, known_device_id: str | None) -> BrowserClaim | None:
-        """Return the device that a Cookie header claims; None: there is none that can be believed.
+        """Return the device ID that a Cookie header claims; None: it has no credible one.
 
-        The SDK reads the first cookie of its name, and so do we, unless another one names the device that
+        The SDK reads the first cookie of its name, and so do we, unless another one has the device ID that
         we know already.
         """
         values = cookie_values(cookies, self.name, count=self._count)
@@ -100,9 +99,9 @@ class MixpanelBrowser:
         return claims[0]
 
     def first_value(self, cookies: str) -> str:
-        """Return the value of the SDK's cookie, `""` where there is none that it would have written."""
-        before, _, behind = cookies.partition(f"{self.name}=")
-        value = behind.partition(";")[0].rstrip(" \t")
+        """Return the value of the SDK's cookie; `""`: there is none, or it is too long to be the SDK's."""
+        before, _, after = cookies.partition(f"{self.name}=")
+        value = after.partition(";")[0].rstrip(" \t")
         if before and not before.endswith("; "):
             value = next(iter(cookie_values(cookies, self.name)), "")
         return value if len(value) <= MAX_COOKIE_CHARS else ""
@@ -110,7 +109,7 @@ class MixpanelBrowser:
     def occupied(self, cookies: str) -> bool:
         """Return whether there is a cookie that the SDK would take over, and that a seed would destroy.
 
-        What is longer than we decode is left alone as well.
+        This includes values that are too long to decode.
         """
         return self.name in cookies and any(
             len(value) > MAX_COOKIE_CHARS or _properties(value) is not None
@@ -132,34 +131,34 @@ class MixpanelBrowser:
 
     def expire(self, *, host: str) -> list[str]:
         """Build the Set-Cookie values that remove the SDK's cookie."""
-        return self._gone(self.name, host)
+        return self._removals(self.name, host)
 
     def opt_out(self, *, host: str, secure: bool) -> list[str]:
         """Build the Set-Cookie values that opt this browser out, and remove the SDK's identity.
 
-        The SDK reads the choice where it is set to keep it in a cookie; we do always. A choice for this host
+        The SDK reads this cookie only if it is configured to; we always do. An opt-out cookie for this host
         alone is removed: it could shadow the new one.
         """
         domain = self._domain.on(host)
         shadow = [_removed(self.opt_out_name)] if domain else []
-        chosen = _stored(self.opt_out_name, "0", domain, max_age_s=SDK_MAX_AGE_S, secure=secure)
-        return [*shadow, chosen, *self.expire(host=host)]
+        stored = _stored(self.opt_out_name, "0", domain, max_age_s=SDK_MAX_AGE_S, secure=secure)
+        return [*shadow, stored, *self.expire(host=host)]
 
     def opt_in(self, *, host: str) -> list[str]:
         """Build the Set-Cookie values that take an opt-out back."""
-        return self._gone(self.opt_out_name, host)
+        return self._removals(self.opt_out_name, host)
 
-    def _gone(self, name: str, host: str) -> list[str]:
+    def _removals(self, name: str, host: str) -> list[str]:
         domain = self._domain.on(host)
         return [_removed(name), _removed(name, domain)] if domain else [_removed(name)]
 
 
 def read_claim(raw: str) -> BrowserClaim | None:
-    """Read a cookie's value as the SDK does; None where it would ignore it, or we do not believe it.
+    """Read a cookie's value as the SDK does; None if the SDK would ignore it, or we do not believe it.
 
-    Only the device ID is taken: users come from the server's session, never from a cookie that anybody can
-    write. An ID that stands, or once stood, without the `$device:` of a device has to have the shape of the
-    old device IDs: else somebody could write into the profile of a user whose ID he knows.
+    Only the device ID counts: users come from the server's session, never from a cookie that anybody can
+    write. An ID that is, or once was, a distinct ID without `$device:` must have the shape of the old device
+    IDs: else an attacker could write into the profile of a user whose ID he knows.
     """
     properties = _properties(raw)
     if properties is None:
@@ -168,7 +167,7 @@ def read_claim(raw: str) -> BrowserClaim | None:
     if not distinct_id:
         return None  # the SDK makes a new identity then
     device_id = properties.get("$device_id") or distinct_id
-    if not isinstance(device_id, str) or not is_device_id(device_id) or refusal(device_id) is not None:
+    if not isinstance(device_id, str) or not is_device_id(device_id) or id_refusal(device_id) is not None:
         return None
     is_anonymous = distinct_id.startswith(DEVICE_PREFIX)
     if is_anonymous and distinct_id != DEVICE_PREFIX + device_id:
@@ -191,12 +190,12 @@ def read_claim(raw: str) -> BrowserClaim | None:
 
 def quoted_identity(device_id: str, *, unprefixed: bool = False) -> str:
     """Encode an anonymous visitor as the SDK's cookie does."""
-    quoted = device_id.replace(":", "%3A")  # all that is quoted of what a device ID may consist of
+    quoted = device_id.replace(":", "%3A")  # no other character of a device ID needs quoting
     return f"{_DISTINCT_ID}{'' if unprefixed else _PREFIX}{quoted}{_DEVICE_ID}{quoted}%22%7D"
 
 
 def decode_uri_component(raw: str) -> str | None:
-    """Decode as JavaScript's `decodeURIComponent`: UTF-8, `+` stays `+`; None where that throws."""
+    """Decode as JavaScript's `decodeURIComponent`: UTF-8, `+` stays `+`; None if that throws."""
     if _BROKEN_PERCENT.search(raw):
         return None
     try:
@@ -206,7 +205,7 @@ def decode_uri_component(raw: str) -> str | None:
 
 
 def _properties(raw: str) -> dict[str, Any] | None:
-    """Decode as `JSON.parse(decodeURIComponent(raw))`; None where that throws, or gives no object."""
+    """Decode as `JSON.parse(decodeURIComponent(raw))`; None if that throws, or returns no object."""
     text = decode_uri_component(raw) if 0 < len(raw) <= MAX_COOKIE_CHARS else None
     if text is None:
         return None
@@ -222,7 +221,7 @@ def _properties(raw: str) -> dict[str, Any] | None:
 
 
 def persisted(raw: str, names: tuple[str, ...]) -> Mapping[str, str]:
-    """Return those super properties in a cookie's value that have these names and are texts."""
+    """Return the super properties of these names in a cookie's value, as far as they are texts."""
     if not any(name.removeprefix("$") in raw for name in names):
         return {}  # as right after a first visit
     properties = _properties(raw) or {}
@@ -234,14 +233,14 @@ def _refuse_constant(name: str) -> None:
 
 
 def _as_text(value: object) -> str | None:
-    """Return an ID as text; `identify(42)` keeps the number as it is. None: nobody's ID."""
+    """Return an ID as text (`identify(42)` stores a number); None: it is no ID."""
     if isinstance(value, str):
         return value
     return str(value) if type(value) is int and value != 0 else None
 
 
 def _is_usable(user_id: str) -> bool:
-    return user_id.isprintable() and refusal(user_id) is None
+    return user_id.isprintable() and id_refusal(user_id) is None
 
 
 def _stored(name: str, value: str, domain: str, *, max_age_s: int, secure: bool) -> str:

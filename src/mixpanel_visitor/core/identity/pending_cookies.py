@@ -1,16 +1,16 @@
-"""Pending cookies: what an answer could not store in our cookie, kept beside it for the next request.
+"""Pending cookies: IDs that a response could not store in our cookie, stored beside it for the next request.
 
-A request without cookies does not mean that the browser has none. There are two such answers:
+A request without cookies does not mean that the browser has none. There are two such responses:
 
-- One to what a page has asked for without any ID. It may be one of several requests that were sent at once,
-  or one with `credentials: "omit"`. So its events are nobody's, and each answer stores a new ID in a cookie
+- One to a request of a page that came without any ID. It may be one of several that were sent at once, or
+  one with `credentials: "omit"`. So its events have no visitor, and each response stores a new ID in a cookie
   of its own. Browsers send the oldest cookie first (RFC 6265bis, 5.8.3), so that all later requests agree on
-  the first one that arrived, however the answers race.
-- One to a request from another site, with which the browser withholds our cookie. Where somebody has logged
-  in there (sign-in by `form_post`, SAML), the user waits here, and the next request that brings our cookie
-  logs him in on the device that he has.
+  the first one that arrived, however the responses race.
+- One to a request from another site, with which the browser withholds our cookie. If a user has logged in
+  there (sign-in by `form_post`, SAML), a pending cookie stores the user ID, and the next request that brings
+  our cookie logs the user in on its device.
 
-On https these cookies have the `__Host-` prefix as ours has: no other host can plant one.
+On https these cookies have the `__Host-` prefix, as ours has: no other host can plant one.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
     from .visitor_cookie import VisitorCookie, VisitorCookieCodec
 
 DEVICE_MAX_AGE_S = 86_400
-"""No event has an ID that is pending, so nothing is lost with it."""
+"""No event has a pending ID, so no event is lost with it."""
 
 USER_MAX_AGE_S = 600
-"""The next page is on its way already; what is older may be somebody else's log-in."""
+"""The next page is on its way already; an older log-in may be another person's."""
 
 MAX_TRIED = 16
-"""So many pending cookies are verified in one request; a page sends few requests at once that track."""
+"""How many pending cookies are verified in one request; a page sends few tracking requests at once."""
 
 MAX_LOOKED_AT = 100
-"""So many occurrences of the name are looked at: more is an attack, not a browser."""
+"""How many occurrences of the name are read: more is an attack, not a browser."""
 
 _BLANKS = " \t"
 _SUFFIX_CHARS = 8
 
 
 class Pending(NamedTuple):
-    """A device ID to go on with, and a user who has logged in."""
+    """The cookie of a pending device ID, and the user ID of a pending log-in."""
 
     cookie: VisitorCookie | None = None
     user_id: str | None = None
@@ -57,7 +57,7 @@ class PendingCookies:
         self._prefixes = {secure: f"{codec.name(secure=secure)}." for secure in (True, False)}
 
     def any_in(self, cookies: str, *, secure: bool) -> bool:
-        """Return whether a Cookie header may have one; nearly always it has none."""
+        """Return whether a Cookie header may have a pending cookie; nearly always it has none."""
         return self._prefixes[secure] in cookies
 
     def find(self, cookies: str, *, secure: bool, now_s: float) -> Pending:
@@ -85,7 +85,7 @@ class PendingCookies:
         return self._codec.set_cookie(cookie, secure=secure, suffix=suffix, max_age_s=max_age_s)
 
     def expire(self, cookies: str, *, secure: bool) -> list[str]:
-        """Build the values of Set-Cookie headers that remove those which a Cookie header has."""
+        """Build the values of Set-Cookie headers that remove the pending cookies of a Cookie header."""
         if self._prefixes[secure] not in cookies:
             return []
         length = len(self._prefixes[secure]) - 1
@@ -95,21 +95,21 @@ class PendingCookies:
         ]
 
     def _cookies(self, cookies: str, *, secure: bool) -> Iterator[tuple[str, str]]:
-        """Return the pairs of a Cookie header that are pending cookies by their names, the first few."""
+        """Yield the first few pairs of a Cookie header that have a pending cookie's name."""
         prefix = self._prefixes[secure]
         position = cookies.find(prefix)
         for _ in range(MAX_LOOKED_AT):
             if position < 0:
                 return
-            begin = cookies.rfind(";", 0, position) + 1
+            start = cookies.rfind(";", 0, position) + 1
             end = cookies.find(";", position)
             end = len(cookies) if end < 0 else end
             name, _, value = cookies[position:end].partition("=")
-            if not cookies[begin:position].strip(_BLANKS) and is_suffix(name[len(prefix) :]):
+            if not cookies[start:position].strip(_BLANKS) and is_suffix(name[len(prefix) :]):
                 yield name, value.strip(_BLANKS)
             position = cookies.find(prefix, end)
 
 
 def is_suffix(text: str) -> bool:
-    """Return whether a name may end like this: only what we have made ourselves is repeated in a header."""
+    """Return whether a name may end like this: only names that we have made are repeated in a header."""
     return 0 < len(text) <= _SUFFIX_CHARS and text.isascii() and text.replace("-", "").isalnum()

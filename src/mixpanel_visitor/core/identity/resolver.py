@@ -1,14 +1,14 @@
-"""IdentityResolver: who the visitor is, from our own cookie and from what the browser's SDKs say.
+"""IdentityResolver: who the visitor is, from our own cookie and from the claims of the browser's SDKs.
 
-Our cookie is signed and lives longest; a browser's own word is neither, but it is what the browser's events
-carry, and to agree with them is the point. So the browser is followed when it changes, within limits. A user
-is never taken from it. A new device ID that the browser has made drops the user of the old one, because that
-is what its `reset()` at a log-out does.
+Our cookie is signed and lives longest. A browser's claim is neither, but its events carry the claimed ID, and
+ours must agree with them. So we follow the browser when its ID changes, within limits. A user is never taken
+from a claim. A new device ID that the browser has made drops the user of the old one, because that is what
+the SDK's `reset()` at a log-out does.
 
-A device ID is joined to a user at a log-in and never without one: whoever can plant the SDK's cookie in the
-browser of somebody who is logged in would have his own history joined to that user's. And it is joined once
-it came in our signed cookie, so that nobody joins a stranger's history to his own by sending the stranger's
-ID once. More is not to be had: an unsigned ID that a browser keeps sending is signed by us, too.
+A device ID is joined to a user at a log-in and never without one: else an attacker who plants the SDK's
+cookie in the browser of a logged-in user would have his own history joined to that user's. And it is joined
+only after it came in our signed cookie, so that nobody joins a stranger's history to his own by sending the
+stranger's ID once. There is no stronger protection: we also sign an unsigned ID that a browser keeps sending.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class ResolvedIdentity(NamedTuple):
-    """Who it is, and what our cookie should say about it; `merge_events` are events that this calls for."""
+    """The visitor's identity, the cookie that should store it, and the events that this makes necessary."""
 
     cookie: VisitorCookie
     identity: Identity
@@ -39,7 +39,7 @@ class IdentityResolver:
     """Resolves visitors by the rules of one ID mode and the browser SDKs of one site.
 
     `mixpanel` and `spid` are None where the site does not use them. Where both are used and the project
-    does not count by SPiD's uid, the first of `order` that says something counts.
+    does not count by SPiD's uid, the first of `order` that has a claim counts.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class IdentityResolver:
         self.spid = spid
         self._id_mode: IdMode = id_mode
         self._spid_first = order[:1] == ("spid",)
-        # In a legacy project pages that ask SPiD first call `mixpanel.identify(uid)`, too.
+        # In a legacy project pages with SPiD as their first SDK call `mixpanel.identify(uid)`, too.
         self._by_uid = id_mode == "spid" or (id_mode == "legacy" and self._spid_first)
         self._count = count
 
@@ -66,8 +66,8 @@ class IdentityResolver:
         claim = visitor = None
         if cookies:
             if self.mixpanel is not None:
-                known = None if cookie is None else cookie.device_id
-                claim = self.mixpanel.claim(cookies, known_device_id=known)
+                known_device_id = None if cookie is None else cookie.device_id
+                claim = self.mixpanel.claim(cookies, known_device_id=known_device_id)
             if self.spid is not None:
                 visitor = self.spid.find(cookies, now_s=now_s)
         resolved = None if cookie is None else self._from_cookie(cookie)
@@ -75,7 +75,7 @@ class IdentityResolver:
             resolved = self.merge_claims(
                 resolved, claim, visitor, posted=False, now_s=now_s, fresh_id=fresh_id
             )
-        return resolved or _new(fresh_id(), now_s)
+        return resolved or _new_visitor(fresh_id(), now_s)
 
     def merge_claims(
         self,
@@ -87,20 +87,20 @@ class IdentityResolver:
         now_s: float,
         fresh_id: Callable[[], str],
     ) -> ResolvedIdentity | None:
-        """Take what the SDKs say: mixpanel-browser's device ID, SPiD's visitor, or both.
+        """Merge the SDKs' claims: mixpanel-browser's device ID, SPiD's visitor, or both.
 
-        `posted`: a page of this very origin has said it just now, and it is not only what a cookie holds.
+        `posted`: a page of this very origin has posted them just now; else they come from cookies.
         """
         after = before
         if claim is not None and not (visitor is not None and self._spid_first and not self._by_uid):
-            after = self._merged_browser_claim(before, claim, "mixpanel", now_s=now_s)
+            after = self._merge_browser_claim(before, claim, "mixpanel", now_s=now_s)
             if not self._by_uid:
                 return after
         if visitor is None:
             return after
-        return self._hear(after, visitor, posted=posted, now_s=now_s, fresh_id=fresh_id)
+        return self._merge_spid_visitor(after, visitor, posted=posted, now_s=now_s, fresh_id=fresh_id)
 
-    def _hear(
+    def _merge_spid_visitor(
         self,
         before: ResolvedIdentity | None,
         visitor: SpidVisitor,
@@ -109,32 +109,32 @@ class IdentityResolver:
         now_s: float,
         fresh_id: Callable[[], str],
     ) -> ResolvedIdentity:
-        """Take the visitor that SPiD's session names: as the uid, or as the device ID."""
-        known = None if before is None else before.cookie
-        if known is not None and not posted and not self._may_replace_uid(known, visitor):
+        """Merge the visitor of SPiD's session: as the uid, or as the device ID."""
+        cookie_before = None if before is None else before.cookie
+        if cookie_before is not None and not posted and not self._may_replace_uid(cookie_before, visitor):
             self._count("spid_uid_not_followed")
             assert before is not None
             return before
         source: Source = "spid-signed" if visitor.signed else "spid"
         if not self._by_uid:
             claim = BrowserClaim(device_id=visitor.uid)
-            after = self._merged_browser_claim(before, claim, source, now_s=now_s, vouched=visitor.signed)
+            after = self._merge_browser_claim(before, claim, source, now_s=now_s, vouched=visitor.signed)
             return after._replace(cookie=_with_session(after.cookie, visitor, signed=visitor.signed))
         if before is None:
-            before = _new(fresh_id(), now_s)
+            before = _new_visitor(fresh_id(), now_s)
         cookie, identity = before.cookie, before.identity
         merge_events = before.merge_events
-        if known is not None and cookie.uid is None and self._id_mode == "spid":
-            # What was tracked on this device before SPiD's answer was known.
+        if cookie_before is not None and cookie.uid is None and self._id_mode == "spid":
+            # For the events of this device from before SPiD's session was known.
             merge_events = (
                 *merge_events,
                 *merge_events_between("spid", visitor.uid, cookie.device_id, unprefixed=cookie.unprefixed),
             )
-        same = cookie.uid == visitor.uid
-        signed = visitor.signed or (same and cookie.uid_signed)
-        if cookie.uid is not None and not same and (cookie.uid_signed or visitor.logged_in):
-            # Somebody else has signed in at SPiD, or the one before has gone. Anonymous uids change by
-            # themselves where browsers block SPiD's own cookie: that is no other person.
+        is_same_uid = cookie.uid == visitor.uid
+        signed = visitor.signed or (is_same_uid and cookie.uid_signed)
+        if cookie.uid is not None and not is_same_uid and (cookie.uid_signed or visitor.logged_in):
+            # Another user has logged in at SPiD, or the former one has logged out. Anonymous uids change by
+            # themselves where browsers block SPiD's own cookie: that is the same person.
             cookie = cookie._replace(user_id=None, user_hash=None, merge_pending=False, unjoined=False)
             identity = identity._replace(user_id=None)
         return ResolvedIdentity(
@@ -146,8 +146,8 @@ class IdentityResolver:
     def lacks_uid(self, resolved: ResolvedIdentity) -> bool:
         """Return whether a new visitor of a legacy project that counts by uid has none yet.
 
-        What is tracked now could be joined to the uid by nothing: such a project knows aliases only, for what
-        comes later, and only for IDs that have never been used.
+        Nothing could join events that are tracked now to the uid: such a project has only aliases, for later
+        events, and only for IDs that have never been used.
         """
         return (
             self._by_uid
@@ -157,7 +157,7 @@ class IdentityResolver:
         )
 
     def _may_replace_uid(self, cookie: VisitorCookie, visitor: SpidVisitor) -> bool:
-        """Return whether a session that only a cookie holds may replace the uid that our cookie holds.
+        """Return whether a session that came in a cookie may replace the uid in our cookie.
 
         A sibling host can plant such a cookie. A signature can be replayed from any browser while it lasts,
         and an anonymous uid is not signed at all. So a signed one replaces another only if it was signed
@@ -169,7 +169,7 @@ class IdentityResolver:
             return not cookie.uid_signed
         return visitor.issued_at_s is not None and visitor.issued_at_s >= cookie.issued_at_s
 
-    def _merged_browser_claim(
+    def _merge_browser_claim(
         self,
         before: ResolvedIdentity | None,
         claim: BrowserClaim,
@@ -194,9 +194,9 @@ class IdentityResolver:
             if not claim.settled or known.sdk_confirmed:
                 return before
             return before._replace(cookie=known._replace(sdk_confirmed=True))
-        # An ID of ours that the browser never had: it is the same visit, and no log-out in between.
-        first_meeting = known.vouched and not known.sdk_confirmed and is_uuid(known.device_id)
-        keeps_user = first_meeting or (claim.user_id is not None and known.belongs_to(claim.user_id))
+        # The browser never had this ID of ours: it is the same visit, without a log-out in between.
+        is_same_visit = known.vouched and not known.sdk_confirmed and is_uuid(known.device_id)
+        keeps_user = is_same_visit or (claim.user_id is not None and known.belongs_to(claim.user_id))
         cookie = known._replace(
             device_id=claim.device_id,
             user_id=known.user_id if keeps_user else None,
@@ -204,7 +204,7 @@ class IdentityResolver:
             vouched=vouched,
             unprefixed=claim.unprefixed,
             sdk_confirmed=claim.settled,
-            earlier_id=known.device_id if first_meeting and not known.has_user else None,
+            earlier_id=known.device_id if is_same_visit and not known.has_user else None,
             merge_pending=False,
             unjoined=keeps_user and known.has_user,
         )
@@ -225,7 +225,7 @@ class IdentityResolver:
 
 
 def _with_session(cookie: VisitorCookie, visitor: SpidVisitor, *, signed: bool) -> VisitorCookie:
-    """Return our cookie with SPiD's visitor; the same object where that says nothing new."""
+    """Return our cookie with SPiD's visitor; the same object if it has that already."""
     after = cookie._replace(
         uid=visitor.uid,
         uid_signed=signed,
@@ -235,10 +235,10 @@ def _with_session(cookie: VisitorCookie, visitor: SpidVisitor, *, signed: bool) 
     return cookie if after == cookie else after
 
 
-def _new(device_id: str, now_s: float) -> ResolvedIdentity:
+def _new_visitor(device_id: str, now_s: float) -> ResolvedIdentity:
     return ResolvedIdentity(
         VisitorCookie(device_id, int(now_s)),
-        # By position: by keyword it takes half as long again, which each new visitor waits for.
+        # By position: by keyword it takes half as long again, for each new visitor.
         Identity(device_id, None, None, False, "generated", True, True),
     )
 

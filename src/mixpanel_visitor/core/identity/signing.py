@@ -1,4 +1,4 @@
-"""Signing: the signers of everything that leaves us and comes back, each with a salt of its own."""
+"""Signing: the signers of cookies and exported visitors, each with a salt of its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIGNATURE_CHARS = 43
 def make_signer(secret_keys: Sequence[str], salt: bytes) -> Signer:
     """Return a signer by HMAC-SHA256 that knows several keys, oldest first, of which the last one signs."""
     deriving = Signer(list(secret_keys), salt=salt, key_derivation="hmac", digest_method=hashlib.sha256)
-    # A signer derives its keys each time that it signs; ours stay the same.
+    # A signer derives its keys anew for each signature; here they are derived once.
     keys = [deriving.derive_key(key) for key in secret_keys]
     return Signer(
         keys, salt=salt, key_derivation="none", digest_method=hashlib.sha256, algorithm=_PreparedHMAC()
@@ -26,7 +26,7 @@ def make_signer(secret_keys: Sequence[str], salt: bytes) -> Signer:
 
 
 class _PreparedHMAC(HMACAlgorithm):
-    """HMAC-SHA256 that reads each key once: half of what a short text takes is the key's."""
+    """HMAC-SHA256 that hashes each key once: for a short text the key takes half of the time."""
 
     def __init__(self) -> None:
         super().__init__(hashlib.sha256)

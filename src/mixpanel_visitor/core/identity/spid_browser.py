@@ -1,9 +1,9 @@
 """Schibsted account (SPiD): the session that its JS SDKs keep, and the signature on it.
 
 Sources: schibsted/sdk-js (v1.7.11 and v2.6.0) and its tech docs. The SDKs keep
-`escape(JSON.stringify(session))` in `vgs_js_<client>` (v1) or `spid_js_<client>` (v2). An answer for somebody
-who is logged in carries `sig`, which signs a copy of the session inside of itself, not the object around it:
-so the visitor is read from the verified copy only. An anonymous answer is never signed.
+`escape(JSON.stringify(session))` in `vgs_js_<client>` (v1) or `spid_js_<client>` (v2). The session of a
+logged-in user carries `sig`, which signs a copy of the session inside of itself, not the object around it: so
+the visitor is read from the verified copy only. An anonymous session is never signed.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from mixpanel_visitor.core.request import all_cookie_values, cookie_values
 
-from .identity import refusal
+from .identity import id_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_CHARS = 4096
-"""The longest cookie or `sig` that is looked at."""
+"""The longest cookie or `sig` that is read."""
 
 MAX_AGE_S = 7200
-"""A signed session is taken for so long, even if it says that it lasts longer."""
+"""A signed session is believed for this long at most, even if it says that it lasts longer."""
 
 SKEW_S = 60
-"""SPiD's clock and ours may differ by so much."""
+"""SPiD's clock and ours may differ by this much."""
 
 ALGORITHM = "HMAC-SHA256"
 
 _UID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{7,63}")
 _SIG = re.compile(r"([0-9A-Za-z_-]{43})\.([0-9A-Za-z_-]+)")
 _ESCAPE = re.compile(r"%u([0-9A-Fa-f]{4})|%([0-9A-Fa-f]{2})")
-_OF_THE_SIGNATURE = ("algorithm", "t")
+_SIGNATURE_FIELDS = ("algorithm", "t")
 _MAX_TIME_S = 2**40
 _MAX_USER_ID = 2**53
 
 
 class SpidVisitor(NamedTuple):
-    """The visitor in a session; `signed`: SPiD itself has said so, at `issued_at_s` (unix seconds).
+    """The visitor in a session; `signed`: SPiD has signed it, at `issued_at_s` (unix seconds).
 
     `logged_in`: the session says that somebody is logged in at SPiD; its signature may not be believed.
-    `user_id` is SPiD's for whoever that is, from a signed session only, which lasts `until_s`; it is for
+    `user_id` is SPiD's ID of that user, from a signed session only, which lasts `until_s`; it is for
     information and never sets a user of ours.
     """
 
@@ -60,7 +60,7 @@ class SpidVisitor(NamedTuple):
 
 
 class SignatureError(ValueError):
-    """A `sig` that is not to be believed; the text is the reason's name, for counting."""
+    """A `sig` that is not believed; the message is the counter name of the reason."""
 
 
 class SpidBrowser:
@@ -89,7 +89,7 @@ class SpidBrowser:
         return self._read(values[0], now_s=now_s) if values else None
 
     def verified(self, sig: object, *, now_s: float) -> SpidVisitor | None:
-        """Return the visitor of a `sig`; None, and a count of the reason, where it is not to be believed."""
+        """Return the visitor of a `sig`; None, and a count of the reason: it is not believed."""
         if self._secret is None:
             self._count("spid_no_sign_secret")
             return None
@@ -100,7 +100,7 @@ class SpidBrowser:
             return None
 
     def unsigned(self, uid: object, *, logged_in: bool = False) -> SpidVisitor | None:
-        """Take a uid that nobody has signed, by its looks; None, and a count, where it cannot be one."""
+        """Return the visitor of an unsigned uid; None, and a count: it does not look like a uid."""
         if not is_uid(uid):
             self._count("spid_uid_refused")
             return None
@@ -109,8 +109,8 @@ class SpidBrowser:
     def claimed(self, sig: object, uid: object, *, now_s: float) -> SpidVisitor | None:
         """Return the visitor of a `sig`, or of the uid beside it where the `sig` is not to be believed.
 
-        No secret, an old session, clocks that differ, a new secret: the browser goes on counting by the uid,
-        and an anonymous one, which looks the same, is taken without any signature.
+        No secret, an old session, clocks that differ, a new secret: the browser still counts by the uid then,
+        and an anonymous uid, which looks the same, is believed without any signature.
         """
         return self.verified(sig, now_s=now_s) or self.unsigned(uid, logged_in=True)
 
@@ -125,7 +125,7 @@ class SpidBrowser:
 
 
 def verify(sig: object, secret: str, *, now_s: float, skew_s: float = SKEW_S) -> SpidVisitor:
-    """Verify a `sig` and its time, and read the visitor in it; raises `SignatureError`.
+    """Verify a `sig` and its time, and return the visitor in it; raise `SignatureError`.
 
     There is no nonce and no audience: within its time a `sig` can come from any browser. It is enough for
     an ID in analytics, never for a log-in.
@@ -145,22 +145,22 @@ def verify(sig: object, secret: str, *, now_s: float, skew_s: float = SKEW_S) ->
         signed=True,
         logged_in=True,
         issued_at_s=issued_at_s,
-        until_s=issued_at_s + int(_lasts_s(session)),
+        until_s=issued_at_s + int(_lifetime_s(session)),
         user_id=user_id if type(user_id) is int and 0 < user_id < _MAX_USER_ID else None,
     )
 
 
 def signed_payload(sig: object, secret: str) -> dict[str, Any]:
-    """Return the object that a `sig` signs; raises `SignatureError`. Time and algorithm are the caller's.
+    """Return the object that a `sig` signs; raise `SignatureError`. The caller checks time and algorithm.
 
-    The signature is over the payload's text as it came, so nothing is decoded before it is verified.
+    The signature is over the payload's text as received, so nothing is decoded before it is verified.
     """
     parts = _SIG.fullmatch(sig) if isinstance(sig, str) and len(sig) <= MAX_CHARS else None
     if parts is None:
         raise SignatureError("spid_sig_malformed")
-    given, payload = parts.groups()
+    signature, payload = parts.groups()
     expected = _base64url(hmac.digest(secret.encode(), payload.encode(), hashlib.sha256))
-    if not hmac.compare_digest(expected, given):
+    if not hmac.compare_digest(expected, signature):
         raise SignatureError("spid_sig_wrong")
     try:
         text = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)).decode()
@@ -173,7 +173,7 @@ def signed_payload(sig: object, secret: str) -> dict[str, Any]:
 
 
 def sign_traits(traits: Mapping[str, object], secret: str | None, *, now_s: float) -> str:
-    """Return the text that `VGS.setTraits` takes; raises ValueError, with the reason, for what SPiD does not.
+    """Return the text that `VGS.setTraits` takes; raise ValueError, with the reason, for what SPiD refuses.
 
     SPiD's article signs the JSON in words; its sample, and SPiD, sign the base64url text of it.
     """
@@ -182,7 +182,7 @@ def sign_traits(traits: Mapping[str, object], secret: str | None, *, now_s: floa
     if not isinstance(traits, Mapping) or not traits:
         raise ValueError("traits are a mapping of names to values, such as {'Account type': 'Personal'}")
     for name, value in traits.items():
-        if not isinstance(name, str) or not name or name in _OF_THE_SIGNATURE:
+        if not isinstance(name, str) or not name or name in _SIGNATURE_FIELDS:
             raise ValueError(f"{name!r:.80}: the name of a trait is a str, but not '', 't' or 'algorithm'")
         if not _is_trait(value) and not (isinstance(value, (list, tuple)) and all(map(_is_trait, value))):
             raise ValueError(f"{name!r:.80}: a trait is a str, bool, finite number, or a list of those")
@@ -192,19 +192,19 @@ def sign_traits(traits: Mapping[str, object], secret: str | None, *, now_s: floa
 
 
 def is_fresh(session: dict[str, Any], *, now_s: float, skew_s: float = SKEW_S) -> bool:
-    """Return whether a signed session was issued lately.
+    """Return whether a signed session was issued recently.
 
     `expiresIn` may be missing or null, and is never trusted beyond our own limit.
     """
     issued_at_s = _seconds(session.get("serverTime"))
     if issued_at_s is None:
         return False
-    return issued_at_s - skew_s <= now_s <= issued_at_s + _lasts_s(session) + skew_s
+    return issued_at_s - skew_s <= now_s <= issued_at_s + _lifetime_s(session) + skew_s
 
 
 def is_uid(value: object) -> TypeGuard[str]:
     """Return whether this may be a uid: SPiD makes 20 characters, but does not say so anywhere."""
-    return isinstance(value, str) and _UID.fullmatch(value) is not None and refusal(value) is None
+    return isinstance(value, str) and _UID.fullmatch(value) is not None and id_refusal(value) is None
 
 
 def js_unescape(text: str) -> str:
@@ -245,9 +245,9 @@ def _uid(session: dict[str, Any]) -> object:
     return visitor.get("uid") if isinstance(visitor, dict) else None
 
 
-def _lasts_s(session: dict[str, Any]) -> float:
-    lasts_s = _seconds(session.get("expiresIn"))
-    return MAX_AGE_S if lasts_s is None else min(lasts_s, MAX_AGE_S)
+def _lifetime_s(session: dict[str, Any]) -> float:
+    lifetime_s = _seconds(session.get("expiresIn"))
+    return MAX_AGE_S if lifetime_s is None else min(lifetime_s, MAX_AGE_S)
 
 
 def _seconds(value: object) -> float | None:

@@ -3,13 +3,13 @@
 The value is `1~<device id>~<issued at>~<user>~<marks>~<uid>~<earlier device id>~<SPiD user>.<signature>`:
 a format version, device ID, time of issue (unix seconds in base 36), the user, one letter for each mark,
 the SPiD uid, an earlier device ID, SPiD's user and the end of the session (both in base 36, with a dash
-between), without what is empty at the end; then 43 characters of HMAC-SHA256 by itsdangerous. It is made of
+between), without empty fields at the end; then 43 characters of HMAC-SHA256 by itsdangerous. It is made of
 cookie-safe characters only. The key is derived for one project, so that no other project on the host believes
-the cookie. A signature does not stop somebody from planting a cookie of their own; the `__Host-` prefix on
+the cookie. A signature does not stop an attacker from planting his own cookie; the `__Host-` prefix on
 https does (RFC 6265bis, 4.1.3.2).
 
-Release 0.1 derived the key without the project, and called the cookie `mpv`. What it signed is still
-believed, and written anew. That may go when all of its cookies have expired, after 400 days.
+Release 0.1 derived the key without the project, and called the cookie `mpv`. Its cookies are still
+believed, and written anew. That code may go when all of them have expired, after 400 days.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 MAX_VALUE_CHARS = 2048
-"""A longer value is not ours: it is refused before anything is computed.
+"""A longer value is not ours, and is refused without any computing.
 
-A user ID of 255 characters, all of which take four bytes in UTF-8, and three IDs of 64 fit. A browser keeps
-cookies of up to 4096 bytes, name and value (RFC 6265bis, 5.6).
+A user ID of 255 characters of four bytes in UTF-8 fits, with three IDs of 64. A browser stores cookies of up
+to 4096 bytes, name and value (RFC 6265bis, 5.6).
 """
 
 MAX_TRIED = 4
-"""So many signatures are verified in one request; a browser sends one, or two after a change."""
+"""How many signatures are verified in one request; a browser sends one, or two after a change."""
 
 RENEW_AFTER_S = 86_400
 """A cookie is issued anew at most once a day, so that an active visitor's never expires."""
 
 CLOCK_SKEW_S = 86_400
-"""A cookie may come from a host whose clock is ahead by so much."""
+"""A cookie may come from a host whose clock is ahead by this much."""
 
 NAME_OF_0_1 = "mpv"
-"""What release 0.1 called the cookie where the settings did not say."""
+"""The default name of the cookie in release 0.1."""
 
 _SALT = b"mixpanel-visitor.anchor"
 _VERSION = "1"
@@ -57,19 +57,18 @@ _MARKS = frozenset("wbsavun")
 
 
 class VisitorCookie(NamedTuple):
-    """What the cookie says. `issued_at_s` is in unix seconds.
+    """The content of the cookie. `issued_at_s` is in unix seconds.
 
     `user_hash`: a hash in place of a long user ID, in cookies that older versions have issued.
 
-    `vouched`: the device ID is of our own making, not the browser's word. `unprefixed`: its anonymous
-    distinct ID lacks the `$device:`, as in old releases of the browser SDK. `sdk_cookie_sent`: the SDK has
-    been given the ID. `sdk_confirmed`: the SDK has been seen with it. `uid` is the SPiD visitor's,
-    `uid_signed` tells that SPiD said so. `earlier_id`: a device ID of ours from before the browser's own was
-    known, to be joined at log-in. `merge_pending`: the user logged in while the device ID was the browser's
-    mere word, so the next request joins the two. `unjoined`: the user was known before the browser's device
-    ID, and nothing joins the two until there is a log-in with it.
-    `spid_user_id` is SPiD's ID of whoever was logged in there, by a signed session that lasts until
-    `spid_until_s` (unix seconds).
+    `vouched`: the device ID was made by us, not claimed by the browser. `unprefixed`: its anonymous distinct
+    ID lacks the `$device:`, as in old releases of the browser SDK. `sdk_cookie_sent`: we have sent the SDK's
+    cookie with this ID. `sdk_confirmed`: the SDK has sent this ID. `uid` is the SPiD visitor's; `uid_signed`:
+    SPiD has signed it. `earlier_id`: a device ID of ours from before the browser's own was known, to be
+    joined at log-in. `merge_pending`: the user logged in while the device ID was an unverified claim of the
+    browser, so the next request joins the two. `unjoined`: the user was known before the browser's device ID,
+    and the two are not joined before a log-in with it. `spid_user_id` is SPiD's ID of the user who was
+    logged in there, by a signed session that lasts until `spid_until_s` (unix seconds).
     """
 
     device_id: str
@@ -96,7 +95,7 @@ class VisitorCookie(NamedTuple):
 
     @property
     def has_user(self) -> bool:
-        """Whether somebody has logged in on this device since its ID was made."""
+        """Whether a user has logged in on this device since its ID was made."""
         return self.user_id is not None or self.user_hash is not None
 
 
@@ -123,17 +122,17 @@ class VisitorCookieCodec:
         max_age_s: int,
         count: Callable[[str], None],
         former_name: str | None = None,
-        foreign: Callable[[], None] | None = None,
+        on_foreign: Callable[[], None] | None = None,
     ) -> None:
         """Know the cookie `name`, and `former_name` of release 0.1 if that was another.
 
-        `foreign` is called for each cookie that is ours but for its signature.
+        `on_foreign` is called for each cookie that would be ours if its signature were valid.
         """
         own_salt = _SALT + b":" + token.encode()
         self._signers = (make_signer(secret_keys, own_salt), make_signer(secret_keys, _SALT))
         self._max_age_s = max_age_s
         self._count = count
-        self._foreign = foreign
+        self._on_foreign = on_foreign
         host_only = domain is None
         scope = "; Path=/" if host_only else f"; Domain={domain}; Path=/"
         self._names = _names(name, host_only=host_only)
@@ -165,10 +164,10 @@ class VisitorCookieCodec:
         return any(cookie_values(cookies, name) for name in names)
 
     def expire_former(self, cookies: str, *, secure: bool, succeeded: bool = False) -> list[str]:
-        """Build what removes release 0.1's cookie; `succeeded`: only where today's has its device.
+        """Build the values that remove release 0.1's cookie; `succeeded`: only if today's has its device ID.
 
-        Until then a process of the old release may need it, before a deployment is through or after it was
-        taken back; and the cookie of another device is another application's.
+        Until then a process of the old release may need it, before a deployment is complete or after it was
+        rolled back; and the cookie of another device is another application's.
         """
         if self._former_names is None:
             return []
@@ -195,10 +194,10 @@ class VisitorCookieCodec:
         return self._signers[0].sign(head + tail).decode("ascii")
 
     def find(self, cookies: str, *, secure: bool, now_s: float) -> VisitorCookie | None:
-        """Find our cookie in a Cookie header: None where there is none that we signed.
+        """Return our cookie in a Cookie header; None: there is none that we signed.
 
-        Two valid cookies with different device IDs mean that somebody tossed one in: then neither is
-        believed (`cookie_conflict`).
+        Of two valid cookies with different device IDs an attacker has planted one: then neither is believed
+        (`cookie_conflict`).
         """
         # On https a comma does not separate: a sibling host may not set our prefixed name, but it may set a
         # cookie of another name whose value holds ",__Host-mpv=...".
@@ -214,7 +213,7 @@ class VisitorCookieCodec:
         newest = self._newest(values, now_s=now_s) if values else None
         if newest is None:
             return None
-        # So that it is issued anew, under today's name, at the next visit.
+        # Make it old, so that it is issued anew, under today's name, at the next visit.
         return newest._replace(issued_at_s=min(newest.issued_at_s, int(now_s) - RENEW_AFTER_S - 1))
 
     def _newest(self, values: Sequence[str], *, now_s: float) -> VisitorCookie | None:
@@ -237,7 +236,7 @@ class VisitorCookieCodec:
         return newest
 
     def decode(self, value: str, *, now_s: float) -> VisitorCookie | None:
-        """Verify one value; None, and a count of the reason, where it is not ours or too old."""
+        """Return the cookie in one value; None, and a count of the reason: it is not ours, or too old."""
         cookie = self._verify(value)
         if cookie is None:
             return None
@@ -248,7 +247,7 @@ class VisitorCookieCodec:
         return cookie
 
     def validity_window(self, cookie: VisitorCookie) -> tuple[float, float]:
-        """Return from when until when a cookie is neither from the future nor too old, in unix seconds."""
+        """Return the start and end of the time in which a cookie is valid, in unix seconds."""
         return cookie.issued_at_s - CLOCK_SKEW_S, cookie.issued_at_s + self._max_age_s
 
     def _verify(self, value: str) -> VisitorCookie | None:
@@ -263,8 +262,8 @@ class VisitorCookieCodec:
             self._count("cookie_malformed")
         elif not any(signer.validate(value) for signer in self._signers):
             self._count("cookie_bad_signature")
-            if self._foreign is not None:
-                self._foreign()
+            if self._on_foreign is not None:
+                self._on_foreign()
             return None
         return cookie
 
@@ -275,12 +274,12 @@ def _names(name: str, *, host_only: bool) -> dict[bool, str]:
 
 
 def is_device_id(value: str) -> bool:
-    """Return whether a string may be a device ID: a strict alphabet: safe in logs and HTML."""
+    """Return whether a string may be a device ID: its alphabet is safe in logs and HTML."""
     return _DEVICE_ID.fullmatch(value) is not None
 
 
 def user_hash(user_id: str) -> str:
-    """Return the hash that older versions have put into the cookie in place of a long user ID."""
+    """Return the hash that older versions stored in the cookie in place of a long user ID."""
     return hashlib.sha256(b"mixpanel-visitor.user:" + user_id.encode()).hexdigest()[:32]
 
 
@@ -289,7 +288,7 @@ def _parse(payload: str) -> VisitorCookie | None:
     if not 4 <= len(parts) <= 8 or parts[0] != _VERSION or not is_device_id(parts[1]):
         return None
     _, device_id, issued_at, user, marks, uid, earlier_id, spid = (*parts, "", "", "", "")[:8]
-    user_id = tag = spid_user_id = None
+    user_id = hashed_user = spid_user_id = None
     spid_until_s = 0
     kind, user = user[:1], user[1:]
     try:
@@ -298,7 +297,7 @@ def _parse(payload: str) -> VisitorCookie | None:
             padded = user + "=" * (-len(user) % 4)
             user_id = base64.b64decode(padded, altchars=b"-_", validate=True).decode()
         elif kind == "h":
-            tag = user
+            hashed_user = user
         elif kind:
             return None
         if kind and not user:
@@ -313,7 +312,7 @@ def _parse(payload: str) -> VisitorCookie | None:
         device_id=device_id,
         issued_at_s=issued_at_s,
         user_id=user_id,
-        user_hash=tag,
+        user_hash=hashed_user,
         vouched="w" not in marks,
         unprefixed="b" in marks,
         sdk_cookie_sent="s" in marks,
@@ -329,10 +328,10 @@ def _parse(payload: str) -> VisitorCookie | None:
 
 
 @lru_cache(4)  # most cookies are of the same second
-def _base36(number: int) -> str:
+def _base36(value: int) -> str:
     digits = ""
-    number = max(0, number)
-    while number:
-        number, rest = divmod(number, 36)
-        digits = _DIGITS[rest] + digits
+    value = max(0, value)
+    while value:
+        value, digit = divmod(value, 36)
+        digits = _DIGITS[digit] + digits
     return digits or "0"
