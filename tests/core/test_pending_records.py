@@ -49,7 +49,7 @@ def test_without_a_fresh_id_nothing_waits(held):
 
 def test_a_fresh_id_waits_for_the_response(held):
     """Nothing leaves under an ID that may be worth nothing."""
-    held.made(FRESH)
+    held.add_fresh_device(FRESH)
     held.add(anonymous())
     assert held.is_held
     assert held.take() == []
@@ -59,7 +59,7 @@ def test_a_fresh_id_waits_for_the_response(held):
 
 def test_a_lost_id_makes_the_event_nobodys(held):
     """It keeps its name, time and insert ID, and belongs to no person."""
-    held.made(FRESH)
+    held.add_fresh_device(FRESH)
     held.add(anonymous())
     held.decide(remembered=False)
     (record,) = held.take()
@@ -68,7 +68,7 @@ def test_a_lost_id_makes_the_event_nobodys(held):
 
 def test_what_comes_later_is_nobodys_as_well(held):
     """A stream that goes on after its head is treated like what was tracked before it."""
-    held.made(FRESH)
+    held.add_fresh_device(FRESH)
     held.decide(remembered=False)
     held.add(anonymous())
     assert properties(held.take()[0])["distinct_id"] == ""
@@ -76,7 +76,7 @@ def test_what_comes_later_is_nobodys_as_well(held):
 
 def test_a_profile_of_nobody_is_refused(held, refused):
     """Mixpanel would make a person of it."""
-    held.made(FRESH)
+    held.add_fresh_device(FRESH)
     held.add(profile(f"$device:{FRESH}"))
     held.decide(remembered=False)
     assert held.take() == []
@@ -85,16 +85,16 @@ def test_a_profile_of_nobody_is_refused(held, refused):
 
 def test_an_id_made_after_the_head_has_gone_is_lost(held):
     """The response has taken along what there was; what is made later comes too late."""
-    held.made("first")
+    held.add_fresh_device("first")
     held.decide(remembered=True)
-    held.made(FRESH)
+    held.add_fresh_device(FRESH)
     held.add(anonymous())
     assert properties(held.take()[0])["distinct_id"] == ""
 
 
 def test_the_size_follows_what_waits(held):
     """It decides about an early hand-over."""
-    held.made(FRESH)
+    held.add_fresh_device(FRESH)
     held.add(anonymous())
     assert held.size_bytes == len(anonymous().body)
     held.decide(remembered=False)
@@ -105,7 +105,7 @@ def test_the_size_follows_what_waits(held):
 
 def test_forgetting_leaves_nothing(held):
     """In a forked child, what waits is the parent's."""
-    held.made(FRESH)
+    held.add_fresh_device(FRESH)
     held.add(anonymous())
     held.forget()
     held.decide(remembered=True)

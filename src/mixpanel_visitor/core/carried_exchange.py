@@ -1,4 +1,4 @@
-"""Requests of other services of ours, which say in a header for which visitor they are made."""
+"""Requests from other services of ours, which name their visitor in a header."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ NOT_TRACKED = "-"
 """The value for a visitor who may not be tracked: not all proxies pass on an empty one."""
 
 MAX_AGE_S = 300.0
-"""A header is made for one request; so much may pass, or lie between two clocks."""
+"""A header is made for one request; transport and a difference of clocks may take this long."""
 
 _BROWSERS_SEND = ("sec-fetch-site", "sec-fetch-mode", "origin")
 
 
 class CarriedExchange(Exchange):
-    """A request that another service makes for a visitor: it sets no cookie and joins nobody."""
+    """A request that another service makes for a visitor: it sets no cookie and merges no IDs."""
 
     def __init__(
         self,
@@ -59,40 +59,40 @@ class CarriedExchange(Exchange):
 
     @property
     def needs_set_cookie(self) -> bool:
-        """Whether the response may have to carry a cookie: no service keeps one."""
+        """Whether the response may have to carry a cookie: never, because services store none."""
         return False
 
     @property
     def may_be_page_view(self) -> bool:
-        """Whether the response may be a page that the server tracks as viewed: nobody sees it."""
+        """Whether the response may be a page that the server tracks as viewed: never."""
         return False
 
-    def identify(self, user_id: str, fresh_id: Callable[[], str]) -> Login:  # noqa: ARG002  # as any exchange has it
-        """Go on with this user; that the device is theirs only the service knows that has the browser."""
+    def identify(self, user_id: str, fresh_id: Callable[[], str]) -> Login:  # noqa: ARG002  # as in Exchange
+        """Continue with this user; only the service that has the browser knows whose the device is."""
         linked = self.identity.user_id == user_id
         before = self.identity if linked else self.identity._replace(device_unverified=True)
         login = log_in(self._rules.id_mode, before, user_id, linked=linked, fresh_device_id=None)
         self.identity = login.identity
         return login
 
-    def schedule_merge(self, merge: MergeEvent | None) -> MergeEvent | None:  # noqa: ARG002  # there is none
-        """Join nobody."""
+    def schedule_merge(self, merge: MergeEvent | None) -> MergeEvent | None:  # noqa: ARG002  # as in Exchange
+        """Schedule nothing: the service that has the browser merges IDs."""
         return None
 
     def opt_out(self) -> None:
-        """Track this person no more; the browser's own service has to tell the browser."""
+        """Stop tracking this person here; the service that has the browser has to store the opt-out."""
         super().opt_out()
         self._opt_out_cookies = ()
 
     def opt_in(self, fresh_id: Callable[[], str]) -> None:
-        """Leave it to the browser's own service."""
+        """Do nothing: the service that has the browser takes an opt-out back."""
 
 
 class CarriedExchangeOpener(ExchangeOpener):
-    """Opens exchanges where other services may say for whom they ask.
+    """Opens exchanges on a site where other services may name the visitor.
 
-    `services` knows the networks of those. `read` returns the visitor of a header's text and why they may not
-    be tracked, or None and the reason why the text is not believed.
+    `services` knows their networks. `read` returns the visitor in a header's text and why they may not be
+    tracked, or None and the reason why the text is not believed.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class CarriedExchangeOpener(ExchangeOpener):
         self._read = read
 
     def open(self, facts: RequestFacts, now_s: float, in_background: bool = False) -> Exchange:
-        """Begin an exchange, of the visitor whom the header names, if it may be believed."""
+        """Begin an exchange, with the visitor in the header if it is believed."""
         text = facts.header(HEADER)
         if text and self._is_believed(facts):
             visitor, refusal = (None, "consent_denied") if text == NOT_TRACKED else self._read(text)

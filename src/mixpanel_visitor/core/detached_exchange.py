@@ -1,4 +1,4 @@
-"""DetachedExchange: what stands behind a visitor outside of any request, in jobs, scripts and tests."""
+"""DetachedExchange: the exchange of a visitor outside of any request, in jobs, scripts and tests."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _NO_REQUEST = EmptyRequestProperties()
 
 
 class DetachedExchange:
-    """Somebody whose ID the caller knows: no cookie, no response, consent is the caller's business.
+    """A visitor outside of a request, whose ID the caller knows; the caller is responsible for consent.
 
-    Records are to be committed at once. After `begin_batch()` they wait for `end()` and are stored together;
-    until then the exchange is one of `unfinished`, whose records others may take.
+    Records have to be committed at once. After `begin_batch()` they wait for `end()` and are stored together;
+    until then the exchange is one of `unfinished`, whose records other code may take.
 
-    `resumed`: what a request has exported of this visitor. Then each record is to be committed at once, even
-    in a batch, for a job may be killed at any time, and no log-in joins device and user.
+    `resumed`: the visitor as a request has exported it. Then each record has to be committed at once, even in
+    a batch, because a job may be killed at any time, and no log-in joins device and user.
     """
 
     __slots__ = (
-        "_gathers",
         "_id_mode",
+        "_in_batch",
         "_opted_out",
         "_records",
         "_refusal",
@@ -70,13 +70,13 @@ class DetachedExchange:
         self.identity = identity
         self.request_properties: EmptyRequestProperties = _NO_REQUEST
         self.exported_at_ms: int | None = None
-        """When a request has exported this visitor, in unix milliseconds; None: none has."""
+        """When a request exported this visitor, in unix milliseconds; None: no request did."""
         self._id_mode: IdMode = id_mode
         self._refusal = refusal
         self._refuse = refuse
         self._unfinished = unfinished
         self._records: deque[Record] = deque()
-        self._gathers = False
+        self._in_batch = False
         self._opted_out = False
         self._scheduled_merge: MergeEvent | None = None
         self.registered: Mapping[str, Any] | None = None
@@ -88,28 +88,28 @@ class DetachedExchange:
 
     @property
     def refusal(self) -> str | None:
-        """Why nothing is tracked; None: it is."""
+        """The counter name of the reason why nothing is tracked; None: events are tracked."""
         return self._refusal() or ("consent_denied" if self._opted_out else None)
 
     def add(self, record: Record) -> Sequence[Record]:
-        """Take a record. Return those that have to be committed now."""
+        """Queue a record. Return the records that have to be committed now."""
         if record.endpoint == "import":
             self._scheduled_merge = None  # this event carries device and user
-        if not self._gathers:
+        if not self._in_batch:
             return [record]
         self._records.append(record)
-        # Another thread may have ended the batch, and not have seen this record.
-        return () if self._gathers else self.take()
+        # Another thread may have ended the batch, without this record.
+        return () if self._in_batch else self.take()
 
     def begin_batch(self) -> None:
-        """Keep records until `end`, so that they are stored with one write."""
+        """Queue records until `end`, so that they are stored with one write."""
         if self.exported_at_ms is not None:
             return
-        self._gathers = True
+        self._in_batch = True
         self._unfinished.add(self)
 
     def take(self) -> list[Record]:
-        """Return what was queued since the last call, and forget it here; any thread may call this."""
+        """Return and remove the queued records; any thread may call this."""
         records: list[Record] = []
         while self._records:
             try:
@@ -119,60 +119,60 @@ class DetachedExchange:
         return records
 
     def register(self, properties: Mapping[str, Any]) -> None:
-        """Add super properties: what every further event says."""
+        """Add super properties, which all further events have."""
         self.registered = {**(self.registered or {}), **properties}
 
     def identify(self, user_id: str, fresh_id: Callable[[], str]) -> Login:
-        """Attach a user to this device; another one than before gets a new device first."""
+        """Attach a user to this device; a different user gets a new device ID."""
         before = self.identity
         linked = before.user_id == user_id
-        another = before.device_id is not None and before.user_id is not None and not linked
+        is_other = before.device_id is not None and before.user_id is not None and not linked
         if self.exported_at_ms is not None and not linked:
-            # Who uses the device by now only a request knows.
-            before, another = before._replace(device_unverified=True), False
+            # Only a request knows who uses the device by now.
+            before, is_other = before._replace(device_unverified=True), False
         login = log_in(
-            self._id_mode, before, user_id, linked=linked, fresh_device_id=fresh_id() if another else None
+            self._id_mode, before, user_id, linked=linked, fresh_device_id=fresh_id() if is_other else None
         )
         self.identity = login.identity
         return login
 
     def schedule_merge(self, merge: MergeEvent | None) -> MergeEvent | None:
-        """Note the event that joins device and user; another event that carries both replaces it.
+        """Schedule the event that joins device and user; another event that carries both replaces it.
 
-        Return it where it is due at once: outside of a batch, no end is known.
+        Return it if it is due at once, because there is no batch that will end.
         """
-        if not self._gathers:
+        if not self._in_batch:
             return merge
         self._scheduled_merge = merge
         return None
 
     def reset(self, fresh_id: Callable[[], str]) -> None:
-        """Go on as somebody new."""
+        """Continue as a new visitor."""
         self._scheduled_merge = self.registered = None
         self.identity = log_out(self.identity, fresh_id())._replace(vouched=False)
 
     def opt_out(self) -> None:
-        """Track no more of them here, and drop what was queued."""
+        """Stop tracking this visitor here, and drop the queued records."""
         self._opted_out = True
         self._scheduled_merge = self.registered = None
         dropped = self.take()
         if dropped:
             self._refuse("consent_denied", len(dropped))
 
-    def opt_in(self, fresh_id: Callable[[], str]) -> None:  # noqa: ARG002  # an exchange needs it
-        """Go on."""
+    def opt_in(self, fresh_id: Callable[[], str]) -> None:  # noqa: ARG002  # as in Exchange
+        """Take the opt-out back."""
         self._opted_out = False
 
     def forget(self) -> None:
-        """Drop what was queued: in a forked child it is the parent's."""
+        """Drop the queued records: in a forked child they are the parent's."""
         self._records.clear()
 
     def end(self) -> MergeEvent | None:
         """End the batch. Return the event that joins device and user, if no other event has done that.
 
-        What is left then is returned by `take`.
+        Call `take` afterwards for the records that remain.
         """
         due, self._scheduled_merge = self._scheduled_merge, None
-        self._gathers = False
+        self._in_batch = False
         self._unfinished.discard(self)
         return due

@@ -1,16 +1,16 @@
 """Exchange: the life of one request with its response, as a small state machine.
 
 ```
-OPEN ──on_response_start()──▶ STARTED    the response's head is out: what is decided about cookies is decided
+OPEN ──on_response_start()──▶ STARTED    the response's head is out: cookies cannot be set any more
   │                              │
-  └───────on_response_end()──────┴──▶ ENDED    what is tracked from now on is to be committed at once
+  └───────on_response_end()──────┴──▶ ENDED    further records have to be committed at once
 ```
 
-It takes values and returns values. What it wants written, identity events, it returns: whoever drives it
-writes them, with `add`. Records leave with `take` at any time; what is queued later leaves with the next one.
+It takes values and returns values. It returns the identity events that are due, and its caller writes them
+with `add`. `take` returns the queued records at any time; a later record leaves with the next call.
 
-`on_response_start` may be called again (WSGI allows a second `start_response` with `exc_info`, ASGI servers
-send informational answers first): only the head that goes out counts, and it is asked for each time.
+`on_response_start` may be called again (WSGI allows a second `start_response` with `exc_info`, ASGI
+applications send informational responses first): only the head that goes out counts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .identity.identity import log_in, log_out
 from .identity.resolver import ResolvedIdentity
 from .identity.visitor_cookie import VisitorCookie
 from .pending_records import HoldsRecords, PendingRecords
-from .policy import keeping_it_private, may_set_cookie
+from .policy import may_set_cookie, missing_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 
 COMMIT_AT_RECORDS = 100
 COMMIT_AT_BYTES = 1_000_000
-"""A request that has queued so much commits it before it ends: streams and sockets may never end."""
+"""A request that has queued this much commits it before it ends: streams and sockets may never end."""
 
 
 class ExchangeState(Enum):
-    """Where an exchange stands; the module's picture shows what leads from one to the next."""
+    """The states of an exchange; the module's docstring shows the transitions."""
 
     OPEN = 0
     STARTED = 1
@@ -59,43 +59,43 @@ class CookieChange(IntEnum):
     NONE = 0
     UPDATED = 1
     NEW_DEVICE = 2
-    """The browser SDK's cookie is to be replaced as well."""
+    """The browser SDK's cookie is replaced as well."""
 
 
-# To look a member up in its class costs a call of Python code in each request.
+# Looking a member up in its enum class is a call of Python code, in each request.
 OPEN, STARTED, ENDED = ExchangeState
 _NOT_CHANGED, _UPDATED, _NEW_DEVICE = CookieChange
 
 
 class ResponseStart(NamedTuple):
-    """What a response that starts is to carry, and the identity events that are due now."""
+    """The headers to add to a response that starts, and the identity events that are due now."""
 
     headers: list[tuple[str, str]]
     merge_events: tuple[MergeEvent, ...] = ()
 
 
 UNCHANGED = ResponseStart([])
-"""Nothing is to be added, and nothing is due."""
+"""No header is added, and no event is due."""
 
 
 class Exchange(HoldsRecords):
     """One request from our point of view.
 
-    `add` may be called from several threads. Its order (append, then look whether it is over) and that of
-    `on_response_end` (over, then `take`) make sure that no record is left behind.
+    `add` may be called from several threads. It appends a record, then checks whether the exchange has ended;
+    `on_response_end` ends it, and `take` is called after that. So no record remains in the queue.
 
     `_received_cookie` is the cookie as the browser sent it, `_cookie` the one to store. They are the same
     object unless something has changed. There is a `_cookie` if and only if consent is granted.
 
-    `resumes`: with an ID that an earlier answer has stored beside our cookie. `withheld`: the browser may
-    have our cookie and send it with no request like this.
+    `resumes`: the ID comes from a pending cookie of an earlier response. `withheld`: with such a request the
+    browser does not send our cookie, even if it has one.
     """
 
     exported_at_ms: int | None = None
-    """When another service has exported this visitor, in unix milliseconds; None: none has."""
+    """When another service exported this visitor, in unix milliseconds; None: no service did."""
 
     flag_decisions: dict[str, Any] | None = None
-    """What was decided of feature flags, by key; of the class, so that requests without flags pay nothing."""
+    """Decided feature flags by key; a class attribute, so that requests without flags do not set it."""
 
     def __init__(
         self,
@@ -135,11 +135,11 @@ class Exchange(HoldsRecords):
         self._is_anonymous = self._tracked = self._page_view_decided = False
         self._queues: list[PendingRecords] = []
         self._fresh_id: str | None = None
-        self._remembered: bool | None = None  # set before `pending` is looked at, as that is before this
+        self._remembered: bool | None = None  # set before `pending` is read; `_records` does the reverse
         if resolved is None:
             self._cookie: VisitorCookie | None = None
             self.merge_events: tuple[MergeEvent, ...] = ()
-            """Identity events that are due once the response stores what they say."""
+            """Identity events that are due once the response stores these IDs."""
         else:
             self._cookie = resolved.cookie
             self.merge_events = resolved.merge_events
@@ -148,10 +148,10 @@ class Exchange(HoldsRecords):
 
     @property
     def refusal(self) -> str | None:
-        """Why nothing is tracked in this request, as the name it is counted under; None: it is."""
-        closed = self._rules.refusal()
-        if closed is not None:
-            return closed
+        """The counter name of the reason why this request is not tracked; None: it is tracked."""
+        site_refusal = self._rules.refusal()
+        if site_refusal is not None:
+            return site_refusal
         if self.consent != "granted":
             return f"consent_{self.consent}"
         return "bot" if self._rules.bots == "drop" and self.request_properties.bot else None
@@ -163,13 +163,13 @@ class Exchange(HoldsRecords):
 
     @property
     def spid_user_id(self) -> int | None:
-        """SPiD's ID of who is logged in there, as long as the session lasts that SPiD has signed."""
+        """SPiD's ID of the user who is logged in there, until the signed session ends."""
         cookie = self._cookie
         return cookie.spid_user_id if cookie is not None and self._now_s <= cookie.spid_until_s else None
 
     @property
     def request_properties(self) -> RequestProperties | EmptyRequestProperties:
-        """What the request says besides."""
+        """The request's properties: browser, page, campaign, address, bot; created on first use."""
         if self._request_properties is None:
             sources = ("generated", "none", "cookie")
             is_first = self._received_cookie is None and self.identity.source in sources
@@ -180,12 +180,12 @@ class Exchange(HoldsRecords):
 
     @property
     def is_bot(self) -> bool:
-        """Whether this is no visit of a person."""
+        """Whether a bot has sent this request."""
         return bool(self.request_properties.bot)
 
     @property
     def has_lasting_id(self) -> bool:
-        """Whether the device ID is more than this request's: a later one may come with it."""
+        """Whether later requests may come with this device ID."""
         return self.consent == "granted" and not (self._is_anonymous or self.is_bot)
 
     @property
@@ -193,15 +193,15 @@ class Exchange(HoldsRecords):
         if self.pending is None:
             records = PendingRecords(self._rules.refuse)
             if self._fresh_id is not None:
-                records.made(self._fresh_id)
+                records.add_fresh_device(self._fresh_id)
             self._queues.append(records)
-            self.pending = self._queues[0]  # whichever thread was first
+            self.pending = self._queues[0]  # the queue of the first thread that came here
             if self._remembered is not None:
                 self.pending.decide(remembered=self._remembered)
         return self.pending
 
     def anonymize(self, identity: Identity) -> None:
-        """Go by this identity, and make no person of the device ID that was made."""
+        """Take this identity, and send no event under its fresh device ID."""
         self.identity = identity
         self._remembered = False
         self._is_anonymous = True
@@ -209,7 +209,7 @@ class Exchange(HoldsRecords):
     # --- the visitor's side ---------------------------------------------------------------------
 
     def add(self, record: Record) -> Sequence[Record]:
-        """Queue a record; it leaves with the next `take`. Return those that have to be committed now."""
+        """Queue a record for the next `take`. Return the records that have to be committed now."""
         if not self._tracked:
             self._tracked = True
             if self.state is not ENDED:
@@ -217,30 +217,30 @@ class Exchange(HoldsRecords):
         if record.endpoint == "import":
             self._scheduled_merge = None  # this event carries device and user
         pending = self._records if self.pending is None else self.pending
-        waiting = pending.add(record)
-        is_much = pending.size_bytes >= COMMIT_AT_BYTES
-        if is_much and pending.is_held:
-            # Too much to wait for the response with: most responses carry the cookie.
+        waiting_count = pending.add(record)
+        is_large = pending.size_bytes >= COMMIT_AT_BYTES
+        if is_large and pending.is_held:
+            # Too large to wait for the response: assume that it carries the cookie, as most do.
             pending.decide(remembered=True)
         if (
             self.state is ENDED
-            or is_much
-            or waiting >= COMMIT_AT_RECORDS
+            or is_large
+            or waiting_count >= COMMIT_AT_RECORDS
             or self.facts.protocol == "websocket"  # there is no "after the response" for a socket
         ):
             return self.take()
         return ()
 
     def register(self, properties: Mapping[str, Any]) -> None:
-        """Add super properties: what every further event of this request says."""
+        """Add super properties, which all further events of this request have."""
         self.registered = {**(self.registered or {}), **properties}
 
     def identify(self, user_id: str, fresh_id: Callable[[], str]) -> Login:
-        """Log a user in: a different user on the same device gets a new device ID first."""
+        """Log a user in; a different user on the same device gets a new device ID."""
         cookie = self._cookie
-        same = cookie is not None and cookie.belongs_to(user_id)
-        another = cookie is not None and cookie.has_user and not same
-        linked = cookie is not None and same and not (cookie.merge_pending or cookie.unjoined)
+        is_same = cookie is not None and cookie.belongs_to(user_id)
+        is_other = cookie is not None and cookie.has_user and not is_same
+        linked = cookie is not None and is_same and not (cookie.merge_pending or cookie.unjoined)
         before = self.identity
         if before.source == "cookie" and not linked:
             # This is the log-in that the device has waited for.
@@ -250,10 +250,10 @@ class Exchange(HoldsRecords):
             before,
             user_id,
             linked=linked,
-            fresh_device_id=fresh_id() if another else None,
+            fresh_device_id=fresh_id() if is_other else None,
             earlier_id=None if cookie is None else cookie.earlier_id,
         )
-        # A cookie of an older version may hold a hash in place of the user's ID: now it gets the ID itself.
+        # A cookie of an older version may have a hash in place of the user ID: now it gets the ID itself.
         self._set_identity(
             login.identity, changed=not linked or (cookie is not None and cookie.user_id is None)
         )
@@ -266,9 +266,9 @@ class Exchange(HoldsRecords):
         self.merge_events = (*self.merge_events, *login.merge_events, *deferred)
 
     def schedule_merge(self, merge: MergeEvent | None) -> MergeEvent | None:
-        """Note the event that joins device and user; another event that carries both replaces it.
+        """Schedule the event that joins device and user; another event that carries both replaces it.
 
-        Return it where it is due at once, because the exchange has ended.
+        Return it if it is due at once, because the exchange has ended.
         """
         if self.state is ENDED:
             return merge
@@ -276,7 +276,7 @@ class Exchange(HoldsRecords):
         return None
 
     def reset(self, fresh_id: Callable[[], str]) -> None:
-        """Log out: forget the user and what was registered, and start a new device ID."""
+        """Log out: forget the user and the super properties, and start a new device ID."""
         self._scheduled_merge = self.registered = None
         self._set_identity(log_out(self.identity, fresh_id()), changed=True)
 
@@ -289,7 +289,7 @@ class Exchange(HoldsRecords):
                 self._rules.count("cookie_skipped_consent")
             return
         if identity.device_id == before.device_id:
-            self._has_changed()
+            self._mark_updated()
             self._cookie = self._cookie._replace(
                 user_id=identity.user_id,
                 user_hash=None,
@@ -303,16 +303,16 @@ class Exchange(HoldsRecords):
             self._cookie = VisitorCookie(
                 device_id=device_id, issued_at_s=self._cookie.issued_at_s, user_id=identity.user_id
             )
-            self._records.made(device_id)
+            self._records.add_fresh_device(device_id)
         if self.state is not OPEN:
             self._rules.count("cookie_too_late")
             self._records.decide(remembered=False)
 
-    def _has_changed(self) -> None:
+    def _mark_updated(self) -> None:
         self._cookie_change = max(self._cookie_change, _UPDATED)
 
     def opt_out(self) -> None:
-        """Track this person no more: drop what is queued, and have the browser remember it."""
+        """Stop tracking this person: drop the queued records, and store the opt-out in the browser."""
         self._opt_out_cookies = self._rules.set_cookies.opt_out(self.facts, out=True)
         self.consent = "denied"
         self._cookie = self._scheduled_merge = self.registered = None
@@ -324,14 +324,14 @@ class Exchange(HoldsRecords):
             self._rules.count("cookie_too_late")
 
     def opt_in(self, fresh_id: Callable[[], str]) -> None:
-        """Take an opt-out back, and begin anew."""
+        """Take an opt-out back, and start a new device ID."""
         if self.consent == "granted" or self._rules.refusal() is not None:
             return
         self._grant("granted")
         resolved = self._rules.resolver.resolve(None, "", now_s=self._now_s, fresh_id=fresh_id)
         self._cookie, self.identity = resolved.cookie, resolved.identity
-        self._has_changed()
-        self._records.made(resolved.cookie.device_id)
+        self._mark_updated()
+        self._records.add_fresh_device(resolved.cookie.device_id)
         if self.state is not OPEN:
             self._rules.count("cookie_too_late")
             self._records.decide(remembered=False)
@@ -342,13 +342,13 @@ class Exchange(HoldsRecords):
         self._cookie = None
 
     def apply_handover(self, claim: HandoverClaim, fresh_id: Callable[[], str]) -> str | None:
-        """Take the IDs that the browser has posted; raise `HandoverError` where they cannot be believed.
+        """Apply the IDs or the choice that a page has posted; raise `HandoverError` if they are not believed.
 
-        Return why they were not taken; None: they were. Without consent they are not even looked at, except
-        for a choice, which is how consent comes back.
+        Return the reason why they do not count, or None. Without consent IDs are not read; a choice (opt-out
+        or opt-in) is, because it is how consent comes back.
         """
-        if (closed := self._rules.refusal()) is not None:
-            return closed
+        if (site_refusal := self._rules.refusal()) is not None:
+            return site_refusal
         if claim.opted_out is not None:
             self.opt_out() if claim.opted_out else self._grant("unknown")
             return None
@@ -366,7 +366,7 @@ class Exchange(HoldsRecords):
             resolved.merge_events,
         )
         self._handover = claim
-        # Beside a cookie of the SDK's this is posted where that is our seed, and not what the SDK has.
+        # If the SDK's cookie names another device, it is a seed of ours that the SDK does not use.
         is_seed = self._rules.set_cookies.is_seed_of_another(resolved.cookie, claim, self.facts)
         self._cookie_change = _NEW_DEVICE if is_seed else _UPDATED
         return None
@@ -387,9 +387,9 @@ class Exchange(HoldsRecords):
         return is_page(status, headers) and self.refusal is None
 
     def starts_unchanged(self, status: int) -> bool:
-        """Start the response, if its head matters to nothing; False: `on_response_start` has to see it.
+        """Start the response if it needs no change; False: `on_response_start` has to be called.
 
-        A short cut for adapters: to a known visitor most responses go out as they are.
+        A short cut for adapters: most responses to known visitors need no change.
         """
         if (
             self._now_s > self._no_cookie_until_s
@@ -404,15 +404,15 @@ class Exchange(HoldsRecords):
         return True
 
     def on_response_start(self, status: int, read_headers: Callable[[], Headers]) -> ResponseStart:
-        """Decide about cookies, as the head of the response is about to go out.
+        """Decide about cookies, just before the head of the response goes out.
 
-        An informational one (1xx, but 101) changes nothing: the real head is still to come. `read_headers`
+        An informational head (1xx except 101) changes nothing: the real head follows. `read_headers`
         returns the application's headers; it is only called where they matter.
         """
         if status < 200 and status != 101:
             return UNCHANGED
         self.state = STARTED
-        headers = self._cookies(status, read_headers()) if self.needs_set_cookie else []
+        headers = self._cookie_headers(status, read_headers()) if self.needs_set_cookie else []
         if not self._is_anonymous:
             self._remembered = bool(headers)
             if self.pending is not None:
@@ -428,11 +428,11 @@ class Exchange(HoldsRecords):
     def on_response_end(self) -> MergeEvent | None:
         """End the exchange. Return the event that joins device and user, if no other event has done that.
 
-        What is left then is returned by `take`.
+        Call `take` afterwards for the records that remain.
         """
         if self.state is not ENDED:
             self._remembered = bool(self._remembered)
-            if self.pending is not None and self.pending.is_held:  # there was no response, as far as we saw
+            if self.pending is not None and self.pending.is_held:  # we saw no response
                 self.pending.decide(remembered=False)
             self.state = ENDED
             if self._tracked:
@@ -445,7 +445,7 @@ class Exchange(HoldsRecords):
         """Whether the response may have to carry a cookie."""
         cookie, received = self._cookie, self._received_cookie
         if cookie is received and self._now_s <= self._no_cookie_until_s and not self._cookie_change:
-            return False  # as the first request with this very cookie has shown
+            return False  # an earlier request with this same cookie has shown it
         if cookie is None:
             return bool(self._opt_out_cookies) or (
                 self.consent == "denied" and self._rules.set_cookies.has_any(self.facts)
@@ -456,25 +456,25 @@ class Exchange(HoldsRecords):
             or self._rules.set_cookies.wants_more(self.facts, cookie, now_s=self._now_s)
         )
 
-    def _cookies(self, status: int, headers: Headers) -> list[tuple[str, str]]:
-        # What is looked at here, and of most responses nothing is left.
-        headers = [each for each in headers if each[0].lower().endswith(("cookie", "control", "expires"))]
-        skipped = self._rules.set_cookies.reason_not_to_set(status, headers, self.facts, now_s=self._now_s)
-        skipped = skipped or self._reason_not_to_set()
-        if skipped is not None:
-            self._rules.count(skipped)
+    def _cookie_headers(self, status: int, headers: Headers) -> list[tuple[str, str]]:
+        # Only these are read here, and most responses have none of them.
+        headers = [pair for pair in headers if pair[0].lower().endswith(("cookie", "control", "expires"))]
+        reason = self._rules.set_cookies.reason_not_to_set(status, headers, self.facts, now_s=self._now_s)
+        reason = reason or self._reason_not_to_set()
+        if reason is not None:
+            self._rules.count(reason)
             return []
         added = [("set-cookie", cookie) for cookie in dict.fromkeys(self._cookie_values(status))]
-        return added if status == 101 else added + keeping_it_private(headers)
+        return added if status == 101 else added + missing_private(headers)
 
     def _reason_not_to_set(self) -> str | None:
         if self._cookie is None:
             return None
         if self.is_bot:
             return "cookie_skipped_bot"
-        if self.withheld and not (self._cookie_change is _NEW_DEVICE or self._waits):
+        if self.withheld and not (self._cookie_change is _NEW_DEVICE or self._uses_pending_cookie):
             return "cookie_skipped_withheld"
-        # The browser has sent its other ID itself, so it may be told that we follow it.
+        # The browser itself has sent its other ID, so our cookie may store it.
         follows = self.resumes or (
             self._received_cookie is not None and self._cookie is not self._received_cookie
         )
@@ -483,23 +483,23 @@ class Exchange(HoldsRecords):
         return None
 
     def _cookie_values(self, status: int) -> list[str]:
-        cookies = self._rules.set_cookies
+        set_cookies = self._rules.set_cookies
         if self._cookie is None:
-            forgotten = cookies.forget(self.facts) if self.consent == "denied" else []
-            return [*forgotten, *self._opt_out_cookies]  # in this order: a browser keeps the last of a name
+            removals = set_cookies.forget(self.facts) if self.consent == "denied" else []
+            return [*removals, *self._opt_out_cookies]  # in this order: of two of a name the last one counts
         cookie, claim, now_s = self._cookie, self._handover, self._now_s
-        if self._waits:
-            return [*self._opt_out_cookies, *cookies.pending_cookie(cookie, self.facts, now_s=now_s)]
-        replaces = self._cookie_change is _NEW_DEVICE
-        values = cookies.values(
-            cookie, self.facts, self._received_cookie, status, renewed=replaces, now_s=now_s
+        if self._uses_pending_cookie:
+            return [*self._opt_out_cookies, *set_cookies.pending_cookie(cookie, self.facts, now_s=now_s)]
+        is_new_device = self._cookie_change is _NEW_DEVICE
+        values = set_cookies.values(
+            cookie, self.facts, self._received_cookie, status, replace_sdk=is_new_device, now_s=now_s
         )
-        seen = [] if claim is None else [cookies.seen(cookie, claim, self.facts)]
-        return [*self._opt_out_cookies, *values, *seen]
+        script_cookies = [] if claim is None else [set_cookies.script_cookie(cookie, claim, self.facts)]
+        return [*self._opt_out_cookies, *values, *script_cookies]
 
     @property
-    def _waits(self) -> bool:
-        """Whether our cookie must not be overwritten with what is to be stored."""
+    def _uses_pending_cookie(self) -> bool:
+        """Whether the ID is stored in a pending cookie, because ours must not be overwritten."""
         if self.withheld:
             return self._cookie is not None and self._cookie.user_id is not None
         return (

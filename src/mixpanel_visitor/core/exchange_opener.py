@@ -1,4 +1,4 @@
-"""ExchangeOpener: begins exchanges. It decides whether a request may be tracked, and who the visitor is."""
+"""ExchangeOpener: begins exchanges. It decides whether a request may be tracked, and who its visitor is."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 REMEMBERED_VISITORS = 4096
 REMEMBERED_CHARS = 2048
-"""As many visitors are remembered by their cookies, and none whose cookies are longer together."""
+"""How many visitors are remembered by their cookies, and how long these may be together."""
 
 REMEMBERED_HEADERS = 1024
-"""As many whole Cookie headers are remembered with their visitor: mostly the next request sends the same."""
+"""How many whole Cookie headers are remembered with their visitor: most requests repeat one."""
 
 _MP = "mp"
-"""How names of cookies begin: all of mixpanel-browser's, and ours, unless the settings give it another."""
+"""The beginning of all cookie names of mixpanel-browser, and of ours unless the settings change it."""
 
 _PREFIXES = ("", "__", "__Host-")
 
 
 class RememberedVisitor(NamedTuple):
-    """Whom cookies name, from when until when that holds, and until when no cookie has to be set."""
+    """The visitor in some cookies, from when to when they are valid, until when none has to be set."""
 
     resolved: ResolvedIdentity
     since_s: float
@@ -49,11 +49,11 @@ class ExchangeOpener:
         self._fresh_id = fresh_id
         self._visitors: dict[tuple[str, ...], RememberedVisitor] = {}
         self._headers: dict[tuple[str, str], RememberedVisitor] = {}
-        own = rules.codec.name(secure=False)
-        self._in_names = _MP if _MP in own else ""
-        names = (_MP,) if own.startswith(_MP) else (_MP, own)
-        self._names = tuple(
-            f"{blank}{each}{name}" for blank in (" ", "") for each in _PREFIXES for name in names
+        own_name = rules.codec.name(secure=False)
+        self._name_fragment = _MP if _MP in own_name else ""
+        stems = (_MP,) if own_name.startswith(_MP) else (_MP, own_name)
+        self._name_starts = tuple(
+            f"{space}{prefix}{stem}" for space in (" ", "") for prefix in _PREFIXES for stem in stems
         )
 
     def open(self, facts: RequestFacts, now_s: float, in_background: bool = False) -> Exchange:
@@ -61,24 +61,24 @@ class ExchangeOpener:
         rules = self._rules
         if rules.refusal() is not None or (rules.is_excluded is not None and rules.is_excluded(facts)):
             return self.open_inert(facts)
-        has_ours = True
-        header = (facts.scheme, facts.cookies)
-        remembered = self._headers.get(header)
+        has_id_cookies = True
+        header_key = (facts.scheme, facts.cookies)
+        remembered = self._headers.get(header_key)
         if remembered is None:
             key = self._key(facts)
-            has_ours = len(key) > 1
+            has_id_cookies = len(key) > 1
             remembered = self._visitors.get(key)
             if remembered is not None and len(facts.cookies) <= REMEMBERED_CHARS:
                 if len(self._headers) >= REMEMBERED_HEADERS:
                     self._headers.clear()
-                self._headers[header] = remembered
-        if remembered is not None or not has_ours:
-            # The same cookies as before, or none that say anything to us. No opt-out is among them.
-            refused = facts.has_privacy_signal and privacy_signal_set(
+                self._headers[header_key] = remembered
+        if remembered is not None or not has_id_cookies:
+            # The same cookies as before, or none that we read: there is no opt-out among them.
+            is_opted_out = facts.has_privacy_signal and privacy_signal_set(
                 facts, rules.respect_dnt, rules.respect_gpc
             )
         else:
-            refused = rules.set_cookies.has_opted_out(facts) or opted_out(
+            is_opted_out = rules.set_cookies.has_opted_out(facts) or opted_out(
                 facts, token=rules.token, respect_dnt=rules.respect_dnt, respect_gpc=rules.respect_gpc
             )
         if remembered is not None and remembered.since_s <= now_s <= remembered.until_s:
@@ -87,19 +87,19 @@ class ExchangeOpener:
             no_cookie_until_s = remembered.no_cookie_until_s
         else:
             resolved, no_cookie_until_s = None, 0.0
-            received = self._received_cookie(facts, now_s) if has_ours else None
+            received = self._received_cookie(facts, now_s) if has_id_cookies else None
         consent: Consent = "granted"
-        if refused:
+        if is_opted_out:
             consent = "denied"
         elif rules.consent is not None:
             consent = rules.consent(facts)
         if consent != "granted":
-            # Who is not remembered has an ID all the same, for this request.
+            # Without consent the visitor has an ID for this request only.
             return Exchange(
                 rules, facts, Identity(device_id=self._fresh_id()), consent, now_s, received, in_background
             )
         if resolved is None:
-            cookies = facts.cookies if has_ours or rules.resolver.spid is not None else ""
+            cookies = facts.cookies if has_id_cookies or rules.resolver.spid is not None else ""
             return self._resolve(facts, cookies, received, now_s, in_background)
         return Exchange(
             rules,
@@ -114,10 +114,10 @@ class ExchangeOpener:
         )
 
     def open_inert(self, facts: RequestFacts) -> Exchange:
-        """Begin an exchange that tracks nothing and sets nothing, so that handlers need not know."""
+        """Begin an exchange that tracks nothing and sets no cookie; handlers use it like any other."""
         identity = Identity(device_id=self._fresh_id())
-        no_bot = RequestProperties(self._rules.enricher, facts, "", is_first=True)
-        return Exchange(self._rules, facts, identity, "unknown", request_properties=no_bot)
+        properties = RequestProperties(self._rules.enricher, facts, "", is_first=True)
+        return Exchange(self._rules, facts, identity, "unknown", request_properties=properties)
 
     def _resolve(
         self,
@@ -132,8 +132,8 @@ class ExchangeOpener:
             facts._complete()  # noqa: SLF001  # RequestFacts is what users see
         secure = facts.scheme == "https"
         pending = rules.set_cookies.pending.find(cookies, secure=secure, now_s=now_s)
-        known = received or pending.cookie
-        resolved = rules.resolver.resolve(known, cookies, now_s=now_s, fresh_id=self._fresh_id)
+        known_cookie = received or pending.cookie
+        resolved = rules.resolver.resolve(known_cookie, cookies, now_s=now_s, fresh_id=self._fresh_id)
         if resolved.cookie is received and not (resolved.merge_events or pending.user_id):
             self._remember(facts, resolved)
         exchange = Exchange(
@@ -145,7 +145,7 @@ class ExchangeOpener:
             received,
             in_background,
             resolved,
-            resumes=received is None and known is not None,
+            resumes=received is None and known_cookie is not None,
             withheld=received is None and withholds_cookies(facts),
         )
         if resolved.identity.is_new and resolved.identity.uid is None:
@@ -155,7 +155,7 @@ class ExchangeOpener:
         return exchange
 
     def _keep_anonymous(self, exchange: Exchange, resolved: ResolvedIdentity) -> None:
-        """Make no person of a new device ID that no browser will keep."""
+        """Create no person for a new device ID that no browser will store."""
         identity = resolved.identity
         if exchange.withheld or exchange.is_bot or is_prefetch(exchange.facts):
             exchange.anonymize(Identity(device_id=resolved.cookie.device_id, device_unverified=True))
@@ -170,19 +170,19 @@ class ExchangeOpener:
         return self._rules.codec.find(facts.cookies, secure=facts.scheme == "https", now_s=now_s)
 
     def _key(self, facts: RequestFacts) -> tuple[str, ...]:
-        """Return what of a request decides who the visitor is, and whether that one has opted out."""
-        text, names = self._in_names, self._names
+        """Return the parts of a request that decide who the visitor is and whether they have opted out."""
+        part, starts = self._name_fragment, self._name_starts
         # Behind a comma there may be another cookie.
-        pieces = [
-            piece
-            for piece in facts.cookies.split(";")
-            if text in piece and (piece.startswith(names) or "," in piece or piece.lstrip().startswith(names))
+        pairs = [
+            pair
+            for pair in facts.cookies.split(";")
+            if part in pair and (pair.startswith(starts) or "," in pair or pair.lstrip().startswith(starts))
         ]
-        return (facts.scheme, *pieces)
+        return (facts.scheme, *pairs)
 
     def _remember(self, facts: RequestFacts, resolved: ResolvedIdentity) -> None:
         key = self._key(facts)
-        # Only what nothing but the cookies decides: SPiD's sessions end with time.
+        # Cookies alone do not decide where there may be a session of SPiD: it ends with time.
         if self._rules.resolver.spid is not None or sum(map(len, key)) > REMEMBERED_CHARS:
             return
         if len(self._visitors) >= REMEMBERED_VISITORS:

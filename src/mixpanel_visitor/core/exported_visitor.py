@@ -1,12 +1,12 @@
-"""ExportedVisitor: what a request says of its visitor, as a signed text for a job or another service.
+"""ExportedVisitor: the visitor of a request as a signed text, for a job or another service.
 
-The text is `1.<content>.<signature>`: the version of the format, base64url of JSON (compressed where it is
-long), and HMAC-SHA256 by the site's secret key with a salt of its own, for one project. All of it is safe in
-a header. The JSON is a list:
+The text is `1.<content>.<signature>`: the version of the format, base64url of JSON (compressed if it is
+long), and HMAC-SHA256 by the site's secret key with a salt of its own, for one project. All its characters
+are safe in a header. The JSON is a list:
 
 `[exported at, device ID, user ID, uid, marks, source, request properties, super properties, flags]`
 
-The time is in unix milliseconds. Who may not be tracked is exported as the empty text.
+The time is in unix milliseconds. A visitor who may not be tracked is exported as the empty text.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from .identity.identity import Source
 
 MAX_CHARS = 1023
-"""A text has no more, so that it fits into the headers of any message queue."""
+"""The longest text, so that it fits into the headers of any message queue."""
 
 CLOCK_SKEW_S = 300
-"""A text may come from a host whose clock is ahead by so much."""
+"""A text may come from a host whose clock is ahead by this much."""
 
 MAX_PROPERTY_BYTES = 4096
-"""Properties are left out until no more are there, before it is tried how small they become."""
+"""Larger properties are not compressed: some are left out first."""
 
 _MAX_CONTENT_BYTES = 4 * MAX_PROPERTY_BYTES
 _CONTENT_CHARS = MAX_CHARS - len("1..") - SIGNATURE_CHARS
@@ -45,7 +45,7 @@ _LEAST_WANTED = ("$referrer", "$initial_referrer", "$current_url")
 
 
 class ExportError(ValueError):
-    """A text from which nobody is resumed: `reason` is the key that is counted, the message says the fix."""
+    """A text from which no visitor is resumed: `reason` is the counter name, the message says the fix."""
 
     def __init__(self, reason: str, message: str) -> None:
         self.reason = reason
@@ -55,9 +55,8 @@ class ExportError(ValueError):
 class ExportedVisitor(NamedTuple):
     """One visitor at the moment of the export, which was at `exported_at_ms` (unix milliseconds).
 
-    `event_properties` are those that the request said of every event, `registered` the super properties with
-    the groups; `flags` are the feature flags that were decided, each with its variant's key (None: no rule
-    has decided it).
+    `event_properties` are those of the request, `registered` the super properties with the groups; `flags`
+    are the decided feature flags, each with its variant's key (None: no rule has selected one).
     """
 
     identity: Identity
@@ -76,13 +75,13 @@ class VisitorExportCodec:
     def encode(self, visitor: ExportedVisitor) -> tuple[str, Sequence[str]]:
         """Return a visitor as text, and the names of properties for which there was no room.
 
-        What the request said is left out first, then super properties; an identity never is. Raise
-        `ExportError` where even that does not fit.
+        The request's properties are left out first, then super properties; the identity never is. Raise
+        `ExportError` if the identity alone does not fit.
         """
-        content = _packed(visitor)
+        content = _pack(visitor)
         left_out: Sequence[str] = ()
         if len(content) > _CONTENT_BYTES:
-            content, left_out = _shortened(visitor)
+            content, left_out = _pack_shortened(visitor)
         text = base64.urlsafe_b64encode(content).rstrip(b"=").decode()
         return self._signer.sign(f"{_VERSION}.{text}").decode("ascii"), left_out
 
@@ -111,7 +110,7 @@ class VisitorExportCodec:
                 "this secret_key has not signed it for this project: give web processes, workers and "
                 "services the same token and secret_key (while it changes: ['old one', 'new one'])",
             )
-        visitor = _unpacked(rest.partition(".")[0])
+        visitor = _unpack(rest.partition(".")[0])
         if not now_s - max_age_s <= visitor.exported_at_ms / 1000 <= now_s + CLOCK_SKEW_S:
             raise ExportError(
                 "resume_expired",
@@ -121,7 +120,7 @@ class VisitorExportCodec:
         return visitor
 
 
-def _packed(visitor: ExportedVisitor) -> bytes:
+def _pack(visitor: ExportedVisitor) -> bytes:
     identity = visitor.identity
     marks = (
         f"{'b' if identity.unprefixed else ''}{'v' if identity.vouched else ''}"
@@ -142,31 +141,31 @@ def _packed(visitor: ExportedVisitor) -> bytes:
     return content if len(content) <= _CONTENT_BYTES else zlib.compress(content)
 
 
-def _shortened(visitor: ExportedVisitor) -> tuple[bytes, Sequence[str]]:
+def _pack_shortened(visitor: ExportedVisitor) -> tuple[bytes, Sequence[str]]:
     """Leave properties out, one by one, until there is room. Return the content, and their names."""
     properties, registered = dict(visitor.event_properties), dict(visitor.registered or {})
     sizes = {name: len(encode_part({name: value})) for name, value in (properties | registered).items()}
-    by_need = sorted(sizes, key=lambda name: (name in registered, name not in _LEAST_WANTED, -sizes[name]))
+    removable = sorted(sizes, key=lambda name: (name in registered, name not in _LEAST_WANTED, -sizes[name]))
     flags = visitor.flags
-    if flags:  # before what the application has registered
-        by_need.insert(sum(name not in registered for name in by_need), _FLAGS)
+    if flags:  # before the super properties
+        removable.insert(sum(name not in registered for name in removable), _FLAGS)
         sizes[_FLAGS] = len(orjson.dumps(flags))
     size = sum(sizes.values())
-    for at, name in enumerate(by_need, 1):
+    for removed_count, name in enumerate(removable, 1):
         properties.pop(name, None)
         registered.pop(name, None)
         flags = None if name == _FLAGS else flags
         size -= sizes[name]
         if size > MAX_PROPERTY_BYTES:
-            continue  # however well that is compressed, it is not worth the time
-        content = _packed(visitor._replace(event_properties=properties, registered=registered, flags=flags))
+            continue  # too large to be worth compressing
+        content = _pack(visitor._replace(event_properties=properties, registered=registered, flags=flags))
         if len(content) <= _CONTENT_BYTES:
-            return content, by_need[:at]
+            return content, removable[:removed_count]
     raise ExportError("export_too_large", "the IDs alone do not fit; use shorter user IDs")
 
 
-def _unpacked(text: str) -> ExportedVisitor:
-    """Return what a text says whose signature is right; only a fault of ours makes it unreadable then."""
+def _unpack(text: str) -> ExportedVisitor:
+    """Return the visitor in a text with a valid signature; only a mistake of ours makes it unreadable."""
     try:
         content = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         if content[:1] != b"[":

@@ -1,8 +1,8 @@
-"""PendingRecords: what an exchange has queued until it is known whether its visitor will last.
+"""PendingRecords: the records of an exchange, queued until it is known whether the browser stores its ID.
 
-A device ID that was made in this exchange is only worth something if the response takes it to the browser.
-Where it cannot, events under it would be a new person each time. They go out as nobody's then: with an empty
-distinct ID Mixpanel counts an event and makes no user of it ("Server-side events with no user").
+A fresh device ID is only useful if the response takes it to the browser. If it cannot, events under the ID
+would be a new person each time. They are sent without a visitor then: with an empty distinct ID Mixpanel
+counts an event and creates no user for it ("Server-side events with no user").
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class PendingRecords:
-    """A queue that several threads may fill; `refuse` counts what nobody cannot have, such as a profile."""
+    """A queue for several threads; `refuse` counts records that need a visitor, such as profile updates."""
 
-    __slots__ = ("_fresh", "_refuse", "_remembered", "_waiting", "size_bytes")
+    __slots__ = ("_fresh_ids", "_refuse", "_remembered", "_waiting", "size_bytes")
 
     def __init__(self, refuse: Callable[[str, int], None]) -> None:
         self._refuse = refuse
         self._waiting: deque[Record] = deque()
-        self._fresh: frozenset[str] = frozenset()
+        self._fresh_ids: frozenset[str] = frozenset()
         self._remembered: bool | None = None
         self.size_bytes = 0
 
@@ -37,23 +37,23 @@ class PendingRecords:
 
     @property
     def is_held(self) -> bool:
-        """Whether a fresh device ID waits for its response, and nothing may leave yet."""
-        return bool(self._fresh) and self._remembered is None
+        """Whether the records wait until the response decides about a fresh device ID."""
+        return bool(self._fresh_ids) and self._remembered is None
 
     @property
     def may_leave(self) -> bool:
-        """Whether something waits, and not for the response."""
-        return bool(self._waiting) and not (self._fresh and self._remembered is None)
+        """Whether there are records, and they need not wait for the response."""
+        return bool(self._waiting) and not (self._fresh_ids and self._remembered is None)
 
-    def made(self, device_id: str) -> None:
-        """Note a device ID that was made in this exchange."""
-        self._fresh |= {device_id}
+    def add_fresh_device(self, device_id: str) -> None:
+        """Add a device ID that was made in this exchange."""
+        self._fresh_ids |= {device_id}
         if self._remembered:
-            self._remembered = False  # the response that took the others along has gone
+            self._remembered = False  # the response that has taken the others has started
 
     def decide(self, *, remembered: bool) -> None:
-        """Say whether the response takes the fresh device IDs to the browser."""
-        if not self._fresh:
+        """Decide for the fresh device IDs: `remembered` if the response takes them to the browser."""
+        if not self._fresh_ids:
             return
         self._remembered = remembered
         if not remembered:
@@ -63,9 +63,9 @@ class PendingRecords:
                 self.add(self._waiting.popleft())
 
     def add(self, record: Record) -> int:
-        """Queue a record. Return how many wait."""
-        if self._fresh and self._remembered is False:
-            stripped = without_devices(record, self._fresh)
+        """Queue a record. Return the number of records that wait."""
+        if self._fresh_ids and self._remembered is False:
+            stripped = without_devices(record, self._fresh_ids)
             if stripped is None:
                 self._refuse("no_visitor", 1)
                 return len(self._waiting)
@@ -75,12 +75,12 @@ class PendingRecords:
         return len(self._waiting)
 
     def clear(self) -> int:
-        """Drop what waits; return how many that were."""
+        """Drop the waiting records; return their number."""
         self.size_bytes = 0
         return len(self._take_all())
 
     def _take_all(self) -> list[Record]:
-        """Return what waits, held or not."""
+        """Return and remove all waiting records, held or not."""
         records: list[Record] = []
         while self._waiting:
             try:
@@ -90,12 +90,12 @@ class PendingRecords:
         return records
 
     def forget(self) -> None:
-        """Drop what waits: in a forked child it is the parent's."""
+        """Drop the waiting records: in a forked child they are the parent's."""
         self._waiting.clear()
         self.size_bytes = 0
 
     def take(self) -> list[Record]:
-        """Return what may leave, and forget it here."""
+        """Return and remove the records that may leave."""
         if not self.may_leave:
             return []
         self.size_bytes = 0
@@ -103,10 +103,10 @@ class PendingRecords:
 
 
 class HoldsRecords:
-    """Has pending records: what may leave is taken, and the rest is known to be there."""
+    """An owner of pending records."""
 
     pending: PendingRecords | None
-    """What is queued; None: nothing has been tracked yet."""
+    """The queue; None: nothing has been tracked yet."""
 
     @property
     def has_records(self) -> bool:
@@ -115,30 +115,30 @@ class HoldsRecords:
 
     @property
     def holds_back(self) -> bool:
-        """Whether something is queued that waits for the response's head."""
+        """Whether records are queued that wait for the response's head."""
         return self.pending is not None and bool(self.pending) and self.pending.is_held
 
     def take(self) -> list[Record]:
-        """Return the records queued since the last call and forget them here."""
+        """Return and remove the queued records that may leave."""
         return [] if self.pending is None else self.pending.take()
 
     def forget(self) -> None:
-        """Drop what is queued, without a word to Mixpanel: in a forked child it is the parent's."""
+        """Drop the queued records unsent: in a forked child they are the parent's."""
         if self.pending is not None:
             self.pending.forget()
 
 
 def without_devices(record: Record, device_ids: frozenset[str]) -> Record | None:
-    """Take these device IDs out of a record; None: nothing is left that Mixpanel could use."""
-    if not any(each.encode() in record.body for each in device_ids):
+    """Return a record without these device IDs; None: Mixpanel could not use the rest."""
+    if not any(device_id.encode() in record.body for device_id in device_ids):
         return record
     message: dict[str, Any] = orjson.loads(record.body)
-    anonymous = {DEVICE_PREFIX + each for each in device_ids}
+    anonymous = {DEVICE_PREFIX + device_id for device_id in device_ids}
     if record.endpoint != "import":
         return None if message.get("$distinct_id") in anonymous else record
     properties: dict[str, Any] = message["properties"]
     if properties.get("$anon_id") in anonymous:
-        return None  # it would join nobody's history to a user's
+        return None  # a merge with an ID that has no history
     if properties.get("$device_id") in device_ids:
         del properties["$device_id"]
     if properties.get("distinct_id") in anonymous:

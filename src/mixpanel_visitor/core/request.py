@@ -1,4 +1,4 @@
-"""RequestFacts: what we look at in a request, the same for WSGI and ASGI, read without a framework.
+"""RequestFacts: what the core reads of a request, the same for WSGI and ASGI, without a framework.
 
 Framework request objects are worse than the raw headers here: their cookie parsers disagree, and some can
 be blinded by one crafted cookie. So the Cookie header is split by our own rules (RFC 6265bis, 5.6.3): split
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
 
 MAX_CANDIDATES = 200
-"""So many cookies of one name are looked at: more is an attack, not a browser."""
+"""How many cookies of one name are read: more is an attack, not a browser."""
 
 MAX_LOWER_NAMES = 500
 MAX_LOWER_CHARS = 50
-"""So many names of headers, and none that is longer, are remembered for being in lower case."""
+"""How many header names, and how long ones, are remembered as being in lower case."""
 
 _BLANKS = " \t"
 _PURPOSES = ("sec-purpose", "purpose", "x-sec-purpose", "x-purpose", "x-moz")
@@ -38,8 +38,7 @@ class RequestFacts:
     them), `path` and `query` are as on the wire, `client` is the address of the peer or None, `cookies` is
     the raw Cookie header in latin-1 (several headers joined with `"; "`), `purposes` is what the browser says
     it fetches this for, if not for a visit, `destination`, `site` and `storage_access` are the Fetch Metadata
-    (`""`: none), `has_privacy_signal` is False where there is no DNT and no GPC to look at. Not to be
-    changed.
+    (`""`: none), `has_privacy_signal` is False if there is no DNT and no GPC header. Read-only.
     """
 
     __slots__ = (
@@ -68,7 +67,7 @@ class RequestFacts:
         self.client = client
         self.cookies = cookies
         self.headers = headers
-        self._read_purpose()
+        self._read_fetch_metadata()
         self.has_privacy_signal = True
 
     def header(self, name: str) -> str:
@@ -83,21 +82,21 @@ class RequestFacts:
         return pair[1].rstrip(_BLANKS) if pair else ""
 
     def page_key(self) -> tuple[Hashable, ...]:
-        """Return all that tells which page is asked for or asks, in any form that is the same each time."""
-        named = tuple(map(self.header, ("referer", "accept", "sec-fetch-dest")))
-        return (self.protocol, self.scheme, self.host, self.path, self.query, *named, *self.purposes)
+        """Return a key of the page that is asked for, or that asks: equal for equal requests."""
+        header_values = tuple(map(self.header, ("referer", "accept", "sec-fetch-dest")))
+        return (self.protocol, self.scheme, self.host, self.path, self.query, *header_values, *self.purposes)
 
     def _complete(self) -> None:
-        """Set what has not been set yet: without that, the first question costs an exception."""
+        """Read the rest now: else the first access to an attribute costs an exception."""
 
     def replaced(self, **changes: Any) -> RequestFacts:
-        """Return the same request but for `changes`."""
-        read = ("purposes", "destination", "site", "storage_access", "has_privacy_signal")
-        names = [name for name in RequestFacts.__slots__ if name not in read]
+        """Return the same request with `changes`."""
+        derived = ("purposes", "destination", "site", "storage_access", "has_privacy_signal")
+        names = [name for name in RequestFacts.__slots__ if name not in derived]
         return RequestFacts(**{name: changes.get(name, getattr(self, name)) for name in names})
 
-    def _read_purpose(self) -> None:
-        """Set what the browser says about what it fetches this for, and for whom."""
+    def _read_fetch_metadata(self) -> None:
+        """Set the purposes and the Fetch Metadata."""
         self.purposes = self._purposes()
         self.destination = self.header("sec-fetch-dest")
         self.site = self.header("sec-fetch-site")
@@ -111,10 +110,10 @@ class RequestFacts:
 
 
 class JobFacts(RequestFacts):
-    """What a `consent` callable is given of a visitor whom a job resumes: the IDs, and no request.
+    """The argument of a `consent` callable for a visitor whom a job resumes: the IDs, and no request.
 
-    `protocol` is `"job"`. To read anything of a request raises `NoRequestError`: then the callable depends on
-    the request, and what it answered there holds.
+    `protocol` is `"job"`. Any attribute of a request raises `NoRequestError`: then the callable depends on
+    the request, and its answer there still counts.
     """
 
     __slots__ = ("device_id", "user_id")
@@ -141,16 +140,16 @@ class HeaderLookup(Protocol):
         ...
 
 
-class _AskedFacts(RequestFacts):
-    """Reads the Cookie header, and all else when something of it is asked for: most requests want no more.
+class _LazyFacts(RequestFacts):
+    """Reads the Cookie header, and all else on first access to it: most requests need no more.
 
-    It keeps neither scope nor environ: applications change theirs, and what they find there leads back here.
+    It keeps neither scope nor environ: applications change theirs, and it would be a reference cycle.
     """
 
     __slots__ = ("_is_read",)
 
     def _complete(self) -> None:
-        if not self._is_read:  # else a framework may have corrected what was read
+        if not self._is_read:  # else a framework may have corrected the attributes
             self._read()
 
     def __getattr__(self, name: str) -> Any:
@@ -159,25 +158,25 @@ class _AskedFacts(RequestFacts):
         return object.__getattribute__(self, name)
 
     def _read(self) -> None:
-        """Set all but what was set at the beginning."""
+        """Set all attributes that `__init__` has not set."""
 
 
-_SAID = ("method", "path", "raw_path", "query_string", "server")
-_said = itemgetter(*_SAID)
+_SCOPE_KEYS = ("method", "path", "raw_path", "query_string", "server")
+_read_scope_values = itemgetter(*_SCOPE_KEYS)
 
 
-class _ScopeFacts(_AskedFacts):
+class _ScopeFacts(_LazyFacts):
     """Facts of an ASGI scope; `raw` are its headers by lower-case names."""
 
-    __slots__ = ("_raw", "_said")
+    __slots__ = ("_raw", "_scope_values")
 
     def __init__(self, scope: Mapping[str, Any], raw: dict[bytes, bytes]) -> None:
         self._raw = raw
         self._is_read = False
         try:
-            self._said = _said(scope)
+            self._scope_values = _read_scope_values(scope)
         except KeyError:  # a socket has no method, and most keys may be absent
-            self._said = tuple(map(scope.get, _SAID))
+            self._scope_values = tuple(map(scope.get, _SCOPE_KEYS))
         self.protocol = "websocket" if scope.get("type") == "websocket" else "http"
         self.scheme = "https" if scope.get("scheme") in _SECURE else "http"
         client = scope.get("client")
@@ -192,19 +191,19 @@ class _ScopeFacts(_AskedFacts):
 
     def _purposes(self) -> Sequence[str]:
         raw = self._raw
-        is_said = b"purpose" in raw or b"sec-purpose" in raw or b"x-moz" in raw
-        return super()._purposes() if is_said or b"x-purpose" in raw or b"x-sec-purpose" in raw else ()
+        has_purpose = b"purpose" in raw or b"sec-purpose" in raw or b"x-moz" in raw
+        return super()._purposes() if has_purpose or b"x-purpose" in raw or b"x-sec-purpose" in raw else ()
 
     def page_key(self) -> tuple[Hashable, ...]:
-        _, path, raw_path, query, _ = self._said
+        _, path, raw_path, query, _ = self._scope_values
         get = self._raw.get
         host = get(b"host") or self.host
-        named = get(b"referer"), get(b"accept"), get(b"sec-fetch-dest")
-        return (self.protocol, self.scheme, host, raw_path or path, query, *named, *self._purposes())
+        header_values = get(b"referer"), get(b"accept"), get(b"sec-fetch-dest")
+        return (self.protocol, self.scheme, host, raw_path or path, query, *header_values, *self._purposes())
 
     def _read(self) -> None:
         self._is_read = True
-        method, path, raw_path, query, server = self._said
+        method, path, raw_path, query, server = self._scope_values
         get = self._raw.get
         self.headers = _ScopeHeaders(self._raw)
         self.purposes = self._purposes()
@@ -220,14 +219,14 @@ class _ScopeFacts(_AskedFacts):
 
 
 def header_text(value: Any) -> str:
-    """Return what is on the wire as text; frameworks' test clients give text where ASGI says bytes."""
+    """Return bytes of the wire as text; frameworks' test clients give text where ASGI says bytes."""
     if type(value) is bytes:  # as nearly all are, and the fastest way for them
         return value.decode("latin-1")
     return value if isinstance(value, str) else bytes(value).decode("latin-1")
 
 
 def _listed(address: Any) -> Iterable[Any]:
-    """Return an address for reading; an iterator is left alone: the application could not read it again."""
+    """Return an address for reading; of an iterator nothing, because the application reads it later."""
     return () if address is None or isinstance(address, Iterator) else address
 
 
@@ -245,7 +244,7 @@ class _ScopeHeaders:
         return None if value is None else header_text(value)
 
 
-class _EnvironFacts(_AskedFacts):
+class _EnvironFacts(_LazyFacts):
     """Facts of a copy of a WSGI environ."""
 
     __slots__ = ("_environ",)
@@ -271,7 +270,7 @@ class _EnvironFacts(_AskedFacts):
         self._is_read = True
         get = self._environ.get
         self.headers = _EnvironHeaders(self._environ)
-        self._read_purpose()
+        self._read_fetch_metadata()
         self.host = str(get("HTTP_HOST") or f"{get('SERVER_NAME', '')}:{get('SERVER_PORT', '')}")
         self.query = str(get("QUERY_STRING", ""))
         self.method = str(get("REQUEST_METHOD", "GET"))
@@ -295,7 +294,7 @@ class _EnvironHeaders:
 
 @lru_cache(256)
 def _environ_key(name: str) -> str:
-    """Return where a header stands: `"user-agent"` is `HTTP_USER_AGENT` there; two have no `HTTP_`."""
+    """Return the key of a header: `HTTP_USER_AGENT` for `"user-agent"`; two have no `HTTP_`."""
     key = name.upper().replace("-", "_")
     return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
 
@@ -323,15 +322,15 @@ def facts_from_scope(scope: MutableMapping[str, Any]) -> RequestFacts:
 def _put_back(
     scope: MutableMapping[str, Any], headers: Iterable[tuple[bytes, bytes]] | None
 ) -> list[tuple[bytes, bytes]]:
-    """Make lists of the headers, and of other iterators that a server like this one gives."""
+    """Replace the headers, and other iterators of such a server, by lists."""
     if headers is None:
         return []
-    # Falcon's test client gives iterators for the pairs, too.
-    scope["headers"] = listed = [pair if type(pair) in _PAIR_TYPES else (*pair,) for pair in headers]
+    # Falcon's test client gives iterators as pairs, too.
+    scope["headers"] = pairs = [pair if type(pair) in _PAIR_TYPES else (*pair,) for pair in headers]
     for name in ("client", "server"):
         if isinstance(scope.get(name), Iterator):
             scope[name] = list(scope[name])
-    return listed
+    return pairs
 
 
 def _bytes(value: Any) -> bytes:
@@ -339,7 +338,7 @@ def _bytes(value: Any) -> bytes:
 
 
 _lower_names: set[bytes] = set()
-"""Names of headers that were found to be in lower case: to look them up is faster than to look at them."""
+"""Header names that are in lower case: looking one up is faster than checking it."""
 
 
 def _are_lower(names: Iterable[bytes]) -> bool:
@@ -380,18 +379,18 @@ def cookie_values(
 
 
 def all_cookie_values(header: str, name: str, *, commas: bool = False) -> list[str]:
-    """Return every value of the cookie `name`, however many there are: for what must not be overlooked."""
+    """Return every value of the cookie `name`, however many there are: no opt-out may be overlooked."""
     return [value.rstrip(_BLANKS) for value in _pairs(name, ";," if commas else ";").findall(f";{header}")]
 
 
 @lru_cache(64)
 def _pairs(name: str, separators: str) -> re.Pattern[str]:
-    """Return what finds the pairs of a name by the separator before them; nothing in it is tried twice."""
+    """Return a pattern of a name's pairs, each with the separator before it; it never backtracks."""
     return re.compile(f"[{separators}][{_BLANKS}]*+{re.escape(name)}=[{_BLANKS}]*+([^{separators}]*+)")
 
 
 def content_length(facts: RequestFacts) -> int | None:
-    """Return how many bytes the body is said to have; None: it is not said. Raise `ValueError`: no number."""
+    """Return the Content-Length in bytes; None: there is none. Raise `ValueError` if it is no number."""
     length = facts.header("content-length").strip()
     if not length:
         return None

@@ -1,4 +1,4 @@
-"""ResponseCookies: the Set-Cookie headers of a response, and whether it may carry any."""
+"""ResponseCookies: the Set-Cookie headers of a response, and whether it may have any."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     Headers = Sequence[tuple[str, str]]
 
 HEAL_AFTER_S = 6 * 86_400
-"""Safari forgets what a script wrote after seven days without a visit; what is gone sooner, somebody removed.
+"""Safari deletes a script's cookie after seven days without a visit; one that is gone sooner was removed.
 
-An opt-out removes the SDK's cookie, so one that is missing is only given back after so long an absence.
+An opt-out removes the SDK's cookie, so a missing one is only restored after an absence of this length.
 """
 
 SEEN_SUFFIX = "_js"
 
 OPTED_OUT = "0"
-"""What the cookie for our script says in place of IDs when the visitor has opted out.
+"""The value of the cookie for our script, in place of IDs, when the visitor has opted out.
 
-The SDK's own cookie for that does not last: where it keeps the choice in localStorage, it removes the cookie.
+The SDK's own opt-out cookie does not last: if the SDK uses localStorage for it, it removes the cookie.
 """
 
 OPT_OUT_MAX_AGE_S = 365 * 86_400
@@ -58,7 +58,7 @@ class ResponseCookies:
     def reason_not_to_set(
         self, status: int, headers: Headers, facts: RequestFacts, *, now_s: float
     ) -> str | None:
-        """Say why this response carries no cookie of ours, whatever it would say; None: it may."""
+        """Return why this response may carry no cookie of ours at all; None: it may."""
         if status == 304:
             return "cookie_skipped_not_modified"  # caches merge its headers into the stored response
         prefix = f"{self._codec.name(secure=facts.scheme == 'https')}="
@@ -91,9 +91,9 @@ class ResponseCookies:
         return False
 
     def wants_more(self, facts: RequestFacts, cookie: VisitorCookie, *, now_s: float) -> bool:
-        """Return whether a received cookie is to be stored again, or the SDK to be given its ID."""
+        """Return whether to store a received cookie again, or to give the SDK its ID."""
         return now_s - cookie.issued_at_s > RENEW_AFTER_S or (
-            # It is of today: who has the ID, or was given it, needs no more.
+            # Issued today: an SDK that has the ID, or was given it, needs no more.
             not (cookie.sdk_confirmed or cookie.sdk_cookie_sent)
             and self.wants_seed(facts, cookie, cookie, now_s=now_s)
         )
@@ -101,9 +101,9 @@ class ResponseCookies:
     def wants_seed(
         self, facts: RequestFacts, cookie: VisitorCookie, received: VisitorCookie | None, *, now_s: float
     ) -> bool:
-        """Return whether the SDK on this page should be given the ID, because it has none yet or lost it.
+        """Return whether to give the SDK on this page the ID, because it has none yet or lost it.
 
-        Never over an ID that it has, and only where a page is asked for that it could run on.
+        An ID that it has is never replaced, and only requests for a page that it may run on count.
         """
         if self._mixpanel is None:
             return False
@@ -120,17 +120,17 @@ class ResponseCookies:
         stored = self._mixpanel.claim(facts.cookies, known_device_id=None)
         return stored is not None and stored.device_id != cookie.device_id
 
-    # --- what it is told ------------------------------------------------------------------------
+    # --- what the response stores ---------------------------------------------------------------
 
     def store(self, cookie: VisitorCookie, facts: RequestFacts) -> list[str]:
-        """Store our cookie; forget what our script has seen, if that was another ID."""
+        """Store our cookie, and expire the cookie for our script if that has another ID."""
         secure = facts.scheme == "https"
         cookies = [self._codec.set_cookie(cookie, secure=secure)]
         cookies += self._codec.expire_former(facts.cookies, secure=secure, succeeded=True)
         cookies += self.pending.expire(facts.cookies, secure=secure)
         if self._seen_name in facts.cookies:
-            seen = facts.cookie(self._seen_name)
-            if seen and not _is_of(seen, cookie):
+            script_value = facts.cookie(self._seen_name)
+            if script_value and not _is_current(script_value, cookie):
                 cookies.append(_expire(self._seen_name))
         return cookies
 
@@ -141,25 +141,25 @@ class ResponseCookies:
         received: VisitorCookie | None,
         status: int,
         *,
-        renewed: bool,
+        replace_sdk: bool,
         now_s: float,
     ) -> list[str]:
-        """Build all that stores an ID: our cookie, and the SDK's where it is given the ID."""
+        """Build the cookies that store an ID: ours, and the SDK's if it is to have the ID."""
         sdk_cookie_sent, seeds = cookie.sdk_cookie_sent, []
-        if renewed or (200 <= status < 400 and self.wants_seed(facts, cookie, received, now_s=now_s)):
-            seeds = self.seed(cookie, facts, replace=renewed)
+        if replace_sdk or (200 <= status < 400 and self.wants_seed(facts, cookie, received, now_s=now_s)):
+            seeds = self.seed(cookie, facts, replace=replace_sdk)
             sdk_cookie_sent = bool(seeds)
-        # By position: `_replace` takes four times as long, which each new visitor waits for.
+        # By position: `_replace` takes four times as long, for each new visitor.
         cookie = VisitorCookie._make((cookie[0], int(now_s), *cookie[2:6], sdk_cookie_sent, *cookie[7:]))
         return [*self.store(cookie, facts), *seeds]
 
     def pending_cookie(self, cookie: VisitorCookie, facts: RequestFacts, *, now_s: float) -> list[str]:
-        """Store the new ID beside our cookie, which must not be overwritten, for the next request."""
+        """Store the new ID for the next request beside our cookie, which must not be overwritten."""
         cookie = cookie._replace(issued_at_s=int(now_s))
         return [self.pending.store(cookie, secure=facts.scheme == "https")]
 
     def seed(self, cookie: VisitorCookie, facts: RequestFacts, *, replace: bool) -> list[str]:
-        """Return the cookie that makes the SDK take this device ID; `replace`: whatever it has."""
+        """Return the cookie that gives the SDK this device ID; `replace`: in place of any other."""
         if self._mixpanel is None:
             return []
         return self._mixpanel.seed(
@@ -171,33 +171,33 @@ class ResponseCookies:
         )
 
     def forget(self, facts: RequestFacts) -> list[str]:
-        """Remove every cookie that holds an ID."""
+        """Expire every cookie with an ID."""
         secure = facts.scheme == "https"
         cookies = [self._codec.expire_cookie(secure=secure)]
         cookies += self._codec.expire_former(facts.cookies, secure=secure)
         cookies += self.pending.expire(facts.cookies, secure=secure)
-        # After an opt-out that was handed over, the SDK has none; a new one is that of an opt-in on its way.
+        # After a handed-over opt-out the SDK has no cookie; a new one belongs to an opt-in on its way.
         if self._mixpanel is not None and not self.has_opted_out(facts):
             cookies += self._mixpanel.expire(host=facts.host)
         stale = [name for name in self._seen_names if facts.cookie(name) not in ("", OPTED_OUT)]
         return [*cookies, *map(_expire, stale)]
 
     def opt_out(self, facts: RequestFacts, *, out: bool) -> list[str]:
-        """Remember an opt-out, here and where the SDK would that keeps it in a cookie; or forget it."""
+        """Store an opt-out in our cookie and in the SDK's; `out=False`: remove both."""
         secure = facts.scheme == "https"
         if not out:
             sdk = [] if self._mixpanel is None else self._mixpanel.opt_in(host=facts.host)
             former = [name for name in self._seen_names[1:] if name in facts.cookies]
             return [*map(_expire, [self._seen_name, *former]), *sdk]
         sdk = [] if self._mixpanel is None else self._mixpanel.opt_out(host=facts.host, secure=secure)
-        return [f"{self._script_cookie(OPTED_OUT, secure=secure)}; Max-Age={OPT_OUT_MAX_AGE_S}", *sdk]
+        return [f"{self._build_script_cookie(OPTED_OUT, secure=secure)}; Max-Age={OPT_OUT_MAX_AGE_S}", *sdk]
 
-    def seen(self, cookie: VisitorCookie, claim: HandoverClaim, facts: RequestFacts) -> str:
-        """Return the cookie by which our script knows what it need not hand over again."""
-        return self._script_cookie(seen_value(cookie, claim), secure=facts.scheme == "https")
+    def script_cookie(self, cookie: VisitorCookie, claim: HandoverClaim, facts: RequestFacts) -> str:
+        """Return the cookie that tells our script which IDs it need not hand over again."""
+        return self._build_script_cookie(seen_value(cookie, claim), secure=facts.scheme == "https")
 
-    def _script_cookie(self, value: str, *, secure: bool) -> str:
-        # An opt-out comes with requests of other sites, too, which our cookie does not: it is no ID.
+    def _build_script_cookie(self, value: str, *, secure: bool) -> str:
+        # Unlike our cookie, an opt-out is sent with requests from other sites, too: it is no ID.
         site = "None" if value == OPTED_OUT and secure else "Lax"
         return f"{self._seen_name}={value}; Path=/; SameSite={site}{'; Secure' if secure else ''}"
 
@@ -207,20 +207,20 @@ def _expire(name: str) -> str:
 
 
 def seen_value(cookie: VisitorCookie, claim: HandoverClaim) -> str:
-    """Return what our script compares with what the SDKs say: `<device ID>~<uid>~<beginning of the sig>`.
+    """Return the value that our script compares with the SDKs' IDs: `<device ID>~<uid>~<start of the sig>`.
 
-    The signature stands there believed or not: one that comes later is news. An ID that was heard but does
-    not count here (of two SDKs, the second one's) stands at the end.
+    The signature is in it, believed or not, so that a later one is handed over. An ID that was handed over
+    but does not count here (of two SDKs, the second one's) is at the end.
     """
     uid = cookie.uid or (claim.uid if is_uid(claim.uid) else None)
     value = cookie.device_id if uid is None else f"{cookie.device_id}~{uid}~{claim.tag}"
-    other = claim.device_id
-    if isinstance(other, str) and other != cookie.device_id and is_device_id(other):
-        value += f"~{other}"
+    other_id = claim.device_id
+    if isinstance(other_id, str) and other_id != cookie.device_id and is_device_id(other_id):
+        value += f"~{other_id}"
     return value
 
 
-def _is_of(seen: str, cookie: VisitorCookie) -> bool:
-    """Return whether what our script was told is still what our cookie holds."""
-    device_id, _, rest = seen.partition("~")
+def _is_current(script_value: str, cookie: VisitorCookie) -> bool:
+    """Return whether the value of the cookie for our script has the IDs of our cookie."""
+    device_id, _, rest = script_value.partition("~")
     return device_id == cookie.device_id and (cookie.uid is None or rest.partition("~")[0] == cookie.uid)

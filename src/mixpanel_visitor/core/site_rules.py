@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
 
 class Unfinished(Protocol):
-    """A request or a job that may have something queued: an `Exchange` or a `DetachedExchange`."""
+    """A request or job that may have queued records: an `Exchange` or a `DetachedExchange`."""
 
     @property
     def holds_back(self) -> bool:
-        """Whether something is queued that `take` does not return yet."""
+        """Whether records are queued that `take` does not return yet."""
         ...
 
     def take(self) -> list[Record]:
-        """Return what is queued and may leave, and forget it here."""
+        """Return and remove the queued records that may leave."""
         ...
 
     def forget(self) -> None:
-        """Drop what is queued."""
+        """Drop the queued records."""
         ...
 
 
@@ -45,7 +45,7 @@ class SiteRules:
     """Everything that all exchanges of one tracker share.
 
     `count` counts what happened, by name; `refuse` counts records that were accepted and are not sent;
-    `refusal` says why nothing is tracked at all at this moment (None: it is).
+    `refusal` returns why nothing on the site is tracked at this moment (None: requests are tracked).
     """
 
     codec: VisitorCookieCodec
@@ -65,9 +65,9 @@ class SiteRules:
     refuse: Callable[[str, int], None]
     page_views: PageViews | None = None
     unfinished: set[Unfinished] = field(default_factory=set, repr=False)
-    """Requests and jobs that have tracked something and are not over."""
+    """Requests and jobs that have tracked something and have not ended."""
 
     def request_properties(self, facts: RequestFacts, *, is_first: bool) -> RequestProperties:
-        """Return what a request says besides; `is_first`: it is the first that is known of its visitor."""
+        """Return the properties of a request; `is_first`: it is the first known request of its visitor."""
         bot = "" if self.bots == "keep" else self.detector.kind(facts)
         return RequestProperties(self.enricher, facts, bot, is_first=is_first)

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from mixpanel_visitor.core.policy import keeping_it_private
+from mixpanel_visitor.core.policy import missing_private
 from mixpanel_visitor.delivery.sending.local_notice import is_local
 from mixpanel_visitor.settings.masked import without_userinfo
 
@@ -109,7 +109,7 @@ def check_cookies(url: str, name: str | None, first: ResponseHead, second: Respo
 def _shared(url: str, reply: ResponseHead) -> Finding:
     """Return the finding for a cache that serves one visitor's cookie to all visitors."""
     cache_control = reply.headers.get("cache-control", "")
-    if not keeping_it_private([("cache-control", cache_control)]):
+    if not missing_private([("cache-control", cache_control)]):
         reason = f"a cache on the way keeps it although the answer says Cache-Control: {cache_control}"
         fix = (
             "have the cache obey that: nginx without proxy_ignore_headers Cache-Control, Varnish without a "
