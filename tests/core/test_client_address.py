@@ -100,7 +100,7 @@ def test_the_scheme_is_what_the_nearest_proxy_says(proto, scheme):
 )
 def test_what_is_sent_of_an_address(mode, client, sent):
     """All of it, its network, or nothing; and always something, for else the place is that of our server."""
-    assert ClientAddresses([], mode=mode).of_event(client) == sent
+    assert ClientAddresses([], mode=mode).event_ip(client) == sent
 
 
 @given(st.text(), st.text(), st.text())

@@ -136,7 +136,7 @@ class Engine:
 
     def client_ip(self, facts: RequestFacts) -> str:
         """Return what is sent as a client's address, by the setting `client_ip`; `"0"`: no address."""
-        return self._exchanges.addresses.of_event(facts.client)
+        return self._exchanges.addresses.event_ip(facts.client)
 
     def begin(self, facts: RequestFacts, *, in_background: bool) -> tuple[Exchange, Visitor]:
         """Begin an exchange. `in_background`: a thread commits its records, for callers in an event loop."""

@@ -21,7 +21,7 @@ MUTANTS = [
         defect="all rollouts of a flag have one salt",
         rows=(),
         file="core/flags/evaluator.py",
-        old='f"{flag.key}{flag.salt}{at}"',
+        old='f"{flag.key}{flag.salt}{index}"',
         new='f"{flag.key}{flag.salt}0"',
         test=f"{RULES}::test_it_selects_what_the_official_library_selects",
     ),

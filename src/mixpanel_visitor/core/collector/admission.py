@@ -1,7 +1,7 @@
-"""Admission: which requests to the collector are looked at at all; decided before their bodies are read.
+"""Admission: which requests to the collector are read at all; decided before their bodies are read.
 
 The SDK sends from the site's own pages and to their own origin, so that no other origin has to be allowed. A
-beacon needs no preflight, therefore it is not the content type that keeps other sites out, but who asks.
+beacon needs no preflight, so the origin of a request keeps other sites out, not its content type.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from .routes import Route
 
 MAX_BODY_BYTES = 2**20
-"""The SDK sends at most 50 events of some 0.7 KB at once; what is larger it halves after a 413."""
+"""The SDK sends at most 50 events of some 0.7 KB at once, and halves a larger body after a 413."""
 
 MAX_REPORT_BYTES = 65_536
-"""What is passed on to Mixpanel may have so much: it is a few IDs."""
+"""The largest body that is passed on to Mixpanel: it contains a few IDs."""
 
 METHODS: dict[Route, tuple[str, ...]] = {
     "track": ("POST",),
@@ -30,11 +30,11 @@ METHODS: dict[Route, tuple[str, ...]] = {
     "flags": ("GET", "POST"),
     "settings": ("GET",),
 }
-"""By GET events would stand in addresses, which every proxy writes into its log."""
+"""With GET events would be in addresses, which every proxy logs."""
 
 
 class CollectorError(ValueError):
-    """A request that is refused: the HTTP `status` of the answer, and the note it is counted under."""
+    """A request that is refused: the HTTP `status` of the response, and the note it is counted under."""
 
     def __init__(self, status: int, note: str, message: str) -> None:
         self.status = status
@@ -42,13 +42,13 @@ class CollectorError(ValueError):
         super().__init__(message)
 
 
-def too_large(what: str) -> CollectorError:
-    """Return the refusal of something that is larger than it may be; the SDK sends it in halves then."""
-    return CollectorError(413, "collector_too_large", what)
+def too_large(message: str) -> CollectorError:
+    """Return the refusal of a body that is too large; the SDK sends it in halves then."""
+    return CollectorError(413, "collector_too_large", message)
 
 
 def check(route: Route, facts: RequestFacts) -> None:
-    """Check a request's head; raise `CollectorError` where its body need not be read."""
+    """Check a request's head; raise `CollectorError` if its body need not be read."""
     if facts.method not in METHODS[route]:
         allowed = " or ".join(METHODS[route])
         raise CollectorError(405, "collector_method", f"the browser SDK sends this with {allowed}")
@@ -61,6 +61,6 @@ def check(route: Route, facts: RequestFacts) -> None:
         length_bytes = content_length(facts)
     except ValueError as error:
         raise CollectorError(400, "collector_malformed", str(error)) from None
-    most = MAX_REPORT_BYTES if route == "flags" else MAX_BODY_BYTES
-    if length_bytes is not None and length_bytes > most:
-        raise too_large(f"the body may have {most:,} bytes")
+    max_bytes = MAX_REPORT_BYTES if route == "flags" else MAX_BODY_BYTES
+    if length_bytes is not None and length_bytes > max_bytes:
+        raise too_large(f"the body may have {max_bytes:,} bytes")

@@ -1,11 +1,11 @@
-"""Decoding: from the body of a request of the browser SDK's to its events or profile updates.
+"""Decoding: from the body of a browser SDK's request to its events or profile updates.
 
-What mixpanel-browser 2.83 sends (captured from it): `data=` and percent-encoded base64 of JSON, as a form or
-by a beacon as text; with `api_payload_format: "json"` the JSON itself after `data=`. JSON alone is taken as
+mixpanel-browser 2.83 sends (captured from it) `data=` and percent-encoded base64 of JSON, as a form or by a
+beacon as text; with `api_payload_format: "json"` the JSON itself after `data=`. JSON alone is accepted as
 well, and gzip. One object, or a list of them.
 
-A body is read in time and memory that its size bounds: nothing is unpacked, split or parsed before it is
-known how much may come of it.
+A body's size bounds the time and memory of reading it: nothing is unpacked, split or parsed without a limit
+for the result.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from mixpanel_visitor.core.request import RequestFacts
 
 MAX_ITEMS = 2_000
-"""Mixpanel takes so many records in one request (reference: import-events)."""
+"""The most records that Mixpanel takes in one request (reference: import-events)."""
 
 MAX_CONTAINERS = 50_000
-"""Lists and objects in a body. Each is many times larger in memory than its two characters here."""
+"""The most lists and objects in a body. In memory each is many times larger than its two characters."""
 
 _FIELD = b"data="
-_URLSAFE = bytes.maketrans(b"-_ ", b"+/+")  # a plus sign that was not encoded has become a blank
+_URLSAFE = bytes.maketrans(b"-_ ", b"+/+")  # an unencoded plus sign has become a blank
 
 
 def inflated(body: bytes, facts: RequestFacts) -> bytes:
@@ -42,7 +42,7 @@ def inflated(body: bytes, facts: RequestFacts) -> bytes:
 
 
 def decode(body: bytes) -> list[Any]:
-    """Return what an inflated body holds, as JSON has it; raise `CollectorError`."""
+    """Return the JSON values in an inflated body; raise `CollectorError`."""
     text = body.strip()
     if not text.startswith((b"{", b"[")):
         text = _payload(text)
@@ -65,7 +65,7 @@ def _inflated(body: bytes, encoding: str) -> bytes:
 
 
 def _payload(form: bytes) -> bytes:
-    """Return the JSON in the form's field `data`, where it stands plain or in base64."""
+    """Return the JSON in the form's field `data`, which has it plain or in base64."""
     fields = form.split(b"&", 8)[:8]
     value = next((field[len(_FIELD) :] for field in fields if field.startswith(_FIELD)), None)
     if value is None:
@@ -89,8 +89,8 @@ def _parsed(text: bytes) -> Any:
     except orjson.JSONDecodeError:
         pass
     try:
-        # The SDK cuts texts at 255 characters, in the middle of an emoji if need be, and orjson takes no half
-        # of one.
+        # The SDK cuts texts at 255 characters, even in the middle of an emoji, and orjson refuses half of
+        # one.
         return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise _malformed("the body is no JSON") from None

@@ -1,8 +1,8 @@
-"""Ownership: whose IDs an event of the browser's carries, compared with the signed visitor of its request.
+"""Ownership: the IDs in an event of the browser, compared with the signed visitor of its request.
 
-An ID is never changed here. The browser SDK and this server agree on who the visitor is in nearly every
-request. Where they do not, a page has a mistake (it asks the SDK for an ID that the server does not know), a
-batch has waited in the browser over a log-out, or somebody sends what he has made up.
+No ID is changed here. The browser SDK and this server agree on who the visitor is in nearly every request.
+If they do not, a page has a mistake (it gives the SDK an ID that the server does not know), a batch has
+waited in the browser over a log-out, or somebody sends forged IDs.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _DISTINCT_IDS = ("distinct_id", "$anon_distinct_id", "$anon_id")
 _PLAIN_IDS = frozenset((str, type(None)))
 
 Mismatch = Literal["", "device", "user", "unknown-user"]
-"""What differs from the signed visitor; `unknown-user`: nobody has logged in here. `""`: nothing does."""
+"""Which ID is not the signed visitor's; `unknown-user`: no user has logged in here. `""`: none."""
 
 
 class Ownership(NamedTuple):
     """The result of a comparison.
 
-    `is_earlier`: some device ID is one that the visitor had before. `is_signed`: there was a signed visitor
+    `is_earlier`: a device ID is one that the visitor had before. `is_signed`: there was a signed visitor
     to compare with.
     """
 
@@ -46,7 +46,7 @@ class KnownVisitor:
         self._cookie = cookie
         earlier = () if cookie is None else (cookie.device_id, cookie.earlier_id)
         self._compared_ids: dict[tuple[Any, ...], Ownership] = {}
-        self._devices = {each for each in (identity.device_id, *earlier) if each is not None}
+        self._devices = {device_id for device_id in (identity.device_id, *earlier) if device_id is not None}
 
     @property
     def is_signed(self) -> bool:
@@ -58,11 +58,11 @@ class KnownVisitor:
         ids = tuple(map(properties.get, (*_DEVICE_IDS, *_USER_IDS, *_DISTINCT_IDS)))
         if not _PLAIN_IDS.issuperset(map(type, ids)):
             return self._of_event(properties)
-        # All events of a batch mostly have the same ones.
-        known = self._compared_ids.get(ids)
-        if known is None:
-            known = self._compared_ids[ids] = self._of_event(properties)
-        return known
+        # The events of a batch mostly have the same IDs.
+        ownership = self._compared_ids.get(ids)
+        if ownership is None:
+            ownership = self._compared_ids[ids] = self._of_event(properties)
+        return ownership
 
     def _of_event(self, properties: Mapping[str, Any]) -> Ownership:
         devices, users = set(_texts(properties, _DEVICE_IDS)), set(_texts(properties, _USER_IDS))
@@ -74,20 +74,20 @@ class KnownVisitor:
         return self._compared(devices, users, _texts(update, ("$distinct_id",)))
 
     def owns_profile(self, update: Mapping[str, Any]) -> bool:
-        """Return whether a profile is that of the user who has logged in here, or of this signed device."""
+        """Return whether a profile is that of the user who has logged in, or of this signed device."""
         return self.is_signed and self.of_profile(update).mismatch == ""
 
     @property
     def is_logged_in(self) -> bool:
-        """Whether somebody has logged in here, by our signed cookie."""
+        """Whether our signed cookie says that a user has logged in."""
         return self._cookie is not None and self._cookie.has_user
 
     def _compared(self, devices: set[str], users: set[str], distinct_ids: Iterator[str]) -> Ownership:
-        for each in distinct_ids:
-            if each.startswith(DEVICE_PREFIX):
-                devices.add(each.removeprefix(DEVICE_PREFIX))
-            elif each not in devices and each not in self._devices:
-                users.add(each)
+        for any_id in distinct_ids:
+            if any_id.startswith(DEVICE_PREFIX):
+                devices.add(any_id.removeprefix(DEVICE_PREFIX))
+            elif any_id not in devices and any_id not in self._devices:
+                users.add(any_id)
         strange_users = [user for user in users if not self._is_user(user)]
         strange_devices = devices - self._devices
         mismatch: Mismatch = ""
@@ -95,7 +95,7 @@ class KnownVisitor:
             mismatch = "user" if self._has_other_user else "unknown-user"
         if strange_devices and self.is_signed:
             mismatch = "device"
-        is_earlier = not mismatch and any(each != self._identity.device_id for each in devices)
+        is_earlier = not mismatch and any(any_id != self._identity.device_id for any_id in devices)
         return Ownership(mismatch, is_earlier=is_earlier and self.is_signed, is_signed=self.is_signed)
 
     @property

@@ -1,6 +1,6 @@
 """RateLimit: token buckets for many keys, in bounded memory; the clock is an argument.
 
-Each key has a bucket that holds `burst` units and gains `per_s` a second; a request takes out what it costs.
+Each key has a bucket of at most `burst` units that gains `per_s` a second; a request takes its cost out.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from functools import lru_cache
 from mixpanel_visitor.core.enrichment.client_address import read_address
 
 VISITOR_PER_S, VISITOR_BURST = 5.0, 150.0
-"""One visitor's browser sends a batch every five seconds, several tabs and its first page some more."""
+"""One visitor's browser sends a batch every five seconds; several tabs, and a first page, send more."""
 
 ADDRESS_PER_S, ADDRESS_BURST = 100.0, 1_000.0
-"""Behind one address there may be a whole company: five hundred people who click at the same time."""
+"""One address may be a whole company's: five hundred people who click at the same time."""
 
 BYTES_PER_UNIT = 16_384
-"""A request costs one unit, and one more for so many bytes."""
+"""A request costs one unit, and one more for each full block of this many bytes."""
 
 SUSPECT_PER_S, SUSPECT_BURST = 1.0, 50.0
 """Bodies from one address, without a signed cookie, that are junk or about other projects or people."""
@@ -30,13 +30,13 @@ LARGE_PER_S, LARGE_BURST = 2.0, 30.0
 """Larger bodies, of all senders: each is milliseconds of decoding, in which no page is answered."""
 
 MAX_KEYS = 10_000
-"""Of more visitors or addresses those are forgotten that have been silent for longest."""
+"""Of more visitors or addresses those that were silent for longest are forgotten."""
 
 _IPV6_SITE_BITS = 64
 
 
 class RateLimit:
-    """Buckets by key. Without a lock: threads that meet in one bucket may count one request too few."""
+    """Buckets by key. Without a lock: two threads in one bucket may count one request too few."""
 
     def __init__(self, *, per_s: float, burst: float, max_keys: int = MAX_KEYS) -> None:
         self._per_s = per_s
@@ -53,9 +53,9 @@ class RateLimit:
         return min(self._burst, level + max(0.0, now_s - since_s) * self._per_s)
 
     def take(self, key: str, cost: float, now_s: float) -> bool:
-        """Take `cost` units out of a key's bucket; False: it does not hold so many. `now_s` is monotonic."""
+        """Take `cost` units out of a key's bucket; False: it has fewer. `now_s` is monotonic."""
         level = self.level(key, now_s)
-        # Put in anew at each use: the first in the dictionary is the one that was silent for longest.
+        # Put in anew at each use, so that the first in the dictionary was silent for longest.
         self._buckets.pop(key, None)
         is_allowed = level >= cost
         self._buckets[key] = (level - cost if is_allowed else level, now_s)
@@ -66,7 +66,7 @@ class RateLimit:
 
 
 def cost_of(body_bytes: int) -> float:
-    """Return what a request with a body of this size takes out of a bucket."""
+    """Return the units that a request with a body of this size costs."""
     return 1.0 + body_bytes // BYTES_PER_UNIT
 
 

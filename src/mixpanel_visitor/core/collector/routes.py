@@ -1,7 +1,7 @@
 """Routes of the collector: the paths under `collector_path`, by the SDK's names and by those of this project.
 
-Lists of tracking addresses know the SDK's own words (`track`, `engage`). So each project has names of its own
-besides, made of its token: dull, without a vowel and so without a word, and the same in every process.
+Lists of tracking addresses contain the SDK's own names (`track`, `engage`). So each project has other names
+as well, made of its token: without a vowel, and so without a word, and the same in every process.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ Route = Literal["track", "engage", "groups", "record", "flags", "settings"]
 ROUTES: tuple[Route, ...] = get_args(Route)
 
 FIRST_TIME_EVENTS = "/first-time-events"
-"""How the path ends under which the SDK reports that a flag's first-time event has come."""
+"""The end of the path where the SDK reports that a flag's first-time event has happened."""
 
 
 _TAIL_CHARS = 3
 
 
 def own_names(token: str) -> dict[Route, str]:
-    """Return this project's name for each route; always the same for a token. All end in the same way."""
+    """Return this project's name for each route; the same for a token, and all with the same end."""
     tail = _tail(token)
     return {route: f"{own_word(token, f'route {route}')}{tail}" for route in ROUTES}
 
@@ -38,18 +38,18 @@ class CollectorRoutes:
     def __init__(self, path: str, token: str) -> None:
         self._path = path
         self._names = own_names(token)
-        named: dict[str, Route] = {
+        routes: dict[str, Route] = {
             f"{path}/{name}": route for route in ROUTES for name in (route, self._names[route])
         }
-        # The SDK's end in a slash; some frameworks (Litestar) take it away before they ask the middleware.
-        self._routes: dict[str, Route] = {**named, **{f"{own}/": route for own, route in named.items()}}
-        self._flags = tuple(own for own, route in named.items() if route == "flags")
-        # Few, for each request of the application is asked about all of them.
+        # The SDK's paths end in a slash; some frameworks (Litestar) remove it before the middleware.
+        self._routes: dict[str, Route] = {**routes, **{f"{full}/": route for full, route in routes.items()}}
+        self._flags = tuple(full for full, route in routes.items() if route == "flags")
+        # Few, because each request of the application is compared with all of them.
         self.endings = (f"{_tail(token)}/", *(f"{path}/{route}/" for route in ROUTES), FIRST_TIME_EVENTS)
-        """How each path of the collector ends, to tell it from nearly all others at once."""
-        reports = (f"{flags}/{{flag_id:str}}{FIRST_TIME_EVENTS}" for flags in self._flags)
-        self.patterns = (*named, *reports)
-        """Each path of the collector, with `{flag_id:str}` for a part that differs."""
+        """The ends of the collector's paths, to exclude nearly all other paths at once."""
+        reports = (f"{flags_path}/{{flag_id:str}}{FIRST_TIME_EVENTS}" for flags_path in self._flags)
+        self.patterns = (*routes, *reports)
+        """Each path of the collector, with `{flag_id:str}` for the variable part."""
 
     def find(self, path: str) -> Route | None:
         """Return the route of a path; None: it is not the collector's."""

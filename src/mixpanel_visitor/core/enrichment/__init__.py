@@ -1,1 +1,1 @@
-"""Enrichment: what a request tells of an event: client, page, browser, and whether it is a robot."""
+"""Enrichment: the properties that a request adds to an event: client, page, browser, bot."""

@@ -1,10 +1,10 @@
-"""Bots: visits without a person, by the User-Agent.
+"""Bots: requests without a person, recognized by the User-Agent.
 
-Two lists. The crawlers for which mixpanel-browser itself stays silent (its utils.js, isBlockedUA) are bots
-wherever they come from. Clients that never run JavaScript, so that the SDK never meets them, are bots unless
-they come from this very host: there it is a developer with curl, or a test client.
+There are two lists. The crawlers for which mixpanel-browser itself sends nothing (its utils.js, isBlockedUA)
+are always bots. Clients that never run JavaScript, and so never the SDK, are bots unless they are on this
+very host: there it is a developer with curl, or a test client.
 
-Not in the lists: the HTTP clients of native apps (okhttp, CFNetwork, Dart), behind which there are people.
+Not in the lists: the HTTP clients of native apps (okhttp, CFNetwork, Dart), which people use.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SILENT_LIST = (
     "anthropic-ai", "applenewsbot", "archive.org", "chatgpt-user", "cohere-ai", "crawler", "crawling",
     "embedly", "google-extended", "google-inspectiontool", "ia_archiver", "meta-externalagent",
     "meta-externalfetcher", "perplexity-user", "skypeuripreview", "slack-imgproxy", "spider", "whatsapp/",
-    # whoever looks whether the site is up
+    # monitors of availability
     "blackbox-exporter", "consul health check", "datadog", "elb-healthchecker", "googlehc", "haproxy",
     "healthcheck", "health-check", "kube-probe", "newrelicpinger", "pingdom", "prometheus/", "site24x7",
     "statuscake", "updown.io", "uptime-kuma", "uptimerobot",
@@ -49,13 +49,13 @@ _SILENT_LIST = (
     "undici", "wget/", "zgrab",
 )  # fmt: skip
 
-# At the end of a word: GPTBot/1.2, ClaudeBot, SomeBot; not Cubot, which makes telephones.
+# At the end of a word: GPTBot/1.2, ClaudeBot, SomeBot; not Cubot, a brand of telephones.
 _BOT = re.compile(r"(?<!cu)bot(?![a-z])")
 _FORWARDING = ("x-forwarded-for", "forwarded", "x-real-ip", "via", "cf-connecting-ip", "true-client-ip")
 
 
 class BotDetector:
-    """Recognizes bots; `stricter` is asked as well, with the User-Agent, for each one only once."""
+    """Recognizes bots; `stricter` is a further check, called once for each User-Agent."""
 
     def __init__(self, stricter: Callable[[str], bool] | None = None) -> None:
         self._stricter = None if stricter is None else lru_cache(4096)(stricter)
@@ -71,7 +71,7 @@ class BotDetector:
 
 @lru_cache(4096)
 def by_user_agent(user_agent: str) -> BotKind:
-    """Return what a User-Agent says of itself; without any it is a tool, for all browsers have one."""
+    """Return the kind of a User-Agent; without any it is a tool, because all browsers send one."""
     lower = user_agent.lower()
     if _has_one(_SDK_LIST, lower):
         return "crawler"
@@ -79,7 +79,7 @@ def by_user_agent(user_agent: str) -> BotKind:
 
 
 def _has_one(names: tuple[str, ...], lower: str) -> bool:
-    # Faster than one regular expression of all of them, and that takes 3 ms to compile at each start.
+    # Faster than one regular expression of all names, which takes 3 ms to compile at each start.
     return any(name in lower for name in names)
 
 

@@ -1,8 +1,8 @@
 """The client's address, and the scheme it used, behind proxies that are trusted by name.
 
-`X-Forwarded-For` and `Forwarded` (RFC 7239) grow to the right: each proxy adds whom it has seen. Only what a
-trusted proxy has written can be believed, so the list is read from the right until somebody is not trusted.
-Where both are there, `X-Forwarded-For` counts: it is what nearly all proxies write, and most of them pass
+`X-Forwarded-For` and `Forwarded` (RFC 7239) grow to the right: each proxy adds the address of its peer. Only
+the entries of trusted proxies are believed, so the list is read from the right to the first address that is
+not trusted. If there are both, `X-Forwarded-For` counts: nearly all proxies write it, and most of them pass
 on a client's own `Forwarded` unread.
 """
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 ClientIP = Literal["send", "truncate", "off"]
 
 NO_GEOLOCATION = "0"
-"""Mixpanel finds no place for it; without any address it takes that of whoever sends (people, not events)."""
+"""Mixpanel finds no place for this `ip`; without an `ip` it takes the sender's (in profiles)."""
 
 _MAX_CHARS = 2_048
-"""No chain of proxies is longer; what stands before that is cut off, at a comma."""
+"""Of a longer header only the last entries are read; no real chain of proxies is longer."""
 
-_KEPT_BITS = {4: 24, 6: 48}
+_NETWORK_BITS = {4: 24, 6: 48}
 
 
 class ClientAddresses:
-    """Finds out who is at the other end; `trusted` are the networks of the site's own proxies."""
+    """Determines the client's address; `trusted` are the networks of the site's own proxies."""
 
     def __init__(self, trusted: Sequence[IPv4Network | IPv6Network], *, mode: ClientIP) -> None:
         self._trusted = tuple(trusted)
@@ -46,10 +46,10 @@ class ClientAddresses:
             return facts
         forwarded = facts.header("x-forwarded-for")
         if forwarded:
-            client = self._client_from_hops([(hop, "") for hop in _end(forwarded).split(",")], peer)[0]
+            client = self._client_from_hops([(hop, "") for hop in _last_part(forwarded).split(",")], peer)[0]
             scheme = facts.header("x-forwarded-proto").rpartition(",")[2].strip().lower()
         else:
-            client, scheme = self._client_from_hops(_hops(facts.header("forwarded")), peer)
+            client, scheme = self._client_from_hops(_forwarded_hops(facts.header("forwarded")), peer)
             scheme = scheme or facts.header("x-forwarded-proto").rpartition(",")[2].strip().lower()
         return facts.replaced(
             client=str(client), scheme="https" if scheme == "https" else "http" if scheme else facts.scheme
@@ -60,27 +60,27 @@ class ClientAddresses:
         address = None if client is None else read_address(client)
         return address is not None and self._is_trusted(address)
 
-    def of_event(self, client: str | None) -> str:
-        """Return what is sent as `ip`: the address, its network (/24, /48), or `"0"` for nowhere."""
+    def event_ip(self, client: str | None) -> str:
+        """Return the property `ip`: the address, its network (/24, /48), or `"0"` for no place."""
         if self._mode == "off" or client is None:
             return NO_GEOLOCATION
         address = read_address(client)
         if address is None:
             return NO_GEOLOCATION
         if self._mode == "truncate":
-            kept = ipaddress.ip_network((address, _KEPT_BITS[address.version]), strict=False)
-            return str(kept.network_address)
+            network = ipaddress.ip_network((address, _NETWORK_BITS[address.version]), strict=False)
+            return str(network.network_address)
         return str(address)
 
     def _client_from_hops(
         self, hops: list[tuple[str, str]], peer: IPv4Address | IPv6Address
     ) -> tuple[IPv4Address | IPv6Address, str]:
         client, scheme = peer, ""
-        for text, said in reversed(hops):
-            address = read_address(text)
+        for hop, hop_scheme in reversed(hops):
+            address = read_address(hop)
             if address is None:
-                break  # "unknown", a hidden name, or rubbish: whoever wrote it is the last we know
-            client, scheme = address, said or scheme
+                break  # "unknown", a hidden name or rubbish: the proxy that wrote it is the client then
+            client, scheme = address, hop_scheme or scheme
             if not self._is_trusted(address):
                 break
         return client, scheme
@@ -90,7 +90,7 @@ class ClientAddresses:
 
 
 def is_local(client: str | None) -> bool:
-    """Return whether the peer is on this very host: a loopback address, a Unix socket, a test client."""
+    """Return whether the peer is on this very host: a loopback address, a Unix socket or a test client."""
     if not client:
         return True
     address = read_address(client)
@@ -113,14 +113,14 @@ def read_address(text: str) -> IPv4Address | IPv6Address | None:
     return mapped or address
 
 
-def _end(header: str) -> str:
+def _last_part(header: str) -> str:
     return header if len(header) <= _MAX_CHARS else header[-_MAX_CHARS:].partition(",")[2]
 
 
-def _hops(header: str) -> list[tuple[str, str]]:
+def _forwarded_hops(header: str) -> list[tuple[str, str]]:
     """Read `Forwarded`: for each hop the `for` and the `proto`."""
     hops = []
-    for element in _outside_quotes(_end(header), ","):
+    for element in _outside_quotes(_last_part(header), ","):
         pairs = {}
         for pair in _outside_quotes(element, ";"):
             name, _, value = pair.partition("=")
@@ -130,12 +130,12 @@ def _hops(header: str) -> list[tuple[str, str]]:
 
 
 def _outside_quotes(text: str, separator: str) -> list[str]:
-    """Split where the separator does not stand between quotation marks."""
-    parts, start, quoted = [], 0, False
-    for at, char in enumerate(text):
+    """Split at the separators that are not between quotation marks."""
+    parts, start, is_quoted = [], 0, False
+    for index, char in enumerate(text):
         if char == '"':
-            quoted = not quoted
-        elif char == separator and not quoted:
-            parts.append(text[start:at])
-            start = at + 1
+            is_quoted = not is_quoted
+        elif char == separator and not is_quoted:
+            parts.append(text[start:index])
+            start = index + 1
     return [*parts, text[start:]]

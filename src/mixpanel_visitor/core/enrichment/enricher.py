@@ -1,8 +1,8 @@
-"""Enrichment: what a request says about its visitor, in the words of mixpanel-browser.
+"""Enricher: the event properties of a request, with the names of mixpanel-browser.
 
-The browser speaks of the page it shows. So does this: a document's own address is `$current_url`, and its
-Referer is `$referrer`; for what a page fetches in the background, the Referer is the page itself, and what
-came before that page is not known here.
+The browser describes the page that it shows. So does this: a document's own address is `$current_url`, and
+its Referer is `$referrer`; for requests that a page makes, the Referer is the page itself, and the page's own
+referrer is not known here.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ if TYPE_CHECKING:
     from .client_address import ClientAddresses
 
 MAX_CHARS = 255
-"""Mixpanel keeps so much of a text, and mixpanel-browser cuts there."""
+"""Mixpanel stores this many characters of a text, and mixpanel-browser cuts there."""
 
 PERSISTED = ("$initial_referrer", "$initial_referring_domain", "$search_engine", "mp_keyword")
-"""What the SDK remembers of the first visit, or of the last search, and sends with every event."""
+"""Properties of the first visit or the last search that the SDK stores and adds to every event."""
 
 
 REMEMBERED = 1024
 REMEMBERED_CHARS = 1024
-"""So many clients, pages and SDKs' cookies are remembered with what they say, and none that is longer."""
+"""How many clients, pages and SDK cookies are remembered with their properties, and how long ones."""
 
 
 class Enricher:
     """Reads requests; `mixpanel` is None where the site's pages have another SDK, or none.
 
-    Most requests have a browser, and a page, that others have as well: what is said of each is remembered,
-    in JSON.
+    Most requests share their browser, and their page, with others: the properties of each are remembered, in
+    JSON.
     """
 
     def __init__(
@@ -59,14 +59,14 @@ class Enricher:
         self._pages: dict[Hashable, tuple[EncodedPart, EncodedPart]] = {}
 
     def properties(self, facts: RequestFacts, *, is_new: bool, is_bot: bool) -> dict[str, Any]:
-        """Return the event properties of a request; `is_new`: it is the first of its visitor."""
+        """Return the event properties of a request; `is_new`: it is its visitor's first."""
         properties: dict[str, Any] = {}
         for part in self.parts(facts, is_new=is_new, is_bot=is_bot):
             properties.update(part.properties)
         return properties
 
     def parts(self, facts: RequestFacts, *, is_new: bool, is_bot: bool) -> list[EncodedPart]:
-        """Return the same in parts; where two have the same name, the later one counts."""
+        """Return the same in parts; of two properties of one name the later one counts."""
         user_agent = facts.header("user-agent")[:USER_AGENT_MAX_CHARS]
         page, search = self._page_parts(facts, is_new=is_new)
         parts = [self._client_part(facts.client, user_agent, is_bot), page]
@@ -78,7 +78,7 @@ class Enricher:
         return parts
 
     def _describe_client(self, client: str | None, user_agent: str, is_bot: bool) -> EncodedPart:
-        properties: dict[str, Any] = {"ip": self._addresses.of_event(client)}
+        properties: dict[str, Any] = {"ip": self._addresses.event_ip(client)}
         if user_agent:
             properties.update(properties_of(user_agent))
         if is_bot:
@@ -93,46 +93,46 @@ class Enricher:
             return self._describe_page(facts, is_new=is_new)
         if parts is None:
             parts = self._describe_page(facts, is_new=is_new)
-            if sum(len(each) for each in key if isinstance(each, (str, bytes))) <= REMEMBERED_CHARS:
+            if sum(len(text) for text in key if isinstance(text, (str, bytes))) <= REMEMBERED_CHARS:
                 if len(self._pages) >= REMEMBERED:
                     self._pages.clear()
                 self._pages[key] = parts
         return parts
 
     def _describe_page(self, facts: RequestFacts, *, is_new: bool) -> tuple[EncodedPart, EncodedPart]:
-        """Return what is said of a page, and of the search that has led to it."""
+        """Return the properties of a page, and of the search that has led to it."""
         properties: dict[str, Any] = {}
         if is_prefetch(facts):
             properties["prefetched"] = True
-        url, referrer = _places(facts)
+        url, referrer = _page_and_referrer(facts)
         if url:
-            properties["$current_url"] = self._shown(url)[:MAX_CHARS]
-            for given in (url_properties.campaign(url), url_properties.clicks(url)):
-                if given:
-                    properties.update(_cut(given))
+            properties["$current_url"] = self._without_secrets(url)[:MAX_CHARS]
+            for parameters in (url_properties.campaign(url), url_properties.clicks(url)):
+                if parameters:
+                    properties.update(_cut_texts(parameters))
         if referrer is not None:
-            shown = self._shown(referrer)
-            domain = url_properties.referring_domain(shown)[:MAX_CHARS]
-            shown = shown[:MAX_CHARS]
-            if shown:
-                properties["$referrer"] = shown
+            clean = self._without_secrets(referrer)
+            domain = url_properties.referring_domain(clean)[:MAX_CHARS]
+            clean = clean[:MAX_CHARS]
+            if clean:
+                properties["$referrer"] = clean
             if domain:
                 properties["$referring_domain"] = domain
             if is_new:
-                properties["$initial_referrer"] = shown or url_properties.DIRECT
+                properties["$initial_referrer"] = clean or url_properties.DIRECT
                 properties["$initial_referring_domain"] = domain or url_properties.DIRECT
         search = url_properties.search_info(referrer) if referrer else {}
-        return encoded(properties), encoded(_cut(search))
+        return encoded(properties), encoded(_cut_texts(search))
 
     def first_touch(self, facts: RequestFacts) -> Mapping[str, Any]:
-        """Return what `$set_once` puts on the profile of a new visitor who came by a campaign."""
-        url, _ = _places(facts)
+        """Return the `$set_once` properties of the profile of a new visitor who came by a campaign."""
+        url, _ = _page_and_referrer(facts)
         touch = url_properties.first_touch(url) if url else {}
-        return _cut(touch)
+        return _cut_texts(touch)
 
     def page_view(self, facts: RequestFacts, route: str | None) -> dict[str, Any]:
-        """Return the properties that the SDK's own page view has, and the route's template as `route`."""
-        search = self._shown(f"?{facts.query}") if facts.query else ""
+        """Return the properties of the SDK's own page view, and the route's template as `route`."""
+        search = self._without_secrets(f"?{facts.query}") if facts.query else ""
         properties = {
             "current_domain": hostname(facts.host),
             "current_url_path": facts.path,
@@ -140,33 +140,33 @@ class Enricher:
             "current_url_search": search,
             "route": route,
         }
-        return _cut({name: value for name, value in properties.items() if value})
+        return _cut_texts({name: value for name, value in properties.items() if value})
 
-    def _shown(self, url: str) -> str:
+    def _without_secrets(self, url: str) -> str:
         return url_properties.without_secrets(url[: url_properties.MAX_CHARS], self._is_secret)
 
 
-def _places(facts: RequestFacts) -> tuple[str, str | None]:
-    """Return the page's address, and that of the page before it; `""` and None where they are not known."""
+def _page_and_referrer(facts: RequestFacts) -> tuple[str, str | None]:
+    """Return the page's address, and that of the page before it; `""` and None: not known."""
     if facts.protocol == "websocket":
         return "", None
-    own = f"{facts.scheme}://{facts.host}{facts.path}{'?' if facts.query else ''}{facts.query}"
-    own, referrer = own[: url_properties.MAX_CHARS], facts.header("referer")[: url_properties.MAX_CHARS]
-    if asks_for_page(facts) or not (facts.destination or _is_own(referrer, facts)):
-        return own, referrer
+    page = f"{facts.scheme}://{facts.host}{facts.path}{'?' if facts.query else ''}{facts.query}"
+    page, referrer = page[: url_properties.MAX_CHARS], facts.header("referer")[: url_properties.MAX_CHARS]
+    if asks_for_page(facts) or not (facts.destination or _is_same_host(referrer, facts)):
+        return page, referrer
     # Fetched by a page: its own address is the Referer, whole if the page is of this site.
-    return (referrer if _is_own(referrer, facts) else ""), None
+    return (referrer if _is_same_host(referrer, facts) else ""), None
 
 
 def _describe_persisted(cookie: str) -> EncodedPart:
-    return encoded(_cut(persisted(cookie, PERSISTED)))
+    return encoded(_cut_texts(persisted(cookie, PERSISTED)))
 
 
-def _is_own(referrer: str, facts: RequestFacts) -> bool:
+def _is_same_host(referrer: str, facts: RequestFacts) -> bool:
     return url_properties.referring_domain(referrer).lower() == facts.host.lower()
 
 
-def _cut(properties: Mapping[str, Any]) -> dict[str, Any]:
+def _cut_texts(properties: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value[:MAX_CHARS] if isinstance(value, str) else value for name, value in properties.items()
     }

@@ -1,4 +1,4 @@
-"""Page views that the server sends in the browser's place: of which requests, and of which answers."""
+"""Page views that the server sends in the browser's place: which requests and responses are some."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _PAGES = ("text/html", "application/xhtml+xml")
 
 
 class PageViews:
-    """Successful HTML pages that somebody has asked for with GET, at the paths that `patterns` choose.
+    """Page views: successful HTML responses to GET requests, at the paths that `patterns` select.
 
-    A pattern is a path in which `*` stands for anything; with `!` before it, it excludes. Without any that
-    includes, all paths are chosen that none excludes.
+    A pattern is a path in which `*` stands for anything; with `!` before it, it excludes. If there is none
+    that includes, it selects all paths that none excludes.
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:
-        self._included = _either([pattern for pattern in patterns if not pattern.startswith("!")] or ["*"])
-        self._excluded = _either([pattern[1:] for pattern in patterns if pattern.startswith("!")])
+        self._included = _any_of([pattern for pattern in patterns if not pattern.startswith("!")] or ["*"])
+        self._excluded = _any_of([pattern[1:] for pattern in patterns if pattern.startswith("!")])
 
     def may_come(self, facts: RequestFacts) -> bool:
-        """Return whether the answer to this request may be a page view."""
+        """Return whether the response to this request may be a page view."""
         return (
             facts.method == "GET"
             and facts.protocol == "http"
@@ -42,14 +42,14 @@ class PageViews:
 
 
 def is_page(status: int, headers: Sequence[tuple[str, str]]) -> bool:
-    """Return whether an answer is a page that is shown; one that was not modified is."""
+    """Return whether a response is a page that is shown; 304 (not modified) is."""
     if status == 304:
         return True
     content_type = response_header(headers, "content-type") or ""
     return 200 <= status < 300 and content_type.partition(";")[0].strip().lower() in _PAGES
 
 
-def _either(patterns: Sequence[str]) -> re.Pattern[str]:
+def _any_of(patterns: Sequence[str]) -> re.Pattern[str]:
     if not patterns:
         return re.compile(r"(?!)")
     return re.compile("|".join(".*".join(map(re.escape, pattern.split("*"))) for pattern in patterns))

@@ -1,4 +1,4 @@
-"""RequestProperties: what a request says of its visitor besides who it is, worked out on demand, once."""
+"""RequestProperties: the properties that a request adds to events, worked out on demand, once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NOWHERE_PARTS = (NOWHERE,)
 
 
 class RequestProperties:
-    """One look at a request; `is_first`: it is the first that is known of its visitor."""
+    """The properties of one request; `is_first`: it is the first known request of its visitor."""
 
     __slots__ = (
         "_enricher",
@@ -42,32 +42,32 @@ class RequestProperties:
         self._is_first = is_first
         self._parts: Sequence[EncodedPart] | None = None
         self.has_first_touch = is_first
-        """Whether there may be a first touch that nobody has taken yet."""
+        """True for a new visitor until `first_touch` has been called."""
         self.bot = bot
         self.encoded_common: EncodedCommon | None = None
 
     @property
     def parts(self) -> Sequence[EncodedPart]:
-        """Event properties: browser, page, referrer, campaign, address; the last one of a name counts."""
+        """Event properties: browser, page, referrer, campaign, address; of one name the last counts."""
         if self._parts is None:
-            self._parts = [NOWHERE]  # should it fail: then events go without
+            self._parts = [NOWHERE]  # if it raises, later events go without
             self._parts = self._enricher.parts(self._facts, is_new=self._is_first, is_bot=bool(self.bot))
         return self._parts
 
     def first_touch(self) -> Mapping[str, Any]:
-        """Return what the first campaign puts on a new visitor's profile; once."""
+        """Return the first campaign's properties for a new visitor's profile; only once."""
         if not self.has_first_touch:
             return {}
         self.has_first_touch = False
         return self._enricher.first_touch(self._facts)
 
     def page_view(self, route: str | None) -> Mapping[str, Any]:
-        """Return what a page view says besides."""
+        """Return the further properties of a page view."""
         return self._enricher.page_view(self._facts, route)
 
 
 class EmptyRequestProperties:
-    """Outside of a request there is nothing to look at."""
+    """The properties outside of a request."""
 
     __slots__ = ()
 
@@ -76,20 +76,20 @@ class EmptyRequestProperties:
 
     @property
     def parts(self) -> Sequence[EncodedPart]:
-        """There is only to say that the address is not the visitor's."""
+        """Event properties: only that the sender's address is not the visitor's."""
         return _NOWHERE_PARTS
 
     def first_touch(self) -> Mapping[str, Any]:
-        """There is no campaign."""
+        """Return no properties: there is no campaign."""
         return {}
 
     def page_view(self, route: str | None) -> Mapping[str, Any]:
-        """There is no page."""
+        """Return the route alone: there is no page."""
         return {} if route is None else {"route": route}
 
 
 class CarriedRequestProperties(EmptyRequestProperties):
-    """Outside of the request that has said these event properties."""
+    """The properties of a visitor whom a request has exported with these event properties."""
 
     __slots__ = ("_event_properties", "_parts")
 
@@ -99,7 +99,7 @@ class CarriedRequestProperties(EmptyRequestProperties):
 
     @property
     def parts(self) -> Sequence[EncodedPart]:
-        """What the request has said; the address as well, where the settings allowed it there."""
+        """The request's event properties, with the address if the settings allowed it there."""
         if self._parts is None:
             self._parts = (encoded({"ip": NO_GEOLOCATION, **self._event_properties}),)
         return self._parts

@@ -1,4 +1,4 @@
-"""What the addresses of a page and of its referrer say, as mixpanel-browser reads them.
+"""Properties in the addresses of a page and of its referrer, as mixpanel-browser reads them.
 
 Source: `_.getQueryParam` and `_.info` in the utils.js of mixpanel-browser 2.83; the tests run its own code
 beside this. Addresses come as browsers send them: ASCII, percent-encoded.
@@ -24,10 +24,10 @@ CLICK_NAMES = (
 )  # fmt: skip
 
 DIRECT = "$direct"
-"""What the SDK says for a referrer where there is none."""
+"""The SDK's value for a missing referrer."""
 
 MAX_CHARS = 8_192
-"""A longer address is cut before it is looked at; Mixpanel keeps 255 characters of a value."""
+"""A longer address is cut before it is read; Mixpanel stores 255 characters of a value."""
 
 _SEARCH_ENGINES = (
     ("google", re.compile(r"https?://(.*)google.([^/?]*)")),
@@ -70,7 +70,7 @@ def first_touch(url: str) -> dict[str, str | None]:
 
 
 def referring_domain(referrer: str) -> str:
-    """Return what stands where the host stands in an address; `""` for anything shorter."""
+    """Return the part of an address where the host is; `""` if it is too short to have one."""
     parts = referrer.split("/", 3)
     return parts[2] if len(parts) >= 3 else ""
 
@@ -85,9 +85,9 @@ def search_info(referrer: str) -> dict[str, str]:
 
 
 def without_secrets(url: str, is_secret: Callable[[str], bool]) -> str:
-    """Take a user name, a password, and the values of parameters out for whose names `is_secret` is true.
+    """Return an address without user name, password, and values of parameters with a secret name.
 
-    Names are asked for as they are written, escapes and all. What is encoded twice is not looked into.
+    `is_secret` gets names as they are written, with escapes. Text that is encoded twice is not read.
     """
     if "@" in url or "%40" in url:
         url = _USER_INFO.sub(r"\1", url)
@@ -95,7 +95,7 @@ def without_secrets(url: str, is_secret: Callable[[str], bool]) -> str:
         return url
     position = 0
     pieces: list[str] = []
-    # The value only where it is a secret one: what `next=` holds is looked at as well, and nothing twice.
+    # Skip a value only if it is secret: the address in `next=` is read as well, and nothing twice.
     while match := _NAME.search(url, position):
         end = match.end()
         pieces.append(url[position:end])

@@ -1,10 +1,10 @@
-"""User agents in the words of mixpanel-browser, so that reports are not split between browser and server.
+"""User agents as mixpanel-browser names them, so that reports are not split between browser and server.
 
-Source: what mixpanel-browser 2.83 answers (`_.info` in its utils.js); the tests run its own code beside this.
-It looks at three things: `navigator.userAgent`, which is the User-Agent header; `navigator.vendor`, of which
+Source: `_.info` in the utils.js of mixpanel-browser 2.83; the tests run its own code beside this. It reads
+three things: `navigator.userAgent`, which is the User-Agent header; `navigator.vendor`, of which
 only "Apple" matters, and the header tells where that is (WebKit that is not Android's); and `window.opera`,
-which browsers have whose header says Opera. It looks at no client hints, and neither do we: with them a
-server would say what no browser says. A Safari that pretends to be another browser cannot be told apart.
+which browsers have that name Opera in the header. It reads no client hints, and neither do we: else a server
+would send what no browser sends. A Safari that pretends to be another browser cannot be told apart.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_CHARS = 1024
-"""What comes behind is not looked at; real ones have 80 to 400 characters."""
+"""The rest of a header is not read; real ones have 80 to 400 characters."""
 
 CACHED = 1024
 MAX_VERSION = 1_000_000
@@ -49,11 +49,11 @@ _BEFORE_VERSION = {
     "UC Browser": "(?:UCBrowser|UCWEB)/",
     "Whale Browser": "Whale/",
 }
-"""Regular expressions; compiled when a browser is first seen, for few of them ever are."""
+"""Regular expressions; compiled on first use, because few of them are used."""
 
 
 class UserAgent(NamedTuple):
-    """What the SDK sends of a browser; empty, or None for the version, where it sends nothing."""
+    """The SDK's properties of a browser; empty, or None for the version, if it sends none."""
 
     browser: str
     version: int | float | None
@@ -72,7 +72,7 @@ class UserAgent(NamedTuple):
 
 
 def properties_of(user_agent: str) -> Mapping[str, str | int | float]:
-    """Return the event properties of a User-Agent header, for everybody who sends it the same ones."""
+    """Return the event properties of a User-Agent header: for the same header the same mapping."""
     return _properties_of(user_agent[:MAX_CHARS])
 
 
@@ -89,7 +89,7 @@ def _properties_of(user_agent: str) -> Mapping[str, str | int | float]:
 
 
 def _browser(text: str) -> str:
-    """Name the browser; the order counts, for many name others as well."""
+    """Return the browser's name; the order counts, because many name other browsers as well."""
     if "Opera" in text or " OPR/" in text:
         return "Opera Mini" if "Mini" in text else "Opera"
     if _BLACKBERRY.search(text):
@@ -122,13 +122,13 @@ def _browser(text: str) -> str:
 
 
 def _version(browser: str, text: str) -> int | float | None:
-    before = _BEFORE_VERSION.get(browser)
-    match = re.search(before + _NUMBER, text, re.ASCII) if before else None
+    pattern = _BEFORE_VERSION.get(browser)
+    match = re.search(pattern + _NUMBER, text, re.ASCII) if pattern else None
     if match is None:
         return None
     version = float(match[1])
     if version > MAX_VERSION:
-        return None  # nobody's; and infinity, or an integer of many digits, is no JSON
+        return None  # not a browser's; infinity, or an integer of many digits, is no JSON
     return int(version) if version.is_integer() else version
 
 

@@ -1,1 +1,1 @@
-"""Flags: Mixpanel's feature flags, evaluated from their definitions; values in, values out."""
+"""Flags: Mixpanel's feature flags, evaluated by their definitions; values in, values out."""

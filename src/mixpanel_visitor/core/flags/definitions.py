@@ -1,7 +1,7 @@
-"""Definitions: the feature flags of a project, as Mixpanel serves them to what evaluates by itself.
+"""Definitions: the feature flags of a project, as Mixpanel serves them for local evaluation.
 
-Read one by one: a flag that cannot be read costs nobody the others. Of such a flag the last definition that
-could be read is kept.
+They are read one by one: a malformed flag does not affect the others. Its last readable definition stays in
+use.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class DefinitionsError(ValueError):
-    """What should hold definitions holds none."""
+    """Definitions that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectedVariant:
-    """The variant that the rules have selected, and what its exposure event says besides."""
+    """The variant that the rules have selected, with the further properties of its exposure event."""
 
     key: str
     value: Any
@@ -40,16 +40,16 @@ class SelectedVariant:
     is_qa_tester: bool | None = None
 
     def own_value(self) -> Any:
-        """Return the value; what can be changed as a copy, for the definition is everybody's."""
+        """Return the value; a mutable one as a copy, because all requests share the definition."""
         return self.value if isinstance(self.value, (str, bool, int, float)) else copy.deepcopy(self.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
-    """One rule: whom it is for, and which variant they get.
+    """One rule: for whom it is, and which variant they get.
 
-    `share` of all IDs, from 0 to 1, for whom `rule` (JsonLogic; None: no rule) holds. `exact` is its older
-    form: properties and their values. `override` is the variant of all of them, `splits` replaces shares.
+    It is for a `share` of all IDs, from 0 to 1, with which `rule` (JsonLogic; None: none) is true. `exact` is
+    its older form: properties and their values. `override` is the variant of all, `splits` replaces shares.
     """
 
     share: float
@@ -78,14 +78,14 @@ class Flag:
     entry: Mapping[str, Any]
 
     def variant_of(self, variant_key: str) -> SelectedVariant | None:
-        """Return the variant that was selected elsewhere under this key; None: there is none any more."""
+        """Return the variant with this key, which was selected elsewhere; None: it exists no more."""
         for variant in self.variants:
             if variant.key == variant_key:
                 return self.selected(variant)
         return None
 
     def selected(self, variant: Variant, *, is_qa_tester: bool | None = None) -> SelectedVariant:
-        """Return a variant as what was selected."""
+        """Return a variant as the selected one."""
         return SelectedVariant(
             key=variant.key,
             value=variant.value,
@@ -97,7 +97,7 @@ class Flag:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definitions:
-    """All flags by their keys; `malformed` says what could not be read, a line for each entry."""
+    """All flags by their keys; `malformed` has a line for each entry that could not be read."""
 
     flags: Mapping[str, Flag]
     malformed: tuple[str, ...] = ()
@@ -111,21 +111,21 @@ NO_DEFINITIONS = Definitions(flags={})
 
 
 def read_answer(body: bytes, before: Definitions) -> Definitions:
-    """Read Mixpanel's answer; of flags that cannot be read the definition `before` is kept.
+    """Read Mixpanel's response; a malformed flag has its definition of `before`.
 
-    Raise `DefinitionsError` where the answer as a whole cannot be read.
+    Raise `DefinitionsError` if the response as a whole cannot be read.
 
     >>> read_answer(b'{"flags": [{"key": "on-sale"}]}', NO_DEFINITIONS).malformed
     ("flag 'on-sale': ruleset is missing",)
     """
-    answer = _loaded(body)
-    if not isinstance(answer, dict) or not isinstance(answer.get("flags"), list):
+    response = _loaded(body)
+    if not isinstance(response, dict) or not isinstance(response.get("flags"), list):
         raise DefinitionsError("the answer has no list of flags")
-    return _read(answer["flags"], before)
+    return _read(response["flags"], before)
 
 
 def read_entries(encoded: bytes) -> Definitions:
-    """Read what `Definitions.encoded` has returned, here or in another process."""
+    """Read definitions that `Definitions.encoded` has returned, here or in another process."""
     entries = _loaded(encoded)
     if not isinstance(entries, list):
         raise DefinitionsError("they are no list")
@@ -142,10 +142,10 @@ def _loaded(text: bytes) -> Any:
 def _read(entries: list[Any], before: Definitions) -> Definitions:
     flags: dict[str, Flag] = {}
     malformed: list[str] = []
-    for at, entry in enumerate(entries):
+    for index, entry in enumerate(entries):
         key = entry.get("key") if isinstance(entry, dict) else None
         if not isinstance(key, str) or not key:
-            malformed.append(f"entry {at + 1}: it has no key")
+            malformed.append(f"entry {index + 1}: it has no key")
             continue
         try:
             flags[key] = _flag(key, entry)
@@ -158,13 +158,13 @@ def _read(entries: list[Any], before: Definitions) -> Definitions:
 
 def _flag(key: str, entry: dict[str, Any]) -> Flag:
     ruleset = _item(entry, "ruleset", dict)
-    variants = [_variant(each) for each in _item(ruleset, "variants", list)]
+    variants = [_variant(item) for item in _item(ruleset, "variants", list)]
     return Flag(
         key=key,
         assigned_by=_item(entry, "context", str),
         salt=_item(entry, "hash_salt", str, optional=True),
         variants=tuple(sorted(variants, key=lambda variant: variant.key)),
-        rollouts=tuple(_rollout(each) for each in _item(ruleset, "rollout", list)),
+        rollouts=tuple(_rollout(item) for item in _item(ruleset, "rollout", list)),
         testers=_testers(_item(ruleset, "test", dict, optional=True)),
         experiment_id=entry.get("experiment_id"),
         is_experiment_active=entry.get("is_experiment_active"),
@@ -223,8 +223,8 @@ def _item(entry: dict[str, Any], name: str, kind: type, *, optional: bool = Fals
     if value is None and optional:
         return None
     if not isinstance(value, kind):
-        what = "is missing" if value is None else f"is no {_KINDS[kind]}"
-        raise DefinitionsError(f"{name} {what}")
+        problem = "is missing" if value is None else f"is no {_KINDS[kind]}"
+        raise DefinitionsError(f"{name} {problem}")
     return value
 
 
@@ -232,7 +232,7 @@ _KINDS: dict[type, str] = {dict: "object", list: "list", str: "text"}
 
 
 def with_folded_leaves(value: Any) -> Any:
-    """Return a rule with its texts in one case, as the properties are that it is applied to."""
+    """Return a rule with its texts in one case, like the properties to which it is applied."""
     if isinstance(value, str):
         return value.casefold()
     if isinstance(value, list):

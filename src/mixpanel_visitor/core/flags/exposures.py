@@ -1,4 +1,4 @@
-"""Exposures: the event by which Mixpanel knows who was shown which variant, once a day for each."""
+"""Exposures: the event that reports who was shown which variant, once a day for each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REMEMBERED = 16_384
 
 
 def exposure_properties(flag_key: str, variant: SelectedVariant, latency_ms: float) -> dict[str, Any]:
-    """Return what the official library says of an exposure; the latency is that of the evaluation."""
+    """Return the official library's properties of an exposure; the latency is that of the evaluation."""
     return {
         "Experiment name": flag_key,
         "Variant name": variant.key,
@@ -28,10 +28,10 @@ def exposure_properties(flag_key: str, variant: SelectedVariant, latency_ms: flo
 
 
 class ExposureMemory:
-    """Which exposures were sent today; of more than `most` the oldest are forgotten.
+    """The exposures that were sent today; of more than `most` the oldest are forgotten.
 
-    It is one process's. The `$insert_id` of an exposure is the same in all processes, so that Mixpanel drops
-    what a second one sends of the same day.
+    Each process has its own. The `$insert_id` of an exposure is the same in all processes, so that Mixpanel
+    drops a second one of the same day.
     """
 
     def __init__(self, most: int = REMEMBERED) -> None:
@@ -39,7 +39,7 @@ class ExposureMemory:
         self._sent: dict[str, None] = {}
 
     def first_of_day(self, project: str, visitor_id: str, flag_key: str, variant: str, now_s: float) -> str:
-        """Return the exposure's `$insert_id`, or empty text where it was sent today."""
+        """Return the exposure's `$insert_id`, or an empty text if it was sent today."""
         day = int(now_s // DAY_S)
         words = "\0".join((project, visitor_id, flag_key, variant, str(day)))
         insert_id = sha256(words.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -1,7 +1,7 @@
 """JsonLogic: the rules of a rollout, applied to properties as Mixpanel's own Python library applies them.
 
-That library evaluates by the package `json-logic`; what is odd here (all operands are evaluated, lists are
-not looked into) is so there. A test compares the two over drawn rules.
+That library evaluates by the package `json-logic`; it is as odd (it evaluates all operands, and no rules in
+lists). A test compares the two over drawn rules.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MISSING = object()
 
 
 def apply(rule: Any, properties: Mapping[str, Any]) -> Any:
-    """Return what a rule comes to; raise any exception where it makes no sense for these properties."""
+    """Return the result of a rule; raise any exception if it makes no sense for these properties."""
     if not isinstance(rule, dict):
         return rule
     operator, operands = next(iter(rule.items()))
@@ -61,9 +61,9 @@ def _missing_some(properties: Any, required: Any, names: Any) -> list[Any]:
 
 
 def _if(*operands: Any) -> Any:
-    for at in range(0, len(operands) - 1, 2):
-        if operands[at]:
-            return operands[at + 1]
+    for index in range(0, len(operands) - 1, 2):
+        if operands[index]:
+            return operands[index + 1]
     return operands[-1] if len(operands) % 2 else None
 
 

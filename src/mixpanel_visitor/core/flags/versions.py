@@ -1,4 +1,4 @@
-"""Versions and dates: the two comparisons that Mixpanel's rules have besides those of JsonLogic."""
+"""Versions and dates: the two comparisons of Mixpanel's rules that JsonLogic does not have."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _COMPARISONS: dict[str, Callable[[int], bool]] = {
 
 
 def semver_compare(*values: Any) -> bool:
-    """Compare two versions (semver 2.0.0) by an operator in the middle; what is no version is never equal.
+    """Compare two versions (semver 2.0.0) by an operator in the middle; other texts are never equal.
 
     A leading `v` is dropped, and missing parts are 0: `v2.1` is 2.1.0.
     """
@@ -60,15 +60,15 @@ def datetime_compare(*values: Any) -> bool:
 
 
 def _compared(operator: str, order: int) -> bool:
-    holds = _COMPARISONS.get(operator)
-    return holds is not None and holds(order)
+    comparison = _COMPARISONS.get(operator)
+    return comparison is not None and comparison(order)
 
 
 def _whole_version(text: str) -> str:
     text = text.strip()
     if text[:1] in ("v", "V"):
         text = text[1:]
-    ends = [at for at in (text.find("-"), text.find("+")) if at >= 0]
+    ends = [index for index in (text.find("-"), text.find("+")) if index >= 0]
     end = min(ends, default=len(text))
     parts = text[:end].split(".")
     parts += ["0"] * (3 - len(parts))
@@ -77,14 +77,14 @@ def _whole_version(text: str) -> str:
 
 def _version_order(left: str, right: str) -> int:
     (left_core, left_pre), (right_core, right_pre) = _parts(left), _parts(right)
-    for one, other in zip(left_core, right_core, strict=True):
-        if order := _number_order(one, other):
+    for left_part, right_part in zip(left_core, right_core, strict=True):
+        if order := _number_order(left_part, right_part):
             return order
-    # What comes before a release has a name behind it; a release has none (semver 11.3).
+    # A release, which has no such part, is after its pre-releases (semver 11.3).
     if not left_pre or not right_pre:
         return bool(right_pre) - bool(left_pre)
-    for one, other in zip(left_pre, right_pre, strict=False):
-        if order := _identifier_order(one, other):
+    for left_part, right_part in zip(left_pre, right_pre, strict=False):
+        if order := _identifier_order(left_part, right_part):
             return order
     return _order(len(left_pre), len(right_pre))
 
@@ -95,12 +95,12 @@ def _parts(version: str) -> tuple[list[str], list[str]]:
 
 
 def _number_order(left: str, right: str) -> int:
-    # Without leading zeros, the longer one is the larger; they may have any number of digits.
+    # Without leading zeros the longer one is larger; there may be any number of digits.
     return _order((len(left), left), (len(right), right))
 
 
 def _identifier_order(left: str, right: str) -> int:
-    are_numbers = [bool(re.fullmatch("[0-9]+", each)) for each in (left, right)]
+    are_numbers = [bool(re.fullmatch("[0-9]+", text)) for text in (left, right)]
     if all(are_numbers):
         return _number_order(left, right)
     if any(are_numbers):
@@ -122,7 +122,7 @@ def _seconds_of_text(value: Any) -> int | None:
         if hours > 23 or minutes > 59:
             return None
         offset_s = (hours * 3600 + minutes * 60) * (-1 if fields[8] == "-" else 1)
-    year, month, day, hour, minute, second = (int(fields[at]) for at in range(1, 7))
+    year, month, day, hour, minute, second = (int(fields[group]) for group in range(1, 7))
     try:
         instant = dt.datetime(year, month, day, hour, minute, second, tzinfo=dt.UTC)
     except ValueError:
