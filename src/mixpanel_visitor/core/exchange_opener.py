@@ -182,7 +182,7 @@ class ExchangeOpener:
 
     def _remember(self, facts: RequestFacts, resolved: ResolvedIdentity) -> None:
         key = self._key(facts)
-        # Cookies alone do not decide where there may be a session of SPiD: it ends with time.
+        # With SPiD not only the cookies decide: its sessions end with time.
         if self._rules.resolver.spid is not None or sum(map(len, key)) > REMEMBERED_CHARS:
             return
         if len(self._visitors) >= REMEMBERED_VISITORS:

@@ -143,7 +143,7 @@ class HeaderLookup(Protocol):
 class _LazyFacts(RequestFacts):
     """Reads the Cookie header, and all else on first access to it: most requests need no more.
 
-    It keeps neither scope nor environ: applications change theirs, and it would be a reference cycle.
+    It keeps neither scope nor environ: applications change theirs, and refer to this from there.
     """
 
     __slots__ = ("_is_read",)

@@ -80,7 +80,7 @@ def _version_order(left: str, right: str) -> int:
     for left_part, right_part in zip(left_core, right_core, strict=True):
         if order := _number_order(left_part, right_part):
             return order
-    # A release, which has no such part, is after its pre-releases (semver 11.3).
+    # A release, which has no pre-release part, is later than its pre-releases (semver 11.3).
     if not left_pre or not right_pre:
         return bool(right_pre) - bool(left_pre)
     for left_part, right_part in zip(left_pre, right_pre, strict=False):
