@@ -16,10 +16,10 @@ from mixpanel_visitor.delivery.journal.segments import (
     close_inherited,
     is_unlocked,
     list_segments,
-    new_writer,
+    new_writer_id,
     segment_name,
     sync_path,
-    writer_of,
+    writer_id_of,
 )
 from mixpanel_visitor.records import ENDPOINTS, Record
 
@@ -182,14 +182,14 @@ def test_no_bytes_make_a_scan_fail(data):
 
 def test_names_sort_by_age_and_are_never_the_same():
     """The time is padded; the rest keeps processes, and lives of one process, apart."""
-    writer = new_writer()
-    names = [segment_name(time_ms=time_ms, writer=writer, sequence=1) for time_ms in (0, 999, 10**12, 10**13)]
+    writer_id = new_writer_id()
+    names = [segment_name(time_ms=ms, writer_id=writer_id, sequence=1) for ms in (0, 999, 10**12, 10**13)]
     assert names == sorted(names)
-    assert [writer_of(name) for name in names] == [writer] * 4
-    assert new_writer() != writer
+    assert [writer_id_of(name) for name in names] == [writer_id] * 4
+    assert new_writer_id() != writer_id
     assert re.fullmatch(
         rf"\d{{16}}-[0-9a-f]{{8}}-{os.getpid()}-[0-9a-f]{{8}}-000007\.seg",
-        segment_name(time_ms=5, writer=writer, sequence=7),
+        segment_name(time_ms=5, writer_id=writer_id, sequence=7),
     )
 
 

@@ -9,7 +9,7 @@ from support.journals import ALL, Clock, deliver, open_journal
 from support.scripted_mixpanel import ScriptedMixpanel, saying
 from support.scripted_server import http
 
-from mixpanel_visitor.delivery.journal.digest_table import DigestTable, mark_of
+from mixpanel_visitor.delivery.journal.digest_table import DigestTable, prefix_of
 from mixpanel_visitor.delivery.journal.tombstones import FILE_MS, OptOutTombstones
 from mixpanel_visitor.delivery.sending.http_client import MixpanelAPI
 from mixpanel_visitor.delivery.sending.sender import Sender
@@ -278,7 +278,7 @@ def test_a_million_fit_in_a_few_megabytes():
 
 def test_a_mark_is_half_a_digest():
     """In files and in memory."""
-    assert mark_of("00000000000000ff" + "1" * 16) == 255
+    assert prefix_of("00000000000000ff" + "1" * 16) == 255
 
 
 @pytest.mark.parametrize("content", ["x", "0000000000000001-zz", "directory/"])

@@ -47,7 +47,7 @@ MUTANTS = [
         defect="a leader that stands still is never replaced",
         rows=(21,),
         file="delivery/journal/leader_lock.py",
-        old="return now_s - self._seen_s >= STALLED_AFTER_S",
+        old="return now_s - self._last_stamp_s >= STALLED_AFTER_S",
         new="return False",
         test="delivery/test_leader_lock.py::test_a_stopped_leader_is_replaced_and_steps_down_when_it_goes_on",
     ),

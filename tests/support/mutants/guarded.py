@@ -32,7 +32,7 @@ MUTANTS = [
         defect="a limit on the size of a file ends everything",
         rows=(4,),
         file="delivery/journal/producer.py",
-        old="            # The file may be the matter (a limit on its size), and not the disk.\n"
+        old="            # The cause may be the file (a limit on its size) and not the disk.\n"
         "            self._write(data, count, now_s)",
         new="            raise",
         test="delivery/test_journal_bounds.py::test_a_limit_on_file_size_makes_a_new_segment",
@@ -251,8 +251,8 @@ MUTANTS = [
         defect="the place is taken for full at once",
         rows=(4,),
         file="delivery/journal/quota.py",
-        old="                room_on_volume = free - total * MIN_FREE_SHARE_OF_VOLUME",
-        new="                room_on_volume = free - total",
+        old="                volume_room_bytes = free_bytes - total_bytes * MIN_FREE_SHARE_OF_VOLUME",
+        new="                volume_room_bytes = free_bytes - total_bytes",
         test="delivery/test_journal_bounds.py::test_a_full_disk_refuses_and_recovers",
     ),
 ]

@@ -47,7 +47,7 @@ MUTANTS = [
         defect="a count goes on where a replaced file left off",
         rows=(7,),
         file="delivery/journal/dead_letters.py",
-        old=" or inode != seen_inode:",
+        old=" or inode != counted_inode:",
         new=":",
         test="delivery/test_dead_letters.py::test_the_count_notices_that_a_file_was_replaced",
     ),

@@ -136,8 +136,8 @@ MUTANTS = [
         defect="nobody remembers what must not be sent twice",
         rows=(2,),
         file="delivery/journal/in_flight_log.py",
-        old="        self._unanswered = self._sending if once else []",
-        new="        self._unanswered = []",
+        old="        self._unresolved = self._sending if once else []",
+        new="        self._unresolved = []",
         test="faults/test_killed_leader.py::test_what_must_not_be_applied_twice_is_set_aside_instead",
     ),
     Mutant(

@@ -33,8 +33,8 @@ MUTANTS: list[Mutant] = [
         defect="a fork that Python has not seen goes unnoticed",
         rows=(23,),
         file="delivery/journal/per_process.py",
-        old="return self._pairs.get(os.getpid()) or self._made()",
-        new="return next(iter(self._pairs.values()), None) or self._made()",
+        old="return self._pairs.get(os.getpid()) or self._create_pair()",
+        new="return next(iter(self._pairs.values()), None) or self._create_pair()",
         test="delivery/test_journal_processes.py::test_a_child_writes_its_own_segment[libc]",
     ),
     Mutant(

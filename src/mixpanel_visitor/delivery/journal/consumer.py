@@ -16,14 +16,14 @@ from mixpanel_visitor.errors import SpoolUnavailableError
 from .backlog_estimate import BacklogEstimator
 from .corruption import CorruptionStats
 from .dead_letters import DeadLetters
-from .directory import distrust, fix_for
+from .directory import check_private, fix_for
 from .in_flight_log import InFlightLog
 from .leader_lock import LeaderLock
 from .offsets import CommittedOffsets
 from .opt_out_history import OptOutHistory
 from .segment_index import SegmentIndex
 from .segment_reader import Outcome, read_time_ms
-from .segments import list_segments, writer_of
+from .segments import list_segments, writer_id_of
 from .tombstones import OptOutTombstones
 
 if TYPE_CHECKING:
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 
 PRUNE_EVERY_S = 60
 SCAN_BYTES = 4 * 2**20
-"""So much is scanned in one call: about ten milliseconds, most of them with the interpreter's lock held."""
+"""The most to scan in one call: about ten milliseconds, mostly with the interpreter's lock held."""
 
 
 @dataclass(slots=True, kw_only=True)
 class StoreStatus:
-    """What is in the store, of all processes; `names` is None where the directory could not be listed."""
+    """The store's contents, of all processes; `names` is None where the directory could not be listed."""
 
     names: set[str] | None = None
     pending: int = 0
@@ -54,14 +54,14 @@ class StoreStatus:
     corrupt_bytes: int = 0
     torn_tails: int = 0
     leader: bool = False
-    known: Mapping[str, SegmentCounts] = field(default_factory=dict)
+    segment_counts: Mapping[str, SegmentCounts] = field(default_factory=dict)
 
 
 class JournalConsumer:
-    """One process's access to what all processes have written.
+    """One process's access to the records of all processes.
 
-    Methods survive trouble with the disk: they log it, do what they can, and raise nothing. `lock` is held
-    by every method; it is public for the sake of forks.
+    Where the disk fails, methods log it, do what they can, and most raise nothing. `lock` guards claims and
+    the lead; it is public because a fork waits for it.
     """
 
     def __init__(
@@ -117,14 +117,14 @@ class JournalConsumer:
             in_flight_log = self._in_flight_log
             crash_counts = {}
             if in_flight_log.has_crashes:
-                for at, (reader, offset) in enumerate(positions):
+                for claim_index, (reader, offset) in enumerate(positions):
                     if crashes := in_flight_log.crashes(endpoint, reader.name, offset):
-                        crash_counts[at] = crashes
+                        crash_counts[claim_index] = crashes
             ambiguous: frozenset[int] = frozenset()
             if in_flight_log.has_ambiguous:
                 ambiguous = frozenset(
-                    at
-                    for at, (reader, offset) in enumerate(positions)
+                    claim_index
+                    for claim_index, (reader, offset) in enumerate(positions)
                     if in_flight_log.is_ambiguous(endpoint, reader.name, offset)
                 )
             return Claim(
@@ -136,13 +136,13 @@ class JournalConsumer:
             )
 
     def leads(self) -> bool:
-        """Lead if that can be, also before anything was put; raise OSError where there is no directory."""
+        """Become leader if possible, also before the first put; raise OSError where there is no directory."""
         with self.lock:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             return self._index_if_leader() is not None
 
     def ack(self, claim: Claim, indexes: Iterable[int]) -> None:
-        """Forget these: they have been delivered."""
+        """Forget these records: they have been delivered."""
         with self.lock:
             index = self._index
             if index is not None:
@@ -150,24 +150,26 @@ class JournalConsumer:
                 self._save_progress(index)
 
     def release(self, claim: Claim, indexes: Iterable[int]) -> None:
-        """Let these be claimed again."""
+        """Let these records be claimed again."""
         with self.lock:
             if self._index is not None:
                 self._index.release(claim.endpoint, _positions(claim, indexes))
 
     def bury(self, claim: Claim, reasons: Mapping[int, DeadReason]) -> None:
-        """Write these to the dead letters; where that fails they are released, not forgotten."""
+        """Write these records to the dead letters; where that fails, release them."""
         with self.lock:
             index = self._index
             if index is None:
                 return
             positions = _positions(claim, reasons)
-            held = set(index.held(claim.endpoint, positions))
+            claimed = set(index.still_claimed(claim.endpoint, positions))
             time_ms = int(self._clock() * 1000)
             dead_letters = [
-                DeadLetter(time_ms=time_ms, endpoint=claim.endpoint, reason=reasons[i], body=claim.bodies[i])
-                for i, position in zip(reasons, positions, strict=True)
-                if position in held
+                DeadLetter(
+                    time_ms=time_ms, endpoint=claim.endpoint, reason=reason, body=claim.bodies[claim_index]
+                )
+                for (claim_index, reason), position in zip(reasons.items(), positions, strict=True)
+                if position in claimed
             ]
             try:
                 self._dead_letters.add(dead_letters)
@@ -187,7 +189,7 @@ class JournalConsumer:
             self._save_progress(index)
 
     def withdraw(self, people: Iterable[str]) -> None:
-        """Have nothing sent that was put until now of these people, given as digests."""
+        """Withdraw all records of these people, given as digests, that were put until now."""
         people, now_ms = list(people), int(self._clock() * 1000)
         try:
             self._tombstones.add(people, until_ms=now_ms)
@@ -203,14 +205,14 @@ class JournalConsumer:
             )
 
     def opted_out_since(self, people: Collection[str], since_ms: int) -> bool:
-        """Return whether any of these people, given as digests, has opted out since then."""
+        """Return whether any of these people, given as digests, has opted out since `since_ms`."""
         try:
             return self._opt_out_history.includes(people, since_ms)
         except OSError as error:
             raise SpoolUnavailableError(f"{self._directory / 'opted-out'} cannot be read: {error}") from error
 
     def revision(self) -> int:
-        """Return how often something was withdrawn: what was claimed before should be released."""
+        """Return how often records were withdrawn; claims from before a change should be released."""
         with self.lock:
             if self._index is not None:
                 self._apply_opt_outs()
@@ -218,18 +220,18 @@ class JournalConsumer:
 
     @staticmethod
     def writers(claim: Claim, indexes: Iterable[int]) -> list[str]:
-        """Return which process has put each of these records of a claim."""
-        return [writer_of(reader.name) for reader, _ in _positions(claim, indexes)]
+        """Return the ID of the process that has put each of these records of a claim."""
+        return [writer_id_of(reader.name) for reader, _ in _positions(claim, indexes)]
 
     def note_sending(self, claim: Claim, indexes: Iterable[int], *, once: bool = False) -> None:
-        """Note that a request is about to be made of these, in case this process dies of it."""
+        """Note that these records are about to be sent, in case this process dies of it."""
         with self.lock:
             if self._index is not None:
                 locations = ((reader.name, offset) for reader, offset in _positions(claim, indexes))
                 self._in_flight_log.note_sending(claim.endpoint, locations, once=once)
 
     def note_sent(self) -> None:
-        """Note that the request has left, or has failed."""
+        """Note that the request was sent or has failed."""
         with self.lock:
             if self._index is not None:
                 self._in_flight_log.note_sent()
@@ -241,26 +243,25 @@ class JournalConsumer:
                 self._in_flight_log.note_settled()
 
     def store_status(self) -> StoreStatus:
-        """Return what all processes have in the store, and how far each segment is settled."""
+        """Return what is in the store, of all processes, and how far each segment is settled."""
         with self.lock:
-            store_status = self._status_as_leader() if self._index is not None else self._status_as_follower()
-            if store_status.names is None:  # what was known last still holds, as far as anybody knows
-                last = self._last_status
-                store_status = replace(
-                    last, names=None, known=store_status.known or last.known, leader=store_status.leader
-                )
-            store_status.corrupt_bytes = self._corruption.corrupt_bytes
-            store_status.torn_tails = self._corruption.torn_tails
+            status = self._status_as_leader() if self._index is not None else self._status_as_follower()
+            if status.names is None:  # the last status is the best there is
+                last_status = self._last_status
+                counts = status.segment_counts or last_status.segment_counts
+                status = replace(last_status, names=None, segment_counts=counts, leader=status.leader)
+            status.corrupt_bytes = self._corruption.corrupt_bytes
+            status.torn_tails = self._corruption.torn_tails
             try:
-                store_status.dead = self._dead_letters.count()
+                status.dead = self._dead_letters.count()
             except OSError as error:
-                store_status.dead = self._last_status.dead
+                status.dead = self._last_status.dead
                 self._log_unreadable(error)
-            self._last_status = store_status
-            return store_status
+            self._last_status = status
+            return status
 
     def close(self) -> None:
-        """Save how far delivery has come, forget all claims, and let another process lead."""
+        """Save how far records are settled, forget all claims, and let another process lead."""
         with self.lock:
             index, self._index = self._index, None
             if index is not None:
@@ -269,12 +270,12 @@ class JournalConsumer:
             self._refresh_again_s = float("-inf")
 
     def renew_leadership(self) -> None:
-        """Show that this process is well, if it leads; for when nothing can be claimed for long."""
+        """Show that this process is well, if it leads; called also when nothing can be claimed for long."""
         with self.lock:
             self._leader_lock.renew()
 
     def close_inherited(self) -> None:
-        """Close what a forked child has inherited: the lead and all claims stay the parent's."""
+        """Close what a forked child has inherited; the parent still leads and has all claims."""
         self._index = None
         self._leader_lock.close_inherited()
 
@@ -286,16 +287,16 @@ class JournalConsumer:
             return None
         if self._index is None or self._term != self._leader_lock.term:
             try:
-                distrust(self._directory)
+                check_private(self._directory)
             except OSError as error:
                 message = "Nothing of %s is delivered: %s. %s"
                 args = (self._directory, error, fix_for(error))
                 self._log(logging.ERROR, f"distrust {self._directory}", message, *args)
                 self._leader_lock.release()
                 return None
-            # What an earlier index knows may be out of date: another process may have led in between.
+            # An earlier index may be out of date: another process may have led in between.
             if not self._offsets.load():
-                return None  # or all that was delivered would be once more
+                return None  # or all delivered records would be delivered again
             self._term = self._leader_lock.term
             self._in_flight_log.load()
             self._index = SegmentIndex(
@@ -307,7 +308,7 @@ class JournalConsumer:
     def _take_permitted(
         self, index: SegmentIndex, endpoint: Endpoint, max_records: int, max_bytes: int
     ) -> tuple[list[bytes], list[Position]]:
-        """Take records from the index, without those that were withdrawn: these are settled."""
+        """Take records from the index, without withdrawn ones, which are settled instead."""
         self._apply_opt_outs()
         while True:
             bodies, positions = index.take(endpoint, max_records, max_bytes)
@@ -322,9 +323,9 @@ class JournalConsumer:
                 return bodies, positions
             index.settle(endpoint, withdrawn, Outcome.DEAD)
             self._save_progress(index)
-            kept = [pair for pair in zip(bodies, positions, strict=True) if pair[1] not in withdrawn]
-            if kept:
-                return [body for body, _ in kept], [position for _, position in kept]
+            permitted = [pair for pair in zip(bodies, positions, strict=True) if pair[1] not in withdrawn]
+            if permitted:
+                return [body for body, _ in permitted], [position for _, position in permitted]
 
     def _apply_opt_outs(self) -> None:
         try:
@@ -333,9 +334,9 @@ class JournalConsumer:
             if not self._dead_letters.may_be_of(self._tombstones.newly_added):
                 return
             ids = frozenset(
-                letter.id
-                for letter in self._dead_letters.entries()
-                if self._tombstones.covers(letter.body, partial(getattr, letter, "time_ms"))
+                dead_letter.id
+                for dead_letter in self._dead_letters.entries()
+                if self._tombstones.covers(dead_letter.body, partial(getattr, dead_letter, "time_ms"))
             )
             if ids:
                 for _ in self._dead_letters.take(ids):
@@ -369,15 +370,15 @@ class JournalConsumer:
 
     def _status_as_leader(self) -> StoreStatus:
         index = cast("SegmentIndex", self._index)
-        listed = index.refresh()
+        is_refreshed = index.refresh()
         index.scan(SCAN_BYTES)
         return StoreStatus(
-            names=index.names() if listed else None,
+            names=index.names() if is_refreshed else None,
             pending=index.pending(),
             bytes=index.size_bytes(),
             oldest_ms=index.oldest_ms(),
             leader=True,
-            known=self._offsets.counts() | index.counts(),
+            segment_counts=self._offsets.counts() | index.counts(),
         )
 
     def _status_as_follower(self) -> StoreStatus:
@@ -386,7 +387,7 @@ class JournalConsumer:
         except OSError as error:
             self._log_unreadable(error)
             return StoreStatus()
-        # After the list: of a segment that is missing there, the leader has written the last figures before.
+        # After the listing: the leader saves the last counts of a segment before it deletes the segment.
         self._offsets.load()
         self._backlog.update(sizes, self._offsets.segments)
         return StoreStatus(
@@ -394,7 +395,7 @@ class JournalConsumer:
             pending=self._backlog.pending,
             bytes=sum(sizes.values()),
             oldest_ms=self._backlog.oldest_ms,
-            known=self._offsets.counts(),
+            segment_counts=self._offsets.counts(),
         )
 
     def _log_unreadable(self, error: OSError) -> None:

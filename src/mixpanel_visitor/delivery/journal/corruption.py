@@ -1,4 +1,4 @@
-"""CorruptionStats: what of the segments could not be read, counted once however often it is met."""
+"""CorruptionStats: counts damage in segments, each place once, however often it is read."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
 
 
 class CorruptionStats:
-    """Counts `corrupt_bytes`, which are no frame, and `torn_tails`, last frames without an end."""
+    """Counts `corrupt_bytes`, which are no frames, and `torn_tails`, last frames without an end."""
 
     def __init__(self, log: RateLimitedLog) -> None:
         self.corrupt_bytes = 0
         self.torn_tails = 0
         self._log = log
-        self._counted: dict[str, set[int]] = {}
-        self._torn: set[str] = set()
+        self._counted_starts: dict[str, set[int]] = {}
+        self._torn_names: set[str] = set()
 
-    def corrupt(self, path: Path, start: int, end: int) -> None:
+    def count_corrupt(self, path: Path, start: int, end: int) -> None:
         """Count and log the bytes from `start` to `end` of a segment as damaged."""
-        counted = self._counted.setdefault(path.name, set())
-        if start >= end or start in counted:
+        counted_starts = self._counted_starts.setdefault(path.name, set())
+        if start >= end or start in counted_starts:
             return
-        counted.add(start)
+        counted_starts.add(start)
         self.corrupt_bytes += end - start
         self._log(
             logging.ERROR,
@@ -37,13 +37,13 @@ class CorruptionStats:
             path,
         )
 
-    def torn(self, path: Path) -> None:
-        """Count that the last frame of a segment was never finished, because its writer died."""
-        if path.name not in self._torn:
-            self._torn.add(path.name)
+    def count_torn_tail(self, path: Path) -> None:
+        """Count a segment whose last frame is incomplete, because its writer died."""
+        if path.name not in self._torn_names:
+            self._torn_names.add(path.name)
             self.torn_tails += 1
 
     def forget(self, path: Path) -> None:
         """Forget a segment that was deleted."""
-        self._counted.pop(path.name, None)
-        self._torn.discard(path.name)
+        self._counted_starts.pop(path.name, None)
+        self._torn_names.discard(path.name)

@@ -1,8 +1,7 @@
 """Dead letters: records that Mixpanel has refused, with its reasons, as lines of JSON for people to read.
 
 The leader adds to the newest file, and a command may take dead letters out of any. A process that changes a
-file holds the lock on it, and then makes sure that it is still the file of that name, for taking out puts a
-new one in its place.
+file locks it, and then checks that the name still stands for this file: taking dead letters out replaces it.
 """
 
 from __future__ import annotations
@@ -31,16 +30,16 @@ if TYPE_CHECKING:
 SUFFIX = ".jsonl"
 MAX_BYTES = 64 * 2**20
 FILES = 8
-"""The bound is spread over so many files, so that dropping the oldest drops little."""
+"""The number of files that share the bound: the more, the less is dropped with the oldest."""
 _LOCK_ATTEMPTS = 100
-_MARK_BYTES = 8
+_PREFIX_BYTES = 8
 _STALE_S = 3600.0
 
 
 class DeadLetters:
     """The files of dead letters in `directory`; the oldest file is dropped where they exceed `max_bytes`.
 
-    Nothing stays open between calls. `dropped` counts dead letters that this object has dropped.
+    Nothing stays open between calls. `dropped` counts the dead letters that this object has dropped.
     """
 
     def __init__(
@@ -74,7 +73,7 @@ class DeadLetters:
             else:
                 self._append(names[-1], data)
         except BlockingIOError:
-            # Somebody takes letters out of it, and may have been stopped meanwhile: do not wait for that.
+            # Another process takes dead letters out of it, and may be stopped meanwhile: do not wait.
             self._append(self._new_name(names), data)
         self._drop_oldest()
 
@@ -90,30 +89,30 @@ class DeadLetters:
     def may_be_of(self, people: Iterable[str]) -> bool:
         """Return whether a dead letter may be of one of these people, given as (halves of) digests.
 
-        What is remembered of each file are eight bytes for each ID in it, so that only what was added since
-        the last call is read.
+        Only what was added since the last call is read: of each file, the first eight bytes of each digest
+        are kept in memory.
         """
         subjects: dict[str, tuple[int, int, bytearray]] = {}
         for name, status in self._files().items():
-            inode, seen_bytes, marks = self._subjects.get(name, (status.st_ino, 0, bytearray()))
-            if inode != status.st_ino or status.st_size < seen_bytes:
-                seen_bytes, marks = 0, bytearray()
-            if status.st_size > seen_bytes:
+            inode, read_bytes, prefixes = self._subjects.get(name, (status.st_ino, 0, bytearray()))
+            if inode != status.st_ino or status.st_size < read_bytes:
+                read_bytes, prefixes = 0, bytearray()
+            if status.st_size > read_bytes:
                 with contextlib.suppress(FileNotFoundError), (self._directory / name).open("rb") as file:
-                    file.seek(seen_bytes)
+                    file.seek(read_bytes)
                     for line in file:
                         if line.endswith(b"\n"):
-                            seen_bytes += len(line)
+                            read_bytes += len(line)
                             dead_letter = decode(line)
                             for owner in owners(dead_letter.body) if dead_letter else ():
-                                marks += bytes.fromhex(owner)[:_MARK_BYTES]
-            subjects[name] = (status.st_ino, seen_bytes, marks)
+                                prefixes += bytes.fromhex(owner)[:_PREFIX_BYTES]
+            subjects[name] = (status.st_ino, read_bytes, prefixes)
         self._subjects = subjects
-        sought = {bytes.fromhex(person)[:_MARK_BYTES] for person in people}
+        searched = {bytes.fromhex(person)[:_PREFIX_BYTES] for person in people}
         return any(
-            marks[at : at + _MARK_BYTES] in sought
-            for marks in (bytes(marks) for _, _, marks in subjects.values())
-            for at in range(0, len(marks), _MARK_BYTES)
+            prefixes[start : start + _PREFIX_BYTES] in searched
+            for prefixes in (bytes(prefixes) for _, _, prefixes in subjects.values())
+            for start in range(0, len(prefixes), _PREFIX_BYTES)
         )
 
     def take(
@@ -125,37 +124,37 @@ class DeadLetters:
     ) -> Iterator[int]:
         """Remove the dead letters with these IDs, file by file; yield how many were removed from each.
 
-        `on_batch` gets them first, some at a time; what it raises ends the work, and those that it did not
-        return from stay. A process that dies in between leaves some that `on_batch` has got, and loses none.
-        With `unreadable`, lines that are no letters go too, uncounted.
+        `on_batch` is called with them first, in batches. If it raises, the work ends and this batch stays.
+        If the process dies, some that `on_batch` has returned for may stay, but none is lost.
+        With `unreadable`, lines that are no dead letters are removed too, and not counted.
         """
         for name in sorted(self._files()):
-            taken = self._take(self._directory / name, ids, on_batch, unreadable=unreadable)
-            if taken:
-                yield taken
+            removed = self._take(self._directory / name, ids, on_batch, unreadable=unreadable)
+            if removed:
+                yield removed
 
     def count(self) -> int:
         """Return how many dead letters there are; reads only what was added since the last call."""
         with self._lock:
-            counted: dict[str, tuple[int, int, int]] = {}
+            line_counts: dict[str, tuple[int, int, int]] = {}
             for name, status in self._files().items():
                 size, inode = status.st_size, status.st_ino
-                seen_inode, seen_bytes, lines = self._line_counts.get(name, (inode, 0, 0))
-                if size < seen_bytes or inode != seen_inode:
-                    seen_bytes = lines = 0
+                counted_inode, read_bytes, lines = self._line_counts.get(name, (inode, 0, 0))
+                if size < read_bytes or inode != counted_inode:
+                    read_bytes = lines = 0
                 with contextlib.suppress(FileNotFoundError):
-                    if size > seen_bytes:
+                    if size > read_bytes:
                         with (self._directory / name).open("rb") as file:
-                            file.seek(seen_bytes)
-                            data = file.read(size - seen_bytes)
+                            file.seek(read_bytes)
+                            data = file.read(size - read_bytes)
                         lines += data.count(b"\n")
-                        seen_bytes += len(data)
-                    counted[name] = (inode, seen_bytes, lines)
-            self._line_counts = counted
-            return sum(lines for _, _, lines in counted.values())
+                        read_bytes += len(data)
+                    line_counts[name] = (inode, read_bytes, lines)
+            self._line_counts = line_counts
+            return sum(lines for _, _, lines in line_counts.values())
 
     def _new_name(self, names: Sequence[str]) -> str:
-        # Later than the newest, whatever the clock says: the order of names is the order of writing.
+        # Later than the newest, even if the clock was set back: names sort in the order of writing.
         newest_ms = int(names[-1].partition("-")[0]) if names else -1
         stamp_ms = max(int(self._clock() * 1000), newest_ms + 1, 0)
         return f"{stamp_ms:016d}-{os.urandom(4).hex()}{SUFFIX}"
@@ -166,7 +165,7 @@ class DeadLetters:
         try:
             size = os.fstat(fd).st_size
             if size and os.pread(fd, 1, size - 1) != b"\n":
-                data = b"\n" + data  # a process died while it wrote: only its own line is lost
+                data = b"\n" + data  # a process died while it wrote: only its line is lost
             write_whole(fd, data, size=size, path=path)
         finally:
             os.close(fd)
@@ -182,9 +181,9 @@ class DeadLetters:
         try:
             fd = _open_locked(path, os.O_RDWR, wait=True)
         except FileNotFoundError:
-            return 0  # dropped by the bound, or by another who takes letters out
+            return 0  # dropped, or emptied by another process
         try:
-            lines = io.BytesIO(path.read_bytes()).readlines()  # splitlines would split at \r too
+            lines = io.BytesIO(path.read_bytes()).readlines()  # splitlines() would split at \r too
             dead_letters = [(line, decode(line)) for line in lines]
             chosen = [
                 dead_letter
@@ -199,38 +198,38 @@ class DeadLetters:
                         on_batch(batch)
                     removed += len(batch)
             finally:
-                rest = list(_remaining_lines(dead_letters, chosen[:removed], unreadable=unreadable))
-                if len(rest) < len(lines):
-                    _replace(path, b"".join(rest))
+                remaining = list(_remaining_lines(dead_letters, chosen[:removed], unreadable=unreadable))
+                if len(remaining) < len(lines):
+                    _replace(path, b"".join(remaining))
             return removed
         finally:
             os.close(fd)
 
     def _drop_oldest(self) -> None:
-        for leftover in self._directory.glob("*.tmp"):
+        for temporary in self._directory.glob("*.tmp"):
             with contextlib.suppress(OSError):
-                if time.time() - leftover.stat().st_mtime > _STALE_S:
-                    leftover.unlink()
+                if time.time() - temporary.stat().st_mtime > _STALE_S:
+                    temporary.unlink()
         sizes = {name: status.st_size for name, status in self._files().items()}
-        total = sum(sizes.values())
+        total_bytes = sum(sizes.values())
         for name in sorted(sizes)[:-1]:
-            if total <= self._max_bytes:
+            if total_bytes <= self._max_bytes:
                 return
             path = self._directory / name
             try:
                 fd = _open_locked(path, os.O_RDWR, wait=False)
                 try:
-                    lines = path.read_bytes().count(b"\n")
+                    line_count = path.read_bytes().count(b"\n")
                     path.unlink()
                 finally:
                     os.close(fd)
             except BlockingIOError:
-                return  # somebody takes letters out of it: then it gets smaller anyway
+                return  # another process takes dead letters out of it, which makes it smaller
             except OSError as error:
                 self._log(logging.WARNING, f"bound {path}", "%s cannot be deleted (%s).", path, error)
                 return
-            total -= sizes[name]
-            self.dropped += lines
+            total_bytes -= sizes[name]
+            self.dropped += line_count
             self._log(
                 logging.WARNING,
                 f"dropped {self._directory}",
@@ -238,7 +237,7 @@ class DeadLetters:
                 "See why Mixpanel refuses so many.",
                 self._directory,
                 self._max_bytes,
-                several(lines, "letter was", "letters were"),
+                several(line_count, "letter was", "letters were"),
             )
 
     def _files(self) -> dict[str, os.stat_result]:
@@ -261,7 +260,7 @@ def _open_locked(path: Path, flags: int, *, wait: bool) -> int:
         fd = os.open(path, flags | NO_LINKS, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Between our open and our lock it may have been replaced: what is written there, nobody reads.
+            # It may have been replaced before we locked it: then nobody reads what is written there.
             if _is_in_place(fd, path):
                 locked, fd = fd, -1
                 return locked
@@ -284,15 +283,15 @@ def _remaining_lines(
     *,
     unreadable: bool,
 ) -> Iterator[bytes]:
-    """Yield the lines that stay; a last one that was never finished stays unfinished."""
-    remaining = iter(removed)
-    following = next(remaining, None)
+    """Yield the lines that stay, an incomplete last line as it is."""
+    removed_iterator = iter(removed)
+    next_removed = next(removed_iterator, None)
     for line, dead_letter in dead_letters:
         if dead_letter is None:
             if not unreadable:
                 yield line
-        elif dead_letter is following:
-            following = next(remaining, None)
+        elif dead_letter is next_removed:
+            next_removed = next(removed_iterator, None)
         else:
             yield line
 
@@ -306,7 +305,7 @@ def _replace(path: Path, data: bytes) -> None:
     try:
         with open(fd, "wb") as file:  # noqa: PTH123  # a Path cannot be opened with a mode of its own
             file.write(data)
-        # Without this, a power failure could leave the name on a file that is empty.
+        # Otherwise a power failure could leave an empty file under this name.
         sync_path(temporary)
         temporary.replace(path)
     except BaseException:

@@ -1,4 +1,4 @@
-"""DigestTable: what is remembered of each of a million people, in sixteen bytes for each."""
+"""DigestTable: a number for each of a million people, in sixteen bytes for each."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _SHARD_BITS = 12
 
 
 class DigestTable:
-    """Maps marks, the first 64 bits of a digest, to numbers that are not negative.
+    """Maps prefixes of digests, the first 64 bits, to numbers that are not negative.
 
-    The marks are spread over 4096 sorted arrays: a look-up and an insertion are a binary search in one.
+    The prefixes are spread over 4096 sorted arrays: a look-up and an insertion are a binary search in one.
     """
 
     def __init__(self) -> None:
@@ -21,45 +21,45 @@ class DigestTable:
         return bool(self._shards)
 
     def __len__(self) -> int:
-        return sum(len(marks) for marks, _ in self._shards.values())
+        return sum(len(prefixes) for prefixes, _ in self._shards.values())
 
-    def get(self, mark: int) -> int:
-        """Return what is noted for this mark; -1: nothing."""
-        shard = self._shards.get(mark >> (64 - _SHARD_BITS))
+    def get(self, prefix: int) -> int:
+        """Return the number of this prefix; -1: it has none."""
+        shard = self._shards.get(prefix >> (64 - _SHARD_BITS))
         if shard is None:
             return -1
-        marks, values = shard
-        at = bisect_left(marks, mark)
-        return values[at] if at < len(marks) and marks[at] == mark else -1
+        prefixes, values = shard
+        index = bisect_left(prefixes, prefix)
+        return values[index] if index < len(prefixes) and prefixes[index] == prefix else -1
 
-    def raise_to(self, mark: int, value: int) -> bool:
-        """Note `value`, unless what is noted is as high; return whether it was lower."""
-        key = mark >> (64 - _SHARD_BITS)
+    def raise_to(self, prefix: int, value: int) -> bool:
+        """Set the number of this prefix to `value` if it is lower now; return whether it was."""
+        key = prefix >> (64 - _SHARD_BITS)
         shard = self._shards.get(key)
         if shard is None:
             shard = self._shards[key] = array("Q"), array("Q")
-        marks, values = shard
-        at = bisect_left(marks, mark)
-        if at < len(marks) and marks[at] == mark:
-            if values[at] >= value:
+        prefixes, values = shard
+        index = bisect_left(prefixes, prefix)
+        if index < len(prefixes) and prefixes[index] == prefix:
+            if values[index] >= value:
                 return False
-            values[at] = value
+            values[index] = value
         else:
-            marks.insert(at, mark)
-            values.insert(at, value)
+            prefixes.insert(index, prefix)
+            values.insert(index, value)
         return True
 
     def drop_below(self, value: int) -> None:
-        """Forget all marks for which less than that is noted."""
-        for key, (marks, values) in list(self._shards.items()):
-            kept = [at for at, noted in enumerate(values) if noted >= value]
-            if kept:
-                shard_kept = array("Q", [marks[at] for at in kept]), array("Q", [values[at] for at in kept])
-                self._shards[key] = shard_kept
+        """Forget all prefixes whose number is lower."""
+        for key, (prefixes, values) in list(self._shards.items()):
+            high = [index for index, current in enumerate(values) if current >= value]
+            if high:
+                high_prefixes = array("Q", [prefixes[i] for i in high])
+                self._shards[key] = high_prefixes, array("Q", [values[i] for i in high])
             else:
                 del self._shards[key]
 
 
-def mark_of(digest: str) -> int:
-    """Return the mark of a digest in hex: its first 64 bits."""
+def prefix_of(digest: str) -> int:
+    """Return the prefix of a digest in hexadecimal: its first 64 bits."""
     return int(digest[:16], 16)

@@ -1,4 +1,4 @@
-"""File locks: `fcntl`, or None where there is none (Windows): no journal can be opened there."""
+"""File locks: the module `fcntl`; None on Windows, where no journal can be opened."""
 
 from __future__ import annotations
 

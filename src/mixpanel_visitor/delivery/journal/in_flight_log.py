@@ -1,9 +1,9 @@
-"""InFlightLog: what the leader is sending at this moment, so that the next one learns what killed it.
+"""InFlightLog: what the leader is sending at this moment, so that the next leader learns what killed it.
 
-A record may end the process that handles it: a compressor that crashes, memory that is not there. The next
-leader finds here what was being sent, and counts the crashes; `sending/crash_isolation.py` says
-what follows. It finds as well what must not be sent twice and had no answer yet. It is written twice or three
-times for each request, with one small write, and not synced: it outlives the process only.
+A record may end the process that handles it, as in a compressor that crashes. The next leader reads here what
+was being sent, and counts the crashes; `sending/crash_isolation.py` acts on them. It also reads which records
+must not be sent twice and had no response yet. The file is written two or three times for each request, with
+one small write, and not synced: it survives the process, but no power failure.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mixpanel_visitor.records import Endpoint
 
 MAX_RANGES = 256
-"""So many stretches with deaths are remembered; the oldest are forgotten first."""
+"""The most ranges with crashes to remember; the oldest are forgotten first."""
 
 
 class RecordRange(NamedTuple):
@@ -40,25 +40,25 @@ class RecordRange(NamedTuple):
 
 
 class InFlightLog:
-    """The file `sending`. Where it cannot be read or written, crashes are not counted, and that is all."""
+    """The file `sending`. Where it cannot be read or written, crashes are not counted; nothing else fails."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._sending: list[RecordRange] = []
-        self._unanswered: list[RecordRange] = []
+        self._unresolved: list[RecordRange] = []
         self._crashed: list[RecordRange] = []
         self._ambiguous: list[RecordRange] = []
 
     def load(self) -> None:
-        """Begin a term as leader: what the last leader was sending has one crash more."""
-        sending, crashed, unanswered, ambiguous = self._read()
-        self._sending, self._crashed, self._unanswered = [], crashed, []
+        """Begin a term as leader: count one crash more for what the last leader was sending."""
+        sending, crashed, unresolved, ambiguous = self._read()
+        self._sending, self._crashed, self._unresolved = [], crashed, []
         for range_ in sending:
             crashes = 1 + max((other.crashes for other in crashed if _overlap(range_, other)), default=0)
             self._crashed.append(range_._replace(crashes=crashes))
         self._crashed = self._existing(self._crashed)
-        self._ambiguous = self._existing(ambiguous + unanswered)
-        if sending or unanswered:
+        self._ambiguous = self._existing(ambiguous + unresolved)
+        if sending or unresolved:
             self._write()
 
     def crashes(self, endpoint: Endpoint, segment: str, offset: int) -> int:
@@ -84,28 +84,28 @@ class InFlightLog:
     def note_sending(
         self, endpoint: Endpoint, locations: Iterable[tuple[str, int]], *, once: bool = False
     ) -> None:
-        """Note that these, given by segment and offset, are being sent; `once`: not to be sent twice."""
-        offsets: dict[str, list[int]] = {}
+        """Note that these records, by segment and offset, are being sent; `once`: not to be sent twice."""
+        by_segment: dict[str, list[int]] = {}
         for segment, offset in locations:
-            offsets.setdefault(segment, []).append(offset)
+            by_segment.setdefault(segment, []).append(offset)
         self._sending = [
-            RecordRange(name, endpoint, min(within), max(within)) for name, within in offsets.items()
+            RecordRange(name, endpoint, min(offsets), max(offsets)) for name, offsets in by_segment.items()
         ]
-        # Not only when they have left: the process may be killed between that and its note of it.
-        self._unanswered = self._sending if once else []
+        # Before they are sent: the process may be killed between sending and a later note.
+        self._unresolved = self._sending if once else []
         self._write()
 
     def note_sent(self) -> None:
-        """Note that they have left: a crash from here on is not of their making."""
+        """Note that the records were sent: they are not the cause of a later crash."""
         if self._sending:
             self._sending = []
             self._write()
 
     def note_settled(self) -> None:
-        """Note that their outcome is known and settled."""
-        if self._sending or self._unanswered:
+        """Note that the records are settled."""
+        if self._sending or self._unresolved:
             self._sending = []
-            self._unanswered = []
+            self._unresolved = []
             self._write()
 
     def _existing(self, ranges: list[RecordRange]) -> list[RecordRange]:
@@ -113,7 +113,7 @@ class InFlightLog:
         return existing[-MAX_RANGES:]
 
     def _write(self) -> None:
-        lists = (self._sending, self._crashed, self._unanswered, self._ambiguous)
+        lists = (self._sending, self._crashed, self._unresolved, self._ambiguous)
         text = orjson.dumps([list(map(list, ranges)) for ranges in lists])
         with contextlib.suppress(OSError):
             fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | NO_LINKS, 0o600)
@@ -128,17 +128,16 @@ class InFlightLog:
             text = data[18 : 18 + int(data[:8], 16)]
             if int(data[9:17], 16) == crc32(text):
                 lists = [[_range_of(entry) for entry in entries] for entries in orjson.loads(text)]
-                sending, crashed, unanswered, ambiguous = lists + [[]] * (
-                    4 - len(lists)
-                )  # at first there were two
-                return sending, crashed, unanswered, ambiguous
+                # Older versions wrote only the first two lists.
+                sending, crashed, unresolved, ambiguous = lists + [[]] * (4 - len(lists))
+                return sending, crashed, unresolved, ambiguous
         return [], [], [], []
 
 
 def _range_of(entry: list[object]) -> RecordRange:
-    range_ = RecordRange(*entry)  # type: ignore[arg-type]  # what the checksum has vouched for
+    range_ = RecordRange(*entry)  # type: ignore[arg-type]  # the checksum is right
     if range_.endpoint not in ENDPOINTS or os.sep in range_.segment:
-        raise ValueError(f"no stretch: {entry!r}")
+        raise ValueError(f"no range: {entry!r}")
     return range_
 
 

@@ -1,4 +1,4 @@
-"""Inspection: the status of a journal, read from outside: nothing is claimed, changed or kept locked."""
+"""Inspection: reads the status of a journal and claims, changes and locks nothing."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ SCAN_BYTES = 4 * 2**20
 
 @dataclass(slots=True, kw_only=True)
 class ProjectStatus:
-    """One project's journal. `waiting` are the records that a leader who began now would send.
+    """The status of one project's journal. `waiting` counts the records that a new leader would send.
 
-    `bytes` are those of all segments, `oldest_age_s` is None where nothing waits. Damage is that of what
-    still waits. `notes` are what could not be read, in words.
+    `bytes` are those of all segments, `oldest_age_s` is None where nothing waits. Damage is counted in what
+    still waits. `notes` are messages about what could not be read.
     """
 
     path: Path
@@ -49,8 +49,8 @@ class ProjectStatus:
         return {**asdict(self), "path": str(self.path), "project": self.path.name}
 
 
-class _Notes(RateLimitedLog):
-    """Takes what the journal's parts would log, for the command to show."""
+class _CollectedLog(RateLimitedLog):
+    """Collects what the journal's parts would log, for the command to show."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,18 +65,18 @@ def inspect(
 ) -> ProjectStatus:
     """Read the segments of a journal, `sizes` in bytes by name; `on_progress` gets the number of bytes read.
 
-    Raises OSError where the journal cannot be read.
+    Raise OSError where the journal cannot be read.
     """
-    notes = _Notes()
-    corruption = CorruptionStats(_Notes())  # its figures say it
-    offsets = CommittedOffsets(path / "acks.json", notes)
+    log = _CollectedLog()
+    corruption = CorruptionStats(_CollectedLog())  # the counts are shown instead
+    offsets = CommittedOffsets(path / "acks.json", log)
     offsets.load()
     status = ProjectStatus(path=path, led=is_locked(path / "leader.lock"))
-    oldest_ms: list[int] = []
+    times_ms: list[int] = []
     for name, size in sizes.items():
         reader = SegmentReader(path / name, corruption, offsets.segments.get(name))
         reader.size = size
-        # Delivered and deleted meanwhile: then nothing of it waits.
+        # If it was delivered and deleted meanwhile, nothing of it waits.
         with contextlib.suppress(FileNotFoundError):
             while reader.unread_bytes:
                 on_progress(reader.scan(SCAN_BYTES))
@@ -85,26 +85,26 @@ def inspect(
             status.segments += 1
             status.bytes += reader.size
             status.waiting += reader.unsettled
-            age_ms = reader.oldest_ms() if reader.unsettled else None
-            oldest_ms += [] if age_ms is None else [age_ms]
+            time_ms = reader.oldest_ms() if reader.unsettled else None
+            times_ms += [] if time_ms is None else [time_ms]
             if reader.is_newer:
-                notes.lines.append(f"{name} was written by a later version of mixpanel-visitor.")
-    if oldest_ms:
-        status.oldest_age_s = max(0.0, time.time() - min(oldest_ms) / 1000)
+                log.lines.append(f"{name} was written by a later version of mixpanel-visitor.")
+    if times_ms:
+        status.oldest_age_s = max(0.0, time.time() - min(times_ms) / 1000)
     status.torn_tails, status.corrupt_bytes = corruption.torn_tails, corruption.corrupt_bytes
     status.dead_letters = DeadLetters(path / "dead").count()
     volume = os.statvfs(path)
     status.free_bytes = volume.f_bavail * volume.f_frsize
     status.volume_bytes = volume.f_blocks * volume.f_frsize
-    status.notes = notes.lines
+    status.notes = log.lines
     return status
 
 
 def is_locked(path: Path) -> bool:
     """Return whether a process holds the lock on this file.
 
-    Asked with a shared lock that is released at once: a process that tries to lead just then tries again a
-    second later, and no process loses its lock.
+    It takes a shared lock and releases it at once: a process that tries to lead at that moment tries again
+    a second later, and no process loses its lock.
     """
     try:
         fd = os.open(path, os.O_RDONLY)

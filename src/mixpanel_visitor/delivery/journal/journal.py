@@ -4,7 +4,7 @@
 VERSION            1
 leader.lock        the process that holds the lock on it delivers, for all, and touches it regularly
 sending            what the leader is sending at this moment
-withdrawn/         of whom nothing more is to be sent, and until when
+withdrawn/         whose records are not to be sent, and until when
 opted-out/         who has opted out in the last days, for jobs
 flags.json         definitions of feature flags, where these are used
 acks.json          how far each segment has been delivered
@@ -14,7 +14,7 @@ dead/*.jsonl       dead letters
 
 A record is in the page cache when `put` returns: it survives the death of the process in any form, and a
 power failure once `sync` has run. Of a `put` that is killed before it returns, none, some or all records may
-be stored. Records leave in the order of their segments, oldest first.
+be stored. Records are claimed in the order of their segments, oldest first.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ class Journal(
 
     `max_bytes` bounds the segments (None: 1 GB, or 10 % of the volume if that is less), `dead_bytes` the
     dead letters (None: 64 MiB). A segment is closed at `segment_bytes`, or when it is `segment_age_s` seconds
-    old. Every `refresh_every_s` seconds the leader looks for what other processes have put.
+    old. Every `refresh_every_s` seconds the leader looks for records of other processes.
 
-    `sync_path` makes a file or a directory survive a power failure; tests watch it.
+    `sync_path` makes a file or a directory survive a power failure; tests pass their own.
 
     Writing is done by the producer of this process, reading by its consumer.
     """
@@ -94,8 +94,8 @@ class Journal(
         self._clock = clock
         self._flags_file = SharedFlagsFile(directory)
 
-        def make() -> tuple[JournalProducer, JournalConsumer]:
-            producer_type, consumer_type, max_dead_bytes = _parts()
+        def make_pair() -> tuple[JournalProducer, JournalConsumer]:
+            producer_type, consumer_type, max_dead_bytes = _import_late()
             log = RateLimitedLog(monotonic)
             producer = producer_type(
                 directory,
@@ -117,8 +117,8 @@ class Journal(
             )
             return producer, consumer
 
-        self._per_process = PerProcess(make)
-        import_at_exit(_parts)
+        self._per_process = PerProcess(make_pair)
+        import_at_exit(_import_late)
 
     @property
     def _producer(self) -> JournalProducer:
@@ -133,17 +133,17 @@ class Journal(
         self._producer.put(records)
 
     def fill(self) -> float:
-        """Return how much of what it may hold is used, by figures of a second ago at most."""
+        """Return the used share of what the spool may hold, measured at most a second ago."""
         return self._producer.fill()
 
     def claim(self, endpoint: Endpoint, max_records: int, max_bytes: int) -> Claim | None:
         """Take the oldest unclaimed records of an endpoint; None: nothing waits, or another process leads.
 
-        Looks for the lead once a second.
+        It checks at most once a second who leads.
         """
         producer, consumer = self._producer, self._consumer
         producer.maintain(every_s=MAINTAIN_EVERY_S)
-        # Cleared first: what is put during the look is seen at the next one.
+        # Cleared first: a record that is put during this claim is read at the next.
         has_new_records, producer.has_new_records = producer.has_new_records, False
         return consumer.claim(endpoint, max_records, max_bytes, has_new_records=has_new_records)
 
@@ -156,39 +156,39 @@ class Journal(
         self._consumer.release(claim, indexes)
 
     def bury(self, claim: Claim, reasons: Mapping[int, DeadReason]) -> None:
-        """Set these aside; where the dead letters cannot be written, release them instead."""
+        """Write these records to the dead letters; where that fails, release them."""
         self._consumer.bury(claim, reasons)
 
     def withdraw(self, people: Iterable[str]) -> None:
-        """Have nothing sent that was put until now of these people, given by `subject_digest.digests`.
+        """Withdraw all records of these people, given by `subject_digest.digests`, that were put until now.
 
-        It holds for every process that delivers. Where it cannot be written, that is logged.
+        Every process that delivers applies it. Where it cannot be written, that is logged.
         """
         self._consumer.withdraw(people)
 
     def opted_out_since(self, people: Collection[str], since_ms: int) -> bool:
-        """Return whether any of these people, given as digests, has opted out since then, on this disk."""
+        """Return whether any of these people, given as digests, has opted out here since `since_ms`."""
         return self._consumer.opted_out_since(people, since_ms)
 
     def revision(self) -> int:
-        """Return how often something was withdrawn: what was claimed before should be released."""
+        """Return how often records were withdrawn; claims from before a change should be released."""
         return self._consumer.revision()
 
     @property
     def writer(self) -> str:
-        """What stands for this process among those that put here."""
-        return self._producer.writer
+        """The ID of this process among those that put records here."""
+        return self._producer.writer_id
 
     def writers(self, claim: Claim, indexes: Iterable[int]) -> list[str]:
-        """Return which process has put each of these records of a claim."""
+        """Return the ID of the process that has put each of these records of a claim."""
         return self._consumer.writers(claim, indexes)
 
     def note_sending(self, claim: Claim, indexes: Iterable[int], *, once: bool = False) -> None:
-        """Note that a request is about to be made of these, in case this process dies of it."""
+        """Note that these records are about to be sent, in case this process dies of it."""
         self._consumer.note_sending(claim, indexes, once=once)
 
     def note_sent(self) -> None:
-        """Note that the request has left, or has failed."""
+        """Note that the request was sent or has failed."""
         self._consumer.note_sent()
 
     def note_settled(self) -> None:
@@ -196,7 +196,7 @@ class Journal(
         self._consumer.note_settled()
 
     def leads(self) -> bool:
-        """Return whether this process delivers what all have put there, and so fetches feature flags."""
+        """Return whether this process delivers for all, and so fetches feature flags."""
         return self._consumer.leads()
 
     def share_flags(self, document: bytes) -> None:
@@ -204,36 +204,36 @@ class Journal(
         self._flags_file.write(document)
 
     def shared_flags(self) -> bytes | None:
-        """Return these definitions where they have changed since the last call."""
+        """Return the shared definitions; None where they have not changed since the last call."""
         return self._flags_file.read_if_changed()
 
     def counts(self) -> SpoolCounts:
-        """Return current counts. Those of the store are estimates until all segments were scanned once."""
+        """Return current counts; those of the store are estimates until all segments have been scanned."""
         producer = self._producer
-        # First the names, then the status: a segment begun in between is not taken for one that is gone.
+        # First the names, then the status: a segment opened in between does not count as deleted.
         names = producer.names()
-        store = self._consumer.store_status()
-        own = producer.reconcile(names, store)
-        age_s = 0.0 if store.oldest_ms is None else self._clock() - store.oldest_ms / 1000
+        store_status = self._consumer.store_status()
+        totals = producer.reconcile(names, store_status)
+        age_s = 0.0 if store_status.oldest_ms is None else self._clock() - store_status.oldest_ms / 1000
         return SpoolCounts(
-            written=own.written,
-            delivered=own.delivered,
-            dead_lettered=own.dead,
-            pending=own.pending,
-            lost=own.lost,
-            store_pending=store.pending,
-            store_dead=store.dead,
-            store_bytes=store.bytes,
+            written=totals.written,
+            delivered=totals.delivered,
+            dead_lettered=totals.dead,
+            pending=totals.pending,
+            lost=totals.lost,
+            store_pending=store_status.pending,
+            store_dead=store_status.dead,
+            store_bytes=store_status.bytes,
             oldest_age_s=max(0.0, age_s),
-            corrupt_bytes=store.corrupt_bytes,
-            torn_tails=store.torn_tails,
-            leader=store.leader,
+            corrupt_bytes=store_status.corrupt_bytes,
+            torn_tails=store_status.torn_tails,
+            leader=store_status.leader,
         )
 
     def sync(self) -> None:
-        """Make all that was put survive a power failure, and close a segment that is old.
+        """Make all records that were put survive a power failure, and close a segment that is old.
 
-        The sender's thread calls it every round, also while Mixpanel is away and nothing is claimed.
+        The sender's thread calls it every round, also while Mixpanel is unreachable and nothing is claimed.
         """
         self._producer.maintain()
         self._consumer.renew_leadership()
@@ -245,8 +245,8 @@ class Journal(
 
 
 @cache
-def _parts() -> tuple[type[JournalProducer], type[JournalConsumer], int]:
-    """Import late: a process that stores and delivers nothing yet starts without them."""
+def _import_late() -> tuple[type[JournalProducer], type[JournalConsumer], int]:
+    """Import the classes at first use: a process that stores and delivers nothing starts without them."""
     with importing:
         from .consumer import JournalConsumer  # noqa: PLC0415
         from .dead_letters import MAX_BYTES  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""LeaderLock: one process at a time delivers what all that share a directory have put there."""
+"""LeaderLock: of all processes that share a directory, one at a time delivers their records."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 TRY_EVERY_S = 1.0
 RENEW_EVERY_S = 10.0
 STALLED_AFTER_S = 300.0
-"""A leader that was not heard of for so long is stopped or stuck, though it lives and holds its lock."""
+"""A leader that has not touched its file for so long is stopped or stuck, though it holds its lock."""
 
 
 class LeaderLock:
     """A lock on `leader.lock`, which the kernel frees when its holder dies: no lease, no wall clock.
 
-    A leader touches the file. From one that has not for five minutes the lead is taken by putting another
-    file in its place; it notices before it claims again. In between both may send the same, which Mixpanel
-    deduplicates. `term` counts how often this object has come to lead.
+    A leader touches the file. If it has not for five minutes, another process replaces the file and leads;
+    the old leader notices before it claims again. Until then both may send the same records, which Mixpanel
+    deduplicates. `term` counts how often this object has become leader.
     """
 
     def __init__(self, path: Path, *, monotonic: Callable[[], float], log: RateLimitedLog) -> None:
@@ -40,8 +40,8 @@ class LeaderLock:
         self._file_id = FileId(0, 0)
         self._check_again_s = monotonic()
         self._renew_again_s = float("-inf")
-        self._seen: tuple[FileId, int] | None = None
-        self._seen_s = 0.0
+        self._last_stamp: tuple[FileId, int] | None = None
+        self._last_stamp_s = 0.0
 
     @property
     def held(self) -> bool:
@@ -49,15 +49,15 @@ class LeaderLock:
         return self._fd >= 0
 
     def claim(self) -> bool:
-        """Take the lead if it is free, and keep it; looks at the disk at most once a second."""
+        """Become leader if no process is, or remain it; check the disk at most once a second."""
         now_s = self._monotonic()
         if now_s < self._check_again_s:
             return self.held
         if not self.held and not os.path.isdir(self._path.parent):  # noqa: PTH112  # which never raises
-            return False  # nothing was put yet; the first put must not have to wait for the next look
+            return False  # nothing was put yet; the first put must not wait for the next check
         self._check_again_s = now_s + TRY_EVERY_S
         if self.held:
-            # Somebody may have removed the directory, and others may lead in the new one.
+            # The directory may have been removed, and another process may lead in the new one.
             if self._is_in_place():
                 self.renew()
                 return True
@@ -72,7 +72,7 @@ class LeaderLock:
         return self.held
 
     def renew(self) -> None:
-        """Show that the leader is well; writes at most every `RENEW_EVERY_S`."""
+        """Show that the leader is well; touch the file at most every `RENEW_EVERY_S`."""
         now_s = self._monotonic()
         if self.held and now_s >= self._renew_again_s:
             self._renew_again_s = now_s + RENEW_EVERY_S
@@ -80,12 +80,12 @@ class LeaderLock:
                 os.utime(self._fd)
 
     def _has_stalled(self, now_s: float) -> bool:
-        # Judged by our own monotonic clock: the stamp has to differ, what time it says does not matter.
+        # By our own monotonic clock: the stamp must have changed, its value does not matter.
         status = self._path.stat()
-        seen = (FileId(status.st_dev, status.st_ino), status.st_mtime_ns)
-        if seen != self._seen:
-            self._seen, self._seen_s = seen, now_s
-        return now_s - self._seen_s >= STALLED_AFTER_S
+        stamp = (FileId(status.st_dev, status.st_ino), status.st_mtime_ns)
+        if stamp != self._last_stamp:
+            self._last_stamp, self._last_stamp_s = stamp, now_s
+        return now_s - self._last_stamp_s >= STALLED_AFTER_S
 
     def _take_over(self) -> None:
         fd, temporary = create_temporary(self._path)
@@ -116,7 +116,7 @@ class LeaderLock:
                 os.close(fd)
 
     def close_inherited(self) -> None:
-        """Close the copy that a forked child has inherited; the lead stays the parent's."""
+        """Close the copy that a forked child has inherited; the parent still leads."""
         fd, self._fd = self._fd, -1
         close_inherited(fd, self._file_id)
 
@@ -125,7 +125,7 @@ class LeaderLock:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._file_id = FileId.of_descriptor(fd)
-            # Between our open and our lock the file may have been removed and made anew by another.
+            # The file may have been removed and created anew before we locked it.
             if FileId.of_path(self._path) == self._file_id:
                 self._fd, fd = fd, -1
                 self.term += 1

@@ -14,7 +14,7 @@ from zlib import crc32
 
 from mixpanel_visitor.records import ENDPOINTS
 
-from .directory import fix_for, is_passing
+from .directory import fix_for, is_transient
 from .segments import create_temporary
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 KEEP_RETIRED_MS = 3_600_000
 MAX_RETIRED = 512
-"""So many entries of deleted segments are kept, so that their writers can still learn what became of them."""
+"""The most entries of deleted segments to keep, from which the writers learn what became of their records."""
 
 _VERSION = 1
 
@@ -42,7 +42,7 @@ class SegmentCounts(NamedTuple):
 class Progress:
     """How far one segment is settled: for each endpoint, all records that start below its mark.
 
-    `retired_ms` is when the segment was found to be gone; None while it is there.
+    `retired_ms` is when the segment was found to be deleted; None while it exists.
     """
 
     marks: dict[Endpoint, int] = field(default_factory=lambda: dict.fromkeys(ENDPOINTS, 0))
@@ -52,7 +52,7 @@ class Progress:
 
 
 class CommittedOffsets:
-    """The file `acks.json` in memory: `segments` by name, saved where it was changed."""
+    """The contents of the file `acks.json`: `segments` by name, saved where they were changed."""
 
     def __init__(self, path: Path, log: RateLimitedLog) -> None:
         self.path = path
@@ -63,7 +63,7 @@ class CommittedOffsets:
     def load(self) -> bool:
         """Read the file; a missing one is empty, a damaged one too, but that is logged.
 
-        False where it could not be read for now: what was known before still holds.
+        Return False where it cannot be read for now: then what was loaded before still holds.
         """
         try:
             data = self.path.read_bytes()
@@ -73,7 +73,7 @@ class CommittedOffsets:
         except OSError as error:
             message = "%s cannot be read (%s). %s"
             self._log(logging.WARNING, f"read {self.path}", message, self.path, error, fix_for(error))
-            return not is_passing(error)
+            return not is_transient(error)
         self.segments, self._changed = {}, False
         try:
             self.segments = _decode(data)
@@ -88,27 +88,27 @@ class CommittedOffsets:
             )
         return True
 
-    def note(self, name: str, progress: Progress) -> None:
-        """Remember how far a segment has come."""
+    def update(self, name: str, progress: Progress) -> None:
+        """Remember how far a segment is settled."""
         if self.segments.get(name) != progress:
             self.segments[name] = progress
             self._changed = True
 
     def counts(self) -> dict[str, SegmentCounts]:
-        """Return the counts of each segment; what is claimed is not known here."""
+        """Return the counts of each segment; `claimed` is always 0, the file does not contain it."""
         return {name: SegmentCounts(entry.delivered, entry.dead) for name, entry in self.segments.items()}
 
     def mark_deleted(self, name: str, now_ms: int) -> None:
-        """Note that the segment is gone; its figures are kept for an hour, for the process that wrote it."""
+        """Note that the segment is deleted; its counts stay for an hour, for the process that wrote it."""
         progress = self.segments.get(name)
         if progress is not None and progress.retired_ms is None:
-            # No reason to save: a process that loads the figures without this sees that the segment is gone.
+            # No reason to save: a process that loads the file without this sees that the segment is deleted.
             progress.retired_ms = now_ms
 
     def prune(self, now_ms: int) -> None:
-        """Forget segments that are gone for an hour, and the longest gone of too many."""
+        """Forget segments that were deleted over an hour ago, and the oldest of more than `MAX_RETIRED`."""
         retired = sorted(
-            (p.retired_ms, name) for name, p in self.segments.items() if p.retired_ms is not None
+            (entry.retired_ms, name) for name, entry in self.segments.items() if entry.retired_ms is not None
         )
         surplus = len(retired) - MAX_RETIRED
         for index, (retired_ms, name) in enumerate(retired):
@@ -117,7 +117,7 @@ class CommittedOffsets:
                 self._changed = True
 
     def save(self) -> None:
-        """Replace the file if anything changed; if that fails, log it and go on in memory."""
+        """Replace the file if anything changed; if that fails, log it and keep the changes in memory."""
         if not self._changed:
             return
         temporary = None
@@ -159,7 +159,7 @@ def _decode(data: bytes) -> dict[str, Progress]:
     entries = document["segments"]
     if document["version"] != _VERSION:
         raise ValueError(f"its version is {document['version']!r}, not {_VERSION}")
-    # A mark that is wrong would skip records, so that a plausible number is not proof enough.
+    # A wrong mark would skip records, and a plausible number may be wrong.
     if document["crc"] != f"{crc32(_dumps(entries).encode()):08x}":
         raise ValueError("its checksum is wrong")
     return {name: _progress(entry) for name, entry in entries.items()}

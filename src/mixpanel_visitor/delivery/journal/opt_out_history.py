@@ -1,7 +1,7 @@
-"""OptOutHistory: who has opted out lately, for jobs that resume a visitor of before.
+"""OptOutHistory: who has opted out in the last days, for jobs that resume a visitor.
 
-The tombstones in `withdrawn` go with the last record that they are for. A job may come later, from a queue
-that is not ours. So the same entries are kept for longer in `opted-out`, which only jobs ask.
+The tombstones in `withdrawn` are deleted with the last record that they apply to. A job may run later, from
+another program's queue. So the same entries are kept for longer in `opted-out`, which only jobs read.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class OptOutHistory:
         self._tombstones.add(people, until_ms=now_ms)
 
     def includes(self, people: Collection[str], since_ms: int) -> bool:
-        """Return whether any of these people has opted out since then; raise OSError."""
+        """Return whether any of these people has opted out since `since_ms`; raise OSError."""
         with self._lock:
             self._tombstones.refresh()
             return self._tombstones.latest_ms(people) >= since_ms
 
     def prune(self, now_ms: int) -> None:
-        """Forget what is older than any job may be."""
+        """Forget entries that are older than any job may be."""
         with self._lock:
             self._tombstones.refresh()
             self._tombstones.prune(now_ms - OPT_OUTS_KEPT_S * 1000)

@@ -1,7 +1,7 @@
 """PerProcess: the producer and the consumer of a journal, one pair for each process that uses it.
 
-All that is open or locked hangs on one pair. A forked child makes its own, and closes its copies of the
-parent's descriptors; it never unlocks, for the locks are the parent's too.
+A pair owns all that is open or locked. A forked child makes its own pair, and closes its copies of the
+parent's descriptors; it never unlocks, because the locks are the parent's too.
 """
 
 from __future__ import annotations
@@ -19,54 +19,54 @@ if TYPE_CHECKING:
     from .producer import JournalProducer
 
 FORK_TIMEOUT_S = 0.5
-"""A fork waits for at most so long for each of the two locks."""
+"""The time that a fork waits for each of the two locks."""
 
 
 class PerProcess:
-    """Returns to each process its own producer and consumer, made by `make` when first asked for.
+    """Gives each process its own producer and consumer, made by `make_pair` at the first use.
 
-    Forks that Python's hooks have not seen, of a C extension, are noticed when somebody asks.
+    A fork that does not call Python's hooks, of a C extension, is noticed at the next use.
     """
 
-    def __init__(self, make: Callable[[], tuple[JournalProducer, JournalConsumer]]) -> None:
-        self._make = make
-        self._pairs: dict[int, _Pair] = {}  # by process ID: this one's, until then its parent's
+    def __init__(self, make_pair: Callable[[], tuple[JournalProducer, JournalConsumer]]) -> None:
+        self._make_pair = make_pair
+        self._pairs: dict[int, _Pair] = {}  # by process ID; after a fork, the parent's
         fork.watch(self)
 
     @property
     def producer(self) -> JournalProducer:
         """This process's writing side."""
-        return self._own().producer
+        return self._own_pair().producer
 
     @property
     def consumer(self) -> JournalConsumer:
         """This process's reading side."""
-        return self._own().consumer
+        return self._own_pair().consumer
 
-    def _own(self) -> _Pair:
-        return self._pairs.get(os.getpid()) or self._made()
+    def _own_pair(self) -> _Pair:
+        return self._pairs.get(os.getpid()) or self._create_pair()
 
-    def _made(self) -> _Pair:
-        inherited = [pid for pid in self._pairs if pid != os.getpid()]
-        # Threads may come here together: all of them get the pair of the first.
-        pair = self._pairs.setdefault(os.getpid(), _Pair(*self._make()))
-        for pid in inherited:
-            if parents := self._pairs.pop(pid, None):
-                parents.close_inherited()
+    def _create_pair(self) -> _Pair:
+        inherited_pids = [pid for pid in self._pairs if pid != os.getpid()]
+        # Several threads may be here: all of them get the pair of the first.
+        pair = self._pairs.setdefault(os.getpid(), _Pair(*self._make_pair()))
+        for pid in inherited_pids:
+            if inherited_pair := self._pairs.pop(pid, None):
+                inherited_pair.close_inherited()
         return pair
 
     def before_fork(self) -> None:
-        """Wait for writes and reads in progress, so that the child gets no descriptor it does not know of."""
+        """Wait for writes and reads in progress, so that the child knows of every descriptor that it gets."""
         for pair in list(self._pairs.values()):
             pair.acquire_all(FORK_TIMEOUT_S)
 
     def after_fork_in_parent(self) -> None:
-        """Go on."""
+        """Release the locks."""
         for pair in list(self._pairs.values()):
             pair.release_all()
 
     def after_fork_in_child(self) -> None:
-        """Begin anew: events and claims of before are the parent's."""
+        """Start without a pair: events and claims from before the fork are the parent's."""
         for pair in self._pairs.values():
             pair.close_inherited()
         self._pairs.clear()
@@ -78,22 +78,22 @@ class _Pair:
     def __init__(self, producer: JournalProducer, consumer: JournalConsumer) -> None:
         self.producer = producer
         self.consumer = consumer
-        self._held_by = 0
+        self._owner_id = 0
         self._holds_consumer = self._holds_producer = False
 
     def acquire_all(self, timeout_s: float) -> None:
-        """Take both locks, or as many as can be had; forking goes on in any case."""
+        """Take both locks, or those that are free in time; the fork follows in any case."""
         holds_consumer = self.consumer.lock.acquire(timeout=timeout_s)
         holds_producer = self.producer.acquire(timeout_s)
         if holds_consumer or holds_producer:
-            self._held_by = threading.get_ident()
+            self._owner_id = threading.get_ident()
             self._holds_consumer, self._holds_producer = holds_consumer, holds_producer
 
     def release_all(self) -> None:
         """Release what `acquire_all` has taken in this thread."""
-        if self._held_by != threading.get_ident():
+        if self._owner_id != threading.get_ident():
             return
-        self._held_by = 0
+        self._owner_id = 0
         if self._holds_producer:
             self._holds_producer = False
             self.producer.release()

@@ -1,4 +1,4 @@
-"""JournalProducer: the writing side of a journal. One write for each `put`, into its own segment."""
+"""JournalProducer: the writing side of a journal. Each `put` is one write, to a segment of this process."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mixpanel_visitor.process.reentry import owned
 from mixpanel_visitor.quoting import several
 
 from . import frames
-from .directory import distrust, fix_for
+from .directory import check_private, fix_for
 from .offsets import CommittedOffsets
 from .producer_stats import OwnSegment, ProducerStats
 from .quota import DiskQuota
-from .segments import NO_LINKS, FileId, SegmentWriter, list_segments, new_writer, segment_name, sync_path
+from .segments import NO_LINKS, FileId, SegmentWriter, list_segments, new_writer_id, segment_name, sync_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,14 +34,14 @@ VERSION = b"1\n"
 CHECK_EVERY_S = 1.0
 RECONCILE_EVERY = 256
 LOCK_TIMEOUT_S = 5.0
-"""So long a thread waits for another one's write; a disk that hangs must not hang every request for ever."""
+"""How long a thread waits for another's write: a disk that hangs must not hang every request for ever."""
 
 
 class JournalProducer:
-    """Writes frames, rolls segments, and notices when somebody removes them.
+    """Writes frames, rolls segments, and notices when these are removed.
 
-    Made for many threads. `writer` stands for this process in the names of its segments. `has_new_records` is
-    set by every put, for the reader in the same process to clear.
+    Many threads may use it. `writer_id` is the process's ID in the names of its segments. Every put sets
+    `has_new_records`, which the reader in the same process clears.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class JournalProducer:
         sync_path: Callable[[Path], None] = sync_path,
     ) -> None:
         self.has_new_records = False
-        self.writer = new_writer()
+        self.writer_id = new_writer_id()
         self.lock = threading.RLock()
         self._directory = directory
         self._clock = clock
@@ -70,9 +70,9 @@ class JournalProducer:
         self._stats = ProducerStats()
         self._writer: SegmentWriter | None = None
         self._segment = OwnSegment(name="")
-        self._opened = 0
+        self._opened_count = 0
         self._opened_ms = -1
-        self._reconcile_at = RECONCILE_EVERY
+        self._reconcile_at_count = RECONCILE_EVERY
         self._unsynced: list[Path] = []
         self._version_file: FileId | None = None
         self._check_again_s = float("-inf")
@@ -103,17 +103,17 @@ class JournalProducer:
                 f"The spool {self._directory} did not take records: {error}. {fix_for(error)}"
             ) from error
         finally:
-            # First of all, and by no call of ours: a signal handler that raises may come with each of those.
+            # First, and by no call of ours: a signal handler that raises may run at each of those.
             try:  # noqa: SIM105  # for the same reason
                 self.lock.release()
             except RuntimeError:
-                pass  # it was not to be had
+                pass  # it was not acquired
         if self._log.lines:
             self._log.flush()
         self.has_new_records = True
 
     def fill(self) -> float:
-        """Return how much of what the spool may hold is used; 1.0 where another thread's write hangs."""
+        """Return the used share of what the spool may hold; 1.0 where another thread's write hangs."""
         if not self.acquire(LOCK_TIMEOUT_S):
             return 1.0
         try:
@@ -122,9 +122,9 @@ class JournalProducer:
             self.release()
 
     def maintain(self, *, every_s: float = 0.0) -> None:
-        """Sync, seal an old segment, notice what was removed; not within `every_s` of the last time.
+        """Sync, seal an old segment, notice removed files; not within `every_s` seconds of the last call.
 
-        Raises nothing: what cannot be synced is logged and tried again the next time.
+        It raises nothing: a file that cannot be synced is logged and tried again at the next call.
         """
         now_s = self._monotonic()
         if now_s < self._maintained_s + every_s:
@@ -134,7 +134,7 @@ class JournalProducer:
             return
         try:
             self._detect_removal()
-            # Sealed, it can be deleted once it is delivered, though nothing is put any more.
+            # Once sealed it can be deleted when it is delivered, also if nothing is put any more.
             if self._writer is not None and now_s - self._writer.opened_s >= self._segment_age_s:
                 self._seal()
             paths, self._unsynced = self._unsynced, []
@@ -157,7 +157,7 @@ class JournalProducer:
         self.maintain()
 
     def names(self) -> list[str]:
-        """Return the names of the segments whose end is not known yet."""
+        """Return the names of the segments that may still change."""
         if self.acquire(LOCK_TIMEOUT_S):
             try:
                 self._detect_removal()
@@ -167,7 +167,7 @@ class JournalProducer:
         return []
 
     def reconcile(self, names: list[str], store_status: StoreStatus) -> Totals:
-        """Return what became of all that was written here; `names` are from before the `store_status`."""
+        """Return what became of all records written here; `names` are from before the `store_status`."""
         if not self.acquire(LOCK_TIMEOUT_S):
             return self._stats.totals()
         try:
@@ -175,7 +175,7 @@ class JournalProducer:
                 existing = store_status.names
                 if self._writer is not None:
                     existing = existing | {self._writer.path.name}
-                self._stats.reconcile(names, existing, store_status.known)
+                self._stats.reconcile(names, existing, store_status.segment_counts)
             return self._stats.totals()
         finally:
             self.release()
@@ -187,31 +187,31 @@ class JournalProducer:
             writer.close_inherited()
 
     def acquire(self, timeout_s: float) -> bool:
-        """Take the lock; return False after `timeout_s`, or at once where this very thread holds it."""
+        """Take the lock; return False after `timeout_s`, or at once where this thread holds it."""
         return not owned(self.lock) and (
             self.lock.acquire(blocking=False) or self.lock.acquire(timeout=timeout_s)
         )
 
     def release(self) -> None:
-        """Release the lock, then log what was to be logged."""
+        """Release the lock, then log the deferred lines."""
         self.lock.release()
         if self._log.lines:
             self._log.flush()
 
     def _sync(self, paths: list[Path]) -> list[Path]:
-        """Sync files and the directory, without the lock, for a disk may be slow; return what failed."""
-        failed = []
+        """Sync files and the directory, without the lock, as a disk may be slow; return those that failed."""
+        failed_paths = []
         for path in dict.fromkeys(paths):
             try:
                 self._sync_path(path)
             except FileNotFoundError:
                 pass  # delivered and deleted meanwhile
             except OSError as error:
-                failed.append(path)
+                failed_paths.append(path)
                 message = "%s cannot be synced (%s): a power failure now would lose records. Check the disk."
                 self._log(logging.ERROR, f"sync {self._directory}", message, path, error)
         self._log.flush()
-        return failed
+        return failed_paths
 
     # --- inside; all with the lock held --------------------------------------------------------
 
@@ -225,7 +225,7 @@ class JournalProducer:
         try:
             self._write(data, count, now_s)
         except OSError:
-            # The file may be the matter (a limit on its size), and not the disk.
+            # The cause may be the file (a limit on its size) and not the disk.
             self._write(data, count, now_s)
 
     def _write(self, data: bytes, count: int, now_s: float) -> None:
@@ -238,21 +238,21 @@ class JournalProducer:
         self._segment.written += count
 
     def _roll(self, now_s: float) -> None:
-        """Begin another segment; where none can be had for now (descriptors), go on in this one."""
-        sealed, segment = self._writer, self._segment
+        """Open another segment; where that fails, as without free descriptors, keep this one."""
+        old_writer, old_segment = self._writer, self._segment
         self._writer = None
         try:
             self._open(now_s)
         except OSError:
-            self._writer, self._segment = sealed, segment
+            self._writer, self._segment = old_writer, old_segment
         else:
-            self._close(sealed)
+            self._close(old_writer)
 
     def _open(self, now_s: float) -> SegmentWriter:
-        self._opened += 1
-        # Two in one millisecond, or a clock that was set back, must not change the order.
+        self._opened_count += 1
+        # Names must keep their order for two in a millisecond, or a clock that was set back.
         self._opened_ms = max(int(self._clock() * 1000), self._opened_ms + 1)
-        name = segment_name(time_ms=self._opened_ms, writer=self.writer, sequence=self._opened)
+        name = segment_name(time_ms=self._opened_ms, writer_id=self.writer_id, sequence=self._opened_count)
         path = self._directory / name
         try:
             writer = SegmentWriter(path, opened_s=now_s)
@@ -260,21 +260,21 @@ class JournalProducer:
             self._detect_removal()
             self._make_directory()
             writer = SegmentWriter(path, opened_s=now_s)
-        if len(self._stats) >= self._reconcile_at:
+        if len(self._stats) >= self._reconcile_at_count:
             self._reconcile_old()
         self._segment = self._stats.begin(name)
         self._writer = writer
         return writer
 
     def _reconcile_old(self) -> None:
-        """Forget finished segments, in a process that nobody asks for its counts."""
+        """Forget finished segments, in a process whose counts are never read."""
         names = self._stats.names()
         with contextlib.suppress(OSError):
             sizes, _ = list_segments(self._directory)
             offsets = CommittedOffsets(self._directory / "acks.json", self._log)
             offsets.load()
             self._stats.reconcile(names, set(sizes), offsets.counts())
-        self._reconcile_at = len(self._stats) + RECONCILE_EVERY
+        self._reconcile_at_count = len(self._stats) + RECONCILE_EVERY
 
     def _seal(self) -> None:
         writer, self._writer = self._writer, None
@@ -294,14 +294,14 @@ class JournalProducer:
 
     def _make_directory(self) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        ambiguous = distrust(self._directory)
-        if ambiguous:
+        reason_not_private = check_private(self._directory)
+        if reason_not_private:
             self._log(
                 logging.WARNING,
                 f"open {self._directory}",
                 "The spool may not be private: %s. Events wait there, and whoever may write can change them. "
                 "Give the application a directory of its own (chmod 700).",
-                ambiguous,
+                reason_not_private,
             )
         path = self._directory / "VERSION"
         with contextlib.suppress(FileExistsError):
@@ -324,7 +324,7 @@ class JournalProducer:
             )
 
     def _detect_removal(self) -> None:
-        """Notice that somebody has deleted the directory: go on in a new one, and log what is lost."""
+        """If the directory was deleted, prepare for a new one and log what is lost."""
         if self._version_file is None:
             return
         in_place = self._writer is None or self._writer.is_in_place()
@@ -333,7 +333,7 @@ class JournalProducer:
         if not in_place:
             self._seal()
         self._version_file = None
-        # What the leader has deleted still stands in acks.json, unless that was removed as well.
+        # The leader's own deletions are in acks.json, unless that was removed too.
         offsets = CommittedOffsets(self._directory / "acks.json", self._log)
         offsets.load()
         missing = [name for name in self._stats.names() if not (self._directory / name).exists()]

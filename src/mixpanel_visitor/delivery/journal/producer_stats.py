@@ -1,4 +1,4 @@
-"""ProducerStats: what this process has written, and what became of it, in whatever process."""
+"""ProducerStats: what this process has written, and what became of it in all processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True)
 class OwnSegment:
-    """A segment that this process has written; `removed` where somebody else than the leader deleted it."""
+    """A segment that this process has written; `removed` where it was not the leader that deleted it."""
 
     name: str
     written: int = 0
@@ -24,7 +24,7 @@ class OwnSegment:
 
 @dataclass(slots=True, kw_only=True)
 class Totals:
-    """`written == delivered + dead + pending + lost`."""
+    """Sums over segments: `written == delivered + dead + pending + lost`."""
 
     written: int = 0
     delivered: int = 0
@@ -35,24 +35,24 @@ class Totals:
 
 @dataclass(slots=True)
 class ProducerStats:
-    """The segments whose end is not known yet, and the sums of all others."""
+    """The segments that may still change, and the sums of all others."""
 
     _segments: dict[str, OwnSegment] = field(default_factory=dict)
     _archived: Totals = field(default_factory=Totals)
 
     def begin(self, name: str) -> OwnSegment:
-        """Begin to count what is written to a segment."""
+        """Start to count what is written to a segment."""
         return self._segments.setdefault(name, OwnSegment(name=name))
 
     def __len__(self) -> int:
         return len(self._segments)
 
     def names(self) -> list[str]:
-        """Return the names of the segments whose end is not known yet."""
+        """Return the names of the segments that may still change."""
         return list(self._segments)
 
     def mark_removed(self, names: Iterable[str], counts: Mapping[str, SegmentCounts]) -> int:
-        """Note that these are gone; one that the leader has no `counts` of was not deleted by the leader.
+        """Note that these segments are deleted; the leader did not delete one of which it has no `counts`.
 
         Return how many records are lost with them, as far as is known.
         """
@@ -68,25 +68,25 @@ class ProducerStats:
     def reconcile(
         self, names: Iterable[str], existing: set[str], counts: Mapping[str, SegmentCounts]
     ) -> None:
-        """Note what became of the segments in `names`, by which are `existing` and what the leader knows.
+        """Update the segments in `names`, by which are `existing` and the leader's `counts`.
 
-        Of a segment that is gone for long the leader knows nothing any more; that one was delivered, for it
-        deletes no other.
+        The leader forgets a segment an hour after it was deleted. Such a segment was delivered, for the
+        leader deletes no other.
         """
         for name in names:
             segment = self._segments.get(name)
             if segment is None:
                 continue
-            known = counts.get(name)
+            segment_counts = counts.get(name)
             claimed = 0
-            if known is not None:
-                delivered, dead, claimed = known
-                # A record that two leaders have settled is still one, and what became of it first counts.
+            if segment_counts is not None:
+                delivered, dead, claimed = segment_counts
+                # A record that two leaders have settled counts once, with its first outcome.
                 segment.delivered = max(segment.delivered, min(delivered, segment.written - segment.dead))
                 segment.dead = max(segment.dead, min(dead, segment.written - segment.delivered))
             if name in existing or claimed:
                 continue
-            if known is None and not segment.removed:
+            if segment_counts is None and not segment.removed:
                 segment.delivered = segment.written - segment.dead
             self._archive(segment)
 

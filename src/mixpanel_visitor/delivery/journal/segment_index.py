@@ -1,6 +1,6 @@
-"""SegmentIndex: all segments of a directory as the leader sees them, oldest first, of all processes.
+"""SegmentIndex: all segments of a directory as the leader reads them, oldest first.
 
-So the records of processes that have died are found like all others.
+They are those of all processes, also of processes that have died.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .offsets import CommittedOffsets
 
 Position = tuple[SegmentReader, int]
-"""A claimed record: where it is, and the offset at which its frame starts."""
+"""A claimed record: its segment, and the offset at which its frame starts."""
 
 TRY_TO_END_EVERY_S = 1.0
 SWEEP_EVERY_S = 60.0
@@ -39,9 +39,9 @@ _TYPICAL_FRAME_BYTES = 1024
 
 
 class SegmentIndex:
-    """Finds and claims records, and deletes segments in which nothing is left to do.
+    """Finds, claims and settles records, and deletes segments in which all are settled.
 
-    Only for the process that leads. Trouble with one segment is logged and does not keep from the others.
+    Only the leader has one. An error in one segment is logged and does not stop work on the others.
     """
 
     def __init__(
@@ -65,42 +65,42 @@ class SegmentIndex:
         except OSError as error:
             self._log_error("list", self._directory, error)
             return False
-        known = self._readers
+        readers = self._readers
         for name, size in sizes.items():
-            reader = known.get(name)
+            reader = readers.get(name)
             if reader is None:
                 reader = SegmentReader(
                     self._directory / name, self._corruption, self._offsets.segments.get(name)
                 )
-                known[name] = reader
+                readers[name] = reader
                 self._ordered = []
             reader.size = size
-        for name in known.keys() - sizes.keys():
-            self._mark_removed(known[name])
-        if len(self._ordered) != len(known):
-            self._ordered = [known[name] for name in sorted(known)]
+        for name in readers.keys() - sizes.keys():
+            self._mark_removed(readers[name])
+        if len(self._ordered) != len(readers):
+            self._ordered = [readers[name] for name in sorted(readers)]
         return True
 
     def scan(self, budget_bytes: int) -> None:
-        """Look for records in what was added, oldest segment first, about `budget_bytes` at most.
+        """Scan the added bytes for records, oldest segment first, about `budget_bytes` at most.
 
-        More only where nothing at all was found: as long as there is something to claim, one endpoint or
-        another finds it, and a drain does not take the spool for empty.
+        It reads on until it has an unsettled record: if any record waits, a claim for some endpoint gets one,
+        and a drain does not mistake the spool for empty.
         """
         while self._scan(budget_bytes) and not any(reader.unsettled for reader in self._ordered):
             pass
 
     def _scan(self, budget_bytes: int) -> bool:
-        any_read = False
+        has_read = False
         for reader in self._ordered:
             if reader.unread_bytes and not reader.removed:
                 with self._logging_errors(reader):
                     read_bytes = reader.scan(max(budget_bytes, _LEAST_SCAN_BYTES))
-                    any_read = any_read or read_bytes > 0
+                    has_read = has_read or read_bytes > 0
                     budget_bytes -= read_bytes
                 if budget_bytes <= 0:
                     break
-        return any_read
+        return has_read
 
     # --- claiming and settling -----------------------------------------------------------------
 
@@ -111,29 +111,29 @@ class SegmentIndex:
         budget = ClaimBudget(max_records, max_bytes)
         bodies: list[bytes] = []
         positions: list[Position] = []
-        for returned in (True, False):
+        for released in (True, False):
             for reader in self._ordered:
                 if budget.records <= 0:
                     return bodies, positions
-                if reader.removed or not reader.has_waiting(endpoint, returned=returned):
+                if reader.removed or not reader.has_waiting(endpoint, released=released):
                     continue
-                taken: list[tuple[int, bytes]] | None = None
-                before = replace(budget)
+                records: list[tuple[int, bytes]] | None = None
+                budget_before = replace(budget)
                 with self._logging_errors(reader):
-                    taken = reader.take(endpoint, budget, returned=returned)
-                if taken is None:
-                    budget = before
+                    records = reader.take(endpoint, budget, released=released)
+                if records is None:
+                    budget = budget_before
                     continue
-                for offset, body in taken:
+                for offset, body in records:
                     bodies.append(body)
                     positions.append((reader, offset))
-                if reader.has_waiting(endpoint, returned=returned):
-                    # The next one does not fit: those behind it must not overtake it.
+                if reader.has_waiting(endpoint, released=released):
+                    # The next record does not fit; later ones must not overtake it.
                     return bodies, positions
         return bodies, positions
 
-    def held(self, endpoint: Endpoint, positions: Iterable[Position]) -> list[Position]:
-        """Return those of `positions` that are claimed from this index."""
+    def still_claimed(self, endpoint: Endpoint, positions: Iterable[Position]) -> list[Position]:
+        """Return those of `positions` that are claimed from this index and not settled."""
         return [
             (reader, offset)
             for reader, offset in positions
@@ -141,13 +141,13 @@ class SegmentIndex:
         ]
 
     def settle(self, endpoint: Endpoint, positions: Iterable[Position], outcome: Outcome) -> None:
-        """Settle these as `outcome`."""
+        """Settle the records at these positions as `outcome`."""
         for reader, offsets in self._by_reader(positions).items():
             reader.settle(endpoint, offsets, outcome)
-            self._offsets.note(reader.name, reader.progress())
+            self._offsets.update(reader.name, reader.progress())
 
     def release(self, endpoint: Endpoint, positions: Iterable[Position]) -> None:
-        """Let these be claimed again."""
+        """Let the records at these positions be claimed again."""
         for reader, offsets in self._by_reader(positions).items():
             reader.release(endpoint, offsets)
 
@@ -163,9 +163,9 @@ class SegmentIndex:
     # --- cleaning up ---------------------------------------------------------------------------
 
     def collect_garbage(self, *, now_s: float, now_ms: int) -> None:
-        """Delete segments of dead or rolled writers in which nothing is left to do.
+        """Delete segments that are closed, or whose writer has died, and in which all records are settled.
 
-        The kernel can always delete, even on a full disk, and it never waits for a writer.
+        This works on a full disk too, and never waits for a writer.
         """
         for reader in self._ordered:
             idle = not (reader.unread_bytes or reader.ended or reader.removed)
@@ -186,9 +186,9 @@ class SegmentIndex:
         self._offsets.save()
 
     def _delete(self, finished: list[SegmentReader], now_ms: int) -> None:
-        # Saved before: a process that finds one gone must find its last figures.
+        # Saved first: a process that finds a segment deleted needs its last counts.
         for reader in finished:
-            self._offsets.note(reader.name, reader.progress())
+            self._offsets.update(reader.name, reader.progress())
         self._offsets.save()
         for reader in finished:
             if reader.is_newer:
@@ -219,7 +219,7 @@ class SegmentIndex:
                 several(lost, "record in it is", "records in it are"),
                 self._directory,
             )
-        self._offsets.note(reader.name, reader.progress())
+        self._offsets.update(reader.name, reader.progress())
 
     def _forget(self, reader: SegmentReader) -> None:
         del self._readers[reader.name]
@@ -227,11 +227,11 @@ class SegmentIndex:
         self._corruption.forget(reader.path)
 
     def _sweep(self) -> None:
-        """Remove what processes have left behind that died in the moment of creating a file."""
+        """Delete temporary files of processes that died while they created a file."""
         for name in self._temporaries:
             path = self._directory / name
             with contextlib.suppress(OSError):
-                # The file system's clock, which a test or a wrong setting cannot have changed under us.
+                # By the system's clock, as the file's own time is, and not by the one that tests replace.
                 if time.time() - path.stat().st_mtime > STALE_TEMPORARY_S and is_unlocked(path):
                     path.unlink()
 
@@ -255,7 +255,7 @@ class SegmentIndex:
             fix_for(error),
         )
 
-    # --- figures -------------------------------------------------------------------------------
+    # --- counts --------------------------------------------------------------------------------
 
     def names(self) -> set[str]:
         """Return the names of the segments at the last `refresh`."""
@@ -269,7 +269,7 @@ class SegmentIndex:
         }
 
     def pending(self) -> int:
-        """Return how many records are not settled; an estimate as long as not all segments were read."""
+        """Return how many records are not settled; an estimate until all segments have been read."""
         unsettled = sum(reader.unsettled for reader in self._ordered)
         unread_bytes = sum(reader.unread_bytes for reader in self._ordered)
         if not unread_bytes:

@@ -1,6 +1,6 @@
-"""SegmentReader: one segment as the leader sees it, and what became of each of its records.
+"""SegmentReader: one segment as the leader reads it, and the state of each of its records.
 
-In memory a waiting record is eight bytes, its offset. Bodies stay on disk until they are claimed.
+A waiting record takes eight bytes of memory, its offset. Bodies stay on disk until they are claimed.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ class Outcome(enum.StrEnum):
 
 @dataclass(slots=True)
 class ClaimBudget:
-    """How much a claim may still take."""
+    """How much more a claim may take."""
 
     records: int
     bytes: int
-    used: bool = False
+    has_taken: bool = False
 
     def take(self, body_bytes: int) -> bool:
         """Return whether a body of this size may be taken; the first one always may, whatever its size."""
-        if self.records <= 0 or (self.used and body_bytes > self.bytes):
+        if self.records <= 0 or (self.has_taken and body_bytes > self.bytes):
             return False
         self.records -= 1
         self.bytes -= body_bytes
-        self.used = True
+        self.has_taken = True
         return True
 
 
@@ -60,35 +60,35 @@ class ClaimBudget:
 class _Records:
     """Offsets of one endpoint's records, each in exactly one of four collections.
 
-    `mark`: all that start below it are settled, and counted; `settled` are those beyond it.
+    All records that start below `mark` are settled and counted; `settled` has those at or above it.
     """
 
     mark: int
     waiting: array[int] = field(default_factory=lambda: array("Q"))
-    returned: list[int] = field(default_factory=list)
+    released: list[int] = field(default_factory=list)
     claimed: set[int] = field(default_factory=set)
     settled: dict[int, Outcome] = field(default_factory=dict)
 
     @property
     def unsettled(self) -> int:
-        return len(self.waiting) + len(self.returned) + len(self.claimed)
+        return len(self.waiting) + len(self.released) + len(self.claimed)
 
     def oldest(self) -> int | None:
         """Return the offset of the first record that is not settled; None: all are."""
-        heads = [*self.waiting[:1], *self.returned[:1]]
+        candidates = [*self.waiting[:1], *self.released[:1]]
         if self.claimed:
-            heads.append(min(self.claimed))
-        return min(heads, default=None)
+            candidates.append(min(self.claimed))
+        return min(candidates, default=None)
 
 
 class SegmentReader:
     """A segment from its first record that is not settled to its end, which moves while its writer lives.
 
-    `size` is the caller's to keep up to date. `ended`: no byte will be added and all are read. `removed`: the
-    file was removed under us. `is_newer`: a later version of this package has written it.
+    The caller keeps `size` up to date. `ended`: no byte will be added and all are read. `removed`: another
+    process has deleted the file. `is_newer`: a later version of this package has written it.
     """
 
-    def __init__(self, path: Path, damage: CorruptionStats, progress: Progress | None = None) -> None:
+    def __init__(self, path: Path, corruption: CorruptionStats, progress: Progress | None = None) -> None:
         self.path = path
         self.name = path.name
         self.size = 0
@@ -96,33 +96,33 @@ class SegmentReader:
         self.removed = False
         self.is_newer = False
         self.recheck_at_s = 0.0
-        self._corruption = damage
-        saved = progress or Progress()
+        self._corruption = corruption
+        progress = progress or Progress()
         self._records: dict[Endpoint, _Records] = {
-            endpoint: _Records(saved.marks[endpoint]) for endpoint in ENDPOINTS
+            endpoint: _Records(progress.marks[endpoint]) for endpoint in ENDPOINTS
         }
-        self._outcomes = Counter({Outcome.DELIVERED: saved.delivered, Outcome.DEAD: saved.dead})
-        # All before `scanned` is frames, or damage; up to `_seen` the bytes were looked at.
-        self.scanned = self._seen = self._begun = min(saved.marks.values())
+        self._outcomes = Counter({Outcome.DELIVERED: progress.delivered, Outcome.DEAD: progress.dead})
+        # Up to `scanned` all bytes are frames or damage; up to `_read_end` they were read.
+        self.scanned = self._read_end = self._scan_start = min(progress.marks.values())
         self.frames = 0
-        self._is_our_version = self._begun > 0
+        self._is_our_version = self._scan_start > 0
         self._unreported: list[frames.Damage] = []
-        self._oldest: tuple[int, int | None] = (-1, None)
+        self._oldest_cache: tuple[int, int | None] = (-1, None)
 
     @property
     def unread_bytes(self) -> int:
         """Bytes that have been written and not read yet."""
-        return max(0, self.size - self._seen)
+        return max(0, self.size - self._read_end)
 
     @property
     def scanned_bytes(self) -> int:
         """Bytes that were read to find `frames` records."""
-        return self.scanned - self._begun
+        return self.scanned - self._scan_start
 
     @property
     def has_partial_frame(self) -> bool:
         """True while it ends in the middle of a frame."""
-        return self._seen > self.scanned
+        return self._read_end > self.scanned
 
     @property
     def unsettled(self) -> int:
@@ -134,15 +134,15 @@ class SegmentReader:
         """Records that are claimed."""
         return sum(len(records.claimed) for records in self._records.values())
 
-    def has_waiting(self, endpoint: Endpoint, *, returned: bool) -> bool:
-        """Return whether a claim would find something here."""
+    def has_waiting(self, endpoint: Endpoint, *, released: bool) -> bool:
+        """Return whether a claim would get records from here."""
         records = self._records[endpoint]
-        return bool(records.returned if returned else records.waiting)
+        return bool(records.released if released else records.waiting)
 
     def count(self, outcome: Outcome) -> int:
         """Return how many records have had this outcome, here and under earlier leaders."""
-        beyond = sum(list(records.settled.values()).count(outcome) for records in self._records.values())
-        return self._outcomes[outcome] + beyond
+        above_mark = sum(list(records.settled.values()).count(outcome) for records in self._records.values())
+        return self._outcomes[outcome] + above_mark
 
     # --- finding -------------------------------------------------------------------------------
 
@@ -150,45 +150,45 @@ class SegmentReader:
         """Read what has been added, about `budget_bytes` at most; return how many bytes were read."""
         fd = os.open(self.path, os.O_RDONLY)
         try:
-            asked = budget_bytes
+            wanted_bytes = budget_bytes
             while True:
-                data = os.pread(fd, min(asked, self.size - self.scanned), self.scanned)
-                scanned = frames.scan(data)
-                # A frame larger than the budget: to see its end, more is needed.
-                if scanned.consumed or len(data) < asked or asked > _MAX_FRAME_BYTES:
+                data = os.pread(fd, min(wanted_bytes, self.size - self.scanned), self.scanned)
+                scan = frames.scan(data)
+                # The frame is larger than the budget: its end is further on.
+                if scan.consumed or len(data) < wanted_bytes or wanted_bytes > _MAX_FRAME_BYTES:
                     break
-                asked *= 2
+                wanted_bytes *= 2
         finally:
             os.close(fd)
-        if len(data) < min(asked, self.size - self.scanned):
-            self.size = self.scanned + len(data)  # its writer has taken back a write that failed
-        consumed = scanned.consumed
+        if len(data) < min(wanted_bytes, self.size - self.scanned):
+            self.size = self.scanned + len(data)  # its writer has undone a write that failed
+        consumed = scan.consumed
         if not consumed and len(data) > _MAX_FRAME_BYTES:
-            # No frame is so long: whatever it is, do not read it again and again.
+            # No frame is so long. It counts as damage, so that it is not read again and again.
             consumed = len(data)
-            scanned.damages.append(frames.Damage(0, consumed, is_newer=False))
+            scan.damages.append(frames.Damage(0, consumed, is_newer=False))
         base = self.scanned
-        for endpoint, starts in scanned.starts.items():
+        for endpoint, starts in scan.starts.items():
             records = self._records[endpoint]
             records.waiting.extend([base + start for start in starts if base + start >= records.mark])
             self.frames += len(starts)
-        for damage in scanned.damages:
+        for damage in scan.damages:
             self._unreported.append(damage._replace(start=base + damage.start, end=base + damage.end))
         if self.frames or self._is_our_version:
             self._count_damage()
-        self._seen = base + len(data)
+        self._read_end = base + len(data)
         self.scanned = base + consumed
         return len(data)
 
     def try_to_end(self) -> None:
-        """Find out whether the writer is gone; if so, judge what it has left at the end."""
+        """Find out whether the writer is gone; if so, classify what it has left at the end."""
         fd = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Only now, behind the lock, is the size the last word.
+            # Only with the lock held is the size final.
             self.size = os.fstat(fd).st_size
-            self._seen = min(self._seen, self.size)
-            rest = os.pread(fd, BLOCK_BYTES, self.scanned)
+            self._read_end = min(self._read_end, self.size)
+            tail = os.pread(fd, BLOCK_BYTES, self.scanned)
         except BlockingIOError:
             return
         finally:
@@ -197,101 +197,101 @@ class SegmentReader:
             return
         self.ended = True
         self.is_newer = not (self.frames or self._is_our_version) and (
-            any(damage.is_newer for damage in self._unreported) or frames.is_newer_version(rest)
+            any(damage.is_newer for damage in self._unreported) or frames.is_newer_version(tail)
         )
         if not self.is_newer:
             self._count_damage()
             if self.has_partial_frame:
-                self._corruption.torn(self.path)
+                self._corruption.count_torn_tail(self.path)
 
     def _count_damage(self) -> None:
-        # Kept back until a good frame shows that the segment is of our version at all.
+        # Only now: a good frame has shown that the segment is of our version, or there is none.
         for damage in self._unreported:
-            self._corruption.corrupt(self.path, damage.start, damage.end)
+            self._corruption.count_corrupt(self.path, damage.start, damage.end)
         self._unreported.clear()
 
     # --- claiming and settling -----------------------------------------------------------------
 
-    def take(self, endpoint: Endpoint, budget: ClaimBudget, *, returned: bool) -> list[tuple[int, bytes]]:
-        """Claim the first records that were `returned`, or of those never claimed; return offsets and bodies.
+    def take(self, endpoint: Endpoint, budget: ClaimBudget, *, released: bool) -> list[tuple[int, bytes]]:
+        """Claim the first `released` records, or the first never claimed; return offsets and bodies.
 
-        OSError where the file cannot be read; then nothing is claimed.
+        Raise OSError where the file cannot be read; then nothing is claimed.
         """
         records = self._records[endpoint]
-        queue = records.returned if returned else records.waiting
-        taken: list[tuple[int, bytes]] = []
+        queue = records.released if released else records.waiting
+        claimed: list[tuple[int, bytes]] = []
         lost: list[int] = []
         fd = os.open(self.path, os.O_RDONLY)
         try:
-            block, base, view = b"", 0, None
+            block, block_start, view = b"", 0, None
             for offset in queue:
                 end = 0
-                if base <= offset < base + len(block):
-                    end = frames.frame_end(block, offset - base, view)
+                if block_start <= offset < block_start + len(block):
+                    end = frames.frame_end(block, offset - block_start, view)
                 if not end:
-                    base, block = offset, os.pread(fd, BLOCK_BYTES, offset)
+                    block_start, block = offset, os.pread(fd, BLOCK_BYTES, offset)
                     length = frames.declared_end(block, 0)
                     if length > len(block):
                         block = os.pread(fd, length, offset)
                     view = memoryview(block)
                     end = frames.frame_end(block, 0, view)
                 if not end:
-                    # Damaged since it was found, or a failed write that its writer has taken back.
-                    self._corruption.corrupt(self.path, offset, offset + block.find(b"\n") + 1)
+                    # It was damaged after the scan, or its writer has undone a write that failed.
+                    self._corruption.count_corrupt(self.path, offset, offset + block.find(b"\n") + 1)
                     lost.append(offset)
                     continue
-                body = block[offset - base + frames.HEADER_BYTES : end - 1]
+                body = block[offset - block_start + frames.HEADER_BYTES : end - 1]
                 if not budget.take(len(body)):
                     break
-                taken.append((offset, body))
+                claimed.append((offset, body))
         finally:
             os.close(fd)
-        del queue[: len(taken) + len(lost)]
-        records.claimed.update(offset for offset, _ in taken)
+        del queue[: len(claimed) + len(lost)]
+        records.claimed.update(offset for offset, _ in claimed)
         records.settled.update(dict.fromkeys(lost, Outcome.LOST))
-        return taken
+        return claimed
 
     def is_claimed(self, endpoint: Endpoint, offset: int) -> bool:
         """Return whether this record is claimed."""
         return offset in self._records[endpoint].claimed
 
     def settle(self, endpoint: Endpoint, offsets: Iterable[int], outcome: Outcome) -> None:
-        """Settle claimed records as `outcome`; those that are not claimed are left alone."""
+        """Settle claimed records as `outcome`; leave records that are not claimed as they are."""
         records = self._records[endpoint]
-        ended = records.claimed.intersection(offsets)
-        records.claimed -= ended
-        records.settled.update(dict.fromkeys(ended, outcome))
+        settled = records.claimed.intersection(offsets)
+        records.claimed -= settled
+        records.settled.update(dict.fromkeys(settled, outcome))
 
     def release(self, endpoint: Endpoint, offsets: Iterable[int]) -> None:
         """Let claimed records be claimed again, in their order and before all others."""
         records = self._records[endpoint]
-        back = records.claimed.intersection(offsets)
-        records.claimed -= back
+        released = records.claimed.intersection(offsets)
+        records.claimed -= released
         if self.removed:
-            records.settled.update(dict.fromkeys(back, Outcome.LOST))
+            records.settled.update(dict.fromkeys(released, Outcome.LOST))
         else:
-            records.returned = sorted([*records.returned, *back])
+            records.released = sorted([*records.released, *released])
 
     def mark_removed(self) -> int:
         """Note that the file was removed; return how many records are lost. Claimed ones may still arrive."""
         self.removed = True
-        self.size = self._seen
+        self.size = self._read_end
         lost = 0
         for records in self._records.values():
-            offsets = [*records.waiting, *records.returned]
+            offsets = [*records.waiting, *records.released]
             lost += len(offsets)
             records.settled.update(dict.fromkeys(offsets, Outcome.LOST))
             del records.waiting[:]
-            records.returned.clear()
+            records.released.clear()
         return lost
 
     def progress(self) -> Progress:
-        """Return how far the segment is settled; a later leader goes on from there."""
+        """Return how far the segment is settled; a later leader continues from there."""
         for records in self._records.values():
             oldest = records.oldest()
             records.mark = max(records.mark, self.scanned if oldest is None else oldest)
-            ended = [offset for offset in records.settled if offset < records.mark]
-            self._outcomes.update([records.settled.pop(offset) for offset in ended])
+            below_mark = [offset for offset in records.settled if offset < records.mark]
+            self._outcomes.update([records.settled.pop(offset) for offset in below_mark])
         return Progress(
             marks={endpoint: self._records[endpoint].mark for endpoint in ENDPOINTS},
             delivered=self._outcomes[Outcome.DELIVERED],
@@ -306,9 +306,9 @@ class SegmentReader:
         if not offsets or self.removed:
             return None
         offset = min(offsets)
-        if offset != self._oldest[0]:
-            self._oldest = (offset, read_time_ms(self.path, offset))
-        return self._oldest[1]
+        if offset != self._oldest_cache[0]:
+            self._oldest_cache = (offset, read_time_ms(self.path, offset))
+        return self._oldest_cache[1]
 
 
 def read_time_ms(path: Path, offset: int) -> int | None:

@@ -1,7 +1,7 @@
 """Segment: a file of frames, written by one process and never reused.
 
-Its writer holds a lock on it for as long as it lives; the kernel lets go of it however the process ends.
-So a free lock means: nothing will ever be added here.
+Its writer holds a lock on it while it lives; the kernel releases the lock however the process ends.
+A free lock therefore means that nothing will be added.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class FileId(NamedTuple):
 
 
 NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
-"""Whatever creates a file must not follow a symbolic link that somebody has put in its place."""
+"""A flag of `open`: where a file is created, no symbolic link in its place is followed."""
 
 
 def create_temporary(path: Path) -> tuple[int, Path]:
-    """Create a file beside `path` that is to take its place: of a name that nobody can know before."""
+    """Create a file beside `path` that is to replace it; its name cannot be predicted."""
     temporary = path.with_name(f"{path.name}-{os.urandom(6).hex()}{TEMPORARY_SUFFIX}")
     return os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_LINKS, 0o600), temporary
 
@@ -55,7 +55,7 @@ class SegmentWriter:
     def __init__(self, path: Path, *, opened_s: float) -> None:
         """Create the segment; raise OSError if that cannot be done.
 
-        It gets its name only once it is locked: nobody ever sees a segment of a living writer unlocked.
+        The file gets its name once it is locked: no process sees a living writer's segment unlocked.
         """
         self.path = path
         self.opened_s = opened_s
@@ -66,7 +66,7 @@ class SegmentWriter:
         self._fd = os.open(temporary, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | NO_LINKS, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._identity = FileId.of_descriptor(self._fd)
+            self._file_id = FileId.of_descriptor(self._fd)
             temporary.rename(path)
         except BaseException:
             self.close()
@@ -75,7 +75,7 @@ class SegmentWriter:
             raise
 
     def append(self, frames: bytes) -> None:
-        """Add all of `frames` with one write, or nothing and raise OSError; then write here no more."""
+        """Append `frames` with one write, or nothing and raise OSError: then write here no more."""
         write_whole(self._fd, frames, size=self.size, path=self.path)
         self.size += len(frames)
         self.dirty = True
@@ -83,7 +83,7 @@ class SegmentWriter:
     def is_in_place(self) -> bool:
         """Return whether the file still has its name; a failure to find out counts as yes."""
         try:
-            return FileId.of_path(self.path) == self._identity == FileId.of_descriptor(self._fd)
+            return FileId.of_path(self.path) == self._file_id == FileId.of_descriptor(self._fd)
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -102,7 +102,7 @@ class SegmentWriter:
     def close_inherited(self) -> None:
         """Close the copy that a forked child has inherited; file and lock are the parent's."""
         fd, self._fd = self._fd, -1
-        close_inherited(fd, self._identity)
+        close_inherited(fd, self._file_id)
 
     def __del__(self) -> None:
         fd, self._fd = self._fd, -1
@@ -111,30 +111,30 @@ class SegmentWriter:
                 os.close(fd)
 
 
-def close_inherited(fd: int, identity: FileId) -> None:
-    """Close a descriptor inherited over a fork, unless its number has come to mean another file.
+def close_inherited(fd: int, file_id: FileId) -> None:
+    """Close a descriptor inherited over a fork, unless its number stands for another file now.
 
-    Never unlocks: a lock belongs to the open file, which is the parent's too.
+    It never unlocks: the lock belongs to the open file, which is the parent's too.
     """
     with contextlib.suppress(OSError):
-        if fd >= 0 and FileId.of_descriptor(fd) == identity:
+        if fd >= 0 and FileId.of_descriptor(fd) == file_id:
             os.close(fd)
 
 
-def new_writer() -> str:
-    """Return what the names of this process' segments have in common, and no other's."""
+def new_writer_id() -> str:
+    """Return a new ID of this process, for the names of its segments."""
     return f"{_boot_id()}-{os.getpid()}-{os.urandom(4).hex()}"
 
 
-def segment_name(*, time_ms: int, writer: str, sequence: int) -> str:
+def segment_name(*, time_ms: int, writer_id: str, sequence: int) -> str:
     """Return a name that no other segment has; names sort by age."""
-    return f"{max(time_ms, 0):016d}-{writer}-{sequence:06d}{SUFFIX}"
+    return f"{max(time_ms, 0):016d}-{writer_id}-{sequence:06d}{SUFFIX}"
 
 
-def writer_of(name: str) -> str:
-    """Return which process has written a segment.
+def writer_id_of(name: str) -> str:
+    """Return the ID of the process that has written a segment.
 
-    >>> writer_of("0001763934567890-6f1c2d3e-4711-0a1b2c3d-000001.seg")
+    >>> writer_id_of("0001763934567890-6f1c2d3e-4711-0a1b2c3d-000001.seg")
     '6f1c2d3e-4711-0a1b2c3d'
     """
     return "-".join(name.split("-")[1:4])
@@ -142,9 +142,9 @@ def writer_of(name: str) -> str:
 
 @cache
 def _boot_id() -> str:
-    # Only for people who look into the directory: which segments are from before the last boot.
+    # Shows people who look into the directory which segments are older than the last boot.
     try:
-        # As bytes: while the interpreter ends, text files cannot be opened any more.
+        # As bytes: while the interpreter ends, text files cannot be opened.
         return Path("/proc/sys/kernel/random/boot_id").read_bytes()[:8].decode()
     except OSError:
         return "00000000"
@@ -157,7 +157,7 @@ def list_segments(directory: Path) -> tuple[dict[str, int], list[str]]:
     with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
         for entry in entries:
             if entry.name.endswith(SUFFIX):
-                # Nothing else than files: a link may lead anywhere, and a pipe holds up its reader.
+                # Regular files only: a link may lead anywhere, and a pipe blocks its reader.
                 with contextlib.suppress(FileNotFoundError):
                     if not entry.is_file(follow_symlinks=False):
                         continue
@@ -189,7 +189,7 @@ def write_whole(fd: int, data: bytes, *, size: int, path: Path) -> None:
             with contextlib.suppress(OSError):
                 os.ftruncate(fd, size)
     if written != len(data):
-        # A disk that is nearly full takes a part; the next write would get the error.
+        # A nearly full disk writes a part without an error; the next write would get it.
         message = f"{os.strerror(errno.ENOSPC)}: only {written} of {len(data)} bytes were written"
         raise OSError(errno.ENOSPC, message, str(path))
 
@@ -197,7 +197,7 @@ def write_whole(fd: int, data: bytes, *, size: int, path: Path) -> None:
 def sync_path(path: Path) -> None:
     """Make a file, or the names in a directory, survive a power failure; raise OSError if that fails.
 
-    Through a descriptor of its own, so that no lock of the writer's needs to be held while the disk works.
+    It opens its own descriptor, so that the writer's lock need not be held while the disk works.
     """
     fd = os.open(path, os.O_RDONLY)
     try:
