@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 OLD_S = 3600.0
 LOW_SHARE_FREE = 0.05
-"""With less of the volume free, the journal refuses new records."""
+"""With a smaller share of the volume free, the journal refuses new records."""
 
 _MESSAGE_CHARS = 400
 
@@ -46,9 +46,9 @@ def status(*, location: str | None, as_json: bool) -> None:
     Only reads; safe beside running servers. Exit code 1: something needs attention, and the output says what
     to do.
     """
-    redis = location or setting_text(SETTING)
-    if is_redis(redis):
-        show_status(redis, as_json=as_json)
+    location_or_setting = location or setting_text(SETTING)
+    if is_redis(location_or_setting):
+        show_status(location_or_setting, as_json=as_json)
     spool = locate_spool(location)
     projects = inspect_all(spool.projects, quiet=as_json)
     findings = [finding for project in projects for finding in _findings(project, spool)]
@@ -56,11 +56,11 @@ def status(*, location: str | None, as_json: bool) -> None:
         statuses = [project.as_json() for project in projects]
         click.echo(json.dumps({"spool": str(spool.root), "projects": statuses, "findings": findings}))
     else:
-        _print(spool, projects, findings)
+        _print_status(spool, projects, findings)
     sys.exit(1 if findings else 0)
 
 
-def _print(spool: SpoolLocation, projects: list[ProjectStatus], findings: list[str]) -> None:
+def _print_status(spool: SpoolLocation, projects: list[ProjectStatus], findings: list[str]) -> None:
     click.echo(f"Spool {printable(spool.root, _MESSAGE_CHARS)}")
     if not projects:
         click.echo("Nothing was put there yet.")
@@ -68,7 +68,7 @@ def _print(spool: SpoolLocation, projects: list[ProjectStatus], findings: list[s
         size = f"{several(project.bytes, 'byte')} in {several(project.segments, 'segment')}"
         waiting = f"{several(project.waiting, 'record')}, {size}"
         if project.oldest_age_s is not None:
-            waiting += f"; the oldest for {_age(project.oldest_age_s)}"
+            waiting += f"; the oldest for {_age_text(project.oldest_age_s)}"
         corrupt = several(project.corrupt_bytes, "corrupt byte")
         damage = f"{several(project.torn_tails, 'torn end')}, {corrupt}"
         free = f"{project.free_bytes:,} of {project.volume_bytes:,} bytes of the volume"
@@ -88,11 +88,11 @@ def _print(spool: SpoolLocation, projects: list[ProjectStatus], findings: list[s
 
 
 def _findings(project: ProjectStatus, spool: SpoolLocation) -> list[str]:
-    lines = []
+    findings = []
     name = project.path.name
     if project.dead_letters:
         dead_letters = several(project.dead_letters, "dead letter")
-        lines.append(
+        findings.append(
             f"{name}: {dead_letters}. See why with: mixpanel-visitor spool dead "
             f"list --spool {shlex.quote(str(spool.root))}"
         )
@@ -103,15 +103,15 @@ def _findings(project: ProjectStatus, spool: SpoolLocation) -> list[str]:
             if project.led
             else "No process delivers it: start a process of the application with deliver=True on this spool."
         )
-        lines.append(f"{name}: the oldest record waits for {_age(project.oldest_age_s)}. {hint}")
+        findings.append(f"{name}: the oldest record waits for {_age_text(project.oldest_age_s)}. {hint}")
     if project.free_bytes < project.volume_bytes * LOW_SHARE_FREE:
-        lines.append(
+        findings.append(
             f"{name}: less than {LOW_SHARE_FREE:.0%} of the volume is free: new records are refused."
         )
-    return lines
+    return findings
 
 
-def _age(seconds: float) -> str:
+def _age_text(seconds: float) -> str:
     return str(dt.timedelta(seconds=int(seconds)))
 
 

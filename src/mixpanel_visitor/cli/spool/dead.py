@@ -37,12 +37,12 @@ def dead() -> None:
     """
 
 
-def _selecting(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say which dead letters are meant."""
+def _with_selection(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that choose dead letters."""
     for option in (
         click.option("--reason", metavar="TEXT", help="Those with this text in their reason."),
         click.option("--all", "everything", is_flag=True, help="All of them."),
-        click.argument("numbers", nargs=-1, metavar="[NUMBER]..."),
+        click.argument("id_prefixes", nargs=-1, metavar="[NUMBER]..."),
     ):
         function = option(function)
     return function
@@ -67,39 +67,39 @@ def list_dead_letters(*, reason: str | None, limit: int, location: str | None, a
     newest: deque[_Entry] = deque(maxlen=limit or None)
     matching = 0
     for entry in _entries(dead_letter_stores(location)):
-        if _has_reason(entry.dead_letter, reason):
+        if _matches_reason(entry.dead_letter, reason):
             matching += 1
             newest.append(entry)
     if not as_json and matching > len(newest):
         click.echo(f"({matching - len(newest):,} older ones are not shown; --limit 0 shows all)")
     for entry in newest:
-        click.echo(json.dumps(entry.head()) if as_json else entry.line())
+        click.echo(json.dumps(entry.summary()) if as_json else entry.line())
 
 
 @dead.command("show")
-@click.argument("number")
+@click.argument("id_prefix", metavar="NUMBER")
 @SPOOL
 @AS_JSON
-def show(*, number: str, location: str | None, as_json: bool) -> None:
+def show(*, id_prefix: str, location: str | None, as_json: bool) -> None:
     """Show one dead letter: the whole record, and why it was refused."""
     stores = dead_letter_stores(location)
-    (chosen,) = _by_id_prefix(stores, [number])
-    entry = next(entry for entry in _entries(stores) if entry.dead_letter.id == chosen)
+    (chosen_id,) = _by_id_prefix(stores, [id_prefix])
+    entry = next(entry for entry in _entries(stores) if entry.dead_letter.id == chosen_id)
     if as_json:
-        click.echo(json.dumps({**entry.head(), "record": _parsed(entry.dead_letter)}))
+        click.echo(json.dumps({**entry.summary(), "record": _parse_body(entry.dead_letter)}))
         return
-    for name, value in entry.head().items():
+    for name, value in entry.summary().items():
         click.echo(f"{name:<9} {printable(value, 10_000)}")
-    record = json.dumps(_parsed(entry.dead_letter), indent=2, ensure_ascii=False)
+    record = json.dumps(_parse_body(entry.dead_letter), indent=2, ensure_ascii=False)
     click.echo(f"\n{escaped(record)}")
 
 
 @dead.command("retry")
-@_selecting
+@_with_selection
 @SPOOL
 @AS_JSON
 def retry(
-    *, numbers: tuple[str, ...], everything: bool, reason: str | None, location: str | None, as_json: bool
+    *, id_prefixes: tuple[str, ...], everything: bool, reason: str | None, location: str | None, as_json: bool
 ) -> None:
     """Put dead letters back into the spool, byte for byte, to be sent again.
 
@@ -107,42 +107,42 @@ def retry(
     some may be sent twice.
     """
     stores = dead_letter_stores(location, to_change=True)
-    chosen = _select(stores, numbers, everything=everything, reason=reason)
-    done, error_text, unled = 0, "", False
+    chosen = _select(stores, id_prefixes, everything=everything, reason=reason)
+    put_back_count, error_text, has_no_leader = 0, "", False
     with progress(len(chosen), "Putting back", quiet=as_json) as step:
         try:
             for store in stores:
                 with store.spool() as put:
 
                     def put_back(dead_letters: Sequence[DeadLetter], put: Callable[..., None] = put) -> None:
-                        nonlocal done
+                        nonlocal put_back_count
                         put(dead_letters)
-                        done += len(dead_letters)
+                        put_back_count += len(dead_letters)
                         step(len(dead_letters))
 
                     for _ in store.dead_letters.take(chosen, put_back):
-                        unled = unled or not store.is_led
+                        has_no_leader = has_no_leader or not store.is_led
         except (SpoolError, OSError, ValueError) as error:
             error_text = str(error)
     if as_json:
-        click.echo(json.dumps({"put_back": done, "error": error_text or None}))
+        click.echo(json.dumps({"put_back": put_back_count, "error": error_text or None}))
     else:
         dead_letters = several(len(chosen), "dead letter was", "dead letters were")
-        click.echo(f"{done:,} of {dead_letters} put back into the spool.")
-        if unled:
+        click.echo(f"{put_back_count:,} of {dead_letters} put back into the spool.")
+        if has_no_leader:
             click.echo("No process delivers at the moment: they wait until one of the application does.")
     if error_text:
         raise click.ClickException(printable(error_text, 1000))
 
 
 @dead.command("purge")
-@_selecting
+@_with_selection
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @SPOOL
 @AS_JSON
 def purge(
     *,
-    numbers: tuple[str, ...],
+    id_prefixes: tuple[str, ...],
     everything: bool,
     reason: str | None,
     yes: bool,
@@ -151,22 +151,22 @@ def purge(
 ) -> None:
     """Delete dead letters, for good. Those that arrive while it asks are kept."""
     stores = dead_letter_stores(location, to_change=True)
-    chosen = _select(stores, numbers, everything=everything, reason=reason)
+    chosen = _select(stores, id_prefixes, everything=everything, reason=reason)
     if (chosen or everything) and not yes:
         click.confirm(f"Throw away {several(len(chosen), 'dead letter')} for good?", abort=True, err=True)
-    done = 0
+    removed_count = 0
     with progress(len(chosen), "Throwing away", quiet=as_json) as step:
         try:
             for store in stores:
                 for removed in store.dead_letters.take(chosen, unreadable=everything):
-                    done += removed
+                    removed_count += removed
                     step(removed)
         except (SpoolError, OSError) as error:
-            raise click.ClickException(f"{_thrown_away(done)}, then: {error}") from error
-    click.echo(json.dumps({"purged": done}) if as_json else f"{_thrown_away(done)}.")
+            raise click.ClickException(f"{_removed_text(removed_count)}, then: {error}") from error
+    click.echo(json.dumps({"purged": removed_count}) if as_json else f"{_removed_text(removed_count)}.")
 
 
-def _thrown_away(count: int) -> str:
+def _removed_text(count: int) -> str:
     return f"{several(count, 'dead letter was', 'dead letters were')} thrown away"
 
 
@@ -175,30 +175,30 @@ class _Entry:
     project: str
     dead_letter: DeadLetter
 
-    def head(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         dead_letter = self.dead_letter
         return {
             "number": dead_letter.id,
             "project": self.project,
-            "time": _time(dead_letter.time_ms),
+            "time": _time_text(dead_letter.time_ms),
             "endpoint": dead_letter.endpoint,
-            "name": _name(dead_letter),
+            "name": _event_name(dead_letter),
             "reason": dead_letter.reason.message,
             "field": dead_letter.reason.field,
             "status": dead_letter.reason.status,
         }
 
     def line(self) -> str:
-        head = self.head()
+        summary = self.summary()
         return "  ".join(
             (
-                head["number"],
-                head["time"],
-                f"{head['endpoint']:<6}",
-                f"{printable(head['name']):<20}",
-                printable(head["reason"], _REASON_CHARS),
-                printable(head["field"] or "-"),
-                str(head["status"] or "-"),
+                summary["number"],
+                summary["time"],
+                f"{summary['endpoint']:<6}",
+                f"{printable(summary['name']):<20}",
+                printable(summary["reason"], _REASON_CHARS),
+                printable(summary["field"] or "-"),
+                str(summary["status"] or "-"),
             )
         )
 
@@ -217,23 +217,23 @@ def _entries(stores: Sequence[DeadLetterStore]) -> Iterator[_Entry]:
 
 
 def _select(
-    stores: Sequence[DeadLetterStore], numbers: tuple[str, ...], *, everything: bool, reason: str | None
+    stores: Sequence[DeadLetterStore], id_prefixes: tuple[str, ...], *, everything: bool, reason: str | None
 ) -> frozenset[str]:
-    """Return the numbers of the dead letters that are meant and are there now."""
-    if [bool(numbers), everything, reason is not None].count(True) != 1:
+    """Return the IDs of the dead letters that the options choose."""
+    if [bool(id_prefixes), everything, reason is not None].count(True) != 1:
         raise click.UsageError("choose dead letters: by numbers, --all, or --reason TEXT")
-    if numbers:
-        return _by_id_prefix(stores, numbers)
+    if id_prefixes:
+        return _by_id_prefix(stores, id_prefixes)
     return frozenset(
-        entry.dead_letter.id for entry in _entries(stores) if _has_reason(entry.dead_letter, reason)
+        entry.dead_letter.id for entry in _entries(stores) if _matches_reason(entry.dead_letter, reason)
     )
 
 
 def _by_id_prefix(stores: Sequence[DeadLetterStore], id_prefixes: Sequence[str]) -> frozenset[str]:
-    known = {entry.dead_letter.id for entry in _entries(stores)}
+    ids = {entry.dead_letter.id for entry in _entries(stores)}
     chosen = set()
     for id_prefix in id_prefixes:
-        matching = [other for other in known if id_prefix and other.startswith(id_prefix.lower())]
+        matching = [full_id for full_id in ids if id_prefix and full_id.startswith(id_prefix.lower())]
         if len(matching) > 1:
             raise click.UsageError(
                 f"{len(matching)} numbers begin with {printable(id_prefix)}: give more of it"
@@ -244,27 +244,27 @@ def _by_id_prefix(stores: Sequence[DeadLetterStore], id_prefixes: Sequence[str])
     return frozenset(chosen)
 
 
-def _has_reason(dead_letter: DeadLetter, text: str | None) -> bool:
+def _matches_reason(dead_letter: DeadLetter, text: str | None) -> bool:
     return text is None or text.casefold() in dead_letter.reason.message.casefold()
 
 
-def _time(time_ms: int) -> str:
+def _time_text(time_ms: int) -> str:
     try:
         return dt.datetime.fromtimestamp(time_ms / 1000, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (ValueError, OverflowError, OSError):
-        return str(time_ms)  # edited by hand
+        return str(time_ms)  # a person has edited the file
 
 
-def _parsed(dead_letter: DeadLetter) -> Any:
+def _parse_body(dead_letter: DeadLetter) -> Any:
     try:
         return json.loads(dead_letter.body)
     except (ValueError, RecursionError):
         return dead_letter.body.decode("utf-8", "backslashreplace")
 
 
-def _name(dead_letter: DeadLetter) -> str:
-    """Return the event's name, or what a profile update does."""
-    record = _parsed(dead_letter)
+def _event_name(dead_letter: DeadLetter) -> str:
+    """Return the name of the event, or the operation of the profile update."""
+    record = _parse_body(dead_letter)
     if not isinstance(record, dict):
         return "?"
     if dead_letter.endpoint == "import":

@@ -1,4 +1,4 @@
-"""Dead-letter stores: each project's directory, or the stream of a Redis."""
+"""Dead-letter stores: the directory of each project, or the stream in Redis."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DeadLetterQueue(Protocol):
     def take(
         self, ids: Container[str], on_batch: PutBack | None = None, *, unreadable: bool = False
     ) -> Iterator[int]:
-        """Remove dead letters by ID, after `on_batch` has returned for them; yield how many."""
+        """Remove dead letters by ID, after `on_batch` has returned for them; yield how many at a time."""
         ...
 
 
@@ -45,17 +45,17 @@ class DeadLetterStore(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name in lists."""
+        """The name of the store in lists."""
         ...
 
     @property
     def dead_letters(self) -> DeadLetterQueue:
-        """Its dead letters."""
+        """The dead letters of the store."""
         ...
 
     @property
     def is_led(self) -> bool:
-        """Whether a process delivers what is put back."""
+        """Whether a process delivers records that are put back."""
         ...
 
     def spool(self) -> AbstractContextManager[PutBack]:
@@ -64,10 +64,10 @@ class DeadLetterStore(Protocol):
 
 
 def dead_letter_stores(location: str | None, *, to_change: bool = False) -> list[DeadLetterStore]:
-    """Return the stores of a spool, by default of the one in the settings; raise UsageError without any."""
-    redis = location or setting_text(SETTING)
-    if is_redis(redis):
-        return [RedisStore(server_of(open_redis_spool(redis)))]
+    """Return the stores of a spool, by default the one in the settings; raise UsageError without any."""
+    location_or_setting = location or setting_text(SETTING)
+    if is_redis(location_or_setting):
+        return [RedisStore(server_of(open_redis_spool(location_or_setting)))]
     spool = locate_spool(location)
     if to_change:
         only_as_owner(spool)
@@ -102,7 +102,7 @@ class DirectoryStore:
 
         def put_back(dead_letters: Sequence[DeadLetter]) -> None:
             journal.put([Record(dead_letter.endpoint, dead_letter.body) for dead_letter in dead_letters])
-            journal.sync()  # the dead letters must not go before this is safe from a power failure
+            journal.sync()  # the dead letters must stay until the records survive a power failure
 
         try:
             yield put_back
@@ -115,7 +115,7 @@ class RedisStore:
     """The dead letters of a spool in Redis."""
 
     redis_spool: RedisSpool
-    is_led: bool = True  # workers come and go; `spool status` shows how long the oldest record waits
+    is_led: bool = True  # workers change; `spool status` shows how long the oldest record waits
 
     @property
     def name(self) -> str:
@@ -129,7 +129,7 @@ class RedisStore:
 
     @contextlib.contextmanager
     def spool(self) -> Iterator[PutBack]:
-        """Put them into Redis itself, never into a journal on this machine."""
+        """Yield a function that stores in Redis itself, never in a journal on this machine."""
         try:
             yield lambda dead_letters: self.redis_spool.put(
                 [Record(dead_letter.endpoint, dead_letter.body) for dead_letter in dead_letters]

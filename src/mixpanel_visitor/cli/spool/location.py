@@ -1,4 +1,4 @@
-"""Where the spool is, for the commands that operate it, and which projects are in it."""
+"""The spool's location, for the commands that operate it, and the projects in it."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class SpoolLocation:
 
 
 def locate_spool(location: str | None, *, may_be_empty: bool = False) -> SpoolLocation:
-    """Return the journals of a spool, by default of the one in the settings; raise UsageError without any."""
-    root = _root(location or setting_text(SETTING) or _default())
+    """Return the journals of a spool, by default the one in the settings; raise UsageError without any."""
+    root = _spool_directory(location or setting_text(SETTING) or _default_location())
     try:
         if (root / "VERSION").is_file():
             return SpoolLocation(root, [root])
@@ -48,10 +48,10 @@ def locate_spool(location: str | None, *, may_be_empty: bool = False) -> SpoolLo
         if projects or may_be_empty:
             return SpoolLocation(root, projects)
         # An empty result would hide a wrong path from monitoring.
-        below = sorted({path.parent.parent for path in root.glob("*/*/VERSION")})
+        nested = sorted({path.parent.parent for path in root.glob("*/*/VERSION")})
         hint = (
-            f"It holds {len(below)}: give --spool {below[0]}{', say' if len(below) > 1 else ''}."
-            if below
+            f"It holds {len(nested)}: give --spool {nested[0]}{', say' if len(nested) > 1 else ''}."
+            if nested
             else "Nothing was put there yet, or the spool is somewhere else."
         )
         raise click.UsageError(f"{root} is no spool. {hint}")
@@ -66,16 +66,16 @@ def locate_spool(location: str | None, *, may_be_empty: bool = False) -> SpoolLo
         ) from error
 
 
-def _default() -> str:
+def _default_location() -> str:
     try:
-        # Its place depends on the token and the host alone.
+        # The default depends on the token and the host alone.
         return resolve(require_secret=False).spool
     except SettingsError as error:
         error.add_note("Or name the spool: --spool DIR")
         raise
 
 
-def _root(location: str) -> Path:
+def _spool_directory(location: str) -> Path:
     if "://" in location and not location.startswith("file:"):
         raise click.UsageError(
             f"{without_secrets(location)} is no directory. For a Redis use `spool status`, `spool dead` "
@@ -92,16 +92,16 @@ def _root(location: str) -> Path:
 def inspect_all(projects: Sequence[Path], *, quiet: bool) -> list[ProjectStatus]:
     """Read all segments of these journals, with a bar on a terminal."""
     try:
-        listed = {path: list_segments(path)[0] for path in projects}
-        total = sum(size for sizes in listed.values() for size in sizes.values())
-        with progress(total, "Reading", quiet=quiet) as step:
-            return [inspect(path, sizes, step) for path, sizes in listed.items()]
+        sizes_by_project = {path: list_segments(path)[0] for path in projects}
+        total = sum(size for sizes in sizes_by_project.values() for size in sizes.values())
+        with progress(total, "Reading", quiet=quiet) as advance:
+            return [inspect(path, sizes, advance) for path, sizes in sizes_by_project.items()]
     except OSError as error:
         raise click.ClickException(f"the spool cannot be read: {error}. Run this as its owner.") from error
 
 
 def user_name(uid: int) -> str:
-    """Return the name of a user of this system, or the number where it has none."""
+    """Return the name of a user of this system, or `#` and the user ID where there is none."""
     import pwd  # noqa: PLC0415  # not on Windows, where no spool is in a directory
 
     try:
@@ -124,7 +124,7 @@ def only_as_owner(spool: SpoolLocation) -> None:
 
 @contextlib.contextmanager
 def progress(length: int, label: str, *, quiet: bool) -> Iterator[Any]:
-    """Show a progress bar on a terminal only; yield a function that takes each step's size."""
+    """Show a progress bar, on a terminal only; yield a function that advances it by a number of steps."""
     if quiet or not sys.stderr.isatty():
         yield lambda _step: None
         return

@@ -1,4 +1,4 @@
-"""What waits in a spool in Redis, for `spool status` and `doctor`."""
+"""The status of a spool in Redis, for `spool status` and `doctor`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def is_redis(location: str) -> bool:
 def open_redis_spool(location: str) -> ForwardingSpool | RedisSpool:
     """Open the spool of the project in MIXPANEL_TOKEN; raise `SettingsError` without a token.
 
-    There is no journal beside it where there are no file locks (Windows).
+    Where there are no file locks (Windows), it has no journal beside it.
     """
     if not setting_text("MIXPANEL_TOKEN"):
         raise SettingsError(["set MIXPANEL_TOKEN: in Redis each project has streams of its own"])
@@ -50,15 +50,15 @@ def server_of(spool: ForwardingSpool | RedisSpool) -> RedisSpool:
 
 
 def show_status(location: str, *, as_json: bool) -> None:
-    """Print what waits there; exit with 1 where something needs attention."""
+    """Print the status of a spool in Redis; exit with 1 where something needs attention."""
     spool = open_redis_spool(location)
     try:
-        shortcomings = server_of(spool).preflight()
+        issues = server_of(spool).preflight()
     except SpoolUnavailableError as error:
         raise click.ClickException(f"{without_secrets(location)}: {error}") from error
     counts = spool.counts()
     spool.close()
-    findings = [f"{each.problem}: {each.impact}. Fix: {each.fix}." for each in shortcomings]
+    findings = [f"{issue.problem}: {issue.impact}. Fix: {issue.fix}." for issue in issues]
     if counts.store_dead:
         findings.append(
             f"{several(counts.store_dead, 'dead letter')}. See why with: mixpanel-visitor spool dead "
