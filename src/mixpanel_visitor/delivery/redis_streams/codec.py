@@ -1,4 +1,4 @@
-"""Codec: what one entry of a stream holds, and in which partition a record belongs. Pure."""
+"""Codec: writes and reads the entries of a stream, and finds the partition of a record. Pure."""
 
 from __future__ import annotations
 
@@ -15,57 +15,56 @@ if TYPE_CHECKING:
     from mixpanel_visitor.records import Endpoint, Record
 
 LEVEL = 1
-"""Of zlib: a third of the memory in Redis, for about 10 us more a request."""
+"""The level of zlib: a third of the memory in Redis, for about 10 us more a request."""
 
 TIME, COUNT, BODIES, WRITER = b"t", b"n", b"z", b"w"
-"""The fields of an entry: the producer's clock in milliseconds, how many records, these compressed, and which
-process of a machine has put them, where another one has forwarded them. 0.1 does not know that one.
+"""The fields of an entry: its producer's clock in milliseconds, the count of records, their compressed
+bodies, and the process that has put them, if another process has forwarded them. 0.1 does not know that one.
 """
 
-
 MAX_BYTES = 16 * 2**20
-"""Of the bodies of one entry; what takes more room is no entry of ours, or one that shall not be read."""
+"""Of the bodies of one entry; an entry with more was not written here, and is not read."""
 
-PUT_TOGETHER_BYTES = 4 * 2**20
-"""So much is put into one entry, but for a single record that is larger."""
+ENTRY_BYTES = 4 * 2**20
+"""Of the bodies of an entry that is written, unless a single record is larger."""
 
 
 class UnreadableError(ValueError):
-    """An entry is not one of ours, or damaged."""
+    """An entry was not written by this package, or is damaged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """Records of one endpoint that were put together, oldest first; `time_ms` is their producer's clock.
+    """Records of one endpoint in one entry, oldest first; `time_ms` is the clock of its producer.
 
-    `writer` is the process that has put them, where another one has forwarded them.
+    `writer` is the process that has put them, if another process has forwarded them.
     """
 
     time_ms: int
     bodies: tuple[bytes, ...]
     writer: bytes = b""
     size: int = 0
-    """In bytes, as they are kept in memory."""
+    """Bytes that the bodies take in memory."""
 
 
 def split(bodies: Sequence[bytes]) -> Iterator[list[bytes]]:
-    """Cut what is put together into entries; raises ValueError for a body that none can hold."""
-    together: list[bytes] = []
+    """Divide bodies into groups, one for each entry; raise ValueError for a body that no entry can hold."""
+    group: list[bytes] = []
     size = 0
     for body in bodies:
         if len(body) > MAX_BYTES:
             raise ValueError(f"a record of {len(body):,} bytes is too large: at most {MAX_BYTES:,} are kept")
-        if together and size + len(body) > PUT_TOGETHER_BYTES:
-            yield together
-            together, size = [], 0
-        together.append(body)
+        if group and size + len(body) > ENTRY_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(body)
         size += len(body) + 1
-    if together:
-        yield together
+    if group:
+        yield group
 
 
 def encode(bodies: Sequence[bytes], time_ms: int, *, writer: str = "") -> dict[bytes, bytes]:
-    """Write a bundle as the fields of an entry; no body holds a newline byte."""
+    """Return a bundle as the fields of an entry; no body may contain a newline byte."""
     return {
         WRITER: writer.encode(),
         TIME: b"%d" % time_ms,
@@ -75,21 +74,21 @@ def encode(bodies: Sequence[bytes], time_ms: int, *, writer: str = "") -> dict[b
 
 
 def decode(fields: Mapping[bytes, bytes]) -> Bundle:
-    """Read a bundle; raises UnreadableError for what `encode` has not written."""
-    reader = zlib.decompressobj()
+    """Read a bundle; raise UnreadableError for fields that `encode` has not written."""
+    decompressor = zlib.decompressobj()
     try:
-        # Bounded: some kilobytes can hold gigabytes, and a process that reads them all dies of it.
-        data = reader.decompress(fields[BODIES], MAX_BYTES + 1)
+        # Bounded: a few kilobytes can expand to gigabytes, and to all of the memory.
+        data = decompressor.decompress(fields[BODIES], MAX_BYTES + 1)
         count, time_ms = int(fields[COUNT]), int(fields[TIME])
     except (KeyError, ValueError, zlib.error) as error:
         raise UnreadableError(f"{type(error).__name__}: {error}") from None
     if len(data) > MAX_BYTES:
         raise UnreadableError(f"more than {MAX_BYTES:,} bytes in {len(fields[BODIES]):,}")
-    if not reader.eof or reader.unused_data:
-        raise UnreadableError("it is cut off" if not reader.eof else "something stands behind it")
-    actual = data.count(b"\n") + 1
-    if actual != count:
-        raise UnreadableError(f"{actual} records instead of {count}")
+    if not decompressor.eof or decompressor.unused_data:
+        raise UnreadableError("it is cut off" if not decompressor.eof else "something stands behind it")
+    actual_count = data.count(b"\n") + 1
+    if actual_count != count:
+        raise UnreadableError(f"{actual_count} records instead of {count}")
     writer = fields.get(WRITER, b"")
     return Bundle(time_ms=time_ms, bodies=tuple(data.split(b"\n")), writer=writer, size=len(data))
 
@@ -97,25 +96,25 @@ def decode(fields: Mapping[bytes, bytes]) -> Bundle:
 def by_partition(
     records: Sequence[Record], partitions: int, own_partition: int, writers: Sequence[str] | None = None
 ) -> dict[tuple[Endpoint, int, str], list[bytes]]:
-    """Sort bodies by endpoint, partition and writer; raises ValueError for a body with a newline byte."""
-    bodies_by_place: dict[tuple[Endpoint, int, str], list[bytes]] = {}
+    """Group bodies by endpoint, partition and writer; raise ValueError for a body with a newline byte."""
+    groups: dict[tuple[Endpoint, int, str], list[bytes]] = {}
     for record, writer in zip(records, repeat("") if writers is None else writers, strict=False):
         if b"\n" in record.body:
             raise ValueError(f"the body of a record must not contain a newline byte: {record.body[:80]!r}...")
         partition = partition_of(record, partitions)
-        place = record.endpoint, own_partition if partition is None else partition, writer
-        bodies_by_place.setdefault(place, []).append(record.body)
-    return bodies_by_place
+        key = record.endpoint, own_partition if partition is None else partition, writer
+        groups.setdefault(key, []).append(record.body)
+    return groups
 
 
 def partition_of(record: Record, partitions: int) -> int | None:
-    """Return the partition of a profile update, the same for all of one profile; None: any will do."""
+    """Return the partition of a profile update, the same for all of one profile; None: any, for an event."""
     if record.endpoint == "import":
         return None
-    return zlib.crc32(_profile(record.endpoint, record.body)) % partitions
+    return zlib.crc32(_profile_key(record.endpoint, record.body)) % partitions
 
 
-def _profile(endpoint: Endpoint, body: bytes) -> bytes:
+def _profile_key(endpoint: Endpoint, body: bytes) -> bytes:
     try:
         update = orjson.loads(body)
     except ValueError:

@@ -1,4 +1,4 @@
-"""ConfigProblem: what in a Redis' own settings would lose records. Pure, but for the command that asks."""
+"""ConfigProblem: a setting of a Redis server that would lose records. Pure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-OLDEST = (6, 2)
-"""The first Redis whose XPENDING knows IDLE, which is how dead workers' entries are found."""
+OLDEST_VERSION = (6, 2)
+"""The first Redis whose XPENDING knows IDLE, by which the entries of dead workers are found."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigProblem:
-    """A setting to change; `name` says of which kind. With `refuses`, no worker starts on it."""
+    """A setting to change; `name` is its kind. With `refuses`, no worker starts with it."""
 
     name: str
     problem: str
@@ -24,15 +24,15 @@ class ConfigProblem:
 
 
 def judge(info: Mapping[str, Any], *, wait: int) -> Iterator[ConfigProblem]:
-    """Yield what is wrong by INFO, whose omissions are right; `wait`: replicas that must have a record."""
+    """Yield the problems that INFO shows; `wait` is how many replicas must have a record."""
     version = str(info.get("redis_version", ""))
-    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-    if len(numbers) == len(OLDEST) and numbers < OLDEST:
+    major_minor = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if len(major_minor) == len(OLDEST_VERSION) and major_minor < OLDEST_VERSION:
         yield ConfigProblem(
             name="version",
             problem=f"Redis {version} is too old",
             impact="what a dead worker had in hand cannot be found",
-            fix=f"use Redis {'.'.join(map(str, OLDEST))} or later",
+            fix=f"use Redis {'.'.join(map(str, OLDEST_VERSION))} or later",
             refuses=True,
         )
     policy = str(info.get("maxmemory_policy", ""))

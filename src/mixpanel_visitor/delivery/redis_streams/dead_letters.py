@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
     from .streams import ClaimedEntry, Streams
 
-MAX_LETTERS = 50_000
+MAX_DEAD_LETTERS = 50_000
 """About as many as the journal keeps in its 64 MB: a wrong deployment must not fill the memory of Redis."""
 
 logger = logging.getLogger("mixpanel_visitor")
 
 
 class RedisDeadLetters:
-    """The dead letters of one project, written by every worker; the last `MAX_LETTERS` are kept."""
+    """The dead letters of one project, written by every worker; the last `MAX_DEAD_LETTERS` are kept."""
 
     def __init__(self, streams: Streams, clock: Callable[[], float]) -> None:
         self._streams = streams
@@ -46,21 +46,21 @@ class RedisDeadLetters:
             "reason": orjson.dumps(reason_fields),
             "body": body,
         }
-        self._streams.do(lambda client: client.xadd(self._streams.dead_key, fields, maxlen=MAX_LETTERS))
+        self._streams.do(lambda client: client.xadd(self.key, fields, maxlen=MAX_DEAD_LETTERS))
 
-    def write_unreadable(self, endpoint: Endpoint, taken: ClaimedEntry, problem: str) -> None:
+    def write_unreadable(self, endpoint: Endpoint, entry: ClaimedEntry, problem: str) -> None:
         """Write a whole entry, as JSON of its fields in hex digits."""
         logger.error(
             "An entry of the spool in Redis cannot be read (%s, %s: %s). It is in the dead letters.",
-            taken.stream,
-            taken.entry_id.decode(),
+            entry.stream,
+            entry.entry_id.decode(),
             problem,
         )
-        raw = {name.hex(): value.hex() for name, value in taken.fields.items()}
-        self.write(endpoint, orjson.dumps(raw), DeadReason(message=f"damaged: {problem}"))
+        hex_fields = {name.hex(): value.hex() for name, value in entry.fields.items()}
+        self.write(endpoint, orjson.dumps(hex_fields), DeadReason(message=f"damaged: {problem}"))
 
     def entries(self) -> Iterator[DeadLetter]:
-        """Yield all dead letters, oldest first; what cannot be read is left out."""
+        """Yield all dead letters that can be read, oldest first."""
         for page in self._pages():
             yield from (dead_letter for _, dead_letter in page if dead_letter is not None)
 
@@ -71,32 +71,32 @@ class RedisDeadLetters:
         *,
         unreadable: bool = False,
     ) -> Iterator[int]:
-        """Remove the dead letters with these IDs, some at a time; yield how many.
+        """Remove the dead letters with these IDs, in batches; yield the size of each batch.
 
-        `on_batch` gets them first; those that it did not return from stay. With `unreadable`, what is no
-        letter goes too, uncounted.
+        `on_batch` is called before a batch is removed; if it raises, that batch stays. With `unreadable`,
+        entries that cannot be read are removed too, and not counted.
         """
         for page in self._pages():
-            chosen = [(at, each) for at, each in page if each is not None and each.id in ids]
+            chosen = [(key, each) for key, each in page if each is not None and each.id in ids]
             if chosen and on_batch is not None:
                 on_batch([dead_letter for _, dead_letter in chosen])
-            removed = [at for at, _ in chosen]
+            removed = [entry_id for entry_id, _ in chosen]
             if unreadable:
-                removed += [at for at, dead_letter in page if dead_letter is None]
+                removed += [entry_id for entry_id, dead_letter in page if dead_letter is None]
             if removed:
                 self._remove(removed)
             if chosen:
                 yield len(chosen)
 
     def withdraw(self, people: Collection[str]) -> None:
-        """Remove what is of these people, given as digests; in pages, for there may be many."""
+        """Remove the dead letters of these people, given as digests."""
         for page in self._pages():
-            removed = [at for at, each in page if each and not owners(each.body).isdisjoint(people)]
+            removed = [key for key, each in page if each and not owners(each.body).isdisjoint(people)]
             if removed:
                 self._remove(removed)
 
     def _remove(self, entry_ids: Sequence[bytes]) -> None:
-        self._streams.do(lambda client: client.xdel(self._streams.dead_key, *entry_ids))
+        self._streams.do(lambda client: client.xdel(self.key, *entry_ids))
 
     def _pages(self) -> Iterator[list[tuple[bytes, DeadLetter | None]]]:
         page = self._page(b"-")
@@ -104,14 +104,12 @@ class RedisDeadLetters:
             yield page
             page = self._page(b"(" + page[-1][0])
 
-    def _page(self, begin: bytes) -> list[tuple[bytes, DeadLetter | None]]:
-        entries_found = self._streams.do(
-            lambda client: client.xrange(self._streams.dead_key, min=begin, count=BATCH_SIZE)
-        )
-        return [(entry_id, _letter(fields)) for entry_id, fields in entries_found]
+    def _page(self, start: bytes) -> list[tuple[bytes, DeadLetter | None]]:
+        reply = self._streams.do(lambda client: client.xrange(self.key, min=start, count=BATCH_SIZE))
+        return [(entry_id, _decode(fields)) for entry_id, fields in reply]
 
 
-def _letter(fields: Mapping[bytes, bytes]) -> DeadLetter | None:
+def _decode(fields: Mapping[bytes, bytes]) -> DeadLetter | None:
     try:
         reason_fields = orjson.loads(fields[b"reason"])
         endpoint = fields[b"endpoint"].decode()

@@ -1,8 +1,8 @@
-"""Forwarded: what became of records of this process that another one of its machine has put into Redis.
+"""Forwarded: counts of this process' records that another process of its machine has put into Redis.
 
-A process does not know the entries that they are in. It knows how far the streams went when it heard of it.
-Once all up to there is settled, theirs is as well. How many of them are dead letters, a worker has noted in
-Redis; one of 0.1 does not, and then they count as delivered.
+This process does not know their entries. It knows the newest entry of each stream at the time when it learnt
+that they were forwarded: once everything up to there is settled, they are settled too. Workers note in Redis
+how many of them are dead letters; a worker of 0.1 does not, and then they count as delivered.
 """
 
 from __future__ import annotations
@@ -15,17 +15,16 @@ from .producer_stats import id_order
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-
 MAX_BATCHES = 1_000
-"""Of a process that is asked for its counts while Mixpanel is away for long; the older half becomes one."""
+"""They become many when Mixpanel is unreachable for long; the older half is then merged into one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Batch:
-    """A number of records, and the newest entry of each stream when they had all been forwarded."""
+    """A count of records, and the newest entry of each stream when they had all been forwarded."""
 
     records: int
-    marks: Mapping[str, bytes]
+    newest_ids: Mapping[str, bytes]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,7 +35,7 @@ class Forwarded:
     settled: int = 0
     lost: int = 0
     noted_dead: int = 0
-    forgotten_dead: int = 0
+    expired_dead: int = 0
     batches: list[Batch] = field(default_factory=list)
 
     @property
@@ -47,47 +46,47 @@ class Forwarded:
     @property
     def dead(self) -> int:
         """Settled records that are dead letters."""
-        return min(self.settled, self.forgotten_dead + self.noted_dead)
+        return min(self.settled, self.expired_dead + self.noted_dead)
 
     def note_dead(self, records: int) -> None:
-        """Note how many dead letters Redis knows of, which forgets them when there was none for a day."""
+        """Note the count of dead letters in Redis, which deletes it a day after the last of them."""
         if records < self.noted_dead:
-            self.forgotten_dead += self.noted_dead
+            self.expired_dead += self.noted_dead
         self.noted_dead = records
 
     @property
-    def has_unmarked(self) -> bool:
-        """True where records were forwarded that no batch holds yet."""
+    def has_unbatched(self) -> bool:
+        """True where records were forwarded that are in no batch yet."""
         return self.pending > sum(batch.records for batch in self.batches)
 
-    def mark(self, total: int, marks: Mapping[str, bytes]) -> None:
-        """Note `marks`, the newest entries at a time when `total` records had been forwarded."""
-        noted = self.settled + self.lost + sum(batch.records for batch in self.batches)
-        if total > noted:
-            self.batches.append(Batch(records=total - noted, marks=marks))
+    def add_batch(self, total: int, newest_ids: Mapping[str, bytes]) -> None:
+        """Note the newest entry of each stream at a time when `total` records had been forwarded."""
+        known = self.settled + self.lost + sum(batch.records for batch in self.batches)
+        if total > known:
+            self.batches.append(Batch(records=total - known, newest_ids=newest_ids))
         if len(self.batches) > MAX_BATCHES:
             older = self.batches[: MAX_BATCHES // 2]
             records = sum(batch.records for batch in older)
-            self.batches[: len(older)] = [Batch(records=records, marks=older[-1].marks)]
+            self.batches[: len(older)] = [Batch(records=records, newest_ids=older[-1].newest_ids)]
 
     @staticmethod
     def find_done(
         batches: Iterable[Batch], first_id: Callable[[str], tuple[bool, bytes | None]]
     ) -> list[tuple[Batch, bool]]:
-        """Return the batches that are done, in order, each with whether it is lost: its streams are gone."""
+        """Return the batches that are done, in order, and of each whether it is lost with its streams."""
         done: list[tuple[Batch, bool]] = []
         for batch in batches:
-            existing = {stream: first for stream in batch.marks if (first := first_id(stream))[0]}
+            existing = {stream: reply[1] for stream in batch.newest_ids if (reply := first_id(stream))[0]}
             if any(
-                first is not None and id_order(first) <= id_order(batch.marks[stream])
-                for stream, (_, first) in existing.items()
+                oldest_id is not None and id_order(oldest_id) <= id_order(batch.newest_ids[stream])
+                for stream, oldest_id in existing.items()
             ):
                 break
-            done.append((batch, bool(batch.marks) and not existing))
+            done.append((batch, bool(batch.newest_ids) and not existing))
         return done
 
     def note_done(self, done: Iterable[tuple[Batch, bool]]) -> None:
-        """Note what `find_done` has found."""
+        """Count the batches that `find_done` has returned."""
         for batch, lost in done:
             if batch in self.batches:
                 self.batches.remove(batch)

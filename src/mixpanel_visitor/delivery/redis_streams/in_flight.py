@@ -1,4 +1,4 @@
-"""InFlight: the entries this process has claimed, with their records in order and their claim. Pure."""
+"""InFlight: the entries that this process has claimed, and the claims of their records. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Entry:
     from_dead: bool = False
     open: set[int] = field(default_factory=set)
     claims: dict[int, int] = field(default_factory=dict)
-    """By index: the number of the claim that a record is out with."""
+    """The ID of the claim that a record is in, by its index."""
 
     @property
     def order(self) -> tuple[int, int, str]:
@@ -39,11 +39,11 @@ class Entry:
 
 
 Position = tuple[int, Entry, int]
-"""The claim's number, the entry, and the index of the record in it."""
+"""The ID of a claim, an entry, and the index of a record in it."""
 
 
 class InFlight:
-    """The queue of one endpoint; not thread-safe."""
+    """The queue of records of one endpoint; not thread-safe."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[Entry, int]] = deque()
@@ -58,50 +58,50 @@ class InFlight:
         return sum(entry.bundle.size for entry in self.entries.values())
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Put entries into the queue, each record in its place by age."""
-        added: list[tuple[Entry, int]] = []
+        """Put the records of entries into the queue, by age."""
+        records: list[tuple[Entry, int]] = []
         for entry in entries:
             self.entries[entry.stream, entry.entry_id] = entry
-            added += [(entry, index) for index in sorted(entry.open)]
-        self._insert(added)
+            records += [(entry, index) for index in sorted(entry.open)]
+        self._insert(records)
 
     def take(
         self,
-        claim_number: int,
+        claim_id: int,
         endpoint: Endpoint,
         limits: tuple[int, int],
         *,
-        leave_out: Callable[[Entry, int], bool],
+        is_withdrawn: Callable[[Entry, int], bool],
     ) -> tuple[Claim | None, list[Position]]:
-        """Claim the oldest, within `limits` of records and bytes; return the claim, and what was left out."""
+        """Claim the oldest records, within `limits` of records and bytes; return withdrawn ones as well."""
         max_records, max_bytes = limits
-        taken: list[Position] = []
-        left_out: list[Position] = []
+        claimed: list[Position] = []
+        withdrawn: list[Position] = []
         size = 0
-        while self._waiting and len(taken) < max_records:
+        while self._waiting and len(claimed) < max_records:
             entry, index = self._waiting[0]
-            if leave_out(entry, index):
+            if is_withdrawn(entry, index):
                 self._waiting.popleft()
-                left_out.append((0, entry, index))
+                withdrawn.append((0, entry, index))
                 continue
             size += len(entry.bundle.bodies[index])
-            if taken and size > max_bytes:
+            if claimed and size > max_bytes:
                 break
             self._waiting.popleft()
-            entry.claims[index] = claim_number
-            taken.append((claim_number, entry, index))
-        if not taken:
-            return None, left_out
+            entry.claims[index] = claim_id
+            claimed.append((claim_id, entry, index))
+        if not claimed:
+            return None, withdrawn
         claim = Claim(
             endpoint=endpoint,
-            bodies=tuple(entry.bundle.bodies[index] for _, entry, index in taken),
-            positions=tuple(taken),
-            crash_counts={at: entry.crashes for at, (_, entry, _) in enumerate(taken) if entry.crashes},
+            bodies=tuple(entry.bundle.bodies[index] for _, entry, index in claimed),
+            positions=tuple(claimed),
+            crash_counts={at: entry.crashes for at, (_, entry, _) in enumerate(claimed) if entry.crashes},
         )
-        return claim, left_out
+        return claim, withdrawn
 
     def release(self, positions: Iterable[Position]) -> None:
-        """Put these back into the queue, by age."""
+        """Put records back into the queue, by age."""
         returned = []
         for _, entry, index in positions:
             del entry.claims[index]
@@ -109,32 +109,32 @@ class InFlight:
         self._insert(returned)
 
     def forget(self, entry: Entry) -> None:
-        """Drop an entry that is not ours any more, or is done."""
+        """Drop an entry that is settled, or that another consumer has taken over."""
         self.entries.pop((entry.stream, entry.entry_id), None)
         entry.open.clear()
         entry.claims.clear()
         if any(each is entry for each, _ in self._waiting):
             self._waiting = deque((each, index) for each, index in self._waiting if each is not entry)
 
-    def _insert(self, added: list[tuple[Entry, int]]) -> None:
-        if not added:
+    def _insert(self, records: list[tuple[Entry, int]]) -> None:
+        if not records:
             return
-        added.sort(key=_place)
-        if self._waiting and _place(added[0]) < _place(self._waiting[-1]):
-            added = sorted((*self._waiting, *added), key=_place)
+        records.sort(key=_age_key)
+        if self._waiting and _age_key(records[0]) < _age_key(self._waiting[-1]):
+            records = sorted((*self._waiting, *records), key=_age_key)
             self._waiting.clear()
-        self._waiting.extend(added)
+        self._waiting.extend(records)
 
 
-def _place(item: tuple[Entry, int]) -> tuple[tuple[int, int, str], int]:
-    return item[0].order, item[1]
+def _age_key(record: tuple[Entry, int]) -> tuple[tuple[int, int, str], int]:
+    return record[0].order, record[1]
 
 
 def still_claimed(claim: Claim, indexes: Iterable[int]) -> list[Position]:
-    """Return those records that are still claimed by this very claim."""
-    positions_held: dict[tuple[int, int], Position] = {}
+    """Return the positions of those records that still belong to this claim, each once."""
+    claimed: dict[tuple[int, int], Position] = {}
     positions = cast("Sequence[Position]", claim.positions)
-    for claim_number, entry, index in (positions[at] for at in indexes):
-        if entry.claims.get(index) == claim_number:
-            positions_held[id(entry), index] = (claim_number, entry, index)
-    return list(positions_held.values())
+    for claim_id, entry, index in (positions[at] for at in indexes):
+        if entry.claims.get(index) == claim_id:
+            claimed[id(entry), index] = (claim_id, entry, index)
+    return list(claimed.values())

@@ -1,4 +1,4 @@
-"""RedisProducerStats: what became of the records this process has put; others may have delivered them."""
+"""RedisProducerStats: counts of the records that this process has put, whichever worker delivers them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ MAX_CHECKS = 100
 
 @dataclass(slots=True, kw_only=True)
 class RedisProducerStats:
-    """Counts of records; `waiting` is by stream and entry how many are not known to be settled.
+    """Counts of records; `waiting` has those that are not known to be settled, by stream and entry.
 
-    Over `MAX_ENTRIES` in a stream, the older half counts as one entry: that of its newest ID.
+    Over `MAX_ENTRIES` in a stream, the older half counts as one entry, with the newest of its IDs.
     """
 
     written: int = 0
@@ -31,18 +31,18 @@ class RedisProducerStats:
         return sum(sum(entries.values()) for entries in self.waiting.values())
 
     def put(self, stream: str, entry_id: bytes, records: int) -> None:
-        """Note an entry."""
+        """Count the records of an entry that was added."""
         self.written += records
         entries = self.waiting.setdefault(stream, {})
         entries[entry_id] = records
         if len(entries) > MAX_ENTRIES:
             older = list(entries)[: MAX_ENTRIES // 2]
             newest = older[-1]
-            total = sum(entries.pop(each) for each in older)
-            self.waiting[stream] = {newest: total, **entries}
+            merged = sum(entries.pop(each) for each in older)
+            self.waiting[stream] = {newest: merged, **entries}
 
     def note_settled(self, stream: str, entry_id: bytes, *, dead: bool) -> None:
-        """Count a record that this process has settled; it may be another's."""
+        """Count a record that this process has settled, if this process has put it."""
         entries = self.waiting.get(stream, {})
         if not entries.get(entry_id):
             return
@@ -55,38 +55,38 @@ class RedisProducerStats:
             self.delivered += 1
 
     def note_flushed(self, stream: str, in_flight: Collection[bytes], before: bytes | None = None) -> None:
-        """Count entries of a deleted stream as lost, but for those in flight. We delete none; FLUSHALL does.
+        """Count entries of a deleted stream as lost, but for those in flight. Only others delete (FLUSHALL).
 
-        `before` is the first entry of the new one: what another thread has put after it is there.
+        `before` is the first entry of the new stream: later entries are in that one.
         """
         entries = self.waiting.get(stream, {})
-        older = (each for each in entries if before is None or id_order(each) < id_order(before))
-        for entry_id in [each for each in older if each not in in_flight]:
+        deleted = (each for each in entries if before is None or id_order(each) < id_order(before))
+        for entry_id in [each for each in deleted if each not in in_flight]:
             self.lost += entries.pop(entry_id)
 
     def find_settled(
         self,
         first_id: Callable[[str], tuple[bool, bytes | None]],
-        has: Callable[[str, bytes], bool],
+        has_entry: Callable[[str, bytes], bool],
     ) -> tuple[list[str], list[tuple[str, bytes]]]:
-        """Return the streams that have vanished, and the entries that workers have settled."""
-        vanished: list[str] = []
+        """Return the streams that were deleted, and the entries that workers have settled."""
+        deleted: list[str] = []
         settled: list[tuple[str, bytes]] = []
         for stream, entries in self.waiting.items():
             if not entries:
                 continue
-            exists, first = first_id(stream)
+            exists, oldest = first_id(stream)
             if not exists:
-                vanished.append(stream)
+                deleted.append(stream)
                 continue
-            older = {each for each in entries if first is None or id_order(each) < id_order(first)}
-            uncertain = [each for each in entries if each not in older and each != first][:MAX_CHECKS]
+            older = {each for each in entries if oldest is None or id_order(each) < id_order(oldest)}
+            uncertain = [each for each in entries if each not in older and each != oldest][:MAX_CHECKS]
             settled += [(stream, each) for each in older]
-            settled += [(stream, each) for each in uncertain if not has(stream, each)]
-        return vanished, settled
+            settled += [(stream, each) for each in uncertain if not has_entry(stream, each)]
+        return deleted, settled
 
     def note_settled_elsewhere(self, entries: Iterable[tuple[str, bytes, int]]) -> None:
-        """Count entries that workers have settled, each with how many of its records are dead letters."""
+        """Count entries that workers have settled, each with its count of dead letters."""
         for stream, entry_id, dead in entries:
             records = self.waiting.get(stream, {}).pop(entry_id, 0)
             self.dead_lettered += min(dead, records)

@@ -1,4 +1,4 @@
-"""Replies: what Redis answers, read."""
+"""Replies: reads what the Redis client returns."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ if TYPE_CHECKING:
 
 
 def entries_of(reply: Any) -> list[tuple[bytes, Mapping[bytes, bytes]]]:
-    """Return the entries of a reply to XREADGROUP for one stream; it is a list, or with RESP3 a map."""
+    """Return the entries of a reply to XREADGROUP for one stream, which is a list, or a map with RESP3."""
     if not reply:
         return []
     if isinstance(reply, dict):
         (entries,) = reply.values()
-        # RESP3 nests them once more.
+        # RESP3 has one more list around them.
         return entries[0] if entries and isinstance(entries[0], list) else entries
     ((_, entries),) = reply
     return list(entries)
@@ -26,6 +26,6 @@ def hmget(client: Any, *, key: str, fields: Sequence[bytes]) -> list[bytes | Non
     return reply
 
 
-def numbers(text: bytes | None) -> frozenset[int]:
-    """Read what `Streams.note_settled` has written."""
+def parse_indexes(text: bytes | None) -> frozenset[int]:
+    """Return the indexes that `Streams.note_settled` has written."""
     return frozenset(int(each) for each in (text or b"").split(b",") if each.isdigit())

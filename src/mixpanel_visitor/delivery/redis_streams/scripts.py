@@ -1,14 +1,14 @@
-"""Scripts: what Redis does in one step, in Lua."""
+"""Scripts: Lua that Redis runs in one step."""
 
 from __future__ import annotations
 
 ADD = """
 local added = {}
-for number = 0, #KEYS / 2 - 1 do
-  local stream, sizes = KEYS[2 * number + 1], KEYS[2 * number + 2]
+for index = 0, #KEYS / 2 - 1 do
+  local stream, sizes = KEYS[2 * index + 1], KEYS[2 * index + 2]
   local new = redis.call('EXISTS', stream) == 0
   if new then redis.call('XGROUP', 'CREATE', stream, ARGV[1], '0', 'MKSTREAM') end
-  local records, bodies, writer = unpack(ARGV, 3 * number + 3, 3 * number + 5)
+  local records, bodies, writer = unpack(ARGV, 3 * index + 3, 3 * index + 5)
   local fields = {'t', ARGV[2], 'n', records, 'z', bodies}
   if writer ~= '' then fields[7], fields[8] = 'w', writer end
   local id = redis.call('XADD', stream, '*', unpack(fields))
@@ -39,10 +39,10 @@ for at = 2, #ARGV, 3 do
 end
 local entries = redis.call('XLEN', KEYS[1])
 if entries == 0 then return redis.call('DEL', KEYS[2]) end
--- Of entries that others have added, nothing was counted.
+-- Entries that other programs have added were not counted.
 for field, change in pairs({records = records, bytes = bytes}) do
-  local left = tonumber(redis.call('HGET', KEYS[2], field) or 0) - change
-  redis.call('HSET', KEYS[2], field, string.format('%d', math.max(left, field == 'records' and entries or 0)))
+  local rest = tonumber(redis.call('HGET', KEYS[2], field) or 0) - change
+  redis.call('HSET', KEYS[2], field, string.format('%d', math.max(rest, field == 'records' and entries or 0)))
 end
 """
 LEASE = """
@@ -63,11 +63,11 @@ redis.call('PEXPIRE', KEYS[2], ARGV[5])
 if redis.call('HGET', KEYS[1], 'second') ~= now[1] then
   redis.call('HSET', KEYS[1], 'second', now[1], 'used', 0)
 end
-local left = ARGV[2] - redis.call('HGET', KEYS[1], 'used')
-local given = math.max(0, math.min(tonumber(ARGV[1]), left))
-redis.call('HINCRBY', KEYS[1], 'used', given)
+local free = ARGV[2] - redis.call('HGET', KEYS[1], 'used')
+local granted = math.max(0, math.min(tonumber(ARGV[1]), free))
+redis.call('HINCRBY', KEYS[1], 'used', granted)
 redis.call('PEXPIRE', KEYS[1], 2000)
-return given
+return granted
 """
 WITHDRAW = """
 for at = 3, #ARGV do redis.call('HSET', KEYS[1], ARGV[at], ARGV[2]) end

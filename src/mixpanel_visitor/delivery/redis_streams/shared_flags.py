@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 STAMP, DOCUMENT = b"stamp", b"document"
 LEASE_MS = 15_000
-"""So long after its last look the process that fetches is believed to live."""
+"""How long the lease lasts without a renewal: then the process that fetches has died."""
 
 
 class RedisFlags:
-    """A hash with the document and a stamp that changes with it, and a lease for who fetches."""
+    """A hash with the document and a stamp that changes with it, and the lease to fetch them."""
 
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
-        self._seen: bytes | None = None
+        self._last_stamp: bytes | None = None
 
     def leads(self) -> bool:
-        """Take the lease if it is free, and keep it; raise SpoolUnavailableError."""
+        """Take or renew the lease, unless another process has it; raise SpoolUnavailableError."""
         arguments = (scripts.LEASE, 1, self._streams.flags_lease_key, self._streams.consumer, LEASE_MS)
         return bool(self._streams.do(lambda client: client.eval(*arguments)))
 
@@ -34,11 +34,11 @@ class RedisFlags:
         self._streams.do(lambda client: client.hset(self._streams.flags_key, mapping=fields))
 
     def read_if_changed(self) -> bytes | None:
-        """Return the document; None: there is none, or it is the one that was read last."""
+        """Return the document; None: there is none, or it has not changed since the last call."""
         key = self._streams.flags_key
         stamp = self._streams.do(lambda client: client.hget(key, STAMP))
-        if stamp is None or stamp == self._seen:
+        if stamp is None or stamp == self._last_stamp:
             return None
         stamp, document = self._streams.do(lambda client: client.hmget(key, [STAMP, DOCUMENT]))
-        self._seen = stamp
+        self._last_stamp = stamp
         return bytes(document) if document is not None else None

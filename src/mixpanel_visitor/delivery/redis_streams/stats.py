@@ -1,4 +1,4 @@
-"""RedisSpoolStats: the counts of one process about a spool in Redis, and whether there is room for more."""
+"""RedisSpoolStats: what one process knows of the counts of a spool in Redis, and of its free space."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from .streams import Streams
 
 FULL_SHARE = 0.8
-"""Of Redis' `maxmemory`: the rest is for who shares it with us."""
+"""Of Redis' `maxmemory`: the rest is for its other users."""
 
 _REFRESH_EVERY_S = 1.0
 
 
 class RedisSpoolStats:
-    """Thread-safe; its lock is never held while Redis is asked, so that `put` does not wait for Redis."""
+    """Thread-safe; the lock is never held during a call to Redis, so that `put` does not wait for that."""
 
     def __init__(self, max_bytes: int, *, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
         self._max_bytes = max_bytes
@@ -33,30 +33,30 @@ class RedisSpoolStats:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._own = RedisProducerStats()
-        self._forwarded_here = 0
-        self._forwarded = Forwarded()
+        self._forwarded_by_self = 0
+        self._forwarded_by_others = Forwarded()
         self._store = SpoolCounts(leader=True)
         self._waiting_bytes = 0
-        self._share = 0.0
+        self._memory_share = 0.0
         self._measured_s: float | None = None
         self._refreshed_s: float | None = None
         self._changed = False
 
     def put(self, stream: str, entry_id: bytes, own: int, size: int, *, forwarded: bool) -> None:
-        """Count an added entry of `size` compressed bytes; `own` of its records are this process' own.
+        """Count an added entry of `size` compressed bytes; this process has put `own` of its records.
 
-        `forwarded`: they were in the journal of this machine before.
+        `forwarded`: they come from the journal of this machine.
         """
         with self._lock:
             if own:
                 self._own.put(stream, entry_id, own)
             if forwarded:
-                self._forwarded_here += own
+                self._forwarded_by_self += own
             self._waiting_bytes += size
             self._changed = True
 
     def note_settled(self, stream: str, entry_id: bytes, records: int, size: int, *, dead: bool) -> None:
-        """Count records of an entry that were settled here; `size` is 0 as long as others are left in it."""
+        """Count records that this process has settled; `size` is 0 while others of their entry are not."""
         with self._lock:
             for _ in range(records):
                 self._own.note_settled(stream, entry_id, dead=dead)
@@ -64,27 +64,29 @@ class RedisSpoolStats:
             self._changed = True
 
     def note_flushed(self, stream: str, in_flight: Collection[bytes], before: bytes) -> None:
-        """Count what is lost with a deleted stream; see `RedisProducerStats.note_flushed`."""
+        """Count the records lost with a deleted stream; see `RedisProducerStats.note_flushed`."""
         with self._lock:
             self._own.note_flushed(stream, in_flight, before)
 
     def note_forwarded(self, total: int) -> None:
-        """Note how many of this process' records the journal has put here, in all, from whatever process."""
+        """Note how many of this process' records have been forwarded, by this and by other processes."""
         with self._lock:
-            self._forwarded.total = max(self._forwarded.total, total - self._forwarded_here)
-            self._changed = self._changed or self._forwarded.has_unmarked
+            forwarded = self._forwarded_by_others
+            forwarded.total = max(forwarded.total, total - self._forwarded_by_self)
+            self._changed = self._changed or forwarded.has_unbatched
 
     def check_space(self, streams: Streams, size: int) -> None:
-        """Raise SpoolFullError where `size` bytes more are too much, by figures of a second ago at most."""
+        """Raise SpoolFullError where there is no space for `size` bytes, measured a second ago at most."""
         now_s = self._monotonic()
         if self._measured_s is None or now_s - self._measured_s >= _REFRESH_EVERY_S:
-            share, waiting = streams.memory_share(), streams.sizes().stored_bytes
+            memory_share, waiting_bytes = streams.memory_share(), streams.sizes().stored_bytes
             with self._lock:
-                self._measured_s, self._share, self._waiting_bytes = now_s, share, waiting
-        if self._share > FULL_SHARE:
+                self._memory_share, self._waiting_bytes = memory_share, waiting_bytes
+                self._measured_s = now_s
+        if self._memory_share > FULL_SHARE:
             raise SpoolFullError(
-                f"Redis uses {self._share:.0%} of its maxmemory; over {FULL_SHARE:.0%} nothing is added. "
-                "Give it more memory, or see why workers do not deliver."
+                f"Redis uses {self._memory_share:.0%} of its maxmemory; over {FULL_SHARE:.0%} nothing is "
+                "added. Give it more memory, or see why workers do not deliver."
             )
         if self._waiting_bytes + size > self._max_bytes:
             raise SpoolFullError(
@@ -94,13 +96,13 @@ class RedisSpoolStats:
             )
 
     def fill(self) -> float:
-        """Return how much of what may wait is used, as the last `check_space` has found it."""
-        return max(self._waiting_bytes / self._max_bytes, self._share / FULL_SHARE)
+        """Return how much of the space is used, from 0.0 to 1.0, as of the last `check_space`."""
+        return max(self._waiting_bytes / self._max_bytes, self._memory_share / FULL_SHARE)
 
     def refresh(self, streams: Streams, in_flight: Collection[bytes], writer: str) -> None:
-        """Ask Redis for its counts, unless that was done within a second and nothing was done here since.
+        """Ask Redis for its counts, unless they are less than a second old and nothing has changed here.
 
-        `writer` stands for this process where others have forwarded its records.
+        `writer` names this process in the entries that others have forwarded.
         """
         now_s = self._monotonic()
         if (
@@ -111,8 +113,8 @@ class RedisSpoolStats:
             return
         self._changed, self._refreshed_s = False, now_s
         sizes, dead = streams.sizes(), streams.count_dead()
-        stamps = [int(stamp) for stamp in sizes.first.values() if stamp.isdigit()]
-        age_s = max(0.0, self._clock() - min(stamps) / 1000) if stamps else 0.0
+        times_ms = [int(time_ms) for time_ms in sizes.oldest_times_ms.values() if time_ms.isdigit()]
+        age_s = max(0.0, self._clock() - min(times_ms) / 1000) if times_ms else 0.0
         with self._lock:
             self._store = SpoolCounts(
                 store_pending=sizes.records,
@@ -122,38 +124,39 @@ class RedisSpoolStats:
                 leader=True,
             )
             waiting = {stream: dict(entries) for stream, entries in self._own.waiting.items() if entries}
-            total, batches = self._forwarded.total, list(self._forwarded.batches)
-        marks = streams.last_ids() if self._forwarded.has_unmarked else {}
-        first_id = cache(streams.first_id)  # of a moment: what is settled meanwhile is found the next time
-        done = self._forwarded.find_done(batches, first_id)
-        vanished, gone = RedisProducerStats(waiting=waiting).find_settled(first_id, streams.has)
-        settled = [each for each in gone if each[1] not in in_flight]
+            forwarded = self._forwarded_by_others
+            total, batches = forwarded.total, list(forwarded.batches)
+        newest_ids = streams.last_ids() if forwarded.has_unbatched else {}
+        first_id = cache(streams.first_id)  # asked once; the next refresh finds what is settled meanwhile
+        done = forwarded.find_done(batches, first_id)
+        deleted, settled = RedisProducerStats(waiting=waiting).find_settled(first_id, streams.has)
+        settled = [each for each in settled if each[1] not in in_flight]
         dead_counts = streams.dead_of(settled)
-        dead_elsewhere = streams.dead_of_writer(writer) if total else 0
+        forwarded_dead = streams.dead_of_writer(writer) if total else 0
         with self._lock:
-            for stream in vanished:
+            for stream in deleted:
                 self._own.note_flushed(stream, in_flight)
             self._own.note_settled_elsewhere((*each, dead_counts.get(each, 0)) for each in settled)
-            self._forwarded.note_done(done)
-            self._forwarded.note_dead(dead_elsewhere)
-            self._forwarded.mark(total, marks)
+            forwarded.note_done(done)
+            forwarded.note_dead(forwarded_dead)
+            forwarded.add_batch(total, newest_ids)
 
     def counts(self, journal: SpoolCounts) -> SpoolCounts:
-        """Return the counts as far as they are known, with those of the journal that is forwarded."""
+        """Return the counts that are known, added to those of the journal that is forwarded."""
         with self._lock:
-            own, forwarded = self._own, self._forwarded
-            # Not what the journal says is delivered: it hears of it a moment after Redis.
-            left_journal = self._forwarded_here + forwarded.total
+            own, forwarded = self._own, self._forwarded_by_others
+            # The journal's own count of them is updated a moment after Redis has them.
+            all_forwarded = self._forwarded_by_self + forwarded.total
             store = self._store
             return replace(
                 store,
-                written=journal.written - left_journal + own.written + forwarded.total,
+                written=journal.written - all_forwarded + own.written + forwarded.total,
                 delivered=own.delivered + forwarded.settled - forwarded.dead,
                 dead_lettered=journal.dead_lettered + own.dead_lettered + forwarded.dead,
                 pending=journal.written
                 - journal.dead_lettered
                 - journal.lost
-                - left_journal
+                - all_forwarded
                 + own.pending
                 + forwarded.pending,
                 lost=journal.lost + own.lost + forwarded.lost,

@@ -1,14 +1,14 @@
-"""Streams: what is said to Redis; one stream for each endpoint and partition, one consumer group for all.
+"""Streams: the commands to Redis; one stream for each endpoint and partition, one consumer group for all.
 
 Keys of one partition share a hash tag, so that each script and transaction stays in one slot of a cluster:
 
 - `PREFIX:{PROJECT-P}:import` (engage, groups): the stream, an entry for each bundle;
-- `...:sizes`: how many records and bytes of bodies are in it; `...:settled`: for entries of which a part is
-  done, which records those are; `...:dead`: how many of an entry, or of a writer, are dead letters;
-  `...:lease`: who may read a stream in which the order counts.
+- `...:sizes`: how many records and bytes of bodies are in it; `...:settled`: the settled records of entries
+  that have unsettled ones too; `...:dead`: how many records of an entry, or of a writer, are dead letters;
+  `...:lease`: the consumer that may read a stream in which the order counts.
 
-Entries are deleted once they are settled, and by nothing else: a MAXLEN would remove what nobody has read.
-What is given back unsettled belongs to the consumer `returned`, from which everybody may take at once.
+Entries are deleted when they are settled, and only then: a MAXLEN would remove unread ones. An entry that is
+released belongs to the consumer `returned`, from which every consumer may claim it at once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 GROUP = "senders"
 RETURNED = "returned"
 LEASE_S = 30.0
-MAX_TAKEN = 200
+MAX_TAKEOVER = 200
 MAX_SETTLED = 500
 """In one call: while a script runs, Redis does nothing else."""
 
@@ -44,7 +44,7 @@ SENDER_MS = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedEntry:
-    """An entry that this consumer owns from now on; `crashes` are consumers that died with it."""
+    """An entry that this consumer owns now; `crashes` is how many consumers have died with it."""
 
     stream: str
     entry_id: bytes
@@ -56,15 +56,15 @@ class ClaimedEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """What is in all streams: `first` is the time that the oldest entry has, by stream."""
+    """How much is in all streams, and the time of the oldest entry of each that is not empty."""
 
     records: int
     stored_bytes: int
-    first: Mapping[str, bytes]
+    oldest_times_ms: Mapping[str, bytes]
 
 
 class Streams:
-    """One project's streams as one consumer sees them; every call raises SpoolUnavailableError."""
+    """The streams of one project, for one consumer; every call may raise SpoolUnavailableError."""
 
     def __init__(
         self, connect: Callable[[], Any], address: RedisAddress, *, project: str, consumer: str
@@ -90,16 +90,16 @@ class Streams:
         return [self.key(endpoint, partition) for partition in range(self.partitions)]
 
     def do(self, call: Callable[[Any], Any]) -> Any:
-        """Call `call` with the client and return its result; the library's errors become ours."""
+        """Return what `call` returns for the client; raise our error for one of the library's."""
         try:
             if self._client is None:
                 self._client = self._connect()
             return call(self._client)
         except Exception as error:
-            ours = unavailable(error)
-            if ours is None:
+            spool_error = unavailable(error)
+            if spool_error is None:
                 raise
-            raise ours from error
+            raise spool_error from error
 
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
@@ -110,21 +110,21 @@ class Streams:
     # --- writing --------------------------------------------------------------------------------
 
     def add(self, entries: Sequence[tuple[str, Mapping[bytes, bytes]]]) -> list[tuple[bytes, bool]]:
-        """Add entries in one step; return the ID of each, and whether its stream was not there before.
+        """Add entries in one step; return the ID of each, and whether its stream is new.
 
         In a cluster all must be of one partition.
         """
         keys = [key for stream, _ in entries for key in (stream, f"{stream}:sizes")]
         names = (codec.COUNT, codec.BODIES, codec.WRITER)
-        bundles = [fields[name] for _, fields in entries for name in names]
+        values = [fields[name] for _, fields in entries for name in names]
         time_ms = entries[0][1][codec.TIME]
-        arguments = (scripts.ADD, len(keys), *keys, GROUP, time_ms, *bundles)
+        arguments = (scripts.ADD, len(keys), *keys, GROUP, time_ms, *values)
         if not self._replicas:
             reply = self.do(lambda client: client.eval(*arguments))
             return [(entry_id, bool(new)) for entry_id, new in reply]
 
         def call(client: Any) -> tuple[Any, int]:
-            # In one connection: WAIT is about what that has written.
+            # On one connection: WAIT counts replicas for what was written on it.
             pipeline = client.pipeline(transaction=False)
             pipeline.eval(*arguments)
             pipeline.execute_command("WAIT", self._replicas, WAIT_MS)
@@ -138,19 +138,18 @@ class Streams:
             )
         return [(entry_id, bool(new)) for entry_id, new in reply]
 
-    # --- taking ---------------------------------------------------------------------------------
+    # --- claiming -------------------------------------------------------------------------------
 
     def read(self, stream: str, count: int) -> list[ClaimedEntry]:
-        """Take what was released, and then what nobody has read yet; at most `count` entries of each."""
+        """Claim entries that were released, and then unread ones; at most `count` of each."""
 
         def call(client: Any) -> list[ClaimedEntry]:
-            given_back = client.xpending_range(stream, GROUP, "-", "+", count, consumername=RETURNED)
-            back = self._claim(client, stream, given_back, idle_ms=0)
+            pending = client.xpending_range(stream, GROUP, "-", "+", count, consumername=RETURNED)
+            released = self._claim(client, stream, pending, idle_ms=0)
             reply = client.xreadgroup(GROUP, self.consumer, {stream: ">"}, count=count)
-            entries = replies.entries_of(reply)
-            return back + [
+            return released + [
                 ClaimedEntry(stream=stream, entry_id=entry_id, fields=fields)
-                for entry_id, fields in entries
+                for entry_id, fields in replies.entries_of(reply)
                 if fields
             ]
 
@@ -159,105 +158,105 @@ class Streams:
     def take_over(
         self,
         stream: str,
-        in_hand: Collection[bytes],
+        in_flight: Collection[bytes],
         *,
         idle_s: float | None = None,
         holds_suspects: bool = False,
         ordered: bool = False,
     ) -> tuple[list[ClaimedEntry], bool]:
-        """Take what consumers have that have been silent for too long, and what is ours and not `in_hand`.
+        """Claim the entries of consumers that were silent for too long; return whether some remain there.
 
-        That is so when the answer of a `read` was lost on its way. Of those whose consumers have died again
-        and again some are left, for `takeover.choose` searches; the second of the two says whether.
+        Entries of this consumer that are not `in_flight` are claimed too: the reply of their `read` was lost.
+        Some remain where consumers died again and again, while `takeover.choose` searches the cause.
         """
         idle_ms = self._idle_ms if idle_s is None else int(idle_s * 1000)
-        left = False
+        some_remain = False
 
         def call(client: Any) -> list[ClaimedEntry]:
-            nonlocal left
-            pending = client.xpending_range(stream, GROUP, "-", "+", MAX_TAKEN, idle=idle_ms)
+            nonlocal some_remain
+            pending = client.xpending_range(stream, GROUP, "-", "+", MAX_TAKEOVER, idle=idle_ms)
             silent = [
                 each
                 for each in pending
-                if each["consumer"] != RETURNED.encode() and each["message_id"] not in in_hand
+                if each["consumer"] != RETURNED.encode() and each["message_id"] not in in_flight
             ]
-            chosen, left = choose(silent, holds_suspects=holds_suspects, ordered=ordered)
+            chosen, some_remain = choose(silent, holds_suspects=holds_suspects, ordered=ordered)
             return self._claim(client, stream, chosen, idle_ms=idle_ms)
 
-        return self._with_group(stream, call), left
+        return self._with_group(stream, call), some_remain
 
     def _claim(
         self, client: Any, stream: str, pending: Iterable[Mapping[str, Any]], *, idle_ms: int
     ) -> list[ClaimedEntry]:
-        taken = []
-        for each in pending:
-            entry_id, deliveries = each["message_id"], each["times_delivered"]
-            dead = each["consumer"] not in (RETURNED.encode(), self.consumer.encode())
+        claimed = []
+        for entry in pending:
+            entry_id, deliveries = entry["message_id"], entry["times_delivered"]
+            from_dead = entry["consumer"] not in (RETURNED.encode(), self.consumer.encode())
             reply = client.xclaim(
                 stream,
                 GROUP,
                 self.consumer,
                 idle_ms,
                 [entry_id],
-                retrycount=deliveries + 1 if dead else deliveries,
+                retrycount=deliveries + 1 if from_dead else deliveries,
             )
-            # Nothing: another one was faster, or it was deleted meanwhile.
+            # Empty where another consumer was faster, or the entry was deleted meanwhile.
             for claimed_id, fields in reply:
                 if fields:
-                    crashes = deliveries if dead else max(0, deliveries - 1)
-                    settled = replies.numbers(client.hget(f"{stream}:settled", claimed_id))
-                    taken.append(
+                    crashes = deliveries if from_dead else max(0, deliveries - 1)
+                    settled = replies.parse_indexes(client.hget(f"{stream}:settled", claimed_id))
+                    claimed.append(
                         ClaimedEntry(
                             stream=stream,
                             entry_id=claimed_id,
                             fields=fields,
                             settled=settled,
                             crashes=crashes,
-                            from_dead=dead,
+                            from_dead=from_dead,
                         )
                     )
-        return taken
+        return claimed
 
     def _with_group(self, stream: str, call: Callable[[Any], list[ClaimedEntry]]) -> list[ClaimedEntry]:
-        def again(client: Any) -> list[ClaimedEntry]:
+        def call_with_group(client: Any) -> list[ClaimedEntry]:
             try:
                 return call(client)
             except Exception as error:
                 if "NOGROUP" not in str(error):
                     raise
-            # Nobody has put anything yet, or all was flushed: what comes is read from its beginning.
+            # Nothing was put yet, or Redis was flushed: the new group reads the stream from its beginning.
             if not client.exists(stream):
                 return []
             try:
                 client.xgroup_create(stream, GROUP, "0")
             except Exception as error:
-                if "BUSYGROUP" not in str(error):  # another one was faster
+                if "BUSYGROUP" not in str(error):  # another process was faster
                     raise
             return call(client)
 
-        reply: list[ClaimedEntry] = self.do(again)
+        reply: list[ClaimedEntry] = self.do(call_with_group)
         return reply
 
     # --- settling -------------------------------------------------------------------------------
 
     def settle(self, stream: str, entries: Iterable[tuple[bytes, int, int]]) -> None:
-        """Delete entries that are settled, each given with its number of records and compressed bytes."""
+        """Delete settled entries, each given with the counts of its records and compressed bytes."""
         keys = (stream, f"{stream}:sizes", f"{stream}:settled")
-        arguments = [each for entry in entries for each in entry]
+        arguments = [value for entry in entries for value in entry]
 
         def call(client: Any) -> None:
-            for at in range(0, len(arguments), 3 * MAX_SETTLED):
-                client.eval(scripts.SETTLE, 3, *keys, GROUP, *arguments[at : at + 3 * MAX_SETTLED])
+            for start in range(0, len(arguments), 3 * MAX_SETTLED):
+                client.eval(scripts.SETTLE, 3, *keys, GROUP, *arguments[start : start + 3 * MAX_SETTLED])
 
         self.do(call)
 
     def note_settled(self, stream: str, entry_id: bytes, indexes: Iterable[int]) -> None:
-        """Note which records of an entry are settled: a consumer that takes it over leaves them out."""
+        """Note which records of an entry are settled, for a consumer that takes it over."""
         text = ",".join(map(str, sorted(indexes)))
         self.do(lambda client: client.hset(f"{stream}:settled", entry_id, text))
 
     def note_dead(self, stream: str, entry_id: bytes, writer: bytes, records: int) -> None:
-        """Note how many records of an entry are dead letters, for the process that has put them."""
+        """Count dead letters among the records of an entry, for the process that has put them."""
 
         def call(client: Any) -> None:
             client.hincrby(f"{stream}:dead", entry_id, records)
@@ -268,29 +267,29 @@ class Streams:
         self.do(call)
 
     def dead_of(self, entries: Iterable[tuple[str, bytes]]) -> dict[tuple[str, bytes], int]:
-        """Return how many records of these entries, or writers, are dead letters; without zeros.
+        """Return how many records of these entries, or writers, are dead letters; zeros are left out.
 
-        They are given with their streams.
+        Entries and writers are given with their streams.
         """
         by_stream: dict[str, list[bytes]] = {}
         for stream, entry_id in entries:
             by_stream.setdefault(stream, []).append(entry_id)
-        reply: dict[tuple[str, bytes], int] = {}
+        dead: dict[tuple[str, bytes], int] = {}
         for stream, entry_ids in by_stream.items():
-            known = self.do(partial(replies.hmget, key=f"{stream}:dead", fields=entry_ids))
-            reply |= {
-                (stream, each): int(number)
-                for each, number in zip(entry_ids, known, strict=True)
-                if number is not None
+            counts = self.do(partial(replies.hmget, key=f"{stream}:dead", fields=entry_ids))
+            dead |= {
+                (stream, entry_id): int(count)
+                for entry_id, count in zip(entry_ids, counts, strict=True)
+                if count is not None
             }
-        return reply
+        return dead
 
     def release(self, stream: str, entry_ids: Sequence[bytes]) -> None:
-        """Release entries: every consumer may take them at once, in their old places."""
+        """Release entries: every consumer may claim them at once, in their old order."""
         self.do(lambda client: client.xclaim(stream, GROUP, RETURNED, 0, list(entry_ids), justid=True))
 
     def keep(self, stream: str, entry_ids: Sequence[bytes]) -> set[bytes]:
-        """Report to Redis that this consumer works on these. Return those that are still its own."""
+        """Report to Redis that this consumer still works on these; return those that are still its own."""
 
         def call(client: Any) -> set[bytes]:
             pending = client.xpending_range(
@@ -307,7 +306,7 @@ class Streams:
     # --- leases ---------------------------------------------------------------------------------
 
     def lease(self, stream: str) -> tuple[bool, bool]:
-        """Lease a stream for `LEASE_S` seconds; return whether we have it, and whether that is new."""
+        """Lease a stream for `LEASE_S` seconds; return whether it is leased, and whether that is new."""
         milliseconds = int(LEASE_S * 1000)
         reply = self.do(
             lambda client: client.eval(scripts.LEASE, 1, f"{stream}:lease", self.consumer, milliseconds)
@@ -328,10 +327,10 @@ class Streams:
         return granted
 
     def end_sending(self) -> None:
-        """Release the place among the senders."""
+        """Stop counting this consumer among the senders."""
         self.do(lambda client: client.zrem(f"{self._root}}}:sending", self.consumer))
 
-    # --- looking --------------------------------------------------------------------------------
+    # --- inspecting -----------------------------------------------------------------------------
 
     def count_dead(self) -> int:
         """Return how many dead letters there are."""
@@ -339,23 +338,23 @@ class Streams:
         return reply
 
     def sizes(self) -> Sizes:
-        """Return what is in all streams."""
+        """Return how much is in all streams."""
         streams = [stream for endpoint in ENDPOINTS for stream in self.keys(endpoint)]
 
         def call(client: Any) -> Sizes:
-            records = size = 0
-            first: dict[str, bytes] = {}
+            records = stored_bytes = 0
+            oldest_times_ms: dict[str, bytes] = {}
             for stream in streams:
-                counted = client.hmget(f"{stream}:sizes", "records", "bytes")
-                # What others have added there, nobody has counted: each entry is one record at least.
-                records_there = max(int(counted[0] or 0), client.xlen(stream))
-                if not records_there:
+                counts = client.hmget(f"{stream}:sizes", "records", "bytes")
+                # Entries that other programs have added are not counted: each is one record at least.
+                stream_records = max(int(counts[0] or 0), client.xlen(stream))
+                if not stream_records:
                     continue
-                records += records_there
-                size += max(0, int(counted[1] or 0))
+                records += stream_records
+                stored_bytes += max(0, int(counts[1] or 0))
                 if oldest := _edge(client, stream, *_FIRST):
-                    first[stream] = oldest[1]
-            return Sizes(records=records, stored_bytes=size, first=first)
+                    oldest_times_ms[stream] = oldest[1]
+            return Sizes(records=records, stored_bytes=stored_bytes, oldest_times_ms=oldest_times_ms)
 
         reply: Sizes = self.do(call)
         return reply
@@ -371,17 +370,17 @@ class Streams:
         return reply
 
     def dead_of_writer(self, writer: str) -> int:
-        """Return how many dead letters there were of a process whose records another one has forwarded."""
+        """Return how many records are dead letters that others have forwarded for this writer."""
         streams = [stream for endpoint in ENDPOINTS for stream in self.keys(endpoint)]
         return sum(self.dead_of((stream, writer.encode()) for stream in streams).values())
 
     def last_ids(self) -> dict[str, bytes]:
-        """Return the ID of the newest entry of each stream that holds any."""
+        """Return the ID of the newest entry of each stream that is not empty."""
         streams = [stream for endpoint in ENDPOINTS for stream in self.keys(endpoint)]
 
         def call(client: Any) -> dict[str, bytes]:
-            reply = {stream: _edge(client, stream, "XREVRANGE", "+", "-") for stream in streams}
-            return {stream: newest[0] for stream, newest in reply.items() if newest}
+            edges = {stream: _edge(client, stream, "XREVRANGE", "+", "-") for stream in streams}
+            return {stream: newest[0] for stream, newest in edges.items() if newest}
 
         ids: dict[str, bytes] = self.do(call)
         return ids
@@ -391,7 +390,7 @@ class Streams:
         return bool(self.do(lambda client: _edge(client, stream, "XRANGE", entry_id, entry_id)))
 
     def memory_share(self) -> float:
-        """Return how much of its `maxmemory` Redis uses, from 0 to 1; 0 where it has none."""
+        """Return how much of its `maxmemory` Redis uses, from 0.0 to 1.0; 0.0 where that is not set."""
         nodes = [node for node in self.infos("memory") if node.get("maxmemory")]
         return max((node["used_memory"] / node["maxmemory"] for node in nodes), default=0.0)
 
@@ -399,8 +398,8 @@ class Streams:
         """Return the reply to INFO, of each primary of a cluster."""
 
         def call(client: Any) -> Any:
-            of_all = {"target_nodes": "primaries"} if hasattr(client, "get_primaries") else {}
-            return client.info(*sections, **of_all)
+            options = {"target_nodes": "primaries"} if hasattr(client, "get_primaries") else {}
+            return client.info(*sections, **options)
 
         info = self.do(call)
         return [info] if "used_memory" in info else list(info.values())
@@ -409,7 +408,7 @@ class Streams:
 _FIRST = ("XRANGE", "-", "+")
 
 
-def _edge(client: Any, stream: str, command: str, begin: str | bytes, end: str | bytes) -> list[bytes]:
+def _edge(client: Any, stream: str, command: str, start: str | bytes, end: str | bytes) -> list[bytes]:
     """Return ID and time of the first entry of a range, without its records; an empty list: there is none."""
-    reply: list[bytes] = client.eval(scripts.EDGE, 1, stream, command, begin, end)
+    reply: list[bytes] = client.eval(scripts.EDGE, 1, stream, command, start, end)
     return reply

@@ -1,8 +1,7 @@
-"""Takeover: which entries of silent consumers are taken at a time. Pure.
+"""Takeover: chooses which entries of silent consumers are claimed together. Pure.
 
-As with the records of a request (`sending/crash_isolation.py`): after two deaths the search begins. Only
-those that are taken can be to blame for the next one; all others wait where they are, and nothing is counted
-of them.
+An entry is a suspect after two crashes, as a record is in `sending/crash_isolation.py`. Fewer and fewer
+suspects are claimed together, for only claimed ones can cause the next crash; for others nothing is counted.
 """
 
 from __future__ import annotations
@@ -16,33 +15,33 @@ if TYPE_CHECKING:
 
 
 def is_suspect(crashes: int) -> bool:
-    """Return whether an entry is one of those that are searched; what is lethal has been found."""
+    """Return whether an entry may be the cause of crashes; with `CRASH_LIMIT` of them it is."""
     return ISOLATE_FROM <= crashes < CRASH_LIMIT
 
 
 def choose(
     silent: Sequence[Mapping[str, Any]], *, holds_suspects: bool, ordered: bool
 ) -> tuple[list[Mapping[str, Any]], bool]:
-    """Choose from what XPENDING lists, oldest first; return the chosen, and whether some are left.
+    """Choose entries from those that XPENDING lists, oldest first; return also whether some remain.
 
-    `holds_suspects`: this consumer has some in flight. `ordered`: nothing is taken past what is left.
+    `holds_suspects`: this consumer has suspects in flight. `ordered`: no entry may overtake an older one.
     """
     suspects = [each for each in silent if is_suspect(each["times_delivered"])]
     if not suspects:
         return list(silent), False
-    least = min(each["times_delivered"] for each in suspects)
+    chosen_crashes = min(each["times_delivered"] for each in suspects)
     if ordered:
         # The oldest ones, for the others must not overtake them.
-        least = suspects[0]["times_delivered"]
-    room = 0 if holds_suspects else most_together(least)
+        chosen_crashes = suspects[0]["times_delivered"]
+    room = 0 if holds_suspects else most_together(chosen_crashes)
     chosen: list[Mapping[str, Any]] = []
-    for each in silent:
-        crashes = each["times_delivered"]
+    for entry in silent:
+        crashes = entry["times_delivered"]
         if is_suspect(crashes):
-            if room <= 0 or crashes != least:
+            if room <= 0 or crashes != chosen_crashes:
                 if ordered:
                     break
                 continue
             room -= 1
-        chosen.append(each)
+        chosen.append(entry)
     return chosen, len(chosen) < len(silent)

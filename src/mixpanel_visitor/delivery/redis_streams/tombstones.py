@@ -1,4 +1,4 @@
-"""RedisTombstones: people who have opted out, as all machines know them."""
+"""RedisTombstones: the opt-outs that all machines share."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ KEEP_S = 30 * 86_400
 _FETCH_EVERY_S = 1.0
 _BATCH_SIZE = 500
 _FETCH_EVERY_REVISIONS = 1000
-"""So often all are fetched, for the sake of those that are too old."""
+"""How often all are fetched, so that old ones are deleted."""
 
 
 class RedisTombstones:
-    """Digests of IDs, each with the Redis server's time until which records are not to be sent."""
+    """Digests of IDs, each with Redis' time of the opt-out: records put until then are not sent."""
 
     def __init__(self, streams: Streams, monotonic: Callable[[], float]) -> None:
         self._streams = streams
@@ -33,18 +33,18 @@ class RedisTombstones:
         self._fetched_s: float | None = None
 
     def add(self, people: Iterable[str]) -> None:
-        """Have no worker send what was put until now of these people."""
+        """Keep every worker from sending the records of these people that were put until now."""
         digests = list(people)
 
         def call(client: Any) -> tuple[int, int]:
             now_ms, revision = _time_ms(client), 0
             # A script: clients before redis 6.1 have no transactions in a cluster.
-            for at in range(0, len(digests), _BATCH_SIZE):
-                batch = digests[at : at + _BATCH_SIZE]
+            for start in range(0, len(digests), _BATCH_SIZE):
+                batch = digests[start : start + _BATCH_SIZE]
                 revision = client.eval(
                     scripts.WITHDRAW, 1, self._streams.withdrawn_key, REVISION, now_ms, *batch
                 )
-            while _time_ms(client) <= now_ms:  # a millisecond: what comes after it has a later ID
+            while _time_ms(client) <= now_ms:  # a millisecond: later entries have a later ID
                 pass
             return now_ms, revision
 
@@ -53,8 +53,8 @@ class RedisTombstones:
         added: tuple[int, int] = self._streams.do(call)
         until_ms, revision = added
         if revision == self._revision + 1 and revision % _FETCH_EVERY_REVISIONS:
-            # Nobody else has added any since the last look: the others, who may be many, are known. In place,
-            # because another thread may have fetched all meanwhile.
+            # No other process has added any since the last fetch: the others, maybe many, are known. Updated
+            # in place, because another thread may have fetched all meanwhile.
             self._until_ms.update(dict.fromkeys(digests, until_ms))
             self._revision = revision
         else:
@@ -63,21 +63,21 @@ class RedisTombstones:
     def opted_out_since(self, people: Collection[str], since_ms: int) -> bool:
         """Ask Redis whether any of these people, given as digests, has opted out since then."""
         key, digests = self._streams.withdrawn_key, list(people)
-        noted = self._streams.do(lambda client: client.hmget(key, digests)) if digests else []
-        return any(until_ms is not None and int(until_ms) >= since_ms for until_ms in noted)
+        times_ms = self._streams.do(lambda client: client.hmget(key, digests)) if digests else []
+        return any(until_ms is not None and int(until_ms) >= since_ms for until_ms in times_ms)
 
     def revision(self) -> int:
-        """Return how often something was withdrawn, as far as is known."""
+        """Return the count of withdrawals, at most a second old."""
         self.refresh()
         return self._revision
 
     def refresh(self) -> None:
-        """Ask Redis, unless that was done within the last second."""
+        """Fetch from Redis, unless that was done within the last second."""
         if self._fetched_s is None or self._monotonic() - self._fetched_s >= _FETCH_EVERY_S:
             self._fetch()
 
     def covers(self, entry: Entry, index: int) -> bool:
-        """Return whether a record is of somebody who has opted out after it was put."""
+        """Return whether a record is of a person who has opted out after it was put."""
         if not self._until_ms:
             return False
         put_ms = entry.order[0]
@@ -91,19 +91,16 @@ class RedisTombstones:
             return
 
         def call(client: Any) -> dict[bytes, bytes]:
-            until_ms_of: dict[bytes, bytes] = client.hgetall(key)
-            old_ms = _time_ms(client) - KEEP_S * 1000
-            old = [
-                each for each, until_ms in until_ms_of.items() if each != REVISION and int(until_ms) < old_ms
-            ]
+            fields: dict[bytes, bytes] = client.hgetall(key)
+            fields.pop(REVISION, None)
+            keep_ms = _time_ms(client) - KEEP_S * 1000
+            old = [digest for digest, until_ms in fields.items() if int(until_ms) < keep_ms]
             if old:
                 client.hdel(key, *old)
-            return until_ms_of
+            return fields
 
-        until_ms_of = self._streams.do(call)
-        self._until_ms = {
-            each.decode(): int(until) for each, until in until_ms_of.items() if each != REVISION
-        }
+        fields = self._streams.do(call)
+        self._until_ms = {digest.decode(): int(until_ms) for digest, until_ms in fields.items()}
         self._revision = revision
 
 
