@@ -1,8 +1,8 @@
-"""BackgroundWriter: writes what finished requests have queued, in its own thread, many requests at a time.
+"""BackgroundWriter: writes the records of finished requests, many at a time, in a thread of its own.
 
-An event loop must not wait for a disk, so ASGI leaves its records here. Nothing depends on the thread:
-until it has proven that it runs (uWSGI without threads starts some that never do), when it cannot be
-started, and when it falls behind, `submit` commits in the calling thread instead.
+An event loop must not wait for a disk, so ASGI queues its records here. Nothing depends on the thread: until
+it has run (under uWSGI without threads it never does), when it cannot be started, and when it falls
+behind, `submit` commits in the calling thread instead.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from mixpanel_visitor.records import Record
 
 LINGER_S = 0.002
-"""Waking a thread costs more than all else that an event needs: under load one wake serves many requests."""
+"""To wake a thread costs more than all other work for an event: under load one wake serves many requests."""
 
 MAX_WAITING = 1000
-"""So many requests' records may wait for the thread before the caller commits its own."""
+"""Requests whose records may wait for the thread; with more, the caller commits its own."""
 
 
 def _linger() -> None:
@@ -36,7 +36,7 @@ def _linger() -> None:
 class BackgroundWriter:
     """Calls `commit(records)` soon, in order, from one thread; `commit` must not raise.
 
-    `linger` is called between the first request's records and the commit, so that others come along.
+    `linger` is called between the records of the first request and the commit, to wait for more requests.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class BackgroundWriter:
     def _reset(self) -> None:
         self._fork_detector = fork_detector()
         self._waiting: deque[list[Record]] = deque()
-        self._busy = threading.RLock()  # a signal handler in the middle of a drain may drain
-        self._starting = threading.Lock()
+        self._commit_lock = threading.RLock()  # a signal handler in the middle of a drain may drain
+        self._start_lock = threading.Lock()
         self._run_of_thread: _ThreadRun | None = None
 
     @property
@@ -59,9 +59,9 @@ class BackgroundWriter:
         return bool(self._waiting)
 
     def submit(self, records: list[Record]) -> None:
-        """Take records for a commit that happens soon; returns at once."""
+        """Queue records for a commit that happens soon; return at once."""
         if not self._fork_detector[0]:
-            self._reset()  # a fork: the thread and what waited for it are the parent's
+            self._reset()  # a fork: the thread and its queue are the parent's
         run = self._run_of_thread
         if run is None or not run.running or len(self._waiting) >= MAX_WAITING:
             self._commit(records)
@@ -72,30 +72,30 @@ class BackgroundWriter:
         if not run.is_woken:
             run.is_woken = True
             if run.primitives != threads.primitives():
-                # gevent or eventlet has replaced what the thread stands on: the next request begins another.
+                # gevent or eventlet has replaced what the thread uses: the next request starts another.
                 self._run_of_thread = None
-                self._busy, self._starting = threading.RLock(), threading.Lock()
+                self._commit_lock, self._start_lock = threading.RLock(), threading.Lock()
                 run.stopping = True
             run.wake.put(None)
         if run.stopping:
-            self._commit_waiting()  # the thread may have had its last look before the append
+            self._commit_waiting()  # the thread may have emptied the queue for the last time before
 
     def drain(self, timeout_s: float) -> bool:
-        """Commit in the calling thread what still waits; False where the thread kept us from it."""
+        """Commit in the calling thread what still waits; False where the thread is busy for too long."""
         if not self._fork_detector[0]:
             self._reset()
-        if not self._busy.acquire(timeout=max(0.0, timeout_s)):
+        if not self._commit_lock.acquire(timeout=max(0.0, timeout_s)):
             return False
         try:
             self._commit_waiting()
         finally:
-            self._busy.release()
+            self._commit_lock.release()
         return True
 
     def stop(self, timeout_s: float) -> bool:
-        """Let the thread end and commit what waits; a later `submit` starts another."""
+        """End the thread and commit what waits; a later `submit` starts another."""
         if not self._fork_detector[0]:
-            self._reset()  # first: the parent may have held the lock inside of the event when it forked
+            self._reset()  # first: the parent may have held a lock when it forked
         run, self._run_of_thread = self._run_of_thread, None
         if run is not None:
             run.stopping = True
@@ -103,20 +103,20 @@ class BackgroundWriter:
         return self.drain(timeout_s)
 
     def retire(self) -> None:
-        """End the thread once nothing waits, for nobody submits any more; a finalizer may call it."""
+        """End the thread once nothing waits, after the last `submit`; a finalizer may call it."""
         run = self._run_of_thread
         if run is not None:
             run.retired = True
             run.wake.put(None)
 
     def _start(self) -> None:
-        if not self._starting.acquire(blocking=False):
-            return  # another thread is at it
+        if not self._start_lock.acquire(blocking=False):
+            return  # another thread starts it
         try:
             if self._run_of_thread is None:
                 self._start_run()
         finally:
-            self._starting.release()
+            self._start_lock.release()
 
     def _start_run(self) -> None:
         run = self._run_of_thread = _ThreadRun()
@@ -124,14 +124,14 @@ class BackgroundWriter:
         threads.start("mixpanel-visitor-committer", self._run, run)
 
     def _run(self, run: _ThreadRun) -> None:
-        busy = self._busy
+        commit_lock = self._commit_lock
         run.running = True
         while not run.stopping:
             run.wake.get()
             if not (run.stopping or run.retired) and run.primitives == threads.primitives():
                 self._linger()
-            run.is_woken = False  # before the look into the queue: a later append wakes it again
-            with busy:
+            run.is_woken = False  # before the queue is read: a later append wakes it again
+            with commit_lock:
                 self._commit_waiting()
             run.stopping = run.stopping or run.retired
         if run.primitives != threads.primitives():
@@ -148,7 +148,7 @@ class BackgroundWriter:
 
 
 class _ThreadRun:
-    """One run of the thread: whether it was seen to run, has to stop, or has to end when nothing waits."""
+    """One run of the thread: whether it has run, has to stop, or has to end when nothing waits."""
 
     def __init__(self) -> None:
         # No Event: its `set` holds a lock, and a signal handler that comes then would wait for itself.

@@ -1,4 +1,4 @@
-"""DeadLetter: a record that Mixpanel has refused, with its reason, and its form as a line of JSON. Pure."""
+"""DeadLetter: a record that Mixpanel has refused, with the reason, and its form as a line of JSON. Pure."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ if TYPE_CHECKING:
 BATCH_SIZE = 256
 """Dead letters in one call of `on_batch`."""
 
-
 _RECORD = b',"record":'
 ID_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """A record that was set aside: when (milliseconds since 1970), why, and what it was."""
+    """A record that was set aside, with the time (milliseconds since 1970) and the reason."""
 
     time_ms: int
     endpoint: Endpoint
@@ -33,7 +32,7 @@ class DeadLetter:
 
     @property
     def id(self) -> str:
-        """A hash of all its fields, by which people name it; it stays when others come and go."""
+        """A hash of all its fields, which names it on the command line and does not change."""
         return hashlib.sha256(encode(self)).hexdigest()[:ID_DIGITS]
 
 
@@ -48,9 +47,9 @@ def encode(dead_letter: DeadLetter) -> bytes:
     }
     record = dead_letter.body
     if not _is_object(record):
-        # Not what was promised. As a string the line stays readable, and nothing is lost.
+        # As a string the line stays readable, and nothing is lost.
         record = json.dumps(record.decode("utf-8", "surrogateescape")).encode()
-    # The record's own bytes, not parsed and written anew: sent again, it is the same record.
+    # The bytes of the record, not parsed and encoded again: what is sent again is the same record.
     return json.dumps(head, separators=(",", ":")).encode()[:-1] + _RECORD + record + b"}\n"
 
 

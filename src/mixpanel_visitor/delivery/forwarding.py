@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from .spool import Claim, DeadReason, SpoolCounts
 
 LINGER_S = 0.05
-"""So long an event waits for others to be forwarded with it; so often those of other processes are found."""
+"""How long an event waits for others, and how often the journal is asked for those of other processes."""
 
 FORWARD_BYTES = 2**20
-"""Of bodies, in one step: compressed, that passes a slow network within the time-out."""
+"""Of bodies in one step: compressed, they pass a slow network within the time-out."""
 
 _FORWARD_S = 0.25
 _THREAD_S = 1.0
@@ -52,16 +52,15 @@ _ACCEPTED = b'{"code":200,"status":1,"num_records_imported":%d}'
 
 
 class ForwardingSpool(SyncableSpool, BoundedSpool, OptOutSpool, OptOutHistorySpool, FlagSharingSpool):
-    """A `Spool`: `journal`, and `server`, to which it is forwarded; nothing is lost between the two.
+    """A `Spool`: a `journal`, and the `server` to which it is forwarded; nothing is lost between the two.
 
-    With `waits` a put returns when the server has the records: all that wait at a time are put together. What
-    the server does not take then goes into the journal, and so does all that comes as long as the journal
-    holds something, so that the order stays. Without a journal (its disk is full, or cannot be written), all
-    wait for the server.
+    With `waits` a put returns when the server has the records, which it stores together with those of other
+    callers. If the server does not take them, they go into the journal, as later ones do until it is empty,
+    which keeps the order. If the journal's disk is full or cannot be written, puts wait for the server.
 
-    What the server may or may not have taken (no answer in time, or this process was killed before it had
-    noted the answer) comes twice: events have an insert ID, an `$add` counts twice then. What was forwarded
-    is pending until it is settled at the server. Claims come from the server only.
+    Where it is unknown whether the server has taken records (no response in time, or this process was killed
+    before it noted the response), they are forwarded again: events have an insert ID, an `$add` counts twice.
+    Forwarded records are pending until they are settled on the server. Claims come from the server only.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class ForwardingSpool(SyncableSpool, BoundedSpool, OptOutSpool, OptOutHistorySpo
         self.journal = journal
         self._monotonic = monotonic
         self._waits = waits
-        self._at_server = GroupCommit(server.put)
+        self._server_commit = GroupCommit(server.put)
         self._in_flight = _InFlight(journal)
         self._forwarder = Sender(
             journal,
@@ -103,10 +102,10 @@ class ForwardingSpool(SyncableSpool, BoundedSpool, OptOutSpool, OptOutHistorySpo
         self._checked_s = 0.0
 
     def put(self, records: Sequence[Record]) -> None:
-        """Store all of `records` in one of the two, or raise what the journal raises."""
+        """Store all of `records` in the journal or on the server, or raise what the journal raises."""
         if self._waits and not self._must_queue():
             try:
-                self._at_server.put(records)
+                self._server_commit.put(records)
             except SpoolError as error:
                 self._log_waiting(error)
             else:
@@ -122,26 +121,26 @@ class ForwardingSpool(SyncableSpool, BoundedSpool, OptOutSpool, OptOutHistorySpo
                 self._forward_now()
 
     def _forward_now(self) -> bool:
-        """Forward without lingering; return whether nothing is left. Raise nothing: all is stored already."""
+        """Forward without lingering; return whether the journal is empty. Raise nothing: all is stored."""
         try:
             return self._forwarder.drain(_FORWARD_S)
         except Exception as error:
-            # At the end of the interpreter nothing can be imported: another process forwards them.
+            # At the end of the interpreter nothing can be imported: then another process forwards them.
             if not sys.is_finalizing():
                 message = "Forwarding to Redis met an error of its own (%s at %s: %s) and goes on."
                 self._quiet_log(logging.ERROR, "own", message, type(error).__name__, place_of(error), error)
             return False
 
-    def _put_without_journal(self, records: Sequence[Record], problem: SpoolError) -> None:
+    def _put_without_journal(self, records: Sequence[Record], journal_error: SpoolError) -> None:
         try:
-            self._at_server.put(records)
+            self._server_commit.put(records)
         except SpoolError:
-            raise problem from None
-        self._quiet_log(logging.WARNING, "no journal", "Requests wait for Redis, for: %s", problem)
+            raise journal_error from None
+        self._quiet_log(logging.WARNING, "no journal", "Requests wait for Redis, for: %s", journal_error)
 
     def _must_queue(self) -> bool:
-        """Return whether the journal holds something, which must not be overtaken."""
-        # At first: what an earlier process has left on this machine is older than all that comes.
+        """Return whether the journal has records, which later ones must not overtake."""
+        # None at first: an earlier process may have left older records on this machine.
         if self._journal_is_empty:
             return False
         now_s = self._monotonic()
@@ -169,7 +168,7 @@ class ForwardingSpool(SyncableSpool, BoundedSpool, OptOutSpool, OptOutHistorySpo
         self._quiet_log(logging.WARNING, "diverted", message, error)
 
     def _log_forwarding(self, level: int, kind: str, message: str, *args: object) -> None:
-        if not kind.startswith("network "):  # that advises on the way to Mixpanel; `_forward` has logged it
+        if not kind.startswith("network "):  # advice for Mixpanel; `_forward` has logged it
             self._quiet_log(level, kind, f"While forwarding to Redis, in Mixpanel's place: {message}", *args)
 
     def _forward(self, endpoint: Endpoint, bodies: Sequence[bytes]) -> Response:
@@ -180,15 +179,15 @@ class ForwardingSpool(SyncableSpool, BoundedSpool, OptOutSpool, OptOutHistorySpo
             self._log_waiting(error)
             return Response(status=0, failure=f"refused: {error}")
         except ValueError as error:
-            # For a record that no entry can hold: it is searched for and set aside.
+            # A record is too large for an entry: it is searched for, and set aside.
             self._quiet_log(logging.ERROR, "unfit", "A record cannot be forwarded to Redis: %s", error)
             return Response(status=400)
         return Response(status=200, body=_ACCEPTED % len(bodies))
 
     def claim(self, endpoint: Endpoint, max_records: int, max_bytes: int) -> Claim | None:
-        """Take the oldest unclaimed records of an endpoint from the server.
+        """Claim the oldest unclaimed records of an endpoint from the server.
 
-        What this process has put is forwarded before, without lingering: at exit there is no later.
+        Before that the records of this process are forwarded, without lingering: at exit there is no later.
         """
         self._withdraw_at_server()
         if self._has_new_records:
@@ -210,14 +209,14 @@ class ForwardingSpool(SyncableSpool, BoundedSpool, OptOutSpool, OptOutHistorySpo
         self.server.bury(claim, reasons)
 
     def withdraw(self, people: Iterable[str]) -> None:
-        """Have nothing sent that was put until now of these people, on the server or on this machine.
+        """Withdraw the waiting records of these people, on this machine and on the server.
 
-        While the server is away this process remembers them, and tells it as soon as it is back.
+        While the server is unreachable this process keeps the digests, and withdraws them there later.
         """
         people = set(people)
         if self.journal.directory.exists():
             self.journal.withdraw(people)
-            # What is under way from there must have reached the server before they do.
+            # Records on their way must reach the server before the opt-out does.
             self._forward_now()
         with self._lock:
             self._withdrawals |= people
@@ -238,15 +237,15 @@ class ForwardingSpool(SyncableSpool, BoundedSpool, OptOutSpool, OptOutHistorySpo
         return on_this_machine or self.server.opted_out_since(people, since_ms)
 
     def revision(self) -> int:
-        """Return how often something was withdrawn."""
+        """Return the count of withdrawals."""
         return self.server.revision()
 
     def counts(self) -> SpoolCounts:
-        """Return the counts of both: what the journal has delivered, the server has still to deliver."""
+        """Return the counts of both as one spool: what the journal has delivered waits on the server."""
         return self.server.counts(self.journal.counts(), self.journal.writer)
 
     def leads(self) -> bool:
-        """Return whether this process fetches the definitions of feature flags, as the server says."""
+        """Return whether this process fetches the definitions of feature flags for all others."""
         return self.server.leads()
 
     def share_flags(self, document: bytes) -> None:
@@ -258,14 +257,14 @@ class ForwardingSpool(SyncableSpool, BoundedSpool, OptOutSpool, OptOutHistorySpo
         return self.server.shared_flags()
 
     def fill(self) -> float:
-        """Return how much of the one that takes records at the moment is used."""
+        """Return how much of the space is used where records are put at the moment, from 0.0 to 1.0."""
         is_at_server = self._waits and self._journal_is_empty
         return self.server.fill() if is_at_server else self.journal.fill()
 
     def sync(self) -> None:
-        """Make what is on this machine survive a power failure; tell the server what it has missed.
+        """Make records on this machine survive a power failure; withdraw on the server what it has missed.
 
-        Forwards what earlier processes have left on this machine, though nothing is put.
+        Starts to forward what earlier processes have left on this machine.
         """
         with contextlib.suppress(SpoolUnavailableError):
             self._withdraw_at_server()
@@ -274,7 +273,7 @@ class ForwardingSpool(SyncableSpool, BoundedSpool, OptOutSpool, OptOutHistorySpo
             self._forwarder.start()
 
     def close(self) -> None:
-        """Forward what can be forwarded at once, and close both; a later `put` opens them again."""
+        """Forward what can be forwarded within a moment, and close both; a later `put` opens them again."""
         if self.journal.directory.exists():
             self._forwarder.drain(_STOP_S)
         self._forwarder.stop(_STOP_S)
@@ -284,20 +283,20 @@ class ForwardingSpool(SyncableSpool, BoundedSpool, OptOutSpool, OptOutHistorySpo
 
 
 class _InFlight(CrashTrackingSpool):
-    """What is being forwarded: the journal has it for a crash, and this which process has put each record."""
+    """Notes in the journal what is being forwarded, for a crash, and has the writer of each record."""
 
     def __init__(self, journal: Journal) -> None:
         self.writers: list[str] = []
         self._journal = journal
 
     def note_sending(self, claim: Claim, indexes: Iterable[int], *, once: bool = False) -> None:
-        """Note that these are about to be forwarded."""
+        """Note that these records are about to be forwarded."""
         indexes = list(indexes)
         self._journal.note_sending(claim, indexes, once=once)
         self.writers = self._journal.writers(claim, indexes)
 
     def note_sent(self) -> None:
-        """Note that the server has answered, or has not."""
+        """Note that the server has responded, or that the request has failed."""
         self._journal.note_sent()
 
     def note_settled(self) -> None:

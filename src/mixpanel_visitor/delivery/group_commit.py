@@ -1,4 +1,4 @@
-"""GroupCommit: who finds nobody at it stores for all that wait, and each returns when its own are stored."""
+"""GroupCommit: of callers that wait at the same time, one stores the records of all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class _Group:
-    """Records of callers that are stored together, and wait by `changed`; `error` says why they were not."""
+    """Records of callers that are stored together; they wait by `changed`. `error`: why that failed."""
 
     changed: threading.Condition
     records: list[Record] = field(default_factory=list)
@@ -28,8 +28,8 @@ class _Group:
 class GroupCommit:
     """Calls `commit(records)` in the thread of one of its callers, one call at a time.
 
-    There is no window: what comes while a commit is under way goes into the next one, and nobody waits for
-    more to come. So one caller alone is as fast as without, and many share a round trip.
+    There is no window: records that come during a commit go into the next one, and no caller waits for more
+    of them. So a single caller is as fast as without groups, and many callers share a round trip.
     """
 
     def __init__(self, commit: Callable[[list[Record]], None]) -> None:
@@ -39,19 +39,19 @@ class GroupCommit:
 
     def _reset(self) -> None:
         self._fork_detector = fork.fork_detector()
-        # Held for moments, never while a commit is under way: under gevent it may be of before its patch.
+        # Never held during a commit: under gevent it may be a native lock, older than the patch.
         self._lock = threading.Lock()
         self._is_busy = False
         self._waiting = self._new_group()
 
     def _new_group(self) -> _Group:
-        # Each has a condition of its own: who waits for the next commit is not woken by the end of this one.
+        # Each has a condition of its own, so that the end of a commit does not wake those of the next one.
         return _Group(threading.Condition(self._lock))
 
     def put(self, records: Sequence[Record]) -> None:
-        """Store all of `records`; raise SpoolError where that failed for those stored together with them."""
+        """Store all of `records`; raise SpoolError where that failed for their group."""
         if not self._fork_detector[0]:
-            self._reset()  # a fork that Python has not seen: who was at it is the parent's
+            self._reset()  # a fork that Python has not seen: the callers were the parent's
         with self._lock:
             group = self._waiting
             group.records += records
@@ -59,20 +59,20 @@ class GroupCommit:
                 try:
                     group.changed.wait()
                 except BaseException:
-                    group.changed.notify()  # it may have been this one's turn
+                    group.changed.notify()  # the next caller, if this one was to commit
                     raise
-            leads = not group.is_done
-            if leads:
+            has_to_store = not group.is_done
+            if has_to_store:
                 self._is_busy, self._waiting = True, self._new_group()
-        if leads:
-            self._lead(group)
+        if has_to_store:
+            self._store(group)
         if isinstance(group.error, SpoolError):
             raise type(group.error)(str(group.error)) from group.error
         if group.error is not None:
-            # Another one's record may be to blame: alone, each will see.
+            # A record of another caller may be the cause: callers may try again, each alone.
             raise SpoolUnavailableError(f"not stored together: {group.error}") from group.error
 
-    def _lead(self, group: _Group) -> None:
+    def _store(self, group: _Group) -> None:
         try:
             self._commit(group.records)
         except Exception as error:

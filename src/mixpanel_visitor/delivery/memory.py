@@ -34,25 +34,25 @@ if TYPE_CHECKING:
 MAX_BYTES = 64 * 2**20
 MAX_DEAD = 1000
 MAX_WITHDRAWN = 50_000
-"""With more people who have opted out, all records are looked at once, and those people are forgotten."""
+"""Opt-outs in memory: with more, all waiting records of these people are marked, and the IDs forgotten."""
 
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """A stored record; `sequence` is its place in the order of all, `claim` the claim it is out with."""
+    """A stored record; `sequence` orders all records, `claim_id` is 0 while the record is in no claim."""
 
     sequence: int
     time_ms: int
     endpoint: Endpoint
     body: bytes
-    claim: int = 0
+    claim_id: int = 0
     is_withdrawn: bool = False
 
 
 class MemorySpool(BoundedSpool, OptOutSpool, OptOutHistorySpool, VolatileSpool):
-    """A `Spool` in memory, of `max_bytes` of bodies at most; of the dead letters it keeps the last 1000.
+    """A `Spool` in memory, for at most `max_bytes` of bodies; it keeps the last 1000 dead letters.
 
-    A forked child starts with an empty one: what was put before is the parent's.
+    A forked child starts with an empty one: the parent delivers its own records.
     """
 
     is_volatile: Literal[True] = True
@@ -75,7 +75,7 @@ class MemorySpool(BoundedSpool, OptOutSpool, OptOutHistorySpool, VolatileSpool):
     def _reset(self) -> None:
         self._lock = threading.RLock()
         self._written = 0
-        self._claims = 0
+        self._last_claim_id = 0
         self._unsettled: dict[int, _Entry] = {}
         self._waiting: dict[Endpoint, deque[_Entry]] = {endpoint: deque() for endpoint in ENDPOINTS}
         self._bytes = 0
@@ -110,52 +110,52 @@ class MemorySpool(BoundedSpool, OptOutSpool, OptOutHistorySpool, VolatileSpool):
                 self._waiting[record.endpoint].append(entry)
 
     def fill(self) -> float:
-        """Return how much of its bound is used."""
+        """Return how much of the space is used, from 0.0 to 1.0."""
         return self._bytes / self._max_bytes if self._max_bytes else 1.0
 
     def claim(self, endpoint: Endpoint, max_records: int, max_bytes: int) -> Claim | None:
-        """Take the oldest unclaimed records of an endpoint."""
+        """Claim the oldest unclaimed records of an endpoint."""
         with self._lock:
             waiting = self._waiting[endpoint]
-            self._claims += 1
-            taken: list[_Entry] = []
+            self._last_claim_id += 1
+            claimed: list[_Entry] = []
             size = 0
-            while waiting and len(taken) < max_records:
+            while waiting and len(claimed) < max_records:
                 entry = waiting[0]
                 if self._is_withdrawn(entry):
                     self._settle([waiting.popleft()])
                     self._dead += 1
                     continue
                 size += len(entry.body)
-                if taken and size > max_bytes:
+                if claimed and size > max_bytes:
                     break
                 waiting.popleft()
-                entry.claim = self._claims
-                taken.append(entry)
-            if not taken:
+                entry.claim_id = self._last_claim_id
+                claimed.append(entry)
+            if not claimed:
                 return None
             return Claim(
                 endpoint=endpoint,
-                bodies=tuple(entry.body for entry in taken),
-                positions=tuple((self._claims, entry) for entry in taken),
+                bodies=tuple(entry.body for entry in claimed),
+                positions=tuple((self._last_claim_id, entry) for entry in claimed),
             )
 
     def ack(self, claim: Claim, indexes: Iterable[int]) -> None:
         """Forget these records of the claim: they have been delivered."""
         with self._lock:
-            self._delivered += len(self._settle(self._held(claim, indexes)))
+            self._delivered += len(self._settle(self._claimed_entries(claim, indexes)))
 
     def release(self, claim: Claim, indexes: Iterable[int]) -> None:
         """Let the next claim of the endpoint return these first."""
         with self._lock:
-            self._release_entries(self._held(claim, indexes))
+            self._release_entries(self._claimed_entries(claim, indexes))
 
     def bury(self, claim: Claim, reasons: Mapping[int, DeadReason]) -> None:
         """Set these aside in the dead letters, each with its reason."""
         time_ms = int(self._clock() * 1000)
         with self._lock:
             for index, reason in reasons.items():
-                for entry in self._settle(self._held(claim, [index])):
+                for entry in self._settle(self._claimed_entries(claim, [index])):
                     self._dead += 1
                     dead_letter = DeadLetter(
                         time_ms=time_ms, endpoint=entry.endpoint, reason=reason, body=entry.body
@@ -163,10 +163,10 @@ class MemorySpool(BoundedSpool, OptOutSpool, OptOutHistorySpool, VolatileSpool):
                     self._dead_letters.append((dead_letter, owners(entry.body)))
 
     def withdraw(self, people: Iterable[str]) -> None:
-        """Have nothing sent that was put until now of these people, given by `subject_digest.digests`."""
+        """Withdraw the waiting records of these people, given by `subject_digest.digests`."""
         with self._lock:
             for person in people:
-                self._withdrawn.pop(person, None)  # the oldest stay in front
+                self._withdrawn.pop(person, None)  # so that the oldest stay first
                 self._withdrawn[person] = self._written
                 self._opted_out_ms.pop(person, None)
                 self._opted_out_ms[person] = int(self._clock() * 1000)
@@ -183,11 +183,11 @@ class MemorySpool(BoundedSpool, OptOutSpool, OptOutHistorySpool, VolatileSpool):
             return any(self._opted_out_ms.get(person, -1) >= since_ms for person in people)
 
     def revision(self) -> int:
-        """Return how often something was withdrawn."""
+        """Return the count of withdrawals."""
         return self._revision
 
     def counts(self) -> SpoolCounts:
-        """Return current counts; the store is this object."""
+        """Return current counts; the whole store is this object."""
         now_ms = self._clock() * 1000
         with self._lock:
             oldest = next(iter(self._unsettled.values()), None)
@@ -204,9 +204,9 @@ class MemorySpool(BoundedSpool, OptOutSpool, OptOutHistorySpool, VolatileSpool):
             )
 
     def close(self) -> None:
-        """Forget all claims; what was not settled is claimed again."""
+        """Forget all claims; their records can be claimed again."""
         with self._lock:
-            self._release_entries([entry for entry in self._unsettled.values() if entry.claim])
+            self._release_entries([entry for entry in self._unsettled.values() if entry.claim_id])
 
     def dead_letters(self) -> list[DeadLetter]:
         """Return the dead letters, oldest first."""
@@ -215,57 +215,57 @@ class MemorySpool(BoundedSpool, OptOutSpool, OptOutHistorySpool, VolatileSpool):
 
     # --- inside --------------------------------------------------------------------------------
 
-    def _held(self, claim: Claim, indexes: Iterable[int]) -> list[_Entry]:
-        """Return those entries that are still claimed by this very claim."""
+    def _claimed_entries(self, claim: Claim, indexes: Iterable[int]) -> list[_Entry]:
+        """Return the entries that still belong to this claim, each once."""
         positions = [cast("tuple[int, _Entry]", claim.positions[index]) for index in indexes]
         return [
             entry
             for claim_id, entry in dict.fromkeys(positions)
-            if entry.claim == claim_id and self._unsettled.get(entry.sequence) is entry
+            if entry.claim_id == claim_id and self._unsettled.get(entry.sequence) is entry
         ]
 
     def _is_withdrawn(self, entry: _Entry) -> bool:
         if self._withdrawn and not entry.is_withdrawn:
-            until = max((self._withdrawn.get(owner, -1) for owner in owners(entry.body)), default=-1)
-            entry.is_withdrawn = entry.sequence <= until
+            last_withdrawn = max((self._withdrawn.get(each, -1) for each in owners(entry.body)), default=-1)
+            entry.is_withdrawn = entry.sequence <= last_withdrawn
         return entry.is_withdrawn
 
     def _forget_withdrawn(self) -> None:
-        """Forget people without waiting records; if they are too many, all, once the records are marked."""
+        """Forget opt-outs older than all waiting records; if too many, mark the records and forget all."""
         if len(self._withdrawn) > self._max_withdrawn:
             for entry in self._unsettled.values():
                 self._is_withdrawn(entry)
             self._withdrawn.clear()
         oldest = next(iter(self._unsettled), self._written + 1)
-        while self._withdrawn and self._withdrawn[first := next(iter(self._withdrawn))] < oldest:
-            del self._withdrawn[first]
+        while self._withdrawn and self._withdrawn[person := next(iter(self._withdrawn))] < oldest:
+            del self._withdrawn[person]
 
     def _forget_opted_out(self) -> None:
-        """Forget who has opted out so long ago that no job asks any more, or before too many others."""
+        """Forget opt-outs that are too old for any job, and the oldest where there are too many."""
         old_ms = (self._clock() - OPT_OUTS_KEPT_S) * 1000
         while self._opted_out_ms:
-            first = next(iter(self._opted_out_ms))
-            if self._opted_out_ms[first] >= old_ms and len(self._opted_out_ms) <= self._max_withdrawn:
+            person = next(iter(self._opted_out_ms))
+            if self._opted_out_ms[person] >= old_ms and len(self._opted_out_ms) <= self._max_withdrawn:
                 break
-            del self._opted_out_ms[first]
+            del self._opted_out_ms[person]
 
     def _settle(self, entries: list[_Entry]) -> list[_Entry]:
         for entry in entries:
             del self._unsettled[entry.sequence]
-            entry.claim = 0
+            entry.claim_id = 0
             self._bytes -= len(entry.body)
         return entries
 
     def _release_entries(self, entries: list[_Entry]) -> None:
         for entry in entries:
-            entry.claim = 0
+            entry.claim_id = 0
         for endpoint, waiting in self._waiting.items():
             returned = sorted(
                 (entry for entry in entries if entry.endpoint == endpoint), key=lambda entry: entry.sequence
             )
             if not returned:
                 continue
-            # Returned ones stand in front, and all of them are older than those never claimed.
+            # Released ones are in front, and older than all that were never claimed.
             while waiting and waiting[0].sequence < returned[-1].sequence:
                 returned.append(waiting.popleft())
             waiting.extendleft(sorted(returned, key=lambda entry: entry.sequence, reverse=True))
@@ -273,11 +273,11 @@ class MemorySpool(BoundedSpool, OptOutSpool, OptOutHistorySpool, VolatileSpool):
     # --- forks ---------------------------------------------------------------------------------
 
     def before_fork(self) -> None:
-        """Do nothing: the child begins anew."""
+        """Do nothing: the child starts with an empty one."""
 
     def after_fork_in_parent(self) -> None:
         """Do nothing."""
 
     def after_fork_in_child(self) -> None:
-        """Begin anew: events and claims of before are the parent's."""
+        """Become empty: the records and claims are the parent's."""
         self._reset()

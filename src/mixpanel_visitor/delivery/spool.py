@@ -3,11 +3,10 @@
 A spool is any class with the seven methods of `Spool`. Writers (`put`) may be many threads and many
 processes; the reading side (`claim` and what settles a claim) is called by one thread, the sender.
 
-What a spool can do besides, it declares by one of the Protocols below: `SyncableSpool`, `OptOutSpool`,
+What a spool can do besides, it declares by the Protocols below: `SyncableSpool`, `OptOutSpool`,
 `OptOutHistorySpool`, `CrashTrackingSpool`, `FlagSharingSpool`, `BoundedSpool`, `DirectorySpool`,
-`VolatileSpool`. Ours inherit from them, so that a type checker sees that they keep what they declare; of any
-other, having the methods is declaration enough.
-Users of a spool ask with `isinstance` and one of these Protocols, and do without what it does not declare.
+`VolatileSpool`. The spools of this package inherit from them, so that a type checker compares the methods;
+any other spool only needs the methods. Users of a spool ask with `isinstance` and one of these Protocols.
 """
 
 from __future__ import annotations
@@ -21,13 +20,12 @@ if TYPE_CHECKING:
 
     from mixpanel_visitor.records import Endpoint, Record
 
-
 OPT_OUTS_KEPT_S = 8 * 86_400
-"""For so long it is known who has opted out: a day longer than what a request has exported may be of use."""
+"""How long opt-outs are kept: a day longer than an exported visitor is valid."""
 
 
 class DeadReason(NamedTuple):
-    """Why a record was set aside: Mixpanel's own words, and the HTTP status they came with (0: none)."""
+    """Why a record was set aside: Mixpanel's message and field, and the HTTP status (0: no response)."""
 
     message: str
     field: str = ""
@@ -36,11 +34,11 @@ class DeadReason(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Claim:
-    """Records of one endpoint taken for sending, oldest first; held until every one of them is settled.
+    """Records of one endpoint that were claimed for sending, oldest first; it lasts until all are settled.
 
-    `positions` is the storage's own: one opaque entry for each body. `crash_counts` says of which records, by
-    index, how many processes have died that handled them. `ambiguous` are those that were sent `once` by a
-    process which died before their outcome was noted.
+    `positions` has one opaque value of the spool for each body. `crash_counts`: how many processes have died
+    that handled a record, by index. `ambiguous`: the indexes of records that were sent `once` by a process
+    which died before their outcome was noted.
     """
 
     endpoint: Endpoint
@@ -55,11 +53,11 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpoolCounts:
-    """What this spool object knows: first the records that were put through it, then the whole store.
+    """Counts of the records that were put through this spool object, and then of the whole store.
 
-    `written == delivered + dead_lettered + pending + lost`, always; `lost` ones were damaged on the disk, or
-    somebody has deleted them there. The `store_` figures count what every process that shares the store has
-    left waiting there; `store_bytes` is in bytes, `oldest_age_s` in seconds.
+    `written == delivered + dead_lettered + pending + lost`, always; `lost` records were damaged or deleted in
+    the store. The `store_` counts are of all records that wait there, of every process that shares the store;
+    `store_bytes` is in bytes, `oldest_age_s` in seconds.
     """
 
     written: int = 0
@@ -84,7 +82,7 @@ class Spool(Protocol):
         ...
 
     def claim(self, endpoint: Endpoint, max_records: int, max_bytes: int) -> Claim | None:
-        """Take the oldest unclaimed records of an endpoint, within bounds of records and bytes of bodies.
+        """Claim the oldest unclaimed records of an endpoint, within bounds of records and bytes of bodies.
 
         A single record over `max_bytes` is returned alone. None: nothing waits, or another process leads.
         """
@@ -95,7 +93,7 @@ class Spool(Protocol):
         ...
 
     def release(self, claim: Claim, indexes: Iterable[int]) -> None:
-        """Let the next `claim` of the endpoint return these first: they must be sent (again)."""
+        """Let the next `claim` of the endpoint return these first: they are still to be sent."""
         ...
 
     def bury(self, claim: Claim, reasons: Mapping[int, DeadReason]) -> None:
@@ -116,26 +114,26 @@ class SyncableSpool(Protocol):
     """A spool on a local disk, whose records survive a power failure once they are synced."""
 
     def sync(self) -> None:
-        """Make all that was put survive a power failure; raise nothing. The sender calls it every round."""
+        """Make all stored records survive a power failure; raise nothing. The sender calls it every round."""
         ...
 
 
 @runtime_checkable
 class OptOutSpool(Protocol):
-    """A spool that can take back the waiting records of people who opt out."""
+    """A spool that can withdraw the waiting records of people who opt out."""
 
     def withdraw(self, people: Iterable[str]) -> None:
-        """Have nothing sent that was put until now of these people, given by `subject_digest.digests`."""
+        """Withdraw the waiting records of these people, given by `subject_digest.digests`."""
         ...
 
     def revision(self) -> int:
-        """Return how often something was withdrawn: what was claimed before should be released."""
+        """Return the count of withdrawals; when it changes, earlier claims should be released."""
         ...
 
 
 @runtime_checkable
 class OptOutHistorySpool(Protocol):
-    """A spool that knows for `OPT_OUTS_KEPT_S` who has opted out, so that a job can ask."""
+    """A spool that keeps opt-outs for `OPT_OUTS_KEPT_S`, so that a job can ask for them."""
 
     def opted_out_since(self, people: Collection[str], since_ms: int) -> bool:
         """Return whether any of these people, given by `subject_digest.digests`, has opted out since then.
@@ -147,17 +145,17 @@ class OptOutHistorySpool(Protocol):
 
 @runtime_checkable
 class CrashTrackingSpool(Protocol):
-    """A spool that remembers which records are being sent, for the case that the process dies of them.
+    """A spool that remembers which records are being sent, in case that they make the process die.
 
-    Later claims say so in `crash_counts` and `ambiguous`.
+    Later claims have that in `crash_counts` and `ambiguous`.
     """
 
     def note_sending(self, claim: Claim, indexes: Iterable[int], *, once: bool = False) -> None:
-        """Note that a request is about to be made of these; `once`: they must not be sent a second time."""
+        """Note that these are about to be sent in a request; `once`: they must not be sent a second time."""
         ...
 
     def note_sent(self) -> None:
-        """Note that the request has left or has failed: the records can do no harm from here on."""
+        """Note that the request was sent or has failed: these records cause no crash any more."""
         ...
 
     def note_settled(self) -> None:
@@ -173,15 +171,15 @@ class FlagSharingSpool(Protocol):
     """
 
     def leads(self) -> bool:
-        """Return whether this process is the one to fetch them. Called by the sender's thread."""
+        """Return whether this process fetches them for all others. The sender's thread calls it."""
         ...
 
     def share_flags(self, document: bytes) -> None:
-        """Replace what is shared. Any thread may call it."""
+        """Replace the shared document. Any thread may call it."""
         ...
 
     def shared_flags(self) -> bytes | None:
-        """Return what is shared; None: nothing, or it is what the last call has returned."""
+        """Return the shared document; None: there is none, or it has not changed since the last call."""
         ...
 
 
@@ -190,7 +188,7 @@ class BoundedSpool(Protocol):
     """A spool that knows how full it is."""
 
     def fill(self) -> float:
-        """Return how much of its bound is used, from 0.0 to 1.0; by figures that may be a second old."""
+        """Return how much of the space is used, from 0.0 to 1.0, measured a second ago at most."""
         ...
 
 
@@ -203,6 +201,6 @@ class DirectorySpool(Protocol):
 
 @runtime_checkable
 class VolatileSpool(Protocol):
-    """A spool that ends with its process: what waits in it no other process can deliver."""
+    """A spool that ends with its process: no other process can deliver its records."""
 
     is_volatile: Literal[True]

@@ -1,4 +1,4 @@
-"""Spool factory: from what a setting says to a spool."""
+"""Spool factory: makes the spool that a setting names."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def open_spool(
 ) -> Spool:
     """Return the spool at `location`; nothing is opened or created before its first use.
 
-    A directory (`~` is the user's home), `file://` and a directory, `redis://` and its like, or `memory:`.
-    SettingsError for what is none of these; MissingExtraError without the extra `redis`. `project` names a
-    place of its own inside of it: the leader of a spool delivers all that is in there, so two projects must
-    not share one. `max_bytes` bounds what may wait; None: the storage's own bound. `waits`: a put returns
-    when the records are where they outlive this machine, if the spool is such a place.
+    It is a directory (`~` is the user's home), `file://` with a directory, `redis://` or its like, or
+    `memory:`. Raise SettingsError for anything else, MissingExtraError without the extra `redis`. Each
+    `project` has a part of its own in it, because the leader of a spool delivers all of its records.
+    `max_bytes` bounds the bytes that may wait; None: the default of the spool. `waits`: a put to Redis
+    returns when the records are there, not only on this machine.
     """
     if not isinstance(location, str):
         return _open_journal(expanded(str(location)) / project, max_bytes)
@@ -77,7 +77,7 @@ def _warn_of_memory() -> None:
 
 
 def _open_redis(location: str, project: str, max_bytes: int | None, *, waits: bool) -> Spool:
-    # Late: who has no Redis has no use for either.
+    # Late: only a spool in Redis needs them.
     from .forwarding import LINGER_S, ForwardingSpool  # noqa: PLC0415
     from .journal import Journal  # noqa: PLC0415
     from .redis_streams import RedisSpool  # noqa: PLC0415

@@ -1,6 +1,6 @@
-"""Subject digests: the IDs in a record, hashed, for people who opt out while records of theirs wait.
+"""Subject digests: the IDs in a record, hashed, for people who opt out while their records wait.
 
-Pure. What is remembered of such a person is no ID but its digest.
+Pure. Spools remember these digests, and no ID of a person who has opted out.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _DEVICE_PREFIX = "$device:"
-_NAMES = ("distinct_id", "$device_id", "$user_id", "$distinct_id", "$anon_id", "$identified_id")
+_ID_PROPERTIES = ("distinct_id", "$device_id", "$user_id", "$distinct_id", "$anon_id", "$identified_id")
 
 
 def digests(ids: Iterable[str]) -> set[str]:
@@ -23,17 +23,17 @@ def digests(ids: Iterable[str]) -> set[str]:
 
 
 def owners(body: bytes) -> set[str]:
-    """Return the digests of all IDs in a record; none for what cannot be read."""
+    """Return the digests of all IDs in a record; none where it cannot be read."""
     try:
         message: Any = orjson.loads(body)
     except ValueError:
         return set()
-    ids_found = set()
+    ids = set()
     for part in (message, message.get("properties")) if isinstance(message, dict) else ():
         if isinstance(part, dict):
-            ids_found |= {value for name in _NAMES if isinstance(value := part.get(name), str)}
-    return digests(ids_found)
+            ids |= {value for name in _ID_PROPERTIES if isinstance(value := part.get(name), str)}
+    return digests(ids)
 
 
-def _digest(text: str) -> str:
-    return hashlib.blake2b(text.removeprefix(_DEVICE_PREFIX).encode(), digest_size=16).hexdigest()
+def _digest(subject_id: str) -> str:
+    return hashlib.blake2b(subject_id.removeprefix(_DEVICE_PREFIX).encode(), digest_size=16).hexdigest()
