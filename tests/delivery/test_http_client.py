@@ -24,7 +24,7 @@ from support.scripted_server import (
 )
 
 from mixpanel_visitor.delivery.sending.http_client import MixpanelAPI
-from mixpanel_visitor.delivery.sending.request_attempt import ANSWER_MAX_BYTES
+from mixpanel_visitor.delivery.sending.request_attempt import RESPONSE_MAX_BYTES
 
 # --- what is sent ------------------------------------------------------------------------------
 
@@ -150,7 +150,7 @@ def test_no_more_than_a_mebibyte_is_read(serve, connect):
     """A huge answer costs a bounded amount of memory, and does not disturb the next one."""
     server = serve(answering_once(http(b"x" * 3_000_000)), answering(http()))
     api = connect(server.url)
-    assert len(api.post("import", BODIES).body) == ANSWER_MAX_BYTES
+    assert len(api.post("import", BODIES).body) == RESPONSE_MAX_BYTES
     assert api.post("import", BODIES).body == OK
 
 

@@ -25,7 +25,7 @@ MUTANTS = [
         defect="a request that has no end is waited for",
         rows=(11,),
         file="delivery/sending/request_attempt.py",
-        old="        self._sock.settimeout(self._deadline.left_s())",
+        old="        self._sock.settimeout(self._deadline.remaining_s())",
         new="        self._sock.settimeout(self._deadline._step_s)",
         test=_TESTS + "test_a_mixpanel_that_does_not_finish_its_answer_costs_only_time[trickling]",
     ),

@@ -1,1 +1,1 @@
-"""Sending: what a sender does with what is claimed: batches, requests, answers, retries and counts."""
+"""Sending: claimed records become batches and requests; responses, retries and counts."""

@@ -1,8 +1,8 @@
-"""Crash isolation: how records are sent in whose company a leader has died before.
+"""Crash isolation: how records are sent during whose sending a process has died before.
 
-Pure. One death may have any reason. After two, the search begins: ever fewer of them go into one request, so
-that a next death tells more, and they go behind all others. One that was alone when the process died goes to
-the dead letters.
+Pure. One crash may have any cause. After two, the records are suspects: fewer and fewer of them go into one
+request, so that the next crash tells more, and they are sent after all others. A record that was alone in a
+request when the process died goes to the dead letters.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ISOLATE_FROM = 2
 CRASH_LIMIT = 5
-"""2,000 records together, then 125, 7, and 1: the fifth death was one's own."""
+"""Requests had 2,000 suspects, then 125, 7 and 1: the record of the fifth crash is its cause."""
 
 
 def most_together(crashes: int) -> int:
@@ -28,16 +28,16 @@ def most_together(crashes: int) -> int:
 def separate(
     runs: Iterable[Sequence[int]], crash_counts: Mapping[int, int], *, ordered: bool
 ) -> list[Sequence[int]]:
-    """Cut runs so that suspects are apart from others; `ordered`: all stay in their order."""
+    """Divide runs so that no part has suspects and others; suspects come last, unless `ordered`."""
     if not crash_counts:
         return list(runs)
-    parts = [part for run in runs for part in _parts(run, crash_counts)]
+    parts = [part for run in runs for part in _divide(run, crash_counts)]
     if not ordered:
         parts.sort(key=lambda part: crash_counts.get(part[0], 0) >= ISOLATE_FROM)
     return parts
 
 
-def _parts(run: Sequence[int], crash_counts: Mapping[int, int]) -> Iterator[Sequence[int]]:
+def _divide(run: Sequence[int], crash_counts: Mapping[int, int]) -> Iterator[Sequence[int]]:
     for crashes, group in groupby(run, lambda index: crash_counts.get(index, 0)):
         indexes = list(group)
         step = most_together(crashes)

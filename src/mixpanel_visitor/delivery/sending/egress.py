@@ -18,63 +18,63 @@ CA_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
 class ProxyError(OSError):
-    """A proxy is named that cannot be used."""
+    """The environment names a proxy that cannot be used."""
 
 
 class AuthoritiesError(OSError):
-    """Certificate authorities are named that are not there."""
+    """The environment names a file of certificate authorities that does not exist."""
 
 
 def proxy_for(host_url: str, setting: str | None) -> Proxy | None:
-    """Return the proxy that requests to `host_url` go through; None: they go there directly.
+    """Return the proxy for requests to `host_url`; None: they go there directly.
 
-    `setting` is that of the tracker: an address, `environment`, or None. Raises ProxyError where the
-    environment names what is no HTTP proxy.
+    `setting` is that of the tracker: an address, `environment`, or None. Raise ProxyError where the
+    environment names something other than an HTTP proxy.
     """
     if setting is None:
         return None
     if setting != proxies.ENVIRONMENT:
         return proxies.parse(setting)
-    name, address = _named(host_url)
+    variable, address = _proxy_variable(host_url)
     if not address:
         return None
     try:
         return proxies.parse(address)
     except ValueError as error:
-        raise ProxyError(f"{name} {error}") from None
+        raise ProxyError(f"{variable} {error}") from None
 
 
-def _named(host_url: str) -> tuple[str, str]:
-    """Return the variable that counts for this address, and its value; empty where none does."""
+def _proxy_variable(host_url: str) -> tuple[str, str]:
+    """Return the variable that has the proxy for this address, and its value; both empty where none has."""
     from urllib.request import getproxies_environment  # noqa: PLC0415  # takes 20 ms to import
 
-    proxies = getproxies_environment()
+    addresses = getproxies_environment()
     url = urlsplit(host_url)
-    if _is_exempt(url.hostname or "", url.port, proxies):
+    if _is_exempt(url.hostname or "", url.port, addresses.get("no", "")):
         return "", ""
     for scheme in (url.scheme, "all"):
-        if proxies.get(scheme):
-            lower = f"{scheme}_proxy"
-            return (lower if os.environ.get(lower) else lower.upper()), proxies[scheme]
+        if addresses.get(scheme):
+            variable = f"{scheme}_proxy"
+            return (variable if os.environ.get(variable) else variable.upper()), addresses[scheme]
     return "", ""
 
 
-def _is_exempt(host: str, port: int | None, proxies: dict[str, str]) -> bool:
-    """Return whether NO_PROXY holds this host: its name or a parent domain, its address or network, or *."""
-    spelt = {host, f"{host}:{port}"}
-    for entry in (each.strip().lower() for each in proxies.get("no", "").split(",")):
+def _is_exempt(host: str, port: int | None, no_proxy: str) -> bool:
+    """Return whether NO_PROXY has this host: its name or a parent domain, its address or network, or *."""
+    names = {host, f"{host}:{port}"}
+    for entry in (each.strip().lower() for each in no_proxy.split(",")):
         domain = entry.lstrip(".")
         if entry and (
             entry == "*"
-            or domain in spelt
-            or any(each.endswith(f".{domain}") for each in spelt)
-            or _holds(entry, host)
+            or domain in names
+            or any(name.endswith(f".{domain}") for name in names)
+            or _contains(entry, host)
         ):
             return True
     return False
 
 
-def _holds(network: str, host: str) -> bool:
+def _contains(network: str, host: str) -> bool:
     try:
         return ipaddress.ip_address(host) in ipaddress.ip_network(network.strip("[]"), strict=False)
     except ValueError:
@@ -82,17 +82,16 @@ def _holds(network: str, host: str) -> bool:
 
 
 def authorities() -> tuple[str | None, str | None]:
-    """Return the file and the directory of the authorities to believe; None for both: the system's own.
+    """Return the file or the directory of the trusted authorities; None for both: those of the system.
 
-    Raises AuthoritiesError where what the environment names is not there.
+    Raise AuthoritiesError where the environment names one that does not exist.
     """
-    for name in CA_BUNDLES:
-        named = os.environ.get(name)
-        if named:
-            path = Path(named)
-            if path.is_dir():
-                return None, named
-            if not path.exists():
-                raise AuthoritiesError(f"{name} names {named!r}, and there is no such file")
-            return named, None
+    for variable in CA_BUNDLES:
+        path = os.environ.get(variable)
+        if path:
+            if Path(path).is_dir():
+                return None, path
+            if not Path(path).exists():
+                raise AuthoritiesError(f"{variable} names {path!r}, and there is no such file")
+            return path, None
     return None, None

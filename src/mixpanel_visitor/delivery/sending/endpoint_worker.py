@@ -1,8 +1,7 @@
-"""EndpointWorker: claims the records of one endpoint, sends them, and settles each by Mixpanel's answer.
+"""EndpointWorker: claims the records of one endpoint, sends them, and settles each by Mixpanel's response.
 
-When to send is decided by its `RetryPolicy`, what to send by its `SendQueue`; what the spool has not taken
-yet is in its `Settlements`. It has no thread and no lock of its own: the sender calls `step`, one call at a
-time.
+Its `RetryPolicy` decides when to send, its `SendQueue` what; its `Settlements` have what the spool has not
+taken yet. It has no thread and no lock: the sender calls `step`, one call at a time.
 """
 
 from __future__ import annotations
@@ -32,15 +31,15 @@ if TYPE_CHECKING:
     from .transport import Transport
 
 ONCE_NEEDS_S = 0.5
-"""With less time than this for the answer, nothing is sent that must not be sent twice."""
+"""With less time than this for the response, nothing is sent that must not be sent twice."""
 
 
 class EndpointWorker:
     """Claims, posts, and settles the records of one endpoint.
 
-    Whatever fails, records stay claimed here or waiting in the spool; only an answer about them lets them go.
-    `has_opt_outs` returns whether somebody has opted out since the last call. `idle`, after a `step`: nothing
-    is left to do.
+    Whatever fails, records stay claimed here or waiting in the spool; only a response settles them.
+    `has_opt_outs` returns whether there are opt-outs since its last call. `idle`, after a `step`: nothing
+    waits.
     """
 
     def __init__(
@@ -74,9 +73,9 @@ class EndpointWorker:
         self._reporter = Reporter(endpoint, stats=stats, log=log, clock=clock)
 
     def step(self, ends_s: float | None = None) -> float:
-        """Send one request if there is one; return the seconds until the next call is worth it (0: now).
+        """Send one request if there is one; return the seconds until the next call is of use (0: now).
 
-        `ends_s` (monotonic) bounds the request in time. Never raises.
+        The request ends at `ends_s` (monotonic) at the latest. Never raises.
         """
         wait_s = self._retries.wait_s
         if wait_s > 0:
@@ -92,7 +91,7 @@ class EndpointWorker:
         return wait_s
 
     def release(self) -> None:
-        """Release everything that is held to the spool; raises what the spool raises."""
+        """Release all claimed records to the spool; raise what the spool raises."""
         self._settlements.flush()
         by_claim: dict[int, tuple[Claim, list[int]]] = {}
         for batch in self._queue.drain():
@@ -102,7 +101,7 @@ class EndpointWorker:
         self._settlements.flush()
 
     def stats(self) -> EndpointStats:
-        """Return where this endpoint stands now."""
+        """Return the current state of this endpoint."""
         return EndpointStats(
             paused_until_s=self._retries.paused_until_s,
             why=self._retries.reason,
@@ -115,7 +114,7 @@ class EndpointWorker:
     def _advance(self, ends_s: float | None) -> float:
         self._settlements.flush()
         if self._has_opt_outs():
-            # What is held here was claimed before: released, it is claimed without what was withdrawn.
+            # The records here were claimed before: after a release, `claim` leaves out withdrawn ones.
             self.release()
         self._queue.resume(self._monotonic())
         batch = self._queue.first(self._limits.max_bytes)
@@ -127,26 +126,26 @@ class EndpointWorker:
                 return (
                     self._poll_s if due_s is None else min(self._poll_s, max(0.0, due_s - self._monotonic()))
                 )
-            self._take_in(claim)
+            self._enqueue(claim)
             batch = self._queue.first(self._limits.max_bytes)
         self.idle = False
         self._settlements.flush()
-        # To look into the spool takes time, too: with none left, a request would only fail.
+        # A claim takes time, too: with none left, a request would only fail.
         if batch is not None and (ends_s is None or self._monotonic() < ends_s):
             self._send(batch, ends_s)
         return max(0.0, self._retries.wait_s)
 
-    def _take_in(self, claim: Claim) -> None:
-        together: list[Sequence[int]] = list(runs(self.endpoint, claim.bodies))
+    def _enqueue(self, claim: Claim) -> None:
+        parts: list[Sequence[int]] = list(runs(self.endpoint, claim.bodies))
         if claim.ambiguous and not self._retry_ambiguous:
             ambiguous = sorted(claim.ambiguous)
             self._dead_letter_ambiguous(
                 claim, ambiguous, "the process that sent it has died before the answer"
             )
             self._reporter.inherited_ambiguous(len(ambiguous))
-            unambiguous = ([index for index in run if index not in claim.ambiguous] for run in together)
-            together = [run for run in unambiguous if run]
-        for indexes in separate(together, claim.crash_counts, ordered=self.endpoint != "import"):
+            unambiguous = ([index for index in run if index not in claim.ambiguous] for run in parts)
+            parts = [run for run in unambiguous if run]
+        for indexes in separate(parts, claim.crash_counts, ordered=self.endpoint != "import"):
             crashes = claim.crash_counts.get(indexes[0], 0)
             if crashes < CRASH_LIMIT:
                 self._queue.add(Batch(claim=claim, indexes=indexes))
@@ -160,11 +159,11 @@ class EndpointWorker:
             self._retry_ambiguous or is_repeatable(self.endpoint, batch.claim.bodies[batch.indexes[0]])
         )
         if once and self._retries.is_retrying:
-            # A try that may end in doubt: with one record, not with all of them.
+            # The outcome of a retry may be unknown again: with one record, not with all of them.
             batch = self._queue.cut(1)
         timeout_s = None if ends_s is None else ends_s - self._monotonic()
         if once and timeout_s is not None and timeout_s < ONCE_NEEDS_S:
-            # At exit: a request that time cuts off would leave it in doubt; the next process has more of it.
+            # At exit: if time cuts the request off, its outcome is unknown; the next process has more time.
             self._retries.pause(ONCE_NEEDS_S, "there is too little time to be sure of the answer")
             return
         outcome = self._transport.send(batch, once=once, timeout_s=timeout_s)
@@ -206,8 +205,8 @@ class EndpointWorker:
         if dead:
             self._settlements.dead_letter(batch.claim, dead)
         if verdict.retry:
-            later = Batch(claim=batch.claim, indexes=[batch.indexes[index] for index in verdict.retry])
-            self._defer(later, verdict.wait_s or 0.0)
+            deferred = Batch(claim=batch.claim, indexes=[batch.indexes[index] for index in verdict.retry])
+            self._defer(deferred, verdict.wait_s or 0.0)
         if dead or verdict.retry:
             self._reporter.refused(verdict)
         if delivered:
@@ -228,8 +227,8 @@ class EndpointWorker:
         self._settlements.dead_letter(claim, dict.fromkeys(indexes, reason))
 
     def _defer(self, batch: Batch, wait_s: float) -> None:
-        # Held here, not released: at the head of the spool one event with a date of next week would come
-        # with every claim. Many of them mean a wrong clock, and then all may as well wait.
+        # Kept here, not released: at the head of the spool an event with a date of next week would be in
+        # every claim. Many of them mean a wrong clock, and then all may as well wait.
         if self._queue.deferred + len(batch.indexes) <= MAX_RECORDS:
             self._queue.defer(batch, self._monotonic() + wait_s)
             return

@@ -1,4 +1,4 @@
-"""Failures: the exception that ended a request, in the words of a `Response`."""
+"""Failures: describes the exception that ended a request, for `Response.failure`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .responses import INTERNAL
 
 
 def failure(error: Exception, proxy_url: str = "") -> str:
-    """Describe what failed, its kind first; `proxy_url` is the proxy that the request went through."""
+    """Return the kind of the failure and its message; `proxy_url` is the proxy of the request."""
     kind = _kind(error)
     text = str(error) or type(error).__name__
     if kind == INTERNAL:

@@ -1,4 +1,4 @@
-"""Mixpanel's ingestion API over HTTP: one request, one `Response`; the only file that knows urllib3.
+"""Mixpanel's ingestion API over HTTP: one request, one `Response`, one connection of urllib3.
 
 urllib3 is imported with the first request, so that importing this package stays cheap.
 """
@@ -24,7 +24,7 @@ from mixpanel_visitor.settings.proxy import ENVIRONMENT
 
 from .egress import authorities, proxy_for
 from .failures import failure
-from .request_attempt import ANSWER_MAX_BYTES, Deadline, RequestAttempt, Response
+from .request_attempt import RESPONSE_MAX_BYTES, Deadline, RequestAttempt, Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -41,9 +41,9 @@ USER_AGENT = f"mixpanel-visitor/{release.VERSION}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """In seconds: to connect, between two signs of life, for all of a request, and idle before a reconnect.
+    """Seconds to connect, between two reads, for the whole request, and without requests before a reconnect.
 
-    `idle_s` is below the idle limits of the usual balancers and NATs (60 s and up), which drop silently.
+    `idle_s` is below the idle limits of usual balancers and NATs (60 s and up), which drop silently.
     """
 
     connect_s: float = 5.0
@@ -53,14 +53,14 @@ class Timeouts:
 
 
 class MixpanelAPI:
-    """One kept-alive connection to one Mixpanel host; any thread may `post`, one at a time.
+    """One persistent connection to one Mixpanel host; any thread may `post`, one at a time.
 
-    `host_url` is `https://api.mixpanel.com` or its like; a path in it is kept, for a proxy of one's own.
-    `service_account` is (user name, secret, project id) and takes the token's place for `/import`.
-    `on_sent` is called when all of a request was handed to the operating system, before its answer.
-    `ca_file` replaces the certificate authorities of the system or the environment; `proxy` is as in the
-    settings. A name look-up obeys the operating system's time-out, not ours. A forked child opens its own
-    connection. Raises ValueError for a `host_url` that is no HTTP address.
+    `host_url` is `https://api.mixpanel.com` or its like, with a path if a proxy of your own needs it.
+    `service_account` is (user name, secret, project id), and replaces the token for `/import`. `on_sent` is
+    called when the whole request was given to the operating system, before its response. `ca_file` replaces
+    the certificate authorities of the system or the environment; `proxy` is as in the settings. A name lookup
+    has the time-out of the operating system. A forked child opens its own connection. Raise ValueError for a
+    `host_url` that is no HTTP address.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class MixpanelAPI:
         url = urllib.parse.urlsplit(host_url)
         if url.scheme not in ("http", "https") or not url.hostname:
             raise ValueError(f"not the address of an HTTP server: {host_url!r}")
-        self._secure = url.scheme == "https"
+        self._is_https = url.scheme == "https"
         self._host, self._port = url.hostname, url.port or (443 if url.scheme == "https" else 80)
         self._origin = f"{url.scheme}://{url.netloc}"
         self._proxy_setting = proxy
@@ -94,7 +94,7 @@ class MixpanelAPI:
             project = f"&project_id={urllib.parse.quote(project_id, safe='')}"
         self._authorization = f"Basic {base64.b64encode(credentials.encode()).decode()}"
         self._prefix = prefix = url.path.rstrip("/")
-        # ip=0: a profile's place must not become that of our server.
+        # ip=0: the location of a profile must not become that of this server.
         self._targets: dict[Endpoint, str] = {
             "import": f"{prefix}/import?strict=1{project}",
             "engage": f"{prefix}/engage?verbose=1&strict=1&ip=0",
@@ -102,7 +102,7 @@ class MixpanelAPI:
         }
         self._compress = _compressor()
         self._connection: HTTPConnection | None = None
-        self._known: dict[tuple[str, int], _Address | None] = {}
+        self._addresses: dict[tuple[str, int], _Address | None] = {}
         self._reset_after_fork()
 
     def post(
@@ -122,7 +122,7 @@ class MixpanelAPI:
             headers = self._headers(endpoint, payload)
             attempt.run(connection, self._target(self._targets[endpoint]), headers, payload, "POST")
 
-        return self._attempt(send, timeout_s, self._on_sent, ANSWER_MAX_BYTES)
+        return self._run(send, timeout_s, self._on_sent, RESPONSE_MAX_BYTES)
 
     def request(
         self,
@@ -132,23 +132,23 @@ class MixpanelAPI:
         body: bytes = b"",
         *,
         timeout_s: float,
-        max_bytes: int = ANSWER_MAX_BYTES,
+        max_bytes: int = RESPONSE_MAX_BYTES,
     ) -> Response:
         """Send any other request to the same host, with the credentials of `/import`.
 
-        `target` is path and query; of the answer `max_bytes` are read. As `post`, it does not raise.
+        `target` is path and query; of the body `max_bytes` are read. As `post`, it does not raise.
         """
 
         def send(attempt: RequestAttempt) -> None:
             connection = self._connect(attempt)
-            sent = {**headers, **self._egress_headers(), "Authorization": self._authorization}
+            all_headers = {**headers, **self._egress_headers(), "Authorization": self._authorization}
             if body:
-                sent["Content-Length"] = str(len(body))
-            attempt.run(connection, self._target(f"{self._prefix}{target}"), sent, body, method)
+                all_headers["Content-Length"] = str(len(body))
+            attempt.run(connection, self._target(f"{self._prefix}{target}"), all_headers, body, method)
 
-        return self._attempt(send, timeout_s, None, max_bytes)
+        return self._run(send, timeout_s, None, max_bytes)
 
-    def _attempt(
+    def _run(
         self,
         send: Callable[[RequestAttempt], None],
         timeout_s: float | None,
@@ -166,14 +166,14 @@ class MixpanelAPI:
             except Exception as error:
                 attempt.failure = failure(error, self._proxy.url if self._proxy else "")
             finally:
-                # What may still be on its way on this socket must not be read as the next answer.
+                # Late bytes on this socket must not be read as the next response.
                 if not attempt.complete:
                     self._disconnect()
                 self._used_at_s = self._monotonic()
         return attempt.response()
 
     def close(self, timeout_s: float = 1.0) -> bool:
-        """Close the connection; the next `post` opens a new one. False: a request is still under way."""
+        """Close the connection; the next `post` opens a new one. False: a request is still in progress."""
         if self._pid != os.getpid():
             self._reset_after_fork()
         if not self._lock.acquire(timeout=max(0.0, timeout_s)):
@@ -185,8 +185,8 @@ class MixpanelAPI:
         return True
 
     def _reset_after_fork(self) -> None:
-        # After a fork the lock may be held by a thread that is not here, and the socket is the parent's:
-        # closing our copy of it sends nothing. After gevent has patched, both are of the wrong kind.
+        # After a fork a thread of the parent may hold the lock, and the socket is the parent's: closing the
+        # child's copy sends nothing. After gevent has patched, both are of the wrong kind.
         self._pid = os.getpid()
         self._primitives = threads.primitives()
         self._lock = threading.Lock()
@@ -199,12 +199,12 @@ class MixpanelAPI:
             if connection.is_connected and self._monotonic() - self._used_at_s < self._timeouts.idle_s:
                 return connection
             self._disconnect()
-        # Looked up for each connection: what a long process was started with may be changed by its host.
+        # Looked up for each connection: a long process may change its environment.
         self._proxy = proxy_for(self._origin, self._proxy_setting)
         self._connection = connection = self._make_connection(attempt.deadline)
-        connection.response_class = attempt.timed_response  # type: ignore[assignment]  # the proxy's answer
+        connection.response_class = attempt.timed_response  # type: ignore[assignment]  # for the proxy's response
         connect_by_name = connection._new_conn  # noqa: SLF001  # where urllib3's own subclasses hook in, too
-        connection._new_conn = lambda: self._new_socket(connect_by_name, attempt.deadline)  # type: ignore[method-assign]  # noqa: SLF001
+        connection._new_conn = lambda: self._open_socket(connect_by_name, attempt.deadline)  # type: ignore[method-assign]  # noqa: SLF001
         connection.connect()
         return connection
 
@@ -214,17 +214,17 @@ class MixpanelAPI:
             from urllib3.util import parse_url  # noqa: PLC0415
 
         proxy = self._proxy
-        timeout_s = deadline.left_s(self._timeouts.connect_s)
+        timeout_s = deadline.remaining_s(self._timeouts.connect_s)
         options: dict[str, Any] = {"timeout": timeout_s}
         if proxy is not None:
             options |= {"proxy": parse_url(proxy.url), "proxy_config": ProxyConfig(None, False, None, None)}
         host, port = self._next_hop
-        if not (self._secure or (proxy is not None and proxy.scheme == "https")):
+        if not (self._is_https or (proxy is not None and proxy.scheme == "https")):
             return HTTPConnection(host, port, **options)
         file, directory = (self._ca_file, None) if self._ca_file else authorities()
         options |= {"ca_certs": file, "ca_cert_dir": directory, "cert_reqs": "CERT_REQUIRED"}
         connection = HTTPSConnection(host, port, **options)
-        if self._secure and proxy is not None:
+        if self._is_https and proxy is not None:
             headers = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else {}
             connection.set_tunnel(self._host, self._port, headers, scheme=proxy.scheme)
         return connection
@@ -234,38 +234,37 @@ class MixpanelAPI:
         """The host and port that a socket is connected to."""
         return (self._proxy.host, self._proxy.port) if self._proxy else (self._host, self._port)
 
-    def _new_socket(self, connect_by_name: Callable[[], socket.socket], deadline: Deadline) -> socket.socket:
-        """Connect by name, or by the address that is known where names cannot be looked up.
+    def _open_socket(self, connect_by_name: Callable[[], socket.socket], deadline: Deadline) -> socket.socket:
+        """Connect by name, or by the last address where the name cannot be looked up.
 
-        That is so in an outage of the name service, and at exit under gevent, whose look-up needs a thread.
+        That happens in an outage of the name service, and at exit under gevent, whose lookup needs a thread.
         """
         from urllib3.exceptions import NameResolutionError  # noqa: PLC0415
 
         host, port = self._next_hop
-        known = self._known.get((host, port)) or _numeric(host, port)
-        if known is None or not known.is_literal:
+        address = self._addresses.get((host, port)) or _literal_address(host, port)
+        if address is None or not address.is_literal:
             try:
-                connected = connect_by_name()
+                sock = connect_by_name()
             except (NameResolutionError, RuntimeError) as error:
-                if known is None:
+                if address is None:
                     raise socket.gaierror(socket.EAI_AGAIN, str(error)) from error
             else:
-                if self._secure:  # only a certificate proves later that the address is still the host's
-                    address = connected.getpeername()
-                    self._known[host, port] = _Address(
-                        family=connected.family, address=address, is_literal=False
+                if self._is_https:  # only a certificate proves later that the address is still the host's
+                    self._addresses[host, port] = _Address(
+                        family=sock.family, address=sock.getpeername(), is_literal=False
                     )
-                return connected
-        assert known is not None
-        connected = socket.socket(known.family, socket.SOCK_STREAM)
+                return sock
+        assert address is not None
+        sock = socket.socket(address.family, socket.SOCK_STREAM)
         try:
-            connected.settimeout(deadline.left_s(self._timeouts.connect_s))
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connected.connect(known.address)
+            sock.settimeout(deadline.remaining_s(self._timeouts.connect_s))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.connect(address.address)
         except BaseException:
-            connected.close()
+            sock.close()
             raise
-        return connected
+        return sock
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -273,13 +272,13 @@ class MixpanelAPI:
             connection.close()
 
     def _target(self, path: str) -> str:
-        # A proxy that forwards needs the whole address; through a tunnel it sees nothing.
-        forwards = self._proxy is not None and not self._secure
+        # A proxy that forwards needs the whole URL; through a tunnel it sees nothing.
+        forwards = self._proxy is not None and not self._is_https
         return f"{self._origin if forwards else ''}{path}"
 
     def _egress_headers(self) -> dict[str, str]:
-        """Return what the proxy of the open connection wants to have; through a tunnel it has it already."""
-        if self._proxy is not None and self._proxy.authorization and not self._secure:
+        """Return the headers for the proxy of the open connection; a tunnel has them already."""
+        if self._proxy is not None and self._proxy.authorization and not self._is_https:
             return {"Proxy-Authorization": self._proxy.authorization}
         return {}
 
@@ -299,15 +298,15 @@ class MixpanelAPI:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Address:
-    """Where a host was found; `is_literal` where its name is its address."""
+    """The network address of a host; `is_literal`: the name of the host is this address."""
 
     family: int
     address: Any
     is_literal: bool
 
 
-def _numeric(host: str, port: int) -> _Address | None:
-    """Return the address that `host` spells; None: it is a name."""
+def _literal_address(host: str, port: int) -> _Address | None:
+    """Return the address that `host` is; None: it is a name."""
     for family in (socket.AF_INET, socket.AF_INET6):
         with contextlib.suppress(OSError, ValueError):
             socket.inet_pton(family, host)
@@ -316,7 +315,7 @@ def _numeric(host: str, port: int) -> _Address | None:
 
 
 def _compressor() -> Callable[[bytes], bytes]:
-    """Compress to gzip, level 1; by isal where it is installed, in a quarter of the time (measured)."""
+    """Return a function for gzip, level 1; isal, if installed, takes a quarter of the time (measured)."""
     try:
         igzip = importlib.import_module("isal.igzip")
     except ImportError:

@@ -1,7 +1,7 @@
-"""Idempotency: which records may be sent again when nobody knows whether Mixpanel has taken them.
+"""Idempotency: which records may be sent again when it is unknown whether Mixpanel has taken them.
 
-Events carry an `$insert_id`, and `$set` and its like come to the same however often they are applied. What
-adds, appends or removes does not, and Mixpanel's profile API knows no key to deduplicate by.
+Events have an `$insert_id`, and `$set` and its like may be applied repeatedly. `$add`, `$append` and
+`$remove` may not, and Mixpanel's profile API has no key to deduplicate by.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mixpanel_visitor.records import Endpoint
 
 MAX_ONCE = 50
-"""So many of them go into one request: where its outcome is unknown, all of them are in doubt."""
+"""Records that must not be repeated in one request: if its outcome is unknown, theirs is as well."""
 
 _OPERATIONS = (b'"$add"', b'"$append"', b'"$remove"')
 
@@ -34,7 +34,7 @@ def is_repeatable(endpoint: Endpoint, body: bytes) -> bool:
 
 
 def runs(endpoint: Endpoint, bodies: Sequence[bytes]) -> Iterator[range]:
-    """Cut a claim, in its order, so that no request holds both kinds, and few of those that go out once."""
+    """Divide a claim, in order, so that no run has both kinds, and at most `MAX_ONCE` not repeatable ones."""
     if endpoint == "import":
         yield range(len(bodies))
         return

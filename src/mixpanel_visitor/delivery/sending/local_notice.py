@@ -1,4 +1,4 @@
-"""A notice to the local Mixpanel: why something is not sent, for the developer who waits for it."""
+"""A notice to the local Mixpanel: why an event is not sent, for the developer who waits for it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _TIMEOUT_S = 1.0
 
 
 def is_local(host_url: str) -> bool:
-    """Return whether this address is on this machine: a local Mixpanel, or a proxy of one's own."""
+    """Return whether this address is on this machine: a local Mixpanel, or a proxy."""
     return is_loopback(urllib.parse.urlsplit(host_url).hostname or "")
 
 
 def tell(host_url: str, message: str) -> None:
-    """Send the message; never raises. Takes a second at most, so not for a request's own thread."""
+    """Send the message; never raises. Takes up to a second: call it in another thread than a request's."""
     url = urllib.parse.urlsplit(host_url)
     with contextlib.suppress(Exception):
         with importing:  # late: most processes never call this

@@ -1,4 +1,4 @@
-"""Notifications: what has been put since the sender's last round, and what wakes its thread."""
+"""Notifications: counts records that were put since the sender's last round, and wakes its thread."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Notifications:
     """Wakes one thread. Any thread, signal handler or finalizer may notify; nothing here waits for a lock.
 
     `wait(seconds)` replaces the waiting, for tests. After the first record the thread lingers for `linger_s`
-    seconds, so that what is put together is sent together.
+    seconds, so that records that are put at about the same time are sent together.
     """
 
     def __init__(
@@ -37,20 +37,20 @@ class Notifications:
         self.renew()
 
     def renew(self) -> None:
-        """Forget who is waiting, of before a fork or a patch of the standard library; keep what was noted."""
+        """Forget the thread that waited before a fork or a patch of the standard library; keep the counts."""
         # A SimpleQueue, not an Event: its put may interrupt itself (signal handlers, garbage collection).
-        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._wake_ups: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def add(self, records: int) -> bool:
         """Note that `records` were put, and return whether they are the first since the last round."""
-        before = self._records
-        # Two threads may count as one here: the figure only decides how long to linger.
-        self._records = before + records
+        waiting = self._records
+        # Two threads may count as one here: the count only decides how long to linger.
+        self._records = waiting + records
         if self._first_at_s is None:
             self._first_at_s = self._monotonic()
             self.wake()
             return True
-        if before < MAX_RECORDS <= before + records:
+        if waiting < MAX_RECORDS <= waiting + records:
             self.wake()
         return False
 
@@ -62,7 +62,7 @@ class Notifications:
 
     def wake(self) -> None:
         """End one `wait`, the current or the next one."""
-        self._wake.put(None)
+        self._wake_ups.put(None)
 
     def wait(self, seconds: float) -> None:
         """Wait until woken, for at most `seconds`."""
@@ -70,20 +70,20 @@ class Notifications:
             self._wait(seconds)
             return
         with contextlib.suppress(queue.Empty):
-            self._wake.get(timeout=seconds)
+            self._wake_ups.get(timeout=seconds)
 
     def linger(self, is_over: Callable[[], bool]) -> None:
-        """Wait for more of what was put; not with a full batch, after a flush, or where `is_over` says so."""
+        """Wait for more records; not with a full batch, after a flush request, or once `is_over()`."""
         first_at_s = self._first_at_s
         if first_at_s is not None:
             while not (self._flush_requested or self._records >= MAX_RECORDS or is_over()):
-                left_s = first_at_s + self._linger_s - self._monotonic()
-                if left_s <= 0:
+                remaining_s = first_at_s + self._linger_s - self._monotonic()
+                if remaining_s <= 0:
                     break
-                self.wait(left_s)
-        # Before the claim, so that what is put from here on notifies again.
+                self.wait(remaining_s)
+        # Before the claim, so that later records notify again.
         self._records, self._first_at_s, self._flush_requested = 0, None, False
 
     def park(self) -> None:
         """Wait for ever; see `threads.park`."""
-        threads.park(self._wake)
+        threads.park(self._wake_ups)

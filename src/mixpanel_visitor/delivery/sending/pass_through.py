@@ -1,7 +1,7 @@
-"""PassThrough: what the browser SDK asks Mixpanel for, asked on its behalf: feature flags, settings, reports.
+"""PassThrough: requests of the browser SDK, passed on to Mixpanel: feature flags, settings, reports.
 
-The caller waits, so everything is short: the time-out, the line of those who wait for a connection (there is
-none), and the answer. It shares nothing with delivery, which an answer that is late must not hold up.
+The caller waits, so the time-out is short, responses are small, and no request waits for a connection. It
+shares nothing with delivery, which a late response must not hold up.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ TIMEOUT_S = 2.0
 
 MAX_CONNECTIONS = 4
 CACHE_S = 60.0
-CACHED_ANSWERS = 16
+CACHED_RESPONSES = 16
 CACHED_BYTES = 65_536
 
-_NOT_KEPT = re.compile(r"no-store|no-cache|private|max-age\s*=\s*0\b", re.IGNORECASE)
+_UNCACHEABLE = re.compile(r"no-store|no-cache|private|max-age\s*=\s*0\b", re.IGNORECASE)
 
 
 class PassThrough:
     """Asks over a few connections of its own, made by `connect` when they are needed; for many threads.
 
-    Answers are remembered for a minute where the caller says that they are the same for everybody, and
-    Mixpanel does not say otherwise.
+    A response is cached for a minute if the caller says that it is the same for every visitor, and Mixpanel
+    allows it.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class PassThrough:
         self._monotonic = monotonic
         self._timeout_s = timeout_s
         self._idle: deque[MixpanelAPI | None] = deque([None] * MAX_CONNECTIONS)
-        self._remembered: dict[str, tuple[float, Response]] = {}
+        self._cache: dict[str, tuple[float, Response]] = {}
 
     def ask(
         self,
@@ -57,12 +57,12 @@ class PassThrough:
         *,
         is_shared: bool = False,
     ) -> Response:
-        """Return Mixpanel's answer, or one with a `failure`; `is_shared`: it is the same for everybody.
+        """Return Mixpanel's response, or one with a `failure`; `is_shared`: it is the same for every visitor.
 
         `target` is path and query.
         """
-        if is_shared and (remembered := self._remembered.get(target)) is not None:
-            until_s, response = remembered
+        if is_shared and (cached := self._cache.get(target)) is not None:
+            until_s, response = cached
             if self._monotonic() < until_s:
                 return response
         try:
@@ -75,20 +75,20 @@ class PassThrough:
         finally:
             self._idle.append(connection)
         if is_shared:
-            self._remember(target, response)
+            self._cache_response(target, response)
         return response
 
     def close(self) -> None:
-        """Close the connections that nobody uses; the next request opens new ones."""
+        """Close the connections that are not in use; the next request opens new ones."""
         for connection in list(self._idle):
             if connection is not None:
                 connection.close(0.0)
 
-    def _remember(self, target: str, response: Response) -> None:
-        says = response.headers.get("cache-control", "")
-        if response.status != 200 or len(response.body) > CACHED_BYTES or _NOT_KEPT.search(says):
+    def _cache_response(self, target: str, response: Response) -> None:
+        cache_control = response.headers.get("cache-control", "")
+        if response.status != 200 or len(response.body) > CACHED_BYTES or _UNCACHEABLE.search(cache_control):
             return
-        if len(self._remembered) >= CACHED_ANSWERS:
+        if len(self._cache) >= CACHED_RESPONSES:
             with contextlib.suppress(StopIteration, RuntimeError, KeyError):  # another thread was faster
-                del self._remembered[next(iter(self._remembered))]
-        self._remembered[target] = (self._monotonic() + CACHE_S, response)
+                del self._cache[next(iter(self._cache))]
+        self._cache[target] = (self._monotonic() + CACHE_S, response)

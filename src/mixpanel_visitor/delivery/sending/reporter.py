@@ -38,7 +38,7 @@ class LogFunction(Protocol):
 
 
 class Reporter:
-    """Counts what becomes of one endpoint's records, in the `stats` of all, and logs trouble."""
+    """Counts the outcomes of one endpoint's records, in the `stats` of all endpoints, and logs failures."""
 
     def __init__(
         self, endpoint: Endpoint, *, stats: SenderStats, log: LogFunction, clock: Callable[[], float]
@@ -49,7 +49,7 @@ class Reporter:
         self._clock = clock
 
     def answered(self, outcome: Outcome) -> None:
-        """Count a request, and log what is odd about its answer."""
+        """Count a request, and log if Mixpanel has counted fewer records or has another time."""
         clock_was_wrong = self._stats.clock_is_wrong
         self._stats.record(
             outcome.response,
@@ -57,7 +57,7 @@ class Reporter:
             outcome.count,
             now_s=outcome.at_s,
             server_s=server_time_s(outcome.response.headers),
-            doubted=outcome.ambiguous,
+            ambiguous=outcome.ambiguous,
         )
         if outcome.verdict.shortfall:
             self._log(
@@ -77,7 +77,7 @@ class Reporter:
             )
 
     def recovered(self) -> None:
-        """Log that requests are answered again."""
+        """Log that sending works again."""
         self._log(logging.INFO, f"recovered {self._endpoint}", "Sending to /%s works again.", self._endpoint)
 
     def failed(self, level: int, verdict: Verdict, wait_s: float) -> None:
@@ -90,7 +90,7 @@ class Reporter:
         )
 
     def raised(self, error: Exception, reason: str, wait_s: float) -> None:
-        """Count and log an exception, of ours or of the spool's, after which sending pauses."""
+        """Count and log an exception of this package or of the spool, after which sending pauses."""
         self._stats.errors += 1
         self._stats.failed(reason, now_s=self._clock())
         self._log(
@@ -133,7 +133,7 @@ class Reporter:
         )
 
     def inherited_ambiguous(self, count: int) -> None:
-        """Count and log records whose outcome died with the process that had sent them."""
+        """Count and log records whose outcome is unknown because the process that sent them has died."""
         self.ambiguous(count)
         self._stats.ambiguous += count
         self._stats.dead += count

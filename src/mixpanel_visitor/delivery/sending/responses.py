@@ -1,9 +1,9 @@
-"""Responses: what an answer from Mixpanel means for each record of the request.
+"""Responses: what a response from Mixpanel means for each record of the request.
 
 Pure: no I/O, no clock. `interpret` never raises, whatever bytes a server or a proxy has sent.
 
 Sources: Mixpanel's ingestion OpenAPI (StrictReceived, StrictInvalid, StrictTooLarge, RateLimitExceeded,
-Received). How long to wait after an answer is decided in `retry_policy`.
+Received). `retry_policy` decides how long to wait after a response.
 """
 
 from __future__ import annotations
@@ -42,22 +42,21 @@ StatusClass = Literal[
 ]
 
 INTERNAL = "internal"
-"""The failure of a request of which neither the network nor Mixpanel is the cause, but this package or a
-library that it uses."""
+"""The kind of a failure in this package or a library that it uses, not in the network or at Mixpanel."""
 
 RETRY_AFTER_MAX_S = 600.0
-"""A longer Retry-After is cut to this: no header may silence a spool for days."""
+"""A longer Retry-After is cut to this: no header may stop a spool for days."""
 
 FUTURE_WAIT_MIN_S = 60.0
 FUTURE_WAIT_MAX_S = 600.0
 FUTURE_GIVE_UP_S = 7 * 86_400.0
-"""An event further ahead than this is a mistake, not a fast clock: it goes to the dead letters."""
+"""An event further in the future is a mistake, not a fast clock: it goes to the dead letters."""
 
 TEXT_MAX = 200
-"""So much of a server's text is repeated in a log line."""
+"""Characters of a server's text in a log line."""
 
 _NOT_TAKEN = (408, 425, 429, 503)
-"""Statuses that say that the request was not worked on (RFC 9110 and 6585, RFC 8470 for 425)."""
+"""Statuses of requests that were not processed (RFC 9110 and 6585, RFC 8470 for 425)."""
 
 _LIMIT = re.compile(rb"limit of (\d{1,15}) bytes", re.IGNORECASE)
 
@@ -72,10 +71,10 @@ class Verdict:
     | `partial` | delivered, except `dead` (set aside) and `retry` (time in the future: wait `wait_s`) |
     | `retry` | none is known to be delivered: send all again after a back-off of at least `wait_s` |
     | `pause` | none was taken, the configuration is wrong: keep all |
-    | `split` | none was taken, the request was too large; `limit_bytes` if the server said what it takes |
-    | `bisect` | none was taken, one of them (nobody says which) is refused |
+    | `split` | none was taken, the request was too large; `limit_bytes` if the server named its limit |
+    | `bisect` | none was taken, one of them is refused, it is unknown which |
 
-    `unknown`: Mixpanel may have taken them all the same, for the whole request has left.
+    `unknown`: Mixpanel may have taken them nevertheless, because the whole request was sent.
     """
 
     kind: Kind
@@ -99,7 +98,7 @@ class Verdict:
 
 
 def interpret(endpoint: Endpoint, response: Response, records: Sequence[bytes], *, now_s: float) -> Verdict:
-    """Judge the answer to a request that held `records`; `now_s` is the wall clock, for dates in headers."""
+    """Interpret the response to a request with `records`; `now_s` is the wall clock, for dates in headers."""
     verdict = _judge(endpoint, response, records, now_s)
     if verdict.kind == "retry" and response.sent and response.status not in _NOT_TAKEN:
         return replace(verdict, unknown=True)
@@ -112,7 +111,7 @@ def _judge(endpoint: Endpoint, response: Response, records: Sequence[bytes], now
         return _too_large(response, records)
     if status in (401, 402, 403, 404) or 300 <= status < 400:
         return _misconfigured(response)
-    # Where the body decides, one that ended early decides nothing: that is the network's doing.
+    # Where the body decides, one that ended early is a failure of the network.
     if status == 0 or (response.failure and status in (200, 400)):
         failure = _printable(response.failure) or "no answer"
         if failure.startswith(INTERNAL):
@@ -163,7 +162,7 @@ def _received(endpoint: Endpoint, response: Response, records: Sequence[bytes], 
         shortfall = _shortfall(parsed, len(records))
         return Verdict(kind="delivered", status_class="ok", shortfall=shortfall)
     if endpoint != "import":
-        # Profiles answer 200 even for a failure; what happened is in the body.
+        # For profiles the status is 200 even for a failure; the body has the result.
         status = parsed.get("status") if isinstance(parsed, dict) else parsed
         if _equals(status, 1):
             return Verdict(kind="delivered", status_class="ok")
@@ -191,7 +190,7 @@ def _refused(response: Response, parsed: dict[str, Any], records: Sequence[bytes
     dead: dict[int, DeadReason] = {}
     ahead_s: dict[int, float] = {}
     for index, problems in failed.items():
-        # Without a readable time of its own there is nothing to wait for but the clock's next minute.
+        # Without a readable time it is sent again after the shortest wait.
         early_s = _event_time_s(records[index], base_s) - base_s
         if all(map(_is_future, problems)) and early_s <= FUTURE_GIVE_UP_S:
             ahead_s[index] = early_s
@@ -216,8 +215,8 @@ def _refused(response: Response, parsed: dict[str, Any], records: Sequence[bytes
 
 
 def _too_large(response: Response, records: Sequence[bytes]) -> Verdict:
-    insert_id = _LIMIT.search(response.body)
-    limit_bytes = int(insert_id[1]) if insert_id else None
+    match = _LIMIT.search(response.body)
+    limit_bytes = int(match[1]) if match else None
     message = f"Mixpanel says that a request is too large (413, its limit: {limit_bytes or 'not said'} bytes)"
     if len(records) > 1:
         return Verdict(kind="split", status_class="too_large", message=message, limit_bytes=limit_bytes)
@@ -248,13 +247,13 @@ def _unexpected(response: Response) -> Verdict:
     return Verdict(kind="retry", status_class="garbage", message=message)
 
 
-def _failed_records(listed: object, records: Sequence[bytes]) -> dict[int, list[DeadReason]]:
+def _failed_records(reported: object, records: Sequence[bytes]) -> dict[int, list[DeadReason]]:
     """Return each failed record with its problems; empty where any cannot be matched for sure."""
-    if not isinstance(listed, list):
+    if not isinstance(reported, list):
         return {}
     failed: dict[int, list[DeadReason]] = {}
     by_id: dict[str, int] | None = None
-    for entry in listed:
+    for entry in reported:
         if not isinstance(entry, dict):
             return {}
         index = entry.get("index")
@@ -323,7 +322,7 @@ def _equals(value: object, expected: int) -> bool:
 
 
 def _printable(text: object, *, limit: int = TEXT_MAX) -> str:
-    """Return text from outside, fit for one line of a log or file."""
+    """Return text from outside in one line, for a log or a file."""
     if not isinstance(text, str):
         return ""
     return "".join(char if char.isprintable() else " " for char in text[:limit]).strip()

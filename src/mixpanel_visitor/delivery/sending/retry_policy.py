@@ -1,4 +1,4 @@
-"""RetryPolicy: when the next request to an endpoint may be sent, by what came of those before.
+"""RetryPolicy: when the next request to an endpoint may be sent, by the outcomes of the last ones.
 
 No I/O; clocks and random source are arguments. The figures are Mixpanel's advice for 429 and 5xx: wait 2 s,
 doubling to 60 s, plus 1 to 5 s of jitter.
@@ -19,10 +19,10 @@ MAX_CONSECUTIVE_REJECTIONS = 10
 ERROR_WAIT_MAX_S = 60.0
 
 
-def backoff_s(failures: int, jitter_s: float, retry_after: float | None = None) -> float:
+def backoff_s(failures: int, jitter_s: float, retry_after_s: float | None = None) -> float:
     """Return the seconds to wait after a failure that had `failures` before it; `jitter_s` is 1 to 5."""
     own_s = min(60.0, 2.0 * 2.0 ** min(failures, 10)) + jitter_s
-    return max(own_s, min(retry_after or 0.0, RETRY_AFTER_MAX_S))
+    return max(own_s, min(retry_after_s or 0.0, RETRY_AFTER_MAX_S))
 
 
 def pause_s(pauses: int) -> float:
@@ -33,11 +33,11 @@ def pause_s(pauses: int) -> float:
 class RetryPolicy:
     """Counts failures in a row, and says how long to wait before the next request.
 
-    There are four counts, because each has its own figures: requests to be tried again, answers that say that
-    the configuration is wrong, single records that were rejected, and exceptions (of the spool, for example).
-    A method that counts one of them begins a pause and returns its length in seconds.
+    There are four counts, each with its own pauses: requests to be tried again, responses that say that the
+    configuration is wrong, single records that were rejected, and exceptions (of the spool, for example). A
+    method that counts one of them starts a pause and returns its length in seconds.
 
-    `clock` is wall clock, `monotonic` what pauses are measured by; `uniform(low, high)` draws the jitter.
+    `clock` is wall clock, `monotonic` measures pauses; `uniform(low, high)` draws the jitter.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class RetryPolicy:
         return wait_s
 
     def misconfigured(self, reason: str) -> float:
-        """Count an answer that says that the configuration is wrong."""
+        """Count a response that says that the configuration is wrong."""
         wait_s = pause_s(self._misconfigurations)
         self._misconfigurations += 1
         self.pause(wait_s, reason)
@@ -124,15 +124,15 @@ class RetryPolicy:
         return wait_s
 
     def completed(self) -> None:
-        """Forget exceptions: a round has ended without one."""
+        """Reset the count of exceptions: a round has ended without one."""
         self._errors = 0
 
     def delivered(self) -> None:
-        """Forget rejections: Mixpanel has taken a record."""
+        """Reset the count of rejections: Mixpanel has taken a record."""
         self._rejections = 0
 
     def answered(self) -> bool:
-        """Forget failures: Mixpanel has worked on a request. Return whether there were any to forget."""
-        had_failed = self.failures > self._errors
+        """Reset the other counts: Mixpanel has processed a request. Return whether any was not 0."""
+        had_failures = self.failures > self._errors
         self._retries = self._misconfigurations = 0
-        return had_failed
+        return had_failures

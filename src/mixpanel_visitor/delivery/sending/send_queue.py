@@ -1,7 +1,7 @@
 """SendQueue: how large a request may be, and which records go into the next one.
 
-`Limits` learns the size from Mixpanel's answers; `SendQueue` holds the records of claims that are still to be
-sent, in order, and cuts them into batches that fit. Pure: no I/O, no clock.
+`Limits` learns the size from Mixpanel's responses; `SendQueue` has the records of claims that are still to be
+sent, in order, and divides them into batches that fit. Pure: no I/O, no clock.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FLOOR_BYTES = 1_024
 """The limit never falls below this, whatever a server says."""
 
 PROBE_AFTER = 50
-"""So many large requests in a row must be accepted before a guessed limit is raised by a quarter."""
+"""Large requests in a row that must be accepted before a guessed limit is raised by a quarter."""
 
 
 def request_bytes(bodies: Sequence[bytes]) -> int:
@@ -35,8 +35,8 @@ def request_bytes(bodies: Sequence[bytes]) -> int:
 class Limits:
     """The size one request to one endpoint may have.
 
-    A limit that the server named is believed until the process ends; a limit that was found by halving is
-    a guess, and is probed upward slowly.
+    A limit that the server has named counts until the process ends; one that was found by halving is a guess,
+    and is raised slowly.
     """
 
     def __init__(self, *, max_records: int = MAX_RECORDS, max_bytes: int = START_BYTES) -> None:
@@ -51,17 +51,17 @@ class Limits:
         return max(1, self.max_bytes - self.max_records - 1)
 
     def learn(self, limit_bytes: int) -> None:
-        """Take over the limit that the server has named."""
+        """Use the limit that the server has named."""
         self.max_bytes = self._ceiling_bytes = max(FLOOR_BYTES, min(self.max_bytes, limit_bytes))
         self._accepted = 0
 
     def halve(self, sent_bytes: int) -> None:
-        """Halve the limit: `sent_bytes` were too large, and the server did not say what it takes."""
+        """Halve the limit: `sent_bytes` were too large, and the server has not named its limit."""
         self.max_bytes = max(FLOOR_BYTES, min(self.max_bytes, sent_bytes) // 2)
         self._accepted = 0
 
     def too_large(self, sent_bytes: int, limit_bytes: int | None) -> None:
-        """Note a 413: believe the server's figure unless it contradicts what was sent."""
+        """Note a 413: use the limit that it names, unless that was not exceeded."""
         if limit_bytes is not None and limit_bytes < sent_bytes:
             self.learn(limit_bytes)
         else:
@@ -81,8 +81,8 @@ class Limits:
 class Batch(NamedTuple):
     """Some records of one claim, to be sent in one request.
 
-    `is_second_half`: the second half of a refused batch. `has_bad_record`: its first half was delivered, so
-    the record that Mixpanel refuses must be in this one, and sending it whole would be in vain.
+    `is_second_half`: the second half of a refused batch. `has_bad_record`: the first half was delivered, so
+    the refused record must be in this one, and it would be refused as a whole.
     """
 
     claim: Claim
@@ -104,27 +104,27 @@ class Batch(NamedTuple):
         )
 
     def split_to_fit(self, max_bytes: int) -> list[Batch]:
-        """Return the batch cut so that each part fits, in order; a record that never fits stands alone."""
+        """Return the batch in parts that fit, in order; a record that does not fit is alone in its part."""
         lengths = [len(self.claim.bodies[index]) for index in self.indexes]
         if sum(lengths) + len(lengths) + 1 <= max_bytes:
             return [self]
         parts: list[Batch] = []
         start, size = 0, 2
-        for at, length in enumerate(lengths):
-            added = length + (at > start)
-            if at > start and size + added > max_bytes:
-                parts.append(Batch(claim=self.claim, indexes=self.indexes[start:at]))
-                start, size, added = at, 2, length
-            size += added
+        for index, length in enumerate(lengths):
+            added_bytes = length + (index > start)
+            if index > start and size + added_bytes > max_bytes:
+                parts.append(Batch(claim=self.claim, indexes=self.indexes[start:index]))
+                start, size, added_bytes = index, 2, length
+            size += added_bytes
         parts.append(Batch(claim=self.claim, indexes=self.indexes[start:]))
         return parts
 
 
 class SendQueue:
-    """What is left to send of the claims that a worker holds, oldest first.
+    """The records of a worker's claims that are still to be sent, oldest first.
 
-    One poison record among n costs at most 2*log2(n)+1 requests: halves are sent in order, and when the
-    first half is delivered whole the second is known to hold the record and is cut without being sent.
+    One poison record among n costs at most 2*log2(n)+1 requests: halves are sent in order, and if the whole
+    first half is delivered, the second must have the record and is divided without being sent.
     """
 
     def __init__(self) -> None:
@@ -133,7 +133,7 @@ class SendQueue:
         self._deferred: list[tuple[float, Batch]] = []
 
     def __len__(self) -> int:
-        return self._records  # not added up: others ask while the sender changes the batches
+        return self._records  # no sum: other threads ask while the sender changes the batches
 
     @property
     def deferred(self) -> int:
@@ -173,13 +173,13 @@ class SendQueue:
         """Remove the first batch; `whole`: every record of it was delivered."""
         self._records -= len(self._batches.popleft().indexes)
         if whole and self._batches and self._batches[0].is_second_half:
-            second = self._batches[0]
-            self._batches[0] = Batch(claim=second.claim, indexes=second.indexes, has_bad_record=True)
+            half = self._batches[0]
+            self._batches[0] = Batch(claim=half.claim, indexes=half.indexes, has_bad_record=True)
         else:
             self._forget_second_half()
 
     def bisect(self) -> None:
-        """Cut the first batch in halves: it was refused as a whole."""
+        """Divide the first batch in halves: it was refused as a whole."""
         self._replace_first(self._batches[0].split())
 
     def cut(self, count: int) -> Batch:
@@ -190,11 +190,11 @@ class SendQueue:
         return self._batches[0]
 
     def shrink(self, max_bytes: int) -> None:
-        """Cut the first batch, which was too large, to `max_bytes`, and in any case at least in two."""
+        """Divide the first batch, which was too large, into at least two of at most `max_bytes`."""
         batch = self._batches[0]
         parts = batch.split_to_fit(max_bytes)
         if len(parts) == 1:
-            # The refusal of size says nothing about which half is to blame.
+            # The second half of a batch that was too large need not have a bad record.
             parts = [Batch(claim=batch.claim, indexes=half.indexes) for half in batch.split()]
         self._replace_first(parts)
 
@@ -204,12 +204,12 @@ class SendQueue:
 
     def resume(self, now_s: float) -> None:
         """Put deferred batches that are due first."""
-        for due in [deferred for deferred in self._deferred if deferred[0] <= now_s]:
-            self._deferred.remove(due)
-            self.put_first(due[1])
+        for deferred in [each for each in self._deferred if each[0] <= now_s]:
+            self._deferred.remove(deferred)
+            self.put_first(deferred[1])
 
     def drain(self) -> list[Batch]:
-        """Take everything out, the deferred batches last."""
+        """Remove and return all batches, the deferred ones last."""
         batches = [*self._batches, *(batch for _, batch in self._deferred)]
         self._batches.clear()
         self._records = 0
@@ -218,7 +218,7 @@ class SendQueue:
 
     def _replace_first(self, parts: Sequence[Batch]) -> None:
         self._batches.popleft()
-        # The batch that follows may be the second half of the one just cut: nothing follows for it any more.
+        # The next batch may be the second half of the removed one, which has no meaning any more.
         self._forget_second_half()
         self._batches.extendleft(reversed(parts))
 

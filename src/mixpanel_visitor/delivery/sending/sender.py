@@ -1,7 +1,7 @@
-"""Sender: empties the spool into Mixpanel, from a thread of its own or, at exit, from the calling one.
+"""Sender: delivers the spool to Mixpanel, in a thread of its own or, at exit, in the calling one.
 
-The thread only calls: each round over the endpoints is one `step`, and a lock keeps two threads from being
-in one at the same time. Nothing starts before `start`, and a forked child starts anew.
+Each round over the endpoints is one `step`, and a lock keeps two threads from a round at the same time. The
+thread starts with `start`, and does not exist in a forked child.
 """
 
 from __future__ import annotations
@@ -39,34 +39,34 @@ if TYPE_CHECKING:
 THREAD_NAME = "mixpanel-visitor-sender"
 
 MAX_IDLE_S = 10.0
-"""However long all endpoints pause, the thread syncs and renews the leadership this often, in seconds."""
+"""While all endpoints pause, the thread still syncs and renews its leadership at this interval."""
 
 SUSPENDED_AFTER_S = 120.0
-"""A process that stood still for so long may have lost the lead: what it held is released first."""
+"""A process that was suspended for so long may not be the leader any more: it releases its claims first."""
 
-_CHANCE = random.SystemRandom()
-"""Not the global generator: a host that has seeded it expects its own numbers; nor one that forks copy."""
+_RANDOM = random.SystemRandom()
+"""Not the global generator, which the application may have seeded; nor one that a fork copies."""
 
 
 class Sender:
-    """Delivers what `spool` holds through `post`; `step`, `drain` and the thread never run at once.
+    """Delivers the records of `spool` through `post`; `step`, `drain` and the thread never run at once.
 
-    `sync` makes what was put survive a power failure; the thread calls it after each round. Without
-    `endpoints` that is all it does. `retry_ambiguous`: see the setting `on_ambiguous`.
-    `crash_tracking` is the spool if it remembers what is being sent; `revision` counts what was withdrawn.
+    `sync` makes stored records survive a power failure; the thread calls it after each round, and without
+    `endpoints` it does nothing else. `retry_ambiguous`: see the setting `on_ambiguous`. `crash_tracking` is
+    the spool if it remembers what is being sent; `revision` returns the count of withdrawals.
 
     `post_within` is the same with a time-out in seconds, for `drain`: without it a server that hangs can
-    hold `drain` up beyond its deadline for as long as one `post` takes.
+    delay `drain` beyond its deadline by the duration of one `post`.
 
-    After the first `notify` the thread waits `linger_s` seconds, so that what is put together is sent
-    together; every `poll_s` seconds it looks for what other processes have put. `max_bytes` is the size of a
-    request before the server has said anything (None: as Mixpanel documents it). Clock, chance and waiting
-    are arguments for the tests.
+    After the first `notify` the thread waits `linger_s` seconds, so that records put at about the same time
+    are sent together; it looks for records of other processes every `poll_s` seconds. `max_bytes` is the
+    first limit for a request (None: as Mixpanel documents it). Clock, random source and waiting are arguments
+    for the tests.
     """
 
     _run_of_thread: _ThreadRun
     _state: _State
-    _starting: threading.Lock
+    _start_lock: threading.Lock
     _locks_stale: bool
     _last_step_s: float
 
@@ -78,7 +78,7 @@ class Sender:
         post_within: PostWithin | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
-        uniform: Callable[[float, float], float] = _CHANCE.uniform,
+        uniform: Callable[[float, float], float] = _RANDOM.uniform,
         wait: Callable[[float], object] | None = None,
         linger_s: float = 1.0,
         poll_s: float = 0.5,
@@ -99,7 +99,7 @@ class Sender:
         count_opt_outs = None if revision is None else guarded(revision)
 
         def make_workers() -> list[EndpointWorker]:
-            # Late, in the sender's thread: no start of a process and no request waits for these imports.
+            # Late, in the sender's thread, so that no start of a process and no request waits for them.
             with importing:
                 from .endpoint_worker import EndpointWorker  # noqa: PLC0415
                 from .transport import Transport  # noqa: PLC0415
@@ -118,7 +118,7 @@ class Sender:
                     log=self._log_safely,
                     stats=self._stats,
                     retry_ambiguous=retry_ambiguous,
-                    has_opt_outs=_Change(count_opt_outs),
+                    has_opt_outs=_ChangeDetector(count_opt_outs),
                 )
                 for endpoint in endpoints
             ]
@@ -128,22 +128,22 @@ class Sender:
         fork.call_after_fork(self._reset_after_fork)
 
     def step(self) -> float:
-        """Send at most one request to each endpoint; return the seconds until the next call is worth it."""
+        """Send at most one request to each endpoint; return the seconds until the next call is of use."""
         self._check_fork()
         return self._step(self._state)
 
     def is_mine(self) -> bool:
-        """Return whether this very thread is in a round of the sender, which it cannot wait for."""
-        return owned(self._state.busy)
+        """Return whether the calling thread is in a round of the sender, for which it cannot wait."""
+        return owned(self._state.lock)
 
     def _step(self, state: _State) -> float:
-        with state.busy:
+        with state.lock:
             workers = self._workers(state)
             self._release_after_suspension(workers)
             return min((worker.step() for worker in workers), default=self._poll_s)
 
     def _workers(self, state: _State) -> list[EndpointWorker]:
-        """Return the workers, made with the first round; to be called by who holds `busy`."""
+        """Return the workers, which the first round makes; the caller must hold `lock`."""
         if state.workers is None:
             state.workers = self._make_workers()
         return state.workers
@@ -156,14 +156,14 @@ class Sender:
         if self._run_of_thread.is_alive() and not self._run_of_thread.stopping:
             return True
         if self._locks_stale:
-            # Only now: gunicorn's gevent worker patches the standard library after the fork, and a native
-            # lock or queue of before would stop all its greenlets.
+            # Only now: gunicorn's gevent worker patches the standard library after the fork, and an older
+            # native lock or queue would stop all its greenlets.
             self._locks_stale = False
-            self._starting = threading.Lock()
+            self._start_lock = threading.Lock()
             self._state = _State(self._state.notifications, self._state.workers)
             self._state.notifications.renew()
-        # Who finds the door closed has nothing to do; not waiting keeps this safe in signal handlers.
-        if not self._starting.acquire(blocking=False):
+        # Another thread starts it already; not to wait for that is safe in signal handlers.
+        if not self._start_lock.acquire(blocking=False):
             return True
         try:
             run = _ThreadRun(threads.primitives())
@@ -173,7 +173,7 @@ class Sender:
             self._run_of_thread = run
             return True
         finally:
-            self._starting.release()
+            self._start_lock.release()
 
     def notify(self, records: int = 1) -> None:
         """Wake the thread for records that were put. Cheap, never waits, safe in any thread or handler."""
@@ -182,21 +182,21 @@ class Sender:
             self.start()
 
     def request_flush(self) -> None:
-        """Send what waits without lingering; returns at once."""
+        """Have waiting records sent without lingering; return at once."""
         self._check_fork()
         self._state.notifications.request_flush()
 
     def drain(self, deadline_s: float) -> bool:
         """Deliver in the calling thread for at most `deadline_s` seconds from now.
 
-        True: nothing is left that this process could send. False: time is up, or what is left has to wait
-        longer than that (a pause, an outage). Needs no thread, so it works at exit.
+        True: this process has nothing more to send. False: time is up, or the rest has to wait longer than
+        that (a pause, an outage). It needs no thread, so it works at exit.
         """
         self._check_fork()
         ends_s = self._monotonic() + deadline_s
-        while (left_s := ends_s - self._monotonic()) > 0:
+        while (remaining_s := ends_s - self._monotonic()) > 0:
             state = self._state
-            if owned(state.busy) or not state.busy.acquire(timeout=min(left_s, threading.TIMEOUT_MAX)):
+            if owned(state.lock) or not state.lock.acquire(timeout=min(remaining_s, threading.TIMEOUT_MAX)):
                 return False
             try:
                 waits_s = []
@@ -207,7 +207,7 @@ class Sender:
                     if not worker.idle:
                         waits_s.append(wait_s)
             finally:
-                state.busy.release()
+                state.lock.release()
             if not waits_s:
                 return True
             if min(waits_s) >= ends_s - self._monotonic():
@@ -217,7 +217,7 @@ class Sender:
         return False
 
     def stop(self, timeout_s: float) -> bool:
-        """End the thread and release what it held; return False where it is busy after `timeout_s` seconds.
+        """End the thread and release its claims; return False where it is busy after `timeout_s` seconds.
 
         `start` may be called again.
         """
@@ -231,30 +231,30 @@ class Sender:
             if run.thread.is_alive():
                 return False
         run.thread = None
-        if owned(state.busy) or not state.busy.acquire(timeout=max(0.0, ends_s - self._monotonic())):
+        if owned(state.lock) or not state.lock.acquire(timeout=max(0.0, ends_s - self._monotonic())):
             return False
         try:
             self._release(state.workers or [])
         finally:
-            state.busy.release()
+            state.lock.release()
         return True
 
-    def retire(self, may_end: Callable[[], bool], let_go: Callable[[], None]) -> None:
-        """End the thread by itself once `may_end` says so, after at least one more round; then `let_go`.
+    def retire(self, may_end: Callable[[], bool], on_end: Callable[[], None]) -> None:
+        """Have the thread end once `may_end` returns true, after at least one more round; then call `on_end`.
 
-        For a sender that nobody uses any more. Returns at once, so a finalizer may call it.
+        For a sender that is not used any more. Returns at once, so a finalizer may call it.
         """
-        self._run_of_thread.retired = (may_end, let_go)
+        self._run_of_thread.retired = (may_end, on_end)
         self._state.notifications.wake()
 
     def has_run(self) -> bool:
-        """Return whether the thread has been seen to run: in some processes it starts and never does."""
+        """Return whether the thread has run: in some processes it is started and never does."""
         return self._run_of_thread.running
 
     def stats(self) -> SenderFigures:
-        """Return counts, the state of each endpoint, and whether the thread has been seen to run."""
+        """Return counts, the state of each endpoint, and whether the thread runs."""
         self._check_fork()
-        workers = self._state.workers or self._make_workers()  # before the first round: as they will be
+        workers = self._state.workers or self._make_workers()  # before the first round: new ones
         return self._stats.figures(
             endpoints={worker.endpoint: worker.stats().figures() for worker in workers},
             running=self._run_of_thread.is_alive() and self._run_of_thread.running,
@@ -265,26 +265,26 @@ class Sender:
             try:
                 worker.release()
             except Exception as error:
-                # Nothing is lost: what is not released is claimed anew by the next process.
+                # Nothing is lost: the next process claims these records again.
                 message = "The spool did not take back records of /%s (%s: %s)."
                 args = (worker.endpoint, type(error).__name__, error)
                 self._log_safely(logging.WARNING, f"release {worker.endpoint}", message, *args)
 
     def _release_after_suspension(self, workers: list[EndpointWorker]) -> None:
         now_s = self._monotonic()
-        still_s, self._last_step_s = now_s - self._last_step_s, now_s
-        if still_s >= SUSPENDED_AFTER_S:
+        idle_s, self._last_step_s = now_s - self._last_step_s, now_s
+        if idle_s >= SUSPENDED_AFTER_S:
             for worker in workers:
                 worker.release()
 
     def _check_fork(self) -> None:
-        # os.register_at_fork does not see every fork: uWSGI runs its hooks only where it is configured to.
+        # os.register_at_fork does not see every fork: uWSGI calls its hooks only if it is configured so.
         if self._pid != os.getpid():
             self._reset_after_fork()
 
     def _reset_after_fork(self) -> None:
-        # In a child, what the workers held belongs to the parent, and a lock may be held by nobody alive.
-        self._starting = threading.Lock()
+        # In a child, the claims are the parent's, and a lock may be held by a thread that does not exist.
+        self._start_lock = threading.Lock()
         self._locks_stale = True
         self._run_of_thread = _ThreadRun()
         self._last_step_s = self._monotonic()
@@ -294,12 +294,12 @@ class Sender:
         self._pid = os.getpid()
 
     def _replace_thread(self) -> None:
-        # gevent or eventlet has replaced what the thread stands on. Under them a native thread can stop the
-        # whole process, so that one ends when it next looks; its successor does not wait for it, and shares
-        # no lock with it. What it holds is released as it ends, or with the process.
+        # gevent or eventlet has replaced what the thread uses. With them a native thread can stop the whole
+        # process, so it ends after its next wait; its successor does not wait for it, and shares no lock with
+        # it. Its claims are released at its end, or with the process.
         self._run_of_thread.stopping = self._run_of_thread.outdated = True
         self._state.notifications.wake()
-        self._starting = threading.Lock()
+        self._start_lock = threading.Lock()
         self._run_of_thread = _ThreadRun()
         self._state = self._make_state()
 
@@ -308,7 +308,7 @@ class Sender:
 
     def _run(self, run: _ThreadRun) -> None:
         run.running = True
-        state = self._state  # its own, for `_replace_thread` gives another to its successor
+        state = self._state  # its own: `_replace_thread` makes another for its successor
         while not run.is_over():
             try:
                 state.notifications.linger(lambda: run.retired is not None or run.is_over())
@@ -316,20 +316,20 @@ class Sender:
                 while wait_s <= 0 and not run.is_over():
                     wait_s = self._step(state)
                 if self._sync is not None:
-                    # While Mixpanel is away nothing is claimed; what comes in must reach the disk too.
+                    # While Mixpanel is unreachable nothing is claimed, but new records must reach the disk.
                     self._sync()
                 if run.retired is not None and run.retired[0]():
                     break
             except Exception as error:
                 if sys.is_finalizing():
-                    return  # modules are being taken apart under us; the records are safe in the spool
+                    return  # modules are being removed; the records are safe in the spool
                 wait_s = 1.0
                 message = "The sender met an error of its own (%s at %s: %s) and goes on."
                 self._log_safely(logging.ERROR, "loop", message, type(error).__name__, place_of(error), error)
             if not run.is_over():
                 state.notifications.wait(min(wait_s, MAX_IDLE_S))
         if state.workers is not self._state.workers or run.retired is not None:
-            with state.busy:
+            with state.lock:
                 self._release(state.workers or [])
         if run.retired is not None:
             run.stopping = True
@@ -338,22 +338,22 @@ class Sender:
             state.notifications.park()
 
     def _log_safely(self, level: int, kind: str, message: str, *args: object) -> None:
-        # The host's handlers and filters may raise; that must not end the thread.
+        # Log handlers and filters of the application may raise; that must not end the thread.
         with contextlib.suppress(Exception):
             self._quiet_log(level, kind, message, *args)
 
 
 class _State:
-    """What one thread works with, and those that drain in its place: one at a time, who holds `busy`."""
+    """The state of the thread, shared with threads that drain; only the one that holds `lock` uses it."""
 
     def __init__(self, notifications: Notifications, workers: list[EndpointWorker] | None = None) -> None:
         self.notifications = notifications
         self.workers = workers
-        self.busy = threading.RLock()
+        self.lock = threading.RLock()
 
 
-class _Change:
-    """Returns whether a count has changed since the last call; without a count it never has."""
+class _ChangeDetector:
+    """Returns whether a count has changed since the last call; without a count never."""
 
     def __init__(self, count: Callable[[], int] | None) -> None:
         self._count = count
@@ -367,7 +367,7 @@ class _Change:
 
 
 class _ThreadRun:
-    """One run of the thread: whether it runs, has to stop, or is `retired`: used by nobody any more."""
+    """One run of the thread: whether it runs, has to stop, or is `retired`, for it is not used any more."""
 
     def __init__(self, primitives: tuple[object, ...] = ()) -> None:
         self.primitives = primitives
@@ -384,7 +384,7 @@ class _ThreadRun:
         return self.stopping or self.is_outdated()
 
     def is_outdated(self) -> bool:
-        """Return whether gevent or eventlet has replaced what this thread was begun with."""
+        """Return whether gevent or eventlet has replaced what this thread was started with."""
         if self.primitives and self.primitives != threads.primitives():
             self.outdated = True
         return self.outdated

@@ -1,4 +1,4 @@
-"""Settlements: outcomes of claims that the spool has still to take, in their order."""
+"""Settlements: outcomes of claims that wait for the spool to take them, in order."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Settlements:
-    """A queue of acknowledgements, dead letters and releases; each stays in it until the spool has taken it.
+    """A queue of acknowledgements, dead letters and releases; each stays until the spool has taken it.
 
-    What Mixpanel has acknowledged must not be sent a second time because a disk was full for a minute. So an
-    outcome that the spool did not take is tried again, before those that came after it.
+    Records that Mixpanel has acknowledged must not be sent again because a disk was full for a minute. So an
+    outcome that the spool did not take is tried again, before later ones.
     """
 
     def __init__(self, spool: Spool) -> None:
@@ -39,7 +39,7 @@ class Settlements:
         self._pending.append(partial(self._spool.release, claim, indexes))
 
     def flush(self) -> None:
-        """Hand everything to the spool, in order. Raise what the spool raises; what it did not take stays."""
+        """Pass all to the spool, in order. Raise what the spool raises; what it did not take stays."""
         while self._pending:
             self._pending[0]()
             self._pending.popleft()

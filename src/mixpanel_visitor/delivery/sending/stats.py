@@ -1,4 +1,4 @@
-"""Stats: what the sender has counted, for health checks, metrics and the status command."""
+"""Stats: the counts of the sender, for health checks, metrics and the status command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .responses import Verdict
 
 CLOCK_OFFSET_MAX_S = 5.0
-"""Mixpanel's Date header has whole seconds and travels; more than this is a clock that is wrong."""
+"""Mixpanel's Date header has whole seconds and is late; with a larger offset a clock is wrong."""
 
 
 class EndpointFigures(TypedDict):
@@ -29,7 +29,7 @@ class EndpointFigures(TypedDict):
 class SenderFigures(TypedDict):
     """The sender's part of `Tracker.stats()`; `SenderStats` explains its counts.
 
-    `lanes` by endpoint; `running`: the sender's thread has been seen to run.
+    `lanes` is by endpoint; `running`: the sender's thread runs.
     """
 
     batches: int
@@ -51,11 +51,11 @@ class SenderFigures(TypedDict):
 class SenderStats:
     """Counts since this sender was made in this process.
 
-    `http` counts answers by status (0: none came), `retried` requests to be sent again by class of trouble.
-    `shortfall` counts records that Mixpanel acknowledged without importing; `duplicates_possible` records
-    sent again though Mixpanel may have them, `ambiguous` those buried instead; `errors` exceptions, of the
-    spool for example.
-    `clock_offset_s` is Mixpanel's clock minus ours, `last_error_at_s` is wall clock.
+    `http` counts responses by status (0: there was none), `retried` requests to be sent again by class of
+    failure. `shortfall` counts records that Mixpanel acknowledged without importing; `duplicates_possible`
+    records sent again though Mixpanel may have them, `ambiguous` those set aside instead; `errors`
+    exceptions, of the spool for example.
+    `clock_offset_s` is Mixpanel's clock minus this host's, `last_error_at_s` is wall clock.
     """
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class SenderStats:
 
     @property
     def clock_is_wrong(self) -> bool:
-        """True where the clocks are further apart than a Date header can be imprecise."""
+        """True where the clocks differ by more than the imprecision of a Date header."""
         return self.clock_offset_s is not None and abs(self.clock_offset_s) > CLOCK_OFFSET_MAX_S
 
     def record(
@@ -85,11 +85,11 @@ class SenderStats:
         *,
         now_s: float,
         server_s: float | None,
-        doubted: bool = False,
+        ambiguous: bool = False,
     ) -> None:
-        """Count one request with `count` records; `doubted`: they are not sent again, but buried.
+        """Count one request with `count` records; `ambiguous`: they are set aside, not sent again.
 
-        `now_s` is our wall clock, `server_s` the server's, if it has said what that is.
+        `now_s` is the wall clock of this host, `server_s` that of the server, if known.
         """
         self.batches += 1
         self.http[response.status] += 1
@@ -99,7 +99,7 @@ class SenderStats:
         if verdict.kind not in ("delivered", "partial"):
             self.retried[verdict.status_class] += 1
             self.failed(verdict.message, now_s=now_s)
-        if doubted:
+        if ambiguous:
             self.ambiguous += count
             self.dead += count
         elif verdict.unknown:
@@ -108,7 +108,7 @@ class SenderStats:
             self.clock_offset_s = server_s - now_s
 
     def figures(self, *, endpoints: dict[Endpoint, EndpointFigures], running: bool) -> SenderFigures:
-        """Return the counts of now, with what the sender knows besides."""
+        """Return the current counts, with the states of the endpoints."""
         return {
             "batches": self.batches,
             "delivered": self.delivered,
@@ -128,15 +128,15 @@ class SenderStats:
         }
 
     def failed(self, message: str, *, now_s: float) -> None:
-        """Remember what went wrong last."""
+        """Remember the last error."""
         self.last_error, self.last_error_at_s = message, now_s
 
 
 class EndpointStats(NamedTuple):
     """The state of one endpoint.
 
-    Until `paused_until_s` (wall clock, 0: not paused) it waits, and `why`. `held` records are claimed and
-    not settled, `parked` ones wait until their time is no longer in the future; `failures` in a row.
+    It is paused until `paused_until_s` (wall clock, 0: not paused); `why` is the reason. `held` records are
+    claimed and not settled, `parked` ones have a time in the future; `failures` are those in a row.
     """
 
     paused_until_s: float
@@ -147,5 +147,5 @@ class EndpointStats(NamedTuple):
     parked: int
 
     def figures(self) -> EndpointFigures:
-        """Return it as a dictionary."""
+        """Return the state as a dictionary."""
         return cast("EndpointFigures", self._asdict())

@@ -1,4 +1,4 @@
-"""Transport: sends one request, and has the spool remember its records while it is under way."""
+"""Transport: sends one request, and has the spool remember its records meanwhile."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The answer to a request of `count` records, what it means, and when it came (wall clock, seconds).
+    """The response to a request of `count` records, its meaning, and when it came (wall clock, seconds).
 
     `ambiguous`: Mixpanel may have applied the records, and they must not be sent a second time.
     """
@@ -56,7 +56,7 @@ class Transport:
         self._clock = clock
 
     def send(self, batch: Batch, *, once: bool, timeout_s: float | None) -> Outcome:
-        """Send the records of `batch` and return what came of them; `once`: they must not be sent twice.
+        """Send the records of `batch` and return the outcome; `once`: they must not be sent twice.
 
         Raise what `post` raises.
         """
