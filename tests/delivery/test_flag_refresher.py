@@ -53,7 +53,7 @@ class Process:
     def round(self):
         """Do what the sender's thread does after a round, and wait for the request that it may have begun."""
         self.refresher.refresh()
-        assert wait_until(lambda: not self.refresher._fetching_in, PATIENCE_S)
+        assert wait_until(lambda: not self.refresher._fetching_pid, PATIENCE_S)
 
 
 @pytest.fixture

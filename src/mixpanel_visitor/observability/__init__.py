@@ -1,1 +1,1 @@
-"""Observability: what is counted, how it is exported, and what is logged how often."""
+"""Observability: counters, their export as metrics, and rate-limited logging."""

@@ -10,7 +10,7 @@ from typing import Any
 class Tally:
     """A counter that any thread, signal handler or finalizer may increase.
 
-    Each step is a single call into C, so it needs no lock, for which a handler could wait in its own thread.
+    Each step is a single call into C, so it needs no lock, for which a handler would wait in its own thread.
 
     >>> tally = Tally()
     >>> tally.add(3)
@@ -37,8 +37,8 @@ class Tally:
 class EventCounters:
     """Counters of one process, without locks.
 
-    `accept` counts every call; each event ends up refused, by reason, or committed to the spool. Buffered
-    events have not reached the spool yet: they are in open requests or in the background writer's queue.
+    `accept` counts every call; each event is then refused, for a reason, or committed to the spool. Buffered
+    events have not reached the spool yet: they are in open requests or in the queue of the background writer.
     """
 
     def __init__(self) -> None:
@@ -46,11 +46,11 @@ class EventCounters:
         self._committed = Tally()
         self._refused: dict[str, Tally] = {}
         self._notes: dict[str, Tally] = {}
-        # Bound once, because each event calls it: counts one call of `track`.
+        # Bound once, because each event calls it: it counts one call of `track`.
         self.accept = self._accepted.add_one
 
     def accept_several(self, count: int) -> None:
-        """Count events that have come together."""
+        """Count several events at once."""
         self._accepted.add(count)
 
     def refuse(self, reason: str, count: int = 1) -> None:
@@ -81,7 +81,7 @@ class EventCounters:
         }
 
     def reset(self) -> None:
-        """Start from zero, as a forked child does: it counts its own events only."""
+        """Start from zero, in a forked child, which counts only its own events."""
         self.__init__()  # type: ignore[misc]
 
 

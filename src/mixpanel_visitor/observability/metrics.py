@@ -34,7 +34,7 @@ def by_name(trackers: Tracked | Mapping[str, Tracked]) -> dict[str, Tracked]:
 
 
 def collect_metrics(stats: Mapping[str, Any]) -> Iterator[ExportedMetric]:
-    """Yield the metrics of `Tracker.stats()`; one that is not known has no values.
+    """Yield the metrics of `Tracker.stats()`; those without a count have no values.
 
     >>> metrics = {metric.name: metric for metric in collect_metrics({"accepted": 3})}
     >>> metrics["events.accepted"].values, metrics["spool.size"].values

@@ -1,7 +1,7 @@
 """RateLimitedLog: the package's logger, at most one line a minute for each kind of message.
 
-Text from outside is passed as arguments of a line, and a filter of the logger escapes those: no name, ID,
-answer or path can look like a line of its own.
+Text from outside is passed as arguments of a line, and a filter of the logger escapes them: no name, ID,
+response or path can look like another line.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ logger = logging.getLogger("mixpanel_visitor")
 EVERY_S = 60.0
 _MAX_KINDS = 1000
 _PACKAGE = str(Path(__file__).parents[1])
-_BETWEEN = ("mixpanel", "json")  # the official library calls this package through these
+_OFFICIAL_MODULES = ("mixpanel", "json")  # the official library calls this package from these
 
 
 class RateLimitedLog:
-    """Logs the first line of a kind, then counts the others, and logs their number once a minute."""
+    """Logs the first line of a kind, then counts the others, and logs their count once a minute."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
@@ -38,7 +38,7 @@ class RateLimitedLog:
     def __call__(self, level: int, kind: str, message: str, *args: object, exc_info: bool = False) -> None:
         """Log `message % args` unless a line of this kind was logged within the last minute."""
         now_s = self._monotonic()
-        # No lock, which a fork could leave locked: at worst two threads log the same line.
+        # No lock, which could stay locked after a fork: at worst two threads log the same line.
         last_s, silenced = self._kinds.get(kind, (-EVERY_S, 0))
         if now_s - last_s < EVERY_S:
             self._kinds[kind] = (last_s, silenced + 1)
@@ -84,7 +84,7 @@ logger.addFilter(_in_one_line)
 
 
 def place_of(error: BaseException) -> str:
-    """Return file and line of this package where an exception was raised, or whose call raised it."""
+    """Return file and line in this package where an exception was raised, or of the call that raised it."""
     frames = traceback.extract_tb(error.__traceback__)
     own_frames = [frame for frame in frames if frame.filename.startswith(_PACKAGE)]
     if not own_frames:
@@ -93,7 +93,7 @@ def place_of(error: BaseException) -> str:
 
 
 class DeferredLog(RateLimitedLog):
-    """Keeps lines until `flush`, for code with a lock that a log handler may need in another thread."""
+    """Keeps lines until `flush`, for code with a lock that a log handler in another thread may need."""
 
     def __init__(self, log: RateLimitedLog) -> None:
         self._log = log
@@ -105,7 +105,7 @@ class DeferredLog(RateLimitedLog):
         self.lines.append((level, kind, message, args))
 
     def flush(self) -> None:
-        """Log the lines that were kept."""
+        """Log the kept lines."""
         while self.lines:
             try:
                 level, kind, message, args = self.lines.popleft()
@@ -119,7 +119,7 @@ def call_site() -> str:
     frame = sys._getframe(1)  # noqa: SLF001  # inspect.stack() reads source files; this does not
     while frame is not None and (
         frame.f_code.co_filename.startswith(_PACKAGE)
-        or str(frame.f_globals.get("__name__")).partition(".")[0] in _BETWEEN
+        or str(frame.f_globals.get("__name__")).partition(".")[0] in _OFFICIAL_MODULES
     ):
         if frame.f_back is None:
             break

@@ -1,1 +1,1 @@
-"""Process: forks, threads and the end of a process, each asked in one place."""
+"""Process: forks, threads, and the end of a process, each known to one module."""

@@ -1,7 +1,7 @@
-"""Exit hooks: what has to happen when a process ends, whichever way it ends.
+"""Exit hooks: drain trackers when a process ends, in whatever way it ends.
 
-No single hook fires everywhere: uvicorn ends without atexit, a child of `multiprocessing` runs its own
-finalizers and no atexit. All of them are set, and what they call may run more than once.
+No single hook is called everywhere: uvicorn ends without atexit, a child of `multiprocessing` has its own
+finalizers and no atexit. All of them are set, and may drain more than once.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Protocol
 from . import threads
 
 EXIT_TIMEOUT_S = 0.6
-"""So long an ending process waits for Mixpanel; what is not delivered then stays in the spool."""
+"""How long an ending process waits for Mixpanel; other records stay in the spool."""
 
 
 class Drainable(Protocol):
     """An object that is drained at exit."""
 
     def drain(self, timeout_s: float) -> bool:
-        """Store and deliver what can be, within the time-out."""
+        """Store all records, and deliver those that it can within the time-out."""
         ...
 
 
@@ -31,7 +31,7 @@ _hooked_pids: set[int] = set()
 
 
 def drain_at_exit(tracker: Drainable) -> None:
-    """Drain the tracker when this process ends; does not keep it alive."""
+    """Drain the tracker when this process ends; it is not kept alive for that."""
     key = id(tracker)
     if key not in _to_drain:
         _to_drain[key] = weakref.ref(tracker, lambda _: _to_drain.pop(key, None))
@@ -50,7 +50,7 @@ def drain_at_exit(tracker: Drainable) -> None:
 
 
 def _drain_all() -> None:
-    threads.end()  # what is tracked from here on is only stored
+    threads.end()  # later events are only stored
     for reference in _to_drain.copy().values():
         tracker = reference()
         if tracker is not None:

@@ -1,7 +1,7 @@
-"""Imports that are made late, when something is first used: no process forks in the middle of them.
+"""Late imports, made when something is first used: no process forks in the middle of them.
 
-A child that is forked while another thread imports a module waits for ever when it imports that one too:
-the module's lock is held by a thread that the child does not have.
+A child that is forked while another thread imports a module waits for ever when it imports the same module: a
+thread that the child does not have holds the lock of the module.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 FORK_TIMEOUT_S = 0.5
-"""A fork waits for at most so long for imports of other threads."""
+"""How long a fork waits for imports of other threads."""
 
 
 class Importing:
-    """Held around imports: `with importing: ...`; forks of other threads wait until it is over."""
+    """A lock around imports, `with importing: ...`, for which forks of other threads wait."""
 
     def __init__(self) -> None:
-        self._begin()
+        self._reset()
         fork.watch(self)
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         # Reentrant: a signal handler may interrupt an import with another.
         self._lock = threading.RLock()
-        self._forked_by = 0
+        self._held_by = 0
 
     def __enter__(self) -> None:
         self._lock.acquire()
@@ -41,29 +41,29 @@ class Importing:
         self._lock.release()
 
     def before_fork(self) -> None:
-        """Wait for imports in progress; forking goes on in any case."""
+        """Wait for imports in progress, but not for ever."""
         if self._lock.acquire(timeout=FORK_TIMEOUT_S):
-            self._forked_by = threading.get_ident()
+            self._held_by = threading.get_ident()
 
     def after_fork_in_parent(self) -> None:
-        """Go on."""
-        if self._forked_by == threading.get_ident():
-            self._forked_by = 0
+        """Release the lock."""
+        if self._held_by == threading.get_ident():
+            self._held_by = 0
             self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        """Begin anew: whichever thread held the lock is the parent's."""
-        self._begin()
+        """Make a new lock: a thread of the parent may have held this one."""
+        self._reset()
 
 
 importing = Importing()
 
 
 def import_at_exit(load: Callable[[], object]) -> None:
-    """Have `load` import what has not been needed yet, when the process ends; asked again, once.
+    """Call `load` when the process ends, to import what was not needed yet; once, even if asked again.
 
-    A finalizer that runs while the interpreter ends cannot import any more, not even what is loaded, and it
-    may track the first event: so `load` keeps what it has imported.
+    A finalizer that runs while the interpreter ends cannot import, not even loaded modules, and may track the
+    first event: so `load` keeps what it has imported.
     """
     atexit.unregister(load)
     atexit.register(load)

@@ -1,7 +1,7 @@
-"""Reentry: calls that come while their own thread is inside of a spool, from signal handlers or finalizers.
+"""Reentry: calls of signal handlers or finalizers that interrupt their own thread inside of a spool.
 
 Such a call cannot wait for the lock that its thread holds, and the spool is not in a state to be used. So it
-is put off: the thread makes it up as soon as it has left the spool, and so does any other that comes by.
+is deferred: this thread makes it as soon as it has left the spool, or another thread does before.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class _Here(threading.local):
-    """Whether this thread is inside of a spool, and whether it makes up what was put off."""
+class _ThreadState(threading.local):
+    """Whether this thread is inside of a spool, and whether it makes deferred calls."""
 
     inside = False
     catching_up = False
 
 
-here = _Here()
+here = _ThreadState()
 late: deque[Callable[[], object]] = deque()
 
 
 def catch_up() -> None:
-    """Make the calls that were put off, unless this thread is inside of a spool, or at it already."""
+    """Make the deferred calls, unless this thread is inside of a spool, or makes them already."""
     if here.inside or here.catching_up:
         return
     here.catching_up = True
@@ -45,25 +45,25 @@ def catch_up() -> None:
 
 
 def guarded(call: Callable[P, T]) -> Callable[P, T]:
-    """Return a call that marks its thread as being inside of a spool."""
+    """Return a function that marks its thread as inside of a spool during `call`."""
 
-    def inside(*args: P.args, **named: P.kwargs) -> T:
+    def marked(*args: P.args, **kwargs: P.kwargs) -> T:
         if here.inside:
-            return call(*args, **named)
-        # Plain assignments: no exception of a signal handler can come between them and `try`.
+            return call(*args, **kwargs)
+        # A plain assignment: no exception of a signal handler can come between it and `try`.
         here.inside = True
         try:
-            return call(*args, **named)
+            return call(*args, **kwargs)
         finally:
             here.inside = False
             if late:
                 catch_up()
 
-    return inside
+    return marked
 
 
 class Guarded:
-    """A spool, each of whose methods marks its thread."""
+    """A spool whose methods mark their thread."""
 
     def __init__(self, target: object) -> None:
         self._target = target
@@ -73,5 +73,5 @@ class Guarded:
 
 
 def owned(lock: Any) -> bool:
-    """Whether this very thread holds a reentrant lock; no other way to ask is free of a gap."""
+    """Return whether the calling thread holds a reentrant lock; other ways to ask have a race."""
     return bool(lock._is_owned())  # noqa: SLF001  # what `threading.Condition` uses

@@ -1,7 +1,7 @@
-"""Threads of this package: never started while the interpreter ends, and what may be replaced under them.
+"""Threads of this package: none starts while the interpreter ends, and gevent may replace their functions.
 
 A thread that is started while the interpreter finalizes never runs; before Python 3.12 `Thread.start` then
-waits for it for ever.
+waits for ever.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _ending = False
 
 
 def end() -> None:
-    """Start no thread any more: this process is ending."""
-    global _ending  # a state of the process
+    """Start no more threads: this process is ending."""
+    global _ending
     _ending = True
 
 
 def begin() -> None:
-    """Return to the state of a process that goes on: for a forked child."""
-    global _ending  # a state of the process
+    """Allow threads again: for a forked child."""
+    global _ending
     _ending = False
 
 
@@ -47,12 +47,12 @@ def start(name: str, target: Callable[..., object], *args: object) -> threading.
 def park(wake: queue.SimpleQueue[None]) -> None:
     """Wait for ever: a native thread that ends after gevent has patched `threading` fails in there.
 
-    Its queue is of C, and of before; it is a daemon, and the process ends without it.
+    The queue is not patched, and the thread is a daemon, so that the process ends without it.
     """
     while True:
         wake.get()
 
 
 def primitives() -> tuple[object, ...]:
-    """Return what gevent and eventlet replace; a thread of before must not use what has come in its place."""
+    """Return functions that gevent and eventlet replace; an older thread must not use the new ones."""
     return (time.sleep, socket.socket, _thread.start_new_thread)

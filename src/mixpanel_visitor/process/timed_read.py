@@ -1,7 +1,7 @@
-"""Timed read: reads a request's body, and gives up after a while, whatever server it comes from.
+"""Timed read: reads the body of a request with a time-out, on any server.
 
-WSGI has no time-out: `read` returns when all is there. So a thread reads, and its caller waits as long as it
-likes. A thread whose client never ends stays until the server closes the connection; there may be a few.
+WSGI has no time-out: `read` returns when all has come. So a thread reads, and the caller waits with a
+time-out. If the client never ends, the thread stays until the server closes the connection.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_READERS = 16
-"""So many threads may wait for slow bodies at a time; then only bodies that are short are read."""
+"""Threads that may wait for slow bodies at a time; beyond that bodies are not read here."""
 
 _readers: set[object] = set()
 
 
 def read_within(read: Callable[[int], bytes], size: int, *, timeout_s: float) -> bytes | None:
-    """Return what `read(size)` returns, and raise what it raises; None: not within `timeout_s`.
+    """Return what `read(size)` returns, or raise what it raises; None: not within `timeout_s`.
 
-    None as well where too many others are waited for. Where no thread can be started, it just reads.
+    None too where too many threads wait. Where no thread can be started, it reads in the calling one.
     """
     if len(_readers) >= MAX_READERS:
         return None
@@ -33,7 +33,7 @@ def read_within(read: Callable[[int], bytes], size: int, *, timeout_s: float) ->
     def run() -> None:
         try:
             results.put(read(size))
-        except BaseException as error:  # whatever it is, the caller is to have it
+        except BaseException as error:  # for the caller, of whatever kind
             results.put(error)
         finally:
             _readers.discard(reader)

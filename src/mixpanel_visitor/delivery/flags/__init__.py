@@ -1,5 +1,5 @@
 """Flags: the definitions of feature flags on their way from Mixpanel to every process that evaluates them.
 
-The process that delivers asks Mixpanel for them, and shares what it has got with the others through their
-spool. What is in the definitions is the core's to know: here they are bytes.
+The process that delivers asks Mixpanel for them, and shares them with the others through their spool. Only
+the core reads definitions: in this room they are bytes.
 """

@@ -1,4 +1,4 @@
-"""Document: definitions as processes share them: a line about them, and a line with them."""
+"""Document: the form in which processes share definitions: a line of metadata, and the definitions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SharedDefinitions:
 
     @classmethod
     def decode(cls, document: bytes) -> SharedDefinitions:
-        """Read a document; raise ValueError for what is none, or of another version."""
+        """Read a document; raise ValueError where it is damaged or of another version."""
         line, newline, entries = document.partition(b"\n")
         head = json.loads(line)
         if not isinstance(head, dict) or not newline or head.get("version") != VERSION:

@@ -19,7 +19,7 @@ MAX_BYTES = 16 * 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came back: new definitions in `body`, or an `error`; neither: they are those of `etag` still."""
+    """The result of a request: new definitions in `body`, or an `error`; neither: they have not changed."""
 
     body: bytes | None = None
     etag: str = ""
@@ -44,7 +44,7 @@ class DefinitionsFetcher:
         self._target = f"{PATH}?{urlencode(query)}"
 
     def fetch(self, etag: str = "") -> Answer:
-        """Ask once; `etag` is that of the definitions which are known. Raises nothing."""
+        """Make one request; `etag` is that of the known definitions. Raises nothing."""
         headers = {"User-Agent": USER_AGENT, "Accept": "application/json"}
         if etag:
             headers["If-None-Match"] = etag
@@ -53,11 +53,11 @@ class DefinitionsFetcher:
                 "GET", self._target, headers, timeout_s=TIMEOUT_S, max_bytes=MAX_BYTES
             )
         finally:
-            self._api.close()  # the next one comes in a minute
-        return _read(response)
+            self._api.close()  # the next request is in a minute
+        return _interpret(response)
 
 
-def _read(response: Response) -> Answer:
+def _interpret(response: Response) -> Answer:
     if response.failure:
         return Answer(error=response.failure)
     if response.status == 304:

@@ -1,7 +1,7 @@
-"""Refresher: keeps the definitions of one process fresh: from Mixpanel where it delivers, else shared ones.
+"""Refresher: keeps the definitions of a process fresh: fetches them where it delivers, or reads shared ones.
 
-`refresh` is called by the sender's thread after each round. It looks for what another process has shared,
-which is cheap; a request to Mixpanel is made in a thread of its own, so that no event waits for it.
+The sender's thread calls `refresh` after each round. To look for shared definitions is cheap; a request to
+Mixpanel is made in a thread of its own, so that no event waits for it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from .fetcher import Answer
 
     class Reader(Protocol):
-        """What reads definitions; both methods raise ValueError for what cannot be read."""
+        """Reads definitions; both methods raise ValueError where they cannot be read."""
 
         def read_answer(self, body: bytes) -> bytes:
-            """Take Mixpanel's answer; return the definitions as they are to be shared."""
+            """Use the body of Mixpanel's response; return the definitions to share."""
             ...
 
         def read_shared(self, entries: bytes) -> None:
-            """Take what another process has shared."""
+            """Use the definitions that another process has shared."""
             ...
 
 
@@ -40,18 +40,18 @@ THREAD_NAME = "mixpanel-visitor-flags"
 LOOK_EVERY_S = 1.0
 FETCH_EVERY_S = 60.0
 LOCAL_EVERY_S = 1.0
-"""A local Mixpanel is asked that often: somebody sits before its page."""
+"""The interval for a local Mixpanel, where a developer changes flags and watches."""
 
 MISSING_AFTER_S = 30.0
-"""Another process is expected to have fetched them by then."""
+"""Until then another process should have fetched them."""
 
 
 class FlagFigures(TypedDict):
     """The part of `Tracker.stats()` about feature flags.
 
-    `definitions` are those that are known here; `age_s` is how long ago they were fetched, by whichever
-    process, None: never. The others count in this process: requests for them, those that `failed`, answers
-    with `malformed` entries; `last_error` is empty where the last request succeeded.
+    `definitions` counts those that this process knows; `age_s` is how long ago any process fetched them,
+    None: never. The others count in this process: requests for them, those that `failed`, responses with
+    `malformed` entries; `last_error` is empty if the last request succeeded.
     """
 
     definitions: int
@@ -77,7 +77,7 @@ class FlagRefresher:
         monotonic: Callable[[], float],
         log: RateLimitedLog,
     ) -> None:
-        self._sharing = spool if isinstance(spool, FlagSharingSpool) else None
+        self._sharing_spool = spool if isinstance(spool, FlagSharingSpool) else None
         self._reader = reader
         self._fetch = fetch
         self._every_s = every_s
@@ -86,21 +86,21 @@ class FlagRefresher:
         self._monotonic = monotonic
         self._log = log
         self._known: SharedDefinitions | None = None
-        self._began_s = monotonic()
-        self._look_again_s = self._fetch_again_s = float("-inf")
-        self._fetching_in = 0
+        self._started_s = monotonic()
+        self._next_look_s = self._next_fetch_s = float("-inf")
+        self._fetching_pid = 0
         self._failures_in_a_row = 0
-        self._missed = False
+        self._missing_is_logged = False
         self.fetched = self.failed = 0
         self.last_error = ""
 
     @property
     def age_s(self) -> float | None:
-        """How long ago the definitions were fetched that are known here; a clock set back counts as 0."""
+        """How long ago the known definitions were fetched; 0 where a clock was set back."""
         return None if self._known is None else max(0.0, self._clock() - self._known.fetched_at_s)
 
     def figures(self, *, definitions: int, malformed: int) -> FlagFigures:
-        """Return the figures of now; the number of definitions and malformed answers are the reader's."""
+        """Return the current counts; those of definitions and malformed responses are the reader's."""
         return {
             "definitions": definitions,
             "age_s": self.age_s,
@@ -111,33 +111,33 @@ class FlagRefresher:
         }
 
     def forget(self) -> None:
-        """Count anew, in a forked child."""
-        self.fetched = self.failed = self._failures_in_a_row = self._fetching_in = 0
-        self.last_error, self._missed = "", False
-        self._began_s = self._monotonic()
+        """Reset the counts, in a forked child."""
+        self.fetched = self.failed = self._failures_in_a_row = self._fetching_pid = 0
+        self.last_error, self._missing_is_logged = "", False
+        self._started_s = self._monotonic()
 
     def refresh(self, *, at_once: bool = False, may_lead: bool = True) -> None:
-        """Look for shared definitions, at most once a second unless `at_once`; begin to fetch where due.
+        """Look for shared definitions, at most once a second unless `at_once`; start to fetch where due.
 
-        Who leads has to deliver as well: a process that cannot do that must not (`may_lead`).
+        A process that leads has to deliver too: one that cannot must not lead (`may_lead`).
         """
         now_s = self._monotonic()
-        if (not at_once and now_s < self._look_again_s) or self._is_paused():
+        if (not at_once and now_s < self._next_look_s) or self._is_paused():
             return
-        self._look_again_s = now_s + LOOK_EVERY_S
+        self._next_look_s = now_s + LOOK_EVERY_S
         try:
             self.look()
-            if may_lead and now_s >= self._fetch_again_s and self._fetching_in != os.getpid():
+            if may_lead and now_s >= self._next_fetch_s and self._fetching_pid != os.getpid():
                 if self._may_fetch():
-                    self._begin_to_fetch()
-                elif self._known is None and now_s - self._began_s >= MISSING_AFTER_S:
+                    self._start_fetch()
+                elif self._known is None and now_s - self._started_s >= MISSING_AFTER_S:
                     self._log_missing()
         except Exception as error:
             self._log_unshared(error)
 
     def look(self) -> None:
-        """Take what another process has shared since the last look."""
-        document = None if self._sharing is None else self._sharing.shared_flags()
+        """Use the definitions that another process has shared since the last call."""
+        document = None if self._sharing_spool is None else self._sharing_spool.shared_flags()
         if document is None:
             return
         try:
@@ -151,30 +151,30 @@ class FlagRefresher:
             self._log(logging.WARNING, "flags damaged", message, error)
             return
         self._known = shared
-        # What an earlier process has left may be old; by a clock that is wrong, it is fetched once too often.
+        # Those of an earlier process may be old; with a wrong clock they are fetched once too often.
         fresh_s = min(self._every_s, max(0.0, self._every_s - (self.age_s or 0.0)))
-        self._fetch_again_s = self._monotonic() + fresh_s
+        self._next_fetch_s = self._monotonic() + fresh_s
 
     def _may_fetch(self) -> bool:
-        return self._fetch is not None and (self._sharing is None or self._sharing.leads())
+        return self._fetch is not None and (self._sharing_spool is None or self._sharing_spool.leads())
 
-    def _begin_to_fetch(self) -> None:
-        self._fetching_in = os.getpid()  # a forked child has no such thread
+    def _start_fetch(self) -> None:
+        self._fetching_pid = os.getpid()  # a forked child does not have the thread
         if threads.start(THREAD_NAME, self.fetch) is None:
-            self._fetching_in = 0
-            self._fetch_again_s = self._monotonic() + self._every_s
+            self._fetching_pid = 0
+            self._next_fetch_s = self._monotonic() + self._every_s
 
     def fetch(self) -> None:
-        """Ask Mixpanel, take its answer and share it; what is known is kept where that fails."""
+        """Ask Mixpanel, and use and share its definitions; if that fails, the known ones stay."""
         assert self._fetch is not None
         known = self._known
         try:
-            answer = self._fetch("" if known is None else known.etag)
-            if answer.error:
-                self._note_failure(answer.error)
+            result = self._fetch("" if known is None else known.etag)
+            if result.error:
+                self._note_failure(result.error)
                 return
-            if answer.body is not None:
-                entries, etag = self._reader.read_answer(answer.body), answer.etag
+            if result.body is not None:
+                entries, etag = self._reader.read_answer(result.body), result.etag
             elif known is not None:
                 entries, etag = known.entries, known.etag
             else:
@@ -186,13 +186,13 @@ class FlagRefresher:
         except Exception as error:
             self._note_failure(f"{type(error).__name__}: {error}")
         finally:
-            self._fetching_in = 0
+            self._fetching_pid = 0
 
     def _share(self, known: SharedDefinitions) -> None:
-        if self._sharing is None:
+        if self._sharing_spool is None:
             return
         try:
-            self._sharing.share_flags(known.encode())
+            self._sharing_spool.share_flags(known.encode())
         except Exception as error:
             self._log_unshared(error)
 
@@ -211,11 +211,11 @@ class FlagRefresher:
         if self._failures_in_a_row:
             self._log(logging.INFO, "flags again", "Mixpanel gives the definitions of feature flags again.")
         self._failures_in_a_row, self.last_error = 0, ""
-        self._fetch_again_s = self._monotonic() + self._every_s
+        self._next_fetch_s = self._monotonic() + self._every_s
 
     def _note_failure(self, error: str) -> None:
         self.failed += 1
-        if not self._failures_in_a_row:  # once, until they are there again
+        if not self._failures_in_a_row:  # once, until a request succeeds
             self._log(
                 logging.WARNING,
                 "flags fetch",
@@ -225,13 +225,13 @@ class FlagRefresher:
                 "defaults count until it does" if self._known is None else "the last ones count on",
             )
         self.last_error = error
-        self._fetch_again_s = self._monotonic() + min(self._every_s, 2.0**self._failures_in_a_row)
+        self._next_fetch_s = self._monotonic() + min(self._every_s, 2.0**self._failures_in_a_row)
         self._failures_in_a_row = min(self._failures_in_a_row + 1, 10)
 
     def _log_missing(self) -> None:
-        if self._missed:
+        if self._missing_is_logged:
             return
-        self._missed = True
+        self._missing_is_logged = True
         self._log(
             logging.WARNING,
             "flags missing",
