@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 64 * 2**20
 MAX_DEAD = 1000
 MAX_WITHDRAWN = 50_000
-"""Opt-outs in memory: with more, all waiting records of these people are marked, and the IDs forgotten."""
+"""Opt-outs in memory: with more, the waiting records of these people are marked, and all forgotten."""
 
 
 @dataclass(slots=True, eq=False)

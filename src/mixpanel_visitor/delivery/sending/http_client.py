@@ -59,7 +59,7 @@ class MixpanelAPI:
     `service_account` is (user name, secret, project id), and replaces the token for `/import`. `on_sent` is
     called when the whole request was given to the operating system, before its response. `ca_file` replaces
     the certificate authorities of the system or the environment; `proxy` is as in the settings. A name lookup
-    has the time-out of the operating system. A forked child opens its own connection. Raise ValueError for a
+    has the time-out of the operating system. A forked child opens its own connection. Raises ValueError for a
     `host_url` that is no HTTP address.
     """
 
