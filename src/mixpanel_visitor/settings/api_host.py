@@ -1,4 +1,4 @@
-"""The API host: an address of Mixpanel's, or of a proxy, as base URL without a slash at its end."""
+"""The API host: Mixpanel's address, or a proxy's, as base URL without a slash at its end."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def api_host(value: Any) -> str:
     if "?" in remainder or "#" in remainder:
         raise ValueError("must not hold a query or fragment; give the address alone")
     name, port, path = _split(remainder)
-    secure = scheme.lower() == "https" or (not separator and not is_loopback(name))
+    is_https = scheme.lower() == "https" or (not separator and not is_loopback(name))
     authority = f"[{name}]" if ":" in name else name
-    if port is not None and port != (443 if secure else 80):
+    if port is not None and port != (443 if is_https else 80):
         authority += f":{port}"
-    url = f"{'https' if secure else 'http'}://{authority}{path}"
+    url = f"{'https' if is_https else 'http'}://{authority}{path}"
     _check_mixpanel(name, url)
     return url
 
@@ -77,7 +77,7 @@ def _split(remainder: str) -> tuple[str, int | None, str]:
 
 def _check_mixpanel(name: str, url: str) -> None:
     if name in _NOT_FOR_SERVERS:
-        description, instead = _NOT_FOR_SERVERS[name]
-        raise ValueError(f"that is {description}; use {instead!r}, or leave it out and give region")
+        description, replacement = _NOT_FOR_SERVERS[name]
+        raise ValueError(f"that is {description}; use {replacement!r}, or leave it out and give region")
     if name in _REGIONS and url != f"https://{name}":
         raise ValueError(f"Mixpanel's own host is reached at https, without port or path; use {name!r}")

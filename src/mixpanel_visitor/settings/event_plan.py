@@ -1,4 +1,4 @@
-"""EventPlan: what the settings know of a tracking plan, which lives above them."""
+"""EventPlan: a tracking plan as the settings see it; `plan` is above them in the import order."""
 
 from __future__ import annotations
 

@@ -11,11 +11,11 @@ _HARMLESS = {
     *("journal", "protocol", "socket_connect_timeout", "socket_keepalive", "socket_timeout", "ssl_ca_certs"),
     *("ssl_ca_path", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile", "wait"),
 }
-"""Query parameters whose values are shown; of all others, known or misspelt, only the names are."""
+"""Query parameters whose values are shown; of all others, also misspelt ones, only the names are."""
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _USER = re.compile(r"([^:@/?#]*):[^:@/?#]*")
-"""Only with a password after it: alone, it may be one that lacks its colon."""
+"""A user name before a password; alone, it may be a password without its colon."""
 
 _HOST = r"(?:\[[0-9A-Fa-f:.%]*\]|[^\[\]:@]*)(?::[0-9]*)?"
 _HOSTS = re.compile(rf"{_HOST}(?:,{_HOST})*")
@@ -36,7 +36,7 @@ def without_userinfo(address: str) -> str:
         if scheme and head.startswith(("redis", "valkey")):
             return f"{head}{MASK}"
     if "@" in remainder:
-        # The last one: a password may hold others, and / ? # as well.
+        # The last @: a password may contain @ / ? # as well.
         userinfo, _, after = remainder.rpartition("@")
         user = _USER.fullmatch(userinfo)
         return f"{head}{slashes}{f'{user[1]}:' if user else ''}{MASK}@{after}"

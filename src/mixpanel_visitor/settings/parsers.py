@@ -27,7 +27,7 @@ MAX_COOKIE_AGE_S = 400 * 86_400
 MAX_DELIVERY_TIMEOUT_S = 60.0
 
 OWN_COLLECTOR_PATH = "auto"
-"""Stands for a path that is made of the token."""
+"""The value for a path that is made of the token."""
 
 _IDENTIFIER = re.compile(r"[0-9A-Za-z_-]+")
 _COOKIE_NAME = re.compile(r"[0-9A-Za-z!#$%&'*+.^_`|~-]{1,64}")  # a token: RFC 6265, 4.1.1
@@ -41,7 +41,7 @@ _BOOLEANS = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
     **dict.fromkeys(("0", "false", "no", "off"), False),
 }
-_EVERYBODY = (
+_ANY_CLIENT = (
     "would let every client choose its own address; give the networks of your proxies, such as '10.0.0.0/8' "
     "(if only proxies can reach this server at all, say so: '0.0.0.0/0, ::/0')"
 )
@@ -86,7 +86,7 @@ def secret(value: Any) -> str:
 
 
 class FrameworkKey(str):
-    """A key that the framework uses for its own cookies; it may be short, as it often is in development."""
+    """A key of the framework's own cookies; it may be short, as it often is in development."""
 
     __slots__ = ()
 
@@ -94,7 +94,7 @@ class FrameworkKey(str):
 def secret_keys(value: Any) -> tuple[str, ...]:
     """Parse one key or several, oldest first, the last one signs; as text, several are a JSON list.
 
-    `()` says that there is none, for processes that see no requests.
+    `()`: no key, for processes without requests.
     """
     if isinstance(value, str) and value.lstrip().startswith('["'):
         try:
@@ -144,7 +144,7 @@ def host_names(value: Any) -> tuple[str, ...]:
 
 
 def cookie_name(value: Any) -> str:
-    """Parse a cookie name without the prefix that is ours to add."""
+    """Parse a cookie name without the prefix that is added to it."""
     text = _text(value, "must be a str")
     if not _COOKIE_NAME.fullmatch(text):
         raise ValueError("must be up to 64 letters, digits and !#$%&'*+-.^_`|~ (RFC 6265), such as 'mpv'")
@@ -263,9 +263,9 @@ def identify_users(value: Any) -> bool | str | Callable[..., Any]:
 def properties(value: Any) -> Mapping[str, Any] | Callable[..., Any] | None:
     """Parse a mapping of names to values (copied, as settings are immutable), a function for one, or None."""
     if isinstance(value, Mapping):
-        strange = [key for key in value if not isinstance(key, str)]
-        if strange:
-            raise ValueError(f"must have property names as keys, {strange[0]!r} is no str")
+        non_str_keys = [key for key in value if not isinstance(key, str)]
+        if non_str_keys:
+            raise ValueError(f"must have property names as keys, {non_str_keys[0]!r} is no str")
         return dict(value)
     if value is not None and not callable(value):
         raise ValueError(f"must be a mapping, or a function that gives one, not {type(value).__name__}")
@@ -328,7 +328,7 @@ def _items(value: Any) -> list[Any]:
 
 def _secret_key(key: Any) -> str:
     if isinstance(key, bytes):
-        # Flask's documentation shows SECRET_KEY as bytes; any text made of them serves, if always the same.
+        # Flask's documentation shows SECRET_KEY as bytes; any text will do that is always the same.
         try:
             key = key.decode()
         except UnicodeDecodeError:
@@ -349,7 +349,7 @@ def _network(item: Any) -> Network:
     if not isinstance(item, str):  # ip_network() takes numbers for addresses
         raise ValueError(f"must be networks such as '10.0.0.0/8', not {type(item).__name__}")
     if item.strip() == "*":
-        raise ValueError(f"'*' {_EVERYBODY}")
+        raise ValueError(f"'*' {_ANY_CLIENT}")
     try:
         return ipaddress.ip_network(item.strip())
     except ValueError:

@@ -1,4 +1,4 @@
-"""The project in public names: of the visitor cookie, of its directory in a shared spool, of its routes."""
+"""Names made of the project token: of the visitor cookie, the directory in a shared spool, and routes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _WORD_CHARS = 6
 
 
 def project_of(token: str) -> str:
-    """Return eight hex digits that stand for the project and do not reveal its token."""
+    """Return eight hex digits that identify the project and do not reveal its token."""
     return hashlib.sha256(token.encode()).hexdigest()[:8]
 
 
@@ -19,9 +19,9 @@ def default_cookie_name(token: str) -> str:
 
 
 def own_word(token: str, purpose: str) -> str:
-    """Return six letters and digits that are this project's own; without a vowel, and so without a word.
+    """Return six letters and digits for a purpose of this project; without vowels they spell no real word.
 
-    The same in every process, whichever key signs: pages that browsers have kept go on using it.
+    They are the same in every process and with every secret key, because browsers cache pages with them.
     """
     digest = hashlib.sha256(f"mixpanel-visitor {purpose} {token}".encode()).digest()
     return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in digest[:_WORD_CHARS])

@@ -1,4 +1,4 @@
-"""The address of a Redis to keep the spool in."""
+"""The address of a Redis for the spool."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _PERCENT = "a password with / or : in it is written with %2F, %3A"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisAddress:
-    """`url` as given, less what is ours.
+    """The address, with our options apart from the `url` of redis-py.
 
-    `partitions` must be the same for all who share it; `idle_s` is how long a worker may be silent before
-    others take what it has in hand; `prefix` is that of all keys; `journal` a directory in which the records
-    of this machine are until they are in Redis ("": one under the user's state directory), and `fallback` is
-    how 0.1 called it; `wait` is how many replicas must have a record before it counts as stored.
+    `partitions` must be the same for all processes that share the spool; `idle_s` is how long a worker may be
+    silent before others claim its records in flight; `prefix` is that of all keys; `journal` is the directory
+    of records that are not in Redis yet ("": one under the user's state directory), and `fallback` is its
+    name in 0.1; `wait` is the number of replicas that must have a record before it counts as stored.
     """
 
     url: str = field(repr=False)  # a password may be in it
@@ -46,7 +46,7 @@ def parse(location: str) -> RedisAddress:
     try:
         parts = urlsplit(location)
     except ValueError:
-        # Its own message shows what stands there, which may be a password.
+        # The message of urlsplit may show a password.
         raise ValueError(f"is no valid address; {_PERCENT}") from None
     scheme = parts.scheme.lower()
     if scheme not in SCHEMES:
@@ -77,7 +77,7 @@ def parse(location: str) -> RedisAddress:
     if not prefix or set(prefix) & set("{} \t\r\n"):
         raise ValueError(f"prefix must be a word without braces, not {prefix!r}")
     journal, fallback = options.pop("journal", ""), options.pop("fallback", "")
-    # Not by urlunsplit, which leaves the slashes out where there is no host.
+    # Not urlunsplit, which omits the slashes where there is no host.
     remainder = f"?{urlencode(options)}" if options else ""
     return RedisAddress(
         url=f"{scheme.replace('valkey', 'redis')}://{parts.netloc}{parts.path}{remainder}",
@@ -92,10 +92,10 @@ def parse(location: str) -> RedisAddress:
 
 
 def _check_port(parts: SplitResult) -> None:
-    if "," in parts.netloc:  # of several hosts each has its own
+    if "," in parts.netloc:  # several hosts, each with a port
         return
     try:
         _ = parts.port
     except ValueError:
-        # Its own message shows what stands there, which may be a part of a password.
+        # The message of urllib may show a part of a password.
         raise ValueError(f"the port is no number; {_PERCENT}") from None

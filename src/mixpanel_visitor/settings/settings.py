@@ -16,7 +16,7 @@ from .proxy import ENVIRONMENT, proxy
 from .service_account import PART_KEYS, ServiceAccount, service_account
 from .sources import PREFIX, RawValue, Sources, Spec
 from .spool import spool
-from .validation import MAKE_A_KEY, SHORT_KEY_CHARS, check, is_switched_off, missing_problems, stand_in
+from .validation import MAKE_A_KEY, SHORT_KEY_CHARS, check, fill_in, is_switched_off, missing_problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("mixpanel_visitor")
 
 
-def _setting(parse: Callable[[Any], Any], *keys: str, **more: bool) -> dict[str, Any]:
+def _setting(parse: Callable[[Any], Any], *keys: str, **options: bool) -> dict[str, Any]:
     """Return a field's metadata for its `Spec`; without `keys` its key is MIXPANEL_VISITOR_ and its name."""
-    return {"parse": parse, "keys": keys, **more}
+    return {"parse": parse, "keys": keys, **options}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,7 +263,7 @@ class Settings:
         environ = os.environ if environ is None else environ
         sources = Sources(_SPECS, keywords, {} if mapping is None else mapping, environ)
         if is_captured or is_switched_off(sources):
-            stand_in(sources)
+            fill_in(sources)
         for line in sources.near_misses():
             logger.warning(line)
         values, problems = check(_SPECS, sources.raw, environ)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 BRAND = "MIXPANEL_"
 PREFIX = "MIXPANEL_VISITOR_"
 
-_NEAR = 0.8
+_MIN_SIMILARITY = 0.8
 """difflib's ratio for TOKNE and TOKEN; API_SECRET and API_HOST have a lower one."""
 
 _ALL_SETTINGS = "help(mixpanel_visitor.Settings) lists all of them"
@@ -53,7 +53,7 @@ class RawValue(NamedTuple):
         """Return the setting's name, value and origin for a message, without secrets."""
         if spec.secret:
             return f"{spec.name} ({self.origin})"
-        # Masked first: what shortening leaves of a long URL may be its password without the @.
+        # Masked first: a shortened URL may end in its password, without the @.
         value = without_secrets(self.value) if isinstance(self.value, str) else self.value
         value_shown = _URL_PASSWORD.sub("//***@", _shorten.repr(value))
         return f"{spec.name}={value_shown} ({self.origin})"
@@ -73,32 +73,32 @@ class Sources:
         self.raw: dict[str, RawValue] = {}
         self._specs = specs
         self._keywords = keywords
-        # Empty text is what compose files and CI make of a variable that is not set.
-        self._outside = [
+        # Compose files and CI set empty text for a variable without a value.
+        self._named_sources = [
             ("the mapping", {key: value for key, value in mapping.items() if not _is_blank(value)}),
             ("the environment", {key: value for key, value in environ.items() if not _is_blank(value)}),
         ]
         for spec in specs.values():
-            raw_value = self._find(spec)
+            raw_value = self._raw_value(spec)
             if raw_value is not None:
                 self.raw[spec.name] = raw_value
         self._refuse_unknown(mapping, environ)
 
     def has_key(self, key: str) -> bool:
         """Return whether the mapping or the environment holds something under `key`."""
-        return any(key in source for _, source in self._outside)
+        return any(key in source for _, source in self._named_sources)
 
-    def _find(self, spec: Spec) -> RawValue | None:
+    def _raw_value(self, spec: Spec) -> RawValue | None:
         if spec.name in self._keywords and (spec.allows_none or self._keywords[spec.name] is not None):
             return RawValue(self._keywords[spec.name], "keyword")
         if spec.name == "service_account":
             return self._service_account()
-        for title, source in self._outside:
-            if spec.code_only and title == "the environment":
+        for place, source in self._named_sources:
+            if spec.code_only and place == "the environment":
                 continue
             for key in spec.keys:
                 if key in source and (spec.allows_none or source[key] is not None):
-                    return RawValue(source[key], f"{key} in {title}")
+                    return RawValue(source[key], f"{key} in {place}")
         return self._framework_secret() if spec.name == "secret_key" else None
 
     def _service_account(self) -> RawValue | None:
@@ -106,44 +106,44 @@ class Sources:
         parts: dict[str, object] = {}
         origins: list[str] = []
         for part, key in PART_KEYS.items():
-            for title, source in self._outside:
+            for place, source in self._named_sources:
                 if source.get(key) is not None:
                     parts[part] = source[key]
-                    origins.append(f"{key} in {title}")
+                    origins.append(f"{key} in {place}")
                     break
-        # A project ID alone belongs to some other tool.
+        # A project ID alone is for another tool.
         return RawValue(parts, ", ".join(origins)) if parts.keys() - {"project_id"} else None
 
     def _framework_secret(self) -> RawValue | None:
         """Return Flask's keys: SECRET_KEY signs, its fallbacks only verify."""
-        title, mapping = self._outside[0]
+        place, mapping = self._named_sources[0]
         secret, fallbacks = mapping.get("SECRET_KEY"), mapping.get("SECRET_KEY_FALLBACKS")
         if secret is None:
             return None
         if fallbacks is None:
-            return RawValue(secret, f"SECRET_KEY in {title}", of_framework=True)
-        older = fallbacks if isinstance(fallbacks, (list, tuple)) else [fallbacks]
+            return RawValue(secret, f"SECRET_KEY in {place}", of_framework=True)
+        old_keys = fallbacks if isinstance(fallbacks, (list, tuple)) else [fallbacks]
         return RawValue(
-            [*older, secret], f"SECRET_KEY_FALLBACKS and SECRET_KEY in {title}", of_framework=True
+            [*old_keys, secret], f"SECRET_KEY_FALLBACKS and SECRET_KEY in {place}", of_framework=True
         )
 
     def _refuse_unknown(self, mapping: Mapping[str, Any], environ: Mapping[str, str]) -> None:
         for name in self._keywords:
             if name not in self._specs:
-                close = closest(name, self._specs)
-                hint = f"did you mean {close}?" if close else _ALL_SETTINGS
+                suggestion = closest(name, self._specs)
+                hint = f"did you mean {suggestion}?" if suggestion else _ALL_SETTINGS
                 self.problems.append(f"{name} (keyword): there is no such setting; {hint}")
         keys = {key: spec for spec in self._specs.values() for key in spec.keys}
-        for title, source in (("the mapping", mapping), ("the environment", environ)):
+        for place, source in (("the mapping", mapping), ("the environment", environ)):
             for key in source:
                 if not isinstance(key, str) or not key.startswith(PREFIX):
-                    continue  # MIXPANEL_... without VISITOR may be anybody's
+                    continue  # MIXPANEL_... without VISITOR may be another program's
                 spec = keys.get(key)
                 if spec is None:
-                    self.problems.append(f"{key} in {title}: there is no such setting; {self._hint(key)}")
-                elif spec.code_only and title == "the environment":
+                    self.problems.append(f"{key} in {place}: there is no such setting; {self._hint(key)}")
+                elif spec.code_only and place == "the environment":
                     self.problems.append(
-                        f"{key} in {title}: {spec.name} cannot be text; give it in code, as keyword"
+                        f"{key} in {place}: {spec.name} cannot be text; give it in code, as keyword"
                     )
 
     def near_misses(self) -> Iterator[str]:
@@ -155,24 +155,24 @@ class Sources:
             PART_KEYS.values()
         )
         key_by_name = {name.upper(): spec.keys[0] for name, spec in self._specs.items() if not spec.code_only}
-        endings = {key.removeprefix(BRAND): key for key in known}
-        for title, source in self._outside:
+        key_by_suffix = {key.removeprefix(BRAND): key for key in known}
+        for place, source in self._named_sources:
             for key in source:
                 if not isinstance(key, str) or not key.startswith(BRAND) or key in known:
                     continue
-                ending = key.removeprefix(BRAND)
-                if key.startswith(PREFIX) or self.has_key(key_by_name.get(ending, "")):
+                suffix = key.removeprefix(BRAND)
+                if key.startswith(PREFIX) or self.has_key(key_by_name.get(suffix, "")):
                     continue
-                import difflib  # noqa: PLC0415  # late: it is needed for mistakes only
+                import difflib  # noqa: PLC0415  # late: for mistakes only
 
-                close = difflib.get_close_matches(ending, endings, n=1, cutoff=_NEAR)
-                suggestion = key_by_name.get(ending) or (endings[close[0]] if close else "")
+                matches = difflib.get_close_matches(suffix, key_by_suffix, n=1, cutoff=_MIN_SIMILARITY)
+                suggestion = key_by_name.get(suffix) or (key_by_suffix[matches[0]] if matches else "")
                 if suggestion and not self.has_key(suggestion):
-                    yield f"{key} in {title} is no setting and does nothing; did you mean {suggestion}?"
+                    yield f"{key} in {place} is no setting and does nothing; did you mean {suggestion}?"
 
     def _hint(self, key: str) -> str:
-        close = closest(key.removeprefix(PREFIX).lower(), self._specs)
-        return _ALL_SETTINGS if close is None else f"did you mean {self._specs[close].keys[0]}?"
+        suggestion = closest(key.removeprefix(PREFIX).lower(), self._specs)
+        return _ALL_SETTINGS if suggestion is None else f"did you mean {self._specs[suggestion].keys[0]}?"
 
 
 def _is_blank(value: object) -> bool:

@@ -20,14 +20,14 @@ HAS_FILE_LOCKS = find_spec("fcntl") is not None
 NO_FILE_LOCKS = f"run it in WSL, take a Redis (redis://host:6379/0), or {MEMORY!r} for development"
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://|((?:redis|rediss|valkey)[a-z+]*):")
-_MEANT_MEMORY = ("memory", ":memory:", "memory:/", "memory://")
+_MEMORY_LOOKALIKES = ("memory", ":memory:", "memory:/", "memory://")
 
 
 def spool(value: Any) -> str:
     """Parse a directory (as it is, but for a leading `~`), its `file:///` URL, a Redis, or `memory:`."""
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
-        if value.lower() in _MEANT_MEMORY:
+        if value.lower() in _MEMORY_LOOKALIKES:
             value = f"./{value}"  # a path object cannot mean anything but a directory
     if not isinstance(value, str):
         raise ValueError(f"must be a directory or {MEMORY!r}, not {type(value).__name__}")
@@ -35,7 +35,7 @@ def spool(value: Any) -> str:
         raise ValueError(f"must be the name of a directory, or {MEMORY!r}")
     if value == MEMORY:
         return value
-    if value.lower() in _MEANT_MEMORY:
+    if value.lower() in _MEMORY_LOOKALIKES:
         raise ValueError(f"did you mean {MEMORY!r}? A directory of that name is './memory'")
     scheme = _SCHEME.match(value)
     if scheme is not None and (scheme[1] or "").lower() == "file":

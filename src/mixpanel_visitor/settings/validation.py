@@ -63,7 +63,7 @@ def check(
 
 
 class _ParsedSettings(NamedTuple):
-    """Raw values by setting, and those that could be parsed."""
+    """Raw values by setting, and the parsed ones."""
 
     specs: Mapping[str, Spec]
     raw: Mapping[str, RawValue]
@@ -122,7 +122,7 @@ def _check_keys(settings: _ParsedSettings) -> Iterator[str]:
 
 
 def _check_durability(settings: _ParsedSettings) -> Iterator[str]:
-    """Yield where a response would wait for what this process does not do."""
+    """Yield a problem where responses would wait for a delivery that this process does not make."""
     values = settings.values
     if values.get("durability") == "delivered" and values.get("deliver") is False:
         yield (
@@ -140,7 +140,7 @@ def is_switched_off(sources: Sources) -> bool:
         return False  # `check` reports it
 
 
-def stand_in(sources: Sources) -> None:
+def fill_in(sources: Sources) -> None:
     """Add a placeholder token and a random key, which need not be given where nothing is sent.
 
     Without a token there is no project, so the spool is in memory.
