@@ -1,6 +1,6 @@
-"""Annotations: a Python type as the JSON Schema of what it is once it has been encoded.
+"""Annotations: the JSON Schema of a Python type's values once they are encoded.
 
-What our encoder makes of each type is decided in `core.events.value_types`: an Enum becomes its value, a
+How our encoder encodes each type is decided in `core.events.value_types`: an Enum becomes its value, a
 Decimal a number, a datetime a string. The schemas of pydantic and msgspec describe their own encoders, which
 differ (a Decimal and a timedelta are strings there), and dataclasses have none: so all are made here.
 """
@@ -19,10 +19,10 @@ from typing import Any
 from .models import fields_of, is_model
 
 MAX_DEPTH = 3
-"""Mixpanel takes three levels; what is deeper is anything."""
+"""Mixpanel takes three levels; deeper values may be anything."""
 
 # The order matters: bool is an int, a datetime is a date.
-_SIMPLE: tuple[tuple[type, dict[str, Any]], ...] = (
+_SCHEMA_BY_TYPE: tuple[tuple[type, dict[str, Any]], ...] = (
     (bool, {"type": "boolean"}),
     (int, {"type": "integer"}),
     (float, {"type": "number"}),
@@ -66,11 +66,11 @@ def type_schema(annotation: Any, depth: int = 0) -> dict[str, Any]:
         return type_schema(annotation.__value__, depth)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
-        return _described(type_schema(arguments[0], depth), arguments[1:])
+        return _with_description(type_schema(arguments[0], depth), arguments[1:])
     if origin in (typing.Required, typing.NotRequired, typing.Final):
         return type_schema(arguments[0], depth)
     if origin is typing.Literal:
-        return _one_of(arguments)
+        return _enum_schema(arguments)
     if origin in (typing.Union, types.UnionType):
         return _union([type_schema(each, depth) for each in arguments])
     return _class_schema(origin or annotation, arguments, depth)
@@ -82,29 +82,29 @@ def _class_schema(cls: Any, arguments: tuple[Any, ...], depth: int) -> dict[str,
     if is_model(cls):
         return object_schema(cls, depth) if depth <= MAX_DEPTH else {"type": "object"}
     if issubclass(cls, Enum):
-        return _one_of(tuple(cls))
-    schema = next((schema for base, schema in _SIMPLE if issubclass(cls, base)), {})
+        return _enum_schema(tuple(cls))
+    schema = next((schema for base, schema in _SCHEMA_BY_TYPE if issubclass(cls, base)), {})
     if cls is Iterable:
         schema = {"type": "array"}
     if schema.get("type") == "array" and arguments:
-        of_one_type = not issubclass(cls, tuple) or arguments[1:] == (...,)
-        items = type_schema(arguments[0], depth + 1) if of_one_type else {}
+        is_homogeneous = not issubclass(cls, tuple) or arguments[1:] == (...,)
+        items = type_schema(arguments[0], depth + 1) if is_homogeneous else {}
         return {**schema, "items": items} if items else dict(schema)
     return dict(schema)
 
 
-def _described(schema: dict[str, Any], extras: tuple[Any, ...]) -> dict[str, Any]:
+def _with_description(schema: dict[str, Any], metadata: tuple[Any, ...]) -> dict[str, Any]:
     """Take a description from `Annotated`: plain text, `Doc` (PEP 727), or msgspec's `Meta`."""
-    for extra in extras:
-        text = extra if isinstance(extra, str) else None
+    for item in metadata:
+        text = item if isinstance(item, str) else None
         for attribute in ("documentation", "description"):
-            text = text or getattr(extra, attribute, None)
+            text = text or getattr(item, attribute, None)
         if isinstance(text, str):
             return {**schema, "description": text}
     return schema
 
 
-def _one_of(choices: tuple[Any, ...]) -> dict[str, Any]:
+def _enum_schema(choices: tuple[Any, ...]) -> dict[str, Any]:
     values = [choice.value if isinstance(choice, Enum) else choice for choice in choices]
     schema: dict[str, Any] = {"enum": values}
     kinds = {_TYPES.get(type(value)) for value in values if value is not None}
@@ -115,11 +115,11 @@ def _one_of(choices: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def _union(schemas: list[dict[str, Any]]) -> dict[str, Any]:
-    flat = [each for schema in schemas for each in schema.get("anyOf", [schema])]
-    if {} in flat:
+    alternatives = [each for schema in schemas for each in schema.get("anyOf", [schema])]
+    if {} in alternatives:
         return {}
-    different: list[dict[str, Any]] = []
-    for each in flat:
-        if each not in different:
-            different.append(each)
-    return different[0] if len(different) == 1 else {"anyOf": different}
+    distinct: list[dict[str, Any]] = []
+    for each in alternatives:
+        if each not in distinct:
+            distinct.append(each)
+    return distinct[0] if len(distinct) == 1 else {"anyOf": distinct}

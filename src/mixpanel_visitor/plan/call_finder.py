@@ -1,4 +1,4 @@
-"""Call finder: the calls of `track` in a source file, as far as they are known without running it."""
+"""Call finder: the calls of `track` in a source file, as far as they are known from its syntax."""
 
 from __future__ import annotations
 
@@ -109,14 +109,14 @@ def _properties(node: ast.expr | None) -> tuple[dict[str, Any], bool]:
         return {}, True
     if not isinstance(node, ast.Dict):
         return {}, False
-    written: dict[str, Any] = {}
+    literals: dict[str, Any] = {}
     complete = True
     for key, value in zip(node.keys, node.values, strict=True):
         if isinstance(key, ast.Constant) and isinstance(key.value, str):
-            written[key.value] = _value(value)
+            literals[key.value] = _value(value)
         else:
             complete = False
-    return written, complete
+    return literals, complete
 
 
 def _value(node: ast.expr) -> Any:

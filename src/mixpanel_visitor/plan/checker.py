@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from .differences import Difference
     from .plan import Plan
 
-_MOST_LOGGED = 5
+_MAX_LOGGED = 5
 _OWN_EVENTS = (IDENTIFIED_EVENT, EXPOSURE_EVENT)
-"""What this package writes by itself stands in no plan."""
+"""Events that this package tracks itself; no plan has them."""
 
 
 class PlanGuard:
@@ -45,7 +45,7 @@ class PlanGuard:
         try:
             differences = self._plan.differences(event, properties)
         except Exception:
-            # Such as an annotation whose type is not defined: a mistake of the plan, not of the event.
+            # For example an annotation with an undefined type: a mistake of the plan, not of the event.
             if strict:
                 raise
             self._counters.note("plan_failed")
@@ -78,15 +78,15 @@ class PlanGuard:
 
 
 class _LazyDescription:
-    """Differences as text, made only when a log line is written, for most are rate-limited."""
+    """Differences as text, built only when a log line is written, because most are rate-limited."""
 
     def __init__(self, differences: list[Difference]) -> None:
         self._differences = differences
 
     def __str__(self) -> str:
-        lines = [each.without_value for each in self._differences[:_MOST_LOGGED]]
-        more = len(self._differences) - _MOST_LOGGED
-        return "; ".join(lines) + (f" and {more} more" if more > 0 else "")
+        lines = [each.without_value for each in self._differences[:_MAX_LOGGED]]
+        not_shown = len(self._differences) - _MAX_LOGGED
+        return "; ".join(lines) + (f" and {not_shown} more" if not_shown > 0 else "")
 
 
 def describe(event: str, differences: Sequence[Difference], *, in_one_line: bool = False) -> str:

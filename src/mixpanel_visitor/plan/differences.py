@@ -1,7 +1,7 @@
-"""Differences: how properties differ from a schema, one by one, with the word that was probably meant.
+"""Differences: how properties differ from a schema, one by one, with spelling suggestions.
 
-A value is compared as Mixpanel gets it: encoded. Of JSON Schema this knows types, choices, items and nested
-properties; bounds and patterns are checked by the model itself.
+A value is compared as Mixpanel gets it: encoded. This checks types, choices, items and nested properties of
+JSON Schema; bounds and patterns are checked by the model itself.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ANY_VALUE = object()
 
 _MIXPANELS_OWN = frozenset((*IDENTITY_PROPERTIES, "time", "ip"))
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?")
-_WORDS = {"array": "a list", "object": "an object", "integer": "an integer", "null": "null"}
+_TYPE_TEXTS = {"array": "a list", "object": "an object", "integer": "an integer", "null": "null"}
 _NAME_CHARS = 100
 _shorten = reprlib.Repr()
 _shorten.maxstring = _shorten.maxother = 60
@@ -47,14 +47,14 @@ class Difference(NamedTuple):
     known: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return self._described(f"{self.value} is {self.problem}" if self.value else self.problem)
+        return self._text(f"{self.value} is {self.problem}" if self.value else self.problem)
 
     @property
     def without_value(self) -> str:
         """The text for a log."""
-        return self._described(f"is {self.problem}" if self.value else self.problem)
+        return self._text(f"is {self.problem}" if self.value else self.problem)
 
-    def _described(self, problem: str) -> str:
+    def _text(self, problem: str) -> str:
         hint = did_you_mean(self.word, self.known) if self.known else ""
         return f"{one_line(self.path)}: {problem}{hint}" if self.path else f"{problem}{hint}"
 
@@ -79,7 +79,7 @@ def differences(
             yield Difference(f"{path}{name}", f"missing, must be {expected(known.get(name, {}))}")
     for name, value in properties.items():
         if name in known:
-            yield from _of_value(known[name], value, f"{path}{name}")
+            yield from _value_differences(known[name], value, f"{path}{name}")
         elif path == "" and isinstance(name, str) and is_mixpanels_own(name):
             continue
         elif known or "properties" in schema:
@@ -107,16 +107,16 @@ def expected(schema: Mapping[str, Any]) -> str:
         return f"a list, each {expected(schema['items'])}"
     if kind == "string" and str(schema.get("format", "")).startswith("date"):
         return "a date"
-    return _WORDS.get(kind, f"a {kind}")
+    return _TYPE_TEXTS.get(kind, f"a {kind}")
 
 
-def _of_value(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[Difference]:
+def _value_differences(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[Difference]:
     if value is ANY_VALUE:
         return
     try:
         encoded = _as_json(value)
     except InvalidEventError:
-        return  # the encoder will say it, and better
+        return  # the encoder reports it, with a better message
     objects = [each for each in schema.get("anyOf", [schema]) if "properties" in each]
     if isinstance(encoded, dict) and len(objects) == 1:
         yield from differences(objects[0], encoded, path=f"{path}.")
@@ -124,10 +124,10 @@ def _of_value(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[Diff
         expected_text = expected(schema)
         problem = f"{expected(_schema_of(encoded))}, must be {expected_text}"
         choices = _choices(schema) or []
-        words = tuple(choice for choice in choices if isinstance(choice, str))
+        str_choices = tuple(choice for choice in choices if isinstance(choice, str))
         if type(encoded) in {type(choice) for choice in choices}:
             problem = f"none of the choices, must be {expected_text}"
-        word, known = (encoded[:_NAME_CHARS], words) if isinstance(encoded, str) else ("", ())
+        word, known = (encoded[:_NAME_CHARS], str_choices) if isinstance(encoded, str) else ("", ())
         yield Difference(path, problem, _shorten.repr(encoded), word, known)
 
 

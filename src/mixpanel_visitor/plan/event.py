@@ -35,7 +35,7 @@ class Event:
 
     @property
     def schema(self) -> dict[str, Any]:
-        """The JSON Schema of its properties; NameError where a type is named that is not defined (yet)."""
+        """The JSON Schema of its properties; NameError where a named type is not defined (yet)."""
         if self._schema is None:
             self._schema = object_schema(self.cls)
         return self._schema

@@ -35,7 +35,7 @@ def _schema(event: Event) -> dict[str, Any]:
         body["description"] = event.description
     body["properties"] = {name: _property(each) for name, each in schema["properties"].items()}
     body["required"] = list(schema["required"])
-    body["additionalProperties"] = True  # what every event carries besides is not the plan's
+    body["additionalProperties"] = True  # the plan does not list the properties of every event
     metadata: dict[str, Any] = {}
     if event.display_name:
         metadata["displayName"] = event.display_name
@@ -62,8 +62,8 @@ def _property(schema: Mapping[str, Any]) -> dict[str, Any]:
     choices = [choice for each in options for choice in each.get("enum", ()) if choice is not None]
     description = str(schema.get("description", "")).strip()
     if choices:
-        stop = "." if description and description[-1].isalnum() else ""
-        description = f"{description}{stop} One of {expected({'enum': choices[:MAX_EXAMPLES]})}.".strip()
+        full_stop = "." if description and description[-1].isalnum() else ""
+        description = f"{description}{full_stop} One of {expected({'enum': choices[:MAX_EXAMPLES]})}.".strip()
     if description:
         body["description"] = description
     if len(options) == 1 and str(options[0].get("format", "")).startswith("date"):

@@ -28,15 +28,15 @@ def find_problems(events: Iterable[Event]) -> list[str]:
     readable: list[Event] = []
     problems: list[str] = []
     for event in events:
-        problems += _of_name("event", event.name)
+        problems += _name_problems("event", event.name)
         try:
-            event.schema  # noqa: B018  # it is made by being asked for
+            event.schema  # noqa: B018  # the property builds it
         except Exception as error:
             problems.append(f"{event.name!r}: the types of {event.cls.__qualname__} cannot be read: {error}")
         else:
             readable.append(event)
     for event in readable:
-        problems += _of_properties(event)
+        problems += _property_problems(event)
     problems += _case_duplicates("events", [event.name for event in readable])
     problems += _case_duplicates(
         "properties", [name for event in readable for name in event.schema["properties"]]
@@ -45,7 +45,7 @@ def find_problems(events: Iterable[Event]) -> list[str]:
     return problems
 
 
-def _of_name(kind: str, name: str, event: str = "") -> Iterator[str]:
+def _name_problems(kind: str, name: str, event: str = "") -> Iterator[str]:
     subject = f"{event!r}: property {name[:80]!r}" if event else f"{kind} {name[:80]!r}"
     if not name.strip():
         yield f"{subject}: the name is empty"
@@ -57,13 +57,13 @@ def _of_name(kind: str, name: str, event: str = "") -> Iterator[str]:
         yield f"{subject}: names that begin with '$' or 'mp_' are Mixpanel's own; choose another"
 
 
-def _of_properties(event: Event) -> Iterator[str]:
+def _property_problems(event: Event) -> Iterator[str]:
     properties = event.schema["properties"]
     if len(properties) >= MAX_PROPERTIES:
         yield f"{event.name!r}: has {len(properties)} properties, Mixpanel takes fewer than {MAX_PROPERTIES}"
     is_secret = Redactor().is_secret
     for name, schema in properties.items():
-        yield from _of_name("property", name, event.name)
+        yield from _name_problems("property", name, event.name)
         if name in RESERVED_PROPERTIES:
             yield f"{event.name!r}: property {name!r} is Mixpanel's own; choose another name"
         elif is_secret(name):
@@ -80,10 +80,10 @@ def _of_properties(event: Event) -> Iterator[str]:
 
 
 def _case_duplicates(kind: str, names: Iterable[str]) -> Iterator[str]:
-    alike: dict[str, dict[str, None]] = defaultdict(dict)
+    spellings_by_name: dict[str, dict[str, None]] = defaultdict(dict)
     for name in names:
-        alike[name.casefold().strip()][name] = None
-    for spellings in alike.values():
+        spellings_by_name[name.casefold().strip()][name] = None
+    for spellings in spellings_by_name.values():
         if len(spellings) > 1:
             yield (
                 f"{kind} {' and '.join(map(repr, spellings))} differ only by case: Mixpanel keeps them "

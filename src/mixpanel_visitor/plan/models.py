@@ -1,6 +1,6 @@
 """Models: the fields of a dataclass, pydantic model, msgspec struct or TypedDict, and the values of one.
 
-pydantic and msgspec are imported only for a class of theirs, which means that they are installed.
+pydantic and msgspec are used only for their own classes, so they are installed then.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def fields_of(cls: type) -> list[Field]:
         Field(
             str(field.metadata.get(PROPERTY_NAME, field.name)),
             hints.get(field.name, Any),
-            _has_to_be_given(field),
+            _is_required(field),
             str(field.metadata.get(DESCRIPTION, "")),
         )
         for field in dataclasses.fields(cls)
@@ -91,7 +91,7 @@ def values_of(instance: Any) -> dict[str, Any]:
 def _values(instance: Any, path: tuple[int, ...]) -> dict[str, Any]:
     cls: Any = type(instance)
     if _is_pydantic(cls):
-        values = _joined(instance.model_dump(by_alias=True), instance.model_dump(by_alias=True, mode="json"))
+        values = _merged(instance.model_dump(by_alias=True), instance.model_dump(by_alias=True, mode="json"))
     elif _is_struct(cls):
         import msgspec  # noqa: PLC0415  # a struct means that it is installed
 
@@ -101,9 +101,9 @@ def _values(instance: Any, path: tuple[int, ...]) -> dict[str, Any]:
             enc_hook=partial(plain_value, name=cls.__name__),
         )
     else:
-        within = (*path, id(instance))
+        inner = (*path, id(instance))
         values = {
-            str(field.metadata.get(PROPERTY_NAME, field.name)): _nested(getattr(instance, field.name), within)
+            str(field.metadata.get(PROPERTY_NAME, field.name)): _nested(getattr(instance, field.name), inner)
             for field in dataclasses.fields(instance)
         }
     return {name: value for name, value in values.items() if value is not None or name in _required(cls)}
@@ -114,14 +114,14 @@ def _required(cls: Any) -> frozenset[str]:
     """Return the names of the required properties."""
     if _is_pydantic(cls):
         return frozenset(
-            _name_of(name, info) for name, info in cls.model_fields.items() if info.is_required()
+            _property_name(name, info) for name, info in cls.model_fields.items() if info.is_required()
         )
     if _is_struct(cls):
         return frozenset(field.name for field in _struct_fields(cls) if field.required)
     return frozenset(
         str(field.metadata.get(PROPERTY_NAME, field.name))
         for field in dataclasses.fields(cls)
-        if _has_to_be_given(field)
+        if _is_required(field)
     )
 
 
@@ -147,11 +147,11 @@ def _pydantic_fields(cls: Any) -> Iterator[Field]:
     except Exception:  # a type that JSON Schema does not know: pydantic has several errors for that
         document = {}
     definitions = document.get("$defs", {})
-    if "$ref" in document:  # of a model that holds itself
+    if "$ref" in document:  # a recursive model
         document = definitions.get(document["$ref"].rpartition("/")[2], {})
     schemas = document.get("properties", {})
     for name, info in cls.model_fields.items():
-        alias = _name_of(name, info)
+        alias = _property_name(name, info)
         schema = _inlined(schemas.get(alias), definitions)
         yield Field(alias, info.annotation, info.is_required(), info.description or "", schema)
     for name, info in cls.model_computed_fields.items():
@@ -159,39 +159,39 @@ def _pydantic_fields(cls: Any) -> Iterator[Field]:
         yield Field(alias, info.return_type, required=False, description=info.description or "")
 
 
-def _joined(value: Any, as_json: Any) -> Any:
-    """Take what our encoder knows as it is, of which pydantic makes strings; the rest as it is `plain`."""
+def _merged(value: Any, as_json: Any) -> Any:
+    """Return the values that our encoder knows, and for all others pydantic's JSON."""
     if value is None or isinstance(value, _ENCODED_BY_US):
         return value
     if isinstance(value, dict):
         return {
-            name: _joined(each, as_json[name]) for name, each in zip(as_json, value.values(), strict=True)
+            name: _merged(each, as_json[name]) for name, each in zip(as_json, value.values(), strict=True)
         }
     if isinstance(value, (list, tuple)):
-        return [_joined(*each) for each in zip(value, as_json, strict=True)]
+        return [_merged(*each) for each in zip(value, as_json, strict=True)]
     return as_json
 
 
 def _nested(value: Any, path: tuple[int, ...]) -> Any:
-    """Read the models within a value, for the encoder does not know their other names.
+    """Replace the models within a value by their properties: the encoder does not know their aliases.
 
-    What is deeper, wider or within itself is left for the encoder, which refuses or cuts it.
+    Values that are too deep, too wide or recursive are left to the encoder, which refuses or cuts them.
     """
     if len(path) > MAX_DEPTH or id(value) in path:
         return value
-    within = (*path, id(value))
+    inner = (*path, id(value))
     if isinstance(value, (list, tuple)) and len(value) < MAX_ITEMS:
-        return [_nested(each, within) for each in value]
+        return [_nested(each, inner) for each in value]
     if isinstance(value, dict) and len(value) < MAX_ITEMS:
-        return {name: _nested(each, within) for name, each in value.items()}
+        return {name: _nested(each, inner) for name, each in value.items()}
     return _values(value, path) if is_model(type(value)) else value
 
 
-def _name_of(name: str, info: Any) -> str:
+def _property_name(name: str, info: Any) -> str:
     return str(info.serialization_alias or info.alias or name)
 
 
-def _has_to_be_given(field: dataclasses.Field[Any]) -> bool:
+def _is_required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
@@ -206,13 +206,13 @@ def _struct_fields(cls: Any) -> Iterator[Field]:
 
 
 def _inlined(schema: Any, definitions: Mapping[str, Any], depth: int = 0) -> Any:
-    """Replace references by what they refer to; deeper than Mixpanel nests, anything will do."""
+    """Replace references by their definitions; below Mixpanel's nesting limit by `{}`, which is anything."""
     if isinstance(schema, list):
         return [_inlined(each, definitions, depth) for each in schema]
     if not isinstance(schema, dict):
         return schema
     if "$ref" in schema:
-        if depth > 3:  # Mixpanel takes three levels
+        if depth > MAX_DEPTH:
             return {}
         return _inlined(definitions.get(schema["$ref"].rpartition("/")[2], {}), definitions, depth + 1)
     return {name: _inlined(each, definitions, depth) for name, each in schema.items()}

@@ -80,7 +80,7 @@ class Plan:
         """Read the types of all events now; raise ValueError for one that cannot be read."""
         for event in self._events.values():
             try:
-                event.schema  # noqa: B018  # it is made by being asked for
+                event.schema  # noqa: B018  # the property builds it
             except Exception as error:
                 raise ValueError(
                     f"the types of {event.cls.__qualname__} ({event.name!r}) cannot be read: {error}; import "

@@ -1,7 +1,7 @@
-"""Scan: what sources track that the plan does not know, and what it knows that they do not track.
+"""Scan: finds events in sources that differ from the plan, and events of the plan that are not tracked.
 
 A type checker compares `track(SignedUp(...))` with the plan, and `checker` compares what a test runs. The
-scan covers what neither of them sees: events given by name on lines that no test reaches, and planned events
+scan covers the rest: events given by name on lines that no test reaches, and planned events
 that nothing tracks.
 """
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from .call_finder import Call
     from .plan import Plan
 
-_NOT_OURS = frozenset(("node_modules", "site-packages", "__pycache__"))
+_SKIPPED_NAMES = frozenset(("node_modules", "site-packages", "__pycache__"))
 
 
 class SourceProblem(NamedTuple):
-    """What is wrong at a line of a file."""
+    """A problem in a line of a file."""
 
     path: str
     line: int
@@ -78,7 +78,7 @@ def _python_files(sources: Iterable[Path]) -> Iterator[Path]:
     for source in sources:
         if source.is_dir():
             for path in sorted(source.iterdir()):
-                if path.name.startswith(".") or path.name in _NOT_OURS or (path / "pyvenv.cfg").exists():
+                if path.name.startswith(".") or path.name in _SKIPPED_NAMES or (path / "pyvenv.cfg").exists():
                     continue
                 if path.is_dir() or path.suffix == ".py":
                     yield from _python_files([path])
