@@ -1,4 +1,4 @@
-"""The door for aiohttp's client: requests to other services of yours say for which visitor they are made.
+"""The door for aiohttp's client: requests to your other services carry the current visitor.
 
 ```python
 session = aiohttp.ClientSession(middlewares=[visitor_middleware(tracker)])

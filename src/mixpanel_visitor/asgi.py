@@ -1,7 +1,7 @@
 """VisitorMiddleware for any ASGI application.
 
 Every `http` and `websocket` request gets a visitor: `scope["state"]["visitor"]` and its ID as
-`scope["state"]["visitor_id"]`. What handlers queued is handed over from the response's head on, with
+`scope["state"]["visitor_id"]`. What handlers queued is committed from the response's head on, with
 each part that is sent, and again when the application returns. It trusts the scope's `scheme` for the
 cookie's `Secure`: behind a proxy that ends TLS, let the server read the proxy's headers (`uvicorn
 --proxy-headers`).
@@ -23,7 +23,7 @@ from .observability.rate_limited_log import RateLimitedLog
 from .process.exit_hooks import EXIT_TIMEOUT_S
 from .tracking import context
 from .tracking.own_endpoints import OwnEndpoints
-from .tracking.tracker import engine_of, given_or_made
+from .tracking.tracker import engine_of, tracker_or_new
 from .tracking.visitor import Visitor
 
 if TYPE_CHECKING:
@@ -53,10 +53,10 @@ TRACKER_KEY = "mixpanel_visitor.tracker"
 """The tracker in the scope, for what templates need."""
 
 MAX_HELD_BYTES = 8 * 2**20
-"""Bodies that are not answered yet may take so much memory together."""
+"""How much memory the bodies of open requests to our own endpoints may take together."""
 
 SHORT_BODY_BYTES = 16_384
-"""A body of so much is taken even then: the endpoints bound how many wait."""
+"""A body up to this size is read even beyond that: the endpoints bound how many wait."""
 
 ROUTE_KEY = "mixpanel_visitor.route"
 """In the scope: the template of the route, from a door whose framework does not keep it there."""
@@ -65,7 +65,7 @@ _PAIR_TYPES = frozenset((tuple, list))
 
 _STATE_NAMES = frozenset(("visitor", "visitor_id"))
 
-_HEADS = frozenset(("http.response.start", "websocket.accept", "websocket.http.response.start"))
+_HEAD_TYPES = frozenset(("http.response.start", "websocket.accept", "websocket.http.response.start"))
 
 
 if sys.version_info >= (3, 12):
@@ -94,38 +94,38 @@ class VisitorMiddleware:
     def __init__(
         self, app: App, *, tracker: Tracker | None = None, **settings: Unpack[SettingsKeywords]
     ) -> None:
-        """Wrap an application; raises `SettingsError` where settings are wrong, with all that is wrong."""
+        """Wrap an application; raises `SettingsError` with all wrong settings."""
         self.app = app
         self._error: Exception | None = None
-        self._served: tuple[str, ...] = ("http", "websocket")
+        self._scope_types: tuple[str, ...] = ("http", "websocket")
         self._endings: tuple[str, ...] = ()
         try:
-            self.tracker = given_or_made(tracker, settings)
+            self.tracker = tracker_or_new(tracker, settings)
         except Exception as error:
             if not _built_in_lifespan():
                 raise
-            self._error, self._served = error, ()
+            self._error, self._scope_types = error, ()
             return
         self._engine = engine_of(self.tracker)
         self._endpoints = OwnEndpoints(self._engine)
         self._endings = self._endpoints.endings
-        self._bodies = _Bodies()
+        self._body_memory = _BodyMemory()
         self._behind_proxies = bool(self.tracker.settings.trusted_proxies)
-        self._before = self.tracker.settings.durability != "after-response"
+        self._eager = self.tracker.settings.durability != "after-response"  # commit before the response ends
         self._log = RateLimitedLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Serve one request, one socket or the lifespan."""
         try:
             kind = scope["type"]
-            ours = kind == "http" and scope["path"].endswith(self._endings)
-        except (KeyError, AttributeError, TypeError):  # what ASGI asks for is not there
-            kind, ours = scope.get("type"), False
-        if kind not in self._served or SCOPE_KEY in scope:
+            is_own_path = kind == "http" and scope["path"].endswith(self._endings)
+        except (KeyError, AttributeError, TypeError):  # the scope lacks what ASGI requires
+            kind, is_own_path = scope.get("type"), False
+        if kind not in self._scope_types or SCOPE_KEY in scope:
             if self._error is not None:
-                return await _fail(self._error, kind, receive, send)
-            return await self.app(scope, receive, self._draining(send) if kind == "lifespan" else send)
-        if ours and await self._received(scope, receive, send):
+                return await _refuse(self._error, kind, receive, send)
+            return await self.app(scope, receive, self._lifespan_send(send) if kind == "lifespan" else send)
+        if is_own_path and await self._serve_own_endpoint(scope, receive, send):
             return None
         engine = self._engine
         try:
@@ -133,7 +133,6 @@ class VisitorMiddleware:
             if self._behind_proxies:
                 facts = engine.behind_proxies(facts)
             exchange, visitor = engine.begin(facts, in_background=True)
-            # Where handlers look for it.
             scope[TRACKER_KEY] = self.tracker
             scope[SCOPE_KEY] = visitor
             state = scope.get("state")
@@ -148,8 +147,8 @@ class VisitorMiddleware:
             return await self.app(scope, receive, send)
         token = context.enter(visitor)
         try:
-            result = await self.app(scope, receive, _responder(engine, exchange, send, scope, self._before))
-            if self._before and exchange.has_records:
+            result = await self.app(scope, receive, _wrap_send(engine, exchange, send, scope, self._eager))
+            if self._eager and exchange.has_records:
                 await _commit_before_response(engine, exchange)
             return result
         finally:
@@ -157,8 +156,8 @@ class VisitorMiddleware:
             engine.on_response_end(exchange, in_background=True)
             context.leave(token)
 
-    async def _received(self, scope: Scope, receive: Receive, send: Send) -> bool:
-        """Answer what is not the application's; False: it is."""
+    async def _serve_own_endpoint(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Answer a request to an endpoint of our own; False: it is the application's."""
         try:
             facts = self._engine.behind_proxies(facts_from_scope(scope))
             # Servers and frameworks differ in whether `path` begins with the `root_path`.
@@ -171,12 +170,12 @@ class VisitorMiddleware:
             self._engine.failed("the ASGI middleware")
             return False
         if reply is None:
-            with self._bodies.reading() as hold:
-                body = await _read(receive, endpoint, hold)
+            with self._body_memory.reading() as reserve:
+                body = await _read_body(receive, endpoint, reserve)
                 if body is None:
                     reply = endpoint.unavailable("slow_body", facts)
                 else:
-                    reply = await _taken(endpoint, path, facts, body)
+                    reply = await _take(endpoint, path, facts, body)
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers]
         if reply.closes and scope.get("http_version") == "1.1":  # HTTP/2 has no such header
             headers.append((b"connection", b"close"))
@@ -185,7 +184,7 @@ class VisitorMiddleware:
         return True
 
     def _own_state(self, state: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        """Return a copy of a state that has our names already: of another request, or the application's."""
+        """Return a copy of a state that already has our names, from another request or the application."""
         if isinstance(state.get("visitor"), Visitor):
             # The server hands the same dict to several requests (gunicorn 24 to 26.1 did).
             return {name: value for name, value in state.items() if name not in _STATE_NAMES}
@@ -198,7 +197,7 @@ class VisitorMiddleware:
         )
         return dict(state)
 
-    def _draining(self, send: Send) -> Send:
+    def _lifespan_send(self, send: Send) -> Send:
         engine = self._engine
 
         async def send_and_drain(message: Message) -> None:
@@ -233,9 +232,9 @@ def end_serving(engine: Engine) -> None:
 
 
 def _built_in_lifespan() -> bool:
-    """Return whether a framework builds us when the server has started, as Starlette does.
+    """Return whether a framework builds the middleware after the server's start, as Starlette does.
 
-    Servers take an exception from there for "this application has no lifespan", and serve errors then.
+    Servers read an exception there as "this application has no lifespan", and then serve errors.
     """
     frame: FrameType | None = sys._getframe(2)  # noqa: SLF001  # inspect.stack() reads source files
     while frame is not None:
@@ -246,41 +245,41 @@ def _built_in_lifespan() -> bool:
     return False
 
 
-async def _fail(error: Exception, kind: object, receive: Receive, send: Send) -> None:
-    """Answer the server's start with what is wrong, and all else with the error itself."""
+async def _refuse(error: Exception, kind: object, receive: Receive, send: Send) -> None:
+    """Report the error to the server's start-up, and raise it."""
     if kind == "lifespan":
         await receive()
         await send({"type": "lifespan.startup.failed", "message": str(error)})
     raise error
 
 
-def _responder(engine: Engine, exchange: Exchange, send: Send, scope: Scope, before: bool) -> Send:
-    """Make the `send` that the application gets: adds our headers to the head, commits what was tracked."""
+def _wrap_send(engine: Engine, exchange: Exchange, send: Send, scope: Scope, eager: bool) -> Send:
+    """Return the application's `send`: it adds our headers to the head and commits what was tracked."""
 
-    def respond(message: Message) -> Awaitable[None]:
-        # No coroutine of our own around most messages: it would cost as much as all else here.
-        if exchange.state is OPEN and message.get("type") in _HEADS:
+    def send_with_headers(message: Message) -> Awaitable[None]:
+        # No coroutine of our own around most messages: it would double the cost.
+        if exchange.state is OPEN and message.get("type") in _HEAD_TYPES:
             status = message.get("status", 101)
             if not exchange.starts_unchanged(status):
                 message = _with_headers(engine, exchange, message, status, scope)
         if exchange.pending is None:
             return send(message)
-        if before:
+        if eager:
             return _commit_and_send(engine, exchange, send, message)
         if exchange.state is not OPEN:
-            # With the last part, and between the parts of a stream, which may never end. No thread waits here
-            # for the disk: another one is given them.
+            # With the last part, and between the parts of a stream, which may never end. A thread waits for
+            # the disk, not the event loop.
             engine.commit(exchange, in_background=True)
         return send(message)
 
-    # Bridges to sync code ask whether this can be awaited.
-    marked: Send = _marked_as_coroutine_function(respond)
-    return marked
+    # Bridges to sync code check whether this can be awaited.
+    marked_send: Send = _marked_as_coroutine_function(send_with_headers)
+    return marked_send
 
 
 async def _commit_and_send(engine: Engine, exchange: Exchange, send: Send, message: Message) -> None:
     if exchange.has_records:
-        # Any message may complete the response for the client: the head of a 204, the part that fills the
+        # Any message may complete the response for the client: the head of a 204, the part that reaches the
         # Content-Length.
         await _commit_before_response(engine, exchange)
     await send(message)
@@ -300,13 +299,13 @@ async def _commit_before_response(engine: Engine, exchange: Exchange) -> None:
 
 
 def _with_headers(engine: Engine, exchange: Exchange, message: Message, status: int, scope: Scope) -> Message:
-    """Return the head with our headers; always a new one: applications send the same again for others."""
+    """Return the head with our headers, as a new message: applications may reuse theirs."""
     raw: list[tuple[bytes, bytes]] = message.get("headers") or []
 
     def read_headers() -> list[tuple[str, str]]:
         nonlocal raw, message
         if type(raw) is not list or not _PAIR_TYPES.issuperset(map(type, raw)):
-            # Any iterables, which can perhaps be read only once: what is sent on is what we have read.
+            # Iterables that may be readable only once: send on what was read.
             raw = [pair if type(pair) in (tuple, list) else (*pair,) for pair in raw]
             message = {**message, "headers": raw}
         return [(header_text(name), header_text(value)) for name, value in raw]
@@ -314,12 +313,12 @@ def _with_headers(engine: Engine, exchange: Exchange, message: Message, status: 
     added = engine.on_response_start(exchange, status, read_headers, lambda: _route(scope))
     if not added:
         return message
-    ours = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in added]
-    return {**message, "headers": [*raw, *ours]}
+    encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in added]
+    return {**message, "headers": [*raw, *encoded]}
 
 
-class _Bodies:
-    """Counts the bytes of requests that are not the application's, from their arrival to their answer."""
+class _BodyMemory:
+    """Counts the bytes of the bodies of our own endpoints, from their arrival to the response."""
 
     def __init__(self) -> None:
         self._held_bytes = 0
@@ -327,33 +326,33 @@ class _Bodies:
     @contextlib.contextmanager
     def reading(self) -> Iterator[Callable[[int], bool]]:
         """Provide a function that counts a part of one body, and returns whether there is room for more."""
-        own_bytes = 0
+        body_bytes = 0
 
-        def hold(part_bytes: int) -> bool:
-            nonlocal own_bytes
-            own_bytes += part_bytes
+        def reserve(part_bytes: int) -> bool:
+            nonlocal body_bytes
+            body_bytes += part_bytes
             self._held_bytes += part_bytes
             return self._held_bytes <= MAX_HELD_BYTES
 
         try:
-            yield hold
+            yield reserve
         finally:
-            self._held_bytes -= own_bytes
+            self._held_bytes -= body_bytes
 
 
-async def _read(receive: Receive, endpoint: OwnEndpoint, hold: Callable[[int], bool]) -> bytes | None:
+async def _read_body(receive: Receive, endpoint: OwnEndpoint, reserve: Callable[[int], bool]) -> bytes | None:
     """Read a short body; of a longer one, enough to see that it is too long. None: not within bounds."""
     deadline_s = endpoint.body_deadline_s
     if deadline_s is None or not _on_asyncio():
-        return await _read_parts(receive, endpoint.body_limit_bytes, hold)
+        return await _read_parts(receive, endpoint.body_limit_bytes, reserve)
     try:
         async with asyncio.timeout(deadline_s):
-            return await _read_parts(receive, endpoint.body_limit_bytes, hold)
+            return await _read_parts(receive, endpoint.body_limit_bytes, reserve)
     except TimeoutError:
         return None
 
 
-async def _read_parts(receive: Receive, limit_bytes: int, hold: Callable[[int], bool]) -> bytes | None:
+async def _read_parts(receive: Receive, limit_bytes: int, reserve: Callable[[int], bool]) -> bytes | None:
     parts: list[bytes] = []
     size = 0
     while size < limit_bytes:
@@ -361,16 +360,16 @@ async def _read_parts(receive: Receive, limit_bytes: int, hold: Callable[[int], 
         part = message.get("body", b"")
         parts.append(part)
         size += len(part)
-        is_whole = not message.get("more_body")  # or the client has gone, and what there is will do
-        if not hold(len(part)) and not (is_whole and size <= SHORT_BODY_BYTES):
+        is_last = not message.get("more_body")  # also of a client that has disconnected
+        if not reserve(len(part)) and not (is_last and size <= SHORT_BODY_BYTES):
             return None
-        if is_whole:
+        if is_last:
             break
     return b"".join(parts)
 
 
-async def _taken(endpoint: OwnEndpoint, path: str, facts: RequestFacts, body: bytes) -> Reply:
-    """Have a request taken: by a thread where that may block, and the loop has threads."""
+async def _take(endpoint: OwnEndpoint, path: str, facts: RequestFacts, body: bytes) -> Reply:
+    """Take a request, in a thread where that may block and the loop is asyncio's."""
     if endpoint.body_deadline_s is None or not _on_asyncio():
         return endpoint.take(path, facts, body, in_background=True)
     future = endpoint.submit(path, facts, body)
@@ -388,6 +387,6 @@ def _on_asyncio() -> bool:
 
 
 def _route(scope: Scope) -> str | None:
-    """Return the template of the route that the framework has found; None: it is not known."""
+    """Return the template of the framework's route; None: not known."""
     path = getattr(scope.get("route"), "path", None) or scope.get("path_template") or scope.get(ROUTE_KEY)
     return f"{scope.get('root_path', '')}{path}" if path and isinstance(path, str) else None

@@ -11,8 +11,8 @@ def charge(order):
 ```
 
 Each message carries the exported visitor in the header `mixpanel_visitor`, through retries, chains, chords,
-callbacks and tasks that call tasks. A visitor who may not be tracked travels as the empty text. Where nobody
-is current (beat, scripts) there is no header, and the task has no visitor. Eager tasks have their caller's.
+callbacks and tasks that call tasks. A visitor who may not be tracked is exported as the empty text. Without
+one (beat, scripts) there is no header, and the task has no visitor. Eager tasks have their caller's.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _enter(task: Any, **_signal: Any) -> None:
     if _visitors is None or request.is_eager:
         return
     text = request.get(JOB_KEY)
-    if text is None and request.headers:  # Celery's message protocol 1 has them there only
+    if text is None and request.headers:  # message protocol 1 has them only there
         text = request.headers.get(JOB_KEY)
     block = _visitors.of(text)
     block.__enter__()

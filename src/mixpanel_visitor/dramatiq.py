@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["OPTION", "VisitorMiddleware", "current_visitor"]
 
 OPTION = JOB_KEY
-"""The option of a message that says who its visitor is; one that you give yourself is kept."""
+"""The option of a message with its visitor; one that you set yourself is kept."""
 
 
 class VisitorMiddleware(Middleware):
@@ -61,28 +61,28 @@ class VisitorMiddleware(Middleware):
     def __init__(self, tracker: Tracker | Callable[[], Tracker], *, max_age_s: float = MAX_AGE_S) -> None:
         """Take a tracker, or a function that returns it when it is needed, as Django's `get_tracker`."""
         self._visitors = JobVisitors(tracker, max_age_s=max_age_s)
-        self._here = _ThreadState()
+        self._thread_state = _ThreadState()
 
     def before_enqueue(self, broker: Broker, message: Message[Any], delay: int | None) -> None:  # noqa: ARG002
-        """Note the visitor in a message that is sent, unless there is one in it already."""
+        """Add the visitor to a message that is sent, unless it has one."""
         if OPTION in message.options:
             return
         text = exported_visitor()
         if text is not None:
             message.options[OPTION] = text
-            self._here.noted_in = message.options
+            self._thread_state.added_to = message.options
 
     def after_enqueue(self, broker: Broker, message: Message[Any], delay: int | None) -> None:  # noqa: ARG002
-        """Forget it again: an application may keep a message, and send it for the next visitor as well."""
-        if self._here.noted_in is message.options:
+        """Remove the visitor again: an application may send the same message for the next visitor."""
+        if self._thread_state.added_to is message.options:
             message.options.pop(OPTION, None)
-        self._here.noted_in = None
+        self._thread_state.added_to = None
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:  # noqa: ARG002
-        """Make the message's visitor the current one; of a message that has none, nobody is."""
+        """Make the message's visitor the current one; without one there is no current visitor."""
         block = self._visitors.of(message.options.get(OPTION))
         block.__enter__()
-        self._here.entered.append((message, block))
+        self._thread_state.blocks.append((message, block))
 
     def after_process_message(
         self,
@@ -92,16 +92,16 @@ class VisitorMiddleware(Middleware):
         result: Any = None,  # noqa: ARG002
         exception: BaseException | None = None,  # noqa: ARG002
     ) -> None:
-        """Bring back who was current before, however the actor has ended."""
+        """Restore the visitor that was current before, also when the actor has failed."""
         self._leave(message)
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:  # noqa: ARG002
-        """Bring back who was current before."""
+        """Restore the visitor that was current before."""
         self._leave(message)
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         """Begin to deliver, and come before all other middleware."""
-        # In a new list, for Dramatiq is going through the other one.
+        # A new list, because Dramatiq is iterating over the other one.
         broker.middleware = [self, *(each for each in broker.middleware if each is not self)]
         self._visitors.begin()
 
@@ -110,7 +110,7 @@ class VisitorMiddleware(Middleware):
         self._visitors.end()
 
     def after_worker_thread_boot(self, broker: Broker, thread: WorkerThread) -> None:  # noqa: ARG002
-        """Begin without a visitor: free-threaded Python gives a thread the context of who started it."""
+        """Begin without a visitor: in free-threaded Python a thread inherits the context of its starter."""
         context.enter(None)
 
     def after_consumer_thread_boot(self, broker: Broker, thread: ConsumerThread) -> None:  # noqa: ARG002
@@ -118,16 +118,16 @@ class VisitorMiddleware(Middleware):
         context.enter(None)
 
     def _leave(self, message: MessageProxy) -> None:
-        # Dramatiq comes here twice where an actor's time is over just as it ends, and also with messages that
-        # another middleware has skipped before we have seen them.
-        entered = self._here.entered
-        if entered and entered[-1][0] is message:
-            entered.pop()[1].__exit__(None, None, None)
+        # Dramatiq calls this twice if an actor's time limit is reached just as it ends, and also for messages
+        # that another middleware has skipped, without `before_process_message`.
+        blocks = self._thread_state.blocks
+        if blocks and blocks[-1][0] is message:
+            blocks.pop()[1].__exit__(None, None, None)
 
 
 class _ThreadState(threading.local):
-    """What a thread has begun and not ended."""
+    """The messages that a thread is sending and processing."""
 
     def __init__(self) -> None:
-        self.noted_in: dict[str, Any] | None = None
-        self.entered: list[tuple[MessageProxy, AbstractContextManager[object]]] = []
+        self.added_to: dict[str, Any] | None = None
+        self.blocks: list[tuple[MessageProxy, AbstractContextManager[object]]] = []

@@ -58,34 +58,34 @@ class MixpanelVisitor(AppExtension[Flask]):
         """Attach a visitor to every request of the application; wrong settings raise here, all at once."""
         tracker = self._add_tracker(app)
         if getattr(app.wsgi_app, "__func__", None) is Flask.wsgi_app:
-            # Nobody between the application and us who may have another body in the response's place.
+            # No other middleware between the application and ours can replace the response's body.
             app.after_request(_mark_complete_body)
         app.wsgi_app = VisitorMiddleware(app.wsgi_app, tracker=tracker)  # type: ignore[method-assign]
         app.before_request(_bind_visitor)
         app.context_processor(_template_context)
         if tracker.settings.identify_users:
             app.extensions[LOGINS] = UserLogins(tracker.settings.identify_users, _key_of)
-            _listen()
+            _connect_flask_login()
 
 
 def _bind_visitor() -> None:
-    # The objects behind Flask's proxies: each use of a proxy costs as much as all else here.
+    # The objects behind Flask's proxies: each use of a proxy would double the cost.
     environ = request._get_current_object().environ  # type: ignore[attr-defined]  # noqa: SLF001
     visitor = environ.get(VISITOR_KEY) or _visitor()
-    here = g._get_current_object()  # noqa: SLF001
-    here.setdefault("visitor", visitor)  # what the application has put there stays
-    here.setdefault("visitor_id", environ[VISITOR_ID_KEY])
+    namespace = g._get_current_object()  # noqa: SLF001
+    namespace.setdefault("visitor", visitor)  # the application's own stays
+    namespace.setdefault("visitor_id", environ[VISITOR_ID_KEY])
 
 
 def _mark_complete_body(response: Response) -> Response:
-    # Most responses are whole; to watch such a body would cost as much as all else that we do here.
+    # Most bodies are complete; to wrap them would double the cost.
     if type(response.response) in (list, tuple) and getattr(response, "_on_close", None) == []:
         request._get_current_object().environ[COMPLETE_BODY_KEY] = True  # type: ignore[attr-defined]  # noqa: SLF001
     return response
 
 
-def _listen() -> None:
-    """Listen to Flask-Login where it is installed; Flask-Security logs in by it."""
+def _connect_flask_login() -> None:
+    """Connect to the signals of Flask-Login, which Flask-Security uses as well, if it is installed."""
     try:
         from flask_login import user_logged_in, user_logged_out  # noqa: PLC0415  # not every site has it
     except ImportError:
@@ -94,22 +94,22 @@ def _listen() -> None:
     user_logged_out.connect(_logged_out)
 
 
-def _logged_in(app: Flask, user: Any, **_more: object) -> None:
-    _tell(UserLogins.log_in, app, user)
+def _logged_in(app: Flask, user: Any, **_kwargs: object) -> None:
+    _call_logins(UserLogins.log_in, app, user)
 
 
-def _logged_out(app: Flask, user: Any, **_more: object) -> None:
-    _tell(UserLogins.log_out, app, user)
+def _logged_out(app: Flask, user: Any, **_kwargs: object) -> None:
+    _call_logins(UserLogins.log_out, app, user)
 
 
-def _tell(call: Callable[[UserLogins, Visitor, Any, Any], None], app: Flask, user: Any) -> None:
-    logins, visitor = app.extensions.get(LOGINS), _find()
+def _call_logins(method: Callable[[UserLogins, Visitor, Any, Any], None], app: Flask, user: Any) -> None:
+    logins, visitor = app.extensions.get(LOGINS), _request_visitor()
     if logins is not None and visitor is not None:
-        call(logins, visitor, user, request._get_current_object())  # type: ignore[attr-defined]  # noqa: SLF001
+        method(logins, visitor, user, request._get_current_object())  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def _key_of(user: Any) -> object:
-    # Not `get_id()` first: that may be a token which changes with the password, as Flask-Security's does.
+    # Not `get_id()` first: it may be a token that changes with the password, as Flask-Security's is.
     key = getattr(user, "id", None)
     return user.get_id() if key is None else key
 
@@ -124,12 +124,12 @@ visitor_script = _helpers.visitor_script
 
 
 def _visitor() -> Visitor:
-    # Outside of a request, or in an application without visitors, the other one: falsy, it says what to do.
-    return _find() or context.current_visitor
+    # Outside of a request or without the extension: falsy, and its errors name the fix.
+    return _request_visitor() or context.current_visitor
 
 
-def _find() -> Visitor | None:
-    """Return the visitor of Flask's request, wherever Flask has taken it."""
+def _request_visitor() -> Visitor | None:
+    """Return the visitor of Flask's request, also in a thread with a copied context."""
     if not has_request_context():
         return None
     visitor: Visitor | None = request.environ.get(VISITOR_KEY)
@@ -144,6 +144,6 @@ def _find() -> Visitor | None:
     return visitor
 
 
-context.look_also(_find)
+context.add_fallback(_request_visitor)
 
 current_visitor: Visitor = cast("Visitor", LocalProxy(_visitor))

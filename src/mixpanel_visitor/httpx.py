@@ -1,4 +1,4 @@
-"""The door for httpx: requests to other services of yours say for which visitor they are made.
+"""The door for httpx: requests to your other services carry the current visitor.
 
 ```python
 client = httpx.Client(event_hooks={"request": [send_visitor(tracker)]})

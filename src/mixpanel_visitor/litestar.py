@@ -24,7 +24,7 @@ from .asgi import SCOPE_KEY, VisitorMiddleware, begin_serving, end_serving
 from .errors import MissingExtraError, NoVisitorError
 from .tracking.context import current_visitor
 from .tracking.own_endpoints import OwnEndpoints
-from .tracking.tracker import engine_of, given_or_made
+from .tracking.tracker import engine_of, tracker_or_new
 from .tracking.visitor import Visitor
 
 try:
@@ -52,7 +52,7 @@ CurrentVisitor: TypeAlias = NamedDependency[Visitor]
 
 
 class _Middleware(VisitorMiddleware):
-    """Litestar takes the slash at the end of a path away before it asks a middleware."""
+    """Litestar removes the slash at the end of a path before it calls a middleware."""
 
     def __init__(self, app: Any, *, tracker: Tracker) -> None:
         super().__init__(app, tracker=tracker)
@@ -66,21 +66,21 @@ class VisitorPlugin(InitPlugin):
     """
 
     def __init__(self, *, tracker: Tracker | None = None, **settings: Unpack[SettingsKeywords]) -> None:
-        """Make the plugin; raises `SettingsError` where settings are wrong, with all that is wrong."""
-        self.tracker = given_or_made(tracker, settings)
+        """Make the plugin; raises `SettingsError` with all wrong settings."""
+        self.tracker = tracker_or_new(tracker, settings)
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
-        """Add to an application what it needs; Litestar calls this."""
+        """Add the middleware, the dependency and the handlers to an application; Litestar calls this."""
         engine = engine_of(self.tracker)
         app_config.middleware.insert(0, DefineMiddleware(_Middleware, tracker=self.tracker))
         app_config.dependencies.setdefault("visitor", Provide(_visitor, sync_to_thread=False))
         app_config.signature_types.append(Visitor)
         paths = OwnEndpoints(engine).paths
         if paths:
-            # Where there is a handler the middleware is asked, which answers these paths itself. Others that
-            # are before it are asked to let these requests through: they come from visitors of all kinds.
-            unanswered = asgi(list(paths), opt={"exclude_from_auth": True}, copy_scope=False)
-            app_config.route_handlers.append(unanswered(_unanswered))
+            # Litestar calls the middleware for paths that have a handler; it answers these paths itself.
+            # Authentication before it must let these requests through, as they come from all visitors.
+            as_handler = asgi(list(paths), opt={"exclude_from_auth": True}, copy_scope=False)
+            app_config.route_handlers.append(as_handler(_not_found))
         app_config.on_startup.append(lambda: begin_serving(engine))
         app_config.on_shutdown.append(lambda: end_serving(engine))
         return app_config
@@ -95,6 +95,6 @@ def _visitor(scope: Scope) -> Visitor:
     return visitor
 
 
-async def _unanswered(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001  # their names count
-    """Answer what the middleware leaves alone, by the setting `request_filter`."""
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001  # their names count
+    """Answer requests to our paths that `request_filter` excludes."""
     raise NotFoundException

@@ -59,7 +59,7 @@ class MixpanelVisitor(AppExtension[Quart]):
 
 async def _bind_visitor() -> None:
     visitor = _visitor()
-    g.setdefault("visitor", visitor)  # what the application has put there stays
+    g.setdefault("visitor", visitor)  # the application's own stays
     g.setdefault("visitor_id", visitor.id)
     connection = _connection()
     if connection is not None and connection.url_rule is not None:
@@ -82,11 +82,11 @@ def _connection() -> Request | Websocket | None:
 
 
 def _visitor() -> Visitor:
-    # Outside of a request, or in an application without visitors, the other one: falsy, it says what to do.
-    return _find() or context.current_visitor
+    # Outside of a request or without the extension: falsy, and its errors name the fix.
+    return _request_visitor() or context.current_visitor
 
 
-def _find() -> Visitor | None:
+def _request_visitor() -> Visitor | None:
     """Return the visitor of Quart's request or socket."""
     connection = _connection()
     if connection is None:
@@ -103,6 +103,6 @@ def _find() -> Visitor | None:
     return visitor
 
 
-context.look_also(_find)
+context.add_fallback(_request_visitor)
 
 current_visitor: Visitor = cast("Visitor", LocalProxy(_visitor))

@@ -1,4 +1,4 @@
-"""The door for requests: requests to other services of yours say for which visitor they are made.
+"""The door for requests: requests to your other services carry the current visitor.
 
 ```python
 session = requests.Session()

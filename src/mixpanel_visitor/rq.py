@@ -14,7 +14,7 @@ def charge(order):
 ```
 
 Each job carries the exported visitor in its `meta`, also when it is tried again or waits for another. A
-visitor who may not be tracked travels as the empty text. Where nobody is current there is nothing in `meta`,
+visitor who may not be tracked is exported as the empty text. Without a current visitor `meta` has no entry,
 and the job has no visitor. With `is_async=False` it has its caller's.
 
 RQ ends the process of each job by `os._exit`. The worker itself delivers what its jobs store, if the spool is
@@ -41,7 +41,7 @@ __all__ = ["VisitorJob", "VisitorWorker", "VisitorWorkerMixin", "current_visitor
 
 
 class VisitorJob(Job):
-    """A job that knows for whom it was enqueued: `Queue(..., job_class=VisitorJob)`."""
+    """A job with the visitor for whom it was enqueued: `Queue(..., job_class=VisitorJob)`."""
 
     @classmethod
     def create(cls, *args: Any, **kwargs: Any) -> Self:
@@ -54,17 +54,17 @@ class VisitorJob(Job):
 
 
 class VisitorWorkerMixin:
-    """What makes a class of workers run each job for its visitor; it stands before RQ's own class.
+    """Makes a class of workers run each job for its visitor; it comes before RQ's own class.
 
-    `class Worker(VisitorWorkerMixin, SpawnWorker)`: processes that RQ starts anew find the tracker in the
-    class, by importing it.
+    `class Worker(VisitorWorkerMixin, SpawnWorker)`: processes that RQ spawns import the class, and so get
+    the tracker.
     """
 
     tracker: ClassVar[Tracker | None] = None
     """The tracker of the jobs; None: one is made from the environment."""
 
     max_age_s: ClassVar[float] = MAX_AGE_S
-    """So many seconds after the request a job still has its visitor; 7 days at most."""
+    """How long after the request a job still has its visitor, in seconds; 7 days at most."""
 
     _job_visitors: JobVisitors | None = None
 

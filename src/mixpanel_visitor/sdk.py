@@ -1,7 +1,7 @@
 """The official `mixpanel.Mixpanel` over our spool: the only file that imports the official package.
 
 The official `alias` makes its own blocking HTTP request and ignores the consumer it was given; `Mixpanel`
-here is the official class with that one method mended.
+here is the official class with that one method replaced.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     from .records import Endpoint
 
     class Sink(Protocol):
-        """Where records go, and whose they are."""
+        """The destination of records, with the visitor's identity."""
 
         @property
         def identity(self) -> Identity:
-            """Who the visitor is at this moment."""
+            """The visitor's identity at this moment."""
             ...
 
     class MessageWriter(Protocol):
-        """What stores the messages of the official library: `tracking.event_builder.EventBuilder`."""
+        """Stores the messages of the official library: `tracking.event_builder.EventBuilder`."""
 
         token: str
         id_mode: IdMode
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
             """Called with the name and type of each value that became its text."""
             ...
 
-        def prebuilt_event(self, sink: Any, event: dict[str, Any], *, is_visitors: bool = False) -> None:
+        def prebuilt_event(self, sink: Any, event: dict[str, Any], *, is_of_visitor: bool = False) -> None:
             """Write an event that the official library has built."""
             ...
 
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
             """Write the profile update that `parts` add up to."""
             ...
 
-        def refuse(self, reason: str, what: str, message: str) -> None:
+        def refuse(self, reason: str, subject: str, message: str) -> None:
             """Count and log a message that cannot become a record."""
             ...
 
@@ -69,7 +69,7 @@ _ENDPOINTS: dict[str, Endpoint] = {
 
 
 class Mixpanel(mixpanel.Mixpanel):  # type: ignore[misc]
-    """The official class; `alias` goes through the consumer as everything else does."""
+    """The official class; `alias` uses the consumer, as the other methods do."""
 
     def alias(self, alias_id: str, original: str, meta: dict[str, Any] | None = None) -> None:
         """Map `alias_id` to the distinct ID `original`; unlike the official one, without waiting."""
@@ -108,57 +108,59 @@ class SpoolConsumer:
         Keys and secrets are those of the tracker; what is given here is not needed and not used.
         """
         del api_key, api_secret
-        where = _ENDPOINTS.get(endpoint) if isinstance(endpoint, str) else None
-        if where is None:
-            known = ", ".join(_ENDPOINTS)
+        record_endpoint = _ENDPOINTS.get(endpoint) if isinstance(endpoint, str) else None
+        if record_endpoint is None:
+            names = ", ".join(_ENDPOINTS)
             self._writer.refuse(
-                "bad_endpoint", "message", f"no endpoint {quoted(endpoint)}; there are {known}"
+                "bad_endpoint", "message", f"no endpoint {quoted(endpoint)}; there are {names}"
             )
             return
-        if isinstance(json_message, _Unwritten):
+        if isinstance(json_message, _RefusedMessage):
             self._writer.refuse(json_message.error.reason, "message", str(json_message.error))
             return
         try:
-            parsed = _parsed(json_message)
+            messages = _parse_json(json_message)
         except (ValueError, TypeError, RecursionError) as error:
             self._writer.refuse("not_serialisable", "message", f"it is not JSON: {one_line(str(error))}")
             return
-        for message in parsed if isinstance(parsed, list) else [parsed]:
+        for message in messages if isinstance(messages, list) else [messages]:
             if not isinstance(message, dict):
                 self._writer.refuse("bad_properties", "message", "it is not a JSON object")
-            elif where == "import":
-                self._writer.prebuilt_event(self._sink, message, is_visitors=self._completed(message))
+            elif record_endpoint == "import":
+                self._writer.prebuilt_event(
+                    self._sink, message, is_of_visitor=self._complete_identity(message)
+                )
             else:
-                self._writer.profile(self._sink, where, message)
+                self._writer.profile(self._sink, record_endpoint, message)
 
     def flush(self) -> None:
         """Do nothing: there is no buffer here. The name is the official BufferedConsumer's."""
 
-    def _completed(self, _event: dict[str, Any]) -> bool:
-        """Complete the identity of an event of the visitor, where there is one; return whether it is."""
+    def _complete_identity(self, _event: dict[str, Any]) -> bool:
+        """Complete the identity of the visitor's own events; return whether this is one."""
         return False
 
 
 class VisitorConsumer(SpoolConsumer):
     """The consumer of `visitor.mixpanel`: completes the identity of events that are this visitor's."""
 
-    def _completed(self, event: dict[str, Any]) -> bool:
+    def _complete_identity(self, event: dict[str, Any]) -> bool:
         properties = event.get("properties")
         if not isinstance(properties, dict) or event.get("event") in IDENTITY_EVENTS:
             return False
         identity = self._sink.identity
-        given, reason = read_id(properties.get("distinct_id"))
-        # A bare device ID would become a user of its own, which can never be merged.
-        if reason is None and given in (distinct_id(self._writer.id_mode, identity), identity.device_id):
+        event_id, reason = read_id(properties.get("distinct_id"))
+        # A device ID without its prefix would become a user, who can never be merged.
+        if reason is None and event_id in (distinct_id(self._writer.id_mode, identity), identity.device_id):
             properties.update(identity_properties(self._writer.id_mode, identity))
             return True
-        if given.startswith(DEVICE_PREFIX):
-            properties.setdefault("$device_id", given.removeprefix(DEVICE_PREFIX))
+        if event_id.startswith(DEVICE_PREFIX):
+            properties.setdefault("$device_id", event_id.removeprefix(DEVICE_PREFIX))
         return False
 
 
-class _Unwritten(str):
-    """In place of a message that Mixpanel would not take: why."""
+class _RefusedMessage(str):
+    """Stands for a message that Mixpanel would not take, with the error."""
 
     __slots__ = ("error",)
 
@@ -183,9 +185,9 @@ class _Serializer(json.JSONEncoder):
             }
             return written(plain, self._on_stringified).decode()
         except InvalidEventError as error:
-            unwritten = _Unwritten("")
-            unwritten.error = error
-            return unwritten
+            message = _RefusedMessage("")
+            message.error = error
+            return message
 
 
 def bound_mixpanel(writer: MessageWriter, sink: Sink) -> Mixpanel:
@@ -194,8 +196,8 @@ def bound_mixpanel(writer: MessageWriter, sink: Sink) -> Mixpanel:
     return Mixpanel(writer.token, consumer=VisitorConsumer(writer, sink), serializer=serializer)
 
 
-def _parsed(message: str) -> Any:
+def _parse_json(message: str) -> Any:
     try:
         return orjson.loads(message)
     except orjson.JSONDecodeError:
-        return json.loads(message)  # takes the NaN that the official library writes
+        return json.loads(message)  # accepts the NaN of the official library

@@ -8,8 +8,8 @@ async def signup(request):
     request.state.visitor.track("Signed up", {"plan": "pro"})
 ```
 
-`add_middleware` puts it inside of Starlette's own error handling: the answer to an exception that nobody
-caught carries no cookie then (its events are kept). Wrap the whole application to have that as well.
+`add_middleware` puts it inside of Starlette's own error handling: the response to an uncaught exception
+carries no cookie then (its events are kept). Wrap the whole application to have a cookie there as well.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ A task that is sent while there is a visitor has what `visitor.export()` returns
 may not be tracked the label is empty, and what the task tracks is refused. A task that was sent without a
 visitor has no label, and no current visitor. Site and worker need the same token and secret key.
 
-What a request puts into a schedule passes through no middleware, and says for whom it is:
+A task that a request puts into a schedule passes through no middleware; give it the label yourself:
 `pay_invoice.kicker().with_labels(mixpanel_visitor=current_visitor.export()).schedule_by_time(...)`.
 """
 
@@ -47,12 +47,12 @@ if TYPE_CHECKING:
 __all__ = ["LABEL", "VisitorMiddleware", "current_visitor"]
 
 LABEL = JOB_KEY
-"""The label of a task that says who its visitor is; one that you give yourself is kept."""
+"""The label of a task with its visitor; one that you set yourself is kept."""
 
-_entered: ContextVar[tuple[tuple[str, AbstractContextManager[object]], ...]] = ContextVar(
+_open_blocks: ContextVar[tuple[tuple[str, AbstractContextManager[object]], ...]] = ContextVar(
     "taskiq tasks", default=()
 )
-"""The tasks that run here, by their IDs; with a broker in memory, one may run inside of another."""
+"""The running tasks by ID, with their blocks; with a broker in memory tasks run inside of another."""
 
 
 class VisitorMiddleware(TaskiqMiddleware):
@@ -70,7 +70,7 @@ class VisitorMiddleware(TaskiqMiddleware):
 
     def startup(self) -> None:
         """Come before all other middleware; in a worker, begin to deliver."""
-        # In a new list, for the broker is going through the other one.
+        # A new list, because the broker is iterating over the other one.
         self.broker.middlewares = [self, *(each for each in self.broker.middlewares if each is not self)]
         if self.broker.is_worker_process:
             self._visitors.begin()
@@ -81,36 +81,36 @@ class VisitorMiddleware(TaskiqMiddleware):
             await asyncio.to_thread(self._visitors.end)
 
     def pre_send(self, message: TaskiqMessage) -> TaskiqMessage:
-        """Note the visitor in a task that is sent, unless there is one in it already."""
+        """Add the visitor to a task that is sent, unless it has one."""
         text = None if LABEL in message.labels else exported_visitor()
         if text is not None:
             message.labels[LABEL] = text
         return message
 
     def pre_execute(self, message: TaskiqMessage) -> TaskiqMessage:
-        """Make the task's visitor the current one; of a task that has none, nobody is."""
+        """Make the task's visitor the current one; without one there is no current visitor."""
         block = self._visitors.of(message.labels.get(LABEL))
         block.__enter__()
-        _entered.set((*_entered.get(), (message.task_id, block)))
+        _open_blocks.set((*_open_blocks.get(), (message.task_id, block)))
         return message
 
     def post_execute(self, message: TaskiqMessage, result: TaskiqResult[Any]) -> None:
-        """Bring back who was current before, if the result is not saved, as in a retry."""
+        """Restore the visitor that was current before, if the result is not saved, as in a retry."""
         if isinstance(result.error, NoResultError):
             _leave(message)
 
     def post_save(self, message: TaskiqMessage, result: TaskiqResult[Any]) -> None:  # noqa: ARG002
-        """Bring back who was current before; only now, for others send the next task when this is saved."""
+        """Restore the visitor that was current before; other middleware sends the next task before this."""
         _leave(message)
 
 
 def _leave(message: TaskiqMessage) -> None:
-    entered = list(_entered.get())
-    if message.task_id not in dict(entered):
+    open_blocks = list(_open_blocks.get())
+    if message.task_id not in dict(open_blocks):
         return
     task_id = None
     while task_id != message.task_id:
-        # What is above it has been broken off by an error of another middleware, and goes with it.
-        task_id, block = entered.pop()
+        # The blocks above it were left open by an error of another middleware.
+        task_id, block = open_blocks.pop()
         block.__exit__(None, None, None)
-    _entered.set(tuple(entered))
+    _open_blocks.set(tuple(open_blocks))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TrackedEvent", "TrackedEvents", "TrackedUpdate", "capture_events", "force_flags"]
 
-_ANY = object()
+_MISSING = object()
 _MAX_SHOWN = 5
 
 
@@ -156,7 +156,7 @@ class TrackedEvents:
         matching = self._find(name, wanted)
         if matching and (times is None or len(matching) == times):
             return matching[-1]
-        description = f"{name!r}{_with(wanted)}"
+        description = f"{name!r}{_with_properties(wanted)}"
         if matching:
             raise AssertionError(
                 f"{description} was tracked {_times(len(matching))}, not {_times(times)}.\n{self._summary()}"
@@ -172,7 +172,7 @@ class TrackedEvents:
         matching = self.events if event is None else self._find(name, wanted)
         if matching:
             lines = "\n".join(f"  {each.name}: {dict(each.properties)}" for each in matching[:_MAX_SHOWN])
-            description = "Something" if event is None else f"{name!r}{_with(wanted)}"
+            description = "Something" if event is None else f"{name!r}{_with_properties(wanted)}"
             raise AssertionError(f"{description} was tracked {_times(len(matching))}:\n{lines}")
 
     def assert_order(self, *events: str) -> None:
@@ -181,8 +181,10 @@ class TrackedEvents:
         remaining = iter(self.names)
         for index, event in enumerate(events):
             if event not in remaining:
-                before = f" after {' → '.join(map(repr, events[:index]))}" if index else ""
-                raise AssertionError(f"{event!r} was not tracked{before}.\nTracked: {' → '.join(self.names)}")
+                earlier = f" after {' → '.join(map(repr, events[:index]))}" if index else ""
+                raise AssertionError(
+                    f"{event!r} was not tracked{earlier}.\nTracked: {' → '.join(self.names)}"
+                )
 
     def _nearest(self, event: str, wanted: Mapping[str, Any]) -> str:
         same_name = [each for each in self.events if each.name == event]
@@ -191,17 +193,17 @@ class TrackedEvents:
         for each in ranked[:_MAX_SHOWN]:
             lines.append(f"  {each.name}:")
             for name, expected in _differences(each, wanted).items():
-                actual = each.properties.get(name, _ANY)
-                was = "missing" if actual is _ANY else repr(actual)
+                actual = each.properties.get(name, _MISSING)
+                shown = "missing" if actual is _MISSING else repr(actual)
                 lines.append(
-                    f"    {name}: {was}, expected {'any value' if expected is ... else repr(expected)}"
+                    f"    {name}: {shown}, expected {'any value' if expected is ... else repr(expected)}"
                 )
         return "Nearest:\n" + "\n".join(lines) + "\n" if lines else ""
 
     def _summary(self) -> str:
-        counted = Counter(self.names)
-        listed = ", ".join(f"{name!r}{f' x{count}' if count > 1 else ''}" for name, count in counted.items())
-        return f"Tracked: {listed or 'nothing'}."
+        counts = Counter(self.names)
+        text = ", ".join(f"{name!r}{f' x{count}' if count > 1 else ''}" for name, count in counts.items())
+        return f"Tracked: {text or 'nothing'}."
 
 
 @contextlib.contextmanager
@@ -277,9 +279,9 @@ def _times(count: int | None) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
-def _with(wanted: Mapping[str, Any]) -> str:
-    listed = ", ".join(f"{name}={'...' if value is ... else repr(value)}" for name, value in wanted.items())
-    return f" with {listed}" if listed else ""
+def _with_properties(wanted: Mapping[str, Any]) -> str:
+    text = ", ".join(f"{name}={'...' if value is ... else repr(value)}" for name, value in wanted.items())
+    return f" with {text}" if text else ""
 
 
 def _subject_id(update: TrackedUpdate) -> str:

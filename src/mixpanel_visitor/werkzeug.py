@@ -20,7 +20,7 @@ from .errors import MissingExtraError, NoVisitorError
 from .tracking.context import current_visitor
 
 try:
-    import werkzeug  # noqa: F401  # whoever has this door without Werkzeug is to learn the extra's name
+    import werkzeug  # noqa: F401  # so that the error names the extra
 except ImportError as error:  # pragma: no cover
     raise MissingExtraError("werkzeug", "werkzeug") from error
 
@@ -48,19 +48,19 @@ class VisitorMiddleware(wsgi.VisitorMiddleware):
         url_map: Map | None = None,
         **settings: Unpack[SettingsKeywords],
     ) -> None:
-        """Wrap an application; raises `SettingsError` where settings are wrong, with all that is wrong."""
+        """Wrap an application; raises `SettingsError` with all wrong settings."""
         super().__init__(app, tracker=tracker, **settings)
         self._url_map = url_map
 
     def _route(self, environ: wsgi.Environ) -> str | None:
-        """Return the rule that the application has noted, or else the one that its map has."""
-        noted = super()._route(environ)
-        if noted is not None or self._url_map is None:
-            return noted
+        """Return the rule in the environ, else the rule of the map that the address matches."""
+        route = super()._route(environ)
+        if route is not None or self._url_map is None:
+            return route
         try:
             rule, _ = self._url_map.bind_to_environ(environ).match(return_rule=True)
         except Exception:
-            return None  # an address that the map does not have, or only under a server name of its own
+            return None  # the map has no rule for this address and server name
         return f"{environ.get('SCRIPT_NAME', '')}{rule.rule}"
 
 

@@ -20,7 +20,7 @@ from .core.request import facts_from_environ
 from .process.timed_read import read_within
 from .tracking import context
 from .tracking.own_endpoints import OwnEndpoints
-from .tracking.tracker import engine_of, given_or_made
+from .tracking.tracker import engine_of, tracker_or_new
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -42,7 +42,7 @@ VISITOR_KEY = "mixpanel_visitor.visitor"
 VISITOR_ID_KEY = "mixpanel_visitor.visitor_id"
 
 COMPLETE_BODY_KEY = "mixpanel_visitor.whole"
-"""In the environ: an adapter knows that none of the application's code runs while the body is iterated."""
+"""In the environ: none of the application's code runs while the body is iterated; set by an adapter."""
 
 
 class VisitorMiddleware:
@@ -60,14 +60,14 @@ class VisitorMiddleware:
     def __init__(
         self, app: App, *, tracker: Tracker | None = None, **settings: Unpack[SettingsKeywords]
     ) -> None:
-        """Wrap an application; raises `SettingsError` where settings are wrong, with all that is wrong."""
+        """Wrap an application; raises `SettingsError` with all wrong settings."""
         self.app = app
-        self.tracker = given_or_made(tracker, settings)
+        self.tracker = tracker_or_new(tracker, settings)
         self._engine = engine_of(self.tracker)
         self._endpoints = OwnEndpoints(self._engine)
         self._endings = self._endpoints.endings
         self._behind_proxies = bool(self.tracker.settings.trusted_proxies)
-        self._before = self.tracker.settings.durability != "after-response"
+        self._eager = self.tracker.settings.durability != "after-response"  # commit before the response ends
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
@@ -77,10 +77,10 @@ class VisitorMiddleware:
         if (
             type(path) is str
             and path.endswith(self._endings)
-            and (reply := self._received(path, environ)) is not None
+            and (reply := self._serve_own_endpoint(path, environ)) is not None
         ):
             status = HTTPStatus(reply.status)
-            start_response(f"{status.value} {status.phrase}", list(map(_titled, reply.headers)))
+            start_response(f"{status.value} {status.phrase}", list(map(_with_title_case, reply.headers)))
             return [reply.body] if reply.body else []
         engine = self._engine
         try:
@@ -93,30 +93,30 @@ class VisitorMiddleware:
             return self.app(environ, start_response)
         environ[VISITOR_KEY] = visitor
         environ[VISITOR_ID_KEY] = visitor.id
-        # Looked up before the application may replace it; servers compare with their own.
+        # Before the application may replace it: servers compare with their own.
         file_wrapper = environ.get("wsgi.file_wrapper")
         token = context.enter(visitor)
         try:
-            body = self.app(environ, _starter(engine, exchange, start_response, environ, self._route))
+            body = self.app(environ, _wrapped_start(engine, exchange, start_response, environ, self._route))
         except BaseException:
             engine.on_response_end(exchange, in_background=False)
             raise
         finally:
             context.leave(token)
         if file_wrapper is not None and _is_file(body, file_wrapper):
-            # The server sends the very object with sendfile: it must not be wrapped, so this is the end.
+            # The server passes this object to sendfile: it must not be wrapped, so the exchange ends here.
             engine.on_response_end(exchange, in_background=False)
             return body
         if type(body) is list or (COMPLETE_BODY_KEY in environ and not exchange.pending):
-            # The whole response is here, and servers are fastest with a plain list: it goes out untouched.
+            # The whole response is known, and servers are fastest with a plain list.
             engine.on_response_end(exchange, in_background=False)
             return body
         if hasattr(body, "__len__"):
-            return _SizedBody(body, engine, exchange, visitor, before=self._before)
-        return _Body(body, engine, exchange, visitor, before=self._before)
+            return _SizedBody(body, engine, exchange, visitor, eager=self._eager)
+        return _Body(body, engine, exchange, visitor, eager=self._eager)
 
-    def _received(self, path: str, environ: Environ) -> Reply | None:
-        """Answer what is not the application's; None: it is."""
+    def _serve_own_endpoint(self, path: str, environ: Environ) -> Reply | None:
+        """Return the reply of an endpoint of our own; None: the request is the application's."""
         try:
             facts = self._engine.behind_proxies(facts_from_environ(environ))
             endpoint = self._endpoints.find(path, facts)
@@ -134,7 +134,7 @@ class VisitorMiddleware:
         return reply
 
     def _route(self, environ: Environ) -> str | None:
-        """Return the rule that Flask has found, or that a Werkzeug application has noted."""
+        """Return the URL rule of Flask, or of a Werkzeug application that keeps it in the environ."""
         rule = getattr(getattr(environ.get("werkzeug.request"), "url_rule", None), "rule", None)
         return f"{environ.get('SCRIPT_NAME', '')}{rule}" if isinstance(rule, str) else None
 
@@ -145,16 +145,16 @@ def _body(environ: Environ, endpoint: OwnEndpoint) -> bytes | None:
     if length:
         size = min(int(length), endpoint.body_limit_bytes)
     else:
-        # Without a length only some servers say that reading ends (gunicorn's and werkzeug's extension).
+        # Without a length only some servers end the input (an extension of gunicorn and werkzeug).
         size = endpoint.body_limit_bytes if environ.get("wsgi.input_terminated") else 0
     if endpoint.body_deadline_s is None or not size or "uwsgi.version" in environ:
-        # uWSGI runs no threads unless it is asked to, and has a time-out for bodies of its own.
+        # uWSGI runs no threads by default, and has its own time-out for bodies.
         body: bytes = environ["wsgi.input"].read(size)
         return body
     return read_within(environ["wsgi.input"].read, size, timeout_s=endpoint.body_deadline_s)
 
 
-def _starter(
+def _wrapped_start(
     engine: Engine,
     exchange: Exchange,
     start_response: StartResponse,
@@ -169,17 +169,17 @@ def _starter(
                     headers = list(headers)  # an iterator can be read only once
                 added = engine.on_response_start(exchange, code, lambda: headers, lambda: route_of(environ))
                 if added:
-                    headers = [*headers, *map(_titled, added)]
+                    headers = [*headers, *map(_with_title_case, added)]
         except Exception:
             engine.failed("start_response")
         if exc_info is None:
-            return start_response(status, headers)  # some servers' takes no third argument
+            return start_response(status, headers)  # some servers do not take a third argument
         return start_response(status, headers, exc_info)
 
     return start
 
 
-def _titled(header: tuple[str, str]) -> tuple[str, str]:
+def _with_title_case(header: tuple[str, str]) -> tuple[str, str]:
     return header[0].title(), header[1]
 
 
@@ -192,17 +192,17 @@ def _is_file(body: Any, file_wrapper: Any) -> bool:
 class _Body:
     """The application's body: ends the exchange once, on exhaustion, error or close."""
 
-    __slots__ = ("_before", "_body", "_engine", "_exchange", "_iterator", "_visitor")
+    __slots__ = ("_body", "_eager", "_engine", "_exchange", "_iterator", "_visitor")
 
     def __init__(
-        self, body: Iterable[bytes], engine: Engine, exchange: Exchange, visitor: Visitor, *, before: bool
+        self, body: Iterable[bytes], engine: Engine, exchange: Exchange, visitor: Visitor, *, eager: bool
     ) -> None:
         self._body = body
         self._iterator: Iterator[bytes] | None = None
         self._engine = engine
         self._exchange = exchange
         self._visitor = visitor
-        self._before = before
+        self._eager = eager
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -220,7 +220,7 @@ class _Body:
             raise
         finally:
             context.leave(token)
-        if self._before and self._exchange.has_records:
+        if self._eager and self._exchange.has_records:
             self._engine.commit_before_response(self._exchange)  # any chunk may be the last one
         return chunk
 
@@ -245,7 +245,7 @@ class _Body:
 
 
 class _SizedBody(_Body):
-    """A body that knows its number of chunks: servers make a Content-Length of it where that is one."""
+    """A body with a length: servers derive the Content-Length of a body of one chunk."""
 
     __slots__ = ()
 

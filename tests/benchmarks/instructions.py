@@ -184,7 +184,7 @@ def django_batch(case: str) -> Callable[[], object]:
 def not_storing(**settings: Any) -> Tracker:
     """Return a tracker whose background writer waits for ever: storing is counted alone."""
     tracker = middlewares.tracker(**settings)
-    engine_of(tracker).pipeline.committer._linger = threading.Event().wait
+    engine_of(tracker).pipeline.background_writer._linger = threading.Event().wait
     return tracker
 
 

@@ -57,7 +57,7 @@ def test_numbers_and_plain_texts_are_logged_as_they_are(caplog):
         lambda visitor: visitor.people_increment({FORGED: FORGED}),
         lambda visitor: visitor.people_update({FORGED: 1}),
         lambda visitor: visitor.mixpanel.track("null", FORGED),
-        lambda visitor: visitor._writer.refuse("bad_endpoint", FORGED, FORGED),
+        lambda visitor: visitor._event_builder.refuse("bad_endpoint", FORGED, FORGED),
     ],
 )
 def test_no_call_of_an_application_writes_a_line_of_its_own(caplog, call):

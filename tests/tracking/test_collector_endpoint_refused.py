@@ -119,7 +119,7 @@ def test_half_of_the_spool_is_the_servers(make):
     assert site.spool.fill() > 0.5
     assert_refused(site.send([event("Four")]), 503)
     site.client.request("GET", "/")
-    site.tracker._engine.pipeline.committer.drain(5)
+    site.tracker._engine.pipeline.background_writer.drain(5)
     assert site.spool.names == ["One", "Two", "Three", "Ours"]
 
 

@@ -207,7 +207,7 @@ def test_what_was_decided_is_exported(started):
     exported, _ = engine_of(tracker).exports.read(visitor.export(), max_age_s=60)
     assert exported.flags == {**before, "gone": None}
     with capture_events() as events, tracker.visitor("user-42") as resumed:
-        tracker_flags = engine_of(tracker).writer.flags
+        tracker_flags = engine_of(tracker).event_builder.flags
         tracker_flags.restore(resumed._scope, exported.flags)
         assert {key: resumed.flag(key) for key in before} == before
     assert events.names == []

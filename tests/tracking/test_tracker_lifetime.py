@@ -205,7 +205,7 @@ def test_flush_and_drain_do_not_say_yes_while_the_disk_is_stuck():
         exchange, visitor = engine_of(tracker).begin(facts(), in_background=True)
         visitor.track(name)
         engine_of(tracker).on_response_end(exchange, in_background=True)
-        run = engine_of(tracker).pipeline.committer._run_of_thread
+        run = engine_of(tracker).pipeline.background_writer._run_of_thread
         while run is not None and not run.running:
             gate.wait(0.001)
     assert entered.wait(10)

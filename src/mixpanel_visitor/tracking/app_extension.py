@@ -62,7 +62,7 @@ class AppExtension(Generic[_App_contra]):
         return cast("Tracker", self._current_app.extensions[EXTENSION])
 
     def _add_tracker(self, app: _App_contra) -> Tracker:
-        """Bind a tracker to the application: the given one, or one made from its configuration."""
+        """Bind the extension's tracker to the application, or a tracker made from its configuration."""
         if EXTENSION in app.extensions:
             raise RuntimeError(
                 f"this {type(app).__name__} application has a MixpanelVisitor already: "
@@ -76,15 +76,15 @@ class AppExtension(Generic[_App_contra]):
 
 
 class PageHelpers:
-    """What templates have, and the functions of the same names."""
+    """The variables of templates, and the functions of the same names."""
 
     def __init__(self, current_app: Application, root_path: Callable[[], str]) -> None:
-        """Take the framework's proxy of the application that is running, and the path that it is under."""
-        self._app = current_app
+        """Take the framework's proxy of the running application, and a function for its `root_path`."""
+        self._current_app = current_app
         self._root_path = root_path
 
     def context(self, visitor: Visitor) -> dict[str, Any]:
-        """Return what a template finds by name."""
+        """Return the variables of a template."""
         return {
             "current_visitor": visitor,
             "visitor_id": visitor.id,
@@ -94,16 +94,16 @@ class PageHelpers:
 
     def sign_traits(self, traits: Mapping[str, object]) -> str:
         """Return traits of SPiD's visitor as the signed text that `VGS.setTraits` takes."""
-        tracker: Tracker | None = self._app.extensions.get(EXTENSION)
+        tracker: Tracker | None = self._current_app.extensions.get(EXTENSION)
         return "" if tracker is None else tracker.sign_traits(traits)
 
     def visitor_script(self, nonce: str | None = None) -> str:
         """Return the script that hands the browser's ID over where no cookie does, as HTML for a page's head.
 
         In templates `{{ visitor_script(csp_nonce) }}`; without a Content-Security-Policy it takes no nonce.
-        With a `collector_path`, it also says what `mixpanel.init` has to be told, as `visitorOptions`.
+        With a `collector_path`, it also sets the options for `mixpanel.init`, as `visitorOptions`.
         """
-        tracker: Tracker | None = self._app.extensions.get(EXTENSION)
+        tracker: Tracker | None = self._current_app.extensions.get(EXTENSION)
         if tracker is None:
             return ""
         return page_script(engine_of(tracker), root_path=self._root_path(), nonce=nonce)

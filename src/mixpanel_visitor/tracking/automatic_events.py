@@ -1,4 +1,4 @@
-"""Automatic events: those that the package writes itself, from an exchange's visit."""
+"""Automatic events: those that the package tracks itself, from the state of an exchange."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from .event_builder import EventBuilder, Sink
 
 
-def track_merge(writer: EventBuilder, sink: Sink, merge: MergeEvent) -> None:
-    """Write the event that joins what was tracked on a device to a user."""
-    writer.event(sink, merge.event, None, identity=merge.properties)
+def track_merge(event_builder: EventBuilder, sink: Sink, merge: MergeEvent) -> None:
+    """Track the event that merges a device with a user."""
+    event_builder.event(sink, merge.event, None, identity=merge.properties)
 
 
-def track_page_view(writer: EventBuilder, exchange: Exchange, route: str | None) -> None:
-    """Write a page view, as mixpanel-browser's `track_pageview` does; `route` is the template."""
+def track_page_view(event_builder: EventBuilder, exchange: Exchange, route: str | None) -> None:
+    """Track a page view, as mixpanel-browser's `track_pageview` does; `route` is the template."""
     properties = exchange.request_properties.page_view(route)
-    writer.event(exchange, PAGE_VIEW, properties, registered=exchange.registered)
+    event_builder.event(exchange, PAGE_VIEW, properties, registered=exchange.registered)

@@ -24,11 +24,11 @@ Result = TypeVar("Result")
 
 _current: ContextVar[Visitor | None] = ContextVar("mixpanel_visitor", default=None)
 _log = RateLimitedLog()
-_refused = Tally()
+_refused_calls = Tally()
 
 
 enter = _current.set
-"""Make a visitor the current one; gives what `leave` needs. A function around it would cost as much again."""
+"""Make a visitor the current one; return the token for `leave`. A function around it would cost as much."""
 
 
 def leave(token: Token[Visitor | None]) -> None:
@@ -36,7 +36,7 @@ def leave(token: Token[Visitor | None]) -> None:
     try:
         _current.reset(token)
     except ValueError:
-        # An async generator or a server closed us in another context than the one that began the request.
+        # An async generator or a server ends the request in another context than the one that began it.
         _current.set(None)
 
 
@@ -44,26 +44,26 @@ def get_current() -> Visitor | None:
     """Return the visitor of this request, or None."""
     visitor = _current.get()
     if visitor is None:
-        for find in _find_elsewhere:
-            visitor = find()
+        for fallback in _fallbacks:
+            visitor = fallback()
             if visitor is not None:
                 break
     return visitor
 
 
-_find_elsewhere: list[Callable[[], Visitor | None]] = []
+_fallbacks: list[Callable[[], Visitor | None]] = []
 
 
-def look_also(find: Callable[[], Visitor | None]) -> None:
-    """Ask `find` where our own variable says nothing: Flask copies its context into threads, not ours."""
-    _find_elsewhere.append(find)
+def add_fallback(fallback: Callable[[], Visitor | None]) -> None:
+    """Ask `fallback` where our variable has no visitor: Flask copies its own context into threads."""
+    _fallbacks.append(fallback)
 
 
 def keep_visitor(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Return a function that runs for the visitor who is current now, in whichever thread it is called.
 
-    A thread of a pool has no visitor of its own: `pool.submit(keep_visitor(send), mail)`. Where there is no
-    visitor, it runs without one, whoever is current there. `asyncio.to_thread` and tasks need no such help.
+    A thread of a pool has no visitor of its own: `pool.submit(keep_visitor(send), mail)`. Without a current
+    visitor, the function runs without one in every thread. `asyncio.to_thread` and tasks do not need this.
 
     >>> from concurrent.futures import ThreadPoolExecutor
     >>> from mixpanel_visitor import Tracker, current_visitor, keep_visitor
@@ -73,30 +73,30 @@ def keep_visitor(function: Callable[Parameters, Result]) -> Callable[Parameters,
     ...     pool.submit(keep_visitor(user)).result()
     'user-42'
     """
-    import inspect  # noqa: PLC0415  # it takes longer to import than all that `current_visitor` needs
+    import inspect  # noqa: PLC0415  # late: its import takes longer than all other imports of this module
 
     visitor = get_current()
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
-        async def kept_async(*args: Any, **kwargs: Any) -> Any:
+        async def call_async(*args: Any, **kwargs: Any) -> Any:
             token = enter(visitor)
             try:
                 return await function(*args, **kwargs)
             finally:
                 leave(token)
 
-        return cast("Callable[Parameters, Result]", kept_async)
+        return cast("Callable[Parameters, Result]", call_async)
 
     @functools.wraps(function)
-    def kept(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+    def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         token = enter(visitor)
         try:
             return function(*args, **kwargs)
         finally:
             leave(token)
 
-    return kept
+    return call
 
 
 class CurrentVisitor:
@@ -134,7 +134,7 @@ class CurrentVisitor:
             return getattr(visitor, name)
         if name in ("flag", "flags"):
             return _default_flag if name == "flag" else _no_flags
-        if name.startswith(("people_", "group_")) or name in _CALLS:
+        if name.startswith(("people_", "group_")) or name in _TRACKING_METHODS:
             return _refuse(name)
         if name.startswith("__"):
             raise AttributeError(name)
@@ -144,7 +144,7 @@ class CurrentVisitor:
 
 
 def _default_flag(key: str, default: Any = False) -> Any:
-    """Return what a test forces, else the default: outside of a request there is nobody to decide for."""
+    """Return what a test forces, else the default: outside of a request there is no visitor."""
     forced = forced_flags.active()
     return default if forced is None else forced.get(key, default)
 
@@ -158,12 +158,12 @@ _ADVICE = (
     "the package's door to your job queue; where no request was, `with tracker.visitor('user-42'):`. In a "
     "thread of a pool, use keep_visitor: `pool.submit(keep_visitor(function), ...)`."
 )
-_CALLS = ("track", "identify", "alias", "reset", "register", "set_group", "opt_out", "opt_in")
+_TRACKING_METHODS = ("track", "identify", "alias", "reset", "register", "set_group", "opt_out", "opt_in")
 
 
-def _refuse(name: str) -> Any:
-    def refused(*_args: object, **_more: object) -> None:
-        _refused.add_one()
+def _refuse(name: str) -> Callable[..., None]:
+    def refuse_call(*_args: object, **_kwargs: object) -> None:
+        _refused_calls.add_one()
         site = call_site()
         _log(
             logging.WARNING,
@@ -174,12 +174,12 @@ def _refuse(name: str) -> Any:
             _ADVICE,
         )
 
-    return refused
+    return refuse_call
 
 
 def refused_outside() -> int:
     """Count the calls that were refused because there was no request, in this process so far."""
-    return _refused.value
+    return _refused_calls.value
 
 
 current_visitor: Visitor = CurrentVisitor()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]

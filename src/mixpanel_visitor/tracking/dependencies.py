@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def _sleep(seconds: float) -> None:
-    time.sleep(seconds)  # looked up at the call: gevent may replace it after this module was imported
+    time.sleep(seconds)  # looked up at each call: gevent may replace it later
 
 
 _VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
@@ -28,33 +28,33 @@ _VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
 
 def _fresh_id() -> str:
     """Draw a random UUID (RFC 9562, 5.4) and write it as `uuid.uuid4` does, in a third of the time."""
-    drawn = os.urandom(16).hex()
-    return f"{drawn[:8]}-{drawn[8:12]}-4{drawn[13:16]}-{_VARIANT[drawn[16]]}{drawn[17:20]}-{drawn[20:]}"
+    digits = os.urandom(16).hex()
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:]}"
 
 
 class InsertIds:
     """Makes `$insert_id`s: 16 hex digits of this process, drawn once, and 16 that count up.
 
-    Drawing each one anew costs a system call, and so does asking for the process's ID.
+    A random ID for each would cost a system call, and so would a look at the process ID.
     """
 
     _state: tuple[ForkDetector, Iterator[str]]
 
     def __init__(self) -> None:
-        self._begin()
+        self._draw()
 
-    def _begin(self) -> Iterator[str]:
-        numbers = count(int.from_bytes(os.urandom(7)))
-        ids = map(f"{os.urandom(8).hex()}%016x".__mod__, numbers)
-        # In one go, for threads may come here together; and the mark of the parent's stays as it is.
+    def _draw(self) -> Iterator[str]:
+        counter = count(int.from_bytes(os.urandom(7)))
+        ids = map(f"{os.urandom(8).hex()}%016x".__mod__, counter)
+        # One assignment, for several threads may be here; the parent's detector is not changed.
         self._state = (fork_detector(), ids)
         return ids
 
     def __call__(self) -> str:
         """Return the next one; a forked child draws its own."""
-        mark, ids = self._state
-        if not mark[0]:
-            ids = self._begin()
+        detector, ids = self._state
+        if not detector[0]:
+            ids = self._draw()
         return next(ids)
 
 

@@ -1,4 +1,4 @@
-"""Diagnostics: what is told of a call that went wrong, counted, with the application's line."""
+"""Diagnostics: counts and logs the calls that go wrong, with the application's line."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 class Diagnostics:
-    """Counts in the ledger, and logs once a minute for each kind and line of the application."""
+    """Counts each problem, and logs it once a minute for each kind and line of the application."""
 
     def __init__(
-        self, counters: EventCounters, log: RateLimitedLog, tell_local: Callable[[str], None] | None
+        self, counters: EventCounters, log: RateLimitedLog, notify_local: Callable[[str], None] | None
     ) -> None:
         self._counters = counters
         self._log = log
-        self._tell_local = tell_local
-        self._told_of_bots = False
+        self._notify_local = notify_local
+        self._has_logged_bots = False
 
-    def refused(self, reason: str, what: str, message: str) -> None:
+    def refused(self, reason: str, subject: str, message: str) -> None:
         """Count a call that was accepted and cannot become a record."""
         self._counters.refuse(reason)
         site = call_site()
@@ -35,7 +35,7 @@ class Diagnostics:
             logging.WARNING,
             f"{reason} {site}",
             "%s was not accepted (%s) at %s: %s",
-            what,
+            subject,
             reason,
             site,
             message,
@@ -44,27 +44,27 @@ class Diagnostics:
     def refused_bot(self, facts: RequestFacts | None) -> None:
         """Count an event of a bot; the first one is logged."""
         self._counters.refuse("bot")
-        # Somebody who wonders why nothing arrives looks here; who has seen it needs it no more.
-        if self._told_of_bots:
+        # One line is enough for those who wonder why nothing arrives.
+        if self._has_logged_bots:
             return
-        self._told_of_bots = True
+        self._has_logged_bots = True
         user_agent = "" if facts is None else facts.header("user-agent")
         message = (
             f"Events of bots are dropped and counted (the first here: {quoted(user_agent, 100)}). If that "
             "is a person, or you want them, say bots='tag' or 'keep'."
         )
         self._log(logging.WARNING, "bots", "%s", message)
-        if self._tell_local is not None:
-            self._tell_local(message)
+        if self._notify_local is not None:
+            self._notify_local(message)
 
-    def no_flag_key(self, key: object) -> None:
-        """Note that a feature flag was asked for by something else than its key."""
+    def bad_flag_key(self, key: object) -> None:
+        """Log that a feature flag was asked for with a key that is no str."""
         site = call_site()
         message = "visitor.flag at %s has its default: the key of a flag is a str, not %s."
         self._log(logging.WARNING, f"flag key {site}", message, site, type_name(type(key)))
 
     def flags_off(self, key: object) -> None:
-        """Note that a feature flag was asked for where none are evaluated."""
+        """Log that a feature flag was asked for where none are evaluated."""
         site = call_site()
         message = (
             "visitor.flag(%s) at %s has its default: feature flags are off. Set flags='local' "
@@ -72,8 +72,8 @@ class Diagnostics:
         )
         self._log(logging.WARNING, f"flags off {site}", message, quoted(key), site)
 
-    def identity_given(self, event: object) -> None:
-        """Say that properties which are the visitor's own were left out."""
+    def identity_in_properties(self, event: object) -> None:
+        """Log that the visitor's own properties were given, and left out."""
         site = call_site()
         self._log(
             logging.WARNING,
@@ -85,7 +85,7 @@ class Diagnostics:
         )
 
     def secret(self, name: str) -> None:
-        """Say that a value was replaced because of its property's name."""
+        """Count and log that a value was replaced because of its property's name."""
         self._counters.note("scrubbed")
         site = call_site()
         self._log(
@@ -98,7 +98,7 @@ class Diagnostics:
         )
 
     def stringified(self, name: str, kind: type) -> None:
-        """Say that a value became its text, because JSON has nothing for its type."""
+        """Count and log that a value became its text, because JSON has nothing for its type."""
         self._counters.note("stringified")
         site = call_site()
         self._log(
@@ -112,7 +112,7 @@ class Diagnostics:
         )
 
     def naive_time(self) -> None:
-        """Say that a time without a zone was taken for this machine's local time."""
+        """Count and log that a time without a zone was read as this machine's local time."""
         self._counters.note("naive_time")
         site = call_site()
         self._log(
@@ -123,8 +123,8 @@ class Diagnostics:
             site,
         )
 
-    def extra_failed(self, error: Exception) -> None:
-        """Say that events go without `extra_properties`; called from an except block."""
+    def extra_properties_failed(self, error: Exception) -> None:
+        """Count and log that events go without `extra_properties`; called from an except block."""
         self._counters.note("extra_properties_failed")
         self._log(
             logging.ERROR,

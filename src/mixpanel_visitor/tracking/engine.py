@@ -1,7 +1,7 @@
 """Engine: what is behind a `Tracker`. It joins core and delivery, for the adapters and for the tracker.
 
-`Tracker` shows users what they may rely on. What the middlewares and doors need besides stands here;
-`tracker.engine_of` gives it to them.
+`Tracker` is the public API; `Engine` has what middlewares and doors need besides. They get it with
+`tracker.engine_of`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .event_builder import EventBuilder
 from .exchange_factory import ExchangeFactory
 from .offline_visitor import OfflineVisitor
 from .pipeline import DeliveryPipeline
-from .stats import balance
+from .stats import build_stats
 from .visitor import Visitor
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from .stats import Stats
 
 
-_SETTLE_S = 1.0
+_STORE_TIMEOUT_S = 1.0
 
 
 class Engine:
@@ -68,7 +68,7 @@ class Engine:
             self.settings, dependencies, counters=self._counters, log=self._log, flags=self._flags
         )
         self._redactor = redactor = Redactor(self.settings.scrub)
-        self._exchanges = ExchangeFactory(
+        self._factory = ExchangeFactory(
             self.settings,
             dependencies,
             counters=self._counters,
@@ -77,9 +77,9 @@ class Engine:
             opted_out_since=self.pipeline.opted_out_since,
             redactor=redactor,
         )
-        self._rules = self._exchanges.rules
-        self.exports = self._exchanges.exports
-        self.writer = EventBuilder(
+        self._rules = self._factory.rules
+        self.exports = self._factory.exports
+        self.event_builder = EventBuilder(
             token=self.settings.token,
             id_mode=self.settings.id_mode,
             lib_version=release.VERSION,
@@ -93,21 +93,21 @@ class Engine:
             commit=self._commit,
             withdraw=self._withdraw,
             export=self.exports.export,
-            tell_local=self.pipeline.tell_local,
+            notify_local=self.pipeline.notify_local,
             plan=self._plan_guard(),
             flags=self._flags,
             raise_errors=self.settings.on_error == "raise",
         )
         self._clock, self._fresh_id = dependencies.clock, dependencies.fresh_id
         self._insert_id, self.monotonic = dependencies.insert_id, dependencies.monotonic
-        call_after_fork(self._forget)
+        call_after_fork(self._reset_after_fork)
         weakref.finalize(self, self.pipeline.retire).atexit = False  # at exit it is drained
-        recorder.join(self)
+        recorder.register(self)
 
     @property
     def handover_script(self) -> HandoverScript | None:
-        """The script that hands the browser's ID over; None: the settings call for none."""
-        return self._exchanges.handover_script
+        """The script that hands the browser's ID over; None: the settings need none."""
+        return self._factory.handover_script
 
     @property
     def counters(self) -> EventCounters:
@@ -116,7 +116,7 @@ class Engine:
 
     def browser_events(self) -> BrowserEvents:
         """Return what makes records of the browser's own events; for the collector."""
-        from .browser_events import BrowserEvents  # noqa: PLC0415  # without a collector nobody pays for it
+        from .browser_events import BrowserEvents  # noqa: PLC0415  # late: for collectors only
 
         return BrowserEvents(
             self.settings,
@@ -132,15 +132,15 @@ class Engine:
 
     def behind_proxies(self, facts: RequestFacts) -> RequestFacts:
         """Return the request as the first trusted proxy has seen it; to be called before `begin`."""
-        return self._exchanges.addresses.behind_proxies(facts) if self.settings.trusted_proxies else facts
+        return self._factory.addresses.behind_proxies(facts) if self.settings.trusted_proxies else facts
 
     def client_ip(self, facts: RequestFacts) -> str:
         """Return what is sent as a client's address, by the setting `client_ip`; `"0"`: no address."""
-        return self._exchanges.addresses.event_ip(facts.client)
+        return self._factory.addresses.event_ip(facts.client)
 
     def begin(self, facts: RequestFacts, *, in_background: bool) -> tuple[Exchange, Visitor]:
         """Begin an exchange. `in_background`: a thread commits its records, for callers in an event loop."""
-        opener = self._exchanges.opener
+        opener = self._factory.opener
         try:
             exchange = opener.open(facts, self._clock(), in_background)
         except Exception:
@@ -148,17 +148,17 @@ class Engine:
             exchange = opener.open_inert(facts)
         if not self._started:
             self.start()
-        return exchange, Visitor(exchange, self.writer, self._fresh_id)
+        return exchange, Visitor(exchange, self.event_builder, self._fresh_id)
 
     def apply_handover(self, exchange: Exchange, claim: HandoverClaim) -> str | None:
-        """Take the IDs that the browser has posted; raise `HandoverError` where they cannot be believed.
+        """Take the IDs that the browser has posted; raise `HandoverError` where they are not valid.
 
-        Return why they were not taken; None: they were.
+        Return the reason why they were not taken; None: they were.
         """
-        before, allowed = exchange.identity, exchange.consent == "granted"
+        identity_before, was_tracked = exchange.identity, exchange.consent == "granted"
         reason = exchange.apply_handover(claim, self._fresh_id)
-        if allowed and exchange.consent == "denied":
-            self._withdraw(before)
+        if was_tracked and exchange.consent == "denied":
+            self._withdraw(identity_before)
         return reason
 
     def on_response_start(
@@ -170,7 +170,7 @@ class Engine:
     ) -> list[tuple[str, str]]:
         """Return the headers to add to the response whose head is about to go out.
 
-        `read_headers` returns its headers, `read_route` the template of its URL (None: it is not known). Both
+        `read_headers` returns its headers, `read_route` the template of its URL (None: not known). Both
         are only called where they matter.
         """
         if exchange.may_be_page_view:
@@ -178,7 +178,7 @@ class Engine:
         try:
             headers, merge_events = exchange.on_response_start(status, read_headers)
             for merge in merge_events:
-                track_merge(self.writer, exchange, merge)
+                track_merge(self.event_builder, exchange, merge)
         except Exception:
             self.failed("the response's head")
             return []
@@ -214,7 +214,7 @@ class Engine:
         """
         merge = exchange.on_response_end()
         if merge is not None:
-            track_merge(self.writer, exchange, merge)
+            track_merge(self.event_builder, exchange, merge)
         if exchange.pending is not None and (records := exchange.take()):
             self._commit(records, in_background)
             if self.waits_for_delivery and not in_background:
@@ -231,16 +231,16 @@ class Engine:
             return ""
 
     def is_excluded(self, facts: RequestFacts) -> bool:
-        """Return whether this request is none of our business."""
-        return self._exchanges.is_excluded(facts)
+        """Return whether `request_filter` excludes this request."""
+        return self._factory.is_excluded(facts)
 
     def note(self, name: str) -> None:
-        """Count something that happened, by name; `stats()` shows it."""
+        """Count a note by name; `stats()` shows it."""
         self._counters.note(name)
 
-    def failed(self, where: str) -> None:
-        """Note that our own code failed; called from an except block, so that the host never knows."""
-        self.pipeline.failed(where)
+    def failed(self, operation: str) -> None:
+        """Count and log that our own code failed; called from an except block."""
+        self.pipeline.failed(operation)
 
     def _commit(self, records: Sequence[Record], in_background: bool) -> None:
         try:
@@ -254,20 +254,20 @@ class Engine:
     # --- outside of a request -----------------------------------------------------------------------
 
     def visitor(self, identity: Identity, *, refusal: str | None = None) -> OfflineVisitor:
-        """Return a visitor for a job, a script or a test; `refusal`: why nothing of theirs is tracked."""
-        return self._offline(self.detached(identity, refusal=refusal))
+        """Return a visitor for a job, a script or a test; `refusal`: why they are not tracked."""
+        return self._offline_visitor(self.detached(identity, refusal=refusal))
 
     def resume(self, text: object, *, max_age_s: float) -> OfflineVisitor:
-        """Return the visitor of an exported text; who cannot or may not be resumed tracks nothing."""
+        """Return the visitor of an exported text; it tracks nothing where it cannot or may not be resumed."""
         exported, refusal = self.exports.read(text, max_age_s=max_age_s)
         identity = None if exported is None else exported.identity
         exchange = self.detached(identity, refusal=refusal, resumed=exported)
         if self._flags is not None and exported is not None and exported.flags:
             self._flags.restore(exchange, exported.flags)
-        return self._offline(exchange)
+        return self._offline_visitor(exchange)
 
-    def _offline(self, exchange: DetachedExchange) -> OfflineVisitor:
-        return OfflineVisitor(exchange, self.writer, fresh_id=self._fresh_id, end=self._end_batch)
+    def _offline_visitor(self, exchange: DetachedExchange) -> OfflineVisitor:
+        return OfflineVisitor(exchange, self.event_builder, fresh_id=self._fresh_id, end=self._end_batch)
 
     def _track_page_view(
         self,
@@ -278,14 +278,14 @@ class Engine:
     ) -> None:
         try:
             if exchange.is_page_view(status, read_headers()):
-                track_page_view(self.writer, exchange, None if read_route is None else read_route())
+                track_page_view(self.event_builder, exchange, None if read_route is None else read_route())
         except Exception:
             self.failed("the page view")
 
     def _end_batch(self, exchange: DetachedExchange) -> None:
         merge = exchange.end()
         if merge is not None:
-            track_merge(self.writer, exchange, merge)
+            track_merge(self.event_builder, exchange, merge)
         self.commit(exchange, in_background=False)
 
     def detached(
@@ -295,7 +295,7 @@ class Engine:
         refusal: str | None = None,
         resumed: ExportedVisitor | None = None,
     ) -> DetachedExchange:
-        """Return the visit of somebody outside of a request; no `identity`: of nobody in particular."""
+        """Return an exchange outside of a request; without an `identity` it has no visitor."""
         if not self._started:
             self.start()
         return DetachedExchange(
@@ -314,24 +314,24 @@ class Engine:
         self._started = True
         if self._closed:
             return
-        drain_at_exit(self)  # a process that only stores has a queue to empty, too
+        drain_at_exit(self)  # also where this process only stores: it has a queue
         if self.pipeline.stores:
-            # Where others deliver, it only sees to it that the disk has what was put.
-            runs = self.pipeline.sender.start()
-            self.pipeline.load_flags(may_lead=runs)
+            # Where another process delivers, the sender only syncs the spool to the disk.
+            is_sending = self.pipeline.sender.start()
+            self.pipeline.load_flags(may_lead=is_sending)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until Mixpanel has acknowledged everything so far; False: not within `timeout_s`.
 
-        What waits for the head of its response cannot be committed, so the answer is False then, too.
+        Also False where records wait for the head of their response, because these cannot be committed.
         """
         complete = self._commit_unfinished()
         return self.pipeline.flush(timeout_s) and complete
 
     def drain(self, timeout_s: float) -> bool:
-        """Store what is queued, try to deliver it, let go of threads and files; the next event goes on.
+        """Store what is queued, try to deliver it, end threads and close files; the next event reopens them.
 
-        False: something stays in the spool for the next process.
+        False: records stay in the spool for the next process.
         """
         self._started = False
         self._commit_unfinished()
@@ -344,29 +344,29 @@ class Engine:
 
     def stats(self) -> Stats:
         """Return the counters of this process."""
-        return balance(
-            self._counters, self.pipeline.counts(), self.pipeline.stats(), self.pipeline.flag_figures()
+        return build_stats(
+            self._counters, self.pipeline.counts(), self.pipeline.stats(), self.pipeline.flag_stats()
         )
 
     def store_unfinished(self) -> None:
         """Store what open requests and jobs hold, and what waits for a thread to store it."""
         self._commit_unfinished()
-        self.pipeline.committer.drain(_SETTLE_S)
+        self.pipeline.background_writer.drain(_STORE_TIMEOUT_S)
 
     # --- inside -------------------------------------------------------------------------------------
 
     def _commit_unfinished(self) -> bool:
         """Commit what open requests and jobs hold; False: some wait for the heads of their responses."""
         complete = True
-        for each in list(self._rules.unfinished):
-            self.commit(each, in_background=False)
-            complete = complete and not each.holds_back
+        for exchange in list(self._rules.unfinished):
+            self.commit(exchange, in_background=False)
+            complete = complete and not exchange.holds_back
         return complete
 
     def _plan_guard(self) -> PlanGuard | None:
         if self.settings.plan is None:
             return None
-        from mixpanel_visitor.plan.checker import PlanGuard  # noqa: PLC0415  # who has no plan does not pay for it
+        from mixpanel_visitor.plan.checker import PlanGuard  # noqa: PLC0415  # late: for plans only
 
         plan = cast("Plan", self.settings.plan)  # the settings are below the plan's room
         return PlanGuard(plan, counters=self._counters, log=self._log)
@@ -374,7 +374,7 @@ class Engine:
     def _visitor_flags(self, dependencies: Dependencies) -> VisitorFlags | None:
         if self.settings.flags == "off":
             return None
-        from .flags import VisitorFlags  # noqa: PLC0415  # who has no flags does not pay for them
+        from .flags import VisitorFlags  # noqa: PLC0415  # late: for flags only
 
         return VisitorFlags(
             token=self.settings.token,
@@ -393,13 +393,13 @@ class Engine:
 
     def _withdraw(self, identity: Identity) -> None:
         if identity.is_new:
-            return  # nobody has anything waiting under an ID that was made just now
+            return  # no record waits under an ID of this request
         self.pipeline.withdraw(each for each in (identity.device_id, identity.user_id, identity.uid) if each)
 
-    def _forget(self) -> None:
-        """In a forked child: what the parent accepted is the parent's."""
+    def _reset_after_fork(self) -> None:
+        """Drop counts and records in a forked child: they are the parent's."""
         self._counters.reset()
         self._started = False
         self.pipeline.forget_flag_counts()
-        for each in list(self._rules.unfinished):
-            each.forget()
+        for exchange in list(self._rules.unfinished):
+            exchange.forget()

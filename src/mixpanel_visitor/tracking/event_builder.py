@@ -1,4 +1,4 @@
-"""EventBuilder: turns a handler's call into a record, with the time of now, or says why it cannot."""
+"""EventBuilder: turns a handler's call into a record with the time of the call, or logs why it cannot."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from .flags import VisitorFlags
 
     class Sink(Protocol):
-        """Where a visitor's records go: an exchange, or its like outside of any request."""
+        """Where a visitor's records go: an exchange, or a detached exchange outside of any request."""
 
         @property
         def registered(self) -> Mapping[str, Any] | None:
@@ -62,16 +62,16 @@ if TYPE_CHECKING:
 
         @property
         def identity(self) -> Identity:
-            """Who the visitor is at this moment."""
+            """The visitor's identity at this moment."""
             ...
 
         @property
         def request_properties(self) -> RequestProperties | EmptyRequestProperties:
-            """What the request says of the visitor besides."""
+            """The properties that the request adds to the visitor's events."""
             ...
 
         flag_decisions: dict[str, Any] | None
-        """What was decided of feature flags, by key; None: nothing yet."""
+        """The decided feature flags by key; None: none yet."""
 
         @property
         def exported_at_ms(self) -> int | None:
@@ -80,7 +80,7 @@ if TYPE_CHECKING:
 
         @property
         def refusal(self) -> str | None:
-            """Why nothing is tracked here; None: it is."""
+            """The reason why nothing is tracked here; None: events are tracked."""
             ...
 
         def add(self, record: Record) -> Sequence[Record]:
@@ -92,7 +92,7 @@ _EMPTY: Mapping[str, Any] = {}
 
 
 class EventBuilder:
-    """What all visitors of a tracker write with. `write` and its kin never raise unless asked to."""
+    """Builds and queues the records of all visitors of a tracker; raises only with `raise_errors`."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class EventBuilder:
         commit: Callable[[Sequence[Record], bool], None] = lambda _records, _in_background: None,
         withdraw: Callable[[Identity], None] | None = None,
         export: Callable[[Sink], str] = lambda _sink: "",
-        tell_local: Callable[[str], None] | None = None,
+        notify_local: Callable[[str], None] | None = None,
         plan: PlanGuard | None = None,
         flags: VisitorFlags | None = None,
         raise_errors: bool = False,
@@ -120,7 +120,7 @@ class EventBuilder:
         self._own_part = encoded(
             {
                 "token": token,
-                # Not the official library's word: reports show which of the two it was.
+                # Reports tell our events from the official library's by this name.
                 "mp_lib": release.NAME,
                 "$lib_version": lib_version,
             }
@@ -128,8 +128,8 @@ class EventBuilder:
         self._clock = clock
         self._insert_id = insert_id
         self._counters = counters
-        self._diagnostics = Diagnostics(counters, log, tell_local)
-        self.stringified = self._diagnostics.stringified
+        self.diagnostics = Diagnostics(counters, log, notify_local)
+        self.stringified = self.diagnostics.stringified
         self._extra_properties = with_facts(extra_properties)
         self._before_send = before_send
         self._redactor = redactor or Redactor()
@@ -138,8 +138,8 @@ class EventBuilder:
         self.export = export
         self._plan = plan
         self.flags = flags
-        self._is_strict = raise_errors
-        # Who has the last word on an event, or adds to each one, sees it whole.
+        self._always_raises = raise_errors
+        # `before_send` and an `extra_properties` callable need the whole event, not its encoded parts.
         extra = self._extra_properties
         self._fast_path_allowed = before_send is None and not (
             callable(extra) or (extra and not {"time", "$insert_id"}.isdisjoint(extra))
@@ -160,42 +160,34 @@ class EventBuilder:
         self._submit(sink, "event", name, self._event, name, properties, identity, registered)
 
     def profile(self, sink: Sink, endpoint: Endpoint, *parts: Mapping[str, Any] | None) -> None:
-        """Write the profile update that `parts` add up to; token and time are added here."""
+        """Write the profile update that `parts` add up to, with token and time."""
         operations = (name for part in parts if isinstance(part, dict) for name in part)
         name = next((name for name in operations if name in PROFILE_OPERATIONS), "?")
         self._submit(sink, "profile update", name, self._profile, endpoint, parts)
 
-    def prebuilt_event(self, sink: Sink, event: dict[str, Any], *, is_visitors: bool = False) -> None:
-        """Write an event that the official library has built, with what is said of every event.
+    def prebuilt_event(self, sink: Sink, event: dict[str, Any], *, is_of_visitor: bool = False) -> None:
+        """Write an event that the official library has built, with the properties of every event.
 
-        `is_visitors`: it is of the sink's visitor, and says what the request says of that one.
+        `is_of_visitor`: it is an event of the sink's visitor, and gets the properties of the request.
         """
-        self._submit(sink, "event", event.get("event"), self._prebuilt, event, is_visitors)
+        self._submit(sink, "event", event.get("event"), self._prebuilt, event, is_of_visitor)
 
-    def prepared(self, what: str, properties: Any) -> Mapping[str, Any] | None:
+    def prepared(self, subject: str, properties: Any) -> Mapping[str, Any] | None:
         """Return properties as they will be sent; None: they were refused."""
         try:
             return dict(self._prepared(_mapping(properties)))
         except InvalidEventError as error:
-            self.refuse(error.reason, what, str(error))
+            self.refuse(error.reason, subject, str(error))
         except Exception as error:
-            self.refuse("internal_error", what, f"it raised {type_name(type(error))}")
+            self.refuse("internal_error", subject, f"it raised {type_name(type(error))}")
         return None
 
-    def refuse(self, reason: str, what: str, message: str) -> None:
+    def refuse(self, reason: str, subject: str, message: str) -> None:
         """Count a call that cannot become a record, and log it once a minute with the call site."""
         self._counters.accept()
-        self._diagnostics.refused(reason, what, message)
+        self.diagnostics.refused(reason, subject, message)
         if self._raise_errors:
             raise InvalidEventError(reason, message)
-
-    def note_no_flag_key(self, key: object) -> None:
-        """Log once a minute that a feature flag was asked for by what is no key."""
-        self._diagnostics.no_flag_key(key)
-
-    def note_flags_off(self, key: object) -> None:
-        """Log once a minute that a feature flag was asked for, and none are evaluated."""
-        self._diagnostics.flags_off(key)
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -214,16 +206,16 @@ class EventBuilder:
             record = self._fast_path(sink, request_properties, name, properties)
             if record is not None:
                 return record
-        given: Mapping[str, Any] = {}
+        own: Mapping[str, Any] = {}
         if properties:
-            given = _mapping(properties)
+            own = _mapping(properties)
             if not properties.keys().isdisjoint(IDENTITY_PROPERTIES):
-                given = _without_identity(properties)
-                self._diagnostics.identity_given(name)
-            given = self._prepared(given)
+                own = _without_identity(properties)
+                self.diagnostics.identity_in_properties(name)
+            own = self._prepared(own)
         common = self._common(sink, request_properties, registered)
         common.update(identity or identity_properties(self.id_mode, sink.identity))
-        return self._final(name, common, given)
+        return self._final_record(name, common, own)
 
     def _profile(
         self,
@@ -232,92 +224,92 @@ class EventBuilder:
         endpoint: Endpoint,
         parts: Sequence[Mapping[str, Any] | None],
     ) -> Record:
-        stamped: dict[str, Any] = {"$token": self.token, "$time": round(self._clock(), 3)}
+        update: dict[str, Any] = {"$token": self.token, "$time": round(self._clock(), 3)}
         if endpoint == "engage":
-            stamped["$ip"] = request_properties.parts[0].properties["ip"]
+            update["$ip"] = request_properties.parts[0].properties["ip"]
         for part in parts:
             if part is not None and not isinstance(part, Mapping):
                 raise InvalidEventError("bad_update", f"it takes a dict, not {type_name(type(part))}")
-            stamped.update(part or {})
-        if type(stamped["$time"]) not in (int, float, str):
-            stamped["$time"] = self._time(stamped["$time"], latest_ms=FAR_MS) / 1000
-        return profile_record(endpoint, stamped, on_stringified=self.stringified, clean=self._scrubbed)
+            update.update(part or {})
+        if type(update["$time"]) not in (int, float, str):
+            update["$time"] = self._time_ms(update["$time"], latest_ms=FAR_MS) / 1000
+        return profile_record(endpoint, update, on_stringified=self.stringified, clean=self._redacted)
 
     def _prebuilt(
         self,
         sink: Sink,
         request_properties: RequestProperties | EmptyRequestProperties,
         event: dict[str, Any],
-        is_visitors: bool,
+        is_of_visitor: bool,
     ) -> Record:
         name, properties = event.get("event"), event.get("properties")
         if self._plan is not None and isinstance(name, str):
             self._plan(name, properties, strict=self._raise_errors)
         if not isinstance(properties, dict):
-            return event_record(event)  # which says what is wrong with it
-        given = dict(properties)
-        if "time" in given:
-            # The library has stamped it, by a clock that need not be ours.
-            given["time"] = self._time(given["time"], latest_ms=FAR_MS)
-        mixpanels_own = {"token": given.pop("token")} if "token" in given else {}
+            return event_record(event)  # raises with the reason
+        own = dict(properties)
+        if "time" in own:
+            # The library has set it, by a clock that may differ from ours.
+            own["time"] = self._time_ms(own["time"], latest_ms=FAR_MS)
+        token = {"token": own.pop("token")} if "token" in own else {}
         common: dict[str, Any] = {}
         if name not in IDENTITY_EVENTS:
             common = (
                 self._common(sink, request_properties, sink.registered)
-                if is_visitors
+                if is_of_visitor
                 else self._common(sink, EmptyRequestProperties(), None)
             )
-        return self._final(name, common, {**self._cleaned(given), **mixpanels_own}, event)
+        return self._final_record(name, common, {**self._cleaned(own), **token}, event)
 
     @property
     def _raise_errors(self) -> bool:
-        return self._is_strict or recorder.active() is not None
+        return self._always_raises or recorder.active() is not None
 
-    def _submit(self, sink: Sink, kind: str, name: object, make: Callable[..., Record], *words: Any) -> None:
+    def _submit(self, sink: Sink, kind: str, name: object, build: Callable[..., Record], *args: Any) -> None:
         self._counters.accept()
         reason = sink.refusal
         if reason == "closed":
-            self._diagnostics.refused(reason, kind, "the tracker was closed; close it after the last event")
+            self.diagnostics.refused(reason, kind, "the tracker was closed; close it after the last event")
             return
         if reason == "bot":
-            self._diagnostics.refused_bot(sink.facts)
+            self.diagnostics.refused_bot(sink.facts)
             return
         if reason is not None:
             self._counters.refuse(reason)
             return
         try:
             request_properties = sink.request_properties
-            record = make(sink, request_properties, *words)
-            touch = (
+            record = build(sink, request_properties, *args)
+            first_touch = (
                 request_properties.first_touch()
                 if request_properties.has_first_touch and kind == "event"
                 else None
             )
         except InvalidEventError as error:
-            self._diagnostics.refused(error.reason, f"{kind} {quoted(name)}", str(error))
+            self.diagnostics.refused(error.reason, f"{kind} {quoted(name)}", str(error))
             if self._raise_errors:
                 raise
         except DroppedError:
             self._counters.refuse("before_send")
         except Exception as error:
-            self._diagnostics.refused(
+            self.diagnostics.refused(
                 "internal_error", f"{kind} {quoted(name)}", f"it raised {type_name(type(error))}"
             )
             if self._raise_errors:
                 raise
         except BaseException:
-            # SystemExit, KeyboardInterrupt, a cancelled task: an order, which is not ours to keep.
+            # SystemExit, KeyboardInterrupt or a cancelled task: never swallowed.
             self._counters.refuse("interrupted")
             raise
         else:
-            due = sink.add(record)
-            if due:
-                self._commit(due, sink.in_background)
-            if touch:
+            due_records = sink.add(record)
+            if due_records:
+                self._commit(due_records, sink.in_background)
+            if first_touch:
                 self.profile(
                     sink,
                     "engage",
-                    {"$distinct_id": distinct_id(self.id_mode, sink.identity), "$set_once": touch},
+                    {"$distinct_id": distinct_id(self.id_mode, sink.identity), "$set_once": first_touch},
                 )
 
     def _fast_path(
@@ -327,9 +319,9 @@ class EventBuilder:
         name: str,
         properties: Mapping[str, Any] | None,
     ) -> Record | None:
-        """Make the record of an event that says nothing special; None: it has to be done in the long way.
+        """Return the record of a plain event; None: only `_final_record` can make it.
 
-        What all events of a request have in common is encoded once.
+        The common part of all events of a request is encoded once.
         """
         if not isinstance(request_properties, RequestProperties):
             return None
@@ -352,18 +344,18 @@ class EventBuilder:
         )
 
     def _encoded_common(self, sink: Sink, request_properties: RequestProperties) -> EncodedCommon | None:
-        """Return what all events of the request have in common; None: each has to be checked by itself."""
+        """Return the common part of all events of the request; None: each needs `_final_record`."""
         identity = sink.identity
-        of_visitor = encoded_identity(self.id_mode, identity)
-        if of_visitor is None:
+        identity_part = encoded_identity(self.id_mode, identity)
+        if identity_part is None:
             return None
         parts = [self._own_part, *request_properties.parts]
         if self._extra_properties:
             parts.append(encoded(self._extra(sink.facts)))
-        common = join_parts(identity, [*parts, of_visitor])
+        common = join_parts(identity, [*parts, identity_part])
         if common is None:
             merged = {name: value for part in parts for name, value in part.properties.items()}
-            common = join_parts(identity, [encoded(merged), of_visitor])
+            common = join_parts(identity, [encoded(merged), identity_part])
         return common
 
     def _common(
@@ -372,7 +364,7 @@ class EventBuilder:
         request_properties: RequestProperties | EmptyRequestProperties,
         registered: Mapping[str, Any] | None,
     ) -> dict[str, Any]:
-        """Return what is said of every event, whoever has built it, but for who it is of."""
+        """Return the properties of every event, apart from its identity."""
         common: dict[str, Any] = {}
         for part in (self._own_part, *request_properties.parts):
             common.update(part.properties)
@@ -385,49 +377,49 @@ class EventBuilder:
     def _extra(self, facts: RequestFacts | None) -> Mapping[str, Any]:
         extra: Any = self._extra_properties
         try:
-            given: Any = (extra(facts) or {}) if callable(extra) else extra
-            return _without_identity(self._prepared(given))
+            properties: Any = (extra(facts) or {}) if callable(extra) else extra
+            return _without_identity(self._prepared(properties))
         except Exception as error:
-            self._diagnostics.extra_failed(error)
+            self.diagnostics.extra_properties_failed(error)
             return {}
 
     def _prepared(self, properties: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return an event's properties as JSON has them, without secrets."""
         if "time" in properties:
-            properties = {**properties, "time": self._time(properties["time"])}
+            properties = {**properties, "time": self._time_ms(properties["time"])}
         return self._cleaned(properties)
 
     def _cleaned(self, properties: Mapping[str, Any]) -> Mapping[str, Any]:
         return properties if self._redactor.is_plain(properties) else self._converted(properties)
 
     def _converted(self, properties: Mapping[str, Any]) -> Mapping[str, Any]:
-        return self._scrubbed(converted(properties, self.stringified))
+        return self._redacted(converted(properties, self.stringified))
 
-    def _scrubbed(self, plain: Mapping[str, Any]) -> Mapping[str, Any]:
-        return self._redactor.clean(plain, self._diagnostics.secret)
+    def _redacted(self, plain: Mapping[str, Any]) -> Mapping[str, Any]:
+        return self._redactor.clean(plain, self.diagnostics.secret)
 
-    def _time(self, value: Any, latest_ms: int | None = None) -> int:
+    def _time_ms(self, value: Any, latest_ms: int | None = None) -> int:
         now_ms = round(self._clock() * 1000)
-        return time_ms(value, now_ms=now_ms, latest_ms=latest_ms, on_naive=self._diagnostics.naive_time)
+        return time_ms(value, now_ms=now_ms, latest_ms=latest_ms, on_naive=self.diagnostics.naive_time)
 
-    def _final(
+    def _final_record(
         self,
         name: Any,
         common: Mapping[str, Any],
-        given: Mapping[str, Any],
+        own: Mapping[str, Any],
         event: Mapping[str, Any] = _EMPTY,
     ) -> Record:
-        """Return the record of an event, in the long way, which is the same for all that are tracked."""
-        made = {"time": round(self._clock() * 1000), "$insert_id": self._insert_id()}
-        whole: dict[str, Any] = {**event, "event": name, "properties": {**made, **common, **given}}
-        on_stringified, time = self.stringified, whole["properties"]["time"]
+        """Return the record of an event with all checks, and `before_send`; slower than `_fast_path`."""
+        defaults = {"time": round(self._clock() * 1000), "$insert_id": self._insert_id()}
+        complete: dict[str, Any] = {**event, "event": name, "properties": {**defaults, **common, **own}}
+        on_stringified, time = self.stringified, complete["properties"]["time"]
         if self._before_send is None:
-            return event_record(whole, on_stringified=on_stringified, is_plain=True)
-        answered = last_word(self._before_send, whole)
-        properties = answered.get("properties")
+            return event_record(complete, on_stringified=on_stringified, is_plain=True)
+        changed = last_word(self._before_send, complete)
+        properties = changed.get("properties")
         if isinstance(properties, Mapping) and properties.get("time", time) is not time:
-            answered = {**answered, "properties": {**properties, "time": self._time(properties["time"])}}
-        return event_record(answered, on_stringified=on_stringified)
+            changed = {**changed, "properties": {**properties, "time": self._time_ms(properties["time"])}}
+        return event_record(changed, on_stringified=on_stringified)
 
 
 def _mapping(properties: Any) -> Mapping[str, Any]:

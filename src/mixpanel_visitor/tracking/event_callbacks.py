@@ -18,28 +18,28 @@ class DroppedError(Exception):
 
 
 def last_word(before_send: Callable[[dict[str, Any]], Any], event: dict[str, Any]) -> Mapping[str, Any]:
-    """Return the event as `before_send` wants it; raises `DroppedError`, or says what is wrong with it.
+    """Return the event as `before_send` returns it; raise `DroppedError`, or `InvalidEventError`.
 
-    It may be the scrubber of personal data: what it could not look at does not leave.
+    `before_send` may remove personal data, so no event is sent without it.
     """
     try:
-        answer = before_send(event)
+        returned = before_send(event)
     except Exception as error:
         raise InvalidEventError(
             "before_send_failed", f"before_send raised {type_name(type(error))}: {one_line(str(error))}"
         ) from error
-    if answer is None:
+    if returned is None:
         raise DroppedError
-    if not isinstance(answer, Mapping):
+    if not isinstance(returned, Mapping):
         raise InvalidEventError(
             "before_send_failed",
-            f"before_send returned {type_name(type(answer))}; return the event, a dict, or None to drop it",
+            f"before_send returned {type_name(type(returned))}; return the event, a dict, or None to drop it",
         )
-    return answer
+    return returned
 
 
 def with_facts(extra: Any) -> Any:
-    """Let an `extra_properties` callable take the request facts or nothing at all."""
+    """Return a callable that takes the request facts, of one that may take nothing."""
     if not callable(extra):
         return extra
     try:

@@ -1,4 +1,4 @@
-"""ExchangeFactory: what the exchanges of one tracker have in common, made of its settings."""
+"""ExchangeFactory: builds what all exchanges of one tracker share, from its settings."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ExchangeFactory:
         redactor: Redactor,
     ) -> None:
         self.addresses = ClientAddresses(settings.trusted_proxies, mode=settings.client_ip)
-        host = UserCallbacks(consent=settings.consent, request_filter=settings.request_filter, log=log)
+        callbacks = UserCallbacks(consent=settings.consent, request_filter=settings.request_filter, log=log)
         mixpanel = _mixpanel(settings, counters) if "mixpanel" in settings.browser_sdk else None
         is_default = settings.cookie_name == default_cookie_name(settings.token)
         former_name = NAME_OF_0_1 if is_default else None
@@ -87,8 +87,8 @@ class ExchangeFactory:
             enricher=Enricher(addresses=self.addresses, redactor=redactor, mixpanel=mixpanel),
             respect_dnt=settings.respect_dnt,
             respect_gpc=settings.respect_gpc,
-            consent=host.consent if settings.consent else None,
-            is_excluded=host.is_excluded if settings.request_filter else None,
+            consent=callbacks.consent if settings.consent else None,
+            is_excluded=callbacks.is_excluded if settings.request_filter else None,
             refusal=refusal,
             count=counters.note,
             refuse=counters.refuse,
@@ -129,13 +129,13 @@ class ExchangeFactory:
             )
 
     def is_excluded(self, facts: RequestFacts) -> bool:
-        """Return whether this request is none of our business."""
+        """Return whether `request_filter` excludes this request."""
         is_excluded = self.rules.is_excluded
         return is_excluded is not None and is_excluded(facts)
 
 
 class _ForeignCookie:
-    """Logs the first visitor cookie that another key or project has signed; anybody can forge more."""
+    """Logs only the first visitor cookie with a foreign signature, because clients can send any number."""
 
     def __init__(self, name: str, log: RateLimitedLog) -> None:
         self._name = name

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from mixpanel_visitor.observability.rate_limited_log import RateLimitedLog
 
     class FlagScope(Protocol):
-        """Whom flags are evaluated for: an exchange, or its like outside of any request."""
+        """A visitor's exchange, or the detached exchange outside of any request."""
 
         flag_decisions: dict[str, DecidedFlag] | None
 
         @property
         def identity(self) -> Identity:
-            """Who the visitor is at this moment."""
+            """The visitor's identity at this moment."""
             ...
 
         @property
@@ -40,12 +40,12 @@ if TYPE_CHECKING:
 
         @property
         def request_properties(self) -> RequestProperties | EmptyRequestProperties:
-            """What the request says of the visitor besides."""
+            """The properties that the request adds to the visitor's events."""
             ...
 
         @property
         def refusal(self) -> str | None:
-            """Why nothing is tracked here; None: it is."""
+            """The reason why nothing is tracked here; None: events are tracked."""
             ...
 
         @property
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 class DecidedFlag:
     """What a flag is for the rest of the request: a variant, or None where no rule has selected one.
 
-    `exposed`: nothing more is to be said of it to Mixpanel.
+    `exposed`: no exposure is due any more.
     """
 
     __slots__ = ("exposed", "latency_ms", "variant")
@@ -104,7 +104,7 @@ class FlagValues(dict[str, Any]):
 
 
 class VisitorFlags:
-    """Knows the definitions; decides for the visitors of one tracker, and writes exposures."""
+    """Decides flags for the visitors of one tracker, by Mixpanel's definitions, and writes exposures."""
 
     def __init__(
         self,
@@ -150,7 +150,7 @@ class VisitorFlags:
     # --- for visitors: none of these raises -----------------------------------------------------
 
     def value(self, scope: FlagScope, expose: Expose, key: str, default: Any) -> Any:
-        """Return the value of a flag for this visitor, and have Mixpanel know that it was shown."""
+        """Return the value of a flag for this visitor, and write the exposure where one is due."""
         try:
             decided = self._decided(scope, key)
             if not decided.exposed:
@@ -180,27 +180,27 @@ class VisitorFlags:
     # --- for jobs -------------------------------------------------------------------------------
 
     def restore(self, scope: FlagScope, variants: Mapping[str, str | None]) -> None:
-        """Let flags be what they were elsewhere, as the visitor was exported with them."""
+        """Decide flags as they were decided where the visitor was exported."""
         for key, variant_key in variants.items():
             flag = self.definitions.flags.get(key)
             variant = None if flag is None or variant_key is None else flag.variant_of(variant_key)
-            _note(scope, key, DecidedFlag(variant, exposed=True))
+            _remember(scope, key, DecidedFlag(variant, exposed=True))
 
     # --- inside ---------------------------------------------------------------------------------
 
     def _decided(self, scope: FlagScope, key: str) -> DecidedFlag:
         decisions = scope.flag_decisions
-        known = None if decisions is None else decisions.get(key)
-        if known is not None:
-            return known
+        decided = None if decisions is None else decisions.get(key)
+        if decided is not None:
+            return decided
         flag = self.definitions.flags.get(key)
         if flag is None:
-            self._note_unknown(key)
-            return _note(scope, key, DecidedFlag(None, exposed=True))
-        began_s = time.perf_counter()
+            self._report_unknown(key)
+            return _remember(scope, key, DecidedFlag(None, exposed=True))
+        start_s = time.perf_counter()
         variant = select(flag, _context(scope, self._id_mode))
-        return _note(
-            scope, key, DecidedFlag(variant, latency_ms=round((time.perf_counter() - began_s) * 1000, 4))
+        return _remember(
+            scope, key, DecidedFlag(variant, latency_ms=round((time.perf_counter() - start_s) * 1000, 4))
         )
 
     def _expose(
@@ -215,14 +215,14 @@ class VisitorFlags:
         if scope.refusal is not None or scope.is_bot:
             return
         if not scope.has_lasting_id and identity.user_id is None:
-            return  # nobody whom Mixpanel could know again
+            return  # Mixpanel could not recognise this visitor again
         visitor_id = identity.uid or identity.device_id or identity.user_id or ""
         insert_id = self._exposures.first_of_day(self._token, visitor_id, key, variant.key, self._clock())
         if insert_id:
             properties = {**exposure_properties(key, variant, latency_ms), "$insert_id": insert_id}
             expose(scope, properties)
 
-    def _note_unknown(self, key: str) -> None:
+    def _report_unknown(self, key: str) -> None:
         if self.definitions is NO_DEFINITIONS:
             self._counters.note("flags_not_ready")
             self._log(
@@ -252,7 +252,7 @@ class VisitorFlags:
         )
 
 
-def _note(scope: FlagScope, key: str, decided: DecidedFlag) -> DecidedFlag:
+def _remember(scope: FlagScope, key: str, decided: DecidedFlag) -> DecidedFlag:
     decisions = scope.flag_decisions
     if decisions is None:
         scope.flag_decisions = decisions = {}
@@ -269,16 +269,16 @@ def _context(scope: FlagScope, id_mode: IdMode) -> FlagContext:
         if identity.user_id is None and identity.uid is None:
             passing.add(DISTINCT_ID)
 
-    def properties() -> dict[str, Any]:
-        words = properties_of(scope.request_properties.parts)
-        words.pop("ip", None)
-        return {**words, **registered}
+    def context_properties() -> dict[str, Any]:
+        properties = properties_of(scope.request_properties.parts)
+        properties.pop("ip", None)
+        return {**properties, **registered}
 
-    return FlagContext(ids, properties, passing=frozenset(passing))
+    return FlagContext(ids, context_properties, passing=frozenset(passing))
 
 
 def _single(value: Any) -> Any:
-    """Return a group's ID, which stands in a list; of several groups none decides."""
+    """Return a group's ID, which is in a list; of several groups, None."""
     if isinstance(value, (list, tuple)):
         return value[0] if len(value) == 1 else None
     return value

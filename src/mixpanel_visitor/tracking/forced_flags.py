@@ -1,4 +1,4 @@
-"""Forced flags: while a test says what a flag is, that is what it is, for all trackers of this process."""
+"""Forced flags: the values that a test gives to feature flags, for all trackers of this process."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _forced: list[Mapping[str, Any]] = []
 
 
 def active() -> Mapping[str, Any] | None:
-    """Return the values that hold now, by flag; None: no test forces any."""
+    """Return the forced values by flag; None: no test forces any."""
     return _forced[-1] if _forced else None
 
 
 def begin(values: Mapping[str, Any]) -> None:
-    """Let these values hold from now on; what is added to them later holds as well."""
+    """Force these values, and those that are added to the mapping later."""
     _forced.append(values)
 
 
 def end(values: Mapping[str, Any]) -> None:
-    """Let those hold again that did before."""
+    """Stop forcing these values; the ones before them count again."""
     _forced[:] = [each for each in _forced if each is not values]

@@ -21,41 +21,41 @@ if TYPE_CHECKING:
 JOB_KEY = "mixpanel_visitor"
 """The name under which a message or a job has the text of its visitor."""
 
-_NOBODY_IS_CURRENT = nullcontext()
+_NO_BLOCK = nullcontext()
 
 
 def exported_visitor() -> str | None:
-    """Return what a job is given that is enqueued now: the current visitor as text; None: there is none."""
+    """Return the current visitor as text, for a job that is enqueued now; None: there is no visitor."""
     visitor = context.get_current()
     return None if visitor is None else visitor.export()
 
 
 class JobVisitors:
-    """The visitors of the jobs of one tracker. No method raises, apart from mistakes in the settings."""
+    """The visitors of the jobs of one tracker. Methods raise for mistakes in the settings only."""
 
     def __init__(self, tracker: Tracker | Callable[[], Tracker], *, max_age_s: float = MAX_AGE_S) -> None:
         """Take a tracker, or a function that returns it and is called when it is needed."""
         if not (isinstance(tracker, Tracker) or callable(tracker)):
             raise TypeError(f"it takes a mixpanel_visitor.Tracker, or a function for one, not {tracker!r}")
-        self._given = tracker
+        self._tracker = tracker
         self._max_age_s = max_age_s
 
     @property
     def tracker(self) -> Tracker:
-        """The tracker, as it is now."""
-        return self._given if isinstance(self._given, Tracker) else self._given()
+        """The tracker; a function for it is called each time."""
+        return self._tracker if isinstance(self._tracker, Tracker) else self._tracker()
 
     def of(self, text: object) -> AbstractContextManager[object]:
         """Return a block for a job, in which its visitor is the current one.
 
-        `text` is what the job was given; None: nothing was, and nobody is current in the block.
+        `text` is the exported visitor of the job; None: it has none, and the block no current visitor.
         """
         if text is not None:
             return engine_of(self.tracker).resume(text, max_age_s=self._max_age_s)
-        return _NOBODY_IS_CURRENT if context.get_current() is None else _NoVisitor()
+        return _NO_BLOCK if context.get_current() is None else _NoVisitor()
 
     def begin(self) -> None:
-        """Begin to deliver: a worker process has started, and may be the only one that uses its spool."""
+        """Begin to deliver, where a worker process starts: it may be the only one that uses its spool."""
         engine = engine_of(self.tracker)
         try:
             engine.start()
@@ -63,7 +63,7 @@ class JobVisitors:
             engine.failed("the worker's start")
 
     def end(self) -> None:
-        """Deliver what can be: a worker process ends. What is left stays in the spool for the next one."""
+        """Deliver, where a worker process ends; the rest stays in the spool for the next process."""
         engine = engine_of(self.tracker)
         try:
             engine.drain(EXIT_TIMEOUT_S)
@@ -72,7 +72,7 @@ class JobVisitors:
 
 
 class _NoVisitor:
-    """A block without a visitor, whoever may be current around it."""
+    """A block without a current visitor, also inside of a visitor's block."""
 
     __slots__ = ("_token",)
 

@@ -1,4 +1,4 @@
-"""UserLogins: log-ins and log-outs that a framework tells of become the visitor's `identify` and `reset`."""
+"""UserLogins: a framework's log-ins and log-outs become the visitor's `identify` and `reset`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class UserLogins:
-    """Asks the setting `identify_users` which ID a user has, and tells the visitor."""
+    """Identifies and resets visitors, by the ID that the setting `identify_users` gives a user."""
 
     def __init__(self, setting: bool | str | Callable[..., Any], key_of: Callable[[Any], object]) -> None:
-        """Take the setting, and what gives a user's key where the setting is True.
+        """Take the setting, and a function that returns a user's key, for the setting True.
 
         Raise `SettingsError` where the setting is a dotted name that leads to no function.
         """
@@ -29,15 +29,15 @@ class UserLogins:
         self._setting = _imported(setting) if isinstance(setting, str) else setting
 
     def log_in(self, visitor: Visitor, user: object, request: object) -> None:
-        """Identify the visitor as this user, unless the setting says None of him."""
+        """Identify the visitor as this user, unless the setting returns None."""
         user_id = self._id_of(user, request)
         if user_id is not None:
             visitor.identify(user_id)
 
     def log_out(self, visitor: Visitor, user: object, request: object) -> None:
-        """Reset the visitor, if the user who leaves is one whom `log_in` identifies.
+        """Reset the visitor, if `log_in` would identify this user.
 
-        Who is anonymous may ask for it as well, and stays the visitor who he was.
+        Frameworks also log out anonymous users, whose visitors stay the same.
         """
         if getattr(user, "is_authenticated", False) and self._id_of(user, request) is not None:
             visitor.reset()

@@ -26,12 +26,12 @@ class OfflineVisitor(Visitor):
     def __init__(
         self,
         exchange: DetachedExchange,
-        writer: EventBuilder,
+        event_builder: EventBuilder,
         *,
         fresh_id: Callable[[], str],
         end: Callable[[DetachedExchange], None],
     ) -> None:
-        super().__init__(exchange, writer, fresh_id=fresh_id)
+        super().__init__(exchange, event_builder, fresh_id=fresh_id)
         self._exchange = exchange
         self._end = end
         self._tokens: list[Token[Visitor | None]] = []

@@ -1,4 +1,4 @@
-"""OwnEndpoints: the requests that the middleware answers itself, hand-over and collector, for adapters."""
+"""OwnEndpoints: the endpoints of the middleware itself, hand-over and collector, for adapters."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class OwnEndpoint(Protocol):
 
     @property
     def body_limit_bytes(self) -> int:
-        """So much of a body is read: enough to see that it is too long."""
+        """How much of a body is read: enough to see that it is too long."""
         ...
 
     @property
     def body_deadline_s(self) -> float | None:
-        """So long a body is waited for, in seconds."""
+        """How long a body is waited for, in seconds."""
         ...
 
     def reply(self, path: str, facts: RequestFacts) -> Reply | None:
@@ -53,22 +53,22 @@ class OwnEndpoint(Protocol):
 class OwnEndpoints:
     """The endpoints of one tracker.
 
-    `endings` is how the paths of all of them end, to tell other requests from them at once; `paths` are the
-    paths themselves, with `{flag_id:str}` in some, for frameworks that want to know them.
+    `endings` are the ends of their paths, by which other requests are ruled out at once; `paths` are the
+    paths themselves, some with `{flag_id:str}`, for frameworks that register routes.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._handover = HandoverEndpoint(engine)
         self._collector = _collector(engine)
-        collected = () if self._collector is None else self._collector.paths
-        self.endings: tuple[str, ...] = (*self._handover.paths, *collected)
-        patterns = () if self._collector is None else self._collector.routes.patterns
-        self.paths: tuple[str, ...] = (*self._handover.paths, *patterns)
+        collector_paths = () if self._collector is None else self._collector.paths
+        self.endings: tuple[str, ...] = (*self._handover.paths, *collector_paths)
+        collector_patterns = () if self._collector is None else self._collector.routes.patterns
+        self.paths: tuple[str, ...] = (*self._handover.paths, *collector_patterns)
 
     def find(self, path: str, facts: RequestFacts) -> OwnEndpoint | None:
-        """Return who answers a request; None: the application. `path` is below its root.
+        """Return the endpoint of a request; None: the application's. `path` is below its root.
 
-        Only to be asked where the request's path ends with one of `endings`.
+        To be called only where the request's path ends with one of `endings`.
         """
         if self._handover.matches(path, facts):
             return self._handover
@@ -80,7 +80,7 @@ class OwnEndpoints:
 def _collector(engine: Engine) -> CollectorEndpoint | None:
     if engine.settings.collector_path is None:
         return None
-    from .collector_endpoint import CollectorEndpoint  # noqa: PLC0415  # without a path nobody pays for it
+    from .collector_endpoint import CollectorEndpoint  # noqa: PLC0415  # late: for collectors only
 
     return CollectorEndpoint(
         engine, events=engine.browser_events(), pass_through=engine.pipeline.pass_through()

@@ -1,4 +1,4 @@
-"""Page script: what `visitor_script` puts into a page: hand-over script, and options of the browser SDK."""
+"""Page script: the elements of `visitor_script`: hand-over script, and options of the browser SDK."""
 
 from __future__ import annotations
 

@@ -80,14 +80,14 @@ class DeliveryPipeline:
             project=project_of(settings.token),
             waits=settings.durability != "after-response",
         )
-        # To ask a Protocol takes longer than all else that resuming a visitor does.
+        # Asked once: isinstance with a Protocol takes longer than the rest of resuming a visitor.
         self._opt_out_history = self.spool if isinstance(self.spool, OptOutHistorySpool) else None
         crash_tracking = self.spool if isinstance(self.spool, CrashTrackingSpool) else None
         self._bounded = self.spool if isinstance(self.spool, BoundedSpool) else None
         self._api: MixpanelAPI | None = None
         self._pass_through: PassThrough | None = None
         self._flags = flags
-        self._flag_refresher = None if flags is None else self._refresher(flags)
+        self._flag_refresher = None if flags is None else self._make_refresher(flags)
         self.sender = Sender(
             self.spool,
             dependencies.post or self._post,
@@ -95,36 +95,36 @@ class DeliveryPipeline:
             clock=dependencies.clock,
             monotonic=dependencies.monotonic,
             endpoints=ENDPOINTS if self.delivers else (),
-            sync=self._each_round(),
+            sync=self._round_callback(),
             log=log,
             crash_tracking=crash_tracking,
             revision=self.spool.revision if isinstance(self.spool, OptOutSpool) else None,
             retry_ambiguous=settings.on_ambiguous == "retry",
         )
-        self.committer = BackgroundWriter(self.store)
+        self.background_writer = BackgroundWriter(self.store)
 
-    def _each_round(self) -> Callable[[], None] | None:
-        """Return what the sender's thread has to do besides sending."""
+    def _round_callback(self) -> Callable[[], None] | None:
+        """Return what the sender's thread calls in each round, besides sending; None: nothing."""
         sync = self.spool.sync if isinstance(self.spool, SyncableSpool) else None
         refresher = self._flag_refresher
         if refresher is None:
             return sync
 
-        def each_round() -> None:
+        def run_each_round() -> None:
             if sync is not None:
                 sync()
             refresher.refresh()
 
-        return each_round
+        return run_each_round
 
-    def _refresher(self, flags: VisitorFlags) -> FlagRefresher:
-        from mixpanel_visitor.delivery.flags import refresher  # noqa: PLC0415  # for those who have flags
+    def _make_refresher(self, flags: VisitorFlags) -> FlagRefresher:
+        from mixpanel_visitor.delivery.flags import refresher  # noqa: PLC0415  # late: for flags only
 
         is_local = local_notice.is_local(self._settings.api_host)
         return refresher.FlagRefresher(
             self.spool,
             flags,
-            fetch=self._flag_fetch(),
+            fetch=self._fetch_function(),
             every_s=refresher.LOCAL_EVERY_S if is_local else refresher.FETCH_EVERY_S,
             is_paused=lambda: recorder.active() is not None,
             clock=self._dependencies.clock,
@@ -132,7 +132,7 @@ class DeliveryPipeline:
             log=self._log,
         )
 
-    def _flag_fetch(self) -> Callable[[str], Answer] | None:
+    def _fetch_function(self) -> Callable[[str], Answer] | None:
         fetch = self._dependencies.fetch_flags
         if not self.delivers or fetch is not None or self._dependencies.post is not None:
             return fetch if self.delivers else None
@@ -152,16 +152,16 @@ class DeliveryPipeline:
         Then begin to fetch, where this process leads; one without a thread that delivers must not
         (`may_lead`). From Redis the sender's thread gets them.
         """
-        if self._flag_refresher is not None and self._is_at_hand:
+        if self._flag_refresher is not None and self._is_local_spool:
             guarded(self._flag_refresher.refresh)(at_once=True, may_lead=may_lead)
 
     @property
-    def _is_at_hand(self) -> bool:
-        """Whether a look into the spool asks no other machine."""
+    def _is_local_spool(self) -> bool:
+        """Whether the spool is on this machine."""
         return isinstance(self.spool, (DirectorySpool, VolatileSpool))
 
-    def flag_figures(self) -> FlagFigures | None:
-        """The figures of feature flags; None: they are off."""
+    def flag_stats(self) -> FlagFigures | None:
+        """Return the counts of feature flags; None: they are off."""
         if self._flag_refresher is None or self._flags is None:
             return None
         return self._flag_refresher.figures(
@@ -169,14 +169,14 @@ class DeliveryPipeline:
         )
 
     def forget_flag_counts(self) -> None:
-        """Begin to count anew, in a forked child; its definitions are those of its parent."""
+        """Reset the counts in a forked child, which keeps the definitions of its parent."""
         if self._flag_refresher is not None and self._flags is not None:
             self._flag_refresher.forget()
             self._flags.malformed = 0
 
     def store(self, records: list[Record]) -> None:
         """Put records into the spool, or refuse and count them; never raises."""
-        if self._is_kept_back(records):
+        if self._is_diverted(records):
             return
         if here.inside:
             # A signal handler, a finalizer or a log handler, while this very thread is in a spool.
@@ -187,17 +187,17 @@ class DeliveryPipeline:
     def store_within_share(self, records: list[Record], max_share: float) -> bool:
         """Put records into the spool unless more than a share of it is used; never raises.
 
-        Return whether they are safe there. If not, they are counted as refused, and nothing is done later.
+        Return whether they are stored. If not, they are counted as refused, and not stored later.
         """
-        if self._is_kept_back(records):
+        if self._is_diverted(records):
             return True
         if here.inside:
             self._counters.refuse("internal_error", len(records))
             return False
         return self._put(records, max_share)
 
-    def _is_kept_back(self, records: list[Record]) -> bool:
-        """Show records to the test that captures, or log them in a dry run; False: they are to be stored."""
+    def _is_diverted(self, records: list[Record]) -> bool:
+        """Give records to the test that captures, or log them in a dry run; False: they have to be stored."""
         catcher = recorder.active()
         if catcher is not None:
             catcher.catch(records)
@@ -217,11 +217,11 @@ class DeliveryPipeline:
                 _check_share(self._bounded.fill(), max_share)
             self.spool.put(records)
         except SpoolError as error:
-            if max_share is None:  # else the browser keeps them, and sends them again
+            if max_share is None:  # else the browser sends them again
                 self._unstored += 1
             self._counters.refuse(error.reason, len(records))
-            number = several(len(records), "event was", "events were")
-            self._log(logging.ERROR, error.reason, "%s refused: %s", number, error)
+            subject = several(len(records), "event was", "events were")
+            self._log(logging.ERROR, error.reason, "%s refused: %s", subject, error)
             return False
         except Exception:
             self._counters.refuse("internal_error", len(records))
@@ -240,13 +240,13 @@ class DeliveryPipeline:
     def store_soon(self, records: list[Record]) -> None:
         """Have a thread store them, unless the settings say that it has to be done before the response."""
         if self._settings.durability == "after-response" and recorder.active() is None:
-            self.committer.submit(records)
+            self.background_writer.submit(records)
         else:
             self.store(records)
 
     def pass_through(self) -> PassThrough:
-        """Return the way to ask Mixpanel on a browser's behalf; nothing is opened yet."""
-        with importing:  # few need it
+        """Return what passes a browser's requests on to Mixpanel; nothing is opened yet."""
+        with importing:  # late: for collectors only
             from mixpanel_visitor.delivery.sending.http_client import MixpanelAPI  # noqa: PLC0415
             from mixpanel_visitor.delivery.sending.pass_through import PassThrough  # noqa: PLC0415
 
@@ -259,12 +259,12 @@ class DeliveryPipeline:
         return self._pass_through
 
     def withdraw(self, ids: Iterable[str]) -> None:
-        """Somebody has opted out: what waits of them is not sent any more; never raises."""
+        """Keep the waiting records of an opted-out visitor from being sent; never raises."""
         if here.inside:
             late.append(partial(self.withdraw, list(ids)))
             return
         try:
-            self.committer.drain(_WITHDRAW_S)  # what waits there would come after it
+            self.background_writer.drain(_WITHDRAW_S)  # its records must come before the opt-out
             if isinstance(self.spool, OptOutSpool):
                 guarded(self.spool.withdraw)(digests(ids))
         except Exception:
@@ -273,7 +273,7 @@ class DeliveryPipeline:
     def opted_out_since(self, ids: Iterable[str], since_ms: int) -> bool:
         """Return whether one of these IDs has opted out since then, as far as the spool knows; never raises.
 
-        Where that cannot be known, because a disk or a server is away, it is counted.
+        Where a disk or server is away, that is not known: it is counted and the result is False.
         """
         history = self._opt_out_history
         if here.inside or history is None:
@@ -292,84 +292,85 @@ class DeliveryPipeline:
             self.failed("opt-out")
         return False
 
-    def tell_local(self, message: str) -> None:
-        """Show a local Mixpanel why something is not sent: to whoever sits before it nothing else would."""
+    def notify_local(self, message: str) -> None:
+        """Show in a local Mixpanel why something is not sent."""
         host_url = self._settings.api_host
         if not (self.delivers and self._dependencies.post is None and local_notice.is_local(host_url)):
             return
-        # Where there are no threads, it stands in the log as well.
+        # Where no thread can be started, the message is only in the log.
         threads.start("mixpanel-visitor-tell", local_notice.tell, host_url, message)
 
-    def failed(self, where: str) -> None:
-        """Note that our own code failed; called from an except block, so that the host never knows."""
+    def failed(self, operation: str) -> None:
+        """Count and log that our own code failed; called from an except block."""
         self._counters.note("internal_error")
         self._log(
             logging.ERROR,
-            f"internal {where}",
+            f"internal {operation}",
             "mixpanel-visitor failed in %s; the request went on without it. Please report this.",
-            where,
+            operation,
             exc_info=True,
         )
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything this process stored so far is acknowledged; False: not within `timeout_s`.
 
-        False as well where the spool did not take an event since the last flush, and at once where this
-        thread would wait for itself: in a handler that has interrupted it in the spool or the sender.
+        Also False where the spool has refused an event since the last flush, and at once where this thread
+        would wait for itself: in a handler that has interrupted it in the spool or the sender.
         """
         deadline_s = self._dependencies.monotonic() + timeout_s
         unstored, self._flushed_unstored = self._unstored - self._flushed_unstored, self._unstored
-        if here.inside or self.sender.is_mine() or not self.committer.drain(timeout_s):
+        if here.inside or self.sender.is_mine() or not self.background_writer.drain(timeout_s):
             return False
         catch_up()
         while self.counts().pending:
-            left_s = deadline_s - self._dependencies.monotonic()
-            if left_s <= 0:
+            remaining_s = deadline_s - self._dependencies.monotonic()
+            if remaining_s <= 0:
                 return False
             if self.delivers:
                 self.sender.request_flush()
                 if not self.sender.start():
-                    self.sender.drain(left_s)
-            self._dependencies.wait(min(_POLL_S, left_s))
+                    self.sender.drain(remaining_s)
+            self._dependencies.wait(min(_POLL_S, remaining_s))
         return not unstored
 
     def drain(self, timeout_s: float) -> bool:
-        """Store what is queued, try to deliver it, let go of threads and files; the next event goes on."""
+        """Store what is queued, try to deliver it, end threads, close files; the next event reopens them."""
         if here.inside or self.sender.is_mine():
             return False
         catch_up()
-        ends_s = self._dependencies.monotonic() + timeout_s
+        deadline_s = self._dependencies.monotonic() + timeout_s
 
-        def left_s() -> float:
-            return max(_POLL_S, ends_s - self._dependencies.monotonic())
+        def remaining_s() -> float:
+            return max(_POLL_S, deadline_s - self._dependencies.monotonic())
 
-        settled = self.committer.stop(left_s())
+        settled = self.background_writer.stop(remaining_s())
         if self.delivers:
-            settled = self.sender.drain(left_s()) and settled
-        self.sender.stop(left_s())
+            settled = self.sender.drain(remaining_s()) and settled
+        self.sender.stop(remaining_s())
         guarded(self.spool.close)()
         if self._api is not None:
-            self._api.close(left_s())
+            self._api.close(remaining_s())
         if self._pass_through is not None:
             self._pass_through.close()
         return settled and not self.counts().pending
 
     def retire(self) -> None:
-        """Nobody can track any more: deliver what is left, then let go of threads and files.
+        """Deliver what is left, then end threads and close files, for the tracker is gone.
 
         Where the spool outlives this process, one round is enough: another process or tracker delivers the
-        rest. Only sets flags, for a finalizer may come at any moment.
+        rest. Only sets flags, for a finalizer may run at any moment.
         """
         drain_at_exit(self)
-        self.committer.retire()
-        self.sender.retire(self._may_end, self._let_go)
+        self.background_writer.retire()
+        self.sender.retire(self._may_stop, self._close)
 
-    def _may_end(self) -> bool:
+    def _may_stop(self) -> bool:
         return not (
-            self.committer.waiting or (isinstance(self.spool, VolatileSpool) and self.counts().pending)
+            self.background_writer.waiting
+            or (isinstance(self.spool, VolatileSpool) and self.counts().pending)
         )
 
-    def _let_go(self) -> None:
+    def _close(self) -> None:
         try:
             if self._owns_spool:
                 guarded(self.spool.close)()
@@ -381,20 +382,20 @@ class DeliveryPipeline:
             self.failed("retire")
 
     def counts(self) -> SpoolCounts:
-        """The figures of the spool; the last ones where this thread was interrupted in there."""
+        """Return the counts of the spool; the last ones where this thread was interrupted in the spool."""
         if not here.inside:
             self._counts = guarded(self.spool.counts)()
         return self._counts
 
     def stats(self) -> SenderFigures:
-        """The figures of the sender."""
+        """Return the stats of the sender."""
         return self.sender.stats()
 
     def _post(self, endpoint: Endpoint, bodies: Sequence[bytes]) -> Response:
         return self._post_within(endpoint, bodies, None)
 
     def _post_within(self, endpoint: Endpoint, bodies: Sequence[bytes], timeout_s: float | None) -> Response:
-        # Late: `ssl`, `http.client` and what they import take long, and the sender's thread has the time.
+        # Late, in the sender's thread: `ssl`, `http.client` and what they import take long.
         with importing:
             from mixpanel_visitor.delivery.sending.http_client import MixpanelAPI, Response  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Recorder: while a test looks on, records go to it, and to no spool or network."""
+"""Recorder: while a test captures, records go to its catcher, and to no spool or network."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 
 class Catcher(Protocol):
-    """Takes what would be stored."""
+    """Collects records instead of a spool."""
 
     def catch(self, records: Sequence[Record]) -> None:
-        """Take these."""
+        """Add records."""
         ...
 
 
 class Source(Protocol):
-    """A tracker, from here."""
+    """A tracker, as this module sees it."""
 
     def store_unfinished(self) -> None:
-        """Store, or have caught, what open requests and jobs hold."""
+        """Store the records of open requests and jobs, or give them to the catcher."""
         ...
 
 
@@ -31,13 +31,13 @@ _catchers: list[Catcher] = []
 _sources: WeakValueDictionary[int, Source] = WeakValueDictionary()
 
 
-def join(source: Source) -> None:
-    """Ask this one, as long as it lives, for what it holds."""
+def register(source: Source) -> None:
+    """Include this tracker in `collect`, as long as it lives."""
     _sources[id(source)] = source
 
 
 def collect() -> None:
-    """Have all trackers of this process store what they hold: it goes where it would go by itself, now."""
+    """Have all trackers of this process store their records now, in the spool or the active catcher."""
     for reference in _sources.valuerefs():
         source = reference()
         if source is not None:
@@ -45,17 +45,17 @@ def collect() -> None:
 
 
 def active() -> Catcher | None:
-    """Return the catcher of this moment, for all trackers of this process; None: nobody looks on."""
+    """Return the active catcher of all trackers of this process; None: no test captures."""
     return _catchers[-1] if _catchers else None
 
 
 def begin(catcher: Catcher) -> None:
-    """Let this one catch from now on; what was tracked before is none of its business."""
+    """Make this the active catcher; records so far go to the one before it, or the spool."""
     collect()
     _catchers.append(catcher)
 
 
 def end(catcher: Catcher) -> None:
-    """Let it go, with all that was tracked until now; who caught before goes on."""
+    """Give the catcher all records so far and remove it; the one before it is active again."""
     collect()
     _catchers.remove(catcher)

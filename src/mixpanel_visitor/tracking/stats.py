@@ -1,4 +1,4 @@
-"""Stats: what became of every event of this process, as one sum that always comes out."""
+"""Stats: what became of every event of this process; the numbers always add up."""
 
 from __future__ import annotations
 
@@ -47,25 +47,25 @@ class Stats(TypedDict):
     flags: FlagFigures | None
 
 
-def balance(
+def build_stats(
     counters: EventCounters, counts: SpoolCounts, sender: SenderFigures, flags: FlagFigures | None = None
 ) -> Stats:
-    """Join the books of the writer, the spool and the sender; `Tracker.stats` says what is in it."""
-    written = counters.snapshot()
-    refused = dict(written["refused"])
+    """Join the counters of events, spool, sender and flags; `Tracker.stats` describes the result."""
+    events = counters.snapshot()
+    refused = dict(events["refused"])
     if counts.lost:
         refused["spool_removed"] = counts.lost
     settled = counts.delivered + counts.dead_lettered + sum(refused.values())
     return {
-        "accepted": written["accepted"],
+        "accepted": events["accepted"],
         "delivered": counts.delivered,
-        "pending": written["accepted"] - settled,
+        "pending": events["accepted"] - settled,
         "dead_lettered": counts.dead_lettered,
         "refused": refused,
-        "buffered": written["buffered"],
+        "buffered": events["buffered"],
         "spooled": counts.pending,
         "refused_outside_request": refused_outside(),
-        "notes": written["notes"],
+        "notes": events["notes"],
         "spool": {
             "pending": counts.store_pending,
             "dead_lettered": counts.store_dead,

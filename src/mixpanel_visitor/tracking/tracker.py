@@ -60,22 +60,22 @@ class Tracker:
         settings: Settings | None = None,
         *,
         dependencies: Dependencies | None = None,
-        **given: Unpack[SettingsKeywords],
+        **keywords: Unpack[SettingsKeywords],
     ) -> None:
         if settings is None:
-            settings = Settings.resolve(given, is_captured=recorder.active() is not None)
+            settings = Settings.resolve(keywords, is_captured=recorder.active() is not None)
         self._engine = Engine(settings, dependencies or Dependencies())
 
     @classmethod
-    def from_env(cls, **given: Unpack[SettingsKeywords]) -> Self:
-        """Build a tracker from the environment alone, with exceptions given as keywords."""
-        return cls(**given)
+    def from_env(cls, **keywords: Unpack[SettingsKeywords]) -> Self:
+        """Build a tracker from the environment; keywords win."""
+        return cls(**keywords)
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, object], **given: Unpack[SettingsKeywords]) -> Self:
+    def from_mapping(cls, mapping: Mapping[str, object], **keywords: Unpack[SettingsKeywords]) -> Self:
         """Build a tracker from a mapping with keys such as `MIXPANEL_TOKEN`: Flask's config, a TOML table."""
         captured = recorder.active() is not None
-        return cls(Settings.resolve(given, mapping=mapping, is_captured=captured))
+        return cls(Settings.resolve(keywords, mapping=mapping, is_captured=captured))
 
     def __repr__(self) -> str:
         return f"<Tracker to {self.settings.api_host} over {without_secrets(self.settings.spool)}>"
@@ -98,10 +98,10 @@ class Tracker:
 
         `any_id` is a user's ID, or a visitor ID as `request.state.visitor_id` gives it: what begins with
         `$device:` or has the shape of a UUID is taken as a device ID. Where users' own IDs are UUIDs, say
-        `user_id=` instead. What is no ID is logged, and the visitor's events are refused and counted.
+        `user_id=` instead. An invalid ID is logged, and the visitor's events are refused and counted.
         """
-        given = [each for each in (user_id, device_id) if each is not _NOT_GIVEN]
-        if (any_id is _NOT_GIVEN) == (not given):
+        has_pair = user_id is not _NOT_GIVEN or device_id is not _NOT_GIVEN
+        if (any_id is _NOT_GIVEN) != has_pair:
             raise TypeError("visitor() takes either one ID, or user_id= and device_id=")
         mode = self.settings.id_mode
         if device_id is not _NOT_GIVEN:
@@ -113,7 +113,7 @@ class Tracker:
             device, user, reason = _read_pair(device_id, user_id)
             identity = from_known_ids(mode, device_id=device, user_id=user)
         if reason is not None:
-            self._engine.writer.refuse("banned_id", "tracker.visitor", reason)
+            self._engine.event_builder.refuse("banned_id", "tracker.visitor", reason)
             return self._engine.visitor(Identity(device_id=None), refusal="banned_id")
         return self._engine.visitor(identity)
 
@@ -132,7 +132,7 @@ class Tracker:
         ...     exported = tracker.visitor(device_id="phone-1", user_id="user-42").export()
         ...     with tracker.resume(exported):
         ...         current_visitor.track("Invoice paid", amount=12)
-        ...     with tracker.resume(""):  # somebody who may not be tracked
+        ...     with tracker.resume(""):  # a visitor who may not be tracked
         ...         current_visitor.track("Invoice paid", amount=12)
         >>> [(event.name, event.distinct_id) for event in events]
         [('Invoice paid', 'user-42')]
@@ -153,7 +153,7 @@ class Tracker:
         if text.startswith(DEVICE_PREFIX):
             identity["$device_id"] = text.removeprefix(DEVICE_PREFIX)
         properties = merged(properties, more_properties)
-        self._engine.writer.event(self._engine.detached(), event, properties, identity=identity)
+        self._engine.event_builder.event(self._engine.detached(), event, properties, identity=identity)
 
     def sign_traits(self, traits: Mapping[str, object]) -> str:
         """Return traits of SPiD's visitor as the signed text that `VGS.setTraits` takes.
@@ -169,7 +169,7 @@ class Tracker:
         with importing:
             from mixpanel_visitor.sdk import SpoolConsumer  # noqa: PLC0415
 
-        return SpoolConsumer(self._engine.writer, self._engine.detached())
+        return SpoolConsumer(self._engine.event_builder, self._engine.detached())
 
     # --- life ---------------------------------------------------------------------------------------
 
@@ -178,7 +178,7 @@ class Tracker:
         self._engine.start()
 
     def flush(self, timeout_s: float = 5.0) -> bool:
-        """Wait until Mixpanel has acknowledged all that this process stored so far, in whatever spool.
+        """Wait until Mixpanel has acknowledged all that this process stored so far, in any spool.
 
         False: that is not known within `timeout_s`, as where another process delivers (`deliver=False`,
         Redis) and has not done it yet; `stats()` says where the events are. What was refused or
@@ -194,21 +194,21 @@ class Tracker:
         """Return the counters of this process.
 
         `accepted == delivered + pending + dead_lettered + sum(refused.values())`, always. `pending` counts
-        what is in open requests (`buffered`) and what waits in the spool (`spooled`); `spool` holds the
-        figures of the whole spool, with what earlier and other processes left there.
+        what is in open requests (`buffered`) and what waits in the spool (`spooled`); `spool` counts
+        the whole spool, with what earlier and other processes left there.
         """
         return self._engine.stats()
 
 
 def _read_pair(device_id: Any, user_id: Any) -> tuple[str | None, str | None, str | None]:
-    """Read two IDs of which one may be missing; the last one says why they are none."""
+    """Read two IDs of which one may be missing; return both, and the reason why one is not valid."""
     texts: list[str | None] = []
     reason = read_id(None)[1]
-    for given in (device_id, user_id):
-        if given is _NOT_GIVEN or given is None:
+    for raw_id in (device_id, user_id):
+        if raw_id is _NOT_GIVEN or raw_id is None:
             texts.append(None)
             continue
-        text, reason = read_id(given)
+        text, reason = read_id(raw_id)
         if reason is not None:
             break
         texts.append(text)
@@ -217,12 +217,12 @@ def _read_pair(device_id: Any, user_id: Any) -> tuple[str | None, str | None, st
 
 
 def engine_of(tracker: Tracker) -> Engine:
-    """Return what is behind a tracker: for the adapters of this package and their tests."""
+    """Return the engine of a tracker, for the adapters of this package and their tests."""
     return tracker._engine  # noqa: SLF001  # the one way in, so that users see what they may rely on
 
 
-def given_or_made(tracker: Tracker | None, settings: SettingsKeywords) -> Tracker:
-    """Take the tracker that a middleware was given, or make one from its settings."""
+def tracker_or_new(tracker: Tracker | None, settings: SettingsKeywords) -> Tracker:
+    """Return the tracker that a middleware gets, or a new one from its settings."""
     if tracker is None:
         return Tracker(**settings)
     if not isinstance(tracker, Tracker):

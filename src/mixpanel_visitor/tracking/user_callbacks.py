@@ -1,4 +1,4 @@
-"""UserCallbacks: the application's own callables, called so that their mistakes cost an answer at most."""
+"""UserCallbacks: calls the application's own callables, and handles their exceptions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def bot_detector(setting: Callable[[str], Any] | str | None) -> Callable[[str], 
 
 
 class UserCallbacks:
-    """Asks `consent` and `request_filter`; what fails is logged, and tracks nobody."""
+    """Calls `consent` and `request_filter`, and logs failures; without consent nothing is tracked."""
 
     def __init__(
         self,
@@ -42,30 +42,28 @@ class UserCallbacks:
         self._log = log
 
     def consent(self, facts: RequestFacts) -> Consent:
-        """Ask whether this person may be tracked; in a job, where the answer may need the request, it did."""
+        """Return whether this person may be tracked; a `consent` that needs a request was called in one."""
         if self._consent is None:
             return "granted"
-        answer: Any = None
         try:
-            answer = self._consent(facts)
+            consent: Consent = self._consent(facts)
         except NoRequestError:
-            return "granted"  # else nothing would have been exported there
+            return "granted"  # else the visitor would not have been exported
         except Exception:
             self._failed("consent", "Nothing is tracked for this request.")
         else:
-            if answer in ("granted", "denied", "unknown"):
-                answered: Consent = answer
-                return answered
+            if consent in ("granted", "denied", "unknown"):
+                return consent
             self._log(
                 logging.ERROR,
                 "consent",
                 "consent returned %r; it must return 'granted', 'denied' or 'unknown'. Nothing is tracked.",
-                answer,
+                consent,
             )
         return "unknown"
 
     def is_excluded(self, facts: RequestFacts) -> bool:
-        """Ask whether to leave this request alone."""
+        """Return whether `request_filter` excludes this request."""
         if self._request_filter is None:
             return False
         try:

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from .flags import DecidedFlag, FlagScope, FlagValues
 
     class TrackingScope(Sink, Protocol):
-        """The exchange behind a request's visitor, or its like outside of a request."""
+        """The exchange behind a visitor, or the detached exchange outside of a request."""
 
         flag_decisions: dict[str, DecidedFlag] | None
-        """What was decided of feature flags in this request, by key; None: nothing yet."""
+        """The decided feature flags of this request by key; None: none yet."""
 
         @property
         def consent(self) -> Consent:
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
         @property
         def spid_user_id(self) -> int | None:
-            """SPiD's ID of who is logged in there."""
+            """SPiD's ID of the user who is logged in there."""
             ...
 
         def identify(self, user_id: str, fresh_id: Callable[[], str]) -> Login:
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
             ...
 
         def schedule_merge(self, merge: MergeEvent | None) -> MergeEvent | None:
-            """Note the event that joins device and user. Return it where it is due at once."""
+            """Schedule the event that merges device and user. Return it where it is due at once."""
             ...
 
         def register(self, properties: Mapping[str, Any]) -> None:
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
             ...
 
         def opt_out(self) -> None:
-            """Track this person no more, and drop what is queued, counted."""
+            """Stop tracking this person; drop and count what is queued."""
             ...
 
         def opt_in(self, fresh_id: Callable[[], str]) -> None:
@@ -90,14 +90,16 @@ class Visitor:
     [('Viewed', '$device:phone-1'), ('Signed up', 'user-42')]
     """
 
-    __slots__ = ("_fresh_id", "_scope", "_writer")
+    __slots__ = ("_event_builder", "_fresh_id", "_scope")
 
-    def __init__(self, scope: TrackingScope, writer: EventBuilder, fresh_id: Callable[[], str]) -> None:
+    def __init__(
+        self, scope: TrackingScope, event_builder: EventBuilder, fresh_id: Callable[[], str]
+    ) -> None:
         self._scope = scope
-        self._writer = writer
+        self._event_builder = event_builder
         self._fresh_id = fresh_id
 
-    # --- who ------------------------------------------------------------------------------------
+    # --- identity -------------------------------------------------------------------------------
 
     @property
     def id(self) -> str:
@@ -112,7 +114,7 @@ class Visitor:
 
     @property
     def user_id(self) -> str | None:
-        """The application's own ID of whoever is logged in; None: nobody is."""
+        """The application's own ID of the user who is logged in; None: no user is."""
         return self._scope.identity.user_id
 
     @property
@@ -123,7 +125,7 @@ class Visitor:
     @property
     def distinct_id(self) -> str:
         """Exactly what Mixpanel will count by: the user ID, else `$device:<device ID>`; SPiD's uid first."""
-        return distinct_id(self._writer.id_mode, self._scope.identity)
+        return distinct_id(self._event_builder.id_mode, self._scope.identity)
 
     @property
     def source(self) -> Source:
@@ -132,7 +134,7 @@ class Visitor:
 
     @property
     def vouched(self) -> bool:
-        """Whether the ID is of our own making or signed by SPiD; False: it is the browser's word."""
+        """Whether the ID is of our own making or signed by SPiD; False: only the browser says so."""
         return self._scope.identity.vouched
 
     @property
@@ -163,14 +165,14 @@ class Visitor:
         if reason is None and user.startswith(DEVICE_PREFIX):
             reason = "this is a device's ID; identify takes the application's own ID of the user"
         if reason is not None:
-            self._writer.refuse("banned_id", "identify", reason)
+            self._event_builder.refuse("banned_id", "identify", reason)
             return
         login = self._scope.identify(user, self._fresh_id)
         for merge in login.merge_events:
-            track_merge(self._writer, self._scope, merge)
+            track_merge(self._event_builder, self._scope, merge)
         due = self._scope.schedule_merge(login.merge)
         if due is not None:
-            track_merge(self._writer, self._scope, due)
+            track_merge(self._event_builder, self._scope, due)
 
     def alias(self, alias_id: AnyId, /) -> None:
         """Send the alias of a user to a project on the legacy ID system, once, at registration.
@@ -180,25 +182,25 @@ class Visitor:
         """
         alias, reason = read_id(alias_id)
         if reason is not None:
-            self._writer.refuse("banned_id", "alias", reason)
+            self._event_builder.refuse("banned_id", "alias", reason)
             return
-        identity = alias_properties(self._writer.id_mode, self._scope.identity, alias)
-        self._writer.event(self._scope, "$create_alias", None, identity=identity)
+        identity = alias_properties(self._event_builder.id_mode, self._scope.identity, alias)
+        self._event_builder.event(self._scope, "$create_alias", None, identity=identity)
 
     def reset(self) -> None:
         """Log out: forget the user, start a new device ID, drop what was registered."""
         self._scope.reset(self._fresh_id)
 
     def opt_out(self) -> None:
-        """Track this person no more: what waits of them is not sent, and the browser remembers the choice.
+        """Stop tracking this person: their waiting events are not sent, and the browser stores the choice.
 
-        The response sets the opt-out cookie of mixpanel-browser, which it heeds with
+        The response sets the opt-out cookie of mixpanel-browser, which reads it with
         `opt_out_tracking_persistence_type: 'cookie'`, and removes ours and the SDK's. What Mixpanel has
         already is deleted there (its GDPR API), not here.
         """
         identity = self._scope.identity
         self._scope.opt_out()
-        self._writer.withdraw(identity)
+        self._event_builder.withdraw(identity)
 
     def opt_in(self) -> None:
         """Take an opt-out back: from here on this person is tracked, as a new one.
@@ -211,10 +213,10 @@ class Visitor:
         """Return this visitor as a signed text, for a job or another service that tracks on their behalf.
 
         `tracker.resume(text)` takes it. It has less than 1 KiB and holds the IDs, what events of this request
-        say of browser and page, super properties and groups. The empty text is for who may not be tracked: no
-        consent, DNT, GPC, opted out, a bot.
+        say of browser and page, super properties and groups. It is empty for visitors who may not be tracked:
+        no consent, DNT, GPC, opted out, a bot.
         """
-        return self._writer.export(self._scope)
+        return self._event_builder.export(self._scope)
 
     # --- events ---------------------------------------------------------------------------------
 
@@ -228,19 +230,21 @@ class Visitor:
         """
         if more_properties:
             properties = merged(properties, more_properties)
-        self._writer.event(self._scope, event, properties, None, self._scope.registered)
+        self._event_builder.event(self._scope, event, properties, None, self._scope.registered)
 
     def register(self, properties: Mapping[str, Any] | None = None, /, **more_properties: Any) -> None:
         """Add super properties: they go with every further event of this request."""
-        given = merged(properties, more_properties)
-        added = self._writer.prepared("register", {} if given is None else given)
-        if added is not None:
-            self._scope.register(added)
+        properties = merged(properties, more_properties)
+        prepared = self._event_builder.prepared("register", {} if properties is None else properties)
+        if prepared is not None:
+            self._scope.register(prepared)
 
     def set_group(self, group_key: str, group_id: Any, /) -> None:
         """Put the visitor into a group: on every further event of this request, and on the profile."""
         if not isinstance(group_key, str) or not group_key or group_id is None:
-            self._writer.refuse("bad_update", "set_group", "it takes a key and an ID: 'company', 'Acme'")
+            self._event_builder.refuse(
+                "bad_update", "set_group", "it takes a key and an ID: 'company', 'Acme'"
+            )
             return
         groups = list(group_id) if isinstance(group_id, (list, tuple, set)) else [group_id]
         self.register({group_key: groups})
@@ -256,7 +260,7 @@ class Visitor:
         with importing:
             from mixpanel_visitor.sdk import bound_mixpanel  # noqa: PLC0415
 
-        return bound_mixpanel(self._writer, self._scope)
+        return bound_mixpanel(self._event_builder, self._scope)
 
     # --- feature flags --------------------------------------------------------------------------
 
@@ -265,14 +269,14 @@ class Visitor:
 
         It is evaluated here (setting `flags`), once in a request: a log-in in between changes nothing. The
         first time in a day that a visitor is shown a variant is an event, `$experiment_started`. `default` is
-        returned where no rule selects a variant, where the flag is not known, and until its definition has
-        come. People who are not tracked, and bots, get what everybody gets: no share is drawn for them.
+        returned where no rule selects a variant, where the flag is not known, and until its definition is
+        here. People who are not tracked, and bots, only get variants that all visitors get.
         """
         decisions = self._scope.flag_decisions
         try:
             decided = None if decisions is None else decisions.get(key)
         except TypeError:
-            decided = None  # no key at all: a list, say
+            decided = None  # a key that cannot be hashed, such as a list
         if decided is None or not decided.exposed:
             return self._decide(key, default)
         return default if decided.variant is None else decided.variant.own_value()
@@ -282,29 +286,29 @@ class Visitor:
 
         To look one up is to show it, as `flag` does; to list them is not.
         """
-        from .flags import FlagValues  # noqa: PLC0415  # who has no flags does not pay for it
+        from .flags import FlagValues  # noqa: PLC0415  # late: for flags only
 
-        forced, flags = forced_flags.active(), self._writer.flags
+        forced, flags = forced_flags.active(), self._event_builder.flags
         if forced is not None or flags is None:
             return FlagValues(forced or {}, lambda _key, value: value)
         return flags.values(self._scope, self._expose)
 
     def _decide(self, key: str, default: Any) -> Any:
-        forced, flags = forced_flags.active(), self._writer.flags
+        forced, flags = forced_flags.active(), self._event_builder.flags
         if not isinstance(key, str):
-            self._writer.note_no_flag_key(key)
+            self._event_builder.diagnostics.bad_flag_key(key)
             return default
         if forced is not None:
             return forced.get(key, default)
         if flags is None:
-            self._writer.note_flags_off(key)
+            self._event_builder.diagnostics.flags_off(key)
             return default
         return flags.value(self._scope, self._expose, key, default)
 
     def _expose(self, scope: FlagScope, properties: Mapping[str, Any]) -> None:
         from mixpanel_visitor.core.flags.exposures import EVENT  # noqa: PLC0415  # as above
 
-        self._writer.event(self._scope, EVENT, properties, None, scope.registered)
+        self._event_builder.event(self._scope, EVENT, properties, None, scope.registered)
 
     # --- people ---------------------------------------------------------------------------------
 
@@ -349,7 +353,7 @@ class Visitor:
         """Append a charge to the profile's `$transactions`; `amount` is in the project's currency."""
         charge = merged(properties, {"$amount": amount})
         if not isinstance(charge, dict) or not hasattr(amount, "__float__"):
-            self._writer.refuse("bad_update", "people_track_charge", "it takes a number, and a dict")
+            self._event_builder.refuse("bad_update", "people_track_charge", "it takes a number, and a dict")
             return
         self.people_append({"$transactions": charge}, meta)
 
@@ -359,7 +363,7 @@ class Visitor:
 
     def people_update(self, message: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> None:
         """Send any profile update, such as `{"$set": {...}}`; `meta` overrides Mixpanel's own fields."""
-        self._writer.profile(self._scope, "engage", {"$distinct_id": self.distinct_id}, message, meta)
+        self._event_builder.profile(self._scope, "engage", {"$distinct_id": self.distinct_id}, message, meta)
 
     # --- groups ---------------------------------------------------------------------------------
 
@@ -419,7 +423,7 @@ class Visitor:
 
     def group_update(self, message: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> None:
         """Send any group update; `message` names `$group_key`, `$group_id` and one operation."""
-        self._writer.profile(self._scope, "groups", message, meta)
+        self._event_builder.profile(self._scope, "groups", message, meta)
 
     def _group(
         self, group_key: str, group_id: str, operation: Mapping[str, Any], meta: Mapping[str, Any] | None
@@ -427,11 +431,11 @@ class Visitor:
         self.group_update({"$group_key": group_key, "$group_id": group_id, **operation}, meta)
 
 
-def merged(properties: Any, more: Mapping[str, Any]) -> Any:
-    """Add keywords to given properties; what are no properties is left for the writer to refuse."""
-    if not more:
+def merged(properties: Any, keywords: Mapping[str, Any]) -> Any:
+    """Add keywords to properties; return what is no mapping as it is, for the event builder to refuse."""
+    if not keywords:
         return properties
     try:
-        return {**(properties or {}), **more}
-    except Exception:  # what it is, only its maker knows
+        return {**(properties or {}), **keywords}
+    except Exception:  # no mapping, or one whose own code raises
         return properties

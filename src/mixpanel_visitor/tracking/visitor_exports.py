@@ -1,4 +1,4 @@
-"""VisitorExports: visitors on their way from a request into a job, or to another service."""
+"""VisitorExports: turns visitors into texts for jobs and other services, and reads these texts."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from .event_builder import Sink
 
 MAX_AGE_S = 86_400.0
-"""For so long a job may come after its request, if the caller does not say."""
+"""How long after its request a job may run, by default."""
 
-MOST_AGE_S = 7 * 86_400.0
-"""For longer nobody may: who has opted out is known for that long."""
+AGE_LIMIT_S = 7 * 86_400.0
+"""The longest `max_age_s`: opt-outs are remembered for that long."""
 
 _JOB_QUEUES = ("celery", "dramatiq", "rq", "taskiq")
-"""The packages to whose jobs there is a door."""
+"""The packages for which there is a door."""
 
 
 class VisitorExports:
@@ -56,17 +56,17 @@ class VisitorExports:
         self._has_advised = False
 
     def export(self, scope: Sink) -> str:
-        """Return a visitor as text; `""` for who may not be tracked, which is counted."""
+        """Return a visitor as text; `""`, counted, where they may not be tracked."""
         refusal = scope.refusal
         if refusal is not None:
             self._counters.note(f"export_{refusal}")
             return ""
         try:
             exported_at_ms = scope.exported_at_ms
-            text, left_out = self._codec.encode(
+            text, omitted = self._codec.encode(
                 ExportedVisitor(
                     scope.identity,
-                    # Who exports again what was resumed does not make it younger.
+                    # A resumed visitor keeps the time of the first export.
                     int(self._clock() * 1000) if exported_at_ms is None else exported_at_ms,
                     properties_of(scope.request_properties.parts),
                     scope.registered,
@@ -85,15 +85,15 @@ class VisitorExports:
                 exc_info=reason is None,
             )
             return ""
-        if left_out:
+        if omitted:
             self._counters.note("export_cut")
             self._log(
                 logging.WARNING,
-                f"export_cut {left_out}",
+                f"export_cut {omitted}",
                 "visitor.export() at %s had no room for %s; events of the job go without. Register fewer or "
                 "shorter super properties.",
                 call_site(),
-                ", ".join(left_out),
+                ", ".join(omitted),
             )
         return text
 
@@ -101,7 +101,7 @@ class VisitorExports:
         """Return the visitor of a text, and why they may not be tracked (None: they may)."""
         now_s = self._clock()
         try:
-            visitor = self._codec.decode(text, now_s=now_s, max_age_s=min(max_age_s, MOST_AGE_S))
+            visitor = self._codec.decode(text, now_s=now_s, max_age_s=min(max_age_s, AGE_LIMIT_S))
         except ExportError as error:
             self._counters.note(error.reason)
             if error.reason != "resume_empty":
@@ -119,15 +119,15 @@ class VisitorExports:
     def as_of_now(self, text: str) -> str:
         """Return what was exported as of this moment, for a request that is made now; `""` stays `""`."""
         try:
-            visitor = self._codec.decode(text, now_s=self._clock(), max_age_s=MOST_AGE_S)
+            visitor = self._codec.decode(text, now_s=self._clock(), max_age_s=AGE_LIMIT_S)
             return self._codec.encode(visitor._replace(exported_at_ms=int(self._clock() * 1000)))[0]
-        except ExportError:  # for one, it was another tracker's visitor
+        except ExportError:  # such as the visitor of another tracker
             return ""
 
     def read_header(self, text: str) -> tuple[ExportedVisitor | None, str | None]:
         """Return the visitor of a service's request, and why they may not be tracked (None: they may).
 
-        The spool is not asked for opt-outs: the text is minutes old at most, and this is an event loop.
+        The spool is not asked for opt-outs: that may block an event loop, and the text is only minutes old.
         """
         try:
             visitor = self._codec.decode(text, now_s=self._clock(), max_age_s=HEADER_MAX_AGE_S)
@@ -145,9 +145,9 @@ class VisitorExports:
         return visitor, self._consent_refusal(visitor)
 
     def advise_jobs(self) -> None:
-        """Log once, where a job queue is used, what a job that is given a device ID does not know."""
-        queue = next((each for each in _JOB_QUEUES if each in sys.modules), None)
-        if queue is None or self._has_advised:
+        """Log once, where a job queue is imported, what a device ID does not tell a job."""
+        job_queue = next((each for each in _JOB_QUEUES if each in sys.modules), None)
+        if job_queue is None or self._has_advised:
             return
         self._has_advised = True
         self._log(
@@ -157,8 +157,8 @@ class VisitorExports:
             "not know whether the visitor has opted out or is a bot, and tracks them all the same. Give it "
             "`visitor.export()` and use `tracker.resume(...)`, or install mixpanel_visitor.%s.",
             call_site(),
-            queue,
-            queue,
+            job_queue,
+            job_queue,
         )
 
     def _refusal(self, visitor: ExportedVisitor) -> str | None:

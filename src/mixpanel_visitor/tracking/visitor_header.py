@@ -18,8 +18,7 @@ __all__ = ["HEADER", "header_for"]
 def header_for(tracker: Tracker, host: str | None) -> str | None:
     """Return the value of the header for a request to this host; None: it must not have one.
 
-    Only hosts that `visitor_header_hosts` names are told of the current visitor. Without a visitor there is
-    nothing to say.
+    Only hosts that `visitor_header_hosts` names get it, and only while there is a current visitor.
     """
     engine = engine_of(tracker)
     if not host or not is_named(host.lower(), engine.settings.visitor_header_hosts):
