@@ -227,7 +227,7 @@ MUTANTS = [
         file="delivery/journal/consumer.py",
         old="            try:\n                self._dead_letters.add(dead_letters)\n",
         new="            index.settle(claim.endpoint, positions, Outcome.DEAD)\n"
-        "            self._settled(index)\n"
+        "            self._save_progress(index)\n"
         "            try:\n                self._dead_letters.add(dead_letters)\n",
         test="faults/test_crash_points.py::test_no_system_call_is_the_wrong_one_to_be_killed_at[before]",
     ),
