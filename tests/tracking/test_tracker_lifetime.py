@@ -254,7 +254,7 @@ def trackers(number, spool):
 
 def left():
     return (
-        len(fork._members) + len(fork._in_children) + len(exit_hooks._to_drain),
+        len(fork._members) + len(fork._child_methods) + len(exit_hooks._to_drain),
         threading.active_count(),
         len(os.listdir("/proc/self/fd")),
     )
