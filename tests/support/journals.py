@@ -6,6 +6,7 @@ import ctypes
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,22 @@ ALL = 10**9
 TESTS = Path(__file__).parent.parent
 
 
-forks = {"os": os.fork, "libc": ctypes.PyDLL(None).fork}
+def _fork_by_libc() -> int:
+    """Fork as C code does, of which Python does not know.
+
+    A thread that has waited for the interpreter for the switch interval asks the one that has it to let go. A
+    child that was asked just before the fork would wait for that thread for ever (CPython, `drop_gil`).
+    """
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(600)
+    try:
+        time.sleep(2 * interval_s)  # for who waits already, by the interval of before
+        return ctypes.PyDLL(None).fork()
+    finally:
+        sys.setswitchinterval(interval_s)
+
+
+forks = {"os": os.fork, "libc": _fork_by_libc}
 """Two ways to fork; Python's own hooks know only of the first."""
 
 
