@@ -197,7 +197,7 @@ class DeliveryPipeline:
         return self._put(records, max_share)
 
     def _is_diverted(self, records: list[Record]) -> bool:
-        """Give records to the test that captures, or log them in a dry run; False: they have to be stored."""
+        """Pass records to the test that captures, or log them in a dry run; False: they have to be stored."""
         catcher = recorder.active()
         if catcher is not None:
             catcher.catch(records)

@@ -56,6 +56,6 @@ def begin(catcher: Catcher) -> None:
 
 
 def end(catcher: Catcher) -> None:
-    """Give the catcher all records so far and remove it; the one before it is active again."""
+    """Remove a catcher once it has all records so far; the one before it is active again."""
     collect()
     _catchers.remove(catcher)

@@ -35,7 +35,11 @@ _URLSAFE = bytes.maketrans(b"-_ ", b"+/+")  # an unencoded plus sign has become 
 
 def inflated(body: bytes, facts: RequestFacts) -> bytes:
     """Return a body without its compression; raise `CollectorError`, also where it would be too large."""
-    body = _inflated(body, facts.header("content-encoding").strip().lower())
+    encoding = facts.header("content-encoding").strip().lower()
+    if encoding not in ("", "identity", "gzip"):
+        raise CollectorError(415, "collector_malformed", "a body is compressed with gzip, or not at all")
+    if encoding == "gzip":
+        body = _unzipped(body)
     if len(body) > MAX_BODY_BYTES:
         raise too_large(f"the body may have {MAX_BODY_BYTES:,} bytes")
     return body
@@ -49,19 +53,15 @@ def decode(body: bytes) -> list[Any]:
     return _items(_parsed(text))
 
 
-def _inflated(body: bytes, encoding: str) -> bytes:
-    if encoding in ("", "identity"):
-        return body
-    if encoding != "gzip":
-        raise CollectorError(415, "collector_malformed", "a body is compressed with gzip, or not at all")
+def _unzipped(body: bytes) -> bytes:
     inflater = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
-        inflated = inflater.decompress(body, MAX_BODY_BYTES + 1)
+        text = inflater.decompress(body, MAX_BODY_BYTES + 1)
     except zlib.error as error:
         raise _malformed("the body is no gzip") from error
-    if not inflater.eof and len(inflated) <= MAX_BODY_BYTES:
+    if not inflater.eof and len(text) <= MAX_BODY_BYTES:
         raise _malformed("the gzip of the body has no end")
-    return inflated
+    return text
 
 
 def _payload(form: bytes) -> bytes:

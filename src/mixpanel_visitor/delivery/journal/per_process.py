@@ -23,7 +23,7 @@ FORK_TIMEOUT_S = 0.5
 
 
 class PerProcess:
-    """Gives each process its own producer and consumer, made by `make_pair` at the first use.
+    """Has a producer and a consumer for each process, made by `make_pair` at the first use.
 
     A fork that does not call Python's hooks, of a C extension, is noticed at the next use.
     """
